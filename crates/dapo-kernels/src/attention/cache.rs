@@ -1,0 +1,158 @@
+//! Attention of new tokens over cached keys and values: decoding.
+
+use super::Heads;
+use super::cpu::{scale, softmax};
+use crate::matmul::{Lhs, Mode, Rhs, matmul};
+use crate::simd::LANES;
+use crate::tensor::{check_last, with_slice};
+use candle_core::{Result, Tensor, bail};
+use rayon::prelude::*;
+
+/// Keys and values of one sequence in one layer.
+///
+/// Keys lie as panels of 32 positions, `[head][panel][d][32]`, so that scores are a product over contiguous memory; values as
+/// `[head][position][d]`. Memory: 8·heads·d bytes a position.
+#[derive(Clone, Debug)]
+pub struct KvCache {
+    heads: Heads,
+    capacity: usize,
+    len: usize,
+    keys: Vec<f32>,
+    values: Vec<f32>,
+}
+
+impl KvCache {
+    /// An empty cache with room for `capacity` positions.
+    pub fn new(heads: Heads, capacity: usize) -> Self {
+        let capacity = capacity.next_multiple_of(LANES);
+        let size = heads.key_value * capacity * heads.dim;
+        Self { heads, capacity, len: 0, keys: vec![0.0; size], values: vec![0.0; size] }
+    }
+
+    /// Number of cached positions.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether nothing is cached yet.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// A copy with room for `capacity` positions: how the completions of a group continue one prompt.
+    #[must_use]
+    pub fn fork(&self, capacity: usize) -> Self {
+        let mut fork = Self::new(self.heads, capacity.max(self.len));
+        let dim = self.heads.dim;
+        let (panels, rows) = (self.len.div_ceil(LANES) * dim * LANES, self.len * dim);
+        for head in 0..self.heads.key_value {
+            let (from, to) = (head * self.capacity * dim, head * fork.capacity * dim);
+            fork.keys[to..to + panels].copy_from_slice(&self.keys[from..from + panels]);
+            fork.values[to..to + rows].copy_from_slice(&self.values[from..from + rows]);
+        }
+        fork.len = self.len;
+        fork
+    }
+
+    /// Appends positions: `keys` and `values` are `[n, key-value heads · d]`.
+    ///
+    /// # Errors
+    /// When there is no room, or the slices are not whole rows.
+    pub fn append(&mut self, keys: &[f32], values: &[f32]) -> Result<()> {
+        let (dim, width) = (self.heads.dim, self.heads.key_value * self.heads.dim);
+        let rows = keys.len() / width;
+        if keys.len() != values.len() || keys.len() != rows * width {
+            bail!("KvCache: {} keys and {} values, expected rows of {width}", keys.len(), values.len());
+        }
+        if self.len + rows > self.capacity {
+            bail!("KvCache: {} positions and {rows} more do not fit into {}", self.len, self.capacity);
+        }
+        for (key_row, value_row) in keys.chunks_exact(width).zip(values.chunks_exact(width)) {
+            let (panel, lane) = (self.len / LANES, self.len % LANES);
+            for head in 0..self.heads.key_value {
+                let base = head * self.capacity * dim;
+                let keys = &mut self.keys[base + panel * dim * LANES..][..dim * LANES];
+                for (slot, key) in keys.iter_mut().skip(lane).step_by(LANES).zip(&key_row[head * dim..]) {
+                    *slot = *key;
+                }
+                self.values[base + self.len * dim..][..dim].copy_from_slice(&value_row[head * dim..][..dim]);
+            }
+            self.len += 1;
+        }
+        Ok(())
+    }
+
+    /// Attention of one token's query heads over all cached positions.
+    fn attend(&self, q: &[f32], out: &mut [f32], scores: &mut Vec<f32>) {
+        const SERIAL: Mode = Mode { accumulate: false, serial: true };
+        let (dim, group) = (self.heads.dim, self.heads.per_key_value());
+        let columns = self.len.next_multiple_of(LANES);
+        scores.resize(group * columns, 0.0);
+        for head in 0..self.heads.key_value {
+            let base = head * self.capacity * dim;
+            let (q, out) = (&q[head * group * dim..], &mut out[head * group * dim..][..group * dim]);
+            matmul(group, columns, dim, Lhs::rows(q, dim), Rhs::Panels(&self.keys[base..]), scores, columns, SERIAL);
+            let mut sums = [0.0; 64];
+            for (row, sum) in scores.chunks_exact_mut(columns).zip(&mut sums) {
+                *sum = softmax(row, self.len, scale(dim));
+            }
+            let values = Rhs::Rows { data: &self.values[base..], stride: dim };
+            matmul(group, dim, self.len, Lhs::rows(scores, columns), values, out, dim, SERIAL);
+            for (row, sum) in out.chunks_exact_mut(dim).zip(sums) {
+                for x in row {
+                    *x /= sum;
+                }
+            }
+        }
+    }
+}
+
+/// Appends one token per sequence to its cache and attends to everything cached. For inference: records no gradient.
+///
+/// # Shapes
+/// q `[B, heads · d]`, k and v `[B, key-value heads · d]`, B caches → `[B, heads · d]`.
+///
+/// # Errors
+/// When shapes disagree, a cache is full, or an argument expects a gradient.
+pub fn decode_attention(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    heads: Heads,
+    caches: &mut [&mut KvCache],
+) -> Result<Tensor> {
+    if q.track_op() || k.track_op() || v.track_op() {
+        bail!("decode_attention: an argument records gradients; decode with detached weights");
+    }
+    if heads.per_key_value() > 64 {
+        bail!(
+            "decode_attention: {} query heads share a key-value head, at most 64 are supported",
+            heads.per_key_value()
+        );
+    }
+    let (width, kv_width) = (heads.query * heads.dim, heads.key_value * heads.dim);
+    check_last("decode_attention", "q", q.dims(), 2, width)?;
+    check_last("decode_attention", "k", k.dims(), 2, kv_width)?;
+    check_last("decode_attention", "v", v.dims(), 2, kv_width)?;
+    let batch = caches.len();
+    if q.dim(0)? != batch || k.dim(0)? != batch || v.dim(0)? != batch {
+        bail!("decode_attention: {} query rows for {batch} caches", q.dim(0)?);
+    }
+    let mut out = vec![0.0; batch * width];
+    with_slice(q, |q| {
+        with_slice(k, |k| {
+            with_slice(v, |v| {
+                for (i, cache) in caches.iter_mut().enumerate() {
+                    cache.append(&k[i * kv_width..][..kv_width], &v[i * kv_width..][..kv_width])?;
+                }
+                out.par_chunks_mut(width)
+                    .zip(caches.par_iter())
+                    .zip(q.par_chunks(width))
+                    .with_min_len(4)
+                    .for_each_init(Vec::new, |scores, ((out, cache), q)| cache.attend(q, out, scores));
+                Ok(())
+            })
+        })
+    })?;
+    Tensor::from_vec(out, (batch, width), q.device())
+}

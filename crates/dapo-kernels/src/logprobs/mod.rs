@@ -1,0 +1,148 @@
+//! Log-probs and entropies of tokens from the hidden states that predict them, without the logits of a whole batch.
+//!
+//! The language-model head runs over chunks of rows: logits of a chunk, one pass per row for the maximum, one for the sum of
+//! exponentials and the entropy; and, where a gradient is wanted, the logits' gradient in their place and two
+//! products for the gradients of hidden states and head. Three products in all, and memory for one chunk of logits.
+
+mod cpu;
+
+pub use cpu::{RowStats, row_stats};
+
+use crate::matmul::{Lhs, Mode, PackedMatrix, Rhs, matmul};
+use candle_core::{Result, bail};
+use rayon::prelude::*;
+
+/// Rows of logits in memory at a time, for a vocabulary of `vocab`: about 16 MiB of them.
+pub fn chunk_rows(vocab: usize) -> usize {
+    ((4 << 20) / vocab.max(1)).clamp(16, 1024)
+}
+
+/// Log-probs of the targets and entropies of the distributions, in nats, of a run of rows.
+#[derive(Clone, Copy, Debug)]
+pub struct Rows<'a> {
+    /// Index of the first row.
+    pub start: usize,
+    /// log p(target).
+    pub logprobs: &'a [f32],
+    /// −Σ p log p.
+    pub entropies: &'a [f32],
+}
+
+/// Gradients of a loss with respect to the log-probs and entropies of a run of rows; to be filled by the caller.
+#[derive(Debug)]
+pub struct RowGradients<'a> {
+    /// ∂loss/∂logprob, zero on entry.
+    pub logprobs: &'a mut [f32],
+    /// ∂loss/∂entropy, zero on entry.
+    pub entropies: &'a mut [f32],
+}
+
+/// The language-model head over given hidden states.
+#[derive(Clone, Copy, Debug)]
+pub struct Head<'a> {
+    /// `[V, H]`, as stored.
+    pub weight: &'a [f32],
+    /// The same, packed for the forward product.
+    pub packed: &'a PackedMatrix,
+    /// Logits are divided by this before the softmax.
+    pub temperature: f32,
+}
+
+impl Head<'_> {
+    fn logits(&self, hidden: &[f32], logits: &mut Vec<f32>) {
+        let (vocab, width) = (self.packed.n(), self.packed.k());
+        let rows = hidden.len() / width;
+        logits.resize(rows * vocab, 0.0);
+        matmul(rows, vocab, width, Lhs::rows(hidden, width), Rhs::Packed(self.packed), logits, vocab, Mode::default());
+    }
+
+    fn check(&self, hidden: &[f32], targets: &[u32]) -> Result<()> {
+        let (vocab, width) = (self.packed.n(), self.packed.k());
+        if hidden.len() != targets.len() * width {
+            bail!("logprobs: {} hidden values for {} targets, expected {width} each", hidden.len(), targets.len());
+        }
+        if let Some(row) = targets.iter().position(|t| *t as usize >= vocab) {
+            bail!("logprobs: target {} in row {row} is outside the vocabulary of {vocab}", targets[row]);
+        }
+        if !(self.temperature > 0.0 && self.temperature.is_finite()) {
+            bail!("logprobs: temperature {} must be positive", self.temperature);
+        }
+        Ok(())
+    }
+
+    /// log p(target) and entropy of every row.
+    ///
+    /// # Shapes
+    /// hidden `[N, H]`, N targets → N log-probs, N entropies.
+    ///
+    /// # Errors
+    /// When sizes disagree, a target is outside the vocabulary, or the temperature is not positive.
+    pub fn logprobs(&self, hidden: &[f32], targets: &[u32]) -> Result<(Vec<f32>, Vec<f32>)> {
+        self.check(hidden, targets)?;
+        let (mut logprobs, mut entropies) = (vec![0.0; targets.len()], vec![0.0; targets.len()]);
+        let rows = chunk_rows(self.packed.n());
+        let mut logits = Vec::new();
+        for (start, targets) in (0..).step_by(rows).zip(targets.chunks(rows)) {
+            let width = self.packed.k();
+            self.logits(&hidden[start * width..][..targets.len() * width], &mut logits);
+            self.stats(&logits, targets, &mut logprobs[start..], &mut entropies[start..]);
+        }
+        Ok((logprobs, entropies))
+    }
+
+    fn stats(&self, logits: &[f32], targets: &[u32], logprobs: &mut [f32], entropies: &mut [f32]) -> Vec<RowStats> {
+        let stats: Vec<RowStats> =
+            logits.par_chunks(self.packed.n()).map(|row| row_stats(row, self.temperature)).collect();
+        for (i, (stats, target)) in stats.iter().zip(targets).enumerate() {
+            logprobs[i] = stats.logprob(logits[i * self.packed.n() + *target as usize]);
+            entropies[i] = stats.entropy;
+        }
+        stats
+    }
+
+    /// Log-probs and entropies chunk by chunk; `loss` is shown each chunk and fills in its gradients, from which those of the
+    /// hidden states are returned and those of the head added to `weight_grad`.
+    ///
+    /// # Shapes
+    /// hidden `[N, H]`, N targets, weight_grad `[V, H]` → `[N, H]`.
+    ///
+    /// # Errors
+    /// As [`Head::logprobs`]; and what `loss` returns.
+    pub fn backward<E: From<candle_core::Error>>(
+        &self,
+        hidden: &[f32],
+        targets: &[u32],
+        mut weight_grad: Option<&mut [f32]>,
+        mut loss: impl FnMut(Rows<'_>, RowGradients<'_>) -> std::result::Result<(), E>,
+    ) -> std::result::Result<Vec<f32>, E> {
+        self.check(hidden, targets)?;
+        let (vocab, width) = (self.packed.n(), self.packed.k());
+        let rows = chunk_rows(vocab);
+        let mut hidden_grad = vec![0.0; hidden.len()];
+        let mut logits = Vec::new();
+        for (start, targets) in (0..).step_by(rows).zip(targets.chunks(rows)) {
+            let n = targets.len();
+            let hidden = &hidden[start * width..][..n * width];
+            self.logits(hidden, &mut logits);
+            let (mut logprobs, mut entropies) = (vec![0.0; n], vec![0.0; n]);
+            let stats = self.stats(&logits, targets, &mut logprobs, &mut entropies);
+            let (mut dlogprobs, mut dentropies) = (vec![0.0; n], vec![0.0; n]);
+            loss(
+                Rows { start, logprobs: &logprobs, entropies: &entropies },
+                RowGradients { logprobs: &mut dlogprobs, entropies: &mut dentropies },
+            )?;
+            logits.par_chunks_mut(vocab).enumerate().for_each(|(i, row)| {
+                cpu::logits_gradient(row, stats[i], targets[i] as usize, dlogprobs[i], dentropies[i]);
+            });
+            let weight = Rhs::Rows { data: self.weight, stride: width };
+            let dh = &mut hidden_grad[start * width..][..n * width];
+            matmul(n, width, vocab, Lhs::rows(&logits, vocab), weight, dh, width, Mode::default());
+            if let Some(dw) = weight_grad.as_deref_mut() {
+                let mode = Mode { accumulate: true, serial: false };
+                let rhs = Rhs::Rows { data: hidden, stride: width };
+                matmul(vocab, width, n, Lhs::transposed(&logits, vocab), rhs, dw, width, mode);
+            }
+        }
+        Ok(hidden_grad)
+    }
+}

@@ -1,0 +1,49 @@
+//! RMSNorm: y = x / √(mean(x²) + ε) · w.
+//!
+//! One read of x and one write of y (8 bytes an element); the backward recomputes the row's scale instead of keeping it.
+
+pub(crate) mod cpu;
+
+use crate::tensor::{check_last, slice, with_slice};
+use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
+
+/// y = x / √(mean over the last dimension of x² + eps) · weight.
+///
+/// # Shapes
+/// x `[T, H]`, weight `[H]` → `[T, H]`.
+///
+/// # Errors
+/// When shapes, dtypes or layouts differ from these.
+pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tensor> {
+    let width = weight.dims1()?;
+    check_last("rms_norm", "x", x.dims(), 2, width)?;
+    x.apply_op2(weight, RmsNorm { eps })
+}
+
+struct RmsNorm {
+    eps: f32,
+}
+
+impl CustomOp2 for RmsNorm {
+    fn name(&self) -> &'static str {
+        "rms_norm"
+    }
+
+    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (x, weight) = (slice("rms_norm", s1, l1)?, slice("rms_norm", s2, l2)?);
+        let mut y = vec![0.0; x.len()];
+        cpu::forward(x, weight, self.eps, &mut y);
+        Ok((CpuStorage::F32(y), l1.shape().clone()))
+    }
+
+    fn bwd(&self, x: &Tensor, weight: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let grad = grad.contiguous()?;
+        let mut dx = vec![0.0; x.elem_count()];
+        let dw = with_slice(x, |x| {
+            with_slice(weight, |w| with_slice(&grad, |g| Ok(cpu::backward(x, w, g, self.eps, &mut dx))))
+        })?;
+        let dx = Tensor::from_vec(dx, x.shape(), x.device())?;
+        let dw = Tensor::from_vec(dw, weight.shape(), x.device())?;
+        Ok((Some(dx), Some(dw)))
+    }
+}

@@ -1,0 +1,115 @@
+//! QK-norm and rotary position embedding of the query or key heads, in one pass.
+//!
+//! Each head vector is normalised (where the model has QK-norm) and then rotated: with halves a and b,
+//! (a·cos − b·sin, b·cos + a·sin), angles position · θ^(−2i/d). One read and one write (8 bytes an element).
+
+mod cpu;
+
+use crate::tensor::{check_last, slice, with_slice};
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use std::sync::Arc;
+
+/// Cosines and sines for the positions of a batch.
+#[derive(Clone, Debug)]
+pub struct RotaryTable {
+    half: usize,
+    /// Per row: the `half` cosines, then the `half` sines.
+    data: Vec<f32>,
+}
+
+impl RotaryTable {
+    /// The table for `positions`, in their order; angles are f32 products as in the reference implementations.
+    pub fn new(positions: &[u32], head_dim: usize, theta: f64) -> Self {
+        let half = head_dim / 2;
+        let frequencies: Vec<f32> =
+            (0..half).map(|i| (1.0 / theta.powf(2.0 * i as f64 / head_dim as f64)) as f32).collect();
+        let mut data = Vec::with_capacity(positions.len() * head_dim);
+        for position in positions {
+            let angle = |f: &f32| f64::from(*position as f32 * f);
+            data.extend(frequencies.iter().map(|f| angle(f).cos() as f32));
+            data.extend(frequencies.iter().map(|f| angle(f).sin() as f32));
+        }
+        Self { half, data }
+    }
+
+    fn rows(&self) -> usize {
+        self.data.len() / (2 * self.half)
+    }
+}
+
+/// Rotates the heads of `x` after normalising each with `norm` (weight and ε), if given.
+///
+/// # Shapes
+/// x `[T, heads · d]`, norm weight `[d]`, a table of T rows → `[T, heads · d]`.
+///
+/// # Errors
+/// When shapes, dtypes or layouts differ from these.
+pub fn norm_rope(x: &Tensor, norm: Option<(&Tensor, f32)>, table: &Arc<RotaryTable>) -> Result<Tensor> {
+    let (rows, width) = x.dims2()?;
+    let head_dim = 2 * table.half;
+    if rows != table.rows() || width % head_dim != 0 {
+        bail!("norm_rope: x has shape {:?}, expected {} rows of heads of {head_dim}", x.dims(), table.rows());
+    }
+    let table = Arc::clone(table);
+    match norm {
+        None => x.apply_op1(NormRope { table, eps: 0.0 }),
+        Some((weight, eps)) => {
+            check_last("norm_rope", "norm weight", weight.dims(), 1, head_dim)?;
+            x.apply_op2(weight, NormRope { table, eps })
+        }
+    }
+}
+
+struct NormRope {
+    table: Arc<RotaryTable>,
+    eps: f32,
+}
+
+impl CustomOp1 for NormRope {
+    fn name(&self) -> &'static str {
+        "rope"
+    }
+
+    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout) -> Result<(CpuStorage, Shape)> {
+        let x = slice("rope", s1, l1)?;
+        let mut y = vec![0.0; x.len()];
+        cpu::forward(x, None, self.eps, &self.table.data, 2 * self.table.half, &mut y);
+        Ok((CpuStorage::F32(y), l1.shape().clone()))
+    }
+
+    fn bwd(&self, x: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        let mut dx = vec![0.0; x.elem_count()];
+        with_slice(&grad.contiguous()?, |g| {
+            cpu::backward(None, g, self.eps, &self.table.data, 2 * self.table.half, &mut dx);
+            Ok(())
+        })?;
+        Ok(Some(Tensor::from_vec(dx, x.shape(), x.device())?))
+    }
+}
+
+impl CustomOp2 for NormRope {
+    fn name(&self) -> &'static str {
+        "norm_rope"
+    }
+
+    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (x, weight) = (slice("norm_rope", s1, l1)?, slice("norm_rope", s2, l2)?);
+        let mut y = vec![0.0; x.len()];
+        cpu::forward(x, Some(weight), self.eps, &self.table.data, 2 * self.table.half, &mut y);
+        Ok((CpuStorage::F32(y), l1.shape().clone()))
+    }
+
+    fn bwd(&self, x: &Tensor, weight: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let grad = grad.contiguous()?;
+        let mut dx = vec![0.0; x.elem_count()];
+        let dw = with_slice(x, |xs| {
+            with_slice(weight, |w| {
+                with_slice(&grad, |g| {
+                    Ok(cpu::backward(Some((xs, w)), g, self.eps, &self.table.data, 2 * self.table.half, &mut dx))
+                })
+            })
+        })?;
+        let dx = Tensor::from_vec(dx, x.shape(), x.device())?;
+        Ok((Some(dx), Some(Tensor::from_vec(dw, weight.shape(), x.device())?)))
+    }
+}

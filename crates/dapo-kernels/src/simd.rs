@@ -1,0 +1,185 @@
+//! Choosing an instruction set at run time, and the scalar mathematics that every kernel shares.
+//!
+//! A kernel is written once, as an `#[inline(always)]` function generic over `FMA`, and compiled for AVX-512, for
+//! AVX2 with FMA and for the baseline of the target. Sums run over [`LANES`] partial sums, so their order, and with
+//! it every bit of a result, depends on the processor type alone: never on the number of rows or threads.
+
+#![expect(unsafe_code, reason = "calling functions compiled for a detected instruction set")]
+
+use std::sync::OnceLock;
+
+/// Number of partial sums of a reduction, and columns of a panel of packed weights.
+pub const LANES: usize = 32;
+
+/// Instruction sets that the kernels are compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isa {
+    /// x86-64 with AVX-512 (F, BW, DQ, VL).
+    Avx512,
+    /// x86-64 with AVX2 and FMA.
+    Avx2,
+    /// What the compiler may assume of every processor of the target.
+    Portable,
+}
+
+/// The best instruction set of this processor; detected once.
+pub fn isa() -> Isa {
+    static ISA: OnceLock<Isa> = OnceLock::new();
+    *ISA.get_or_init(detect)
+}
+
+#[cfg(target_arch = "x86_64")]
+fn detect() -> Isa {
+    let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+    let avx512 = is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512vl");
+    match (avx2, avx512) {
+        (true, true) => Isa::Avx512,
+        (true, false) => Isa::Avx2,
+        _ => Isa::Portable,
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn detect() -> Isa {
+    Isa::Portable
+}
+
+/// Whether the portable code uses fused multiply-add: where it is an instruction, not a library call.
+pub(crate) const PORTABLE_FMA: bool = cfg!(any(target_arch = "aarch64", target_feature = "fma"));
+
+/// Defines a function compiled once per [`Isa`] from the generic `$body::<FMA>`.
+macro_rules! dispatch {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? = $body:ident;) => {
+        $(#[$meta])*
+        #[expect(unsafe_code, reason = "calling functions compiled for a detected instruction set")]
+        $vis fn $name($($arg: $ty),*) $(-> $ret)? {
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+                fn avx512($($arg: $ty),*) $(-> $ret)? {
+                    $body::<true>($($arg),*)
+                }
+                #[target_feature(enable = "avx2,fma")]
+                fn avx2($($arg: $ty),*) $(-> $ret)? {
+                    $body::<true>($($arg),*)
+                }
+                match $crate::simd::isa() {
+                    // SAFETY: `isa` has found the instruction set on this processor.
+                    $crate::simd::Isa::Avx512 => return unsafe { avx512($($arg),*) },
+                    // SAFETY: as above.
+                    $crate::simd::Isa::Avx2 => return unsafe { avx2($($arg),*) },
+                    $crate::simd::Isa::Portable => {}
+                }
+            }
+            $body::<{ $crate::simd::PORTABLE_FMA }>($($arg),*)
+        }
+    };
+}
+pub(crate) use dispatch;
+
+/// `a * b + c`, fused where the instruction set has it.
+#[inline(always)]
+pub(crate) fn mul_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
+    if FMA { a.mul_add(b, c) } else { a * b + c }
+}
+
+/// e^x to about one unit in the last place for x in [-87.3, 88]; clamped outside, so the result is finite and positive.
+///
+/// Branch-free: x = n·ln 2 + r, a polynomial in r, and n added to the exponent.
+#[inline(always)]
+pub(crate) fn exp<const FMA: bool>(x: f32) -> f32 {
+    const LN2_HI: f32 = 0.693_359_4;
+    const LN2_LO: f32 = -2.121_944_4e-4;
+    // Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits.
+    const MAGIC: f32 = 12_582_912.0;
+    let x = x.clamp(-87.3, 88.0);
+    let shifted = mul_add::<FMA>(x, std::f32::consts::LOG2_E, MAGIC);
+    let n = shifted - MAGIC;
+    let r = mul_add::<FMA>(n, -LN2_LO, mul_add::<FMA>(n, -LN2_HI, x));
+    let p = mul_add::<FMA>(r, 1.987_569_1e-4, 1.398_199_9e-3);
+    let p = mul_add::<FMA>(r, p, 8.333_452e-3);
+    let p = mul_add::<FMA>(r, p, 4.166_579_6e-2);
+    let p = mul_add::<FMA>(r, p, 1.666_666_5e-1);
+    let p = mul_add::<FMA>(r, p, 0.5);
+    let p = mul_add::<FMA>(r * r, p, r) + 1.0;
+    let exponent = shifted.to_bits().wrapping_sub(MAGIC.to_bits()).wrapping_add(127) << 23;
+    p * f32::from_bits(exponent)
+}
+
+/// Adds up the partial sums, pairwise.
+#[inline(always)]
+pub(crate) fn fold(mut lanes: [f32; LANES]) -> f32 {
+    let mut width = LANES / 2;
+    while width > 0 {
+        for i in 0..width {
+            lanes[i] += lanes[i + width];
+        }
+        width /= 2;
+    }
+    lanes[0]
+}
+
+/// Σ f(x_i, y_i) in the lane order.
+#[inline(always)]
+pub(crate) fn sum_of_products<const FMA: bool>(x: &[f32], y: &[f32]) -> f32 {
+    let mut lanes = [0.0f32; LANES];
+    let (x_chunks, y_chunks) = (x.chunks_exact(LANES), y.chunks_exact(LANES));
+    let (x_rest, y_rest) = (x_chunks.remainder(), y_chunks.remainder());
+    for (a, b) in x_chunks.zip(y_chunks) {
+        for l in 0..LANES {
+            lanes[l] = mul_add::<FMA>(a[l], b[l], lanes[l]);
+        }
+    }
+    for ((lane, a), b) in lanes.iter_mut().zip(x_rest).zip(y_rest) {
+        *lane = mul_add::<FMA>(*a, *b, *lane);
+    }
+    fold(lanes)
+}
+
+/// A raw pointer that worker threads share; each writes its own part.
+#[derive(Clone, Copy)]
+pub(crate) struct SharedMut(*mut f32);
+
+// SAFETY: the kernels hand every task a range of its own.
+unsafe impl Send for SharedMut {}
+// SAFETY: as above.
+unsafe impl Sync for SharedMut {}
+
+impl SharedMut {
+    pub(crate) fn new(data: &mut [f32]) -> Self {
+        Self(data.as_mut_ptr())
+    }
+
+    pub(crate) fn ptr(self) -> *mut f32 {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exp_agrees_with_f64_to_two_units_in_the_last_place() {
+        let mut worst = 0.0f64;
+        for i in -87_000..88_000 {
+            let x = i as f32 * 1e-3;
+            let exact = f64::from(x).exp();
+            let got = f64::from(if i % 2 == 0 { exp::<true>(x) } else { exp::<false>(x) });
+            worst = worst.max(((got - exact) / exact).abs());
+        }
+        assert!(worst < 2.0 * f64::from(f32::EPSILON), "relative error {worst:e}");
+        assert_eq!(exp::<true>(0.0), 1.0);
+        assert!(exp::<true>(f32::NEG_INFINITY) > 0.0);
+    }
+
+    #[test]
+    fn sum_of_products_adds_the_remainder() {
+        let x: Vec<f32> = (0..77).map(|i| i as f32).collect();
+        let y = vec![2.0; 77];
+        assert_eq!(sum_of_products::<true>(&x, &y), 2.0 * (76.0 * 77.0 / 2.0));
+    }
+}
