@@ -1,1 +1,27 @@
-//! DAPO
+//! DAPO (Decoupled Clip and Dynamic sAmpling Policy Optimization, arXiv 2503.14476) for language models.
+//!
+//! This crate gathers the workspace under one name; each part is a crate of its own, usable alone:
+//!
+//! | module | crate | what it knows |
+//! |---|---|---|
+//! | [`loss`] | `dapo-loss` | clip-higher, aggregation, KL, advantages; on slices and on tensors |
+//! | [`reward`] | `dapo-reward` | answers: finding, comparing, scoring them; length and format |
+//! | [`sampler`] | `dapo-sampler` | dynamic sampling, and an account of every group |
+//! | [`kernels`] | `dapo-kernels` | the model's fused differentiable operations |
+//! | [`policy`] | `dapo-policy` | Qwen3, Qwen2.5 and Llama: loading, saving, sampling, scoring, training |
+//! | [`trainer`] | `dapo-trainer` | the loop that composes them |
+//!
+//! ```
+//! use dapo::loss::{AdvantageNorm, group_advantages};
+//! let rewards = [Some(1.0), Some(-1.0), Some(-1.0), Some(1.0)];
+//! let advantages = group_advantages(&rewards, &AdvantageNorm::default())?;
+//! assert!((advantages[0].unwrap() - 0.866).abs() < 1e-3);
+//! # Ok::<(), dapo::loss::LossError>(())
+//! ```
+
+pub use dapo_kernels as kernels;
+pub use dapo_loss as loss;
+pub use dapo_policy as policy;
+pub use dapo_reward as reward;
+pub use dapo_sampler as sampler;
+pub use dapo_trainer as trainer;

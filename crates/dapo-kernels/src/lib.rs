@@ -43,4 +43,4 @@ pub use linear::linear;
 pub use rms_norm::rms_norm;
 pub use rope::{RotaryTable, norm_rope};
 pub use swiglu::swiglu;
-pub use tensor::with_slice;
+pub use tensor::{with_slice, with_slice_mut};

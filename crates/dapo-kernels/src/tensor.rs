@@ -1,6 +1,7 @@
 //! Views of CPU tensors as slices.
 
-use candle_core::{CpuStorage, Layout, Result, Storage, Tensor, bail};
+use candle_core::{CpuStorage, InplaceOp1, Layout, Result, Storage, Tensor, bail};
+use std::cell::Cell;
 
 /// The contiguous f32 elements of an operation's argument.
 pub(crate) fn slice<'a>(op: &str, storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
@@ -36,4 +37,41 @@ pub(crate) fn check_last(op: &str, name: &str, dims: &[usize], rank: usize, last
         bail!("{op}: {name} has shape {dims:?}, expected rank {rank} and last dimension {last}");
     }
     Ok(())
+}
+
+/// Runs `f` on the elements of a contiguous f32 CPU tensor, in place. All tensors that share its storage see the change.
+///
+/// # Errors
+/// When the tensor is elsewhere, of another type or not contiguous; and what `f` returns.
+pub fn with_slice_mut<T>(tensor: &Tensor, f: impl FnOnce(&mut [f32]) -> Result<T>) -> Result<T> {
+    let op = InPlace { f: Cell::new(Some(f)), result: Cell::new(None) };
+    tensor.inplace_op1(&op)?;
+    match op.result.take() {
+        Some(result) => Ok(result),
+        None => bail!("with_slice_mut: the operation did not run"),
+    }
+}
+
+struct InPlace<F, T> {
+    f: Cell<Option<F>>,
+    result: Cell<Option<T>>,
+}
+
+impl<T, F: FnOnce(&mut [f32]) -> Result<T>> InplaceOp1 for InPlace<F, T> {
+    fn name(&self) -> &'static str {
+        "with_slice_mut"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
+        let CpuStorage::F32(data) = storage else {
+            bail!("with_slice_mut: expected f32, got {:?}", storage_dtype(storage));
+        };
+        let Some((start, end)) = layout.contiguous_offsets() else {
+            bail!("with_slice_mut: expected a contiguous tensor, got strides {:?}", layout.stride());
+        };
+        if let Some(f) = self.f.take() {
+            self.result.set(Some(f(&mut data[start..end])?));
+        }
+        Ok(())
+    }
 }

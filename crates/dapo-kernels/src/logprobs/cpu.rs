@@ -66,6 +66,18 @@ dispatch! {
     pub fn row_stats(logits: &[f32], temperature: f32) -> RowStats = row_stats_body;
 }
 
+#[inline(always)]
+fn probabilities_body<const FMA: bool>(row: &mut [f32], stats: RowStats) {
+    for x in row.iter_mut() {
+        *x = exp::<FMA>(stats.logprob(*x));
+    }
+}
+
+dispatch! {
+    /// Turns a row of logits into probabilities, in place.
+    pub fn probabilities(row: &mut [f32], stats: RowStats) = probabilities_body;
+}
+
 /// d/dlogit of `dlogprob · ln p(target) + dentropy · entropy`, in the logits' place:
 /// (dlogprob·(1[v = target] − p) − dentropy·p·(ln p + entropy)) / temperature.
 #[inline(always)]

@@ -6,7 +6,7 @@
 
 mod cpu;
 
-pub use cpu::{RowStats, row_stats};
+pub use cpu::{RowStats, probabilities, row_stats};
 
 use crate::matmul::{Lhs, Mode, PackedMatrix, Rhs, matmul};
 use candle_core::{Result, bail};
@@ -49,7 +49,8 @@ pub struct Head<'a> {
 }
 
 impl Head<'_> {
-    fn logits(&self, hidden: &[f32], logits: &mut Vec<f32>) {
+    /// logits = hidden · weightᵀ, into a buffer of `[N, V]`.
+    pub fn logits(&self, hidden: &[f32], logits: &mut Vec<f32>) {
         let (vocab, width) = (self.packed.n(), self.packed.k());
         let rows = hidden.len() / width;
         logits.resize(rows * vocab, 0.0);

@@ -1,0 +1,141 @@
+//! The one error type of the crate.
+
+/// What can be wrong with the numbers or the settings handed to this crate.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LossError {
+    /// A setting is outside what its formula allows.
+    #[error("{field} is {value}, expected {allowed}")]
+    Config {
+        /// Path of the field, for example `policy_loss.clip.low`.
+        field: &'static str,
+        /// The value it has.
+        value: String,
+        /// What it may be.
+        allowed: &'static str,
+    },
+    /// A name that stands for nothing.
+    #[error("unknown {kind} `{name}`, expected one of {allowed}")]
+    UnknownName {
+        /// What was being named, for example `policy loss`.
+        kind: &'static str,
+        /// The name as given.
+        name: String,
+        /// All names that exist.
+        allowed: String,
+    },
+    /// Two arrays that must agree in length do not.
+    #[error("{function}: {array} has {len} values, expected {expected}")]
+    Length {
+        /// The function that was called.
+        function: &'static str,
+        /// The array at fault.
+        array: &'static str,
+        /// How many values it has.
+        len: usize,
+        /// How many it needs.
+        expected: usize,
+    },
+    /// The offsets of the packed sequences do not start at 0, or decrease.
+    #[error("{function}: cu_seqlens[{index}] is {value}, expected {expected}")]
+    Offsets {
+        /// The function that was called.
+        function: &'static str,
+        /// The offending entry.
+        index: usize,
+        /// Its value.
+        value: usize,
+        /// What it should be.
+        expected: &'static str,
+    },
+    /// An input that counts is NaN or infinite.
+    #[error("{function}: {array} is {value} in sequence {sequence} at position {position}")]
+    NonFinite {
+        /// The function that was called.
+        function: &'static str,
+        /// The array at fault.
+        array: &'static str,
+        /// The first offending sequence.
+        sequence: usize,
+        /// The first offending position within that sequence.
+        position: usize,
+        /// What stands there.
+        value: f32,
+    },
+    /// Inputs are finite, but so large that the loss is not.
+    #[error("{function}: finite inputs give a loss of {value}")]
+    Overflow {
+        /// The function that was called.
+        function: &'static str,
+        /// What the loss came to.
+        value: f64,
+    },
+    /// An input that these settings need was not given.
+    #[error("{function}: {needed_by} needs {array}")]
+    Missing {
+        /// The function that was called.
+        function: &'static str,
+        /// The array that is missing.
+        array: &'static str,
+        /// The setting that needs it.
+        needed_by: &'static str,
+    },
+    /// The denominator was made for another aggregation than the configured one.
+    #[error("the step denominator was made for `{denominator}`, the loss is configured for `{config}`")]
+    OtherAggregation {
+        /// The aggregation of the denominator.
+        denominator: &'static str,
+        /// The aggregation of the configuration.
+        config: &'static str,
+    },
+    /// A loss that works on whole sequences was given one advantage a token.
+    #[error("{function}: `{policy_loss}` needs one advantage a sequence, got one a token")]
+    TokenAdvantages {
+        /// The function that was called.
+        function: &'static str,
+        /// Name of the policy loss.
+        policy_loss: &'static str,
+    },
+    /// A group with fewer than two rewards has no baseline; drop it.
+    #[error("a group has {rewards} rewards that did not abstain, expected at least 2")]
+    GroupTooSmall {
+        /// How many rewards did not abstain.
+        rewards: usize,
+    },
+    /// A reward is NaN or infinite, or so large that its group's statistics are.
+    #[error("reward {index} is {value}: rewards and their spread must be finite")]
+    Reward {
+        /// Index of the reward.
+        index: usize,
+        /// Its value.
+        value: f64,
+    },
+}
+
+/// Fails unless `array` has `expected` values.
+pub(crate) fn expect_len(
+    function: &'static str,
+    array: &'static str,
+    len: usize,
+    expected: usize,
+) -> Result<(), LossError> {
+    if len == expected { Ok(()) } else { Err(LossError::Length { function, array, len, expected }) }
+}
+
+/// Fails unless `ok`, naming a configuration field.
+pub(crate) fn expect_config(
+    ok: bool,
+    field: &'static str,
+    value: impl std::fmt::Display + Copy,
+    allowed: &'static str,
+) -> Result<(), LossError> {
+    if ok { Ok(()) } else { Err(LossError::Config { field, value: value.to_string(), allowed }) }
+}
+
+/// Looks `name` up in `table`, or lists the names that exist.
+pub(crate) fn lookup<T: Copy>(kind: &'static str, name: &str, table: &[(&str, T)]) -> Result<T, LossError> {
+    table.iter().find(|(known, _)| *known == name).map(|&(_, value)| value).ok_or_else(|| {
+        let names: Vec<_> = table.iter().map(|(known, _)| *known).collect();
+        LossError::UnknownName { kind, name: name.to_owned(), allowed: names.join(", ") }
+    })
+}

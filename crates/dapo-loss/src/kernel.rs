@@ -1,0 +1,203 @@
+//! The fused pass over one block of tokens: reads log-probabilities, writes the gradient, keeps the sums.
+//!
+//! A block is at most [`BLOCK`] consecutive tokens of one sequence. Every loop here is a map over slices, with integer
+//! reductions at most, so that it vectorises; the floating-point sums run over the block afterwards in a fixed order of
+//! [`LANES`] interleaved f64 partial sums. Reading 9 bytes and writing 4 bytes a token, the pass is bound by memory.
+#![expect(clippy::inline_always, reason = "must inline into functions compiled for wider vectors")]
+
+use crate::{
+    LossMetrics,
+    exp::exp,
+    token::{MAX_LOG_RATIO, TokenLoss, clamp, surrogate},
+};
+
+/// Tokens that a pass holds in its scratch at once.
+pub(crate) const BLOCK: usize = 256;
+/// Interleaved partial sums.
+const LANES: usize = 16;
+
+/// A float's bits without the sign: ordered as magnitudes, with infinities and NaN above all numbers.
+pub(crate) fn magnitude_bits(x: f32) -> u32 {
+    x.to_bits() & 0x7fff_ffff
+}
+
+/// What is the same for all tokens of a sequence.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct SequenceTerms {
+    /// A, where there is one a sequence.
+    pub(crate) advantage: f32,
+    /// The token weight of the step's denominator.
+    pub(crate) weight: f64,
+    /// Truncated importance weight of the sequence, 1 unless asked for.
+    pub(crate) importance: f32,
+    /// Loss and slope of every token under a sequence-level loss.
+    pub(crate) token: TokenLoss,
+    /// Where a sequence-level ratio lies: below its bound, above it.
+    pub(crate) clipped: (bool, bool),
+}
+
+/// Per-token intermediate values of one block.
+pub(crate) struct Scratch {
+    /// Clamped log-ratio, 0 where masked.
+    pub(crate) log_ratio: [f32; BLOCK],
+    /// ρ, 0 where masked.
+    pub(crate) ratio: [f32; BLOCK],
+    /// Policy loss, 0 where masked.
+    pub(crate) loss: [f32; BLOCK],
+    /// Slope of the loss, before the denominator.
+    pub(crate) slope: [f32; BLOCK],
+    /// A by token.
+    pub(crate) advantage: [f32; BLOCK],
+    /// Whatever else a stage sums up.
+    pub(crate) extra: [f32; BLOCK],
+}
+
+impl Scratch {
+    pub(crate) const fn new() -> Self {
+        let zeros = [0.0; BLOCK];
+        Self { log_ratio: zeros, ratio: zeros, loss: zeros, slope: zeros, advantage: zeros, extra: zeros }
+    }
+}
+
+/// A sum of f32 values in f64, as interleaved partial sums.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct LaneSum([f64; LANES]);
+
+impl LaneSum {
+    #[inline(always)]
+    pub(crate) fn add(&mut self, values: &[f32]) {
+        let (chunks, rest) = values.as_chunks::<LANES>();
+        let mut lanes = self.0;
+        for chunk in chunks {
+            for lane in 0..LANES {
+                lanes[lane] += f64::from(chunk[lane]);
+            }
+        }
+        for (lane, &value) in lanes.iter_mut().zip(rest) {
+            *lane += f64::from(value);
+        }
+        self.0 = lanes;
+    }
+
+    /// The same with every four values added in f32 first: for metrics, at a third of the cost.
+    #[inline(always)]
+    pub(crate) fn add_quads(&mut self, values: &[f32]) {
+        let (chunks, rest) = values.as_chunks::<{ 4 * LANES }>();
+        let mut lanes = self.0;
+        for chunk in chunks {
+            for lane in 0..LANES {
+                let halves = (chunk[lane] + chunk[lane + LANES], chunk[lane + 2 * LANES] + chunk[lane + 3 * LANES]);
+                lanes[lane] += f64::from(halves.0 + halves.1);
+            }
+        }
+        self.0 = lanes;
+        self.add(rest);
+    }
+
+    /// The partial sums, added pairwise.
+    #[inline(always)]
+    pub(crate) fn total(&self) -> f64 {
+        let mut lanes = self.0;
+        let mut width = LANES / 2;
+        while width > 0 {
+            for lane in 0..width {
+                lanes[lane] += lanes[lane + width];
+            }
+            width /= 2;
+        }
+        lanes[0]
+    }
+}
+
+/// Sums over the tokens of one sequence.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Sums {
+    pub(crate) policy: LaneSum,
+    pub(crate) log_ratio: LaneSum,
+    pub(crate) ratio: LaneSum,
+    pub(crate) ref_kl: LaneSum,
+    pub(crate) entropy: LaneSum,
+    pub(crate) importance: LaneSum,
+    pub(crate) rollout_difference: LaneSum,
+    /// Counts and maxima; its sums are filled in by [`Sums::finish`].
+    pub(crate) metrics: LossMetrics,
+    /// Largest magnitude among the inputs, as bits: not below infinity's where one is not finite.
+    pub(crate) worst: u32,
+}
+
+impl Sums {
+    #[inline(always)]
+    pub(crate) fn add_policy(&mut self, scratch: &Scratch, n: usize) {
+        self.policy.add(&scratch.loss[..n]);
+        self.log_ratio.add_quads(&scratch.log_ratio[..n]);
+        self.ratio.add_quads(&scratch.ratio[..n]);
+    }
+}
+
+/// How many tokens of a block count.
+#[inline(always)]
+pub(crate) fn count_kept(mask: &[u8]) -> usize {
+    const BYTES: usize = 64;
+    // A block has at most BLOCK / BYTES chunks, so that a byte cannot overflow.
+    let (chunks, rest) = mask.as_chunks::<BYTES>();
+    let mut lanes = [0_u8; BYTES];
+    for chunk in chunks {
+        for lane in 0..BYTES {
+            lanes[lane] += u8::from(chunk[lane] != 0);
+        }
+    }
+    lanes.iter().map(|&count| usize::from(count)).sum::<usize>() + rest.iter().filter(|&&keep| keep != 0).count()
+}
+
+/// The clipped surrogate alone, one advantage a sequence: DAPO's whole loss, in a single loop.
+///
+/// `MASKED` is false where every token of the block counts.
+#[inline(always)]
+pub(crate) fn surrogate_block<const MASKED: bool>(
+    terms: &SequenceTerms,
+    bounds: (f32, f32),
+    logprobs: &[f32],
+    old_logprobs: &[f32],
+    mask: &[u8],
+    gradient: &mut [f32],
+    scratch: &mut Scratch,
+    sums: &mut Sums,
+) {
+    let n = gradient.len();
+    let (logprobs, old_logprobs, mask) = (&logprobs[..n], &old_logprobs[..n], &mask[..n]);
+    let (log_ratios, ratios, losses) = (&mut scratch.log_ratio[..n], &mut scratch.ratio[..n], &mut scratch.loss[..n]);
+    let (advantage, weight) = (terms.advantage, terms.weight as f32);
+    let (mut outside, mut worst) = (0_u32, 0_u32);
+    for i in 0..n {
+        let keep = !MASKED || mask[i] != 0;
+        let raw = if keep { logprobs[i] - old_logprobs[i] } else { 0.0 };
+        let log_ratio = clamp(raw, -MAX_LOG_RATIO, MAX_LOG_RATIO);
+        let ratio = exp(log_ratio);
+        let (token, inside) = surrogate(ratio, advantage, bounds);
+        gradient[i] = if keep { token.slope * weight } else { 0.0 };
+        losses[i] = if keep { token.loss } else { 0.0 };
+        ratios[i] = if keep { ratio } else { 0.0 };
+        log_ratios[i] = log_ratio;
+        outside += u32::from(!inside);
+        worst = worst.max(magnitude_bits(raw));
+    }
+    // What is rare is looked at again: tokens beyond the clamp, tokens beyond the dual clip.
+    if worst >= MAX_LOG_RATIO.to_bits() {
+        for (gradient, log_ratio) in gradient.iter_mut().zip(&*log_ratios) {
+            if log_ratio.abs() >= MAX_LOG_RATIO {
+                *gradient = 0.0;
+                sums.metrics.clamped += 1;
+            }
+        }
+    }
+    if advantage > 0.0 {
+        sums.metrics.clipped_high += u64::from(outside);
+    } else {
+        let above = if bounds.1.is_finite() { ratios.iter().filter(|&&ratio| ratio > bounds.1).count() } else { 0 };
+        sums.metrics.dual_clipped += above as u64;
+        sums.metrics.clipped_low += u64::from(outside) - above as u64;
+    }
+    sums.add_policy(scratch, n);
+    sums.worst = sums.worst.max(worst);
+    sums.metrics.max_abs_log_ratio = sums.metrics.max_abs_log_ratio.max(f32::from_bits(worst));
+}

@@ -1,0 +1,344 @@
+//! The loss of a packed batch: the plan of a micro-batch, and its evaluation whole or chunk by chunk.
+
+use rayon::prelude::*;
+
+use crate::{
+    Advantages, Aggregation, Denominator, Gradients, ImportanceLevel, LossBatch, LossConfig, LossError, LossOutput,
+    PolicyLoss, TokenChunk,
+    batch::masked_lengths,
+    error::expect_len,
+    kernel::SequenceTerms,
+    sweep::{Sweep, is_plain},
+    token::{MAX_LOG_RATIO, TokenLoss, clamp, clipped_surrogate, gmpo_log_ratio},
+};
+
+const NAME: &str = "policy_loss";
+
+/// What the sweep knows about each sequence.
+#[derive(Debug, Clone)]
+pub(crate) struct PlanTerms {
+    /// The weight of every sequence's tokens, unless `weights` has one a sequence.
+    weight: f64,
+    weights: Vec<f64>,
+    /// Tokens left by the mask, where a sequence-level loss needs them.
+    lengths: Vec<usize>,
+    importance: Vec<f32>,
+    tokens: Vec<(TokenLoss, (bool, bool))>,
+}
+
+impl PlanTerms {
+    pub(crate) fn of(&self, sequence: usize, batch: &LossBatch<'_>) -> SequenceTerms {
+        let (token, clipped) = self.tokens.get(sequence).copied().unwrap_or_default();
+        SequenceTerms {
+            advantage: match batch.advantages {
+                Advantages::PerSequence(values) => values[sequence],
+                Advantages::PerToken(_) => 0.0,
+            },
+            weight: self.weights.get(sequence).copied().unwrap_or(self.weight),
+            importance: self.importance.get(sequence).copied().unwrap_or(1.0),
+            token,
+            clipped,
+        }
+    }
+}
+
+/// The loss of one micro-batch, ready to be evaluated on any contiguous chunk of its tokens.
+///
+/// Checks the settings and the batch once, and keeps what a token's loss needs to know about its sequence. Evaluating
+/// allocates nothing. A language model's head can so be run on chunks of rows that do not end where sequences end: the
+/// chunks' losses and metrics add up, and their gradients are bitwise those of the whole.
+///
+/// Losses that look at whole sequences (GSPO, GMPO) need [`set_sequence_ratios`](Self::set_sequence_ratios) first, with
+/// the log-probabilities of a forward pass over all tokens.
+///
+/// ```
+/// use dapo_loss::{Advantages, Aggregation, Denominator, EmptySequences, LossBatch, LossConfig, LossPlan, TokenChunk};
+/// let config = LossConfig::default();
+/// let batch = LossBatch {
+///     cu_seqlens: &[0, 2, 4],
+///     mask: None,
+///     advantages: Advantages::PerSequence(&[1.0, -1.0]),
+///     old_logprobs: &[-1.0, -1.0, -1.0, -1.0],
+///     ref_logprobs: None,
+///     rollout_logprobs: None,
+/// };
+/// let denominator = Denominator::of_step(Aggregation::TokenMean, &[2, 2], EmptySequences::Exclude).unwrap();
+/// let plan = LossPlan::new(&config, denominator, batch)?;
+///
+/// // ρ = 1 everywhere: the gradient is −A / 4. The chunk covers the end of one sequence, the start of the next.
+/// let chunk = TokenChunk { start: 1, logprobs: &[-1.0, -1.0], entropies: None };
+/// let mut gradient = [0.0; 2];
+/// let output = plan.evaluate(chunk, gradient.as_mut_slice().into())?;
+/// assert_eq!(gradient, [-0.25, 0.25]);
+/// assert_eq!((output.loss, output.metrics.tokens), (0.0, 2));
+/// # Ok::<(), dapo_loss::LossError>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct LossPlan<'a> {
+    config: LossConfig,
+    batch: LossBatch<'a>,
+    terms: PlanTerms,
+}
+
+impl<'a> LossPlan<'a> {
+    /// Plans the loss of `batch`, a part of the step that `denominator` belongs to.
+    ///
+    /// # Errors
+    /// Settings outside their range; a denominator made for another aggregation; lengths or offsets that disagree; a
+    /// reference or rollout log-probability that the settings need and the batch lacks; an advantage that is not finite
+    /// although its sequence has tokens.
+    pub fn new(config: &LossConfig, denominator: Denominator, batch: LossBatch<'a>) -> Result<Self, LossError> {
+        config.validate()?;
+        batch.validate(NAME)?;
+        let made_for = denominator.aggregation();
+        if made_for != config.aggregation {
+            return Err(LossError::OtherAggregation {
+                denominator: made_for.name(),
+                config: config.aggregation.name(),
+            });
+        }
+        let sequence_level = config.policy_loss.is_sequence_level();
+        if sequence_level && matches!(batch.advantages, Advantages::PerToken(_)) {
+            let policy_loss = config.policy_loss.name();
+            return Err(LossError::TokenAdvantages { function: NAME, policy_loss });
+        }
+        expect_given("ref_logprobs", "kl.coef", config.kl.coef != 0.0, batch.ref_logprobs.is_some())?;
+        let importance = config.truncated_importance;
+        let needed = importance.is_some();
+        expect_given("rollout_logprobs", "truncated_importance", needed, batch.rollout_logprobs.is_some())?;
+        let by_length = config.aggregation == Aggregation::SeqMeanTokenMean;
+        let lengths =
+            if by_length || sequence_level { masked_lengths(batch.cu_seqlens, batch.mask) } else { Vec::new() };
+        let weights =
+            if by_length { lengths.iter().map(|&length| denominator.weight(length)).collect() } else { Vec::new() };
+        let mut plan = Self {
+            config: *config,
+            batch,
+            terms: PlanTerms {
+                weight: denominator.weight(1),
+                weights,
+                lengths,
+                importance: Vec::new(),
+                tokens: Vec::new(),
+            },
+        };
+        if importance.is_some_and(|importance| importance.level == ImportanceLevel::Sequence) {
+            plan.terms.importance = plan.sequence_importance();
+        }
+        Ok(plan)
+    }
+
+    /// Whether [`set_sequence_ratios`](Self::set_sequence_ratios) must come before evaluating chunks.
+    pub const fn needs_sequence_ratios(&self) -> bool {
+        self.config.policy_loss.is_sequence_level()
+    }
+
+    /// Fixes the ratio of every sequence from the log-probabilities of all T tokens of the batch.
+    ///
+    /// Nothing happens for losses that only look at tokens. Call it again whenever the policy has changed.
+    ///
+    /// # Errors
+    /// A length other than T, a log-probability that counts and is not finite.
+    pub fn set_sequence_ratios(&mut self, logprobs: &[f32]) -> Result<(), LossError> {
+        if !self.needs_sequence_ratios() {
+            return Ok(());
+        }
+        expect_len(NAME, "logprobs", logprobs.len(), self.batch.tokens())?;
+        let plan = &*self;
+        let tokens: Vec<_> =
+            (0..plan.batch.sequences()).into_par_iter().map(|i| plan.sequence_token(i, logprobs)).collect();
+        self.terms.tokens = tokens;
+        self.check_finite(&TokenChunk::whole(logprobs))
+    }
+
+    /// Evaluates the loss of a chunk: its share of the step's loss, its metrics, and the derivatives.
+    ///
+    /// One pass reads every array once; large chunks are shared among rayon's threads. The loss is bitwise the same for
+    /// any number of threads, as sums run in f64 in an order fixed by the positions of the tokens.
+    ///
+    /// # Shapes
+    /// `gradients.logprobs`, and `gradients.entropies` where given, are as long as `chunk.logprobs`.
+    ///
+    /// # Errors
+    /// Lengths that disagree, a chunk beyond the batch, entropies that the settings need and the chunk lacks, sequence
+    /// ratios that are not set, or a value that counts and is not finite: the first one is named. The gradients then hold
+    /// nothing of use.
+    pub fn evaluate(&self, chunk: TokenChunk<'_>, gradients: Gradients<'_>) -> Result<LossOutput, LossError> {
+        let n = chunk.logprobs.len();
+        let left = self.batch.tokens().saturating_sub(chunk.start);
+        if n > left {
+            return Err(LossError::Length { function: NAME, array: "logprobs", len: n, expected: left });
+        }
+        expect_len(NAME, "gradients.logprobs", gradients.logprobs.len(), n)?;
+        expect_len(NAME, "entropies", chunk.entropies.map_or(n, <[f32]>::len), n)?;
+        let entropy_gradients = gradients.entropies.as_ref().map_or(n, |values| values.len());
+        expect_len(NAME, "gradients.entropies", entropy_gradients, n)?;
+        expect_given("entropies", "entropy_coef", self.config.entropy_coef != 0.0, chunk.entropies.is_some())?;
+        let ratios_set = self.terms.tokens.len() == self.batch.sequences();
+        expect_given("set_sequence_ratios", self.config.policy_loss.name(), self.needs_sequence_ratios(), ratios_set)?;
+        if n == 0 {
+            return Ok(LossOutput::default());
+        }
+        let sweep = Sweep {
+            config: &self.config,
+            batch: &self.batch,
+            chunk: &chunk,
+            terms: &self.terms,
+            plain: is_plain(&self.config, &self.batch) && chunk.entropies.is_none() && gradients.entropies.is_none(),
+        };
+        let result = sweep.run(gradients);
+        if !f32::from_bits(result.worst).is_finite() || !result.output.loss.is_finite() {
+            self.check_finite(&chunk)?;
+            return Err(LossError::Overflow { function: NAME, value: result.output.loss });
+        }
+        Ok(result.output)
+    }
+
+    /// Offsets and mask bytes as an iterator over the tokens of a sequence that count.
+    fn kept(&self, sequence: usize) -> impl Iterator<Item = usize> + '_ {
+        let (start, end) = (self.batch.cu_seqlens[sequence], self.batch.cu_seqlens[sequence + 1]);
+        (start..end).filter(|&token| self.batch.mask.is_none_or(|mask| mask[token] != 0))
+    }
+
+    /// Loss and slope of the tokens of a sequence whose ratio is one for all of them; where that ratio lies.
+    fn sequence_token(&self, sequence: usize, logprobs: &[f32]) -> (TokenLoss, (bool, bool)) {
+        let (Advantages::PerSequence(advantages), length) = (self.batch.advantages, self.terms.lengths[sequence])
+        else {
+            return Default::default();
+        };
+        if length == 0 {
+            return Default::default();
+        }
+        let advantage = advantages[sequence];
+        let old = self.batch.old_logprobs;
+        let log_ratio = |token| clamp(logprobs[token] - old[token], -MAX_LOG_RATIO, MAX_LOG_RATIO);
+        let mean = |value: &dyn Fn(usize) -> f32| {
+            let sum: f64 = self.kept(sequence).map(|token| f64::from(value(token))).sum();
+            sum / length as f64
+        };
+        match self.config.policy_loss {
+            PolicyLoss::Gspo { clip } => {
+                let ratio = mean(&log_ratio).exp() as f32;
+                let below = advantage < 0.0 && ratio < 1.0 - clip.low;
+                let above = advantage > 0.0 && ratio > 1.0 + clip.high;
+                (clipped_surrogate(ratio, advantage, clip, None), (below, above))
+            }
+            PolicyLoss::Gmpo { clip } => {
+                let clipped = |token| gmpo_log_ratio(log_ratio(token), advantage, clip).0;
+                let loss = -advantage * mean(&clipped).exp() as f32;
+                (TokenLoss { loss, slope: loss }, (false, false))
+            }
+            PolicyLoss::Ppo { .. } | PolicyLoss::Cispo { .. } | PolicyLoss::Sapo { .. } => Default::default(),
+        }
+    }
+
+    /// exp(Σ (old − rollout)) of every sequence, before the cap.
+    fn sequence_importance(&self) -> Vec<f32> {
+        let Some(rollout) = self.batch.rollout_logprobs else {
+            return Vec::new();
+        };
+        let difference = |token: usize| f64::from(self.batch.old_logprobs[token]) - f64::from(rollout[token]);
+        let limit = f64::from(MAX_LOG_RATIO);
+        (0..self.batch.sequences())
+            .map(|sequence| {
+                let sum: f64 = self.kept(sequence).map(difference).sum();
+                sum.clamp(-limit, limit).exp() as f32
+            })
+            .collect()
+    }
+
+    /// Names the first value of a chunk that counts and is not finite.
+    fn check_finite(&self, chunk: &TokenChunk<'_>) -> Result<(), LossError> {
+        let end = chunk.start + chunk.logprobs.len();
+        let importance = self.batch.rollout_logprobs.filter(|_| self.config.truncated_importance.is_some());
+        let reference = self.batch.ref_logprobs.filter(|_| self.config.kl.coef != 0.0);
+        for sequence in 0..self.batch.sequences() {
+            let first = self.batch.cu_seqlens[sequence];
+            for token in self.kept(sequence).filter(|token| (chunk.start..end).contains(token)) {
+                let in_chunk = token - chunk.start;
+                let advantage = match self.batch.advantages {
+                    Advantages::PerSequence(values) => values[sequence],
+                    Advantages::PerToken(values) => values[token],
+                };
+                let log_ratio = chunk.logprobs[in_chunk] - self.batch.old_logprobs[token];
+                let values = [
+                    ("logprobs", Some(chunk.logprobs[in_chunk])),
+                    ("old_logprobs", Some(self.batch.old_logprobs[token])),
+                    ("logprobs - old_logprobs", Some(log_ratio)),
+                    ("advantages", Some(advantage)),
+                    ("ref_logprobs", reference.map(|values| values[token])),
+                    ("rollout_logprobs", importance.map(|values| values[token])),
+                    ("entropies", chunk.entropies.map(|values| values[in_chunk])),
+                ];
+                for (array, value) in values {
+                    if let Some(value) = value.filter(|value| !value.is_finite()) {
+                        let position = token - first;
+                        return Err(LossError::NonFinite { function: NAME, array, sequence, position, value });
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Fails when something needed was not given.
+fn expect_given(array: &'static str, needed_by: &'static str, needed: bool, given: bool) -> Result<(), LossError> {
+    if needed && !given { Err(LossError::Missing { function: NAME, array, needed_by }) } else { Ok(()) }
+}
+
+/// The loss of a whole micro-batch and its derivative with respect to the log-probabilities.
+///
+/// ```text
+/// loss = Σ_it m_it·weight_i·( w_it·ℓ_it + kl.coef·KL_it − entropy_coef·H_it )
+/// ```
+///
+/// [`LossPlan::new`], [`LossPlan::set_sequence_ratios`] where needed, and [`LossPlan::evaluate`] in one call.
+///
+/// # Shapes
+/// `chunk` covers the whole batch ([`TokenChunk::whole`]); `gradients` are as long. The loss is dimensionless.
+///
+/// # Errors
+/// Those of the three steps.
+///
+/// ```
+/// use dapo_loss::{
+///     Advantages, Denominator, EmptySequences, LossBatch, LossConfig, TokenChunk, masked_lengths, policy_loss,
+/// };
+/// let config = LossConfig::default();
+/// let batch = LossBatch {
+///     cu_seqlens: &[0, 3, 5],
+///     mask: Some(&[0, 1, 1, 1, 1]), // the first token belongs to the prompt
+///     advantages: Advantages::PerSequence(&[1.0, -1.0]),
+///     old_logprobs: &[0.0, -1.0, -1.0, -1.0, -1.0],
+///     ref_logprobs: None,
+///     rollout_logprobs: None,
+/// };
+/// let lengths = masked_lengths(batch.cu_seqlens, batch.mask);
+/// let denominator = Denominator::of_step(config.aggregation, &lengths, EmptySequences::Exclude).unwrap();
+///
+/// // Ratios 1.5 (clipped to 1.28, A > 0), 1, 1.5 (free, A < 0), 0.5 (clipped to 0.8, A < 0).
+/// let logprobs = [0.0, -1.0 + 1.5_f32.ln(), -1.0, -1.0 + 1.5_f32.ln(), -1.0 + 0.5_f32.ln()];
+/// let mut gradient = [0.0; 5];
+/// let output = policy_loss(&config, denominator, batch, TokenChunk::whole(&logprobs), gradient.as_mut_slice().into())?;
+///
+/// assert!((output.loss - (-1.28 - 1.0 + 1.5 + 0.8) / 4.0).abs() < 1e-6);
+/// assert_eq!(gradient[..3], [0.0, 0.0, -0.25]);
+/// assert!((gradient[3] - 1.5 / 4.0).abs() < 1e-6 && gradient[4] == 0.0);
+/// assert_eq!((output.metrics.clip_high(), output.metrics.clip_low()), (0.25, 0.25));
+/// # Ok::<(), dapo_loss::LossError>(())
+/// ```
+///
+/// Source: DAPO Eq. 8.
+pub fn policy_loss(
+    config: &LossConfig,
+    denominator: Denominator,
+    batch: LossBatch<'_>,
+    chunk: TokenChunk<'_>,
+    gradients: Gradients<'_>,
+) -> Result<LossOutput, LossError> {
+    let mut plan = LossPlan::new(config, denominator, batch)?;
+    expect_len(NAME, "logprobs", chunk.logprobs.len(), batch.tokens())?;
+    plan.set_sequence_ratios(chunk.logprobs)?;
+    plan.evaluate(chunk, gradients)
+}

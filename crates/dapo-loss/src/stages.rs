@@ -1,0 +1,257 @@
+//! The pass over one block for every other configuration, a stage a term.
+//!
+//! The stages work on the block's scratch one after the other: ratios, policy loss, importance weights, KL, entropy,
+//! gradient. The formulas are those of [`token`](crate::token) and [`KlEstimator`](crate::KlEstimator).
+#![expect(clippy::inline_always, reason = "must inline into functions compiled for wider vectors")]
+#![expect(clippy::needless_bitwise_bool, reason = "without branches, loops over these vectorise")]
+#![expect(clippy::needless_range_loop, reason = "one index into several arrays of a block")]
+
+use crate::{
+    Advantages, ClipRange, ImportanceLevel, Kl, LossBatch, LossConfig, PolicyLoss, TokenChunk,
+    exp::exp,
+    kernel::{Scratch, SequenceTerms, Sums, magnitude_bits},
+    token::{MAX_LOG_RATIO, cispo, clamp, gmpo_bounds, sapo, surrogate, surrogate_bounds},
+};
+
+/// One block: tokens `first .. first + mask.len()` of the packed batch.
+pub(crate) struct Block<'a> {
+    pub(crate) config: &'a LossConfig,
+    pub(crate) batch: &'a LossBatch<'a>,
+    pub(crate) chunk: &'a TokenChunk<'a>,
+    pub(crate) first: usize,
+    pub(crate) mask: &'a [u8],
+}
+
+impl<'a> Block<'a> {
+    /// This block's part of an array over the packed batch.
+    #[inline(always)]
+    fn of(&self, packed: &'a [f32]) -> &'a [f32] {
+        &packed[self.first..self.first + self.mask.len()]
+    }
+
+    /// This block's part of an array over the chunk.
+    #[inline(always)]
+    fn of_chunk(&self, values: &'a [f32]) -> &'a [f32] {
+        let start = self.first - self.chunk.start;
+        &values[start..start + self.mask.len()]
+    }
+
+    /// Evaluates the block; writes ∂loss/∂logprobs.
+    #[inline(always)]
+    pub(crate) fn evaluate(
+        &self,
+        terms: &SequenceTerms,
+        gradient: &mut [f32],
+        entropy_gradient: Option<&mut [f32]>,
+        scratch: &mut Scratch,
+        sums: &mut Sums,
+    ) {
+        let n = self.mask.len();
+        match self.batch.advantages {
+            Advantages::PerSequence(_) => scratch.advantage[..n].fill(terms.advantage),
+            Advantages::PerToken(values) => {
+                let kept = self.of(values).iter().zip(self.mask);
+                for (to, (&value, &keep)) in scratch.advantage.iter_mut().zip(kept) {
+                    *to = if keep == 0 { 0.0 } else { value };
+                    sums.worst = sums.worst.max(magnitude_bits(*to));
+                }
+            }
+        }
+        self.ratios(scratch, sums);
+        self.policy(terms, scratch, sums);
+        self.importance(terms, scratch, sums);
+        sums.add_policy(scratch, n);
+        self.kl(scratch, sums);
+        self.entropy(terms, entropy_gradient, scratch, sums);
+        let weight = terms.weight as f32;
+        for i in 0..n {
+            gradient[i] = if self.mask[i] == 0 { 0.0 } else { scratch.slope[i] * weight };
+        }
+    }
+
+    /// Log-ratios and ratios.
+    #[inline(always)]
+    fn ratios(&self, scratch: &mut Scratch, sums: &mut Sums) {
+        let n = self.mask.len();
+        let (logprobs, old, mask) = (self.of_chunk(self.chunk.logprobs), self.of(self.batch.old_logprobs), self.mask);
+        let (mut clamped, mut worst) = (0_u32, 0_u32);
+        for i in 0..n {
+            let raw = if mask[i] == 0 { 0.0 } else { logprobs[i] - old[i] };
+            let log_ratio = clamp(raw, -MAX_LOG_RATIO, MAX_LOG_RATIO);
+            scratch.log_ratio[i] = log_ratio;
+            scratch.ratio[i] = if mask[i] == 0 { 0.0 } else { exp(log_ratio) };
+            clamped += u32::from(log_ratio.abs() >= MAX_LOG_RATIO);
+            worst = worst.max(magnitude_bits(raw));
+        }
+        sums.metrics.clamped += u64::from(clamped);
+        sums.worst = sums.worst.max(worst);
+        sums.metrics.max_abs_log_ratio = sums.metrics.max_abs_log_ratio.max(f32::from_bits(worst));
+    }
+
+    /// Policy loss and its slope.
+    #[inline(always)]
+    fn policy(&self, terms: &SequenceTerms, scratch: &mut Scratch, sums: &mut Sums) {
+        match self.config.policy_loss {
+            PolicyLoss::Ppo { clip, dual_clip } => {
+                self.surrogate(clip, dual_clip.unwrap_or(f32::INFINITY), scratch, sums);
+            }
+            PolicyLoss::Cispo { clip } => self.cispo(clip, scratch, sums),
+            PolicyLoss::Sapo { tau_positive, tau_negative } => self.sapo(tau_positive, tau_negative, scratch),
+            PolicyLoss::Gspo { .. } => {
+                self.sequence_level(terms, (f32::NEG_INFINITY, f32::INFINITY), scratch);
+                let tokens: u64 = self.mask.iter().map(|&keep| u64::from(keep != 0)).sum();
+                sums.metrics.clipped_low += tokens * u64::from(terms.clipped.0);
+                sums.metrics.clipped_high += tokens * u64::from(terms.clipped.1);
+            }
+            PolicyLoss::Gmpo { clip } => {
+                let bounds = gmpo_bounds(terms.advantage, clip);
+                self.sequence_level(terms, bounds, scratch);
+                let (mut low, mut high) = (0_u32, 0_u32);
+                for &log_ratio in &scratch.log_ratio[..self.mask.len()] {
+                    low += u32::from(log_ratio < bounds.0);
+                    high += u32::from(log_ratio > bounds.1);
+                }
+                sums.metrics.clipped_low += u64::from(low);
+                sums.metrics.clipped_high += u64::from(high);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn surrogate(&self, clip: ClipRange, dual_clip: f32, scratch: &mut Scratch, sums: &mut Sums) {
+        let (mut low, mut high, mut dual) = (0_u32, 0_u32, 0_u32);
+        for i in 0..self.mask.len() {
+            let (advantage, ratio, keep) = (scratch.advantage[i], scratch.ratio[i], self.mask[i] != 0);
+            let bounds = surrogate_bounds(advantage, clip, dual_clip);
+            let (token, _) = surrogate(ratio, advantage, bounds);
+            let moves = keep & (scratch.log_ratio[i].abs() < MAX_LOG_RATIO);
+            scratch.loss[i] = if keep { token.loss } else { 0.0 };
+            scratch.slope[i] = if moves { token.slope } else { 0.0 };
+            let above = keep & (ratio > bounds.1);
+            low += u32::from(keep & (ratio < bounds.0));
+            high += u32::from(above & (advantage > 0.0));
+            dual += u32::from(above & (advantage <= 0.0));
+        }
+        sums.metrics.clipped_low += u64::from(low);
+        sums.metrics.clipped_high += u64::from(high);
+        sums.metrics.dual_clipped += u64::from(dual);
+    }
+
+    #[inline(always)]
+    fn cispo(&self, clip: ClipRange, scratch: &mut Scratch, sums: &mut Sums) {
+        let logprobs = self.of_chunk(self.chunk.logprobs);
+        let (mut low, mut high) = (0_u32, 0_u32);
+        for i in 0..self.mask.len() {
+            let (advantage, ratio, keep) = (scratch.advantage[i], scratch.ratio[i], self.mask[i] != 0);
+            let token = cispo(logprobs[i], ratio, advantage, clip);
+            scratch.loss[i] = if keep { token.loss } else { 0.0 };
+            scratch.slope[i] = if keep { token.slope } else { 0.0 };
+            low += u32::from(keep & (advantage < 0.0) & (ratio < 1.0 - clip.low));
+            high += u32::from(keep & (advantage > 0.0) & (ratio > 1.0 + clip.high));
+        }
+        sums.metrics.clipped_low += u64::from(low);
+        sums.metrics.clipped_high += u64::from(high);
+    }
+
+    #[inline(always)]
+    fn sapo(&self, tau_positive: f32, tau_negative: f32, scratch: &mut Scratch) {
+        for i in 0..self.mask.len() {
+            let keep = self.mask[i] != 0;
+            let token = sapo(scratch.ratio[i], scratch.advantage[i], tau_positive, tau_negative);
+            let moves = keep & (scratch.log_ratio[i].abs() < MAX_LOG_RATIO);
+            scratch.loss[i] = if keep { token.loss } else { 0.0 };
+            scratch.slope[i] = if moves { token.slope } else { 0.0 };
+        }
+    }
+
+    /// The sequence's loss for every token; its slope for those whose log-ratio is within `bounds`.
+    #[inline(always)]
+    fn sequence_level(&self, terms: &SequenceTerms, bounds: (f32, f32), scratch: &mut Scratch) {
+        for i in 0..self.mask.len() {
+            let (keep, log_ratio) = (self.mask[i] != 0, scratch.log_ratio[i]);
+            let inside = (log_ratio >= bounds.0) & (log_ratio <= bounds.1);
+            let moves = keep & inside & (log_ratio.abs() < MAX_LOG_RATIO);
+            scratch.loss[i] = if keep { terms.token.loss } else { 0.0 };
+            scratch.slope[i] = if moves { terms.token.slope } else { 0.0 };
+        }
+    }
+
+    /// Truncated importance weights on the policy loss.
+    #[inline(always)]
+    fn importance(&self, terms: &SequenceTerms, scratch: &mut Scratch, sums: &mut Sums) {
+        let (Some(config), Some(rollout)) = (self.config.truncated_importance, self.batch.rollout_logprobs) else {
+            return;
+        };
+        let (old, rollout, mask) = (self.of(self.batch.old_logprobs), self.of(rollout), self.mask);
+        let by_token = config.level == ImportanceLevel::Token;
+        let n = mask.len();
+        let (mut capped, mut worst) = (0_u32, 0_u32);
+        for i in 0..n {
+            let raw = if mask[i] == 0 { 0.0 } else { old[i] - rollout[i] };
+            let weight = exp(clamp(raw, -MAX_LOG_RATIO, MAX_LOG_RATIO));
+            let weight = if by_token { weight } else { terms.importance };
+            capped += u32::from((mask[i] != 0) & (weight >= config.cap));
+            let weight = if weight > config.cap { config.cap } else { weight };
+            scratch.loss[i] *= weight;
+            scratch.slope[i] *= weight;
+            scratch.extra[i] = if mask[i] == 0 { 0.0 } else { weight };
+            worst = worst.max(magnitude_bits(raw));
+        }
+        sums.importance.add(&scratch.extra[..n]);
+        for i in 0..n {
+            scratch.extra[i] = if mask[i] == 0 { 0.0 } else { (old[i] - rollout[i]).abs() };
+        }
+        sums.rollout_difference.add(&scratch.extra[..n]);
+        sums.metrics.importance_capped += u64::from(capped);
+        sums.worst = sums.worst.max(worst);
+        let largest = &mut sums.metrics.max_rollout_difference;
+        *largest = largest.max(f32::from_bits(worst));
+    }
+
+    /// The KL term, `+ coef·KL` or `+ coef·ρ·KL`.
+    #[inline(always)]
+    fn kl(&self, scratch: &mut Scratch, sums: &mut Sums) {
+        let Kl { coef, estimator, times_ratio } = self.config.kl;
+        let Some(reference) = self.batch.ref_logprobs.filter(|_| coef != 0.0) else {
+            return;
+        };
+        let (logprobs, reference) = (self.of_chunk(self.chunk.logprobs), self.of(reference));
+        let n = self.mask.len();
+        let mut worst = 0_u32;
+        for i in 0..n {
+            let keep = self.mask[i] != 0;
+            let log_ratio = if keep { logprobs[i] - reference[i] } else { 0.0 };
+            let token = estimator.of(log_ratio);
+            let ratio = if times_ratio { scratch.ratio[i] } else { 1.0 };
+            let ratio_moves = times_ratio & (scratch.log_ratio[i].abs() < MAX_LOG_RATIO);
+            let through_ratio = if ratio_moves { token.loss } else { 0.0 };
+            scratch.extra[i] = if keep { token.loss * ratio } else { 0.0 };
+            scratch.slope[i] += coef * ratio * (token.slope + through_ratio);
+            worst = worst.max(magnitude_bits(log_ratio));
+        }
+        sums.ref_kl.add(&scratch.extra[..n]);
+        sums.worst = sums.worst.max(worst);
+    }
+
+    /// The entropy bonus, `− entropy_coef·H`, and the measured entropy.
+    #[inline(always)]
+    fn entropy(&self, terms: &SequenceTerms, gradient: Option<&mut [f32]>, scratch: &mut Scratch, sums: &mut Sums) {
+        let mask = self.mask;
+        if let Some(entropies) = self.chunk.entropies {
+            let entropies = self.of_chunk(entropies);
+            let mut worst = 0_u32;
+            for i in 0..mask.len() {
+                scratch.extra[i] = if mask[i] == 0 { 0.0 } else { entropies[i] };
+                worst = worst.max(magnitude_bits(scratch.extra[i]));
+            }
+            sums.entropy.add(&scratch.extra[..mask.len()]);
+            sums.worst = sums.worst.max(worst);
+        }
+        if let Some(gradient) = gradient {
+            let slope = -self.config.entropy_coef * terms.weight as f32;
+            for (to, &keep) in gradient.iter_mut().zip(mask) {
+                *to = if keep == 0 { 0.0 } else { slope };
+            }
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! From blocks to a whole batch: segments of sequences, tiles of segments, and a tree of tiles over the threads.
+//!
+//! Tiles are cut at multiples of [`TILE`] tokens of the packed batch and summed by a binary tree whose shape depends on
+//! the range alone, so that every thread count adds the same numbers in the same order.
+#![expect(clippy::inline_always, reason = "must inline into functions compiled for wider vectors")]
+
+use std::ops::Range;
+
+use crate::{
+    Advantages, Gradients, LossBatch, LossConfig, LossMetrics, LossOutput, PolicyLoss, TokenChunk,
+    kernel::{BLOCK, Scratch, SequenceTerms, Sums, count_kept, surrogate_block},
+    plan::PlanTerms,
+    stages::Block,
+    token::surrogate_bounds,
+};
+
+/// Tokens that one thread takes at a time; a multiple of [`BLOCK`].
+const TILE: usize = 8192;
+/// From this many tokens on the work is shared among threads.
+const PARALLEL: usize = 32_768;
+
+/// Mask of a block in which every token counts.
+static ALL: [u8; BLOCK] = [1; BLOCK];
+
+/// Everything that stays the same during a sweep.
+#[derive(Clone, Copy)]
+pub(crate) struct Sweep<'a> {
+    pub(crate) config: &'a LossConfig,
+    pub(crate) batch: &'a LossBatch<'a>,
+    pub(crate) chunk: &'a TokenChunk<'a>,
+    pub(crate) terms: &'a PlanTerms,
+    /// Only the clipped surrogate with an advantage a sequence: one loop does it all.
+    pub(crate) plain: bool,
+}
+
+/// What a part of the batch adds up to.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Partial {
+    pub(crate) output: LossOutput,
+    pub(crate) worst: u32,
+}
+
+impl Partial {
+    fn plus(mut self, other: Self) -> Self {
+        self.output += other.output;
+        self.worst = self.worst.max(other.worst);
+        self
+    }
+}
+
+impl Sweep<'_> {
+    /// Evaluates the whole chunk.
+    pub(crate) fn run(&self, gradients: Gradients<'_>) -> Partial {
+        let start = self.chunk.start;
+        let range = start..start + self.chunk.logprobs.len();
+        let parallel = range.len() >= PARALLEL && rayon::current_num_threads() > 1;
+        self.tree(range, gradients, parallel)
+    }
+
+    fn tree(&self, range: Range<usize>, gradients: Gradients<'_>, parallel: bool) -> Partial {
+        let tiles = range.end.div_ceil(TILE) - range.start / TILE;
+        if tiles <= 1 {
+            return self.tile(range, gradients);
+        }
+        let middle = (range.start / TILE + tiles / 2) * TILE;
+        let (left, right) = split(gradients, middle - range.start);
+        let (left_range, right_range) = (range.start..middle, middle..range.end);
+        let (a, b) = if parallel {
+            rayon::join(|| self.tree(left_range, left, true), || self.tree(right_range, right, true))
+        } else {
+            (self.tree(left_range, left, false), self.tree(right_range, right, false))
+        };
+        a.plus(b)
+    }
+
+    /// One tile with the widest vectors that this CPU has.
+    fn tile(&self, range: Range<usize>, gradients: Gradients<'_>) -> Partial {
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512vl")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512dq")
+            {
+                #[expect(unsafe_code, reason = "a function compiled for AVX-512 is unsafe to call from others")]
+                // SAFETY: the features that the function is compiled for were just detected.
+                return unsafe { self.tile_avx512(range, gradients) };
+            }
+            if is_x86_feature_detected!("avx2") {
+                #[expect(unsafe_code, reason = "a function compiled for AVX2 is unsafe to call from others")]
+                // SAFETY: the feature that the function is compiled for was just detected.
+                return unsafe { self.tile_avx2(range, gradients) };
+            }
+        }
+        self.tile_generic(range, gradients)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq")]
+    fn tile_avx512(&self, range: Range<usize>, gradients: Gradients<'_>) -> Partial {
+        self.tile_generic(range, gradients)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2")]
+    fn tile_avx2(&self, range: Range<usize>, gradients: Gradients<'_>) -> Partial {
+        self.tile_generic(range, gradients)
+    }
+
+    #[inline(always)]
+    fn tile_generic(&self, range: Range<usize>, mut gradients: Gradients<'_>) -> Partial {
+        let mut scratch = Scratch::new();
+        let mut total = Partial::default();
+        let offsets = self.batch.cu_seqlens;
+        let mut sequence = offsets.partition_point(|&offset| offset <= range.start) - 1;
+        let mut start = range.start;
+        while start < range.end {
+            let end = offsets[sequence + 1].min(range.end);
+            if end > start {
+                let (here, rest) = split(gradients, end - start);
+                gradients = rest;
+                total = total.plus(self.segment(sequence, start, here, &mut scratch));
+                start = end;
+            }
+            sequence += 1;
+        }
+        total
+    }
+
+    /// The part of one sequence that lies in a tile.
+    #[inline(always)]
+    fn segment(&self, sequence: usize, start: usize, mut gradients: Gradients<'_>, scratch: &mut Scratch) -> Partial {
+        let terms = self.terms.of(sequence, self.batch);
+        let mut sums = Sums::default();
+        let end = start + gradients.logprobs.len();
+        let mut first = start;
+        while first < end {
+            let n = (end - first).min(BLOCK);
+            let (here, rest) = split(gradients, n);
+            gradients = rest;
+            let mask = self.batch.mask.map_or(&ALL[..n], |mask| &mask[first..first + n]);
+            let kept = if self.batch.mask.is_some() { count_kept(mask) } else { n };
+            sums.metrics.tokens += kept as u64;
+            if kept == 0 {
+                here.logprobs.fill(0.0);
+                if let Some(entropies) = here.entropies {
+                    entropies.fill(0.0);
+                }
+            } else if self.plain {
+                let at = first - self.chunk.start;
+                let logprobs = &self.chunk.logprobs[at..at + n];
+                let old_logprobs = &self.batch.old_logprobs[first..first + n];
+                let bounds = self.plain_bounds(terms.advantage);
+                let gradient = here.logprobs;
+                if kept == n {
+                    surrogate_block::<false>(
+                        &terms,
+                        bounds,
+                        logprobs,
+                        old_logprobs,
+                        mask,
+                        gradient,
+                        scratch,
+                        &mut sums,
+                    );
+                } else {
+                    surrogate_block::<true>(&terms, bounds, logprobs, old_logprobs, mask, gradient, scratch, &mut sums);
+                }
+            } else {
+                let block = Block { config: self.config, batch: self.batch, chunk: self.chunk, first, mask };
+                block.evaluate(&terms, here.logprobs, here.entropies, scratch, &mut sums);
+            }
+            first += n;
+        }
+        self.finish(&terms, &sums)
+    }
+
+    #[inline(always)]
+    fn plain_bounds(&self, advantage: f32) -> (f32, f32) {
+        match self.config.policy_loss {
+            PolicyLoss::Ppo { clip, dual_clip } => {
+                surrogate_bounds(advantage, clip, dual_clip.unwrap_or(f32::INFINITY))
+            }
+            _ => (f32::NEG_INFINITY, f32::INFINITY),
+        }
+    }
+
+    /// Sums of a sequence's tokens as its share of the step's loss.
+    #[inline(always)]
+    fn finish(&self, terms: &SequenceTerms, sums: &Sums) -> Partial {
+        let ref_kl_sum = sums.ref_kl.total();
+        let entropy_sum = sums.entropy.total();
+        let policy_loss = terms.weight * sums.policy.total();
+        let kl_loss = terms.weight * f64::from(self.config.kl.coef) * ref_kl_sum;
+        // `0.0 −` keeps the loss of no bonus at +0.
+        let entropy_loss = 0.0 - terms.weight * f64::from(self.config.entropy_coef) * entropy_sum;
+        let metrics = LossMetrics {
+            policy_loss,
+            kl_loss,
+            entropy_loss,
+            ratio_sum: sums.ratio.total(),
+            log_ratio_sum: sums.log_ratio.total(),
+            ref_kl_sum,
+            entropy_sum,
+            entropy_tokens: if self.chunk.entropies.is_some() { sums.metrics.tokens } else { 0 },
+            importance_sum: sums.importance.total(),
+            rollout_difference_sum: sums.rollout_difference.total(),
+            ..sums.metrics
+        };
+        let output = LossOutput { loss: policy_loss + kl_loss + entropy_loss, metrics };
+        Partial { output, worst: sums.worst }
+    }
+}
+
+/// Whether the one-loop pass computes everything that is asked for.
+pub(crate) fn is_plain(config: &LossConfig, batch: &LossBatch<'_>) -> bool {
+    matches!(config.policy_loss, PolicyLoss::Ppo { .. })
+        && matches!(batch.advantages, Advantages::PerSequence(_))
+        && config.kl.coef == 0.0
+        && config.truncated_importance.is_none()
+}
+
+fn split(gradients: Gradients<'_>, at: usize) -> (Gradients<'_>, Gradients<'_>) {
+    let (logprobs, rest) = gradients.logprobs.split_at_mut(at);
+    let (entropies, rest_entropies) = match gradients.entropies {
+        Some(values) => {
+            let (here, rest) = values.split_at_mut(at);
+            (Some(here), Some(rest))
+        }
+        None => (None, None),
+    };
+    (Gradients { logprobs, entropies }, Gradients { logprobs: rest, entropies: rest_entropies })
+}

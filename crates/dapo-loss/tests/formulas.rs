@@ -1,0 +1,215 @@
+//! Loss and gradient of every policy loss × aggregation × KL against the f64 transcription.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod common;
+
+use common::{Case, cases, dual::Dual, losses_and_aggregations, reference_loss};
+use dapo_loss::{
+    ClipRange, ImportanceLevel, Kl, KlEstimator, LossConfig, PolicyLoss, TruncatedImportance,
+    token::{clipped_surrogate, gmpo_log_ratio, ratio, sapo},
+};
+use proptest::prelude::*;
+
+/// Rounding of f32 terms, relative to the largest of them; log-ratios near 20 cost the most.
+const RELATIVE: f64 = 4e-6;
+
+fn duals(values: &[f32]) -> Vec<Dual> {
+    values.iter().map(|&value| Dual::from(f64::from(value))).collect()
+}
+
+/// Whether a token sits so close to a corner of the loss that rounding decides its side.
+fn at_corner(config: &LossConfig, case: &Case, t: usize, sequence: usize) -> bool {
+    let log_ratio = f64::from(case.logprobs[t]) - f64::from(case.old[t]);
+    let ratio = log_ratio.exp();
+    let near = |a: f64, b: f64| (a - b).abs() < 1e-5;
+    let bounds = |x: f64, clip: ClipRange, middle: f64| {
+        near(x, middle - f64::from(clip.low)) || near(x, middle + f64::from(clip.high))
+    };
+    let k = f64::from(case.logprobs[t]) - f64::from(case.reference[t]);
+    near(log_ratio.abs(), 20.0)
+        || (config.kl.coef != 0.0 && (near(k, 0.0) || near((-k).exp() + k - 1.0, 10.0)))
+        || match config.policy_loss {
+            PolicyLoss::Ppo { clip, dual_clip } => {
+                bounds(ratio, clip, 1.0) || dual_clip.is_some_and(|c| near(ratio, f64::from(c)))
+            }
+            PolicyLoss::Gmpo { clip } => bounds(log_ratio, clip, 0.0),
+            PolicyLoss::Gspo { clip } => {
+                let kept = case.kept(sequence);
+                let sum: f64 = kept
+                    .iter()
+                    .map(|&t| (f64::from(case.logprobs[t]) - f64::from(case.old[t])).clamp(-20.0, 20.0))
+                    .sum();
+                bounds((sum / kept.len() as f64).exp(), clip, 1.0)
+            }
+            PolicyLoss::Cispo { .. } | PolicyLoss::Sapo { .. } => false,
+        }
+}
+
+/// Compares value and gradient of the crate with the transcription and with its central differences.
+fn check(config: &LossConfig, case: &Case, per_token: bool) -> Result<(), TestCaseError> {
+    let Some((output, gradient, entropy_gradient)) = case.evaluate(config, per_token) else {
+        return Ok(());
+    };
+    let mut logprobs = duals(&case.logprobs);
+    let mut entropies = duals(&case.entropies);
+    let frozen: Vec<f64> = case.logprobs.iter().map(|&x| f64::from(x)).collect();
+    let (expected, magnitude) = reference_loss(config, case, per_token, &logprobs, &frozen, &entropies);
+    let difference = (output.loss - expected.value).abs();
+    prop_assert!(difference <= RELATIVE * magnitude, "{config:?}: loss {} expected {}", output.loss, expected.value);
+    let parts = output.metrics.policy_loss + output.metrics.kl_loss + output.metrics.entropy_loss;
+    prop_assert!((parts - output.loss).abs() <= 1e-12 * (1.0 + magnitude));
+
+    let sequence_of = |t: usize| case.cu_seqlens.partition_point(|&offset| offset <= t) - 1;
+    let corner: Vec<bool> = (0..case.tokens()).map(|t| at_corner(config, case, t, sequence_of(t))).collect();
+    for t in 0..case.tokens() {
+        if case.mask[t] == 0 {
+            prop_assert_eq!((gradient[t], entropy_gradient[t]), (0.0, 0.0));
+            continue;
+        }
+        logprobs[t].slope = 1.0;
+        let slope = reference_loss(config, case, per_token, &logprobs, &frozen, &entropies).0.slope;
+        logprobs[t].slope = 0.0;
+        // GSPO's and GMPO's factor is the sequence's; all others' terms are the token's own.
+        let scale = magnitude.min(1e3);
+        let close = |got: f64, want: f64, tolerance: f64| (got - want).abs() <= tolerance * (want.abs() + scale);
+        let got = f64::from(gradient[t]);
+        if !corner[t] {
+            prop_assert!(close(got, slope, RELATIVE), "{config:?}: gradient[{t}] {got} expected {slope}");
+        }
+
+        let h = 1e-6;
+        let mut at = |shift: f64| {
+            logprobs[t].value = frozen[t] + shift;
+            let loss = reference_loss(config, case, per_token, &logprobs, &frozen, &entropies).0.value;
+            logprobs[t].value = frozen[t];
+            loss
+        };
+        let central = (at(h) - at(-h)) / (2.0 * h);
+        // Central differences of a loss of this magnitude carry its rounding, divided by h.
+        let tolerance = 1e-5 + 1e-15 * magnitude / h;
+        if !corner[t] && magnitude < 1e4 {
+            prop_assert!(close(got, central, tolerance), "{config:?}: gradient[{t}] {got} central {central}");
+        }
+
+        entropies[t].slope = 1.0;
+        let slope = reference_loss(config, case, per_token, &logprobs, &frozen, &entropies).0.slope;
+        entropies[t].slope = 0.0;
+        prop_assert!((f64::from(entropy_gradient[t]) - slope).abs() <= 1e-6 * slope.abs());
+    }
+    Ok(())
+}
+
+fn kl_options() -> Vec<Kl> {
+    let mut all = vec![Kl::default()];
+    for estimator in [KlEstimator::K1, KlEstimator::K2, KlEstimator::K3, KlEstimator::Abs] {
+        for times_ratio in [false, true] {
+            all.push(Kl { coef: 0.3, estimator, times_ratio });
+        }
+    }
+    all
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn loss_and_gradient_agree_with_the_formulas_for_every_loss_aggregation_and_kl(case in cases()) {
+        for config in losses_and_aggregations() {
+            for kl in kl_options() {
+                check(&LossConfig { kl, ..config }, &case, false)?;
+            }
+        }
+    }
+
+    #[test]
+    fn entropy_bonus_and_importance_weights_agree_with_the_formulas(case in cases(), cap in 0.5_f32..3.0) {
+        for config in losses_and_aggregations() {
+            for level in [ImportanceLevel::Token, ImportanceLevel::Sequence] {
+                let truncated_importance = Some(TruncatedImportance { cap, level });
+                let config = LossConfig { truncated_importance, entropy_coef: 0.02, ..config };
+                if config.validate().is_ok() {
+                    check(&config, &case, false)?;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn token_advantages_agree_with_the_formulas(case in cases()) {
+        for config in losses_and_aggregations().iter().filter(|config| !config.policy_loss.is_sequence_level()) {
+            check(config, &case, true)?;
+        }
+    }
+
+    #[test]
+    fn k3_is_never_negative_and_zero_only_at_zero(k in -30.0_f32..30.0, small in -1e-4_f32..1e-4) {
+        for k in [k, small] {
+            let kl = KlEstimator::K3.of(k).loss;
+            prop_assert!(kl >= 0.0 && kl <= 10.0);
+            let exact = (f64::from(-k).exp() + f64::from(k) - 1.0).min(10.0);
+            if (1e-2..20.0).contains(&k.abs()) {
+                prop_assert!((f64::from(kl) - exact).abs() <= 1e-6 * exact, "{} {}", kl, exact);
+            }
+        }
+    }
+
+    #[test]
+    fn sapo_slope_fades_far_above_the_behaviour_policy(log_ratio in 3.5_f32..20.0, advantage in -3.0_f32..3.0) {
+        let token = sapo(ratio(log_ratio, 0.0), advantage, 1.0, 1.05);
+        prop_assert!(token.slope.abs() <= 1e-8);
+        let limit = -advantage * 4.0 / if advantage > 0.0 { 1.0 } else { 1.05 };
+        prop_assert!((token.loss - limit).abs() <= 1e-6 * limit.abs());
+    }
+}
+
+#[test]
+fn surrogate_clips_upward_only_when_advantage_is_positive() {
+    let clip = ClipRange::default();
+    assert_eq!(clipped_surrogate(2.0, 1.0, clip, None).slope, 0.0);
+    assert_eq!(clipped_surrogate(2.0, -1.0, clip, None).slope, 2.0);
+    assert_eq!(clipped_surrogate(0.5, 1.0, clip, None).slope, -0.5);
+    assert_eq!(clipped_surrogate(0.5, -1.0, clip, None).slope, 0.0);
+    assert_eq!(clipped_surrogate(0.5, -1.0, clip, None).loss, 0.8);
+}
+
+#[test]
+fn dual_clip_holds_only_negative_advantages() {
+    let clip = ClipRange::default();
+    let held = clipped_surrogate(4.0, -2.0, clip, Some(3.0));
+    assert_eq!((held.loss, held.slope), (6.0, 0.0));
+    let inside = clipped_surrogate(2.5, -2.0, clip, Some(3.0));
+    assert_eq!((inside.loss, inside.slope), (5.0, 5.0));
+    assert_eq!(clipped_surrogate(1.2, 2.0, clip, Some(1.1)).slope, -2.4);
+    assert_eq!(clipped_surrogate(4.0, 0.0, clip, Some(3.0)).slope, 0.0);
+}
+
+#[test]
+fn bounds_belong_to_the_inside() {
+    let clip = ClipRange { low: 0.25, high: 0.25 };
+    assert_eq!(clipped_surrogate(1.25, 1.0, clip, None).slope, -1.25);
+    assert_eq!(clipped_surrogate(0.75, -1.0, clip, None).slope, 0.75);
+    assert_eq!(gmpo_log_ratio(0.25, 1.0, clip), (0.25, true));
+    assert_eq!(gmpo_log_ratio(-0.25, -1.0, clip), (-0.25, true));
+}
+
+#[test]
+fn runaway_ratios_stay_finite_and_lose_their_slope() {
+    assert_eq!(ratio(50.0, -50.0), ratio(20.0, 0.0));
+    assert_eq!(ratio(-50.0, 50.0), ratio(-20.0, 0.0));
+    let case = Case {
+        cu_seqlens: vec![0, 2],
+        mask: vec![1, 1],
+        logprobs: vec![-1.0, -1.0],
+        old: vec![-26.0, -1.5],
+        reference: vec![-1.0; 2],
+        rollout: vec![-1.0; 2],
+        entropies: vec![0.0; 2],
+        advantages: vec![-1.0],
+        token_advantages: vec![-1.0; 2],
+    };
+    let (output, gradient, _) = case.evaluate(&LossConfig::default(), false).unwrap();
+    assert!((output.loss / (20.0_f64.exp() / 2.0) - 1.0).abs() < 1e-5);
+    assert_eq!(gradient[0], 0.0);
+    assert!(gradient[1] > 0.0);
+    assert_eq!((output.metrics.clamped, output.metrics.max_abs_log_ratio), (1, 25.0));
+}

@@ -1,0 +1,141 @@
+//! Models on disk: loading a Hugging Face folder or a GGUF file, and saving a Hugging Face folder.
+
+mod safetensors;
+
+use crate::config::token_ids;
+use crate::tokenizer::{aside, read_json, read_json_if_exists, write_json};
+use crate::{ModelConfig, PolicyError, Tokenizer, gguf};
+use candle_core::{DType, Tensor};
+use safetensors::Weights;
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::path::Path;
+
+/// A model as it is on disk.
+#[derive(Clone, Debug)]
+pub struct Checkpoint {
+    /// The decoder's sizes.
+    pub config: ModelConfig,
+    /// The parameters by their Hugging Face names, f32 on the CPU: exactly those of
+    /// [`ModelConfig::parameter_shapes`], so a tied head is absent.
+    pub tensors: BTreeMap<String, Tensor>,
+    /// The tokenizer, with chat template and stop tokens.
+    pub tokenizer: Tokenizer,
+}
+
+/// Loads a Hugging Face folder (`model.safetensors`, or shards with `model.safetensors.index.json`, in f32, f16 or
+/// bf16) or a `.gguf` file.
+///
+/// Weights are read and widened tensor by tensor, so that memory holds them once, plus at most one more tensor. The
+/// configuration's `eos_token_ids` are those of `config.json` followed by those that only `generation_config.json` names.
+///
+/// # Errors
+/// Every error names the file; of a tensor that is missing, unexpected, of another shape or of an unsupported type it says
+/// which, what was found and what was expected. A tied model whose file also has a head is loaded if that head equals the
+/// embeddings.
+///
+/// ```no_run
+/// let checkpoint = dapo_policy::load_checkpoint("path/to/model".as_ref())?;
+/// println!("{} layers", checkpoint.config.num_hidden_layers);
+/// # Ok::<(), dapo_policy::PolicyError>(())
+/// ```
+pub fn load_checkpoint(path: &Path) -> Result<Checkpoint, PolicyError> {
+    let metadata = fs::metadata(path).map_err(PolicyError::io(path))?;
+    if metadata.is_dir() { load_folder(path) } else { gguf::load(path) }
+}
+
+fn load_folder(dir: &Path) -> Result<Checkpoint, PolicyError> {
+    let config_file = dir.join("config.json");
+    let mut config = ModelConfig::from_json(&read_json(&config_file)?, &config_file)?;
+    let generation_file = dir.join("generation_config.json");
+    if let Some(generation) = read_json_if_exists(&generation_file)? {
+        for id in token_ids(&generation, "eos_token_id", &generation_file)? {
+            if !config.eos_token_ids.contains(&id) {
+                config.eos_token_ids.push(id);
+            }
+        }
+    }
+    let tokenizer = Tokenizer::from_folder(dir)?;
+    let tensors = load_tensors(&mut Weights::open(dir)?, &config)?;
+    Ok(Checkpoint { config, tensors, tokenizer })
+}
+
+const HEAD: &str = "lm_head.weight";
+
+fn load_tensors(weights: &mut Weights, config: &ModelConfig) -> Result<BTreeMap<String, Tensor>, PolicyError> {
+    let shapes = config.parameter_shapes();
+    let listed: HashMap<&str, &[usize]> = shapes.iter().map(|(name, shape)| (&name[..], &shape[..])).collect();
+    // Old files carry the rotary frequencies, which follow from the configuration.
+    let derived = |name: &str| name.ends_with("rotary_emb.inv_freq");
+    let tied_head = |name: &str| config.tie_word_embeddings && name == HEAD;
+    let extra = |name: &&str| !(listed.contains_key(name) || derived(name) || tied_head(name));
+    if let Some(name) = weights.names().find(extra) {
+        let expected =
+            format!("absent: a {} with this configuration has no such parameter", config.architecture.class_name());
+        return Err(PolicyError::tensor(weights.file_of(name), name, "present", expected));
+    }
+    let mut tensors = BTreeMap::new();
+    for (name, shape) in &shapes {
+        tensors.insert(name.clone(), weights.read(name, shape)?);
+    }
+    let embeddings = &shapes[0];
+    if config.tie_word_embeddings && weights.contains(HEAD) {
+        let head = weights.read(HEAD, &embeddings.1)?;
+        let differing = tensors[&embeddings.0].ne(&head)?.to_dtype(DType::F32)?.max_all()?.to_scalar::<f32>()?;
+        if differing != 0.0 {
+            let expected = "equal to the embeddings, or absent, since config.json says tie_word_embeddings";
+            return Err(PolicyError::tensor(weights.file_of(HEAD), HEAD, "different from the embeddings", expected));
+        }
+    }
+    Ok(tensors)
+}
+
+/// Writes a Hugging Face folder that transformers reads back: `config.json`, `generation_config.json`,
+/// `model.safetensors`, `tokenizer.json`, `tokenizer_config.json` and the chat template. Each file is written aside
+/// and then renamed; the folder is made where it does not exist.
+///
+/// # Errors
+/// When a tensor is missing, unexpected or of another shape than the configuration says, or a file cannot be written.
+pub fn save_checkpoint(
+    dir: &Path,
+    config: &ModelConfig,
+    tensors: &BTreeMap<String, Tensor>,
+    tokenizer: &Tokenizer,
+) -> Result<(), PolicyError> {
+    config.validate()?;
+    let file = dir.join("model.safetensors");
+    let shapes = config.parameter_shapes();
+    for (name, shape) in &shapes {
+        let found = tensors.get(name).map(Tensor::dims);
+        if found != Some(shape) {
+            let found = found.map_or("missing".into(), |found| format!("of shape {found:?}"));
+            return Err(PolicyError::tensor(&file, name, found, format!("of shape {shape:?}")));
+        }
+    }
+    if let Some(name) = tensors.keys().find(|name| !shapes.iter().any(|(listed, _)| listed == *name)) {
+        return Err(PolicyError::tensor(&file, name, "given", "no parameter of this name in the configuration"));
+    }
+    fs::create_dir_all(dir).map_err(PolicyError::io(dir))?;
+    safetensors::write(&aside(&file), tensors)?;
+    fs::rename(aside(&file), &file).map_err(PolicyError::io(&file))?;
+    let mut json = config.to_json();
+    if let Some(name) = common_dtype(tensors) {
+        json["dtype"] = name.into();
+        json["torch_dtype"] = name.into();
+    }
+    write_json(&dir.join("config.json"), &json)?;
+    write_json(&dir.join("generation_config.json"), &config.generation_json())?;
+    tokenizer.save(dir)
+}
+
+/// torch's name of the type that all tensors share, if they do.
+fn common_dtype(tensors: &BTreeMap<String, Tensor>) -> Option<&'static str> {
+    let mut dtypes = tensors.values().map(Tensor::dtype);
+    let first = dtypes.next().filter(|first| dtypes.all(|dtype| dtype == *first))?;
+    match first {
+        DType::F32 => Some("float32"),
+        DType::F16 => Some("float16"),
+        DType::BF16 => Some("bfloat16"),
+        _ => None,
+    }
+}

@@ -1,0 +1,165 @@
+//! safetensors files, read one tensor at a time.
+
+use crate::PolicyError;
+use crate::tokenizer::read_json;
+use candle_core::{DType, Device, Tensor};
+use safetensors::tensor::{Dtype, Metadata, TensorInfo};
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+/// Elements widened at a time.
+const CHUNK: usize = 1 << 20;
+
+/// The weights of a folder: one file or several shards.
+pub(super) struct Weights {
+    dir: PathBuf,
+    shards: Vec<Shard>,
+    /// The shard of each tensor.
+    places: BTreeMap<String, usize>,
+}
+
+struct Shard {
+    file: PathBuf,
+    handle: File,
+    /// Where the header ends and the tensors begin, in bytes.
+    start: u64,
+    metadata: Metadata,
+}
+
+impl Weights {
+    pub(super) fn open(dir: &Path) -> Result<Self, PolicyError> {
+        let (single, index) = (dir.join("model.safetensors"), dir.join("model.safetensors.index.json"));
+        let mut weights = Self { dir: dir.into(), shards: vec![], places: BTreeMap::new() };
+        if single.exists() {
+            weights.add(Shard::open(&single)?)?;
+            return Ok(weights);
+        }
+        if !index.exists() {
+            let message = "neither model.safetensors nor model.safetensors.index.json is there";
+            return Err(PolicyError::file(dir, message));
+        }
+        let json = read_json(&index)?;
+        let map = json.get("weight_map").and_then(|map| map.as_object());
+        let map = map.ok_or_else(|| PolicyError::field(&index, "weight_map", "missing", "an object of file names"))?;
+        let mut shards: Vec<&str> = Vec::new();
+        for (tensor, name) in map {
+            let plain = |name: &&str| Path::new(name).file_name() == Some(name.as_ref());
+            let name = name.as_str().filter(plain).ok_or_else(|| {
+                PolicyError::field(
+                    &index,
+                    format!("weight_map.{tensor}"),
+                    name.to_string(),
+                    "the name of a file beside it",
+                )
+            })?;
+            if !shards.contains(&name) {
+                shards.push(name);
+            }
+        }
+        for shard in shards {
+            weights.add(Shard::open(&dir.join(shard))?)?;
+        }
+        for (tensor, name) in map {
+            let found = weights.places.get(tensor).map(|shard| &weights.shards[*shard].file);
+            let file = dir.join(name.as_str().unwrap_or_default());
+            if found != Some(&file) {
+                let expected = "present, as model.safetensors.index.json says";
+                return Err(PolicyError::tensor(&file, tensor, "missing", expected));
+            }
+        }
+        Ok(weights)
+    }
+
+    fn add(&mut self, shard: Shard) -> Result<(), PolicyError> {
+        for name in shard.metadata.offset_keys() {
+            if let Some(other) = self.places.insert(name.clone(), self.shards.len()) {
+                let found = format!("also in {}", self.shards[other].file.display());
+                return Err(PolicyError::tensor(&shard.file, name, found, "in one shard only"));
+            }
+        }
+        self.shards.push(shard);
+        Ok(())
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.places.keys().map(String::as_str)
+    }
+
+    pub(super) fn contains(&self, name: &str) -> bool {
+        self.places.contains_key(name)
+    }
+
+    /// The file a tensor is in, or the folder where it is in none.
+    pub(super) fn file_of(&self, name: &str) -> &Path {
+        self.places.get(name).map_or(&self.dir, |shard| &self.shards[*shard].file)
+    }
+
+    /// A tensor in f32, checked against the shape it should have.
+    pub(super) fn read(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, PolicyError> {
+        let missing = || PolicyError::tensor(&self.dir, name, "missing", format!("of shape {shape:?}"));
+        let shard = *self.places.get(name).ok_or_else(missing)?;
+        self.shards[shard].read(name, shape)
+    }
+}
+
+impl Shard {
+    fn open(file: &Path) -> Result<Self, PolicyError> {
+        let mut handle = File::open(file).map_err(PolicyError::io(file))?;
+        let length = handle.metadata().map_err(PolicyError::io(file))?.len();
+        let damaged = |what: &str| PolicyError::file(file, format!("not a whole safetensors file: {what}"));
+        let mut prefix = [0; 8];
+        handle.read_exact(&mut prefix).map_err(|_| damaged("shorter than 8 bytes"))?;
+        let start = u64::from_le_bytes(prefix).saturating_add(8);
+        if start > length {
+            return Err(damaged(&format!("its header should end at byte {start} of {length}")));
+        }
+        let mut header = vec![0; (start - 8) as usize];
+        handle.read_exact(&mut header).map_err(PolicyError::io(file))?;
+        let metadata: Metadata = serde_json::from_slice(&header).map_err(|error| damaged(&error.to_string()))?;
+        let expected = start + metadata.data_len() as u64;
+        if expected != length {
+            return Err(damaged(&format!("its header describes {expected} bytes, it has {length}")));
+        }
+        Ok(Self { file: file.into(), handle, start, metadata })
+    }
+
+    fn read(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, PolicyError> {
+        let Self { file, handle, start, metadata } = self;
+        let wrong = |found: String, expected: &str| PolicyError::tensor(file, name, found, expected);
+        let info = metadata.info(name).ok_or_else(|| wrong("missing".into(), "present"))?;
+        let TensorInfo { dtype, shape: found, data_offsets: (from, _) } = info;
+        if found != shape {
+            return Err(wrong(format!("of shape {found:?}"), &format!("of shape {shape:?}")));
+        }
+        let (dtype, width) = match dtype {
+            Dtype::F32 => (DType::F32, 4),
+            Dtype::F16 => (DType::F16, 2),
+            Dtype::BF16 => (DType::BF16, 2),
+            other => return Err(wrong(format!("of type {other}"), "of type F32, F16 or BF16")),
+        };
+        handle.seek(SeekFrom::Start(*start + *from as u64)).map_err(PolicyError::io(file))?;
+        let elements = shape.iter().product();
+        let mut values: Vec<f32> = Vec::with_capacity(elements);
+        let mut bytes = vec![0; elements.min(CHUNK) * width];
+        while values.len() < elements {
+            let count = CHUNK.min(elements - values.len());
+            let bytes = &mut bytes[..count * width];
+            handle.read_exact(bytes).map_err(PolicyError::io(file))?;
+            let chunk = Tensor::from_raw_buffer(bytes, dtype, &[count], &Device::Cpu)?;
+            values.extend(chunk.to_dtype(DType::F32)?.to_vec1::<f32>()?);
+        }
+        Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
+    }
+}
+
+/// Writes a file of tensors in an order that follows from their types and names.
+pub(super) fn write(file: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<(), PolicyError> {
+    // More than one entry would be written in a random order.
+    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    safetensors::serialize_to_file(tensors, Some(metadata), file).map_err(|error| match error {
+        safetensors::SafeTensorError::IoError(source) => PolicyError::Io { file: file.into(), source },
+        other => PolicyError::file(file, format!("cannot write the tensors: {other}")),
+    })
+}

@@ -1,0 +1,48 @@
+//! The policy of a reinforcement-learning run: a decoder-only language model that can be sampled from, scored and trained.
+//!
+//! - [`load`] reads a Hugging Face folder or a GGUF file of the Qwen3, Qwen2.5 or Llama family; [`save_checkpoint`] writes the
+//!   folder form, which transformers, vLLM and llama.cpp's converter read.
+//! - [`Policy::generate`] samples completions, batched and cached; [`Policy::logprobs`] scores completions in packed
+//!   batches; [`Policy::logprobs_backward`] does so while a loss hands back its gradients.
+//! - A sampled token's log-prob and its log-prob when scored are equal, bit for bit: one forward serves both
+//!   (see [`dapo_kernels`]).
+//!
+//! When not to use it: for serving. It keeps f32 weights, twice on a CPU, so that they can be trained.
+//!
+//! ```no_run
+//! use dapo_policy::{GenerationConfig, Policy, Request, load};
+//! # fn main() -> Result<(), dapo_policy::PolicyError> {
+//! let (policy, tokenizer) = load("path/to/model".as_ref())?;
+//! let prompt_ids = tokenizer.encode("12+34=", false)?;
+//! let requests = [Request { prompt_ids, samples: 4, draw: 0 }];
+//! for completion in &policy.generate(&requests, &GenerationConfig::default())?[0] {
+//!     println!("{} ({:?})", tokenizer.decode(&completion.token_ids, true)?, completion.finish_reason);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+mod chat;
+mod checkpoint;
+mod config;
+mod decoder;
+mod error;
+mod generate;
+mod gguf;
+mod gradients;
+mod policy;
+mod sampling;
+mod tokenizer;
+
+pub use chat::{ChatOptions, Message};
+pub use checkpoint::{Checkpoint, load_checkpoint, save_checkpoint};
+pub use config::{Architecture, ModelConfig};
+pub use dapo_kernels::attention::{Segment, Segments};
+pub use dapo_kernels::logprobs::{RowGradients, Rows};
+pub use decoder::{Decoder, LayerMemory};
+pub use error::PolicyError;
+pub use generate::{Completion, FinishReason, GenerationConfig, Request};
+pub use gradients::Gradients;
+pub use policy::{Policy, TokenBatch, TokenLogprobs, load};
+pub use sampling::{Purpose, SamplingConfig};
+pub use tokenizer::Tokenizer;

@@ -1,0 +1,222 @@
+//! Drawing a token from a row of logits.
+//!
+//! Random numbers are keyed by meaning, (seed, purpose, draw, sample, position), never taken from a shared stream: a
+//! completion does not depend on what else is generated beside it.
+
+use crate::PolicyError;
+use dapo_kernels::logprobs::{probabilities, row_stats};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+/// What random numbers are for: streams of different purposes are independent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Roll-outs for training.
+    Rollout,
+    /// Evaluation.
+    Evaluation,
+    /// Samples shown to people.
+    Preview,
+}
+
+/// How tokens are drawn.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SamplingConfig {
+    /// Logits are divided by it; 0 takes the most probable token.
+    pub temperature: f32,
+    /// Smallest set of tokens whose probability reaches this is kept; 1 keeps all.
+    pub top_p: f32,
+    /// Number of most probable tokens kept; 0 keeps all. Applied before `top_p`.
+    pub top_k: usize,
+}
+
+impl Default for SamplingConfig {
+    /// The paper's roll-outs: temperature 1, nothing cut off.
+    fn default() -> Self {
+        Self { temperature: 1.0, top_p: 1.0, top_k: 0 }
+    }
+}
+
+impl SamplingConfig {
+    /// Always the most probable token.
+    pub const GREEDY: Self = Self { temperature: 0.0, top_p: 1.0, top_k: 0 };
+
+    /// # Errors
+    /// When a value is outside its range.
+    pub fn validate(&self) -> Result<(), PolicyError> {
+        let bad = |field: &str, found: f32, expected: &str| {
+            Err(PolicyError::Setting { field: field.into(), found: found.to_string(), expected: expected.into() })
+        };
+        if !(self.temperature >= 0.0 && self.temperature.is_finite()) {
+            return bad("temperature", self.temperature, "a finite number of at least 0");
+        }
+        if !(self.top_p > 0.0 && self.top_p <= 1.0) {
+            return bad("top_p", self.top_p, "a number above 0 and at most 1");
+        }
+        Ok(())
+    }
+
+    /// The temperature of the log-probs: the sampling temperature, and 1 for greedy decoding.
+    pub(crate) fn logprob_temperature(&self) -> f32 {
+        if self.temperature > 0.0 { self.temperature } else { 1.0 }
+    }
+}
+
+/// Identifies the stream of one completion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StreamKey {
+    pub(crate) seed: u64,
+    pub(crate) purpose: Purpose,
+    pub(crate) draw: u64,
+    pub(crate) sample: u64,
+}
+
+impl StreamKey {
+    /// A number in [0, 1) for the token at `position` of the completion.
+    fn uniform(self, position: u64) -> f64 {
+        let mut key = [0u8; 32];
+        let words = [self.seed, self.purpose as u64, self.draw, self.sample];
+        for (bytes, word) in key.chunks_exact_mut(8).zip(words) {
+            bytes.copy_from_slice(&word.to_le_bytes());
+        }
+        let mut rng = ChaCha8Rng::from_seed(key);
+        rng.set_stream(position);
+        (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64
+    }
+}
+
+/// Draws a token and returns it with its log-prob in the full softmax at the temperature. Overwrites the logits.
+pub(crate) fn sample(logits: &mut [f32], config: &SamplingConfig, key: StreamKey, position: u64) -> (u32, f32) {
+    let stats = row_stats(logits, config.logprob_temperature());
+    if config.temperature == 0.0 {
+        let token = logits.iter().position(|x| *x == stats.max).unwrap_or(0);
+        return (token as u32, stats.logprob(stats.max));
+    }
+    let mut drawn = None;
+    if config.top_k != 0 || config.top_p < 1.0 {
+        let kept = kept_tokens(logits, config, stats.inverse_temperature, stats.max);
+        let total: f64 = kept.iter().map(|(_, p)| p).sum();
+        drawn = Some(pick(kept.iter().map(|(token, p)| (*token, *p)), total * key.uniform(position)));
+    }
+    let token = drawn.unwrap_or_else(|| {
+        let mut weights = logits.to_vec();
+        probabilities(&mut weights, stats);
+        let total: f64 = weights.iter().map(|p| f64::from(*p)).sum();
+        pick((0..).zip(weights.iter().map(|p| f64::from(*p))), total * key.uniform(position))
+    });
+    (token, stats.logprob(logits[token as usize]))
+}
+
+/// The first token at which the running sum exceeds `threshold`.
+fn pick(weights: impl Iterator<Item = (u32, f64)>, threshold: f64) -> u32 {
+    let (mut sum, mut last) = (0.0, 0);
+    for (token, weight) in weights {
+        if weight > 0.0 {
+            sum += weight;
+            last = token;
+            if sum > threshold {
+                break;
+            }
+        }
+    }
+    last
+}
+
+/// Tokens that survive top-k and then top-p, most probable first (ties: lower id), with unnormalised probabilities.
+fn kept_tokens(logits: &[f32], config: &SamplingConfig, inverse_temperature: f32, max: f32) -> Vec<(u32, f64)> {
+    let order = |a: &u32, b: &u32| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b));
+    let weight = |token: u32| f64::from((logits[token as usize] - max) * inverse_temperature).exp();
+    let mut tokens: Vec<u32> = (0..logits.len() as u32).collect();
+    if config.top_k > 0 && config.top_k < tokens.len() {
+        tokens.select_nth_unstable_by(config.top_k - 1, order);
+        tokens.truncate(config.top_k);
+    }
+    let goal = f64::from(config.top_p) * tokens.iter().map(|t| weight(*t)).sum::<f64>();
+    // Sort only as many of the most probable tokens as are needed.
+    let mut sorted = tokens.len().min(256);
+    loop {
+        if sorted < tokens.len() {
+            tokens.select_nth_unstable_by(sorted - 1, order);
+        }
+        tokens[..sorted].sort_unstable_by(order);
+        let (mut kept, mut sum) = (Vec::new(), 0.0);
+        for token in &tokens[..sorted] {
+            sum += weight(*token);
+            kept.push((*token, weight(*token)));
+            if config.top_p < 1.0 && sum >= goal {
+                return kept;
+            }
+        }
+        if sorted == tokens.len() {
+            return kept;
+        }
+        sorted = tokens.len().min(sorted * 16);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(sample: u64) -> StreamKey {
+        StreamKey { seed: 1, purpose: Purpose::Rollout, draw: 2, sample }
+    }
+
+    fn frequencies(logits: &[f32], config: SamplingConfig, n: u64) -> Vec<f64> {
+        let mut counts = vec![0.0; logits.len()];
+        for i in 0..n {
+            let (token, _) = sample(&mut logits.to_vec(), &config, key(i / 64), i % 64);
+            counts[token as usize] += 1.0 / n as f64;
+        }
+        counts
+    }
+
+    #[test]
+    fn frequencies_follow_the_softmax_at_the_temperature() {
+        let logits = [0.0f32, 1.0, 2.0, -1.0, 0.5];
+        for temperature in [0.5, 1.0, 2.0] {
+            let config = SamplingConfig { temperature, ..Default::default() };
+            let weights: Vec<f64> = logits.iter().map(|x| f64::from(x / temperature).exp()).collect();
+            let total: f64 = weights.iter().sum();
+            for (got, weight) in frequencies(&logits, config, 40_000).iter().zip(&weights) {
+                assert!((got - weight / total).abs() < 0.012, "{got} {}", weight / total);
+            }
+        }
+    }
+
+    #[test]
+    fn top_k_and_top_p_cut_the_tail_and_leave_the_log_prob_alone() {
+        let logits = [0.0f32, 3.0, 2.0, 1.0];
+        let top_k = frequencies(&logits, SamplingConfig { top_k: 2, ..Default::default() }, 5_000);
+        assert_eq!((top_k[0], top_k[3]), (0.0, 0.0));
+        assert!((top_k[1] - 1.0 / (1.0 + (-1.0f64).exp())).abs() < 0.03);
+        // Probabilities are 0.64, 0.24, 0.09, 0.03: 0.8 needs the first two.
+        let top_p = frequencies(&logits, SamplingConfig { top_p: 0.8, ..Default::default() }, 5_000);
+        assert!(top_p[2] > 0.2 && top_p[3] == 0.0 && top_p[0] == 0.0);
+        let config = SamplingConfig { top_k: 1, ..Default::default() };
+        let (token, logprob) = sample(&mut logits.to_vec(), &config, key(0), 0);
+        assert_eq!(token, 1);
+        assert!((f64::from(logprob) - (0.643_914_f64).ln()).abs() < 1e-4, "{logprob}");
+    }
+
+    #[test]
+    fn greedy_takes_the_first_of_the_largest() {
+        assert_eq!(sample(&mut [1.0, 4.0, 4.0], &SamplingConfig::GREEDY, key(0), 0).0, 1);
+    }
+
+    #[test]
+    fn every_part_of_the_key_matters() {
+        let base = key(0);
+        let others = [
+            (StreamKey { seed: 9, ..base }, 0),
+            (StreamKey { purpose: Purpose::Evaluation, ..base }, 0),
+            (StreamKey { draw: 3, ..base }, 0),
+            (key(1), 0),
+            (base, 1),
+        ];
+        for (other, position) in others {
+            assert_ne!(base.uniform(0), other.uniform(position));
+        }
+        assert_eq!(base.uniform(7), key(0).uniform(7));
+    }
+}

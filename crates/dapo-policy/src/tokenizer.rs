@@ -1,0 +1,223 @@
+//! Text to token ids and back, with the model's special tokens, stop tokens and chat template.
+
+use crate::chat::ChatTemplate;
+use crate::config::token_ids;
+use crate::{ChatOptions, Message, PolicyError};
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const SPECIAL_TOKENS: [&str; 7] =
+    ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
+
+/// A model's tokenizer.
+#[derive(Clone, Debug)]
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    /// The contents of `tokenizer_config.json`, kept whole so that saving loses nothing.
+    config: Map<String, Value>,
+    template: Option<ChatTemplate>,
+    special_tokens: BTreeMap<String, String>,
+    stop_token_ids: Vec<u32>,
+}
+
+impl Tokenizer {
+    /// Reads `tokenizer.json` and, where they exist, `tokenizer_config.json`, the chat template and the stop tokens
+    /// named by `config.json` and `generation_config.json`.
+    ///
+    /// The template comes from `chat_template.jinja`, else from `tokenizer_config.json` (a text, or the one named
+    /// `default` of a list), else from `chat_template.json`: the order in which transformers prefers them. Truncation
+    /// and padding that `tokenizer.json` may ask for are switched off.
+    ///
+    /// # Errors
+    /// When `tokenizer.json` is missing or a file is malformed; each error names its file. A chat template that does not
+    /// parse is an error only when it is applied.
+    pub fn from_folder(dir: &Path) -> Result<Self, PolicyError> {
+        let file = dir.join("tokenizer.json");
+        let bytes = fs::read(&file).map_err(PolicyError::io(&file))?;
+        let inner = tokenizers::Tokenizer::from_bytes(bytes)
+            .map_err(|error| PolicyError::file(&file, format!("not a tokenizer: {error}")))?;
+        let config_file = dir.join("tokenizer_config.json");
+        let config = match read_json_if_exists(&config_file)? {
+            None => Map::new(),
+            Some(Value::Object(config)) => config,
+            Some(_) => return Err(PolicyError::file(&config_file, "not a JSON object")),
+        };
+        let jinja = dir.join("chat_template.jinja");
+        let template = if jinja.exists() {
+            Some(fs::read_to_string(&jinja).map_err(PolicyError::io(&jinja))?)
+        } else if let Some(found) = config.get("chat_template").filter(|found| !found.is_null()) {
+            Some(default_template(found, &config_file)?)
+        } else {
+            let file = dir.join("chat_template.json");
+            let json = read_json_if_exists(&file)?;
+            json.as_ref()
+                .and_then(|json| json.get("chat_template"))
+                .map(|found| default_template(found, &file))
+                .transpose()?
+        };
+        let mut tokenizer = Self::new(inner, config, template.as_deref())?;
+        for name in ["config.json", "generation_config.json"] {
+            let file = dir.join(name);
+            if let Some(json) = read_json_if_exists(&file)? {
+                tokenizer.add_stop_tokens(&token_ids(&json, "eos_token_id", &file)?);
+            }
+        }
+        Ok(tokenizer)
+    }
+
+    /// A tokenizer of its parts; the stop token is `config`'s `eos_token`.
+    pub(crate) fn new(
+        mut inner: tokenizers::Tokenizer,
+        config: Map<String, Value>,
+        template: Option<&str>,
+    ) -> Result<Self, PolicyError> {
+        inner.with_padding(None).with_truncation(None).map_err(tokenizer_error)?;
+        let content = |value: &Value| value.as_str().or_else(|| value.get("content")?.as_str()).map(str::to_owned);
+        let special_tokens: BTreeMap<String, String> = SPECIAL_TOKENS
+            .into_iter()
+            .filter_map(|name| Some((name.to_owned(), content(config.get(name)?)?)))
+            .collect();
+        let eos = special_tokens.get("eos_token").and_then(|token| inner.token_to_id(token));
+        let template = template.map(ChatTemplate::new);
+        Ok(Self { inner, config, template, special_tokens, stop_token_ids: eos.into_iter().collect() })
+    }
+
+    pub(crate) fn add_stop_tokens(&mut self, ids: &[u32]) {
+        for id in ids {
+            if !self.stop_token_ids.contains(id) {
+                self.stop_token_ids.push(*id);
+            }
+        }
+    }
+
+    /// The token ids of a text. Special tokens written in the text are recognised; `add_special_tokens` adds those
+    /// that the tokenizer puts around every text (not wanted after a chat template, which writes its own).
+    ///
+    /// # Errors
+    /// When the tokenizer fails.
+    pub fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>, PolicyError> {
+        let encoding = self.inner.encode_fast(text, add_special_tokens).map_err(tokenizer_error)?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// The text of token ids; ids that the tokenizer does not know are left out.
+    ///
+    /// # Errors
+    /// When the tokenizer fails.
+    pub fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> Result<String, PolicyError> {
+        self.inner.decode(ids, skip_special_tokens).map_err(tokenizer_error)
+    }
+
+    /// The id of a token, written as in the vocabulary.
+    pub fn token_id(&self, token: &str) -> Option<u32> {
+        self.inner.token_to_id(token)
+    }
+
+    /// The token of an id, written as in the vocabulary.
+    pub fn token(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
+    }
+
+    /// Every token that ends a completion: the tokenizer's own `eos_token` first, then those the model's
+    /// configuration and generation configuration name.
+    pub fn stop_token_ids(&self) -> &[u32] {
+        &self.stop_token_ids
+    }
+
+    /// The special token of a role, such as `bos_token` or `pad_token`.
+    pub fn special_token(&self, role: &str) -> Option<&str> {
+        self.special_tokens.get(role).map(String::as_str)
+    }
+
+    /// The number of tokens the tokenizer knows, added ones included; a model may have more rows.
+    pub fn vocab_size(&self) -> usize {
+        self.inner.get_vocab_size(true)
+    }
+
+    /// Whether the model came with a chat template.
+    pub fn has_chat_template(&self) -> bool {
+        self.template.is_some()
+    }
+
+    /// The chat template's text.
+    pub fn chat_template(&self) -> Option<&str> {
+        self.template.as_ref().map(ChatTemplate::source)
+    }
+
+    /// The prompt text of a conversation, as the model's chat template renders it. Encode it without adding special
+    /// tokens.
+    ///
+    /// # Errors
+    /// When there is no template, it does not parse, or it rejects the conversation.
+    pub fn apply_chat_template(&self, messages: &[Message], options: &ChatOptions) -> Result<String, PolicyError> {
+        let template = self.template.as_ref().ok_or_else(|| PolicyError::Template("this model has none".into()))?;
+        template.render(messages, options, &self.special_tokens)
+    }
+
+    /// Writes `tokenizer.json`, `tokenizer_config.json` and `chat_template.jinja`.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn save(&self, dir: &Path) -> Result<(), PolicyError> {
+        let json = self.inner.to_string(true).map_err(tokenizer_error)?;
+        write_aside(&dir.join("tokenizer.json"), json.as_bytes())?;
+        let template_file = dir.join("chat_template.jinja");
+        let mut config = self.config.clone();
+        if let Some(template) = self.chat_template() {
+            config.insert("chat_template".into(), template.into());
+            write_aside(&template_file, template.as_bytes())?;
+        } else if template_file.exists() {
+            fs::remove_file(&template_file).map_err(PolicyError::io(&template_file))?;
+        }
+        write_json(&dir.join("tokenizer_config.json"), &Value::Object(config))
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the form that map_err takes")]
+fn tokenizer_error(error: tokenizers::Error) -> PolicyError {
+    PolicyError::Tokenizer(error.to_string())
+}
+
+/// A template given as text, or the one named `default` in a list of named ones.
+fn default_template(found: &Value, file: &Path) -> Result<String, PolicyError> {
+    let named = |list: &Vec<Value>| {
+        list.iter().find(|entry| entry.get("name").is_some_and(|name| name == "default"))?.get("template").cloned()
+    };
+    match found {
+        Value::String(text) => Ok(text.clone()),
+        Value::Array(list) => named(list).and_then(|template| template.as_str().map(str::to_owned)).ok_or_else(|| {
+            PolicyError::field(file, "chat_template", "a list without one named default", "a template or such a list")
+        }),
+        _ => Err(PolicyError::field(file, "chat_template", found.to_string(), "a template or a list of named ones")),
+    }
+}
+
+pub(crate) fn read_json(file: &Path) -> Result<Value, PolicyError> {
+    let bytes = fs::read(file).map_err(PolicyError::io(file))?;
+    serde_json::from_slice(&bytes).map_err(PolicyError::json(file))
+}
+
+pub(crate) fn read_json_if_exists(file: &Path) -> Result<Option<Value>, PolicyError> {
+    if file.exists() { read_json(file).map(Some) } else { Ok(None) }
+}
+
+pub(crate) fn write_json(file: &Path, json: &Value) -> Result<(), PolicyError> {
+    let text = serde_json::to_string_pretty(json).map_err(PolicyError::json(file))?;
+    write_aside(file, format!("{text}\n").as_bytes())
+}
+
+/// Writes a file under another name and renames it, so that it is never seen half written.
+fn write_aside(file: &Path, bytes: &[u8]) -> Result<(), PolicyError> {
+    let aside = aside(file);
+    fs::write(&aside, bytes).map_err(PolicyError::io(&aside))?;
+    fs::rename(&aside, file).map_err(PolicyError::io(file))
+}
+
+/// The name a file has while it is being written.
+pub(crate) fn aside(file: &Path) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(".tmp");
+    name.into()
+}

@@ -1,0 +1,269 @@
+//! Finding the answer in a completion.
+
+pub(crate) use boxed::matching_brace;
+
+mod boxed;
+mod choice;
+mod lines;
+mod math;
+
+use std::ops::Range;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// One way to find the answer in a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ExtractRule {
+    /// The last `\boxed{…}` (or `\fbox{…}`) whose braces balance.
+    Boxed,
+    /// What follows the last `Answer:` on its line, or on the next one that is not empty.
+    AnswerLine,
+    /// What follows the last `####` on its line.
+    Hash,
+    /// The content of the last `<answer>` tag.
+    AnswerTag,
+    /// The rest of the sentence after the last "answer is".
+    AnswerIs,
+    /// The last `$…$`, `$$…$$`, `\(…\)` or `\[…\]`.
+    LastMath,
+    /// A choice letter, A to J: after "answer is" or "answer:", else at the start of a line, else the last one standing
+    /// alone.
+    Choice,
+    /// The last number. Judges a fragment of whatever was said, so it is never tried unless asked for.
+    LastNumber,
+    /// The whole text.
+    Whole,
+}
+
+/// Which rules to try, in which order, on which part of the text.
+///
+/// # Example
+/// ```
+/// use dapo_reward::{ExtractRule, Profile, extract_answer};
+///
+/// let text = "<think>maybe \\boxed{1}</think> Answer: 2";
+/// let found = extract_answer(text, &Profile::auto()).map(|found| found.text(text));
+/// assert_eq!(found, Some("1"));
+/// let after = Profile { after_think: true, ..Profile::auto() };
+/// assert_eq!(extract_answer(text, &after).map(|found| found.text(text)), Some("2"));
+/// let numbers: Profile = "last-number".parse().unwrap();
+/// assert_eq!(numbers.rules, [ExtractRule::LastNumber]);
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Profile {
+    /// Rules by priority: the first that finds something decides.
+    pub rules: Vec<ExtractRule>,
+    /// Look only at this many last characters.
+    pub window: Option<usize>,
+    /// Look only at what follows the last `</think>`; without one, there is no answer.
+    pub after_think: bool,
+}
+
+impl Default for Profile {
+    fn default() -> Self {
+        Self::auto()
+    }
+}
+
+impl Profile {
+    /// The default: last box, `Answer:` line, `####`, `<answer>`, "the answer is", last `$…$`, else the whole text.
+    pub fn auto() -> Self {
+        use ExtractRule::{AnswerIs, AnswerLine, AnswerTag, Boxed, Hash, LastMath, Whole};
+        Self {
+            rules: vec![Boxed, AnswerLine, Hash, AnswerTag, AnswerIs, LastMath, Whole],
+            window: None,
+            after_think: false,
+        }
+    }
+
+    /// The text is the answer.
+    pub fn whole() -> Self {
+        Self::only(ExtractRule::Whole)
+    }
+
+    /// A choice letter.
+    pub fn choice() -> Self {
+        Self::only(ExtractRule::Choice)
+    }
+
+    /// One rule and nothing else.
+    pub fn only(rule: ExtractRule) -> Self {
+        Self { rules: vec![rule], window: None, after_think: false }
+    }
+}
+
+/// A profile name that does not exist.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown profile {0:?}, expected one of: auto, boxed, answer-line, hash, answer-tag, answer-is, last-math, choice, last-number, whole")]
+pub struct UnknownProfile(String);
+
+impl FromStr for Profile {
+    type Err = UnknownProfile;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        Ok(match name {
+            "auto" => Self::auto(),
+            "boxed" => Self::only(ExtractRule::Boxed),
+            "answer-line" => Self::only(ExtractRule::AnswerLine),
+            "hash" => Self::only(ExtractRule::Hash),
+            "answer-tag" => Self::only(ExtractRule::AnswerTag),
+            "answer-is" => Self::only(ExtractRule::AnswerIs),
+            "last-math" => Self::only(ExtractRule::LastMath),
+            "choice" => Self::choice(),
+            "last-number" => Self::only(ExtractRule::LastNumber),
+            "whole" => Self::whole(),
+            _ => return Err(UnknownProfile(name.to_owned())),
+        })
+    }
+}
+
+/// Where an answer was found, and by which rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Extracted {
+    /// Byte range of the answer in the text it was looked for in.
+    pub span: Range<usize>,
+    /// The rule that found it.
+    pub rule: ExtractRule,
+}
+
+impl Extracted {
+    /// The answer itself, given the text that was searched.
+    pub fn text<'a>(&self, source: &'a str) -> &'a str {
+        &source[self.span.clone()]
+    }
+}
+
+/// Finds the answer in a text; time is linear in its length.
+///
+/// The span leaves out surrounding space, math delimiters, Markdown emphasis and a final full stop.
+///
+/// # Example
+/// ```
+/// use dapo_reward::{ExtractRule, Profile, extract_answer};
+///
+/// let auto = Profile::auto();
+/// let text = |source: &'static str| extract_answer(source, &auto).map(|found| found.text(source));
+/// assert_eq!(text(r"first \boxed{1}, then \boxed{\frac{1}{2}}."), Some(r"\frac{1}{2}"));
+/// assert_eq!(text("**Answer:** 42"), Some("42"));
+/// assert_eq!(text("16 - 3 = 13\n#### 13"), Some("13"));
+/// assert_eq!(text("The answer is $0.5$. Done."), Some("0.5"));
+/// assert_eq!(text(r"so $a = 1$ and $b = 2$ follow"), Some("b = 2"));
+/// assert_eq!(text("x + 1"), Some("x + 1"));
+/// assert_eq!(text("  "), None);
+/// ```
+pub fn extract_answer(text: &str, profile: &Profile) -> Option<Extracted> {
+    let mut start = 0;
+    if let Some(window) = profile.window {
+        start = text.char_indices().rev().take(window).last().map_or(text.len(), |(at, _)| at);
+    }
+    if profile.after_think {
+        const CLOSE: &str = "</think>";
+        start = start.max(text.rfind(CLOSE)? + CLOSE.len());
+        // The window may begin inside the tag's end; both bounds are character boundaries.
+    }
+    let searched = &text[start..];
+    profile.rules.iter().find_map(|&rule| {
+        let span = apply(rule, searched)?;
+        let span = trim(searched, span);
+        (!span.is_empty()).then(|| Extracted { span: start + span.start..start + span.end, rule })
+    })
+}
+
+fn apply(rule: ExtractRule, text: &str) -> Option<Range<usize>> {
+    match rule {
+        ExtractRule::Boxed => boxed::last(text),
+        ExtractRule::AnswerLine => lines::answer_line(text),
+        ExtractRule::Hash => lines::hash(text),
+        ExtractRule::AnswerTag => lines::answer_tag(text),
+        ExtractRule::AnswerIs => lines::answer_is(text),
+        ExtractRule::LastMath => math::last_math(text),
+        ExtractRule::Choice => choice::letter(text),
+        ExtractRule::LastNumber => math::last_number(text),
+        ExtractRule::Whole => Some(0..text.len()),
+    }
+}
+
+/// Narrows a span past what surrounds an answer without being part of it.
+pub(crate) fn trim(text: &str, span: Range<usize>) -> Range<usize> {
+    let (mut start, mut end) = (span.start, span.end);
+    loop {
+        let piece = &text[start..end];
+        let inner = piece.trim_matches(|c: char| c.is_whitespace() || c == '\u{200b}');
+        let inner = strip_pair(inner);
+        let inner = inner.strip_suffix('.').filter(|rest| !rest.ends_with('.') && !rest.ends_with("\\right")).unwrap_or(inner);
+        if inner.len() == piece.len() {
+            return start..end;
+        }
+        start += inner.as_ptr() as usize - piece.as_ptr() as usize;
+        end = start + inner.len();
+    }
+}
+
+fn strip_pair(text: &str) -> &str {
+    for (open, close) in [("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("**", "**"), ("`", "`"), ("\"", "\"")] {
+        let Some(inner) = text.strip_prefix(open).and_then(|rest| rest.strip_suffix(close)) else {
+            continue;
+        };
+        // The two ends must belong together: `$a$ and $b$` keeps its dollars.
+        if !inner.contains(open) && !inner.contains(close) && !(close == "$" && inner.ends_with('\\')) {
+            return inner;
+        }
+    }
+    if let Some(inner) = text.strip_prefix("**").filter(|inner| !inner.contains("**")) {
+        return inner;
+    }
+    text.strip_suffix("**").filter(|inner| !inner.contains("**")).unwrap_or(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn auto(text: &str) -> Option<&str> {
+        extract_answer(text, &Profile::auto()).map(|found| found.text(text))
+    }
+
+    #[test]
+    fn trims_delimiters_but_never_across_two_formulas() {
+        let trimmed = |text: &'static str| &text[trim(text, 0..text.len())];
+        assert_eq!(trimmed(" $\\frac12$. "), "\\frac12");
+        assert_eq!(trimmed("**$5$**"), "5");
+        assert_eq!(trimmed("$1$ and $2$"), "$1$ and $2$");
+        assert_eq!(trimmed("\\[ x \\]"), "x");
+        assert_eq!(trimmed("0.333..."), "0.333...");
+        assert_eq!(trimmed("$"), "$");
+        assert_eq!(trimmed(""), "");
+    }
+
+    #[test]
+    fn rules_are_tried_by_priority() {
+        assert_eq!(auto("Answer: 3\nso \\boxed{4}"), Some("4"));
+        assert_eq!(auto("#### 5\nAnswer: 3"), Some("3"));
+        assert_eq!(auto("<answer> 7 </answer> the answer is 8."), Some("7"));
+        assert_eq!(auto("just 42"), Some("just 42"));
+    }
+
+    #[test]
+    fn the_window_hides_what_lies_before_it() {
+        let profile = Profile { window: Some(6), rules: vec![ExtractRule::Boxed], after_think: false };
+        assert_eq!(extract_answer("\\boxed{1}", &profile), None);
+        let profile = Profile { window: Some(9), ..profile };
+        assert!(extract_answer("é\\boxed{1}", &profile).is_some());
+    }
+
+    #[test]
+    fn nothing_is_found_before_an_unfinished_thought_ends() {
+        let profile = Profile { after_think: true, ..Profile::auto() };
+        assert_eq!(extract_answer("\\boxed{1}", &profile), None);
+        assert_eq!(extract_answer("\\boxed{1}</think>", &profile), None);
+    }
+
+    #[test]
+    fn profile_names_are_listed_when_unknown() {
+        assert!("whole".parse::<Profile>().is_ok());
+        assert!("nope".parse::<Profile>().unwrap_err().to_string().contains("last-number"));
+    }
+}

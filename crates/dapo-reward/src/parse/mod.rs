@@ -1,0 +1,241 @@
+//! Reading an answer, plain or LaTeX: whole or not at all.
+
+mod atom;
+mod cursor;
+mod lexer;
+mod number;
+mod scalar;
+mod structure;
+mod text;
+pub(crate) mod units;
+mod words;
+
+use crate::expr::Expr;
+use cursor::Cursor;
+use lexer::{Commas, Kind, lex};
+
+/// Longest answer that is read, in bytes.
+pub(crate) const MAX_BYTES: usize = 4_096;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ParseError {
+    /// Not an answer this parser knows.
+    Syntax,
+    /// Longer, deeper or with longer numerals than is read.
+    TooLarge,
+}
+
+pub(crate) type Parse<T> = Result<T, ParseError>;
+
+/// An answer as read.
+#[derive(Debug, Clone)]
+pub(crate) struct Answer {
+    /// What it means; two readings where `1,000` may be a thousand or two numbers.
+    pub(crate) readings: Vec<Expr>,
+    /// The same as words, for comparison with an answer that is nothing but words.
+    pub(crate) words: Option<Box<str>>,
+}
+
+/// Reads an answer.
+pub(crate) fn parse_answer(source: &str) -> Parse<Answer> {
+    if source.len() > MAX_BYTES {
+        return Err(ParseError::TooLarge);
+    }
+    let source = unwrap(source);
+    if source.is_empty() {
+        return Err(ParseError::Syntax);
+    }
+    if source.len() < 18 && source.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Ok(Answer { readings: vec![Expr::Number(number::parse(source)?)], words: None });
+    }
+    let words = if source.bytes().any(|byte| byte.is_ascii_alphabetic()) || !source.is_ascii() {
+        text::plain_words(source)
+    } else {
+        None
+    };
+    if let Some(words) = words.as_deref() {
+        if let Some(choice) = choice(words, source) {
+            return Ok(answer(choice, Some(words)));
+        }
+        if is_only_words(words) {
+            return Ok(answer(Expr::Text(words.into()), Some(words)));
+        }
+    }
+    match parse_with(source, Commas::Thousands) {
+        Ok(expr) => {
+            let mut answer = answer(expr, words.as_deref());
+            if has_ambiguous_comma(source)
+                && let Ok(other) = parse_with(source, Commas::Separate)
+                && other != answer.readings[0]
+            {
+                answer.readings.push(other);
+            }
+            Ok(answer)
+        }
+        Err(ParseError::TooLarge) => Err(ParseError::TooLarge),
+        Err(ParseError::Syntax) => match words {
+            Some(words) if has_word(&words) => Ok(answer(Expr::Text(words.as_str().into()), Some(&words))),
+            _ => Err(ParseError::Syntax),
+        },
+    }
+}
+
+fn answer(expr: Expr, words: Option<&str>) -> Answer {
+    Answer { readings: vec![expr], words: words.map(Into::into) }
+}
+
+fn parse_with(source: &str, commas: Commas) -> Parse<Expr> {
+    let mut tokens = lex(source, commas)?;
+    while tokens.last().is_some_and(|token| matches!(token.kind, Kind::NewRow | Kind::Symbol('.' | ',' | ';'))) {
+        tokens.pop();
+    }
+    let mut cursor = Cursor::new(source, tokens);
+    let expr = cursor.list()?;
+    if cursor.at_end() { Ok(expr) } else { Err(ParseError::Syntax) }
+}
+
+/// Takes off what wraps an answer as a whole: delimiters, boxes, text and font commands, bare braces.
+fn unwrap(source: &str) -> &str {
+    let mut source = source;
+    loop {
+        let trimmed = &source[crate::extract::trim(source, 0..source.len())];
+        let trimmed = trimmed.trim_matches(['\u{feff}', '\u{200b}', '~']).trim();
+        let Some(inner) = wrapped(trimmed) else {
+            return trimmed;
+        };
+        source = inner;
+    }
+}
+
+fn wrapped(source: &str) -> Option<&str> {
+    let rest = match source.strip_prefix('\\') {
+        Some(command) => {
+            let name = text::command_name(command);
+            let is_wrapper = matches!(name, "boxed" | "fbox") || words::is_text_command(name) || name == "mathbf" || name == "boldsymbol";
+            is_wrapper.then(|| &command[name.len()..])?
+        }
+        None => source,
+    };
+    let group = text::braced(rest)?;
+    (group.end == rest.len()).then_some(group.text)
+}
+
+/// `(C)`, `C. 12`, `(C) Cecile`: a choice letter with or without the answer it stands for.
+fn choice(words: &str, source: &str) -> Option<Expr> {
+    // The letter is a capital in the source; `words` only tells where wrappers end.
+    let source = source.trim_start();
+    let bare = source.trim_start_matches("\\text").trim_start_matches("bf").trim_start_matches("rm").trim_start_matches(['{', ' ']);
+    let (parenthesised, after) = match bare.strip_prefix('(') {
+        Some(after) => (true, after.trim_start()),
+        None => (false, bare),
+    };
+    let letter = after.chars().next().filter(|c| ('A'..='J').contains(c))?;
+    let rest = after[1..].trim_start();
+    let rest = if parenthesised { rest.strip_prefix(')')? } else { rest.strip_prefix([')', '.', ':'])? };
+    let rest = rest.trim_start_matches(['}', ' ', ':', '.', '~']).trim();
+    if rest.is_empty() {
+        return Some(Expr::Choice(letter, None));
+    }
+    // `(A)(B)` and `(A)^2` are mathematics.
+    let separated = bare.len() - rest.len() > 3 || rest.starts_with(|c: char| c.is_alphanumeric() || matches!(c, '$' | '\\'));
+    if !separated || rest.starts_with(['(', '^', '*', '+', '-', '=', '/', '_', '!', ',']) || words.len() < 2 {
+        return None;
+    }
+    let stands_for = parse_answer(rest).ok()?.readings.into_iter().next()?;
+    Some(Expr::Choice(letter, Some(Box::new(stands_for))))
+}
+
+/// Letters and spaces only, and not to be read as a product of variables or a named constant.
+fn is_only_words(words: &str) -> bool {
+    let only_letters = words.chars().all(|c| c.is_alphabetic() || matches!(c, ' ' | '-' | '\'' | '.' | ','));
+    if !only_letters || !words.contains(|c: char| c.is_ascii_alphabetic()) {
+        return only_letters && words.chars().count() > 1 && !words.chars().any(|c| words::unicode_command(c).is_some());
+    }
+    let mut parts = words.split([' ', '-', ',']).filter(|part| !part.is_empty());
+    parts.any(|part| {
+        let part = part.trim_matches(['.', '\'']);
+        part.len() >= 2 && (words::is_short_word(part) || !words::is_letters(part)) && words::known(part).is_none() && words::split_function(part).is_none()
+    })
+}
+
+fn has_word(words: &str) -> bool {
+    words.split(|c: char| !c.is_alphabetic()).any(|word| word.chars().count() >= 2)
+}
+
+/// Whether a comma between digits could group them or separate numbers.
+fn has_ambiguous_comma(source: &str) -> bool {
+    source.as_bytes().windows(5).any(|window| {
+        window[0].is_ascii_digit() && matches!(window[1], b',' | b' ') && window[2..].iter().all(u8::is_ascii_digit)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::expr::{Bracket, Relation, Separator, SetOperation};
+
+    fn read(source: &str) -> Expr {
+        parse_answer(source).unwrap_or_else(|error| panic!("{source}: {error:?}")).readings.remove(0)
+    }
+
+    #[test]
+    fn wrappers_are_taken_off() {
+        for source in ["5", "$5$", "\\boxed{5}", "\\text{5}", "{5}", "$\\boxed{\\text{5}}$.", "**5**", "5.", "\\(5\\)", "5\\"] {
+            assert_eq!(read(source), Expr::integer(5), "{source}");
+        }
+    }
+
+    #[test]
+    fn words_stay_words() {
+        for source in ["odd", "\\text{Evelyn}", "no solution", "East", "yes"] {
+            assert!(matches!(read(source), Expr::Text(_)), "{source}");
+        }
+        for source in ["xy", "abc", "\\pi", "pi", "x", "ab"] {
+            assert!(read(source).is_scalar(), "{source}");
+        }
+    }
+
+    #[test]
+    fn choices_keep_what_they_stand_for() {
+        assert_eq!(read("(C)"), Expr::Choice('C', None));
+        assert_eq!(read("\\text{(B)}"), Expr::Choice('B', None));
+        assert_eq!(read("(D) 12"), Expr::Choice('D', Some(Box::new(Expr::integer(12)))));
+        assert_eq!(read("\\textbf{(A) } 7"), Expr::Choice('A', Some(Box::new(Expr::integer(7)))));
+        assert!(matches!(read("(A)(B)"), Expr::Product(_)));
+        assert!(matches!(read("C"), Expr::Variable(_)));
+    }
+
+    #[test]
+    fn structures_have_their_own_nodes() {
+        assert!(matches!(read("(1,2]"), Expr::Tuple { left: Bracket::Round, right: Bracket::Square, .. }));
+        assert!(matches!(read("1, 2, 3"), Expr::List(Separator::Comma, items) if items.len() == 3));
+        assert!(matches!(read("x=1 \\text{ or } x=2"), Expr::List(Separator::Or, _)));
+        assert!(matches!(read("\\{1,2\\}"), Expr::Set(items) if items.len() == 2));
+        assert!(matches!(read("(-\\infty,0)\\cup(0,\\infty)"), Expr::SetOperation(SetOperation::Union, _)));
+        assert!(matches!(read("\\begin{pmatrix}1&2\\\\3&4\\end{pmatrix}"), Expr::Matrix(rows) if rows.len() == 2));
+        assert!(matches!(read("1 < x \\le 3"), Expr::Relation { operators, .. } if operators == [Relation::Less, Relation::LessEqual]));
+        assert!(matches!(read("3:2"), Expr::Ratio(_)));
+    }
+
+    #[test]
+    fn thousands_may_also_be_lists() {
+        assert_eq!(parse_answer("1,000").unwrap().readings.len(), 2);
+        assert_eq!(parse_answer("1, 000").unwrap().readings.len(), 1);
+        assert!(matches!(read("(5,100)"), Expr::Tuple { .. }));
+    }
+
+    #[test]
+    fn a_fragment_is_never_enough() {
+        for source in ["\\frac{1}{", "1+", "((", "2 3", "x=", "\\frac{1}", "1..2", "{", "\\sum_{k=1}^n k", "3 +"] {
+            assert_eq!(parse_answer(source).map(|answer| answer.readings), Err(ParseError::Syntax), "{source}");
+        }
+    }
+
+    #[test]
+    fn depth_and_size_are_bounded() {
+        for source in ["(".repeat(4000), "{".repeat(4000), "-".repeat(4000), "\\sqrt".repeat(800), "x^".repeat(2000), "\\sin".repeat(900), "|".repeat(4000)] {
+            assert!(parse_answer(&source).is_err());
+        }
+        assert_eq!(parse_answer(&"1".repeat(5000)).map(|_| ()), Err(ParseError::TooLarge));
+    }
+}

@@ -1,0 +1,143 @@
+//! A reward that prefers short right answers and long wrong ones.
+
+use std::f64::consts::PI;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::RewardError;
+use crate::reward::{RewardFn, RewardInput, Score};
+use crate::rewards::Accuracy;
+
+/// What a completion's length is counted in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LengthUnit {
+    /// Characters of the text, as in open-r1.
+    #[default]
+    Characters,
+    /// Tokens.
+    Tokens,
+}
+
+/// open-r1's cosine-scaled length reward.
+///
+/// A right answer earns `max_correct` at length 0 and falls along half a cosine to `min_correct` at `max_len`; a wrong
+/// one climbs from `min_wrong` to `max_wrong`, so that a longer attempt is punished less. Beyond `max_len` the value at
+/// `max_len` stays. Abstains when the gold cannot be parsed.
+///
+/// # Example
+/// ```
+/// use dapo_reward::{CosineLength, RewardFn, RewardInput};
+///
+/// let reward = CosineLength { max_len: 100, ..CosineLength::default() };
+/// let completion = format!("{:>50}", r"\boxed{7}");
+/// let input = RewardInput { prompt: "", completion: &completion, answer: "7", num_tokens: 9, truncated: false };
+/// assert_eq!(reward.score(&input).value, Some(0.75)); // half-way between 1.0 and 0.5
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CosineLength {
+    /// Wrong answer, length 0.
+    pub min_wrong: f64,
+    /// Wrong answer, full length.
+    pub max_wrong: f64,
+    /// Right answer, full length.
+    pub min_correct: f64,
+    /// Right answer, length 0.
+    pub max_correct: f64,
+    /// The length at which the cosine ends.
+    pub max_len: usize,
+    /// What lengths are counted in.
+    pub unit: LengthUnit,
+    /// Decides what is right; its `right` and `wrong` values are not used.
+    pub accuracy: Accuracy,
+}
+
+impl Default for CosineLength {
+    fn default() -> Self {
+        Self {
+            min_wrong: -1.0,
+            max_wrong: -0.5,
+            min_correct: 0.5,
+            max_correct: 1.0,
+            max_len: 1000,
+            unit: LengthUnit::Characters,
+            accuracy: Accuracy::default(),
+        }
+    }
+}
+
+impl CosineLength {
+    /// Checks the fields.
+    ///
+    /// # Errors
+    /// When `max_len` is 0.
+    pub fn validate(&self) -> Result<(), RewardError> {
+        if self.max_len == 0 {
+            return Err(RewardError::config("CosineLength", "max_len", 0, "at least 1"));
+        }
+        Ok(())
+    }
+
+    fn shape(&self, input: &RewardInput<'_>, judged: Score) -> Score {
+        let Some(correct) = judged.correct else {
+            return Score::abstain();
+        };
+        let length = match self.unit {
+            LengthUnit::Characters => input.completion.chars().count(),
+            LengthUnit::Tokens => input.num_tokens,
+        };
+        let progress = (length as f64 / self.max_len.max(1) as f64).min(1.0);
+        let (end, start) = if correct {
+            (self.min_correct, self.max_correct)
+        } else {
+            (self.max_wrong, self.min_wrong)
+        };
+        let value = end + 0.5 * (start - end) * (1.0 + (progress * PI).cos());
+        Score { value: Some(value), correct: Some(correct) }
+    }
+}
+
+impl RewardFn for CosineLength {
+    fn name(&self) -> &'static str {
+        "length"
+    }
+
+    fn score(&self, input: &RewardInput<'_>) -> Score {
+        self.shape(input, self.accuracy.score(input))
+    }
+
+    fn score_batch(&self, inputs: &[RewardInput<'_>]) -> Vec<Score> {
+        let judged = self.accuracy.score_batch(inputs);
+        inputs.iter().zip(judged).map(|(input, judged)| self.shape(input, judged)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(answer: &str, length: usize) -> f64 {
+        let reward = CosineLength { max_len: 100, ..CosineLength::default() };
+        let completion = format!("{}{}", r"\boxed{\frac{63}{400}}", " ".repeat(length - 22));
+        reward
+            .score(&RewardInput { prompt: "", completion: &completion, answer, num_tokens: 0, truncated: false })
+            .value
+            .unwrap()
+    }
+
+    #[test]
+    fn right_answers_earn_less_and_wrong_ones_lose_less_with_length() {
+        // 0.5 + 0.25 (1 + cos(0.3 π)) and so on, by hand.
+        for (answer, length, expected) in [
+            (r"\frac{63}{400}", 30, 0.896_946),
+            (r"\frac{63}{400}", 80, 0.547_746),
+            (r"\frac{64}{400}", 30, -0.896_946),
+            (r"\frac{64}{400}", 80, -0.547_746),
+            (r"\frac{63}{400}", 100, 0.5),
+            (r"\frac{63}{400}", 200, 0.5),
+        ] {
+            assert!((value(answer, length) - expected).abs() < 1e-6, "{answer} at {length}: {}", value(answer, length));
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! Partial credit for the tags of the think/answer format.
+
+use crate::reward::{RewardFn, RewardInput, Score};
+
+/// 0.25 for each of open-r1's four tags that occurs exactly once: `<think>⏎`, `⏎</think>⏎`, `⏎<answer>⏎`, `⏎</answer>`.
+///
+/// # Example
+/// ```
+/// use dapo_reward::{RewardFn, RewardInput, TagCount};
+///
+/// let input = |completion| RewardInput { prompt: "", completion, answer: "", num_tokens: 9, truncated: false };
+/// assert_eq!(TagCount.score(&input("<think>\nhm\n</think>\n<answer>\n4\n</answer>")).value, Some(1.0));
+/// assert_eq!(TagCount.score(&input("<think>\nhm\n</think>\n4")).value, Some(0.5));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TagCount;
+
+impl RewardFn for TagCount {
+    fn name(&self) -> &'static str {
+        "tag_count"
+    }
+
+    fn score(&self, input: &RewardInput<'_>) -> Score {
+        let tags = ["<think>\n", "\n</think>\n", "\n<answer>\n", "\n</answer>"];
+        let once = tags.iter().filter(|tag| input.completion.matches(*tag).count() == 1).count();
+        Score::value(0.25 * once as f64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn score(completion: &str) -> Option<f64> {
+        TagCount.score(&RewardInput { prompt: "", completion, answer: "", num_tokens: 0, truncated: false }).value
+    }
+
+    #[test]
+    fn a_tag_counts_only_when_it_occurs_once() {
+        assert_eq!(score("<think>\na\n</think>\n<answer>\nb\n</answer>"), Some(1.0));
+        assert_eq!(score("<think>\na\n</think>\n<answer>\nb\n</answer>\n</answer>"), Some(0.75));
+        assert_eq!(score("<think>a</think><answer>b</answer>"), Some(0.0));
+        // `\n</think>\n` takes the newline that `\n<answer>\n` needs only in one's own match, so both count.
+        assert_eq!(score("\n</think>\n<answer>\n"), Some(0.5));
+    }
+}

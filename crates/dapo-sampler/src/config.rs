@@ -1,0 +1,282 @@
+//! What dynamic sampling may do: which groups count, how many prompts a round draws, when to stop.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    PerPrompt, SamplerError,
+    error::{expect, expect_config},
+};
+
+/// The value per completion that decides whether a group is informative.
+///
+/// The sampler never computes it: the caller puts the values into [`Drawn::metric`](crate::Drawn::metric), and the
+/// name appears in error messages.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FilterMetric {
+    /// 1 for a correct completion, 0 for a wrong one. With tolerance 0 a group is kept iff 0 < #correct < G.
+    #[default]
+    Acc,
+    /// The accuracy reward before any shaping, for example ±1.
+    Score,
+    /// The total reward with its shaping terms, without a KL term.
+    SeqReward,
+    /// The total reward with its shaping terms and, where one is configured, the KL term.
+    SeqFinalReward,
+    /// One reward component by its name.
+    Component(String),
+}
+
+impl fmt::Display for FilterMetric {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Acc => "acc",
+            Self::Score => "score",
+            Self::SeqReward => "seq_reward",
+            Self::SeqFinalReward => "seq_final_reward",
+            Self::Component(name) => name,
+        })
+    }
+}
+
+/// How many prompts one round draws.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum GenBatch {
+    /// Always this many, however few groups are missing.
+    Fixed(usize),
+    /// As many as should yield the missing groups at the recent keep rate, but at least `min` and at most `max`.
+    ///
+    /// ```text
+    /// prompts = clamp(⌈missing · (judged + 2) / (kept + 1)⌉, min, max)
+    /// ```
+    ///
+    /// `kept` of `judged` groups were informative in the latest rounds that together hold 4 · `train_batch` groups.
+    /// Before the first round the rate counts as 1/2.
+    Adaptive {
+        /// Fewest prompts of a round; small rounds leave a device idle.
+        min: usize,
+        /// Most prompts of a round; large ones take memory.
+        max: usize,
+    },
+}
+
+/// What happens to informative groups beyond `train_batch`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum SurplusPolicy {
+    /// They stay for the next steps, to be trained with the log-probs they were generated with.
+    Carry {
+        /// For how many steps after their own they may still be trained; older ones expire.
+        max_age: u32,
+    },
+    /// They are dropped.
+    Discard,
+}
+
+/// What happens when the last permitted round leaves a batch short of `train_batch` groups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnExhausted {
+    /// [`SamplerError::Exhausted`].
+    Error,
+    /// The step trains on the groups that were kept; none at all is [`SamplerError::NothingKept`].
+    #[default]
+    TrainShort,
+    /// This step's uninformative groups fill the batch in draw order, except those with fewer than two graded
+    /// completions, which have no baseline. None at all is [`SamplerError::NothingKept`].
+    KeepZeroStd,
+}
+
+/// The settings of a [`DynamicSampler`](crate::DynamicSampler).
+///
+/// The default carries surplus for one step and adapts its rounds to the keep rate. The published script's settings
+/// are `train_batch` 512, `GenBatch::Fixed(1536)`, ten rounds, `SurplusPolicy::Discard` and `OnExhausted::Error`.
+///
+/// ```
+/// use dapo_sampler::{GenBatch, SamplerConfig};
+///
+/// let config = SamplerConfig { train_batch: 100, gen_batch: GenBatch::Fixed(5), ..SamplerConfig::default() };
+/// let error = config.validate().unwrap_err();
+/// assert_eq!(error.to_string(), "gen_batch.fixed is 5, expected at least 10, or 10 rounds cannot fill train_batch = 100");
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SamplerConfig {
+    /// Whether uninformative groups are dropped and replaced.
+    ///
+    /// If not, a step is one round of `train_batch` prompts and every group with at least two graded completions is
+    /// kept; `gen_batch`, `max_gen_rounds` and `on_exhausted` have no effect.
+    pub enabled: bool,
+    /// Which value per completion the caller puts into [`Drawn::metric`](crate::Drawn::metric).
+    pub metric: FilterMetric,
+    /// A group is informative iff its largest value exceeds its smallest by more than this.
+    pub tolerance: f64,
+    /// A completion with a value above this is correct. It only decides whether a dropped group counts as all correct
+    /// or all wrong; 0 serves metrics of 1 and 0 and of 1 and −1.
+    pub correct_above: f64,
+    /// P, the groups one step trains on.
+    pub train_batch: usize,
+    /// How many prompts one round draws.
+    pub gen_batch: GenBatch,
+    /// Most rounds of one step. 0: any number, until the step has drawn as many prompts as the data set has.
+    pub max_gen_rounds: u32,
+    /// What happens to informative groups beyond `train_batch`.
+    pub surplus: SurplusPolicy,
+    /// What happens when the rounds end with too few informative groups.
+    pub on_exhausted: OnExhausted,
+    /// Adds completions to single prompts until their values differ; independent of `enabled`.
+    pub per_prompt: Option<PerPrompt>,
+}
+
+impl Default for SamplerConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            metric: FilterMetric::Acc,
+            tolerance: 0.0,
+            correct_above: 0.0,
+            train_batch: 8,
+            gen_batch: GenBatch::Adaptive { min: 8, max: 24 },
+            max_gen_rounds: 10,
+            surplus: SurplusPolicy::Carry { max_age: 1 },
+            on_exhausted: OnExhausted::TrainShort,
+            per_prompt: None,
+        }
+    }
+}
+
+impl SamplerConfig {
+    /// Checks every field.
+    ///
+    /// # Errors
+    /// [`SamplerError::Config`] names the first field that is out of range, its value and what is allowed.
+    pub fn validate(&self) -> Result<(), SamplerError> {
+        if let FilterMetric::Component(name) = &self.metric {
+            expect_config(!name.is_empty(), "metric.component", &"empty", "the name of a reward component")?;
+        }
+        let tolerance = self.tolerance;
+        expect_config(tolerance.is_finite() && tolerance >= 0.0, "tolerance", &tolerance, "a finite number from 0 on")?;
+        expect_config(self.correct_above.is_finite(), "correct_above", &self.correct_above, "a finite number")?;
+        expect_config(self.train_batch > 0, "train_batch", &self.train_batch, "at least 1")?;
+        let most = match self.gen_batch {
+            GenBatch::Fixed(prompts) => ("gen_batch.fixed", prompts),
+            GenBatch::Adaptive { min, max } => {
+                expect_config(min > 0, "gen_batch.adaptive.min", &min, "at least 1")?;
+                expect(max >= min, "gen_batch.adaptive.max", &max, || {
+                    format!("at least gen_batch.adaptive.min = {min}")
+                })?;
+                ("gen_batch.adaptive.max", max)
+            }
+        };
+        expect_config(most.1 > 0, most.0, &most.1, "at least 1")?;
+        if self.max_gen_rounds > 0 {
+            let rounds = self.max_gen_rounds as usize;
+            let least = self.train_batch.div_ceil(rounds);
+            expect(!self.enabled || most.1 >= least, most.0, &most.1, || {
+                format!("at least {least}, or {rounds} rounds cannot fill train_batch = {}", self.train_batch)
+            })?;
+        }
+        if let SurplusPolicy::Carry { max_age } = self.surplus {
+            expect_config(max_age > 0, "surplus.carry.max_age", &max_age, "at least 1; `discard` carries nothing")?;
+        }
+        self.per_prompt.as_ref().map_or(Ok(()), PerPrompt::validate)
+    }
+
+    /// How many completions to add to a prompt that has these metric values so far; 0 when it has enough or
+    /// `per_prompt` is off.
+    pub fn more_completions(&self, metric: &[Option<f64>]) -> usize {
+        self.per_prompt.map_or(0, |per_prompt| per_prompt.more(metric, self.tolerance))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_is_valid() {
+        assert_eq!(SamplerConfig::default().validate(), Ok(()));
+    }
+
+    #[test]
+    fn out_of_range_fields_are_named_with_value_and_bounds() {
+        let valid = SamplerConfig::default;
+        for (config, message) in [
+            (SamplerConfig { tolerance: -0.5, ..valid() }, "tolerance is -0.5, expected a finite number from 0 on"),
+            (SamplerConfig { tolerance: f64::NAN, ..valid() }, "tolerance is NaN, expected a finite number from 0 on"),
+            (
+                SamplerConfig { correct_above: f64::INFINITY, ..valid() },
+                "correct_above is inf, expected a finite number",
+            ),
+            (SamplerConfig { train_batch: 0, ..valid() }, "train_batch is 0, expected at least 1"),
+            (SamplerConfig { gen_batch: GenBatch::Fixed(0), ..valid() }, "gen_batch.fixed is 0, expected at least 1"),
+            (
+                SamplerConfig { gen_batch: GenBatch::Adaptive { min: 0, max: 8 }, ..valid() },
+                "gen_batch.adaptive.min is 0, expected at least 1",
+            ),
+            (
+                SamplerConfig { gen_batch: GenBatch::Adaptive { min: 9, max: 8 }, ..valid() },
+                "gen_batch.adaptive.max is 8, expected at least gen_batch.adaptive.min = 9",
+            ),
+            (
+                SamplerConfig { train_batch: 512, ..valid() },
+                "gen_batch.adaptive.max is 24, expected at least 52, or 10 rounds cannot fill train_batch = 512",
+            ),
+            (
+                SamplerConfig { surplus: SurplusPolicy::Carry { max_age: 0 }, ..valid() },
+                "surplus.carry.max_age is 0, expected at least 1; `discard` carries nothing",
+            ),
+            (
+                SamplerConfig { metric: FilterMetric::Component(String::new()), ..valid() },
+                "metric.component is empty, expected the name of a reward component",
+            ),
+            (
+                SamplerConfig { per_prompt: Some(PerPrompt { increment: 1, max_samples: 0 }), ..valid() },
+                "per_prompt.max_samples is 0, expected at least 2",
+            ),
+        ] {
+            assert_eq!(config.validate().unwrap_err().to_string(), message);
+        }
+    }
+
+    #[test]
+    fn rounds_that_may_go_on_may_be_small() {
+        let config = SamplerConfig { train_batch: 512, max_gen_rounds: 0, ..SamplerConfig::default() };
+        assert_eq!(config.validate(), Ok(()));
+        assert_eq!(SamplerConfig { enabled: false, max_gen_rounds: 1, ..config }.validate(), Ok(()));
+    }
+
+    #[test]
+    fn reads_and_writes_the_names_users_know() {
+        let text = r#"{
+            "metric": "seq_final_reward", "gen_batch": {"fixed": 24}, "surplus": "discard",
+            "on_exhausted": "keep-zero-std", "per_prompt": {"max_samples": 16}
+        }"#;
+        let config: SamplerConfig = serde_json::from_str(text).unwrap();
+        let expected = SamplerConfig {
+            metric: FilterMetric::SeqFinalReward,
+            gen_batch: GenBatch::Fixed(24),
+            surplus: SurplusPolicy::Discard,
+            on_exhausted: OnExhausted::KeepZeroStd,
+            per_prompt: Some(PerPrompt { increment: 1, max_samples: 16 }),
+            ..SamplerConfig::default()
+        };
+        assert_eq!(config, expected);
+        let written = serde_json::to_string(&SamplerConfig::default()).unwrap();
+        assert!(written.contains(r#""gen_batch":{"adaptive":{"min":8,"max":24}},"max_gen_rounds":10"#), "{written}");
+        assert!(written.contains(r#""surplus":{"carry":{"max_age":1}},"on_exhausted":"train-short""#), "{written}");
+        assert!(serde_json::from_str::<SamplerConfig>(r#"{"max_num_gen_batches": 3}"#).is_err());
+    }
+
+    #[test]
+    fn per_prompt_uses_the_tolerance_of_the_filter() {
+        let per_prompt = Some(PerPrompt { increment: 3, max_samples: 8 });
+        let config = SamplerConfig { tolerance: 0.5, per_prompt, ..SamplerConfig::default() };
+        assert_eq!(config.more_completions(&[Some(0.0), Some(0.5)]), 3);
+        assert_eq!(config.more_completions(&[Some(0.0), Some(0.6)]), 0);
+        assert_eq!(SamplerConfig::default().more_completions(&[Some(0.0); 2]), 0);
+    }
+}

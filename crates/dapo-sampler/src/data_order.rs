@@ -1,0 +1,185 @@
+//! The order in which prompts are drawn.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{SamplerError, error::expect_config};
+
+/// Endless seeded order over a data set: every epoch is a fresh permutation, every draw has its own index.
+///
+/// Draw d belongs to epoch ⌊d / n⌋ of n prompts and is entry d mod n of that epoch's permutation, so the order depends
+/// on nothing but the seed, n and d. A permutation is a Fisher–Yates shuffle, from the last entry down, over the stream
+///
+/// ```text
+/// x_i = mix(mix(mix(seed) + epoch) + (i + 1) · 0x9e3779b97f4a7c15),   i = 0, 1, …   (mod 2⁶⁴)
+/// ```
+///
+/// with SplitMix64's `mix`; an index below b is ⌊x · b / 2⁶⁴⌋, where the x that would favour some indices are skipped.
+///
+/// ```
+/// use dapo_sampler::DataOrder;
+///
+/// let mut order = DataOrder::new(7, 3)?;
+/// let draws = order.next_draws(6);
+/// assert_eq!(draws.iter().map(|&(draw, _)| draw).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5]);
+/// let mut first_epoch: Vec<usize> = draws[..3].iter().map(|&(_, prompt)| prompt).collect();
+/// first_epoch.sort();
+/// assert_eq!(first_epoch, [0, 1, 2]);
+/// # Ok::<(), dapo_sampler::SamplerError>(())
+/// ```
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(try_from = "Position", into = "Position")]
+pub struct DataOrder {
+    position: Position,
+    /// The permutation last used and its epoch.
+    permutation: Option<(u64, Vec<usize>)>,
+}
+
+/// All there is to store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Position {
+    seed: u64,
+    prompts: usize,
+    next_draw: u64,
+}
+
+impl DataOrder {
+    /// An order over `prompts` prompts, at draw 0.
+    ///
+    /// # Errors
+    /// [`SamplerError::Config`] if there are no prompts.
+    pub fn new(seed: u64, prompts: usize) -> Result<Self, SamplerError> {
+        Position { seed, prompts, next_draw: 0 }.try_into()
+    }
+
+    /// The next draw index and the index of its prompt in the data set.
+    pub fn next_draw(&mut self) -> (u64, usize) {
+        let Position { seed, prompts, next_draw: draw } = self.position;
+        let (epoch, entry) = (draw / prompts as u64, (draw % prompts as u64) as usize);
+        let permutation = match self.permutation.take() {
+            Some((of, permutation)) if of == epoch => permutation,
+            _ => permutation(seed, epoch, prompts),
+        };
+        let prompt = permutation[entry];
+        self.permutation = Some((epoch, permutation));
+        self.position.next_draw += 1;
+        (draw, prompt)
+    }
+
+    /// The next `count` draws.
+    pub fn next_draws(&mut self, count: usize) -> Vec<(u64, usize)> {
+        (0..count).map(|_| self.next_draw()).collect()
+    }
+
+    /// How many draws were made.
+    pub fn draws(&self) -> u64 {
+        self.position.next_draw
+    }
+
+    /// The epoch of the next draw.
+    pub fn epoch(&self) -> u64 {
+        self.position.next_draw / self.position.prompts as u64
+    }
+
+    /// Prompts in the data set.
+    pub fn prompts(&self) -> usize {
+        self.position.prompts
+    }
+}
+
+/// Equal orders give the same draws from here on.
+impl PartialEq for DataOrder {
+    fn eq(&self, other: &Self) -> bool {
+        self.position == other.position
+    }
+}
+
+impl Eq for DataOrder {}
+
+impl TryFrom<Position> for DataOrder {
+    type Error = SamplerError;
+
+    fn try_from(position: Position) -> Result<Self, SamplerError> {
+        expect_config(position.prompts > 0, "prompts", &position.prompts, "a data set of at least 1 prompt")?;
+        Ok(Self { position, permutation: None })
+    }
+}
+
+impl From<DataOrder> for Position {
+    fn from(order: DataOrder) -> Self {
+        order.position
+    }
+}
+
+/// The numbers 0..len, shuffled by the stream of (seed, epoch).
+fn permutation(seed: u64, epoch: u64, len: usize) -> Vec<usize> {
+    let mut stream = Stream { state: mix(mix(seed).wrapping_add(epoch)) };
+    let mut order: Vec<usize> = (0..len).collect();
+    for last in (1..len).rev() {
+        order.swap(last, stream.below(last as u64 + 1) as usize);
+    }
+    order
+}
+
+/// A SplitMix64 stream.
+struct Stream {
+    state: u64,
+}
+
+impl Stream {
+    fn next(&mut self) -> u64 {
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        mix(self.state)
+    }
+
+    /// A number below `bound`, each equally likely.
+    fn below(&mut self, bound: u64) -> u64 {
+        // 2⁶⁴ mod bound: products whose low half is smaller belong to indices that have one x too many.
+        let surplus = bound.wrapping_neg() % bound;
+        loop {
+            let product = u128::from(self.next()) * u128::from(bound);
+            if product as u64 >= surplus {
+                return (product >> 64) as u64;
+            }
+        }
+    }
+}
+
+/// SplitMix64's finaliser, a bijection of 64-bit numbers.
+fn mix(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stream_is_splitmix64() {
+        let mut stream = Stream { state: 0 };
+        assert_eq!(stream.next(), 0xe220_a839_7b1d_cdaf);
+        assert_eq!(stream.next(), 0x6e78_9e6a_a1b9_65f4);
+        assert_eq!(stream.next(), 0x06c4_5d18_8009_454f);
+    }
+
+    #[test]
+    fn shuffles_without_bias() {
+        // Each of the 24 orders of four prompts is expected 1000 times; χ² with 23 degrees of freedom stays below 50
+        // in all but one case in a thousand.
+        let mut counts = std::collections::BTreeMap::new();
+        for epoch in 0..24_000 {
+            *counts.entry(permutation(3, epoch, 4)).or_insert(0_u32) += 1;
+        }
+        let chi2: f64 = counts.values().map(|&n| (f64::from(n) - 1000.0).powi(2) / 1000.0).sum();
+        assert_eq!(counts.len(), 24);
+        assert!(chi2 < 50.0, "{chi2}");
+    }
+
+    #[test]
+    fn an_empty_data_set_is_an_error_also_when_read_back() {
+        let error = DataOrder::new(0, 0).unwrap_err();
+        assert_eq!(error.to_string(), "prompts is 0, expected a data set of at least 1 prompt");
+        assert!(serde_json::from_str::<DataOrder>(r#"{"seed":0,"prompts":0,"next_draw":5}"#).is_err());
+    }
+}

@@ -1,0 +1,86 @@
+//! The settings of a run.
+
+use crate::{OptimizerConfig, TrainerError};
+use dapo_loss::{AdvantageNorm, LossConfig};
+use dapo_policy::SamplingConfig;
+use dapo_reward::OverlongFilter;
+use dapo_sampler::SamplerConfig;
+
+/// Everything that decides how a policy is trained. The defaults are DAPO's, at a size for one machine.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TrainerConfig {
+    /// Seed of data order and roll-outs.
+    pub seed: u64,
+    /// G, completions a prompt.
+    pub group_size: usize,
+    /// Tokens of a completion at most, its stop token included (L_max).
+    pub max_new_tokens: usize,
+    /// How completions are sampled.
+    pub sampling: SamplingConfig,
+    /// Which groups are trained on, and how many.
+    pub sampler: SamplerConfig,
+    /// How rewards become advantages.
+    pub advantage: AdvantageNorm,
+    /// What happens to truncated completions.
+    pub overlong_filter: OverlongFilter,
+    /// The loss.
+    pub loss: LossConfig,
+    /// The optimiser.
+    pub optimizer: OptimizerConfig,
+    /// Optimiser updates a pass: the step's groups are divided evenly among them.
+    pub mini_batches: usize,
+    /// μ, passes over a step's groups.
+    pub epochs: usize,
+    /// Tokens computed at a time; bounds memory, and changes results only by rounding.
+    pub micro_batch_tokens: usize,
+    /// Memory for keys and values of roll-outs, in bytes.
+    pub cache_bytes: usize,
+}
+
+impl Default for TrainerConfig {
+    fn default() -> Self {
+        Self {
+            seed: 0,
+            group_size: 8,
+            max_new_tokens: 256,
+            sampling: SamplingConfig::default(),
+            sampler: SamplerConfig::default(),
+            advantage: AdvantageNorm::default(),
+            overlong_filter: OverlongFilter::default(),
+            loss: LossConfig::default(),
+            optimizer: OptimizerConfig::default(),
+            mini_batches: 1,
+            epochs: 1,
+            micro_batch_tokens: 4096,
+            cache_bytes: 2 << 30,
+        }
+    }
+}
+
+impl TrainerConfig {
+    /// # Errors
+    /// Names the first setting outside its range, its value and what is allowed.
+    pub fn validate(&self) -> Result<(), TrainerError> {
+        if self.group_size < 2 {
+            return Err(TrainerError::setting("group_size", self.group_size, "at least 2: a group of one has no baseline"));
+        }
+        for (field, value) in [
+            ("max_new_tokens", self.max_new_tokens),
+            ("mini_batches", self.mini_batches),
+            ("epochs", self.epochs),
+            ("micro_batch_tokens", self.micro_batch_tokens),
+        ] {
+            if value == 0 {
+                return Err(TrainerError::setting(field, value, "at least 1"));
+            }
+        }
+        if self.sampling.temperature == 0.0 {
+            return Err(TrainerError::setting("sampling.temperature", 0, "above 0: greedy completions are all the same"));
+        }
+        self.sampling.validate()?;
+        self.sampler.validate()?;
+        self.advantage.validate()?;
+        self.loss.validate()?;
+        self.optimizer.validate()
+    }
+}

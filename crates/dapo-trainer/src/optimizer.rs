@@ -1,0 +1,147 @@
+//! AdamW over all parameters of a policy, with clipping by the global norm and a warm-up counted in roll-out steps.
+
+use crate::TrainerError;
+use dapo_kernels::adamw::{AdamWStep, adamw};
+use dapo_kernels::with_slice;
+use dapo_policy::{Decoder, Gradients, PolicyError};
+
+/// The optimiser's settings; the defaults are the paper's.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct OptimizerConfig {
+    /// Learning rate after the warm-up.
+    pub lr: f64,
+    /// Roll-out steps over which the learning rate grows linearly to `lr`.
+    pub warmup_steps: u64,
+    /// β₁ and β₂.
+    pub betas: (f64, f64),
+    /// ε, added to the root of the second moment.
+    pub eps: f64,
+    /// Decoupled weight decay, on all parameters.
+    pub weight_decay: f64,
+    /// Largest global gradient norm; infinity does not clip.
+    pub max_grad_norm: f64,
+}
+
+impl Default for OptimizerConfig {
+    fn default() -> Self {
+        Self { lr: 1e-6, warmup_steps: 20, betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.1, max_grad_norm: 1.0 }
+    }
+}
+
+impl OptimizerConfig {
+    /// # Errors
+    /// Names the first field outside its range.
+    pub fn validate(&self) -> Result<(), TrainerError> {
+        let at_least_0 = |field: &str, value: f64| {
+            if value.is_finite() && value >= 0.0 {
+                return Ok(());
+            }
+            Err(TrainerError::setting(&format!("optimizer.{field}"), value, "a finite number of at least 0"))
+        };
+        at_least_0("lr", self.lr)?;
+        at_least_0("eps", self.eps)?;
+        at_least_0("weight_decay", self.weight_decay)?;
+        for (field, beta) in [("betas.0", self.betas.0), ("betas.1", self.betas.1)] {
+            if !(0.0..1.0).contains(&beta) {
+                return Err(TrainerError::setting(&format!("optimizer.{field}"), beta, "at least 0 and below 1"));
+            }
+        }
+        if self.max_grad_norm.is_nan() || self.max_grad_norm <= 0.0 {
+            return Err(TrainerError::setting("optimizer.max_grad_norm", self.max_grad_norm, "above 0"));
+        }
+        Ok(())
+    }
+
+    /// Learning rate of a roll-out step, counted from 0.
+    pub fn lr_at(&self, rollout_step: u64) -> f64 {
+        if rollout_step >= self.warmup_steps {
+            return self.lr;
+        }
+        self.lr * (rollout_step + 1) as f64 / self.warmup_steps as f64
+    }
+}
+
+/// AdamW's moments and step count.
+#[derive(Debug)]
+pub struct AdamW {
+    config: OptimizerConfig,
+    step: u64,
+    /// First and second moment per parameter.
+    moments: Vec<(Vec<f32>, Vec<f32>)>,
+}
+
+impl AdamW {
+    /// Zero moments for every parameter of `policy`.
+    ///
+    /// # Errors
+    /// When a setting is invalid.
+    pub fn new(policy: &Decoder, config: OptimizerConfig) -> Result<Self, TrainerError> {
+        config.validate()?;
+        let zeros = |n| (vec![0.0; n], vec![0.0; n]);
+        let moments = policy.parameters().iter().map(|(_, var)| zeros(var.elem_count())).collect();
+        Ok(Self { config, step: 0, moments })
+    }
+
+    /// Updates made so far.
+    pub fn steps(&self) -> u64 {
+        self.step
+    }
+
+    /// Clips the gradients by their global norm, updates the policy in place, and returns the norm before clipping.
+    ///
+    /// The factor is `max_grad_norm / (norm + 1e-6)` where that is below 1, as torch's `clip_grad_norm_`. A parameter
+    /// without a gradient stays as it is.
+    ///
+    /// # Errors
+    /// [`TrainerError::NotFinite`] when the norm is not finite; then nothing has changed.
+    pub fn update(&mut self, policy: &mut Decoder, gradients: &Gradients, lr: f64) -> Result<f64, TrainerError> {
+        let norm = gradients.norm()?;
+        if !norm.is_finite() {
+            return Err(TrainerError::NotFinite { step: self.step, what: "the gradient norm", value: norm });
+        }
+        self.step += 1;
+        let step = AdamWStep {
+            lr: lr as f32,
+            beta1: self.config.betas.0 as f32,
+            beta2: self.config.betas.1 as f32,
+            eps: self.config.eps as f32,
+            weight_decay: self.config.weight_decay as f32,
+            step: self.step,
+            grad_scale: (self.config.max_grad_norm / (norm + 1e-6)).min(1.0) as f32,
+        };
+        policy.update(|index, _, values| {
+            let (m, v) = &mut self.moments[index];
+            if let Some(gradient) = gradients.get(index) {
+                with_slice(gradient, |g| {
+                    adamw(values, g, m, v, &step);
+                    Ok(())
+                })
+                .map_err(PolicyError::from)?;
+            }
+            Ok(())
+        })?;
+        Ok(norm)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn warm_up_is_linear_in_rollout_steps() {
+        let config = OptimizerConfig { lr: 1.0, warmup_steps: 4, ..Default::default() };
+        let rates: Vec<f64> = (0..6).map(|s| config.lr_at(s)).collect();
+        assert_eq!(rates, [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]);
+        assert_eq!(OptimizerConfig { warmup_steps: 0, ..config }.lr_at(0), 1.0);
+    }
+
+    #[test]
+    fn validation_names_the_field() {
+        let bad = OptimizerConfig { betas: (0.9, 1.0), ..Default::default() };
+        let error = bad.validate().unwrap_err().to_string();
+        assert_eq!(error, "optimizer.betas.1 is 1, expected at least 0 and below 1");
+        assert!(OptimizerConfig { lr: f64::NAN, ..Default::default() }.validate().is_err());
+        assert!(OptimizerConfig { max_grad_norm: 0.0, ..Default::default() }.validate().is_err());
+    }
+}
