@@ -130,7 +130,7 @@ impl AdvantageNorm {
 /// # Ok::<(), dapo_loss::LossError>(())
 /// ```
 ///
-/// Source: DAPO Eq. 9; leave-one-out: RLOO (arXiv 2402.14740), Eq. 9; without std: Dr. GRPO, section 3.
+/// Source: DAPO Eq. 9; leave-one-out: RLOO (arXiv 2402.14740); without std: Dr. GRPO (arXiv 2503.20783).
 pub fn group_advantages(rewards: &[Option<f64>], norm: &AdvantageNorm) -> Result<Vec<Option<f32>>, LossError> {
     batch_advantages(rewards, &[rewards.len()], norm)
 }
@@ -157,7 +157,7 @@ pub fn group_advantages(rewards: &[Option<f64>], norm: &AdvantageNorm) -> Result
 /// # Ok::<(), dapo_loss::LossError>(())
 /// ```
 ///
-/// Source: REINFORCE++ and TRL's `scale_rewards="batch"`.
+/// Sources: REINFORCE++ (arXiv 2501.03262) and TRL's `scale_rewards="batch"`.
 pub fn batch_advantages(
     rewards: &[Option<f64>],
     group_sizes: &[usize],

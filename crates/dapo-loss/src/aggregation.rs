@@ -19,7 +19,7 @@ use crate::{
 /// ```
 ///
 /// Each is a weighted sum of token losses, and the weights belong to the whole optimiser step: see [`Denominator`].
-/// Sources: DAPO Eq. 8, GRPO (DeepSeekMath) Eq. 3, Dr. GRPO section 3.
+/// Sources: DAPO Eq. 8, GRPO (arXiv 2402.03300) Eq. 3, Dr. GRPO (arXiv 2503.20783).
 ///
 /// ```
 /// use dapo_loss::Aggregation;

@@ -60,7 +60,8 @@ impl Gae {
 /// # Ok::<(), dapo_loss::LossError>(())
 /// ```
 ///
-/// Source: Schulman et al., "High-Dimensional Continuous Control Using Generalized Advantage Estimation", Eq. 16.
+/// Source: Schulman et al., "High-Dimensional Continuous Control Using Generalized Advantage Estimation" (arXiv
+/// 1506.02438), Eq. 16.
 pub fn gae(
     rewards: &[f32],
     values: &[f32],

@@ -21,7 +21,7 @@ use crate::{
 /// Abs  |k|
 /// ```
 ///
-/// Source: Schulman, "Approximating KL Divergence"; K3 is GRPO's (DeepSeekMath Eq. 4).
+/// Source: Schulman, "Approximating KL Divergence"; K3 is GRPO's (arXiv 2402.03300, Eq. 4).
 ///
 /// ```
 /// use dapo_loss::KlEstimator;
@@ -156,7 +156,7 @@ impl Kl {
 /// # Ok::<(), dapo_loss::LossError>(())
 /// ```
 ///
-/// Source: InstructGPT, Eq. 2; verl's `use_kl_in_reward`.
+/// Sources: InstructGPT (arXiv 2203.02155), Eq. 2; verl's `use_kl_in_reward`.
 pub fn kl_in_reward(
     coef: f32,
     logprobs: &[f32],

@@ -1,4 +1,125 @@
-//! The loss mathematics of DAPO and its relatives: clipping, aggregation, KL, advantages.
+//! The loss mathematics of DAPO and its relatives, on plain slices and on Candle tensors.
+//!
+//! DAPO (Decoupled Clip and Dynamic sAmpling Policy Optimization, arXiv 2503.14476) fine-tunes a language model on its own
+//! completions: it draws a group of completions for a prompt, rewards each, and makes the better ones more probable. This
+//! crate holds the part that is mathematics: from rewards to advantages, from log-probabilities to one loss and its
+//! gradient. It knows no model, no tokenizer and no optimiser, and fits under any of them.
+//!
+//! *Not for you* if you look for a trainer, or for the rewards: this crate takes numbers and returns numbers. Nor does it
+//! compute log-probabilities from logits.
+//!
+//! # From rewards to advantages
+//!
+//! A completion is judged next to its siblings. With R_1 … R_G the rewards of one prompt's group,
+//!
+//! ```text
+//! A_i = (R_i − mean(R)) / (std(R) + eps)
+//! ```
+//!
+//! and every token of completion i inherits A_i. A group whose rewards are all equal teaches nothing: its advantages are
+//! exactly 0. [`group_advantages`] computes this for a group, [`batch_advantages`] for many; [`AdvantageNorm`] chooses the
+//! baseline and the scale. PPO's token-level advantages, from a value function, come from [`gae()`].
+//!
+//! ```
+//! use dapo_loss::{AdvantageNorm, group_advantages};
+//! let rewards = [1.0, -1.0, -1.0, -1.0].map(Some);
+//! let advantages = group_advantages(&rewards, &AdvantageNorm::default())?;
+//! // mean −1/2, std 1
+//! assert!((advantages[0].unwrap() - 1.5).abs() < 1e-5 && (advantages[1].unwrap() + 0.5).abs() < 1e-5);
+//! # Ok::<(), dapo_loss::LossError>(())
+//! ```
+//!
+//! # From ratios to token losses
+//!
+//! While the policy is updated it moves away from the one that drew the completions. The probability ratio of a token,
+//!
+//! ```text
+//! ρ = π(token) / π_old(token) = exp(logp − old),
+//! ```
+//!
+//! weighs what the token taught, and bounds how far it may still be pushed:
+//!
+//! ```text
+//! ℓ = max(−A·ρ, −A·clip(ρ, 1 − ε_low, 1 + ε_high))
+//!
+//!        A > 0                      A < 0
+//!   ℓ │\                       ℓ │          /
+//!     │ \                        │         /
+//!     │  \_______                │________/
+//!     └────┴───── ρ              └───────┴─── ρ
+//!       1+ε_high                      1−ε_low
+//! ```
+//!
+//! A good token is pushed up until ρ reaches 1 + ε_high, a bad one down until 1 − ε_low; beyond, its gradient is exactly 0.
+//! DAPO's first idea, *clip-higher*, is to let ε_high (0.28) exceed ε_low (0.2), so that improbable tokens may grow.
+//! [`token::clipped_surrogate`] is this formula for one token. [`PolicyLoss`] names the variants: the dual clip, GSPO,
+//! CISPO, SAPO, GMPO.
+//!
+//! # From token losses to one loss
+//!
+//! DAPO's second idea is to average over *tokens*: in a mean of sequence means, a token of a long completion counts for
+//! less than one of a short completion. [`Aggregation`] has both, and Dr. GRPO's constant.
+//!
+//! Whatever the mode, the loss is a weighted sum, and its weights belong to the whole optimiser step. A step is usually
+//! split into micro-batches; averaging within each, then over them, weighs tokens by the company they happen to keep. So
+//! the [`Denominator`] of the step is computed first, and is an argument that cannot be left out:
+//!
+//! ```
+//! use dapo_loss::{
+//!     Advantages, Denominator, EmptySequences, LossBatch, LossConfig, TokenChunk, policy_loss,
+//! };
+//! let config = LossConfig::default(); // DAPO: ε 0.2 and 0.28, token mean, no KL
+//! let denominator = Denominator::of_step(config.aggregation, &[2, 1, 3], EmptySequences::Exclude).unwrap();
+//!
+//! // Two micro-batches of that step: sequences of 2 + 1 tokens, and one of 3.
+//! let mut loss = 0.0;
+//! for (cu_seqlens, advantages, old) in [
+//!     (&[0, 2, 3][..], &[1.0, -1.0][..], &[-1.0, -1.0, -1.0][..]),
+//!     (&[0, 3], &[0.5], &[-1.0, -1.0, -1.0]),
+//! ] {
+//!     let batch = LossBatch {
+//!         cu_seqlens,
+//!         mask: None,
+//!         advantages: Advantages::PerSequence(advantages),
+//!         old_logprobs: old,
+//!         ref_logprobs: None,
+//!         rollout_logprobs: None,
+//!     };
+//!     let logprobs = old; // nothing has moved yet: ρ = 1
+//!     let mut gradient = [0.0; 3];
+//!     let output = policy_loss(&config, denominator, batch, TokenChunk::whole(logprobs), gradient.as_mut_slice().into())?;
+//!     assert_eq!(gradient[0], -advantages[0] / 6.0);
+//!     loss += output.loss;
+//! }
+//! // −(1 + 1 − 1 + 0.5 + 0.5 + 0.5) / 6
+//! assert!((loss + 2.5 / 6.0).abs() < 1e-7);
+//! # Ok::<(), dapo_loss::LossError>(())
+//! ```
+//!
+//! Completions without a single token left, and steps without any, are no special case for the caller to forget:
+//! [`EmptySequences`] decides whether the former count, and [`Denominator::of_step`] returns `None` for the latter.
+//!
+//! # Staying close, staying open
+//!
+//! Two optional terms join the token losses before they are summed (both are off in DAPO, and cost nothing then): a
+//! KL term that ties the policy to a reference ([`Kl`], [`KlEstimator`]; [`kl_in_reward`] is its older form inside the
+//! reward), and an entropy bonus. If another engine drew the completions, [`TruncatedImportance`] corrects for its
+//! slightly different probabilities.
+//!
+//! # One pass, any cut
+//!
+//! Sequences lie end to end without padding, cut at `cu_seqlens`; a byte mask takes tokens out. [`LossPlan`] evaluates any
+//! contiguous run of tokens in one fused pass, loss and gradient together, so that a model's head can be run chunk by
+//! chunk and never hold the logits of a whole batch. Sums run in f64 in an order fixed by the positions of the tokens: the
+//! loss has the same bits for any number of threads, the gradient for any chunks, packing and padding. [`policy_loss`] is
+//! the plan and its evaluation in one call. What the pass saw on its way is in [`LossMetrics`]: sums and counts that add.
+//!
+//! With the feature `candle` (on by default) `tensor::policy_loss` is the same as a differentiable operation on Candle
+//! tensors: `loss.backward()` gives these gradients. Without it, no Candle is built. The feature `serde` makes the
+//! settings readable from configuration files.
+//!
+//! Inputs are checked: lengths that disagree, settings outside their range and numbers that are not finite are a
+//! [`LossError`] that names the array, the sequence and the position.
 
 mod advantage;
 mod aggregation;
@@ -30,3 +151,7 @@ pub use kl::{Kl, KlEstimator, kl_in_reward};
 pub use metrics::{LossMetrics, LossOutput};
 pub use plan::{LossPlan, policy_loss};
 pub use policy::{ClipRange, PolicyLoss};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -194,7 +194,12 @@ impl<'a> LossPlan<'a> {
         Ok(result.output)
     }
 
-    /// Offsets and mask bytes as an iterator over the tokens of a sequence that count.
+    #[cfg(test)]
+    pub(crate) const fn terms(&self) -> &PlanTerms {
+        &self.terms
+    }
+
+    /// The tokens of a sequence that count.
     fn kept(&self, sequence: usize) -> impl Iterator<Item = usize> + '_ {
         let (start, end) = (self.batch.cu_seqlens[sequence], self.batch.cu_seqlens[sequence + 1]);
         (start..end).filter(|&token| self.batch.mask.is_none_or(|mask| mask[token] != 0))

@@ -76,7 +76,14 @@ pub enum PolicyLoss {
         #[cfg_attr(feature = "serde", serde(default))]
         dual_clip: Option<f32>,
     },
-    /// GSPO: one ratio a sequence, `s = exp(mean_t log ρ_t)`, clipped as PPO clips ρ.
+    /// GSPO: one ratio a sequence, clipped as PPO clips ρ.
+    ///
+    /// ```text
+    /// s_i = exp(1/|o_i| · Σ_t log ρ_it),   ℓ_it = max(−A·s_it, −A·clip(s_it, 1−low, 1+high))
+    /// s_it = sg[s_i]·π_it/sg[π_it]
+    /// ```
+    ///
+    /// The value is that of s_i, the slope of every token −A·s_i. Source: GSPO (arXiv 2507.18071), Eq. 5, 7 and 14.
     Gspo {
         /// Clip range of the sequence ratio; 3e-4 and 4e-4 by default.
         #[cfg_attr(feature = "serde", serde(default = "gspo_clip"))]
@@ -98,6 +105,12 @@ pub enum PolicyLoss {
         tau_negative: f32,
     },
     /// GMPO: the geometric mean of clipped ratios, one surrogate a sequence.
+    ///
+    /// ```text
+    /// ℓ_i = −A·exp(1/|o_i| · Σ_t s_A·min(s_A·log ρ_it, s_A·clip(log ρ_it, −low, high)))
+    /// ```
+    ///
+    /// Source: GMPO (arXiv 2507.20673).
     Gmpo {
         /// Clip range of the *log* ratio, `[−low, high]`; 0.4 on both sides by default.
         #[cfg_attr(feature = "serde", serde(default = "gmpo_clip"))]

@@ -231,3 +231,42 @@ fn split(gradients: Gradients<'_>, at: usize) -> (Gradients<'_>, Gradients<'_>) 
     };
     (Gradients { logprobs, entropies }, Gradients { logprobs: rest, entropies: rest_entropies })
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test")]
+mod tests {
+    use super::{Sweep, is_plain};
+    use crate::{Advantages, Denominator, EmptySequences, Gradients, Kl, LossBatch, LossConfig, LossPlan, TokenChunk};
+
+    #[test]
+    fn every_instruction_set_gives_the_same_bits() {
+        let wave = |phase: f32| (0..5000).map(|i| (i as f32 * 0.7 + phase).sin() - 1.5).collect::<Vec<_>>();
+        let (logprobs, old, reference) = (wave(0.0), wave(0.3), wave(0.5));
+        let mask: Vec<u8> = (0..5000).map(|i| u8::from(i % 7 != 3 || i > 2000)).collect();
+        let batch = LossBatch {
+            cu_seqlens: &[0, 300, 301, 4096, 5000],
+            mask: Some(&mask),
+            advantages: Advantages::PerSequence(&[1.0, -1.0, -0.7, 0.4]),
+            old_logprobs: &old,
+            ref_logprobs: Some(&reference),
+            rollout_logprobs: None,
+        };
+        for kl in [Kl::default(), Kl { coef: 0.1, times_ratio: true, ..Kl::default() }] {
+            for name in ["dapo", "cispo", "sapo"] {
+                let config = LossConfig { policy_loss: name.parse().unwrap(), kl, ..LossConfig::default() };
+                let lengths = crate::masked_lengths(batch.cu_seqlens, batch.mask);
+                let empty = EmptySequences::Exclude;
+                let denominator = Denominator::of_step(config.aggregation, &lengths, empty).unwrap();
+                let plan = LossPlan::new(&config, denominator, batch).unwrap();
+                let chunk = TokenChunk::whole(&logprobs);
+                let plain = is_plain(&config, &batch);
+                let sweep = Sweep { config: &config, batch: &batch, chunk: &chunk, terms: plan.terms(), plain };
+                let (mut widest, mut baseline) = (vec![0.0; 5000], vec![1.0; 5000]);
+                let a = sweep.tile(0..5000, Gradients::from(widest.as_mut_slice()));
+                let b = sweep.tile_generic(0..5000, Gradients::from(baseline.as_mut_slice()));
+                assert_eq!(a.output, b.output);
+                assert_eq!(widest, baseline);
+            }
+        }
+    }
+}

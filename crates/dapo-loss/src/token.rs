@@ -68,7 +68,7 @@ pub(crate) fn surrogate(ratio: f32, advantage: f32, (low, high): (f32, f32)) -> 
 /// ```
 ///
 /// The bounds are one-sided: a token with A > 0 is held back only above 1 + high, one with A < 0 only below 1 − low (and
-/// above c). At the bound itself the slope is the inner one. Sources: DAPO Eq. 8; dual clip: arXiv 1912.09729, Eq. 5.
+/// above c). At the bound itself the slope is the inner one. Sources: DAPO (arXiv 2503.14476), Eq. 8; dual clip: arXiv 1912.09729.
 ///
 /// ```
 /// use dapo_loss::{ClipRange, token::clipped_surrogate};
@@ -92,7 +92,8 @@ pub fn clipped_surrogate(ratio: f32, advantage: f32, clip: ClipRange, dual_clip:
 /// ∂ℓ/∂logp = −clip(ρ, 1−low, 1+high)·A
 /// ```
 ///
-/// No token loses its gradient. A single absolute cap of 5 is `low = 1, high = 4`. Source: MiniMax-M1, Eq. 4 and 5.
+/// No token loses its gradient. A single absolute cap of 5 is `low = 1, high = 4`. Source: MiniMax-M1 (arXiv 2506.13585),
+/// Eq. 4 and 5.
 ///
 /// ```
 /// use dapo_loss::{ClipRange, token::cispo};
@@ -112,7 +113,7 @@ pub fn cispo(logprob: f32, ratio: f32, advantage: f32, clip: ClipRange) -> Token
 /// ∂ℓ/∂logp = −A·4·σ(1−σ)·ρ
 /// ```
 ///
-/// At ρ = 1 the slope is −A, as for the clipped surrogate. Source: SAPO (arXiv 2511.20347), Eq. 5 and 6.
+/// At ρ = 1 the slope is −A, as for the clipped surrogate. Source: SAPO (arXiv 2511.20347).
 ///
 /// ```
 /// let token = dapo_loss::token::sapo(1.0, 3.0, 1.0, 1.05);
@@ -132,7 +133,7 @@ pub fn sapo(ratio: f32, advantage: f32, tau_positive: f32, tau_negative: f32) ->
 /// s_A·min(s_A·x, s_A·clip(x, −low, high)),   x = log ρ
 /// ```
 ///
-/// Source: GMPO (arXiv 2507.20673), Eq. 6.
+/// Source: GMPO (arXiv 2507.20673).
 ///
 /// ```
 /// use dapo_loss::{ClipRange, token::gmpo_log_ratio};

@@ -1,9 +1,12 @@
 //! Rewards for reinforcement learning with verifiable answers: extraction, mathematical equivalence, format, length
 
 mod dapo;
+mod equiv;
 mod error;
 mod expr;
 mod extract;
+mod fuel;
+mod number;
 mod parse;
 mod reward;
 mod rewards;
@@ -16,4 +19,4 @@ pub use reward::{Component, Reward, RewardFn, RewardInput, RewardSum, Score};
 pub use rewards::{
     Accuracy, CosineLength, Format, FormatPattern, Grader, LengthUnit, OverlongFilter, ProportionalOverlong, Repetition, SoftOverlong, TagCount,
 };
-pub use verify::{Gold, Side, Verdict, Verification, VerifyConfig, is_equivalent, verify};
+pub use verify::{Gold, Rule, Side, Verdict, Verification, VerifyConfig, is_equivalent, verify};

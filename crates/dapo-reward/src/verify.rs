@@ -1,8 +1,13 @@
 //! The verifier's front: configuration, verdicts, and [`Gold`], an answer parsed once.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
-use crate::extract::{Extracted, Profile, extract_answer};
+use crate::equiv::{Stop, compare};
+use crate::extract::{ExtractRule, Extracted, Profile, extract_answer};
+use crate::fuel::Fuel;
+use crate::parse::{Answer, ParseError, parse_answer};
 
 /// How answers are found and compared.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,7 +26,8 @@ impl Default for VerifyConfig {
 }
 
 /// One of the two answers compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Side {
     /// The reference answer.
     Gold,
@@ -34,7 +40,7 @@ pub enum Side {
 pub enum Verdict {
     /// The answers are equivalent.
     Correct,
-    /// They are not.
+    /// They are not, or nothing shows that they are.
     Wrong,
     /// One of them cannot be read.
     Unparsable(Side),
@@ -42,70 +48,253 @@ pub enum Verdict {
     OutOfFuel,
 }
 
+impl Verdict {
+    /// `correct`, `wrong`, `unparsable` or `out-of-fuel`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Correct => "correct",
+            Self::Wrong => "wrong",
+            Self::Unparsable(_) => "unparsable",
+            Self::OutOfFuel => "out-of-fuel",
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The rule that decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Rule {
+    /// No answer was found in the completion.
+    Extraction,
+    /// An answer could not be read.
+    Parsing,
+    /// Both are rational numbers, compared exactly.
+    Number,
+    /// Canonical sums, products, powers and radicals.
+    CanonicalForm,
+    /// Values modulo large primes.
+    Residues,
+    /// Enclosures of constants at rising precision.
+    Enclosure,
+    /// Values at fixed points of the common real domain.
+    Points,
+    /// A decimal at its stated digits, or to the configured precision.
+    Decimal,
+    /// Parts of a structure: a list, tuple, set, matrix or ratio.
+    Structure,
+    /// Sets of real numbers: intervals, unions, inequalities.
+    RealSet,
+    /// Equations up to a factor, inequalities with their direction.
+    Relation,
+    /// A chain of equations that does not hold.
+    Contradiction,
+    /// Units that do not measure the same.
+    Unit,
+    /// Choice letters.
+    Choice,
+    /// Words.
+    Words,
+    /// A value that does not exist, such as a quotient by zero.
+    Undefined,
+    /// Nothing shows the answers equal, and nothing that they differ.
+    Undecided,
+    /// The work allowed was used up.
+    Fuel,
+}
+
+impl Rule {
+    /// The rule's name in logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Extraction => "extraction",
+            Self::Parsing => "parsing",
+            Self::Number => "number",
+            Self::CanonicalForm => "canonical-form",
+            Self::Residues => "residues",
+            Self::Enclosure => "enclosure",
+            Self::Points => "points",
+            Self::Decimal => "decimal",
+            Self::Structure => "structure",
+            Self::RealSet => "real-set",
+            Self::Relation => "relation",
+            Self::Contradiction => "contradiction",
+            Self::Unit => "unit",
+            Self::Choice => "choice",
+            Self::Words => "words",
+            Self::Undefined => "undefined",
+            Self::Undecided => "undecided",
+            Self::Fuel => "fuel",
+        }
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 /// A verdict with its evidence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verification {
     /// The decision.
     pub verdict: Verdict,
-    /// What was judged.
+    /// What was judged, and which extraction rule found it.
     pub extracted: Option<Extracted>,
     /// Which rule decided.
-    pub rule: &'static str,
+    pub rule: Rule,
+    /// The decision in words.
+    pub reason: &'static str,
+}
+
+impl Verification {
+    fn new(verdict: Verdict, rule: Rule, reason: &'static str) -> Self {
+        Self { verdict, extracted: None, rule, reason }
+    }
 }
 
 /// A gold answer, parsed once and compared with many completions.
+///
+/// The gold may be bare (`\frac12`, `43.0`), in math delimiters, in a `\boxed{}`, or a whole solution that ends in a box or in
+/// `#### 18`.
+///
+/// # Example
+/// ```
+/// use dapo_reward::{Gold, Verdict, VerifyConfig};
+///
+/// let gold = Gold::new("16 - 3 - 4 = 9\n#### 18", &VerifyConfig::default());
+/// assert_eq!(gold.text(), "18");
+/// assert_eq!(gold.verify(r"She earns \boxed{18} dollars.").verdict, Verdict::Correct);
+/// assert_eq!(gold.verify("The answer is 17.").verdict, Verdict::Wrong);
+/// ```
 #[derive(Debug, Clone)]
 pub struct Gold {
     text: String,
+    answer: Result<Answer, ParseError>,
     config: VerifyConfig,
 }
 
 impl Gold {
     /// Parses a gold answer.
     pub fn new(gold: &str, config: &VerifyConfig) -> Self {
-        let profile = Profile::auto();
-        let text = if gold.contains("\\boxed") || gold.contains("####") { extract_answer(gold, &profile).map_or(gold, |x| x.text(gold)) } else { gold };
-        Self { text: text.trim().to_owned(), config: config.clone() }
+        let text = gold_text(gold, &config.profile);
+        Self { text: text.to_owned(), answer: parse_answer(text), config: config.clone() }
+    }
+
+    /// The answer itself, without what surrounded it.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether the answer can be read; where not, every verdict is [`Verdict::Unparsable`].
+    pub fn is_parsable(&self) -> bool {
+        self.answer.is_ok()
     }
 
     /// Judges a completion.
     pub fn verify(&self, completion: &str) -> Verification {
-        let Some(extracted) = extract_answer(completion, &self.config.profile) else {
-            return Verification { verdict: Verdict::Unparsable(Side::Prediction), extracted: None, rule: "extraction" };
+        let Ok(gold) = &self.answer else {
+            return Verification::new(Verdict::Unparsable(Side::Gold), Rule::Parsing, "the gold answer cannot be read");
         };
-        let verdict = quick(&self.text, extracted.text(completion));
-        Verification { verdict, extracted: Some(extracted), rule: "number" }
+        let unparsable = Verdict::Unparsable(Side::Prediction);
+        let Some(extracted) = extract_answer(completion, &self.config.profile) else {
+            return Verification::new(unparsable, Rule::Extraction, "no answer was found");
+        };
+        let prediction = extracted.text(completion);
+        let mut verification = match small_integers(&self.text, prediction) {
+            Some(true) => Verification::new(Verdict::Correct, Rule::Number, "equal integers"),
+            Some(false) => Verification::new(Verdict::Wrong, Rule::Number, "different integers"),
+            None => match parse_answer(prediction) {
+                Err(ParseError::TooLarge) => Verification::new(unparsable, Rule::Parsing, "the answer is too long or too deep"),
+                Err(ParseError::Syntax) => Verification::new(unparsable, Rule::Parsing, "the answer cannot be read as a whole"),
+                Ok(prediction) => judge(gold, &prediction, self.config.precision),
+            },
+        };
+        verification.extracted = Some(extracted);
+        verification
     }
 }
 
-fn quick(gold: &str, pred: &str) -> Verdict {
-    let Some((a, b)) = quick_number(gold) else { return Verdict::Unparsable(Side::Gold) };
-    let Some((c, d)) = quick_number(pred) else { return Verdict::Unparsable(Side::Prediction) };
-    if a.checked_mul(d).is_some_and(|left| Some(left) == c.checked_mul(b)) { Verdict::Correct } else { Verdict::Wrong }
+/// What is the answer in a gold text: a boxed or `####` one where there is such, else everything.
+fn gold_text<'a>(gold: &'a str, profile: &Profile) -> &'a str {
+    let rules = if profile.rules.as_slice() == [ExtractRule::Choice] {
+        vec![ExtractRule::Choice, ExtractRule::Whole]
+    } else {
+        vec![ExtractRule::Boxed, ExtractRule::Hash, ExtractRule::Whole]
+    };
+    let profile = Profile { rules, window: None, after_think: false };
+    extract_answer(gold, &profile).map_or("", |found| found.text(gold))
 }
 
-fn quick_number(text: &str) -> Option<(i128, i128)> {
-    let text = text.replace([' ', ','], "").replace("\\dfrac", "\\frac");
-    let (sign, text) = text.strip_prefix('-').map_or((1, text.as_str()), |rest| (-1, rest));
-    if let Some((a, b)) = text.split_once('/') {
-        return Some((sign * a.parse::<i64>().ok()? as i128, b.parse::<i64>().ok()? as i128)).filter(|x| x.1 != 0);
+/// Whether two plain integers of at most 15 digits are equal: most answers need no more.
+fn small_integers(gold: &str, prediction: &str) -> Option<bool> {
+    let read = |text: &str| -> Option<i64> {
+        let digits = text.strip_prefix('-').unwrap_or(text);
+        let is_plain = (1..=15).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
+        if is_plain { text.parse().ok() } else { None }
+    };
+    Some(read(gold)? == read(prediction)?)
+}
+
+fn judge(gold: &Answer, prediction: &Answer, precision: u32) -> Verification {
+    let fuel = Fuel::new(Fuel::COMPARISON);
+    match compare(gold, prediction, precision, &fuel) {
+        Ok(decision) if decision.equal => Verification::new(Verdict::Correct, decision.rule, "the answers are equivalent"),
+        Ok(decision) => {
+            let reason = match decision.rule {
+                Rule::Undecided => "nothing shows the answers to be equivalent",
+                Rule::Undefined => "a value does not exist",
+                Rule::Contradiction => "an answer contradicts itself",
+                Rule::Unit => "the units do not measure the same",
+                Rule::Structure => "the answers differ in kind, in number or in a part",
+                _ => "the answers differ",
+            };
+            Verification::new(Verdict::Wrong, decision.rule, reason)
+        }
+        Err(Stop::OutOfFuel) => Verification::new(Verdict::OutOfFuel, Rule::Fuel, "deciding would take too much work"),
+        Err(Stop::NotApplicable | Stop::Undefined) => Verification::new(Verdict::Wrong, Rule::Undecided, "nothing shows the answers to be equivalent"),
     }
-    if let Some(rest) = text.strip_prefix("\\frac") {
-        let (a, b) = if rest.starts_with('{') { rest.trim_matches(['{', '}']).split_once("}{")? } else { rest.split_at_checked(1)? };
-        return Some((sign * a.parse::<i64>().ok()? as i128, b.parse::<i64>().ok()? as i128)).filter(|x| x.1 != 0);
-    }
-    let (whole, decimals) = text.split_once('.').unwrap_or((text, ""));
-    if decimals.len() > 12 { return None; }
-    let digits: i64 = format!("{whole}{decimals}").parse().ok()?;
-    Some((sign * i128::from(digits), 10_i128.pow(decimals.len() as u32)))
 }
 
 /// Judges a completion against a gold answer.
+///
+/// A pure function: the same arguments give the same result on every machine and thread, in bounded time. Many completions
+/// for one gold answer are cheaper through [`Gold`].
+///
+/// # Example
+/// ```
+/// use dapo_reward::{Rule, Side, Verdict, VerifyConfig, verify};
+///
+/// let judge = |gold, completion| verify(gold, completion, &VerifyConfig::default());
+/// let right = judge(r"\frac{1}{2}", "We get $x = 0.5$.");
+/// assert_eq!((right.verdict, right.rule), (Verdict::Correct, Rule::Number));
+/// assert_eq!(right.extracted.map(|found| found.span), Some(8..15));
+/// assert_eq!(judge("2^{-99}", r"\boxed{2^{-98}}").verdict, Verdict::Wrong);
+/// assert_eq!(judge("3", r"\boxed{\frac{6}{}").verdict, Verdict::Unparsable(Side::Prediction));
+/// assert_eq!(judge(r"\frac{1}{", r"\boxed{1}").verdict, Verdict::Unparsable(Side::Gold));
+/// ```
 pub fn verify(gold: &str, completion: &str, config: &VerifyConfig) -> Verification {
     Gold::new(gold, config).verify(completion)
 }
 
-/// Whether two answers are mathematically equivalent.
+/// Whether two bare answers are mathematically equivalent.
+///
+/// # Example
+/// ```
+/// use dapo_reward::is_equivalent;
+///
+/// assert!(is_equivalent(r"\frac{\sqrt{3}}{3}", r"1/\sqrt3"));
+/// assert!(is_equivalent("x^2 - 4", "(x-2)(x+2)"));
+/// assert!(is_equivalent(r"(-\infty, 0) \cup (0, \infty)", r"x \ne 0"));
+/// assert!(!is_equivalent("[1, 2]", "(1, 2)"));
+/// assert!(!is_equivalent("1 - 1/e", "1 + 1/e"));
+/// ```
 pub fn is_equivalent(gold: &str, pred: &str) -> bool {
     let config = VerifyConfig { profile: Profile::whole(), ..VerifyConfig::default() };
     verify(gold, pred, &config).verdict == Verdict::Correct

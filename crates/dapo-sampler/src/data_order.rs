@@ -164,6 +164,14 @@ mod tests {
     }
 
     #[test]
+    fn the_order_is_the_documented_one() {
+        // From a transcription of the documented stream in another language.
+        assert_eq!(permutation(7, 0, 10), [0, 1, 2, 4, 9, 5, 8, 6, 3, 7]);
+        assert_eq!(permutation(7, 1, 10), [0, 1, 7, 6, 9, 5, 2, 4, 8, 3]);
+        assert_eq!(permutation(8, 0, 10), [7, 1, 0, 9, 4, 3, 6, 8, 5, 2]);
+    }
+
+    #[test]
     fn shuffles_without_bias() {
         // Each of the 24 orders of four prompts is expected 1000 times; χ² with 23 degrees of freedom stays below 50
         // in all but one case in a thousand.

@@ -22,7 +22,7 @@ pub struct KeptGroup<G> {
     pub draw: u64,
     /// The caller's group.
     pub group: G,
-    /// The filter metric of each completion.
+    /// The filter metric of each completion; serialised as its bits, so that it reads back exactly.
     #[serde(with = "bits")]
     pub metric: Vec<Option<f64>>,
     /// [`Verdict::Keep`], or the reason why a group put back by
@@ -39,7 +39,7 @@ pub struct DroppedGroup<G> {
     pub draw: u64,
     /// The caller's group.
     pub group: G,
-    /// The filter metric of each completion.
+    /// The filter metric of each completion; serialised as its bits, so that it reads back exactly.
     #[serde(with = "bits")]
     pub metric: Vec<Option<f64>>,
     /// What its metric said.

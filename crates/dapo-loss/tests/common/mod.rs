@@ -74,7 +74,7 @@ impl Case {
 
 /// The loss as the formulas have it. `frozen` are the log-probabilities inside a stop-gradient.
 ///
-/// Returns the loss and the sum of the magnitudes of its terms, to judge rounding by.
+/// Returns the loss and the magnitude of every token's terms, to judge rounding by.
 pub fn reference_loss(
     config: &LossConfig,
     case: &Case,
@@ -82,11 +82,11 @@ pub fn reference_loss(
     logprobs: &[Dual],
     frozen: &[f64],
     entropies: &[Dual],
-) -> (Dual, f64) {
+) -> (Dual, Vec<f64>) {
     let mut sequence_sums = Vec::new();
     let mut sequence_means = Vec::new();
     let mut tokens = 0;
-    let mut magnitude = 0.0_f64;
+    let mut sizes = vec![0.0; case.tokens()];
     for i in 0..case.sequences() {
         let kept = case.kept(i);
         if kept.is_empty() && config.empty_sequences == EmptySequences::Exclude {
@@ -97,15 +97,19 @@ pub fn reference_loss(
             let advantage = f64::from(if per_token { case.token_advantages[t] } else { case.advantages[i] });
             let policy = policy_term(config, case, &kept, t, advantage, logprobs, frozen);
             let mut loss = policy * importance_weight(config, case, &kept, t);
+            let mut size = loss.value.abs();
             if config.kl.coef != 0.0 {
                 let mut kl = kl_term(config.kl.estimator, logprobs[t] - f64::from(case.reference[t]));
                 if config.kl.times_ratio {
                     kl = kl * (logprobs[t] - f64::from(case.old[t])).clamp(-20.0, 20.0).exp();
                 }
-                loss = loss + kl * f64::from(config.kl.coef);
+                let kl = kl * f64::from(config.kl.coef);
+                size += kl.value.abs();
+                loss = loss + kl;
             }
             loss = loss - entropies[t] * f64::from(config.entropy_coef);
-            magnitude = magnitude.max(loss.value.abs());
+            size += entropies[t].value * f64::from(config.entropy_coef);
+            sizes[t] = size;
             sum = sum + loss;
         }
         tokens += kept.len();
@@ -120,11 +124,7 @@ pub fn reference_loss(
         Aggregation::SeqMeanTokenSum => total(&sequence_sums) * (1.0 / n),
         Aggregation::SeqMeanTokenSumNorm { max_len } => total(&sequence_sums) * (1.0 / (n * max_len as f64)),
     };
-    let tokens_a_weight = match config.aggregation {
-        Aggregation::SeqMeanTokenSum => tokens as f64,
-        _ => 1.0,
-    };
-    (loss, magnitude * tokens_a_weight)
+    (loss, sizes)
 }
 
 /// −(objective of token t), written as a maximised objective.

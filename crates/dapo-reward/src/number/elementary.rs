@@ -325,7 +325,7 @@ mod tests {
         for bits in [64, 200, 1000] {
             let precision = Precision::new(bits, &fuel);
             near(&precision.pi().unwrap(), std::f64::consts::PI);
-            for (text, x) in [("1/3", 1.0 / 3.0), ("-7/2", -3.5), ("12345/100", 123.45), ("1/1000000", 1e-6), ("20", 20.0), ("-1/8", -0.125)] {
+            for (text, x) in [("1/3", 1.0_f64 / 3.0), ("-7/2", -3.5), ("12345/100", 123.45), ("1/1000000", 1e-6), ("20", 20.0), ("-1/8", -0.125)] {
                 let point = at(text, bits);
                 near(&precision.exp(&point).unwrap(), x.exp());
                 near(&precision.atan(&point).unwrap(), x.atan());

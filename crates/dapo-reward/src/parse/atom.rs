@@ -119,12 +119,6 @@ impl<'a> Cursor<'a> {
         self.nested(|cursor| {
             cursor.with_bar(false, |cursor| {
                 let value = cursor.sum()?;
-                // `{n \choose k}`
-                if cursor.eat_command("choose") {
-                    let lower = cursor.sum()?;
-                    cursor.expect('}')?;
-                    return Ok(Expr::Call(Function::Binomial, vec![value, lower]));
-                }
                 cursor.expect('}')?;
                 Ok(value)
             })

@@ -25,6 +25,11 @@ impl<'a> Cursor<'a> {
         }
         self.node()?;
         let value = if terms.len() == 1 { terms.remove(0) } else { Expr::Sum(terms) };
+        // `{n \choose k}`
+        if self.eat_command("choose") {
+            let lower = self.nested(Self::sum)?;
+            return Ok(Expr::Call(Function::Binomial, vec![value, lower]));
+        }
         self.unit(value)
     }
 
@@ -57,7 +62,7 @@ impl<'a> Cursor<'a> {
                         factors.push(cursor.signed_factor()?.reciprocal());
                         previous_is_integer = false;
                     }
-                    Some(Kind::Command("mod")) => {
+                    Some(Kind::Command("mod" | "pmod")) => {
                         cursor.next();
                         let modulus = cursor.factor()?;
                         let value = product_of(factors);
@@ -280,7 +285,11 @@ impl<'a> Cursor<'a> {
             return Ok(value);
         }
         self.node()?;
-        Ok(Expr::Quantity(Box::new(value), phrase.into()))
+        Ok(match phrase.to_ascii_lowercase().as_str() {
+            "percent" | "percents" => Expr::Percent(Box::new(value)),
+            "degree" | "degrees" | "deg" => Expr::call(Function::Degree, value),
+            _ => Expr::Quantity(Box::new(value), phrase.into()),
+        })
     }
 
     /// `^2` after a unit word, and `/` or a second unit after it.

@@ -1,0 +1,351 @@
+//! Two answers of any kind: structures against structures, words against words, scalars against scalars.
+
+use super::{Stop, real_set};
+use crate::expr::{Bracket, Expr, Function, Separator};
+use crate::fuel::Fuel;
+use crate::parse::{Answer, units};
+use crate::verify::Rule;
+
+/// A decision and the rule that made it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Decision {
+    pub(crate) equal: bool,
+    pub(crate) rule: Rule,
+}
+
+impl Decision {
+    pub(crate) fn new(equal: bool, rule: Rule) -> Self {
+        Self { equal, rule }
+    }
+
+    pub(crate) fn correct(rule: Rule) -> Self {
+        Self::new(true, rule)
+    }
+
+    pub(crate) fn wrong(rule: Rule) -> Self {
+        Self::new(false, rule)
+    }
+}
+
+/// The outcome of comparing two answers.
+pub(crate) type Comparison = Result<Decision, Stop>;
+
+/// What a comparison carries along.
+pub(crate) struct Judge<'f> {
+    pub(crate) fuel: &'f Fuel,
+    pub(crate) precision: u32,
+}
+
+/// Compares a prediction with a gold answer.
+pub(crate) fn compare(gold: &Answer, prediction: &Answer, precision: u32, fuel: &Fuel) -> Comparison {
+    let judge = Judge { fuel, precision };
+    let is_text = |answer: &Answer| matches!(answer.readings.first(), Some(Expr::Text(_)));
+    if is_text(gold) || is_text(prediction) {
+        let equal = gold.words.is_some() && gold.words == prediction.words;
+        return Ok(Decision::new(equal, Rule::Words));
+    }
+    let mut decision = Decision::wrong(Rule::Structure);
+    for (index, gold) in gold.readings.iter().enumerate() {
+        for (other, prediction) in prediction.readings.iter().enumerate() {
+            let found = judge.equal(&prepare(gold), &prepare(prediction))?;
+            if found.equal {
+                return Ok(found);
+            }
+            if index == 0 && other == 0 {
+                decision = found;
+            }
+        }
+    }
+    Ok(decision)
+}
+
+/// Writes out ± as two answers, and scalars before vectors into their entries.
+fn prepare(expr: &Expr) -> Expr {
+    let is_plus_minus = |node: &Expr| matches!(node, Expr::PlusMinus { .. });
+    let expanded = if expr.any(&is_plus_minus) { expand_plus_minus(expr) } else { expr.clone() };
+    let needs_distribution = |node: &Expr| {
+        matches!(node, Expr::Product(items) | Expr::Sum(items) if items.iter().any(|item| matches!(item, Expr::Matrix(_) | Expr::Tuple { .. } | Expr::Product(_) | Expr::Sum(_))))
+    };
+    if expanded.any(&|node| matches!(node, Expr::Matrix(_) | Expr::Tuple { .. })) && expanded.any(&needs_distribution) {
+        distribute(&expanded)
+    } else {
+        expanded
+    }
+}
+
+fn expand_plus_minus(expr: &Expr) -> Expr {
+    let both = |item: &Expr| {
+        if item.any(&|node| matches!(node, Expr::PlusMinus { .. })) {
+            vec![with_sign(item, false), with_sign(item, true)]
+        } else {
+            vec![item.clone()]
+        }
+    };
+    match expr {
+        Expr::List(separator, items) => Expr::List(*separator, items.iter().flat_map(both).collect()),
+        Expr::Set(items) => Expr::Set(items.iter().flat_map(both).collect()),
+        other => Expr::List(Separator::Or, both(other)),
+    }
+}
+
+fn with_sign(expr: &Expr, negative: bool) -> Expr {
+    match expr {
+        Expr::PlusMinus { flipped, term } => {
+            let term = with_sign(term, negative);
+            if *flipped == negative { term } else { term.negate() }
+        }
+        other => other.map_children(&mut |child| with_sign(child, negative)),
+    }
+}
+
+/// `k (a, b)` → `(k a, k b)`, and sums of vectors entry by entry.
+fn distribute(expr: &Expr) -> Expr {
+    let expr = expr.map_children(&mut distribute);
+    let is_vector = |item: &Expr| matches!(item, Expr::Matrix(_) | Expr::Tuple { .. });
+    match &expr {
+        Expr::Product(factors) if factors.iter().filter(|factor| is_vector(factor)).count() == 1 => {
+            let Some(at) = factors.iter().position(is_vector) else {
+                return expr;
+            };
+            let mut scalars = factors.clone();
+            let vector = scalars.remove(at);
+            if !scalars.iter().all(Expr::is_scalar) {
+                return expr;
+            }
+            vector.map_children(&mut |entry| {
+                let mut factors = scalars.clone();
+                factors.push(entry.clone());
+                Expr::Product(factors)
+            })
+        }
+        Expr::Sum(terms) if terms.iter().all(is_vector) => {
+            let Some((first, rest)) = terms.split_first() else {
+                return expr;
+            };
+            let shape = |item: &Expr| match item {
+                Expr::Matrix(rows) => Some((rows.len(), rows.first().map_or(0, Vec::len))),
+                Expr::Tuple { items, .. } => Some((0, items.len())),
+                _ => None,
+            };
+            if rest.iter().any(|term| shape(term) != shape(first)) {
+                return expr;
+            }
+            let mut columns: Vec<Vec<&Expr>> = terms.iter().map(|term| term.children().collect()).collect();
+            columns.iter_mut().for_each(|column| column.reverse());
+            first.map_children(&mut |_| Expr::Sum(columns.iter_mut().filter_map(|column| column.pop().cloned()).collect()))
+        }
+        _ => expr,
+    }
+}
+
+impl Judge<'_> {
+    /// Whether two answers mean the same.
+    pub(crate) fn equal(&self, gold: &Expr, prediction: &Expr) -> Comparison {
+        self.fuel.spend(50)?;
+        if gold.is_scalar() && prediction.is_scalar() {
+            return self.scalars(gold, prediction);
+        }
+        match (gold, prediction) {
+            (Expr::Text(gold), Expr::Text(prediction)) => Ok(Decision::new(gold == prediction, Rule::Words)),
+            (Expr::Choice(gold, _), Expr::Choice(prediction, _)) => Ok(Decision::new(gold == prediction, Rule::Choice)),
+            (Expr::Choice(letter, rest), other) => self.choice(*letter, rest.as_deref(), other, true),
+            (other, Expr::Choice(letter, rest)) => self.choice(*letter, rest.as_deref(), other, false),
+            (Expr::Quantity(gold, gold_unit), Expr::Quantity(prediction, prediction_unit)) => self.quantities((gold, gold_unit), (prediction, prediction_unit)),
+            (Expr::Quantity(gold, _), other) => self.equal(gold, other),
+            (other, Expr::Quantity(prediction, _)) => self.equal(other, prediction),
+            (Expr::Relation { .. }, _) | (_, Expr::Relation { .. }) => self.relations(gold, prediction),
+            (Expr::Matrix(gold), Expr::Matrix(prediction)) => {
+                if gold.len() != prediction.len() || gold.first().map(Vec::len) != prediction.first().map(Vec::len) {
+                    return Ok(Decision::wrong(Rule::Structure));
+                }
+                self.all_equal(gold.iter().flatten(), prediction.iter().flatten())
+            }
+            (Expr::Matrix(rows), Expr::Tuple { items, .. }) => self.matrix_and_rows(rows, items, false),
+            (Expr::Tuple { items, .. }, Expr::Matrix(rows)) => self.matrix_and_rows(rows, items, true),
+            (Expr::Tuple { left, items, right }, Expr::Tuple { left: other_left, items: others, right: other_right }) => {
+                let same_brackets = left == other_left && right == other_right;
+                if items.len() != others.len() || (!same_brackets && (items.len() == 2 || left != right || other_left != other_right)) {
+                    return Ok(Decision::wrong(Rule::Structure));
+                }
+                self.all_equal(items.iter(), others.iter())
+            }
+            (Expr::Ratio(gold), Expr::Ratio(prediction)) => self.ratios(gold, prediction),
+            (Expr::Ratio(terms), other) if other.is_scalar() => self.ratio_and_scalar(terms, other, true),
+            (other, Expr::Ratio(terms)) if other.is_scalar() => self.ratio_and_scalar(terms, other, false),
+            // A tuple whose parentheses were left out.
+            (Expr::Tuple { left: Bracket::Round, items, right: Bracket::Round }, Expr::List(Separator::Comma | Separator::And, others))
+            | (Expr::List(Separator::Comma | Separator::And, items), Expr::Tuple { left: Bracket::Round, items: others, right: Bracket::Round }) => {
+                if items.len() == others.len() { self.all_equal(items.iter(), others.iter()) } else { Ok(Decision::wrong(Rule::Structure)) }
+            }
+            (Expr::List(..) | Expr::Set(_), _) | (_, Expr::List(..) | Expr::Set(_)) => self.collections(gold, prediction),
+            (Expr::Constant(_) | Expr::SetOperation(..), _) | (_, Expr::Constant(_) | Expr::SetOperation(..)) => self.real_sets(gold, prediction),
+            (Expr::Call(Function::Determinant, gold), Expr::Call(Function::Determinant, prediction)) => self.all_equal(gold.iter(), prediction.iter()),
+            _ if is_value(gold) && is_value(prediction) => match self.exact_scalars(gold, prediction) {
+                Err(Stop::NotApplicable) => Ok(Decision::wrong(Rule::Structure)),
+                other => other,
+            },
+            _ => Ok(Decision::wrong(Rule::Structure)),
+        }
+    }
+
+    /// Pairs of answers, all equal; the rule reported is the last one's.
+    pub(crate) fn all_equal<'a>(&self, gold: impl Iterator<Item = &'a Expr>, prediction: impl Iterator<Item = &'a Expr>) -> Comparison {
+        let mut decision = Decision::correct(Rule::Structure);
+        for (gold, prediction) in gold.zip(prediction) {
+            decision = self.equal(gold, prediction)?;
+            if !decision.equal {
+                return Ok(decision);
+            }
+        }
+        Ok(decision)
+    }
+
+    fn choice(&self, letter: char, rest: Option<&Expr>, other: &Expr, choice_is_gold: bool) -> Comparison {
+        if let Expr::Variable(name) = other {
+            let mut letters = name.chars();
+            if letters.next() == Some(letter) && letters.next().is_none() {
+                return Ok(Decision::correct(Rule::Choice));
+            }
+        }
+        match rest {
+            Some(rest) if choice_is_gold => self.equal(rest, other),
+            Some(rest) => self.equal(other, rest),
+            None => Ok(Decision::wrong(Rule::Choice)),
+        }
+    }
+
+    fn quantities(&self, gold: (&Expr, &str), prediction: (&Expr, &str)) -> Comparison {
+        let (Some(gold_unit), Some(unit)) = (units::resolve(gold.1), units::resolve(prediction.1)) else {
+            return self.equal(gold.0, prediction.0);
+        };
+        if !gold_unit.comparable(&unit) {
+            return Ok(Decision::wrong(Rule::Unit));
+        }
+        if gold_unit.size == unit.size {
+            return self.equal(gold.0, prediction.0);
+        }
+        let converted = Expr::Product(vec![prediction.0.clone(), Expr::rational(unit.size / gold_unit.size)]);
+        self.equal(gold.0, &converted)
+    }
+
+    fn ratios(&self, gold: &[Expr], prediction: &[Expr]) -> Comparison {
+        if gold.len() != prediction.len() || !gold.iter().chain(prediction).all(Expr::is_scalar) {
+            return Ok(Decision::wrong(Rule::Structure));
+        }
+        let mut decision = Decision::wrong(Rule::Structure);
+        for (a, b) in gold.iter().zip(prediction).skip(1) {
+            let cross = |x: &Expr, y: &Expr| Expr::Product(vec![x.clone(), y.clone()]);
+            decision = self.exact_scalars(&cross(a, &prediction[0]), &cross(b, &gold[0]))?;
+            if !decision.equal {
+                break;
+            }
+        }
+        Ok(decision)
+    }
+
+    fn ratio_and_scalar(&self, terms: &[Expr], scalar: &Expr, ratio_is_gold: bool) -> Comparison {
+        let [antecedent, consequent] = terms else {
+            return Ok(Decision::wrong(Rule::Structure));
+        };
+        let quotient = Expr::Product(vec![antecedent.clone(), consequent.clone().reciprocal()]);
+        if ratio_is_gold { self.equal(&quotient, scalar) } else { self.equal(scalar, &quotient) }
+    }
+
+    /// `[[1, 2], [3, 4]]` is a matrix written as rows.
+    fn matrix_and_rows(&self, rows: &[Vec<Expr>], items: &[Expr], tuple_is_gold: bool) -> Comparison {
+        let mut entries = Vec::new();
+        for (row, item) in rows.iter().zip(items) {
+            match item {
+                Expr::Tuple { items, .. } if items.len() == row.len() => entries.extend(items),
+                _ => return Ok(Decision::wrong(Rule::Structure)),
+            }
+        }
+        if rows.len() != items.len() {
+            return Ok(Decision::wrong(Rule::Structure));
+        }
+        let matrix = rows.iter().flatten();
+        if tuple_is_gold { self.all_equal(entries.into_iter(), matrix) } else { self.all_equal(matrix, entries.into_iter()) }
+    }
+
+    /// Lists and sets, whatever their order; a single answer is a set of one.
+    fn collections(&self, gold: &Expr, prediction: &Expr) -> Comparison {
+        if let Some(decision) = self.as_real_sets(gold, prediction)? {
+            return Ok(decision);
+        }
+        let items = |expr: &Expr| match expr {
+            Expr::List(_, items) | Expr::Set(items) => items.clone(),
+            other => vec![other.clone()],
+        };
+        let (gold_items, items) = (items(gold), items(prediction));
+        let is_set = matches!(gold, Expr::Set(_)) || matches!(prediction, Expr::Set(_));
+        if !is_set && gold_items.len() != items.len() {
+            return Ok(Decision::wrong(Rule::Structure));
+        }
+        if gold_items.is_empty() || items.is_empty() {
+            return Ok(Decision::new(gold_items.is_empty() && items.is_empty(), Rule::Structure));
+        }
+        self.same_members(&gold_items, &items, is_set)
+    }
+
+    /// Every gold item has its own equal among the items and none is left over; in a set, repeats do not count.
+    fn same_members(&self, gold: &[Expr], items: &[Expr], is_set: bool) -> Comparison {
+        let mut taken = vec![false; items.len()];
+        let mut last = Decision::wrong(Rule::Structure);
+        for one in gold {
+            let mut found = false;
+            for (index, other) in items.iter().enumerate() {
+                if (taken[index] && !is_set) || (found && taken[index]) {
+                    continue;
+                }
+                let decision = self.equal(one, other)?;
+                if decision.equal {
+                    taken[index] = true;
+                    found = true;
+                    last = decision;
+                    if !is_set {
+                        break;
+                    }
+                }
+            }
+            if !found {
+                return Ok(Decision::wrong(Rule::Structure));
+            }
+        }
+        Ok(Decision::new(taken.into_iter().all(|taken| taken), last.rule))
+    }
+
+    fn real_sets(&self, gold: &Expr, prediction: &Expr) -> Comparison {
+        Ok(self.as_real_sets(gold, prediction)?.unwrap_or(Decision::wrong(Rule::Structure)))
+    }
+
+    /// The decision, when both answers describe sets of real numbers.
+    pub(crate) fn as_real_sets(&self, gold: &Expr, prediction: &Expr) -> Result<Option<Decision>, Stop> {
+        let describes = |expr: &Expr| !matches!(expr, Expr::List(Separator::Comma, _) | Expr::Set(_)) || matches!(expr, Expr::List(_, items) if items.iter().all(|item| matches!(item, Expr::Relation { .. })));
+        // Two plain collections are compared member by member.
+        if !describes(gold) && !describes(prediction) {
+            return Ok(None);
+        }
+        let read = |expr: &Expr| match real_set::from(expr, self) {
+            Err(Stop::NotApplicable | Stop::Undefined) => Ok(None),
+            other => other,
+        };
+        let (Some(gold), Some(prediction)) = (read(gold)?, read(prediction)?) else {
+            return Ok(None);
+        };
+        if let (Some(gold), Some(prediction)) = (&gold.variable, &prediction.variable)
+            && gold != prediction
+        {
+            return Ok(Some(Decision::wrong(Rule::RealSet)));
+        }
+        Ok(Some(Decision::new(real_set::equal(&gold, &prediction, self)?, Rule::RealSet)))
+    }
+}
+
+/// Whether arithmetic may give the expression a value: a determinant is a scalar although a matrix is in it.
+fn is_value(expr: &Expr) -> bool {
+    match expr {
+        Expr::Call(Function::Determinant, _) => true,
+        Expr::Sum(_) | Expr::Product(_) | Expr::Power(..) => expr.children().all(is_value),
+        other => other.is_scalar(),
+    }
+}

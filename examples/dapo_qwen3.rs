@@ -1,0 +1,249 @@
+//! Trains a Qwen3 policy with DAPO.
+//!
+//! Without arguments: a tiny Qwen3 learns to work out chains of additions instead of guessing their sums.
+//!
+//! `cargo run --release --example dapo_qwen3`
+//!
+//! With a model and data of your own (a Hugging Face folder or a GGUF file; JSON lines with a question and an answer each):
+//!
+//! `cargo run --release --example dapo_qwen3 -- --model path/to/model --data problems.jsonl`
+
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+use dapo::policy::{GenerationConfig, Purpose, SamplingConfig, save_checkpoint};
+use dapo::reward::{Accuracy, RewardSum, SoftOverlong};
+use dapo::sampler::{GenBatch, SamplerConfig};
+use dapo::trainer::tasks::{Split, addition_problems};
+use dapo::trainer::{
+    Evaluation, OptimizerConfig, Prompt, PromptStyle, StepMetrics, Trainer, TrainerConfig, encode_prompts, evaluate,
+    read_jsonl,
+};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::path::PathBuf;
+use std::time::Instant;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const TINY_MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/tiny-qwen3");
+
+/// Trains a Qwen3 (or Qwen2.5, or Llama) policy with DAPO.
+#[derive(Parser)]
+#[command(name = "dapo_qwen3")]
+struct Args {
+    /// Model to train: a Hugging Face folder or a GGUF file. [default: the tiny Qwen3 in testdata]
+    #[arg(long)]
+    model: Option<PathBuf>,
+    /// Problems, as JSON lines. [default: chains of additions]
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// Seed of everything random.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Training steps.
+    #[arg(long, default_value_t = 60)]
+    steps: u64,
+    /// Groups trained on in each step.
+    #[arg(long, default_value_t = 16, value_name = "P")]
+    prompts: usize,
+    /// Completions of each prompt.
+    #[arg(long, default_value_t = 8, value_name = "G")]
+    group: usize,
+    /// Tokens of a completion at most.
+    #[arg(long, default_value_t = 72, value_name = "TOKENS")]
+    max_tokens: usize,
+    /// Last part of it over which the length penalty grows. [default: a ninth]
+    #[arg(long, value_name = "TOKENS")]
+    overlong_cache: Option<usize>,
+    /// Learning rate.
+    #[arg(long, default_value_t = 5e-4)]
+    lr: f64,
+    /// Optimiser updates in each step.
+    #[arg(long, default_value_t = 2)]
+    updates: usize,
+    /// Held-out problems for evaluation (with --data: taken off the file's end, at most a fifth of it).
+    #[arg(long, default_value_t = 512)]
+    eval: usize,
+    /// System message before each question.
+    #[arg(long)]
+    system: Option<String>,
+    /// Text added to each question.
+    #[arg(long, default_value = "")]
+    suffix: String,
+    /// Write the trained model here, as a Hugging Face folder.
+    #[arg(long, value_name = "DIR")]
+    save: Option<PathBuf>,
+    /// Print one JSON object with the result, last on stdout; everything else goes to stderr.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prints to stdout, or to stderr where stdout is for JSON.
+macro_rules! say {
+    ($args:expr, $($text:tt)*) => {
+        if $args.json { eprintln!($($text)*) } else { println!($($text)*) }
+    };
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    let started = Instant::now();
+    let model = args.model.clone().unwrap_or_else(|| TINY_MODEL.into());
+    let (policy, tokenizer) = dapo::policy::load(&model)?;
+    say!(args, "model     {} ({:.2} M parameters)", model.display(), policy.num_parameters() as f64 / 1e6);
+    let style = PromptStyle { system: args.system.clone(), suffix: args.suffix.clone(), ..PromptStyle::default() };
+    let (train, held_out) = problems(&args)?;
+    let limit = policy.config().max_position_embeddings.saturating_sub(args.max_tokens);
+    let (train, too_long) = encode_prompts(&train, &tokenizer, &style, limit)?;
+    let (held_out, held_out_too_long) = encode_prompts(&held_out, &tokenizer, &style, limit)?;
+    ensure!(!train.is_empty() && !held_out.is_empty(), "every problem is longer than {limit} tokens");
+    let skipped = too_long + held_out_too_long;
+    say!(args, "problems  {} to train on, {} held out, {skipped} too long", train.len(), held_out.len());
+    say!(
+        args,
+        "steps     {} of {} groups of {}, {} updates each; at most {} tokens a completion; seed {}",
+        args.steps, args.prompts, args.group, args.updates, args.max_tokens, args.seed
+    );
+
+    let cache = args.overlong_cache.unwrap_or_else(|| args.max_tokens.div_ceil(9));
+    let overlong = SoftOverlong::new(args.max_tokens, cache)?;
+    let rewards = RewardSum::new(vec![(1.0, Box::new(Accuracy::default())), (1.0, Box::new(overlong))]);
+    let mut trainer = Trainer::new(policy, tokenizer, train, rewards, config(&args))?;
+
+    say!(args, "\nevaluating on {} held-out problems ...", held_out.len());
+    let greedy_before = examine(&trainer, &held_out, &args, SamplingConfig::GREEDY, 1)?;
+    let sampled_before = examine(&trainer, &held_out, &args, SamplingConfig::default(), 8)?;
+    say!(
+        args,
+        "before    greedy accuracy {:.3}   sampled {:.3}   pass@8 {:.3}   truncated {:.3}",
+        greedy_before.accuracy(),
+        sampled_before.accuracy(),
+        sampled_before.pass_at(8),
+        sampled_before.truncated()
+    );
+    show_samples(&args, &sampled_before);
+
+    train_steps(&mut trainer, &args)?;
+
+    let greedy_after = examine(&trainer, &held_out, &args, SamplingConfig::GREEDY, 1)?;
+    let sampled_after = examine(&trainer, &held_out, &args, SamplingConfig::default(), 1)?;
+    show_samples(&args, &sampled_after);
+    say!(
+        args,
+        "\nheld-out greedy accuracy: {:.3} before, {:.3} after (pass@8 before: {:.3}; {} problems)",
+        greedy_before.accuracy(),
+        greedy_after.accuracy(),
+        sampled_before.pass_at(8),
+        held_out.len()
+    );
+    if let Some(dir) = &args.save {
+        save_checkpoint(dir, trainer.policy().config(), &trainer.policy().tensors(), trainer.tokenizer())?;
+        say!(args, "saved to {}", dir.display());
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    say!(args, "{seconds:.1} s");
+    if args.json {
+        let result = serde_json::json!({
+            "accuracy_before": greedy_before.accuracy(),
+            "accuracy_after": greedy_after.accuracy(),
+            "pass_at_8_before": sampled_before.pass_at(8),
+            "steps": args.steps,
+            "seconds": seconds,
+            "seed": args.seed,
+        });
+        println!("{result}");
+    }
+    Ok(())
+}
+
+type Problems = Vec<dapo::trainer::Problem>;
+
+/// Problems to train on, and held-out ones.
+fn problems(args: &Args) -> Result<(Problems, Problems)> {
+    let Some(path) = &args.data else {
+        // The held-out problems are the same for every seed.
+        return Ok((addition_problems(Split::Train, 8192, args.seed), addition_problems(Split::HeldOut, args.eval, 1)));
+    };
+    let mut train = read_jsonl(path)?;
+    ensure!(train.len() >= 2, "{}: 1 problem, expected at least 2: one to train on, one to hold out", path.display());
+    let held_out = train.split_off(train.len() - args.eval.clamp(1, train.len().div_ceil(5)));
+    Ok((train, held_out))
+}
+
+fn config(args: &Args) -> TrainerConfig {
+    TrainerConfig {
+        seed: args.seed,
+        group_size: args.group,
+        max_new_tokens: args.max_tokens,
+        sampler: SamplerConfig {
+            train_batch: args.prompts,
+            gen_batch: GenBatch::Adaptive { min: args.prompts, max: 3 * args.prompts },
+            ..SamplerConfig::default()
+        },
+        optimizer: OptimizerConfig { lr: args.lr, warmup_steps: 5, ..OptimizerConfig::default() },
+        mini_batches: args.updates,
+        ..TrainerConfig::default()
+    }
+}
+
+/// Completions of held-out problems, judged by the trainer's rewards.
+fn examine(
+    trainer: &Trainer,
+    prompts: &[Prompt],
+    args: &Args,
+    sampling: SamplingConfig,
+    samples: usize,
+) -> Result<Evaluation> {
+    let generation = GenerationConfig {
+        max_new_tokens: args.max_tokens,
+        sampling,
+        stop_token_ids: trainer.policy().config().eos_token_ids.clone(),
+        purpose: Purpose::Evaluation,
+        ..GenerationConfig::default()
+    };
+    Ok(evaluate(trainer.policy(), trainer.tokenizer(), prompts, samples, &generation, trainer.rewards())?)
+}
+
+fn show_samples(args: &Args, evaluation: &Evaluation) {
+    for group in evaluation.groups.iter().take(3) {
+        let mark = if group.rewards[0].correct == Some(true) { "right" } else { "wrong" };
+        let prompt: String = group.prompt.text.chars().rev().take(200).collect::<Vec<_>>().into_iter().rev().collect();
+        say!(args, "          {mark}: {}{}", prompt.trim(), group.texts[0].trim());
+    }
+}
+
+fn train_steps(trainer: &mut Trainer, args: &Args) -> Result<()> {
+    let bar = ProgressBar::with_draw_target(Some(args.steps), ProgressDrawTarget::stderr());
+    bar.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} steps, {eta} left").context("progress bar")?);
+    say!(args, "\n step  reward  accuracy  entropy  length  truncated  kept/dropped groups    tokens/s");
+    let mut account = dapo::sampler::Account::default();
+    for _ in 0..args.steps {
+        let metrics = trainer.step()?.metrics;
+        let line = line(&metrics);
+        bar.suspend(|| say!(args, "{line}"));
+        bar.inc(1);
+        account += metrics.dynamic_sampling;
+    }
+    bar.finish_and_clear();
+    account.check()?;
+    let terms: Vec<String> = account.terms().iter().map(|(name, count)| format!("{name} {count}")).collect();
+    say!(args, "\ndynamic sampling, groups in all steps: {}", terms.join(", "));
+    Ok(())
+}
+
+fn line(m: &StepMetrics) -> String {
+    let a = &m.dynamic_sampling;
+    format!(
+        "{:5} {:7.3} {:9.3} {:8.3} {:7.1} {:10.3}  {:4} / {} right, {} wrong {:11.0}",
+        m.step + 1,
+        m.reward,
+        m.accuracy,
+        m.entropy,
+        m.mean_length,
+        m.clipped_ratio,
+        a.generated - a.all_correct - a.all_wrong - a.other,
+        a.all_correct,
+        a.all_wrong,
+        m.tokens_per_second
+    )
+}
