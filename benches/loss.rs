@@ -101,7 +101,7 @@ fn best(mut run: impl FnMut()) -> Duration {
 
 /// Bytes read plus written a second when all threads copy.
 fn copy_bandwidth() -> f64 {
-    const FLOATS: usize = 1 << 26;
+    const FLOATS: usize = 1 << 25;
     let source = vec![1.0_f32; FLOATS];
     let mut target = vec![0.0_f32; FLOATS];
     let time = best(|| {

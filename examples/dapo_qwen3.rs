@@ -11,7 +11,7 @@
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use dapo::policy::{GenerationConfig, Purpose, SamplingConfig, save_checkpoint};
-use dapo::reward::{Accuracy, RewardSum, SoftOverlong};
+use dapo::reward::{Accuracy, Grader, Profile, RewardSum, SoftOverlong, VerifyConfig};
 use dapo::sampler::{GenBatch, SamplerConfig};
 use dapo::trainer::tasks::{Split, addition_problems};
 use dapo::trainer::{
@@ -41,7 +41,7 @@ struct Args {
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Training steps.
-    #[arg(long, default_value_t = 60)]
+    #[arg(long, default_value_t = 80)]
     steps: u64,
     /// Groups trained on in each step.
     #[arg(long, default_value_t = 16, value_name = "P")]
@@ -49,19 +49,22 @@ struct Args {
     /// Completions of each prompt.
     #[arg(long, default_value_t = 8, value_name = "G")]
     group: usize,
-    /// Tokens of a completion at most.
-    #[arg(long, default_value_t = 72, value_name = "TOKENS")]
-    max_tokens: usize,
+    /// Tokens of a completion at most. [default: 72 for the tiny model, else 256]
+    #[arg(long, value_name = "TOKENS")]
+    max_tokens: Option<usize>,
     /// Last part of it over which the length penalty grows. [default: a ninth]
     #[arg(long, value_name = "TOKENS")]
     overlong_cache: Option<usize>,
-    /// Learning rate.
-    #[arg(long, default_value_t = 5e-4)]
-    lr: f64,
+    /// Learning rate. [default: 1e-4 for the tiny model, else 1e-6]
+    #[arg(long)]
+    lr: Option<f64>,
+    /// Sampling temperature, in training and for pass@8.
+    #[arg(long, default_value_t = 1.0)]
+    temperature: f32,
     /// Optimiser updates in each step.
     #[arg(long, default_value_t = 2)]
     updates: usize,
-    /// Held-out problems for evaluation (with --data: taken off the file's end, at most a fifth of it).
+    /// Held-out problems for evaluation (with --data: spread over the file, at most a fifth of it).
     #[arg(long, default_value_t = 512)]
     eval: usize,
     /// System message before each question.
@@ -70,12 +73,30 @@ struct Args {
     /// Text added to each question.
     #[arg(long, default_value = "")]
     suffix: String,
+    /// Where a completion's answer stands: auto, boxed, answer-line, hash, answer-tag, answer-is, last-math, last-number
+    /// or whole.
+    #[arg(long, default_value = "auto", value_name = "PROFILE")]
+    extract: Profile,
     /// Write the trained model here, as a Hugging Face folder.
     #[arg(long, value_name = "DIR")]
     save: Option<PathBuf>,
     /// Print one JSON object with the result, last on stdout; everything else goes to stderr.
     #[arg(long)]
     json: bool,
+}
+
+impl Args {
+    fn max_tokens(&self) -> usize {
+        self.max_tokens.unwrap_or(if self.model.is_none() { 72 } else { 256 })
+    }
+
+    fn sampling(&self) -> SamplingConfig {
+        SamplingConfig { temperature: self.temperature, ..SamplingConfig::default() }
+    }
+
+    fn lr(&self) -> f64 {
+        self.lr.unwrap_or(if self.model.is_none() { 1e-4 } else { 1e-6 })
+    }
 }
 
 /// Prints to stdout, or to stderr where stdout is for JSON.
@@ -93,7 +114,7 @@ fn main() -> Result<()> {
     say!(args, "model     {} ({:.2} M parameters)", model.display(), policy.num_parameters() as f64 / 1e6);
     let style = PromptStyle { system: args.system.clone(), suffix: args.suffix.clone(), ..PromptStyle::default() };
     let (train, held_out) = problems(&args)?;
-    let limit = policy.config().max_position_embeddings.saturating_sub(args.max_tokens);
+    let limit = policy.config().max_position_embeddings.saturating_sub(args.max_tokens());
     let (train, too_long) = encode_prompts(&train, &tokenizer, &style, limit)?;
     let (held_out, held_out_too_long) = encode_prompts(&held_out, &tokenizer, &style, limit)?;
     ensure!(!train.is_empty() && !held_out.is_empty(), "every problem is longer than {limit} tokens");
@@ -102,17 +123,19 @@ fn main() -> Result<()> {
     say!(
         args,
         "steps     {} of {} groups of {}, {} updates each; at most {} tokens a completion; seed {}",
-        args.steps, args.prompts, args.group, args.updates, args.max_tokens, args.seed
+        args.steps, args.prompts, args.group, args.updates, args.max_tokens(), args.seed
     );
 
-    let cache = args.overlong_cache.unwrap_or_else(|| args.max_tokens.div_ceil(9));
-    let overlong = SoftOverlong::new(args.max_tokens, cache)?;
-    let rewards = RewardSum::new(vec![(1.0, Box::new(Accuracy::default())), (1.0, Box::new(overlong))]);
+    let cache = args.overlong_cache.unwrap_or_else(|| args.max_tokens().div_ceil(9));
+    let overlong = SoftOverlong::new(args.max_tokens(), cache)?;
+    let grader = Grader::Math(VerifyConfig { profile: args.extract.clone(), ..VerifyConfig::default() });
+    let accuracy = Accuracy { grader, ..Accuracy::default() };
+    let rewards = RewardSum::new(vec![(1.0, Box::new(accuracy)), (1.0, Box::new(overlong))]);
     let mut trainer = Trainer::new(policy, tokenizer, train, rewards, config(&args))?;
 
     say!(args, "\nevaluating on {} held-out problems ...", held_out.len());
     let greedy_before = examine(&trainer, &held_out, &args, SamplingConfig::GREEDY, 1)?;
-    let sampled_before = examine(&trainer, &held_out, &args, SamplingConfig::default(), 8)?;
+    let sampled_before = examine(&trainer, &held_out, &args, args.sampling(), 8)?;
     say!(
         args,
         "before    greedy accuracy {:.3}   sampled {:.3}   pass@8 {:.3}   truncated {:.3}",
@@ -126,7 +149,7 @@ fn main() -> Result<()> {
     train_steps(&mut trainer, &args)?;
 
     let greedy_after = examine(&trainer, &held_out, &args, SamplingConfig::GREEDY, 1)?;
-    let sampled_after = examine(&trainer, &held_out, &args, SamplingConfig::default(), 1)?;
+    let sampled_after = examine(&trainer, &held_out, &args, args.sampling(), 1)?;
     show_samples(&args, &sampled_after);
     say!(
         args,
@@ -164,23 +187,29 @@ fn problems(args: &Args) -> Result<(Problems, Problems)> {
         // The held-out problems are the same for every seed.
         return Ok((addition_problems(Split::Train, 8192, args.seed), addition_problems(Split::HeldOut, args.eval, 1)));
     };
-    let mut train = read_jsonl(path)?;
-    ensure!(train.len() >= 2, "{}: 1 problem, expected at least 2: one to train on, one to hold out", path.display());
-    let held_out = train.split_off(train.len() - args.eval.clamp(1, train.len().div_ceil(5)));
-    Ok((train, held_out))
+    let problems = read_jsonl(path)?;
+    ensure!(problems.len() >= 2, "{}: 1 problem, expected at least 2: one to train on, one to hold out", path.display());
+    // Held-out problems are spread over the file, which may be sorted.
+    let held_out = args.eval.clamp(1, problems.len().div_ceil(5));
+    let stride = problems.len() / held_out;
+    let (held_out, train): (Vec<_>, Vec<_>) =
+        problems.into_iter().enumerate().partition(|(i, _)| i % stride == stride - 1 && i / stride < held_out);
+    let strip = |numbered: Vec<(usize, dapo::trainer::Problem)>| numbered.into_iter().map(|(_, p)| p).collect();
+    Ok((strip(train), strip(held_out)))
 }
 
 fn config(args: &Args) -> TrainerConfig {
     TrainerConfig {
         seed: args.seed,
         group_size: args.group,
-        max_new_tokens: args.max_tokens,
+        max_new_tokens: args.max_tokens(),
+        sampling: args.sampling(),
         sampler: SamplerConfig {
             train_batch: args.prompts,
             gen_batch: GenBatch::Adaptive { min: args.prompts, max: 3 * args.prompts },
             ..SamplerConfig::default()
         },
-        optimizer: OptimizerConfig { lr: args.lr, warmup_steps: 5, ..OptimizerConfig::default() },
+        optimizer: OptimizerConfig { lr: args.lr(), warmup_steps: 5, ..OptimizerConfig::default() },
         mini_batches: args.updates,
         ..TrainerConfig::default()
     }
@@ -195,7 +224,7 @@ fn examine(
     samples: usize,
 ) -> Result<Evaluation> {
     let generation = GenerationConfig {
-        max_new_tokens: args.max_tokens,
+        max_new_tokens: args.max_tokens(),
         sampling,
         stop_token_ids: trainer.policy().config().eos_token_ids.clone(),
         purpose: Purpose::Evaluation,

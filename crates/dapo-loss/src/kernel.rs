@@ -15,6 +15,8 @@ use crate::{
 pub(crate) const BLOCK: usize = 256;
 /// Interleaved partial sums.
 const LANES: usize = 16;
+/// Mask of a block in which every token counts.
+pub(crate) static ALL: [u8; BLOCK] = [1; BLOCK];
 
 /// A float's bits without the sign: ordered as magnitudes, with infinities and NaN above all numbers.
 pub(crate) fn magnitude_bits(x: f32) -> u32 {
@@ -147,6 +149,27 @@ pub(crate) fn count_kept(mask: &[u8]) -> usize {
         }
     }
     lanes.iter().map(|&count| usize::from(count)).sum::<usize>() + rest.iter().filter(|&&keep| keep != 0).count()
+}
+
+/// Σ of the log-ratios of a sequence's tokens that count, clamped to ±20 and then to `bounds`; NaN where one is not
+/// finite.
+pub(crate) fn sum_log_ratios(logprobs: &[f32], old_logprobs: &[f32], mask: Option<&[u8]>, bounds: (f32, f32)) -> f64 {
+    let mut sum = LaneSum::default();
+    let mut worst = 0;
+    let mut values = [0.0; BLOCK];
+    for first in (0..logprobs.len()).step_by(BLOCK) {
+        let n = (logprobs.len() - first).min(BLOCK);
+        let (logprobs, old_logprobs) = (&logprobs[first..first + n], &old_logprobs[first..first + n]);
+        let mask = mask.map_or(&ALL[..n], |mask| &mask[first..first + n]);
+        for i in 0..n {
+            let raw = if mask[i] == 0 { 0.0 } else { logprobs[i] - old_logprobs[i] };
+            let log_ratio = clamp(clamp(raw, -MAX_LOG_RATIO, MAX_LOG_RATIO), bounds.0, bounds.1);
+            values[i] = if mask[i] == 0 { 0.0 } else { log_ratio };
+            worst = worst.max(magnitude_bits(raw));
+        }
+        sum.add(&values[..n]);
+    }
+    if f32::from_bits(worst).is_finite() { sum.total() } else { f64::NAN }
 }
 
 /// The clipped surrogate alone, one advantage a sequence: DAPO's whole loss, in a single loop.

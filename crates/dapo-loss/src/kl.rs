@@ -1,6 +1,5 @@
 //! The distance to a frozen reference policy, estimated a token at a time.
 #![expect(clippy::inline_always, reason = "must inline into functions compiled for wider vectors")]
-#![expect(clippy::needless_bitwise_bool, reason = "without branches, loops over these vectorise")]
 
 use std::{fmt, str::FromStr};
 
@@ -94,8 +93,9 @@ fn k3(log_ratio: f32) -> TokenLoss {
     let is_near = k.abs() < 0.5;
     let value = if is_near { near } else { far };
     // 1 − e^(−k) is k minus the value, whichever way the value was computed.
-    let moves = (log_ratio.abs() <= MAX_LOG_RATIO) & (value <= MAX_K3);
-    TokenLoss { loss: if value > MAX_K3 { MAX_K3 } else { value }, slope: if moves { k - value } else { 0.0 } }
+    // Beyond the bound nothing moves, and |k| > 20 is far beyond it.
+    let bounded = value > MAX_K3;
+    TokenLoss { loss: if bounded { MAX_K3 } else { value }, slope: if bounded { 0.0 } else { k - value } }
 }
 
 impl FromStr for KlEstimator {

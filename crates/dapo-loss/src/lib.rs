@@ -134,6 +134,7 @@ mod kl;
 mod metrics;
 mod plan;
 mod policy;
+mod sequence;
 mod stages;
 mod sweep;
 #[cfg(feature = "candle")]

@@ -4,43 +4,14 @@ use rayon::prelude::*;
 
 use crate::{
     Advantages, Aggregation, Denominator, Gradients, ImportanceLevel, LossBatch, LossConfig, LossError, LossOutput,
-    PolicyLoss, TokenChunk,
+    TokenChunk,
     batch::masked_lengths,
     error::expect_len,
-    kernel::SequenceTerms,
-    sweep::{Sweep, is_plain},
-    token::{MAX_LOG_RATIO, TokenLoss, clamp, clipped_surrogate, gmpo_log_ratio},
+    sequence::PlanTerms,
+    sweep::{PARALLEL, Sweep, is_plain},
 };
 
 const NAME: &str = "policy_loss";
-
-/// What the sweep knows about each sequence.
-#[derive(Debug, Clone)]
-pub(crate) struct PlanTerms {
-    /// The weight of every sequence's tokens, unless `weights` has one a sequence.
-    weight: f64,
-    weights: Vec<f64>,
-    /// Tokens left by the mask, where a sequence-level loss needs them.
-    lengths: Vec<usize>,
-    importance: Vec<f32>,
-    tokens: Vec<(TokenLoss, (bool, bool))>,
-}
-
-impl PlanTerms {
-    pub(crate) fn of(&self, sequence: usize, batch: &LossBatch<'_>) -> SequenceTerms {
-        let (token, clipped) = self.tokens.get(sequence).copied().unwrap_or_default();
-        SequenceTerms {
-            advantage: match batch.advantages {
-                Advantages::PerSequence(values) => values[sequence],
-                Advantages::PerToken(_) => 0.0,
-            },
-            weight: self.weights.get(sequence).copied().unwrap_or(self.weight),
-            importance: self.importance.get(sequence).copied().unwrap_or(1.0),
-            token,
-            clipped,
-        }
-    }
-}
 
 /// The loss of one micro-batch, ready to be evaluated on any contiguous chunk of its tokens.
 ///
@@ -75,9 +46,9 @@ impl PlanTerms {
 /// ```
 #[derive(Debug, Clone)]
 pub struct LossPlan<'a> {
-    config: LossConfig,
-    batch: LossBatch<'a>,
-    terms: PlanTerms,
+    pub(crate) config: LossConfig,
+    pub(crate) batch: LossBatch<'a>,
+    pub(crate) terms: PlanTerms,
 }
 
 impl<'a> LossPlan<'a> {
@@ -145,10 +116,17 @@ impl<'a> LossPlan<'a> {
         }
         expect_len(NAME, "logprobs", logprobs.len(), self.batch.tokens())?;
         let plan = &*self;
-        let tokens: Vec<_> =
-            (0..plan.batch.sequences()).into_par_iter().map(|i| plan.sequence_token(i, logprobs)).collect();
+        let sequences = 0..plan.batch.sequences();
+        let tokens = if logprobs.len() < PARALLEL {
+            sequences.map(|i| plan.sequence_token(i, logprobs)).collect()
+        } else {
+            sequences.into_par_iter().map(|i| plan.sequence_token(i, logprobs)).collect()
+        };
         self.terms.tokens = tokens;
-        self.check_finite(&TokenChunk::whole(logprobs))
+        if self.terms.tokens.iter().any(|(token, _)| !token.loss.is_finite()) {
+            self.check_finite(&TokenChunk::whole(logprobs))?;
+        }
+        Ok(())
     }
 
     /// Evaluates the loss of a chunk: its share of the step's loss, its metrics, and the derivatives.
@@ -192,64 +170,6 @@ impl<'a> LossPlan<'a> {
             return Err(LossError::Overflow { function: NAME, value: result.output.loss });
         }
         Ok(result.output)
-    }
-
-    #[cfg(test)]
-    pub(crate) const fn terms(&self) -> &PlanTerms {
-        &self.terms
-    }
-
-    /// The tokens of a sequence that count.
-    fn kept(&self, sequence: usize) -> impl Iterator<Item = usize> + '_ {
-        let (start, end) = (self.batch.cu_seqlens[sequence], self.batch.cu_seqlens[sequence + 1]);
-        (start..end).filter(|&token| self.batch.mask.is_none_or(|mask| mask[token] != 0))
-    }
-
-    /// Loss and slope of the tokens of a sequence whose ratio is one for all of them; where that ratio lies.
-    fn sequence_token(&self, sequence: usize, logprobs: &[f32]) -> (TokenLoss, (bool, bool)) {
-        let (Advantages::PerSequence(advantages), length) = (self.batch.advantages, self.terms.lengths[sequence])
-        else {
-            return Default::default();
-        };
-        if length == 0 {
-            return Default::default();
-        }
-        let advantage = advantages[sequence];
-        let old = self.batch.old_logprobs;
-        let log_ratio = |token| clamp(logprobs[token] - old[token], -MAX_LOG_RATIO, MAX_LOG_RATIO);
-        let mean = |value: &dyn Fn(usize) -> f32| {
-            let sum: f64 = self.kept(sequence).map(|token| f64::from(value(token))).sum();
-            sum / length as f64
-        };
-        match self.config.policy_loss {
-            PolicyLoss::Gspo { clip } => {
-                let ratio = mean(&log_ratio).exp() as f32;
-                let below = advantage < 0.0 && ratio < 1.0 - clip.low;
-                let above = advantage > 0.0 && ratio > 1.0 + clip.high;
-                (clipped_surrogate(ratio, advantage, clip, None), (below, above))
-            }
-            PolicyLoss::Gmpo { clip } => {
-                let clipped = |token| gmpo_log_ratio(log_ratio(token), advantage, clip).0;
-                let loss = -advantage * mean(&clipped).exp() as f32;
-                (TokenLoss { loss, slope: loss }, (false, false))
-            }
-            PolicyLoss::Ppo { .. } | PolicyLoss::Cispo { .. } | PolicyLoss::Sapo { .. } => Default::default(),
-        }
-    }
-
-    /// exp(Σ (old − rollout)) of every sequence, before the cap.
-    fn sequence_importance(&self) -> Vec<f32> {
-        let Some(rollout) = self.batch.rollout_logprobs else {
-            return Vec::new();
-        };
-        let difference = |token: usize| f64::from(self.batch.old_logprobs[token]) - f64::from(rollout[token]);
-        let limit = f64::from(MAX_LOG_RATIO);
-        (0..self.batch.sequences())
-            .map(|sequence| {
-                let sum: f64 = self.kept(sequence).map(difference).sum();
-                sum.clamp(-limit, limit).exp() as f32
-            })
-            .collect()
     }
 
     /// Names the first value of a chunk that counts and is not finite.

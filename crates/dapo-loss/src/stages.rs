@@ -7,10 +7,10 @@
 #![expect(clippy::needless_range_loop, reason = "one index into several arrays of a block")]
 
 use crate::{
-    Advantages, ClipRange, ImportanceLevel, Kl, LossBatch, LossConfig, PolicyLoss, TokenChunk,
+    Advantages, ClipRange, ImportanceLevel, Kl, KlEstimator, LossBatch, LossConfig, PolicyLoss, TokenChunk,
     exp::exp,
     kernel::{Scratch, SequenceTerms, Sums, magnitude_bits},
-    token::{MAX_LOG_RATIO, cispo, clamp, gmpo_bounds, sapo, surrogate, surrogate_bounds},
+    token::{MAX_LOG_RATIO, TokenLoss, cispo, clamp, gmpo_bounds, sapo, surrogate, surrogate_bounds},
 };
 
 /// One block: tokens `first .. first + mask.len()` of the packed batch.
@@ -211,17 +211,29 @@ impl<'a> Block<'a> {
     /// The KL term, `+ coef·KL` or `+ coef·ρ·KL`.
     #[inline(always)]
     fn kl(&self, scratch: &mut Scratch, sums: &mut Sums) {
-        let Kl { coef, estimator, times_ratio } = self.config.kl;
-        let Some(reference) = self.batch.ref_logprobs.filter(|_| coef != 0.0) else {
+        let Some(reference) = self.batch.ref_logprobs.filter(|_| self.config.kl.coef != 0.0) else {
             return;
         };
-        let (logprobs, reference) = (self.of_chunk(self.chunk.logprobs), self.of(reference));
+        let reference = self.of(reference);
+        // One loop an estimator: a choice inside the loop would keep it from vectorising.
+        match self.config.kl.estimator {
+            KlEstimator::K1 => self.kl_by(|k| KlEstimator::K1.of(k), reference, scratch, sums),
+            KlEstimator::K2 => self.kl_by(|k| KlEstimator::K2.of(k), reference, scratch, sums),
+            KlEstimator::K3 => self.kl_by(|k| KlEstimator::K3.of(k), reference, scratch, sums),
+            KlEstimator::Abs => self.kl_by(|k| KlEstimator::Abs.of(k), reference, scratch, sums),
+        }
+    }
+
+    #[inline(always)]
+    fn kl_by(&self, estimator: impl Fn(f32) -> TokenLoss, reference: &[f32], scratch: &mut Scratch, sums: &mut Sums) {
+        let Kl { coef, times_ratio, .. } = self.config.kl;
+        let logprobs = self.of_chunk(self.chunk.logprobs);
         let n = self.mask.len();
         let mut worst = 0_u32;
         for i in 0..n {
             let keep = self.mask[i] != 0;
             let log_ratio = if keep { logprobs[i] - reference[i] } else { 0.0 };
-            let token = estimator.of(log_ratio);
+            let token = estimator(log_ratio);
             let ratio = if times_ratio { scratch.ratio[i] } else { 1.0 };
             let ratio_moves = times_ratio & (scratch.log_ratio[i].abs() < MAX_LOG_RATIO);
             let through_ratio = if ratio_moves { token.loss } else { 0.0 };

@@ -8,8 +8,8 @@ use std::ops::Range;
 
 use crate::{
     Advantages, Gradients, LossBatch, LossConfig, LossMetrics, LossOutput, PolicyLoss, TokenChunk,
-    kernel::{BLOCK, Scratch, SequenceTerms, Sums, count_kept, surrogate_block},
-    plan::PlanTerms,
+    kernel::{ALL, BLOCK, Scratch, SequenceTerms, Sums, count_kept, surrogate_block},
+    sequence::PlanTerms,
     stages::Block,
     token::surrogate_bounds,
 };
@@ -17,10 +17,7 @@ use crate::{
 /// Tokens that one thread takes at a time; a multiple of [`BLOCK`].
 const TILE: usize = 8192;
 /// From this many tokens on the work is shared among threads.
-const PARALLEL: usize = 32_768;
-
-/// Mask of a block in which every token counts.
-static ALL: [u8; BLOCK] = [1; BLOCK];
+pub(crate) const PARALLEL: usize = 32_768;
 
 /// Everything that stays the same during a sweep.
 #[derive(Clone, Copy)]
@@ -260,7 +257,7 @@ mod tests {
                 let plan = LossPlan::new(&config, denominator, batch).unwrap();
                 let chunk = TokenChunk::whole(&logprobs);
                 let plain = is_plain(&config, &batch);
-                let sweep = Sweep { config: &config, batch: &batch, chunk: &chunk, terms: plan.terms(), plain };
+                let sweep = Sweep { config: &config, batch: &batch, chunk: &chunk, terms: &plan.terms, plain };
                 let (mut widest, mut baseline) = (vec![0.0; 5000], vec![1.0; 5000]);
                 let a = sweep.tile(0..5000, Gradients::from(widest.as_mut_slice()));
                 let b = sweep.tile_generic(0..5000, Gradients::from(baseline.as_mut_slice()));

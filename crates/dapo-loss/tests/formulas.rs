@@ -6,7 +6,7 @@ mod common;
 use common::{Case, cases, dual::Dual, losses_and_aggregations, reference_loss};
 use dapo_loss::{
     ClipRange, ImportanceLevel, Kl, KlEstimator, LossConfig, PolicyLoss, TruncatedImportance,
-    token::{clipped_surrogate, gmpo_log_ratio, ratio, sapo},
+    token::{TokenLoss, clipped_surrogate, gmpo_log_ratio, ratio, sapo},
 };
 use proptest::prelude::*;
 
@@ -161,6 +161,14 @@ proptest! {
         let limit = -advantage * 4.0 / if advantage > 0.0 { 1.0 } else { 1.05 };
         prop_assert!((token.loss - limit).abs() <= 1e-6 * limit.abs());
     }
+}
+
+#[test]
+fn k3_stops_at_ten() {
+    for k in [-3.0, -30.0, 12.0, 30.0] {
+        assert_eq!(KlEstimator::K3.of(k), TokenLoss { loss: 10.0, slope: 0.0 });
+    }
+    assert!(KlEstimator::K3.of(-2.5).slope < -11.0);
 }
 
 #[test]

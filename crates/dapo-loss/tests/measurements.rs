@@ -5,7 +5,8 @@ mod common;
 
 use common::{Case, dual::Dual, large_case, losses_and_aggregations, reference_loss};
 use dapo_loss::{
-    ClipRange, ImportanceLevel, Kl, KlEstimator, LossConfig, LossMetrics, PolicyLoss, TruncatedImportance,
+    ClipRange, ImportanceLevel, Kl, KlEstimator, LossConfig, LossMetrics, LossPlan, PolicyLoss, TokenChunk,
+    TruncatedImportance,
 };
 
 /// Sums over all tokens that count, by definition.
@@ -146,4 +147,28 @@ fn means_divide_by_the_tokens_they_sum_over() {
     let mut twice = metrics;
     twice += metrics;
     assert_eq!((twice.mean_ratio(), twice.mean_entropy(), twice.tokens), (1.5, 1.5, 8));
+}
+
+#[test]
+fn tokens_without_advantage_are_never_counted_as_clipped() {
+    let mut case = large_case(6, 300);
+    case.advantages.fill(0.0);
+    let clip = ClipRange { low: 0.1, high: 0.1 };
+    for policy_loss in [
+        PolicyLoss::Ppo { clip, dual_clip: Some(1.2) },
+        PolicyLoss::Gspo { clip: ClipRange { low: 0.0, high: 0.0 } },
+        PolicyLoss::Cispo { clip },
+        PolicyLoss::Gmpo { clip },
+    ] {
+        let config = LossConfig::of(policy_loss);
+        let (staged, gradient, _) = case.evaluate(&config, false).unwrap();
+        let mut plan = LossPlan::new(&config, case.denominator(&config).unwrap(), case.batch()).unwrap();
+        plan.set_sequence_ratios(&case.logprobs).unwrap();
+        let mut fast_gradient = vec![1.0; case.tokens()];
+        let fast = plan.evaluate(TokenChunk::whole(&case.logprobs), fast_gradient.as_mut_slice().into()).unwrap();
+        for metrics in [staged.metrics, fast.metrics] {
+            assert_eq!((metrics.clipped_low, metrics.clipped_high, metrics.dual_clipped), (0, 0, 0), "{config:?}");
+        }
+        assert!(gradient.iter().chain(&fast_gradient).all(|&slope| slope == 0.0));
+    }
 }

@@ -213,9 +213,12 @@ impl ModelConfig {
             ("head_dim", self.head_dim),
             ("max_position_embeddings", self.max_position_embeddings),
         ];
-        // Nothing real comes near 2^31; beyond it, products of sizes could overflow.
+        // Nothing real comes near these bounds; beyond them, products of sizes or lists of names could overflow.
         if let Some((name, size)) = sizes.into_iter().find(|(_, size)| *size == 0 || *size >= 1 << 31) {
             return Err((name, size.to_string(), "at least 1 and below 2^31".into()));
+        }
+        if self.num_hidden_layers > 10_000 {
+            return Err(("num_hidden_layers", self.num_hidden_layers.to_string(), "at most 10000".into()));
         }
         if !self.num_attention_heads.is_multiple_of(self.num_key_value_heads) {
             let expected = format!("a divisor of num_attention_heads = {}", self.num_attention_heads);

@@ -111,3 +111,11 @@ impl PolicyError {
         Self::Tensor { file: file.into(), tensor: tensor.into(), found: found.into(), expected: expected.into() }
     }
 }
+
+/// What a tensor library's error says, without the stack trace it may carry.
+pub(crate) fn reason(error: &candle_core::Error) -> String {
+    match error {
+        candle_core::Error::WithBacktrace { inner, .. } => inner.to_string(),
+        other => other.to_string(),
+    }
+}

@@ -3,20 +3,23 @@
 mod metadata;
 mod tokenizer;
 
+use crate::error::reason;
 use crate::{Architecture, Checkpoint, ModelConfig, PolicyError};
-use candle_core::quantized::gguf_file::Content;
+use candle_core::quantized::gguf_file::{Content, TensorInfo};
+use candle_core::quantized::{GgmlDType, QStorage, QTensor};
 use candle_core::{Device, Tensor};
 use metadata::Metadata;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
 /// Loads a GGUF file with every part of a checkpoint.
 pub(crate) fn load(file: &Path) -> Result<Checkpoint, PolicyError> {
     let mut reader = BufReader::new(File::open(file).map_err(PolicyError::io(file))?);
-    let content = Content::read(&mut reader)
-        .map_err(|error| PolicyError::file(file, format!("not a whole GGUF file, nor a model folder: {error}")))?;
+    let content = Content::read(&mut reader).map_err(|error| {
+        PolicyError::file(file, format!("not a whole GGUF file, nor a model folder: {}", reason(&error)))
+    })?;
     let metadata = Metadata { file, entries: &content.metadata };
     let config = config(&metadata, &content)?;
     let tokenizer = tokenizer::tokenizer(&metadata)?;
@@ -149,10 +152,9 @@ fn tensors(
         if info.shape.dims() != shape {
             return Err(PolicyError::tensor(file, stored, format!("of shape {:?}", info.shape.dims()), expected));
         }
-        let read = info.read(reader, content.tensor_data_offset, &Device::Cpu);
-        let tensor = read
-            .and_then(|quantised| quantised.dequantize(&Device::Cpu))
-            .map_err(|error| PolicyError::tensor(file, &stored, format!("unreadable ({error})"), &expected))?;
+        let unreadable =
+            |error| PolicyError::tensor(file, &stored, format!("unreadable ({})", reason(&error)), &expected);
+        let tensor = dequantised(reader, content, info).map_err(unreadable)?;
         extra.remove(stored.as_str());
         let tensor = match rotary_heads(config, &name) {
             Some(heads) => pair_halves(&tensor, heads)?,
@@ -165,6 +167,29 @@ fn tensors(
         return Err(PolicyError::tensor(file, *name, "present", expected));
     }
     Ok(tensors)
+}
+
+/// A tensor in f32.
+fn dequantised(
+    reader: &mut BufReader<File>,
+    content: &Content,
+    info: &TensorInfo,
+) -> Result<Tensor, candle_core::Error> {
+    let dtype = info.ggml_dtype;
+    let quantised = match dtype {
+        // Mostly met as intermediate results; candle dequantises them but does not read them from files.
+        GgmlDType::Q8_1 | GgmlDType::Q8K => {
+            let size = info.shape.elem_count() / dtype.block_size() * dtype.type_size();
+            let mut bytes = Vec::new();
+            reader.seek(SeekFrom::Start(content.tensor_data_offset.saturating_add(info.offset)))?;
+            if reader.take(size as u64).read_to_end(&mut bytes)? < size {
+                return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
+            }
+            QTensor::new(QStorage::from_data(bytes.into(), &Device::Cpu, dtype)?, info.shape.clone())?
+        }
+        _ => info.read(reader, content.tensor_data_offset, &Device::Cpu)?,
+    };
+    quantised.dequantize(&Device::Cpu)
 }
 
 /// The heads of a tensor whose rows the GGUF form of Llama models has in another order.

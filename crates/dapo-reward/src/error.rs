@@ -21,7 +21,12 @@ pub enum RewardError {
 }
 
 impl RewardError {
-    pub(crate) fn config(owner: &'static str, field: &'static str, value: impl ToString, allowed: &'static str) -> Self {
+    pub(crate) fn config(
+        owner: &'static str,
+        field: &'static str,
+        value: impl std::fmt::Display,
+        allowed: &'static str,
+    ) -> Self {
         Self::Config { owner, field, value: value.to_string(), allowed }
     }
 }

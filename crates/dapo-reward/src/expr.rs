@@ -13,13 +13,20 @@ pub(crate) enum Expr {
     Power(Box<Expr>, Box<Expr>),
     Call(Function, Vec<Expr>),
     /// `±x` (or `∓x`): both signs, the same one everywhere in an answer.
-    PlusMinus { flipped: bool, term: Box<Expr> },
+    PlusMinus {
+        flipped: bool,
+        term: Box<Expr>,
+    },
     /// `x%` as a whole answer; elsewhere it is a product.
     Percent(Box<Expr>),
     /// A value with a unit of measure or a currency.
     Quantity(Box<Expr>, Box<str>),
     /// `(…)`, `[…]`, `(…]`, `[…)` with two items or more: a tuple, a vector or an interval.
-    Tuple { left: Bracket, items: Vec<Expr>, right: Bracket },
+    Tuple {
+        left: Bracket,
+        items: Vec<Expr>,
+        right: Bracket,
+    },
     /// Several answers side by side.
     List(Separator, Vec<Expr>),
     /// `{…}`.
@@ -27,7 +34,10 @@ pub(crate) enum Expr {
     SetOperation(SetOperation, Vec<Expr>),
     Matrix(Vec<Vec<Expr>>),
     /// `sides[0] ops[0] sides[1] ops[1] …`.
-    Relation { sides: Vec<Expr>, operators: Vec<Relation> },
+    Relation {
+        sides: Vec<Expr>,
+        operators: Vec<Relation>,
+    },
     /// `a : b : …`.
     Ratio(Vec<Expr>),
     /// A choice letter with the answer it stands for, if that was given.
@@ -131,7 +141,6 @@ pub(crate) enum Function {
     Re,
     Im,
     Arg,
-    Conjugate,
     /// An angle in degrees.
     Degree,
     Determinant,
@@ -161,6 +170,7 @@ impl Expr {
                 factors.insert(0, Self::integer(-1));
                 Self::Product(factors)
             }
+            Self::Quantity(value, unit) => Self::Quantity(Box::new(value.negate()), unit),
             other => Self::Product(vec![Self::integer(-1), other]),
         }
     }
@@ -187,7 +197,9 @@ impl Expr {
             | Self::Tuple { items, .. }
             | Self::Relation { sides: items, .. } => Box::new(items.iter()),
             Self::Power(base, exponent) => Box::new([base.as_ref(), exponent.as_ref()].into_iter()),
-            Self::PlusMinus { term, .. } | Self::Percent(term) | Self::Quantity(term, _) => Box::new(std::iter::once(term.as_ref())),
+            Self::PlusMinus { term, .. } | Self::Percent(term) | Self::Quantity(term, _) => {
+                Box::new(std::iter::once(term.as_ref()))
+            }
             Self::Choice(_, rest) => Box::new(rest.iter().map(AsRef::as_ref)),
             Self::Matrix(rows) => Box::new(rows.iter().flatten()),
         }
@@ -226,9 +238,12 @@ impl Expr {
         match self {
             Self::Number(_) | Self::Variable(_) => true,
             Self::Constant(constant) => !matches!(constant, Constant::Reals | Constant::EmptySet),
-            Self::Sum(_) | Self::Product(_) | Self::Power(..) | Self::Call(..) | Self::PlusMinus { .. } | Self::Percent(_) => {
-                self.children().all(Self::is_scalar)
-            }
+            Self::Sum(_)
+            | Self::Product(_)
+            | Self::Power(..)
+            | Self::Call(..)
+            | Self::PlusMinus { .. }
+            | Self::Percent(_) => self.children().all(Self::is_scalar),
             _ => false,
         }
     }

@@ -17,6 +17,7 @@ pub use error::RewardError;
 pub use extract::{ExtractRule, Extracted, Profile, UnknownProfile, extract_answer};
 pub use reward::{Component, Reward, RewardFn, RewardInput, RewardSum, Score};
 pub use rewards::{
-    Accuracy, CosineLength, Format, FormatPattern, Grader, LengthUnit, OverlongFilter, ProportionalOverlong, Repetition, SoftOverlong, TagCount,
+    Accuracy, CosineLength, Format, FormatPattern, Grader, LengthUnit, OverlongFilter, ProportionalOverlong,
+    Repetition, SoftOverlong, TagCount,
 };
 pub use verify::{Gold, Rule, Side, Verdict, Verification, VerifyConfig, is_equivalent, verify};

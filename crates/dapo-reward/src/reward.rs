@@ -154,11 +154,8 @@ impl RewardSum {
             weight: *weight,
             value: score.value,
         });
-        let total = self.terms.iter().zip(scores).try_fold(0.0, |sum, ((weight, _), score)| Some(sum + weight * score.value?));
-        Reward {
-            correct: scores.iter().find_map(|score| score.correct),
-            components: components.collect(),
-            total,
-        }
+        let total =
+            self.terms.iter().zip(scores).try_fold(0.0, |sum, ((weight, _), score)| Some(sum + weight * score.value?));
+        Reward { correct: scores.iter().find_map(|score| score.correct), components: components.collect(), total }
     }
 }

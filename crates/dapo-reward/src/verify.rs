@@ -211,8 +211,12 @@ impl Gold {
             Some(true) => Verification::new(Verdict::Correct, Rule::Number, "equal integers"),
             Some(false) => Verification::new(Verdict::Wrong, Rule::Number, "different integers"),
             None => match parse_answer(prediction) {
-                Err(ParseError::TooLarge) => Verification::new(unparsable, Rule::Parsing, "the answer is too long or too deep"),
-                Err(ParseError::Syntax) => Verification::new(unparsable, Rule::Parsing, "the answer cannot be read as a whole"),
+                Err(ParseError::TooLarge) => {
+                    Verification::new(unparsable, Rule::Parsing, "the answer is too long or too deep")
+                }
+                Err(ParseError::Syntax) => {
+                    Verification::new(unparsable, Rule::Parsing, "the answer cannot be read as a whole")
+                }
                 Ok(prediction) => judge(gold, &prediction, self.config.precision),
             },
         };
@@ -245,7 +249,9 @@ fn small_integers(gold: &str, prediction: &str) -> Option<bool> {
 fn judge(gold: &Answer, prediction: &Answer, precision: u32) -> Verification {
     let fuel = Fuel::new(Fuel::COMPARISON);
     match compare(gold, prediction, precision, &fuel) {
-        Ok(decision) if decision.equal => Verification::new(Verdict::Correct, decision.rule, "the answers are equivalent"),
+        Ok(decision) if decision.equal => {
+            Verification::new(Verdict::Correct, decision.rule, "the answers are equivalent")
+        }
         Ok(decision) => {
             let reason = match decision.rule {
                 Rule::Undecided => "nothing shows the answers to be equivalent",
@@ -258,7 +264,9 @@ fn judge(gold: &Answer, prediction: &Answer, precision: u32) -> Verification {
             Verification::new(Verdict::Wrong, decision.rule, reason)
         }
         Err(Stop::OutOfFuel) => Verification::new(Verdict::OutOfFuel, Rule::Fuel, "deciding would take too much work"),
-        Err(Stop::NotApplicable | Stop::Undefined) => Verification::new(Verdict::Wrong, Rule::Undecided, "nothing shows the answers to be equivalent"),
+        Err(Stop::NotApplicable | Stop::Undefined) => {
+            Verification::new(Verdict::Wrong, Rule::Undecided, "nothing shows the answers to be equivalent")
+        }
     }
 }
 

@@ -243,7 +243,7 @@ pub fn cases() -> impl Strategy<Value = Case> {
             prop::collection::vec(prop_oneof![1 => Just(0_u8), 4 => Just(1_u8)], tokens),
             per_token(-5.0..-0.01),
             prop::collection::vec(shift, tokens),
-            per_token(-2.5..2.5),
+            per_token(-4.0..4.0),
             per_token(-1.0..1.0),
             per_token(0.0..4.0),
             prop::collection::vec(-3.0_f32..3.0, lengths.len()),

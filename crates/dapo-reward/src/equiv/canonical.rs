@@ -10,10 +10,12 @@ use crate::fuel::Fuel;
 
 /// The canonical form; `NotApplicable` where an expression has none or it would be too large.
 pub(crate) fn canonical(expr: &Expr, fuel: &Fuel) -> Result<Polynomial, Stop> {
-    fuel.spend(80)?;
+    fuel.spend(200)?;
     match expr {
         Expr::Number(number) => Ok(Polynomial::constant(number.value.clone())),
-        Expr::Constant(constant @ (Constant::Pi | Constant::E | Constant::I)) => Ok(Polynomial::base(Base::Constant(*constant))),
+        Expr::Constant(constant @ (Constant::Pi | Constant::E | Constant::I)) => {
+            Ok(Polynomial::base(Base::Constant(*constant)))
+        }
         Expr::Variable(name) => Ok(Polynomial::base(Base::Variable(name.clone()))),
         Expr::Sum(terms) => {
             let mut sum = Polynomial::default();
@@ -35,7 +37,8 @@ pub(crate) fn canonical(expr: &Expr, fuel: &Fuel) -> Result<Polynomial, Stop> {
             if *function == Function::Determinant {
                 return determinant(arguments, fuel);
             }
-            let arguments = arguments.iter().map(|argument| canonical(argument, fuel)).collect::<Result<Vec<_>, _>>()?;
+            let arguments =
+                arguments.iter().map(|argument| canonical(argument, fuel)).collect::<Result<Vec<_>, _>>()?;
             call(*function, arguments, fuel)
         }
         _ => Err(Stop::NotApplicable),
@@ -52,7 +55,11 @@ pub(crate) fn power(base: &Polynomial, exponent: &Polynomial, fuel: &Fuel) -> Re
     }
     let mut result = Polynomial::constant(RBig::ONE);
     for (symbolic, coefficient) in &exponent.0 {
-        let part = if symbolic.is_one() { constant_power(base, coefficient, fuel)? } else { symbolic_power(base, symbolic, coefficient, fuel)? };
+        let part = if symbolic.is_one() {
+            constant_power(base, coefficient, fuel)?
+        } else {
+            symbolic_power(base, symbolic, coefficient, fuel)?
+        };
         result = result.multiply(&part, fuel)?;
     }
     Ok(result)
@@ -78,7 +85,12 @@ fn symbolic_power(base: &Polynomial, symbolic: &Monomial, coefficient: &RBig, fu
                 push(factor.base.clone(), coefficient * &factor.exponent);
             }
         }
-        Some((monomial, content)) if content.is_one() && monomial.0.len() == 1 && monomial.0[0].exponent.is_one() && monomial.0[0].symbolic.is_one() => {
+        Some((monomial, content))
+            if content.is_one()
+                && monomial.0.len() == 1
+                && monomial.0[0].exponent.is_one()
+                && monomial.0[0].symbolic.is_one() =>
+        {
             push(monomial.0[0].base.clone(), coefficient.clone());
         }
         _ => push(Base::Sum(base.clone()), coefficient.clone()),
@@ -113,7 +125,11 @@ fn constant_power(base: &Polynomial, exponent: &RBig, fuel: &Fuel) -> Result<Pol
     }
     if let Some((monomial, coefficient)) = base.as_term() {
         if exponent.is_int() || (is_positive(monomial) && coefficient.is_positive()) {
-            let factors = monomial.0.iter().map(|factor| Factor { base: factor.base.clone(), symbolic: factor.symbolic.clone(), exponent: &factor.exponent * exponent });
+            let factors = monomial.0.iter().map(|factor| Factor {
+                base: factor.base.clone(),
+                symbolic: factor.symbolic.clone(),
+                exponent: &factor.exponent * exponent,
+            });
             let factors: Vec<Factor> = factors.collect();
             let powers = normalize(factors, RBig::ONE, fuel)?;
             return rational_power(coefficient, exponent, fuel)?.multiply(&powers, fuel);
@@ -186,7 +202,14 @@ fn call(function: Function, mut arguments: Vec<Polynomial>, fuel: &Fuel) -> Resu
             }
             Ok(by_parity(function, arguments))
         }
-        Function::Sinh | Function::Cosh | Function::Tanh | Function::ArcSin | Function::ArcTan | Function::ArcSinh | Function::ArcTanh | Function::Sign => {
+        Function::Sinh
+        | Function::Cosh
+        | Function::Tanh
+        | Function::ArcSin
+        | Function::ArcTan
+        | Function::ArcSinh
+        | Function::ArcTanh
+        | Function::Sign => {
             if argument.is_zero() && function != Function::Cosh {
                 return Ok(Polynomial::default());
             }
@@ -196,7 +219,9 @@ fn call(function: Function, mut arguments: Vec<Polynomial>, fuel: &Fuel) -> Resu
             let (content, rest) = argument.split_content();
             let rest = if rest.leads_negative() { rest.scale(&RBig::NEG_ONE) } else { rest };
             let size = match rest.as_term() {
-                Some((monomial, coefficient)) if is_positive(monomial) => Polynomial::term(coefficient.clone().abs(), monomial.clone()),
+                Some((monomial, coefficient)) if is_positive(monomial) => {
+                    Polynomial::term(coefficient.clone().abs(), monomial.clone())
+                }
                 _ => Polynomial::base(Base::Call(Function::Abs, vec![rest])),
             };
             Ok(size.scale(&content))
@@ -259,7 +284,10 @@ fn determinant(arguments: &[Expr], fuel: &Fuel) -> Result<Polynomial, Stop> {
     if rows.len() > 5 || rows.iter().any(|row| row.len() != rows.len()) {
         return Err(Stop::NotApplicable);
     }
-    let rows = rows.iter().map(|row| row.iter().map(|entry| canonical(entry, fuel)).collect()).collect::<Result<Vec<Vec<_>>, _>>()?;
+    let rows = rows
+        .iter()
+        .map(|row| row.iter().map(|entry| canonical(entry, fuel)).collect())
+        .collect::<Result<Vec<Vec<_>>, _>>()?;
     minor(&rows, &(0..rows.len()).collect::<Vec<_>>(), fuel)
 }
 

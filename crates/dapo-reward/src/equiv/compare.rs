@@ -63,9 +63,7 @@ pub(crate) fn compare(gold: &Answer, prediction: &Answer, precision: u32, fuel: 
 fn prepare(expr: &Expr) -> Expr {
     let is_plus_minus = |node: &Expr| matches!(node, Expr::PlusMinus { .. });
     let expanded = if expr.any(&is_plus_minus) { expand_plus_minus(expr) } else { expr.clone() };
-    let needs_distribution = |node: &Expr| {
-        matches!(node, Expr::Product(items) | Expr::Sum(items) if items.iter().any(|item| matches!(item, Expr::Matrix(_) | Expr::Tuple { .. } | Expr::Product(_) | Expr::Sum(_))))
-    };
+    let needs_distribution = |node: &Expr| matches!(node, Expr::Product(items) | Expr::Sum(items) if items.iter().any(|item| matches!(item, Expr::Matrix(_) | Expr::Tuple { .. } | Expr::Product(_) | Expr::Sum(_))));
     if expanded.any(&|node| matches!(node, Expr::Matrix(_) | Expr::Tuple { .. })) && expanded.any(&needs_distribution) {
         distribute(&expanded)
     } else {
@@ -131,8 +129,12 @@ fn distribute(expr: &Expr) -> Expr {
                 return expr;
             }
             let mut columns: Vec<Vec<&Expr>> = terms.iter().map(|term| term.children().collect()).collect();
-            columns.iter_mut().for_each(|column| column.reverse());
-            first.map_children(&mut |_| Expr::Sum(columns.iter_mut().filter_map(|column| column.pop().cloned()).collect()))
+            for column in &mut columns {
+                column.reverse();
+            }
+            first.map_children(&mut |_| {
+                Expr::Sum(columns.iter_mut().filter_map(|column| column.pop().cloned()).collect())
+            })
         }
         _ => expr,
     }
@@ -150,7 +152,9 @@ impl Judge<'_> {
             (Expr::Choice(gold, _), Expr::Choice(prediction, _)) => Ok(Decision::new(gold == prediction, Rule::Choice)),
             (Expr::Choice(letter, rest), other) => self.choice(*letter, rest.as_deref(), other, true),
             (other, Expr::Choice(letter, rest)) => self.choice(*letter, rest.as_deref(), other, false),
-            (Expr::Quantity(gold, gold_unit), Expr::Quantity(prediction, prediction_unit)) => self.quantities((gold, gold_unit), (prediction, prediction_unit)),
+            (Expr::Quantity(gold, gold_unit), Expr::Quantity(prediction, prediction_unit)) => {
+                self.quantities((gold, gold_unit), (prediction, prediction_unit))
+            }
             (Expr::Quantity(gold, _), other) => self.equal(gold, other),
             (other, Expr::Quantity(prediction, _)) => self.equal(other, prediction),
             (Expr::Relation { .. }, _) | (_, Expr::Relation { .. }) => self.relations(gold, prediction),
@@ -162,9 +166,14 @@ impl Judge<'_> {
             }
             (Expr::Matrix(rows), Expr::Tuple { items, .. }) => self.matrix_and_rows(rows, items, false),
             (Expr::Tuple { items, .. }, Expr::Matrix(rows)) => self.matrix_and_rows(rows, items, true),
-            (Expr::Tuple { left, items, right }, Expr::Tuple { left: other_left, items: others, right: other_right }) => {
+            (
+                Expr::Tuple { left, items, right },
+                Expr::Tuple { left: other_left, items: others, right: other_right },
+            ) => {
                 let same_brackets = left == other_left && right == other_right;
-                if items.len() != others.len() || (!same_brackets && (items.len() == 2 || left != right || other_left != other_right)) {
+                if items.len() != others.len()
+                    || (!same_brackets && (items.len() == 2 || left != right || other_left != other_right))
+                {
                     return Ok(Decision::wrong(Rule::Structure));
                 }
                 self.all_equal(items.iter(), others.iter())
@@ -173,13 +182,32 @@ impl Judge<'_> {
             (Expr::Ratio(terms), other) if other.is_scalar() => self.ratio_and_scalar(terms, other, true),
             (other, Expr::Ratio(terms)) if other.is_scalar() => self.ratio_and_scalar(terms, other, false),
             // A tuple whose parentheses were left out.
-            (Expr::Tuple { left: Bracket::Round, items, right: Bracket::Round }, Expr::List(Separator::Comma | Separator::And, others))
-            | (Expr::List(Separator::Comma | Separator::And, items), Expr::Tuple { left: Bracket::Round, items: others, right: Bracket::Round }) => {
-                if items.len() == others.len() { self.all_equal(items.iter(), others.iter()) } else { Ok(Decision::wrong(Rule::Structure)) }
+            (
+                Expr::Tuple { left: Bracket::Round, items, right: Bracket::Round },
+                Expr::List(Separator::Comma | Separator::And, others),
+            )
+            | (
+                Expr::List(Separator::Comma | Separator::And, items),
+                Expr::Tuple { left: Bracket::Round, items: others, right: Bracket::Round },
+            ) => {
+                if items.len() == others.len() {
+                    let decision = self.all_equal(items.iter(), others.iter())?;
+                    if decision.equal {
+                        return Ok(decision);
+                    }
+                }
+                // `x > 1 and x < 3` is an interval.
+                Ok(self.as_real_sets(gold, prediction)?.unwrap_or(Decision::wrong(Rule::Structure)))
             }
-            (Expr::List(..) | Expr::Set(_), _) | (_, Expr::List(..) | Expr::Set(_)) => self.collections(gold, prediction),
-            (Expr::Constant(_) | Expr::SetOperation(..), _) | (_, Expr::Constant(_) | Expr::SetOperation(..)) => self.real_sets(gold, prediction),
-            (Expr::Call(Function::Determinant, gold), Expr::Call(Function::Determinant, prediction)) => self.all_equal(gold.iter(), prediction.iter()),
+            (Expr::List(..) | Expr::Set(_), _) | (_, Expr::List(..) | Expr::Set(_)) => {
+                self.collections(gold, prediction)
+            }
+            (Expr::Constant(_) | Expr::SetOperation(..), _) | (_, Expr::Constant(_) | Expr::SetOperation(..)) => {
+                self.real_sets(gold, prediction)
+            }
+            (Expr::Call(Function::Determinant, gold), Expr::Call(Function::Determinant, prediction)) => {
+                self.all_equal(gold.iter(), prediction.iter())
+            }
             _ if is_value(gold) && is_value(prediction) => match self.exact_scalars(gold, prediction) {
                 Err(Stop::NotApplicable) => Ok(Decision::wrong(Rule::Structure)),
                 other => other,
@@ -189,7 +217,11 @@ impl Judge<'_> {
     }
 
     /// Pairs of answers, all equal; the rule reported is the last one's.
-    pub(crate) fn all_equal<'a>(&self, gold: impl Iterator<Item = &'a Expr>, prediction: impl Iterator<Item = &'a Expr>) -> Comparison {
+    pub(crate) fn all_equal<'a>(
+        &self,
+        gold: impl Iterator<Item = &'a Expr>,
+        prediction: impl Iterator<Item = &'a Expr>,
+    ) -> Comparison {
         let mut decision = Decision::correct(Rule::Structure);
         for (gold, prediction) in gold.zip(prediction) {
             decision = self.equal(gold, prediction)?;
@@ -264,7 +296,11 @@ impl Judge<'_> {
             return Ok(Decision::wrong(Rule::Structure));
         }
         let matrix = rows.iter().flatten();
-        if tuple_is_gold { self.all_equal(entries.into_iter(), matrix) } else { self.all_equal(matrix, entries.into_iter()) }
+        if tuple_is_gold {
+            self.all_equal(entries.into_iter(), matrix)
+        } else {
+            self.all_equal(matrix, entries.into_iter())
+        }
     }
 
     /// Lists and sets, whatever their order; a single answer is a set of one.
@@ -294,7 +330,7 @@ impl Judge<'_> {
         for one in gold {
             let mut found = false;
             for (index, other) in items.iter().enumerate() {
-                if (taken[index] && !is_set) || (found && taken[index]) {
+                if taken[index] && (found || !is_set) {
                     continue;
                 }
                 let decision = self.equal(one, other)?;
@@ -320,7 +356,10 @@ impl Judge<'_> {
 
     /// The decision, when both answers describe sets of real numbers.
     pub(crate) fn as_real_sets(&self, gold: &Expr, prediction: &Expr) -> Result<Option<Decision>, Stop> {
-        let describes = |expr: &Expr| !matches!(expr, Expr::List(Separator::Comma, _) | Expr::Set(_)) || matches!(expr, Expr::List(_, items) if items.iter().all(|item| matches!(item, Expr::Relation { .. })));
+        let describes = |expr: &Expr| {
+            !matches!(expr, Expr::List(Separator::Comma, _) | Expr::Set(_))
+                || matches!(expr, Expr::List(_, items) if items.iter().all(|item| matches!(item, Expr::Relation { .. })))
+        };
         // Two plain collections are compared member by member.
         if !describes(gold) && !describes(prediction) {
             return Ok(None);

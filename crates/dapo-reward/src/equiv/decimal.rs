@@ -31,8 +31,11 @@ pub(crate) fn stated(expr: &Expr) -> Option<Stated> {
                 match factor {
                     Expr::Number(Number { value, places: None }) if *value == RBig::NEG_ONE => sign = -sign,
                     Expr::Power(base, exponent) => match (base.as_ref(), exponent.as_ref()) {
-                        (Expr::Number(base), Expr::Number(exponent)) if base.value == RBig::from(10) && exponent.value.is_int() => {
-                            shift += i64::try_from(exponent.value.numerator()).ok().filter(|shift| shift.abs() < 5_000)?;
+                        (Expr::Number(base), Expr::Number(exponent))
+                            if base.value == RBig::from(10) && exponent.value.is_int() =>
+                        {
+                            shift +=
+                                i64::try_from(exponent.value.numerator()).ok().filter(|shift| shift.abs() < 5_000)?;
                         }
                         _ => return None,
                     },
@@ -149,7 +152,8 @@ fn round(value: &RBig) -> IBig {
 
 /// `k` such that 10^(k−1) ≤ size < 10^k, for a positive size.
 fn leading_place(size: &RBig) -> i64 {
-    let bits = super::super::number::float::bits(size.numerator()) as f64 - dashu_base::BitTest::bit_len(size.denominator()) as f64;
+    let bits = super::super::number::float::bits(size.numerator()) as f64
+        - dashu_base::BitTest::bit_len(size.denominator()) as f64;
     let mut place = (bits * std::f64::consts::LOG10_2).floor() as i64;
     while *size >= ten_to(place) {
         place += 1;

@@ -30,20 +30,23 @@ impl From<Stop> for NumericError {
 
 /// Encloses the value of a scalar expression.
 pub(crate) fn evaluate(expr: &Expr, values: &Environment<'_>, p: &Precision<'_>) -> Numeric<Complex> {
-    p.fuel.spend(60)?;
+    p.fuel.spend(300)?;
     match expr {
         Expr::Number(number) => Ok(Complex::real(Interval::from_rational(&number.value, p.bits)?)),
         Expr::Constant(Constant::Pi) => Ok(Complex::real(p.pi()?)),
         Expr::Constant(Constant::E) => Ok(Complex::real(p.exp(&Interval::integer(1))?)),
         Expr::Constant(Constant::I) => Ok(Complex::i()),
         Expr::Variable(name) => {
-            let (_, value) = values.iter().find(|(variable, _)| *variable == name.as_ref()).ok_or(NumericError::OutOfRange)?;
+            let (_, value) =
+                values.iter().find(|(variable, _)| *variable == name.as_ref()).ok_or(NumericError::OutOfRange)?;
             Ok(Complex::real(Interval::from_rational(value, p.bits)?))
         }
-        Expr::Sum(terms) => terms.iter().try_fold(Complex::real(Interval::zero()), |sum, term| sum.add(&evaluate(term, values, p)?, p)),
-        Expr::Product(factors) => {
-            factors.iter().try_fold(Complex::real(Interval::integer(1)), |product, factor| product.mul(&evaluate(factor, values, p)?, p))
+        Expr::Sum(terms) => {
+            terms.iter().try_fold(Complex::real(Interval::zero()), |sum, term| sum.add(&evaluate(term, values, p)?, p))
         }
+        Expr::Product(factors) => factors.iter().try_fold(Complex::real(Interval::integer(1)), |product, factor| {
+            product.mul(&evaluate(factor, values, p)?, p)
+        }),
         Expr::Power(base, exponent) => power(base, exponent, values, p),
         Expr::Percent(term) => evaluate(term, values, p)?.mul(&fraction(1, 100, p)?, p),
         Expr::Call(Function::Root, arguments) => match arguments.as_slice() {
@@ -51,7 +54,8 @@ pub(crate) fn evaluate(expr: &Expr, values: &Environment<'_>, p: &Precision<'_>)
             _ => Err(NumericError::OutOfRange),
         },
         Expr::Call(function, arguments) => {
-            let arguments = arguments.iter().map(|argument| evaluate(argument, values, p)).collect::<Numeric<Vec<_>>>()?;
+            let arguments =
+                arguments.iter().map(|argument| evaluate(argument, values, p)).collect::<Numeric<Vec<_>>>()?;
             call(*function, &arguments, p)
         }
         _ => Err(NumericError::OutOfRange),
@@ -164,7 +168,9 @@ fn call(function: Function, arguments: &[Complex], p: &Precision<'_>) -> Numeric
         Function::Csch => of(Function::Sinh)?.recip(p),
         Function::ArcSinh => x.add(&x.mul(x, p)?.add(&one, p)?.sqrt(p)?, p)?.ln(p),
         Function::ArcCosh => x.add(&x.mul(x, p)?.add(&one.neg(), p)?.sqrt(p)?, p)?.ln(p),
-        Function::ArcTanh => one.add(x, p)?.mul(&one.add(&x.neg(), p)?.recip(p)?, p)?.ln(p)?.mul(&fraction(1, 2, p)?, p),
+        Function::ArcTanh => {
+            one.add(x, p)?.mul(&one.add(&x.neg(), p)?.recip(p)?, p)?.ln(p)?.mul(&fraction(1, 2, p)?, p)
+        }
         Function::Ln => x.ln(p),
         Function::Log => match arguments {
             [base, value] => value.ln(p)?.mul(&base.ln(p)?.recip(p)?, p),
@@ -201,10 +207,14 @@ fn call(function: Function, arguments: &[Complex], p: &Precision<'_>) -> Numeric
         }
         Function::Re => Ok(Complex::real(x.re.clone())),
         Function::Im => Ok(Complex::real(x.im.clone())),
-        Function::Conjugate => Ok(Complex { re: x.re.clone(), im: x.im.neg() }),
         Function::Arg => Ok(Complex::real(x.arg(p)?)),
         Function::Degree => x.mul(&Complex::real(p.pi()?), p)?.mul(&fraction(1, 180, p)?, p),
-        Function::Factorial | Function::DoubleFactorial | Function::Binomial | Function::Gcd | Function::Lcm | Function::Mod => {
+        Function::Factorial
+        | Function::DoubleFactorial
+        | Function::Binomial
+        | Function::Gcd
+        | Function::Lcm
+        | Function::Mod => {
             let values = arguments.iter().map(exact_real).collect::<Numeric<Vec<_>>>()?;
             let value = exact::call(function, &values, p.fuel)?;
             Ok(Complex::real(Interval::from_rational(&value, p.bits)?))

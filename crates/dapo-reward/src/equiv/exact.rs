@@ -18,7 +18,9 @@ pub(crate) fn rational(expr: &Expr, fuel: &Fuel) -> Result<RBig, Stop> {
     match expr {
         Expr::Number(number) => Ok(number.value.clone()),
         Expr::Sum(terms) => terms.iter().try_fold(RBig::ZERO, |sum, term| bounded(sum + rational(term, fuel)?, fuel)),
-        Expr::Product(factors) => factors.iter().try_fold(RBig::ONE, |product, factor| bounded(product * rational(factor, fuel)?, fuel)),
+        Expr::Product(factors) => {
+            factors.iter().try_fold(RBig::ONE, |product, factor| bounded(product * rational(factor, fuel)?, fuel))
+        }
         Expr::Power(base, exponent) => power(&rational(base, fuel)?, &rational(exponent, fuel)?, fuel),
         Expr::Percent(term) => Ok(rational(term, fuel)? / RBig::from(100)),
         Expr::Call(function, arguments) => {
@@ -98,7 +100,7 @@ pub(crate) fn call(function: Function, values: &[RBig], fuel: &Fuel) -> Result<R
         (Function::Floor, _) => Ok(RBig::from(one()?.floor())),
         (Function::Ceil, _) => Ok(RBig::from(one()?.ceil())),
         (Function::Sign, [value]) => Ok(value.signum()),
-        (Function::Re | Function::Conjugate, [value]) => Ok(value.clone()),
+        (Function::Re, [value]) => Ok(value.clone()),
         (Function::Im, [_]) => Ok(RBig::ZERO),
         (Function::Root, [index, value]) => {
             if index.is_zero() {
@@ -107,7 +109,10 @@ pub(crate) fn call(function: Function, values: &[RBig], fuel: &Fuel) -> Result<R
             power(value, &(RBig::ONE / index), fuel)
         }
         (Function::Exp, [value]) if value.is_zero() => Ok(RBig::ONE),
-        (Function::Sin | Function::Tan | Function::ArcSin | Function::ArcTan | Function::Sinh | Function::Tanh, [value]) if value.is_zero() => Ok(RBig::ZERO),
+        (
+            Function::Sin | Function::Tan | Function::ArcSin | Function::ArcTan | Function::Sinh | Function::Tanh,
+            [value],
+        ) if value.is_zero() => Ok(RBig::ZERO),
         (Function::Cos | Function::Cosh | Function::Sec | Function::Sech, [value]) if value.is_zero() => Ok(RBig::ONE),
         (Function::Ln, [value]) if value.is_one() => Ok(RBig::ZERO),
         (Function::Log, [base, value]) => logarithm(base, value),
@@ -152,7 +157,8 @@ pub(crate) fn call(function: Function, values: &[RBig], fuel: &Fuel) -> Result<R
 
 /// `log_base(value)` where it is an integer.
 fn logarithm(base: &RBig, value: &RBig) -> Result<RBig, Stop> {
-    if !value.is_positive() || !base.is_positive() || base.is_one() {
+    // Zero counts as positive here.
+    if value.is_negative() || value.is_zero() || base.is_negative() || base.is_zero() || base.is_one() {
         return Err(Stop::NotApplicable);
     }
     if value.is_one() {

@@ -71,9 +71,14 @@ mod tests {
     #[test]
     fn factors_multiply_back() {
         let fuel = Fuel::new(u64::MAX);
-        for value in [1_u128, 2, 12, 360, 997 * 991, 1_000_003, 1_000_003 * 1_000_003, 2_u128.pow(100) * 3, 1_018_081, u128::MAX] {
+        for value in
+            [1_u128, 2, 12, 360, 997 * 991, 1_000_003, 1_000_003 * 1_000_003, 2_u128.pow(100) * 3, 1_018_081, u128::MAX]
+        {
             let value = UBig::from(value);
-            let product = factors(&value, &fuel).unwrap().iter().fold(UBig::ONE, |product, (factor, times)| product * factor.pow(*times as usize));
+            let product = factors(&value, &fuel)
+                .unwrap()
+                .iter()
+                .fold(UBig::ONE, |product, (factor, times)| product * factor.pow(*times as usize));
             assert_eq!(product, value);
         }
     }

@@ -16,7 +16,7 @@ mod special;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use compare::{Comparison, compare};
+pub(crate) use compare::compare;
 
 use crate::fuel::Spent;
 

@@ -113,7 +113,7 @@ impl Polynomial {
 
     pub(crate) fn add(&mut self, other: &Self, fuel: &Fuel) -> Result<(), Stop> {
         for (monomial, coefficient) in &other.0 {
-            fuel.spend(60 + 20 * monomial.0.len() as u64 + rational_bits(coefficient) as u64)?;
+            fuel.spend(150 + 60 * monomial.0.len() as u64 + rational_bits(coefficient) as u64)?;
             self.add_term(monomial.clone(), coefficient.clone());
         }
         self.check_size()
@@ -199,7 +199,7 @@ impl Polynomial {
 /// The product of two monomials, brought back to normal form: whole powers of primes move to the coefficient, `i² = −1`,
 /// whole powers of sums are multiplied out.
 fn product(left: &Monomial, right: &Monomial, coefficient: RBig, fuel: &Fuel) -> Result<Polynomial, Stop> {
-    fuel.spend(50 + 30 * (left.0.len() + right.0.len()) as u64)?;
+    fuel.spend(150 + 60 * (left.0.len() + right.0.len()) as u64)?;
     let mut merged: Vec<Factor> = Vec::with_capacity(left.0.len() + right.0.len());
     let (mut a, mut b) = (left.0.iter().peekable(), right.0.iter().peekable());
     loop {
@@ -250,7 +250,8 @@ pub(crate) fn normalize(factors: Vec<Factor>, mut coefficient: RBig, fuel: &Fuel
                 if !exponent.is_int() {
                     return Err(Stop::NotApplicable);
                 }
-                let quarter = i8::try_from(((exponent.numerator() % IBig::from(4)) + IBig::from(4)) % IBig::from(4)).map_err(|_| Stop::NotApplicable)?;
+                let quarter = i8::try_from(((exponent.numerator() % IBig::from(4)) + IBig::from(4)) % IBig::from(4))
+                    .map_err(|_| Stop::NotApplicable)?;
                 if quarter >= 2 {
                     coefficient = -coefficient;
                 }
@@ -307,7 +308,11 @@ pub(crate) fn rational_power(value: &RBig, exponent: &RBig, fuel: &Fuel) -> Resu
         return Err(Stop::NotApplicable);
     }
     let unit = normalize(
-        vec![Factor { base: Base::Constant(Constant::I), symbolic: Monomial::default(), exponent: RBig::from(exponent.numerator().clone()) }],
+        vec![Factor {
+            base: Base::Constant(Constant::I),
+            symbolic: Monomial::default(),
+            exponent: RBig::from(exponent.numerator().clone()),
+        }],
         RBig::ONE,
         fuel,
     )?;

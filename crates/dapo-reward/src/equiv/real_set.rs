@@ -156,7 +156,13 @@ fn above(bound: &Expr, closed: bool, judge: &Judge<'_>) -> Result<Option<RealSet
 }
 
 /// The interval between two ends; `None` when an end is no constant or they are in the wrong order.
-fn interval(low: &Expr, low_closed: bool, high: &Expr, high_closed: bool, judge: &Judge<'_>) -> Result<Option<RealSet>, Stop> {
+fn interval(
+    low: &Expr,
+    low_closed: bool,
+    high: &Expr,
+    high_closed: bool,
+    judge: &Judge<'_>,
+) -> Result<Option<RealSet>, Stop> {
     let infinity = Expr::Constant(Constant::Infinity);
     let low = match low {
         low if *low == infinity.clone().negate() => Cut::BelowAll,
@@ -178,7 +184,9 @@ fn interval(low: &Expr, low_closed: bool, high: &Expr, high_closed: bool, judge:
 }
 
 fn is_constant(expr: &Expr) -> bool {
-    let is_not = |node: &Expr| matches!(node, Expr::Variable(_) | Expr::PlusMinus { .. } | Expr::Constant(Constant::Infinity | Constant::I));
+    let is_not = |node: &Expr| {
+        matches!(node, Expr::Variable(_) | Expr::PlusMinus { .. } | Expr::Constant(Constant::Infinity | Constant::I))
+    };
     expr.is_scalar() && !expr.any(&is_not)
 }
 
@@ -240,7 +248,9 @@ fn union(a: &RealSet, b: &RealSet, judge: &Judge<'_>) -> Result<RealSet, Stop> {
     let mut merged: Vec<(Cut, Cut)> = Vec::new();
     for (low, high) in sorted {
         match merged.last_mut() {
-            Some(last) if order_cuts(&low, &last.1, judge)? != Ordering::Greater => last.1 = greatest(&last.1, &high, judge)?,
+            Some(last) if order_cuts(&low, &last.1, judge)? != Ordering::Greater => {
+                last.1 = greatest(&last.1, &high, judge)?;
+            }
             _ => merged.push((low, high)),
         }
     }
@@ -284,7 +294,9 @@ pub(crate) fn equal(gold: &RealSet, prediction: &RealSet, judge: &Judge<'_>) -> 
         for (gold, prediction) in [(&gold.0, &prediction.0), (&gold.1, &prediction.1)] {
             let same = match (gold, prediction) {
                 (Cut::BelowAll, Cut::BelowAll) | (Cut::AboveAll, Cut::AboveAll) => true,
-                (Cut::Before(gold), Cut::Before(prediction)) | (Cut::After(gold), Cut::After(prediction)) => judge.scalars(gold, prediction)?.equal,
+                (Cut::Before(gold), Cut::Before(prediction)) | (Cut::After(gold), Cut::After(prediction)) => {
+                    judge.scalars(gold, prediction)?.equal
+                }
                 _ => false,
             };
             if !same {

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use dashu_base::Signed;
 use dashu_ratio::RBig;
 
-use super::canonical::{canonical, power};
+use super::canonical::canonical;
 use super::compare::{Comparison, Decision, Judge};
-use super::polynomial::{Base, Polynomial};
+use super::polynomial::{Base, Monomial, Polynomial};
 use super::{Stop, decimal, sample};
 use crate::expr::{Constant, Expr, Relation};
 use crate::fuel::Fuel;
@@ -21,7 +21,9 @@ impl Judge<'_> {
                 return Ok(Decision::wrong(Rule::Contradiction));
             }
         }
-        if let (Expr::Relation { sides, operators }, Expr::Relation { sides: others, operators: other_operators }) = (gold, prediction) {
+        if let (Expr::Relation { sides, operators }, Expr::Relation { sides: others, operators: other_operators }) =
+            (gold, prediction)
+        {
             let decision = self.two_relations((sides, operators), (others, other_operators))?;
             if decision.equal {
                 return Ok(decision);
@@ -51,7 +53,8 @@ impl Judge<'_> {
     }
 
     fn two_relations(&self, gold: (&[Expr], &[Relation]), prediction: (&[Expr], &[Relation])) -> Comparison {
-        let (Some(gold), Some(prediction)) = (Ordered::all(gold.0, gold.1), Ordered::all(prediction.0, prediction.1)) else {
+        let (Some(gold), Some(prediction)) = (Ordered::all(gold.0, gold.1), Ordered::all(prediction.0, prediction.1))
+        else {
             return Ok(Decision::wrong(Rule::Structure));
         };
         if gold.len() != prediction.len() {
@@ -65,7 +68,11 @@ impl Judge<'_> {
         self.ordered(gold.iter(), prediction.iter().rev())
     }
 
-    fn ordered<'a>(&self, gold: impl Iterator<Item = &'a Ordered>, prediction: impl Iterator<Item = &'a Ordered>) -> Comparison {
+    fn ordered<'a>(
+        &self,
+        gold: impl Iterator<Item = &'a Ordered>,
+        prediction: impl Iterator<Item = &'a Ordered>,
+    ) -> Comparison {
         let mut decision = Decision::wrong(Rule::Relation);
         for (gold, prediction) in gold.zip(prediction) {
             decision = self.same_relation(gold, prediction)?;
@@ -88,11 +95,13 @@ impl Judge<'_> {
         let (left, right) = (gold.difference(), prediction.difference());
         match self.proportional(&left, &right, has_direction) {
             Ok(equal) => Ok(Decision::new(equal, Rule::Relation)),
-            Err(Stop::NotApplicable | Stop::Undefined) => match sample::proportional(&left, &right, has_direction, self.fuel) {
-                Ok(equal) => Ok(Decision::new(equal, Rule::Points)),
-                Err(Stop::OutOfFuel) => Err(Stop::OutOfFuel),
-                Err(_) => Ok(Decision::wrong(Rule::Undecided)),
-            },
+            Err(Stop::NotApplicable | Stop::Undefined) => {
+                match sample::proportional(&left, &right, has_direction, self.fuel) {
+                    Ok(equal) => Ok(Decision::new(equal, Rule::Points)),
+                    Err(Stop::OutOfFuel) => Err(Stop::OutOfFuel),
+                    Err(_) => Ok(Decision::wrong(Rule::Undecided)),
+                }
+            }
             Err(Stop::OutOfFuel) => Err(Stop::OutOfFuel),
         }
     }
@@ -111,7 +120,11 @@ impl Judge<'_> {
             }
         }
         let is_exact = |polynomial: &Polynomial| {
-            polynomial.0.keys().flat_map(|monomial| &monomial.0).all(|factor| matches!(factor.base, Base::Variable(_)) && factor.symbolic.is_one())
+            polynomial
+                .0
+                .keys()
+                .flat_map(|monomial| &monomial.0)
+                .all(|factor| matches!(factor.base, Base::Variable(_)) && factor.symbolic.is_one())
         };
         if is_exact(&left) && is_exact(&right) { Ok(false) } else { Err(Stop::NotApplicable) }
     }
@@ -121,14 +134,18 @@ impl Judge<'_> {
         let Expr::Relation { sides, operators } = expr else {
             return Ok(false);
         };
-        let is_constant = |side: &Expr| side.is_scalar() && !side.any(&|node| matches!(node, Expr::Variable(_) | Expr::PlusMinus { .. }));
+        let is_constant = |side: &Expr| {
+            side.is_scalar() && !side.any(&|node| matches!(node, Expr::Variable(_) | Expr::PlusMinus { .. }))
+        };
         for (pair, operator) in sides.windows(2).zip(operators) {
             if !pair.iter().all(is_constant) {
                 continue;
             }
             let holds = match operator {
                 Relation::Equal => self.scalars(&pair[0], &pair[1])?.equal || self.rounds_to(&pair[0], &pair[1]),
-                Relation::Approximately => self.rounds_to(&pair[0], &pair[1]) || self.scalars(&pair[0], &pair[1])?.equal,
+                Relation::Approximately => {
+                    self.rounds_to(&pair[0], &pair[1]) || self.scalars(&pair[0], &pair[1])?.equal
+                }
                 _ => true,
             };
             if !holds {
@@ -141,7 +158,9 @@ impl Judge<'_> {
     /// Whether a decimal is a value rounded or cut off; a whole number may be said to be near anything within a half.
     fn rounds_to(&self, value: &Expr, rounded: &Expr) -> bool {
         let (Some(stated), Some(value)) = (decimal::stated(rounded), decimal::Value::of(value, self.fuel)) else {
-            let (Some(value), Some(rounded)) = (decimal::Value::of(value, self.fuel), decimal::Value::of(rounded, self.fuel)) else {
+            let (Some(value), Some(rounded)) =
+                (decimal::Value::of(value, self.fuel), decimal::Value::of(rounded, self.fuel))
+            else {
                 return false;
             };
             return value.is_within(&rounded, &RBig::from_parts(1.into(), 2_u8.into()));
@@ -162,7 +181,9 @@ pub(crate) fn assigned(expr: &Expr) -> Option<Expr> {
     // What follows ≈ is a rounding of what precedes it, unless nothing but a name does.
     let end = operators.iter().position(|operator| *operator == Relation::Approximately).unwrap_or(operators.len());
     let end = if end == 0 && is_name(&sides[0]) { 1 } else { end };
-    if operators[..end].iter().any(|operator| !matches!(operator, Relation::Equal | Relation::Approximately)) || operators[end..].iter().any(|operator| *operator != Relation::Approximately) {
+    if operators[..end].iter().any(|operator| !matches!(operator, Relation::Equal | Relation::Approximately))
+        || operators[end..].iter().any(|operator| *operator != Relation::Approximately)
+    {
         return None;
     }
     let is_constant = |side: &Expr| side.is_scalar() && !side.any(&|node| matches!(node, Expr::Variable(_)));
@@ -178,7 +199,14 @@ fn is_name(expr: &Expr) -> bool {
         Expr::Product(factors) => match factors.as_slice() {
             // `f(2)`, `P(A)`: a letter before one argument.
             [Expr::Variable(name), _] if is_function_name(name) => true,
-            factors => factors.iter().all(|factor| matches!(factor, Expr::Variable(_) | Expr::Tuple { .. })) && factors.iter().all(is_name),
+            // `f^{-1}(x)`
+            [Expr::Power(function, _), Expr::Variable(_)] => {
+                matches!(function.as_ref(), Expr::Variable(name) if is_function_name(name))
+            }
+            factors => {
+                factors.iter().all(|factor| matches!(factor, Expr::Variable(_) | Expr::Tuple { .. }))
+                    && factors.iter().all(is_name)
+            }
         },
         Expr::Sum(terms) => terms.iter().all(is_name),
         Expr::Call(crate::expr::Function::Abs, arguments) => arguments.iter().all(is_name),
@@ -187,8 +215,10 @@ fn is_name(expr: &Expr) -> bool {
 }
 
 fn is_function_name(name: &str) -> bool {
-    matches!(name.trim_end_matches('\''), "f" | "g" | "h" | "F" | "G" | "H" | "P" | "p" | "q" | "Q" | "T" | "S" | "A" | "V" | "C" | "R")
-        || name.starts_with("f_")
+    matches!(
+        name.trim_end_matches('\''),
+        "f" | "g" | "h" | "F" | "G" | "H" | "P" | "p" | "q" | "Q" | "T" | "S" | "A" | "V" | "C" | "R"
+    ) || name.starts_with("f_")
         || name.starts_with("g_")
 }
 
@@ -200,7 +230,9 @@ fn same_subject(left: &[Expr], right: &[Expr]) -> bool {
     let is_function = |expr: &Expr| matches!(expr, Expr::Product(_)) && is_name(expr);
     let is_y = |expr: &Expr| matches!(expr, Expr::Variable(name) if name.as_ref() == "y");
     let is_constant = |expr: &Expr| !expr.any(&|node| matches!(node, Expr::Variable(_)));
-    left == right || ((is_function(left) || is_y(left)) && (is_function(right) || is_y(right))) || (is_constant(left) && is_constant(right))
+    left == right
+        || ((is_function(left) || is_y(left)) && (is_function(right) || is_y(right)))
+        || (is_constant(left) && is_constant(right))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -271,7 +303,7 @@ fn clear_denominators(polynomial: &Polynomial, fuel: &Fuel) -> Result<Polynomial
             if factor.symbolic.is_one() && factor.exponent.is_negative() && factor.exponent.is_int() {
                 let entry = lowest.entry(factor.base.clone()).or_insert(RBig::ZERO);
                 if factor.exponent < *entry {
-                    *entry = factor.exponent.clone();
+                    entry.clone_from(&factor.exponent);
                 }
             }
         }
@@ -279,14 +311,9 @@ fn clear_denominators(polynomial: &Polynomial, fuel: &Fuel) -> Result<Polynomial
             break;
         }
         for (base, exponent) in lowest {
-            let factor = match base {
-                Base::Sum(sum) => sum,
-                other => Polynomial::base(other),
-            };
-            result = result.multiply(&power(&factor, &Polynomial::constant(-exponent), fuel)?, fuel)?;
+            let factor = Polynomial::term(RBig::ONE, Monomial::single(base, Monomial::default(), -exponent));
+            result = result.multiply(&factor, fuel)?;
         }
-        // Products of sums with their own inverses are multiplied out by now.
-        result = result.multiply(&Polynomial::constant(RBig::ONE), fuel)?;
     }
     Ok(result)
 }

@@ -47,7 +47,12 @@ pub(crate) fn nature(difference: &Polynomial) -> Nature {
             Base::Prime(_) | Base::Call(..) => return Nature::Related,
             Base::Sum(sum) => {
                 let inner = self::nature(sum);
-                let has_roots = sum.0.keys().chain(difference.0.keys()).flat_map(|monomial| &monomial.0).any(|factor| matches!(factor.base, Base::Prime(_)));
+                let has_roots = sum
+                    .0
+                    .keys()
+                    .chain(difference.0.keys())
+                    .flat_map(|monomial| &monomial.0)
+                    .any(|factor| matches!(factor.base, Base::Prime(_)));
                 if inner == Nature::Related || has_roots || !factor.exponent.is_int() {
                     return Nature::Related;
                 }
@@ -63,7 +68,13 @@ pub(crate) fn vanishes(difference: &Polynomial, fuel: &Fuel) -> Result<bool, Sto
     let mut tried = 0;
     for attempt in 0..8_u64 {
         let (modulus, root_of_minus_one) = PRIMES[attempt as usize % PRIMES.len()];
-        let mut field = Field { modulus, root_of_minus_one, seed: attempt.wrapping_mul(0x9e37_79b9_7f4a_7c15) + 1, values: BTreeMap::new(), fuel };
+        let mut field = Field {
+            modulus,
+            root_of_minus_one,
+            seed: attempt.wrapping_mul(0x9e37_79b9_7f4a_7c15) + 1,
+            values: BTreeMap::new(),
+            fuel,
+        };
         field.collect(difference);
         match field.polynomial(difference) {
             Ok(0) => tried += 1,
@@ -133,7 +144,11 @@ impl Field<'_> {
                     let whole = factor.exponent.floor();
                     let value = self.power(self.polynomial(sum)?, &whole)?;
                     let fraction = &factor.exponent - RBig::from(whole);
-                    return if fraction.is_zero() { Ok(value) } else { Ok(self.mul(value, self.part(factor, &fraction)?)) };
+                    return if fraction.is_zero() {
+                        Ok(value)
+                    } else {
+                        Ok(self.mul(value, self.part(factor, &fraction)?))
+                    };
                 }
                 _ => {}
             }
@@ -153,9 +168,8 @@ impl Field<'_> {
         let modulus = IBig::from(self.modulus);
         let numerator = ((value.numerator() % &modulus) + &modulus) % &modulus;
         let denominator = value.denominator() % UBig::from(self.modulus);
-        let small = |value: Result<u64, _>| value.map_err(|_| Stop::NotApplicable);
-        let numerator = small(u64::try_from(numerator).map_err(|_| ()))?;
-        let denominator = small(u64::try_from(denominator).map_err(|_| ()))?;
+        let numerator = u64::try_from(numerator).map_err(|_| Stop::NotApplicable)?;
+        let denominator = u64::try_from(denominator).map_err(|_| Stop::NotApplicable)?;
         if denominator == 1 {
             return Ok(numerator);
         }

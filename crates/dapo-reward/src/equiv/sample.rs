@@ -66,7 +66,18 @@ pub(crate) struct Points {
 impl Points {
     pub(crate) fn new(expressions: &[&Expr]) -> Self {
         let discrete = |expr: &Expr| {
-            matches!(expr, Expr::Call(Function::Factorial | Function::DoubleFactorial | Function::Binomial | Function::Gcd | Function::Lcm | Function::Mod, _))
+            matches!(
+                expr,
+                Expr::Call(
+                    Function::Factorial
+                        | Function::DoubleFactorial
+                        | Function::Binomial
+                        | Function::Gcd
+                        | Function::Lcm
+                        | Function::Mod,
+                    _
+                )
+            )
         };
         Self { state: 0x0da7_0c0d_e5ee_d001, integers_only: expressions.iter().any(|expr| expr.any(&discrete)) }
     }
@@ -82,7 +93,9 @@ impl Points {
     /// A value for each variable; the attempt decides the region.
     pub(crate) fn point<'a>(&mut self, names: &BTreeSet<&'a str>, attempt: u64) -> Vec<(&'a str, RBig)> {
         let mut value = |region: u64| {
-            let fraction = |low: i64, width: u64, draw: u64| RBig::from_parts((low * 1_009 + (draw % (width * 1_009)) as i64).into(), 1_009_u32.into());
+            let fraction = |low: i64, width: u64, draw: u64| {
+                RBig::from_parts((low * 1_009 + (draw % (width * 1_009)) as i64).into(), 1_009_u32.into())
+            };
             let draw = self.next(1 << 40);
             if self.integers_only {
                 return RBig::from(draw % 13 + u64::from(region != 3));
@@ -100,14 +113,20 @@ impl Points {
 
 /// Both values at a point, when both are real there (or the expressions are about complex numbers), precisely enough to be
 /// told apart or to agree.
-pub(crate) fn values_at(left: &Expr, right: &Expr, point: &[(&str, RBig)], is_complex: bool, fuel: &Fuel) -> Result<Option<(Complex, Complex)>, Stop> {
+pub(crate) fn values_at(
+    left: &Expr,
+    right: &Expr,
+    point: &[(&str, RBig)],
+    is_complex: bool,
+    fuel: &Fuel,
+) -> Result<Option<(Complex, Complex)>, Stop> {
     for bits in [128, 512, 1_536] {
         let precision = Precision::new(bits, fuel);
         let pair = evaluate(left, point, &precision).and_then(|left| Ok((left, evaluate(right, point, &precision)?)));
         match pair {
             Ok((left, right)) => {
                 let is_real = |value: &Complex| value.im.contains_zero();
-                if !is_complex && !(is_real(&left) && is_real(&right)) {
+                if !(is_complex || is_real(&left) && is_real(&right)) {
                     return Ok(None);
                 }
                 if left.is_apart(&right) || agreement(&left, &right) > 80 {
@@ -135,6 +154,10 @@ pub(crate) fn functions_equal(gold: &Expr, prediction: &Expr, fuel: &Fuel) -> Re
     let mut points = Points::new(&[gold, prediction]);
     let mut agreements = 0;
     for attempt in 0..ATTEMPTS {
+        // Functions that share no domain are not worth more points.
+        if attempt == ATTEMPTS / 2 && agreements == 0 {
+            break;
+        }
         let point = points.point(&names, attempt);
         if let Some((gold, prediction)) = values_at(gold, prediction, &point, is_complex, fuel)? {
             if gold.is_apart(&prediction) {
@@ -160,7 +183,8 @@ pub(crate) fn proportional(left: &Expr, right: &Expr, positive: bool, fuel: &Fue
     let mut agreements = 0;
     for attempt in 0..ATTEMPTS {
         let point = points.point(&names, attempt);
-        let quotient = evaluate(left, &point, &precision).and_then(|left| left.mul(&evaluate(right, &point, &precision)?.recip(&precision)?, &precision));
+        let quotient = evaluate(left, &point, &precision)
+            .and_then(|left| left.mul(&evaluate(right, &point, &precision)?.recip(&precision)?, &precision));
         match quotient {
             Ok(quotient) if quotient.is_real() => {
                 if quotient.re.contains_zero() || (positive && quotient.re.is_negative()) {

@@ -40,11 +40,13 @@ impl Judge<'_> {
             return Ok(decision);
         }
         if let Some(stated) = decimal::stated(gold) {
-            let met = decimal::Value::of(prediction, self.fuel).is_some_and(|value| decimal::meets_stated(&stated, &value));
+            let met =
+                decimal::Value::of(prediction, self.fuel).is_some_and(|value| decimal::meets_stated(&stated, &value));
             return Ok(if met { Decision::correct(Rule::Decimal) } else { decision });
         }
         if let Some(stated) = decimal::stated(prediction) {
-            let agrees = decimal::Value::of(gold, self.fuel).is_some_and(|value| decimal::agrees(&value, &stated, self.precision));
+            let agrees = decimal::Value::of(gold, self.fuel)
+                .is_some_and(|value| decimal::agrees(&value, &stated, self.precision));
             return Ok(if agrees { Decision::correct(Rule::Decimal) } else { decision });
         }
         Ok(decision)
@@ -117,12 +119,16 @@ fn alternatives(expr: &Expr) -> Vec<Expr> {
             vec![value.as_ref().clone(), shifted]
         }
         Expr::Product(factors) => match factors.as_slice() {
-            [Expr::Number(sign), rest @ (Expr::Percent(_) | Expr::Call(Function::Degree, _))] if sign.value == RBig::NEG_ONE => {
+            [Expr::Number(sign), rest @ (Expr::Percent(_) | Expr::Call(Function::Degree, _))]
+                if sign.value == RBig::NEG_ONE =>
+            {
                 alternatives(rest).into_iter().map(Expr::negate).collect()
             }
             _ => vec![expr.clone()],
         },
-        Expr::Call(Function::Degree, arguments) => arguments.first().cloned().into_iter().chain([expr.clone()]).collect(),
+        Expr::Call(Function::Degree, arguments) => {
+            arguments.first().cloned().into_iter().chain([expr.clone()]).collect()
+        }
         _ => vec![expr.clone()],
     }
 }

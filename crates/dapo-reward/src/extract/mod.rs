@@ -97,7 +97,9 @@ impl Profile {
 
 /// A profile name that does not exist.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown profile {0:?}, expected one of: auto, boxed, answer-line, hash, answer-tag, answer-is, last-math, choice, last-number, whole")]
+#[error(
+    "unknown profile {0:?}, expected one of: auto, boxed, answer-line, hash, answer-tag, answer-is, last-math, choice, last-number, whole"
+)]
 pub struct UnknownProfile(String);
 
 impl FromStr for Profile {
@@ -193,7 +195,8 @@ pub(crate) fn trim(text: &str, span: Range<usize>) -> Range<usize> {
         let piece = &text[start..end];
         let inner = piece.trim_matches(|c: char| c.is_whitespace() || c == '\u{200b}');
         let inner = strip_pair(inner);
-        let inner = inner.strip_suffix('.').filter(|rest| !rest.ends_with('.') && !rest.ends_with("\\right")).unwrap_or(inner);
+        let inner =
+            inner.strip_suffix('.').filter(|rest| !rest.ends_with('.') && !rest.ends_with("\\right")).unwrap_or(inner);
         if inner.len() == piece.len() {
             return start..end;
         }
@@ -203,12 +206,15 @@ pub(crate) fn trim(text: &str, span: Range<usize>) -> Range<usize> {
 }
 
 fn strip_pair(text: &str) -> &str {
-    for (open, close) in [("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("**", "**"), ("`", "`"), ("\"", "\"")] {
+    for (open, close) in
+        [("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("**", "**"), ("`", "`"), ("\"", "\"")]
+    {
         let Some(inner) = text.strip_prefix(open).and_then(|rest| rest.strip_suffix(close)) else {
             continue;
         };
         // The two ends must belong together: `$a$ and $b$` keeps its dollars.
-        if !inner.contains(open) && !inner.contains(close) && !(close == "$" && inner.ends_with('\\')) {
+        let escaped = close == "$" && inner.ends_with('\\');
+        if !(escaped || inner.contains(open) || inner.contains(close)) {
             return inner;
         }
     }

@@ -36,11 +36,12 @@ impl Complex {
     }
 
     pub(crate) fn add(&self, other: &Self, p: &Precision<'_>) -> Numeric<Self> {
-        p.fuel.spend_product(p.bits)?;
+        p.fuel.spend(400 + p.bits as u64 / 4)?;
         Ok(Self { re: self.re.add(&other.re, p.bits)?, im: self.im.add(&other.im, p.bits)? })
     }
 
     pub(crate) fn mul(&self, other: &Self, p: &Precision<'_>) -> Numeric<Self> {
+        p.fuel.spend(300)?;
         p.fuel.spend_product(p.bits * 2)?;
         let bits = p.bits;
         if self.is_real() && other.is_real() {
@@ -74,7 +75,8 @@ impl Complex {
 
     /// The principal argument, in (−π, π].
     pub(crate) fn arg(&self, p: &Precision<'_>) -> Numeric<Interval> {
-        let half_pi = || -> Numeric<Interval> { p.pi()?.mul(&Interval::point(super::float::Float::new(1.into(), -1)), p.bits) };
+        let half_pi =
+            || -> Numeric<Interval> { p.pi()?.mul(&Interval::point(super::float::Float::new(1.into(), -1)), p.bits) };
         if self.re.is_positive() {
             return p.atan(&self.im.mul(&self.re.recip(p.bits)?, p.bits)?);
         }
@@ -147,7 +149,11 @@ impl Complex {
     /// The principal power `self ^ exponent`.
     pub(crate) fn pow(&self, exponent: &Self, p: &Precision<'_>) -> Numeric<Self> {
         if self.is_zero() {
-            return if exponent.re.is_positive() { Ok(Self::real(Interval::zero())) } else { Err(NumericError::Undefined) };
+            return if exponent.re.is_positive() {
+                Ok(Self::real(Interval::zero()))
+            } else {
+                Err(NumericError::Undefined)
+            };
         }
         self.ln(p)?.mul(exponent, p)?.exp(p)
     }

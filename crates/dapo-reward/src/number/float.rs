@@ -97,7 +97,8 @@ impl Float {
         }
         let shift = (precision + 2 + bits(&other.mantissa)).saturating_sub(bits(&self.mantissa));
         let numerator = &self.mantissa << shift;
-        let (numerator, denominator) = if other.is_negative() { (-numerator, -&other.mantissa) } else { (numerator, other.mantissa.clone()) };
+        let (numerator, denominator) =
+            if other.is_negative() { (-numerator, -&other.mantissa) } else { (numerator, other.mantissa.clone()) };
         let quotient = match round {
             Round::Down => floor_div(&numerator, &denominator),
             Round::Up => -floor_div(&-numerator, &denominator),
@@ -129,7 +130,15 @@ impl Float {
     }
 
     pub(crate) fn cmp(&self, other: &Self) -> Ordering {
-        let sign = |x: &Self| if x.is_zero() { 0 } else if x.is_negative() { -1 } else { 1 };
+        let sign = |x: &Self| {
+            if x.is_zero() {
+                0
+            } else if x.is_negative() {
+                -1
+            } else {
+                1
+            }
+        };
         let by_sign = sign(self).cmp(&sign(other));
         if by_sign != Ordering::Equal || self.is_zero() {
             return by_sign;
@@ -155,7 +164,7 @@ impl Float {
 
 pub(crate) fn bits(value: &IBig) -> usize {
     value.as_sign_words().1.len().saturating_sub(1) * 64
-        + value.as_sign_words().1.last().map_or(0, |word| (u64::BITS - u64::from(*word).leading_zeros()) as usize)
+        + value.as_sign_words().1.last().map_or(0, |word| (dashu_int::Word::BITS - word.leading_zeros()) as usize)
 }
 
 /// `floor(a / b)` for positive `b`.

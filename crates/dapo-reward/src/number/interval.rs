@@ -28,7 +28,10 @@ impl Interval {
     }
 
     pub(crate) fn from_rational(value: &RBig, precision: usize) -> Numeric<Self> {
-        Ok(Self { lo: Float::from_rational(value, precision, Round::Down)?, hi: Float::from_rational(value, precision, Round::Up)? })
+        Ok(Self {
+            lo: Float::from_rational(value, precision, Round::Down)?,
+            hi: Float::from_rational(value, precision, Round::Up)?,
+        })
     }
 
     /// Exactly zero.
@@ -53,7 +56,10 @@ impl Interval {
     }
 
     pub(crate) fn add(&self, other: &Self, precision: usize) -> Numeric<Self> {
-        Ok(Self { lo: self.lo.add(&other.lo, precision, Round::Down)?, hi: self.hi.add(&other.hi, precision, Round::Up)? })
+        Ok(Self {
+            lo: self.lo.add(&other.lo, precision, Round::Down)?,
+            hi: self.hi.add(&other.hi, precision, Round::Up)?,
+        })
     }
 
     pub(crate) fn sub(&self, other: &Self, precision: usize) -> Numeric<Self> {
@@ -70,7 +76,10 @@ impl Interval {
             ])
         };
         if !self.lo.is_negative() && !other.lo.is_negative() {
-            return Ok(Self { lo: self.lo.mul(&other.lo, precision, Round::Down)?, hi: self.hi.mul(&other.hi, precision, Round::Up)? });
+            return Ok(Self {
+                lo: self.lo.mul(&other.lo, precision, Round::Down)?,
+                hi: self.hi.mul(&other.hi, precision, Round::Up)?,
+            });
         }
         let [a, b, c, d] = sided(Round::Down)?;
         let lo = a.min(b).min(c).min(d);

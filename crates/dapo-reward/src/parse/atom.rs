@@ -80,7 +80,9 @@ impl<'a> Cursor<'a> {
         let mut first = true;
         while first || (braced && self.peek() != Some(Kind::Symbol('}'))) {
             match self.next().ok_or(ParseError::Syntax)? {
-                Kind::Number(text) | Kind::Text(text) | Kind::Word(text) | Kind::Command(text) => name.push_str(text.trim()),
+                Kind::Number(text) | Kind::Text(text) | Kind::Word(text) | Kind::Command(text) => {
+                    name.push_str(text.trim());
+                }
                 Kind::Letter(letter) => name.push(letter),
                 Kind::Symbol(symbol @ ('+' | '-' | ',' | '\'' | '*')) if braced => name.push(symbol),
                 _ => return Err(ParseError::Syntax),
@@ -108,7 +110,10 @@ impl<'a> Cursor<'a> {
         if let Some(function) = words::function(text) {
             return self.apply(function, text);
         }
-        if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b',')) && super::number::scan(text, true) == text.len() {
+        if !text.is_empty()
+            && text.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b','))
+            && super::number::scan(text, true) == text.len()
+        {
             return Ok(Expr::Number(super::number::parse(text)?));
         }
         Err(ParseError::Syntax)
@@ -259,7 +264,9 @@ impl<'a> Cursor<'a> {
         let argument = self.nested(Self::function_argument)?;
         self.node()?;
         let (function, exponent) = match exponent {
-            Some(Expr::Number(ref number)) if number.value == RBig::NEG_ONE => (inverse(function).ok_or(ParseError::Syntax)?, None),
+            Some(Expr::Number(ref number)) if number.value == RBig::NEG_ONE => {
+                (inverse(function).ok_or(ParseError::Syntax)?, None)
+            }
             other => (function, other),
         };
         let arguments = match (function, argument) {
@@ -272,7 +279,10 @@ impl<'a> Cursor<'a> {
                 vec![base, argument]
             }
             (_, _) if base.is_some() => return Err(ParseError::Syntax),
-            (Function::Gcd | Function::Lcm | Function::Min | Function::Max, Expr::Tuple { items, .. } | Expr::Set(items)) => items,
+            (
+                Function::Gcd | Function::Lcm | Function::Min | Function::Max,
+                Expr::Tuple { items, .. } | Expr::Set(items),
+            ) => items,
             (_, Expr::Tuple { .. } | Expr::Set(_)) => return Err(ParseError::Syntax),
             (_, argument) => vec![argument],
         };

@@ -9,7 +9,6 @@ const MAX_DEPTH: usize = 64;
 const MAX_NODES: usize = 2_000;
 
 pub(super) struct Cursor<'a> {
-    pub(super) source: &'a str,
     tokens: Vec<Token<'a>>,
     at: usize,
     depth: usize,
@@ -19,8 +18,8 @@ pub(super) struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
-    pub(super) fn new(source: &'a str, tokens: Vec<Token<'a>>) -> Self {
-        Self { source, tokens, at: 0, depth: 0, nodes: 0, bar_closes: false }
+    pub(super) fn new(tokens: Vec<Token<'a>>) -> Self {
+        Self { tokens, at: 0, depth: 0, nodes: 0, bar_closes: false }
     }
 
     pub(super) fn at_end(&self) -> bool {

@@ -3,6 +3,7 @@
 use super::ParseError;
 use super::text::{braced, command_name};
 use super::words::{self, Known};
+use super::{counted, glyphs};
 
 /// A token and whether space stood before it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -94,7 +95,7 @@ impl<'a> Lexer<'a> {
         match c {
             '0'..='9' => self.number(),
             '.' if rest[1..].starts_with(|c: char| c.is_ascii_digit()) => self.number(),
-            'a'..='z' | 'A'..='Z' => self.letters()?,
+            'a'..='z' | 'A'..='Z' => self.letters(),
             '\\' => self.command()?,
             '$' | '~' | '\u{200b}' | '\u{2061}' | '\u{2062}' | '\u{feff}' => self.skip(c.len_utf8()),
             '*' if rest.starts_with("**") => self.push(Kind::Symbol('^'), 2),
@@ -116,14 +117,14 @@ impl<'a> Lexer<'a> {
     /// Typographic and Greek characters stand for the command they look like.
     fn unicode(&mut self, c: char) -> Result<(), ParseError> {
         let length = c.len_utf8();
-        if let Some(exponent) = words::superscript(c) {
+        if let Some(exponent) = glyphs::superscript(c) {
             self.push(Kind::Symbol('^'), 0);
             self.push(Kind::Number(exponent), length);
-        } else if let Some(fraction) = words::vulgar_fraction(c) {
+        } else if let Some(fraction) = glyphs::vulgar_fraction(c) {
             self.push(Kind::Number(fraction), length);
-        } else if let Some(symbol) = words::symbol(c) {
+        } else if let Some(symbol) = glyphs::symbol(c) {
             self.push(Kind::Symbol(symbol), length);
-        } else if let Some(command) = words::unicode_command(c) {
+        } else if let Some(command) = glyphs::unicode_command(c) {
             self.push(Kind::Command(command), length);
         } else if c.is_alphabetic() {
             self.push(Kind::Letter(c), length);
@@ -139,18 +140,18 @@ impl<'a> Lexer<'a> {
         self.push(Kind::Number(text), length);
     }
 
-    fn letters(&mut self) -> Result<(), ParseError> {
+    fn letters(&mut self) {
         let rest = self.rest();
         let length = rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len());
         let word = &rest[..length];
         if length == 1 {
             self.push(Kind::Letter(char::from(rest.as_bytes()[0])), 1);
-            return Ok(());
+            return;
         }
         match words::known(word) {
             Some(Known::Command(command)) => self.push(Kind::Command(command), length),
             Some(Known::Separator) => self.push(Kind::Text(word), length),
-            None if self.follows_value() && words::is_unit(word) => self.push(Kind::Text(word), length),
+            None if self.follows_value() && counted::is_unit(word) => self.push(Kind::Text(word), length),
             None if words::is_letters(word) => {
                 for letter in word.chars() {
                     self.push(Kind::Letter(letter), 1);
@@ -166,7 +167,6 @@ impl<'a> Lexer<'a> {
                 None => self.push(Kind::Word(word), length),
             },
         }
-        Ok(())
     }
 
     fn follows_value(&self) -> bool {
@@ -192,7 +192,8 @@ impl<'a> Lexer<'a> {
                 }
                 self.push(Kind::NewRow, 2);
                 // An optional row distance: `\\[2pt]`.
-                if let Some(end) = self.rest().strip_prefix('[').and_then(|rest| rest.find("pt]").or(rest.find("ex]"))) {
+                if let Some(end) = self.rest().strip_prefix('[').and_then(|rest| rest.find("pt]").or(rest.find("ex]")))
+                {
                     self.skip(end + 4);
                 }
             }
@@ -201,7 +202,6 @@ impl<'a> Lexer<'a> {
             '|' => self.push(Kind::Command("Vert"), 2),
             '%' => self.push(Kind::Symbol('%'), 2),
             '$' => self.push(Kind::Command("dollar"), 2),
-            '&' | '#' => return Err(ParseError::Syntax),
             '_' => self.push(Kind::Symbol('_'), 2),
             ',' | ';' | ':' | '!' | ' ' | '(' | ')' | '[' | ']' | '>' | '\n' | '/' | '-' => self.skip(2),
             'a'..='z' | 'A'..='Z' => self.named(command_name(after))?,

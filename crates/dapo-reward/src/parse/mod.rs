@@ -1,7 +1,9 @@
 //! Reading an answer, plain or LaTeX: whole or not at all.
 
 mod atom;
+mod counted;
 mod cursor;
+mod glyphs;
 mod lexer;
 mod number;
 mod scalar;
@@ -89,7 +91,7 @@ fn parse_with(source: &str, commas: Commas) -> Parse<Expr> {
     while tokens.last().is_some_and(|token| matches!(token.kind, Kind::NewRow | Kind::Symbol('.' | ',' | ';'))) {
         tokens.pop();
     }
-    let mut cursor = Cursor::new(source, tokens);
+    let mut cursor = Cursor::new(tokens);
     let expr = cursor.list()?;
     if cursor.at_end() { Ok(expr) } else { Err(ParseError::Syntax) }
 }
@@ -111,7 +113,10 @@ fn wrapped(source: &str) -> Option<&str> {
     let rest = match source.strip_prefix('\\') {
         Some(command) => {
             let name = text::command_name(command);
-            let is_wrapper = matches!(name, "boxed" | "fbox") || words::is_text_command(name) || name == "mathbf" || name == "boldsymbol";
+            let is_wrapper = matches!(name, "boxed" | "fbox")
+                || words::is_text_command(name)
+                || name == "mathbf"
+                || name == "boldsymbol";
             is_wrapper.then(|| &command[name.len()..])?
         }
         None => source,
@@ -124,7 +129,11 @@ fn wrapped(source: &str) -> Option<&str> {
 fn choice(words: &str, source: &str) -> Option<Expr> {
     // The letter is a capital in the source; `words` only tells where wrappers end.
     let source = source.trim_start();
-    let bare = source.trim_start_matches("\\text").trim_start_matches("bf").trim_start_matches("rm").trim_start_matches(['{', ' ']);
+    let bare = source
+        .trim_start_matches("\\text")
+        .trim_start_matches("bf")
+        .trim_start_matches("rm")
+        .trim_start_matches(['{', ' ']);
     let (parenthesised, after) = match bare.strip_prefix('(') {
         Some(after) => (true, after.trim_start()),
         None => (false, bare),
@@ -137,7 +146,8 @@ fn choice(words: &str, source: &str) -> Option<Expr> {
         return Some(Expr::Choice(letter, None));
     }
     // `(A)(B)` and `(A)^2` are mathematics.
-    let separated = bare.len() - rest.len() > 3 || rest.starts_with(|c: char| c.is_alphanumeric() || matches!(c, '$' | '\\'));
+    let separated =
+        bare.len() - rest.len() > 3 || rest.starts_with(|c: char| c.is_alphanumeric() || matches!(c, '$' | '\\'));
     if !separated || rest.starts_with(['(', '^', '*', '+', '-', '=', '/', '_', '!', ',']) || words.len() < 2 {
         return None;
     }
@@ -149,12 +159,17 @@ fn choice(words: &str, source: &str) -> Option<Expr> {
 fn is_only_words(words: &str) -> bool {
     let only_letters = words.chars().all(|c| c.is_alphabetic() || matches!(c, ' ' | '-' | '\'' | '.' | ','));
     if !only_letters || !words.contains(|c: char| c.is_ascii_alphabetic()) {
-        return only_letters && words.chars().count() > 1 && !words.chars().any(|c| words::unicode_command(c).is_some());
+        return only_letters
+            && words.chars().count() > 1
+            && !words.chars().any(|c| glyphs::unicode_command(c).is_some());
     }
     let mut parts = words.split([' ', '-', ',']).filter(|part| !part.is_empty());
     parts.any(|part| {
         let part = part.trim_matches(['.', '\'']);
-        part.len() >= 2 && (words::is_short_word(part) || !words::is_letters(part)) && words::known(part).is_none() && words::split_function(part).is_none()
+        part.len() >= 2
+            && (words::is_short_word(part) || !words::is_letters(part))
+            && words::known(part).is_none()
+            && words::split_function(part).is_none()
     })
 }
 
@@ -180,7 +195,9 @@ mod tests {
 
     #[test]
     fn wrappers_are_taken_off() {
-        for source in ["5", "$5$", "\\boxed{5}", "\\text{5}", "{5}", "$\\boxed{\\text{5}}$.", "**5**", "5.", "\\(5\\)", "5\\"] {
+        for source in
+            ["5", "$5$", "\\boxed{5}", "\\text{5}", "{5}", "$\\boxed{\\text{5}}$.", "**5**", "5.", "\\(5\\)", "5\\"]
+        {
             assert_eq!(read(source), Expr::integer(5), "{source}");
         }
     }
@@ -213,7 +230,9 @@ mod tests {
         assert!(matches!(read("\\{1,2\\}"), Expr::Set(items) if items.len() == 2));
         assert!(matches!(read("(-\\infty,0)\\cup(0,\\infty)"), Expr::SetOperation(SetOperation::Union, _)));
         assert!(matches!(read("\\begin{pmatrix}1&2\\\\3&4\\end{pmatrix}"), Expr::Matrix(rows) if rows.len() == 2));
-        assert!(matches!(read("1 < x \\le 3"), Expr::Relation { operators, .. } if operators == [Relation::Less, Relation::LessEqual]));
+        assert!(
+            matches!(read("1 < x \\le 3"), Expr::Relation { operators, .. } if operators == [Relation::Less, Relation::LessEqual])
+        );
         assert!(matches!(read("3:2"), Expr::Ratio(_)));
     }
 
@@ -233,7 +252,15 @@ mod tests {
 
     #[test]
     fn depth_and_size_are_bounded() {
-        for source in ["(".repeat(4000), "{".repeat(4000), "-".repeat(4000), "\\sqrt".repeat(800), "x^".repeat(2000), "\\sin".repeat(900), "|".repeat(4000)] {
+        for source in [
+            "(".repeat(4000),
+            "{".repeat(4000),
+            "-".repeat(4000),
+            "\\sqrt".repeat(800),
+            "x^".repeat(2000),
+            "\\sin".repeat(900),
+            "|".repeat(4000),
+        ] {
             assert!(parse_answer(&source).is_err());
         }
         assert_eq!(parse_answer(&"1".repeat(5000)).map(|_| ()), Err(ParseError::TooLarge));

@@ -25,7 +25,9 @@ pub(super) fn scan(source: &str, commas: bool) -> usize {
     at = exponent(source, at);
     let rest = &source[at..];
     let has_point = source[..at].contains('.');
-    if has_point && let Some(mark) = ["...", "…", "\\ldots", "\\dots", "\\cdots"].iter().find(|mark| rest.starts_with(**mark)) {
+    if has_point
+        && let Some(mark) = ["...", "…", "\\ldots", "\\dots", "\\cdots"].iter().find(|mark| rest.starts_with(**mark))
+    {
         at += mark.len();
     }
     at
@@ -43,7 +45,8 @@ fn group(source: &str, at: usize, commas: bool) -> Option<usize> {
     let after = separator.or_else(|| {
         let after = rest.strip_prefix([',', ' ']).filter(|_| commas)?;
         // `3 125/128` is a mixed number.
-        let is_mixed = rest.starts_with(' ') && after.trim_start_matches(|c: char| c.is_ascii_digit()).trim_start().starts_with('/');
+        let is_mixed = rest.starts_with(' ')
+            && after.trim_start_matches(|c: char| c.is_ascii_digit()).trim_start().starts_with('/');
         (!is_mixed).then_some(after)
     })?;
     let start = source.len() - after.len();
@@ -98,9 +101,14 @@ pub(super) fn parse(text: &str) -> Result<Number, ParseError> {
     }
     if let Some((numerator, denominator)) = text.split_once('/') {
         let part = |text: &str| text.parse::<u32>().map_err(|_| ParseError::Syntax);
-        return Ok(Number { value: RBig::from_parts(part(numerator)?.into(), part(denominator)?.max(1).into()), places: None });
+        return Ok(Number {
+            value: RBig::from_parts(part(numerator)?.into(), part(denominator)?.max(1).into()),
+            places: None,
+        });
     }
-    let mantissa_end = text.find(['e', 'E']).filter(|&at| text[..at].bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b',')));
+    let mantissa_end = text
+        .find(['e', 'E'])
+        .filter(|&at| text[..at].bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b',')));
     let (mantissa, scale) = match mantissa_end {
         Some(at) => (&text[..at], text[at + 1..].parse::<i64>().map_err(|_| ParseError::TooLarge)?),
         None => (text, 0),
@@ -113,8 +121,11 @@ pub(super) fn parse(text: &str) -> Result<Number, ParseError> {
     if whole.len() + fixed.len() + repetend.len() > MAX_DIGITS || scale.abs() > MAX_EXPONENT {
         return Err(ParseError::TooLarge);
     }
-    let (fixed, repetend) = if repetend.is_empty() && !tail.is_empty() { endless(fixed) } else { (fixed, repetend.as_str()) };
-    let integer = |text: &str| if text.is_empty() { Ok(UBig::ZERO) } else { UBig::from_str_radix(text, 10).map_err(|_| ParseError::Syntax) };
+    let (fixed, repetend) =
+        if repetend.is_empty() && !tail.is_empty() { endless(fixed) } else { (fixed, repetend.as_str()) };
+    let integer = |text: &str| {
+        if text.is_empty() { Ok(UBig::ZERO) } else { UBig::from_str_radix(text, 10).map_err(|_| ParseError::Syntax) }
+    };
     let ten = UBig::from(10_u8);
     let places = fixed.len();
     let mut value = RBig::from_parts(IBig::from(integer(&format!("{whole}{fixed}"))?), ten.pow(places));
@@ -135,7 +146,9 @@ fn endless(fixed: &str) -> (&str, &str) {
     for period in 1..=fixed.len() / 2 {
         let times = if period == 1 { 3 } else { 2 };
         let block = &fixed[fixed.len() - period..];
-        if fixed.len() >= period * times && fixed.as_bytes().rchunks_exact(period).take(times).all(|chunk| chunk == block.as_bytes()) {
+        if fixed.len() >= period * times
+            && fixed.as_bytes().rchunks_exact(period).take(times).all(|chunk| chunk == block.as_bytes())
+        {
             return fixed.split_at(fixed.len() - period);
         }
     }
@@ -180,7 +193,16 @@ mod tests {
 
     #[test]
     fn numerals_end_where_they_should() {
-        for (source, length) in [("1,23", 1), ("0,123", 1), ("1,2345", 1), ("5. Next", 1), ("2e", 1), ("2ex", 1), ("3 125/128", 1), ("1.2.3", 3)] {
+        for (source, length) in [
+            ("1,23", 1),
+            ("0,123", 1),
+            ("1,2345", 1),
+            ("5. Next", 1),
+            ("2e", 1),
+            ("2ex", 1),
+            ("3 125/128", 1),
+            ("1.2.3", 3),
+        ] {
             assert_eq!(scan(source, true), length, "{source}");
         }
         assert_eq!(scan("1,000", false), 1);

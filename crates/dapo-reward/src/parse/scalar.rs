@@ -2,7 +2,7 @@
 
 use super::cursor::Cursor;
 use super::lexer::Kind;
-use super::{Parse, ParseError, words};
+use super::{Parse, ParseError, counted, words};
 use crate::expr::{Expr, Function, Number};
 
 impl<'a> Cursor<'a> {
@@ -97,8 +97,7 @@ impl<'a> Cursor<'a> {
     /// A factor after an explicit operator may carry a sign: `2 * -3`.
     fn signed_factor(&mut self) -> Parse<Expr> {
         match self.sign() {
-            None => self.factor(),
-            Some(Sign::Plus) => self.factor(),
+            Some(Sign::Plus) | None => self.factor(),
             Some(Sign::Minus) => Ok(self.factor()?.negate()),
             Some(Sign::PlusMinus { .. }) => Err(ParseError::Syntax),
         }
@@ -133,17 +132,38 @@ impl<'a> Cursor<'a> {
 
     fn starts_factor(&self, kind: Kind<'a>) -> bool {
         match kind {
-            Kind::Letter(_) | Kind::OpenSet => true,
-            Kind::Symbol('(' | '[' | '{') => true,
+            Kind::Letter(_) | Kind::OpenSet | Kind::Symbol('(' | '[' | '{') => true,
             Kind::Symbol('|') => !self.bar_closes,
             Kind::Command(name) => {
                 matches!(
                     name,
-                    "frac" | "sqrt" | "cbrt" | "root" | "binom" | "pi" | "infty" | "lvert" | "lfloor" | "lceil" | "langle" | "begin" | "vec" | "overline" | "hat" | "bar" | "tilde" | "overrightarrow" | "mathbb" | "angle" | "exp"
+                    "frac"
+                        | "sqrt"
+                        | "cbrt"
+                        | "root"
+                        | "binom"
+                        | "pi"
+                        | "infty"
+                        | "lvert"
+                        | "lfloor"
+                        | "lceil"
+                        | "langle"
+                        | "begin"
+                        | "vec"
+                        | "overline"
+                        | "hat"
+                        | "bar"
+                        | "tilde"
+                        | "overrightarrow"
+                        | "mathbb"
+                        | "angle"
+                        | "exp"
                 ) || words::function(name).is_some()
                     || words::greek(name).is_some()
             }
-            Kind::Text(text) => text.len() == 1 && text.bytes().all(|byte| byte.is_ascii_alphabetic()) && !self.text_is_unit(text),
+            Kind::Text(text) => {
+                text.len() == 1 && text.bytes().all(|byte| byte.is_ascii_alphabetic()) && !self.text_is_unit(text)
+            }
             _ => false,
         }
     }
@@ -205,7 +225,8 @@ impl<'a> Cursor<'a> {
     fn is_degree_mark(&mut self) -> bool {
         let position = self.position();
         let braced = self.eat('{');
-        if (self.eat_command("circ") || self.eat_command("degree") || self.eat_letter_o()) && (!braced || self.eat('}')) {
+        if (self.eat_command("circ") || self.eat_command("degree") || self.eat_letter_o()) && (!braced || self.eat('}'))
+        {
             return true;
         }
         self.rewind(position);
@@ -228,7 +249,7 @@ impl<'a> Cursor<'a> {
         let mark = match self.next() {
             Some(Kind::Text(text) | Kind::Word(text)) => matches!(text.trim(), "th" | "st" | "nd" | "rd"),
             Some(Kind::Letter(first)) => match self.next() {
-                Some(Kind::Letter(second)) => matches!((first, second), ('t', 'h') | ('s', 't') | ('n', 'd') | ('r', 'd')),
+                Some(Kind::Letter(second)) => ["th", "st", "nd", "rd"].contains(&format!("{first}{second}").as_str()),
                 _ => false,
             },
             _ => false,
@@ -253,15 +274,15 @@ impl<'a> Cursor<'a> {
         let mut phrase = String::new();
         while let Some(Kind::Text(text) | Kind::Word(text)) = self.peek() {
             let bare = text.trim();
-            if let Some(factor) = words::multiplier(bare) {
+            if let Some(factor) = counted::multiplier(bare) {
                 value = Expr::Product(vec![value, Expr::integer(factor)]);
             } else if matches!(bare, "and" | "or" | "AND" | "OR" | "And" | "Or" | ",") {
                 break;
             } else if matches!(bare, "th" | "st" | "nd" | "rd" | "") {
                 // An ordinal's ending says nothing about the value.
             } else {
-                let allowed = matches!(self.peek(), Some(Kind::Text(_))) || words::is_unit(bare);
-                if !allowed || !words::is_unit_phrase(bare) {
+                let allowed = matches!(self.peek(), Some(Kind::Text(_))) || counted::is_unit(bare);
+                if !allowed || !counted::is_unit_phrase(bare) {
                     return Err(ParseError::Syntax);
                 }
                 if !phrase.is_empty() {
@@ -279,7 +300,7 @@ impl<'a> Cursor<'a> {
         };
         if let Some(currency) = currency {
             self.next();
-            phrase = currency.to_owned();
+            currency.clone_into(&mut phrase);
         }
         if phrase.is_empty() {
             return Ok(value);
@@ -306,7 +327,9 @@ impl<'a> Cursor<'a> {
             phrase.push_str(if negative { "^-" } else { "^" });
             phrase.push_str(power);
         }
-        if !phrase.is_empty() && matches!((self.peek(), self.peek_at(1)), (Some(Kind::Symbol('/')), Some(Kind::Text(_) | Kind::Word(_)))) {
+        if !phrase.is_empty()
+            && matches!((self.peek(), self.peek_at(1)), (Some(Kind::Symbol('/')), Some(Kind::Text(_) | Kind::Word(_))))
+        {
             self.next();
             phrase.push_str(" /");
         }
@@ -333,7 +356,11 @@ fn mixed_number(whole: Option<&Expr>, fraction: &Expr) -> Option<Expr> {
         Expr::Number(Number { value, .. }) => value.clone(),
         Expr::Product(factors) => match factors.as_slice() {
             [Expr::Number(numerator), Expr::Power(denominator, _)] => match denominator.as_ref() {
-                Expr::Number(denominator) if !denominator.value.is_zero() && denominator.places.is_none() && numerator.places.is_none() => &numerator.value / &denominator.value,
+                Expr::Number(denominator)
+                    if !denominator.value.is_zero() && denominator.places.is_none() && numerator.places.is_none() =>
+                {
+                    &numerator.value / &denominator.value
+                }
                 _ => return None,
             },
             _ => return None,

@@ -139,7 +139,9 @@ impl Cursor<'_> {
             self.node()?;
             let right = self.sum()?;
             left = match left {
-                Expr::SetOperation(before, mut items) if before == operation && operation != SetOperation::Difference => {
+                Expr::SetOperation(before, mut items)
+                    if before == operation && operation != SetOperation::Difference =>
+                {
                     items.push(right);
                     Expr::SetOperation(operation, items)
                 }
@@ -158,7 +160,8 @@ impl Cursor<'_> {
                 let mut items = vec![cursor.relation()?];
                 loop {
                     if let Some(closer) = cursor.closer(closers) {
-                        let content = if items.len() == 1 { Content::One(items.remove(0)) } else { Content::Many(items) };
+                        let content =
+                            if items.len() == 1 { Content::One(items.remove(0)) } else { Content::Many(items) };
                         return Ok((content, closer));
                     }
                     cursor.separator().ok_or(ParseError::Syntax)?;
@@ -281,7 +284,11 @@ impl Cursor<'_> {
 /// `{x | condition}` is the set that its condition describes, when `x` is the condition's variable.
 fn set_builder(element: &Expr, condition: Expr) -> Parse<Expr> {
     let element = match element {
-        Expr::Relation { sides, operators } if operators.as_slice() == [Relation::In] && sides[1] == Expr::Constant(crate::expr::Constant::Reals) => &sides[0],
+        Expr::Relation { sides, operators }
+            if operators.as_slice() == [Relation::In] && sides[1] == Expr::Constant(crate::expr::Constant::Reals) =>
+        {
+            &sides[0]
+        }
         other => other,
     };
     let mentions = |expr: &Expr| expr.any(&|node| node == element);

@@ -37,7 +37,10 @@ pub(crate) fn plain_words(source: &str) -> Option<String> {
                         Some(c @ ('%' | '$' | '&' | '#' | '_')) => out.push(c),
                         _ => out.push(' '),
                     }
-                } else if super::words::is_text_command(name) || super::words::is_font(name) || super::words::is_spacing(name) {
+                } else if super::words::is_text_command(name)
+                    || super::words::is_font(name)
+                    || super::words::is_spacing(name)
+                {
                     at += 1 + name.len();
                     if super::words::is_spacing(name) {
                         out.push(' ');
@@ -63,7 +66,8 @@ pub(crate) fn plain_words(source: &str) -> Option<String> {
     }
     let words: Vec<&str> = out.split_whitespace().collect();
     let joined = words.join(" ");
-    let trimmed = joined.trim_matches(|c: char| matches!(c, '.' | ',' | ';' | ':' | '!' | '?' | '"' | '\'' | '`' | '“' | '”' | ' '));
+    let trimmed = joined
+        .trim_matches(|c: char| matches!(c, '.' | ',' | ';' | ':' | '!' | '?' | '"' | '\'' | '`' | '“' | '”' | ' '));
     let trimmed = strip_parentheses(trimmed);
     trimmed.chars().any(char::is_alphanumeric).then(|| trimmed.to_owned())
 }

@@ -77,13 +77,15 @@ fn base(name: &str) -> Option<Base> {
         "yuan" => kind("yuan", 1, 1),
         "degree" | "deg" | "°" => kind("degree", 1, 1),
         "radian" | "rad" => kind("radian", 1, 1),
-        "newton" | "joule" | "watt" | "volt" | "ohm" | "hertz" | "pascal" | "amp" | "ampere" | "mole" | "kelvin" => Some(Base {
-            dimension: NONE,
-            kind: ["newton", "joule", "watt", "volt", "ohm", "hertz", "pascal", "amp", "ampere", "mole", "kelvin"]
-                .into_iter()
-                .find(|kind| *kind == name),
-            size: (1, 1),
-        }),
+        "newton" | "joule" | "watt" | "volt" | "ohm" | "hertz" | "pascal" | "amp" | "ampere" | "mole" | "kelvin" => {
+            Some(Base {
+                dimension: NONE,
+                kind: ["newton", "joule", "watt", "volt", "ohm", "hertz", "pascal", "amp", "ampere", "mole", "kelvin"]
+                    .into_iter()
+                    .find(|kind| *kind == name),
+                size: (1, 1),
+            })
+        }
         _ => None,
     }
 }
@@ -94,14 +96,19 @@ fn lookup(name: &str) -> Option<Base> {
 
 /// Whether a lower-case word of two letters or more names a unit of measure or a currency.
 pub(crate) fn is_measure(word: &str) -> bool {
-    word.len() >= 2 && word != "in" && lookup(word).is_some() || matches!(word, "square" | "cubic" | "fahrenheit" | "celsius" | "mod")&& word != "mod"
+    word.len() >= 2 && word != "in" && lookup(word).is_some()
+        || matches!(word, "square" | "cubic" | "fahrenheit" | "celsius" | "mod") && word != "mod"
 }
 
 /// Resolves a unit phrase such as `square feet`, `cm^2`, `miles per hour`, `m/s`. `None` when a word is not a unit of
 /// measure: the phrase then says nothing about the value.
 pub(crate) fn resolve(phrase: &str) -> Option<Unit> {
     let mut unit = Unit { dimension: NONE, kind: None, size: RBig::ONE };
-    let spaced = phrase.to_lowercase().replace('/', " / ").replace(['*', '·', '.', '{', '}', '~', '\\', ','], " ").replace("^ ", "^");
+    let spaced = phrase
+        .to_lowercase()
+        .replace('/', " / ")
+        .replace(['*', '·', '.', '{', '}', '~', '\\', ','], " ")
+        .replace("^ ", "^");
     let (mut divide, mut prefix_power, mut any) = (false, 1_i8, false);
     for word in spaced.split_whitespace() {
         match word {

@@ -11,9 +11,46 @@ pub(crate) enum Known {
 }
 
 const GREEK: &[&str] = &[
-    "alpha", "beta", "gamma", "delta", "epsilon", "varepsilon", "zeta", "eta", "theta", "vartheta", "iota", "kappa",
-    "lambda", "mu", "nu", "xi", "rho", "varrho", "sigma", "tau", "upsilon", "phi", "varphi", "chi", "psi", "omega",
-    "Gamma", "Delta", "Theta", "Lambda", "Xi", "Sigma", "Upsilon", "Phi", "Psi", "Omega", "ell", "hbar", "Pi", "aleph",
+    "alpha",
+    "beta",
+    "gamma",
+    "delta",
+    "epsilon",
+    "varepsilon",
+    "zeta",
+    "eta",
+    "theta",
+    "vartheta",
+    "iota",
+    "kappa",
+    "lambda",
+    "mu",
+    "nu",
+    "xi",
+    "rho",
+    "varrho",
+    "sigma",
+    "tau",
+    "upsilon",
+    "phi",
+    "varphi",
+    "chi",
+    "psi",
+    "omega",
+    "Gamma",
+    "Delta",
+    "Theta",
+    "Lambda",
+    "Xi",
+    "Sigma",
+    "Upsilon",
+    "Phi",
+    "Psi",
+    "Omega",
+    "ell",
+    "hbar",
+    "Pi",
+    "aleph",
 ];
 
 /// The variable a command stands for.
@@ -73,8 +110,8 @@ pub(crate) fn function(command: &str) -> Option<Function> {
 /// Plain words that need no backslash.
 pub(crate) fn known(word: &str) -> Option<Known> {
     const COMMANDS: &[&str] = &[
-        "sqrt", "cbrt", "frac", "dfrac", "tfrac", "binom", "cdot", "times", "pi", "Pi", "infty", "infinity", "inf", "oo",
-        "cup", "union", "cap", "mod", "pm", "degree", "overline", "neq", "leq", "geq", "choose",
+        "sqrt", "cbrt", "frac", "dfrac", "tfrac", "binom", "cdot", "times", "pi", "Pi", "infty", "infinity", "inf",
+        "oo", "cup", "union", "cap", "mod", "pm", "degree", "overline", "neq", "leq", "geq", "choose",
     ];
     if matches!(word, "and" | "or" | "AND" | "OR" | "And" | "Or") {
         return Some(Known::Separator);
@@ -90,10 +127,10 @@ pub(crate) fn known(word: &str) -> Option<Known> {
 }
 
 const FUNCTION_NAMES: &[&str] = &[
-    "arcsin", "arccos", "arctan", "arccot", "arcsec", "arccsc", "arctg", "arcsinh", "arccosh", "arctanh", "arsinh", "arcosh",
-    "artanh", "asin", "acos", "atan", "acot", "asinh", "acosh", "atanh", "sinh", "cosh", "tanh", "coth", "sech", "csch",
-    "sin", "cos", "tan", "cot", "sec", "csc", "cosec", "ln", "log", "lg", "exp", "abs", "floor", "ceil", "ceiling", "sgn",
-    "sign", "gcd", "lcm", "min", "max", "det",
+    "arcsin", "arccos", "arctan", "arccot", "arcsec", "arccsc", "arctg", "arcsinh", "arccosh", "arctanh", "arsinh",
+    "arcosh", "artanh", "asin", "acos", "atan", "acot", "asinh", "acosh", "atanh", "sinh", "cosh", "tanh", "coth",
+    "sech", "csch", "sin", "cos", "tan", "cot", "sec", "csc", "cosec", "ln", "log", "lg", "exp", "abs", "floor",
+    "ceil", "ceiling", "sgn", "sign", "gcd", "lcm", "min", "max", "det",
 ];
 
 /// `sinx` → `sin`, `x`: a function with at most two letters run on, or π with one.
@@ -112,24 +149,67 @@ pub(crate) fn split_function(word: &str) -> Option<(&'static str, &str)> {
 /// Whether a run of letters reads as a product of variables rather than as a word.
 pub(crate) fn is_letters(word: &str) -> bool {
     match word.len() {
-        0 | 1 => true,
-        2 => true,
-        3..=5 if word.bytes().all(|c| c.is_ascii_uppercase()) => word.len() == 3 || !word.contains(['E', 'I', 'O', 'U']),
-        3..=5 => word.bytes().all(|c| c.is_ascii_lowercase()) && !word.contains(['e', 'i', 'o', 'u']) && (!word.contains('a') || word.bytes().all(|c| b"abcdxyzmnk".contains(&c))),
+        0..=2 => true,
+        3..=5 if word.bytes().all(|c| c.is_ascii_uppercase()) => {
+            word.len() == 3 || !word.contains(['E', 'I', 'O', 'U'])
+        }
+        3..=5 => {
+            word.bytes().all(|c| c.is_ascii_lowercase())
+                && !word.contains(['e', 'i', 'o', 'u'])
+                && (!word.contains('a') || word.bytes().all(|c| b"abcdxyzmnk".contains(&c)))
+        }
         _ => false,
     }
 }
 
 /// Two-letter words that are words, when an answer consists of nothing else.
 pub(crate) fn is_short_word(word: &str) -> bool {
-    matches!(word, "no" | "on" | "up" | "in" | "at" | "to" | "is" | "it" | "he" | "us" | "we" | "me" | "my" | "by" | "if" | "an" | "as" | "go" | "so" | "of" | "ok" | "am" | "pm")
+    matches!(
+        word,
+        "no" | "on"
+            | "up"
+            | "in"
+            | "at"
+            | "to"
+            | "is"
+            | "it"
+            | "he"
+            | "us"
+            | "we"
+            | "me"
+            | "my"
+            | "by"
+            | "if"
+            | "an"
+            | "as"
+            | "go"
+            | "so"
+            | "of"
+            | "ok"
+            | "am"
+            | "pm"
+    )
 }
 
 /// LaTeX commands that take a group of words.
 pub(crate) fn is_text_command(name: &str) -> bool {
     matches!(
         name,
-        "text" | "mbox" | "hbox" | "textbf" | "textit" | "textrm" | "textsf" | "texttt" | "textup" | "textnormal" | "mathrm" | "operatorname" | "emph" | "underline" | "textsc"
+        "text"
+            | "mbox"
+            | "hbox"
+            | "textbf"
+            | "textit"
+            | "textrm"
+            | "textsf"
+            | "texttt"
+            | "textup"
+            | "textnormal"
+            | "mathrm"
+            | "operatorname"
+            | "emph"
+            | "underline"
+            | "textsc"
     )
 }
 
@@ -137,14 +217,65 @@ pub(crate) fn is_text_command(name: &str) -> bool {
 pub(crate) fn is_font(name: &str) -> bool {
     matches!(
         name,
-        "mathbf" | "mathit" | "boldsymbol" | "bm" | "mathcal" | "mathsf" | "mathtt" | "mathfrak" | "mathscr" | "pmb" | "bf" | "rm" | "it" | "displaystyle" | "textstyle" | "scriptstyle" | "limits" | "nolimits" | "boxed" | "fbox" | "mathop" | "mathrel" | "mathbin" | "mathord" | "color" | "normalfont"
+        "mathbf"
+            | "mathit"
+            | "boldsymbol"
+            | "bm"
+            | "mathcal"
+            | "mathsf"
+            | "mathtt"
+            | "mathfrak"
+            | "mathscr"
+            | "pmb"
+            | "bf"
+            | "rm"
+            | "it"
+            | "displaystyle"
+            | "textstyle"
+            | "scriptstyle"
+            | "limits"
+            | "nolimits"
+            | "boxed"
+            | "fbox"
+            | "mathop"
+            | "mathrel"
+            | "mathbin"
+            | "mathord"
+            | "color"
+            | "normalfont"
     )
 }
 
 pub(crate) fn is_spacing(name: &str) -> bool {
     matches!(
         name,
-        "quad" | "qquad" | "big" | "Big" | "bigg" | "Bigg" | "bigl" | "bigr" | "Bigl" | "Bigr" | "biggl" | "biggr" | "Biggl" | "Biggr" | "thinspace" | "hspace" | "enspace" | "space" | "hfill" | "smallskip" | "medskip" | "noindent" | "newline" | "par" | "strut" | "mathstrut" | "nonumber"
+        "quad"
+            | "qquad"
+            | "big"
+            | "Big"
+            | "bigg"
+            | "Bigg"
+            | "bigl"
+            | "bigr"
+            | "Bigl"
+            | "Bigr"
+            | "biggl"
+            | "biggr"
+            | "Biggl"
+            | "Biggr"
+            | "thinspace"
+            | "hspace"
+            | "enspace"
+            | "space"
+            | "hfill"
+            | "smallskip"
+            | "medskip"
+            | "noindent"
+            | "newline"
+            | "par"
+            | "strut"
+            | "mathstrut"
+            | "nonumber"
     )
 }
 
@@ -167,8 +298,7 @@ pub(crate) fn canonical_command(name: &str) -> &str {
         "rbrace" => "}",
         "vert" => "mid",
         "simeq" | "thickapprox" | "approxeq" => "approx",
-        "degree" | "degrees" => "degree",
-        "ne" => "ne",
+        "degrees" => "degree",
         "lor" | "vee" => "or",
         "land" | "wedge" => "and",
         "bmod" => "mod",
@@ -180,175 +310,40 @@ pub(crate) fn canonical_command(name: &str) -> &str {
 pub(crate) fn is_latex_command(name: &str) -> bool {
     matches!(
         name,
-        "frac" | "dfrac" | "tfrac" | "sqrt" | "cdot" | "times" | "div" | "pm" | "mp" | "infty" | "cup" | "cap" | "text" | "left" | "right" | "begin" | "end" | "boxed" | "mathrm" | "mathbf" | "le" | "leq" | "ge" | "geq" | "ne" | "neq" | "binom" | "overline" | "circ" | "pi" | "in"
+        "frac"
+            | "dfrac"
+            | "tfrac"
+            | "sqrt"
+            | "cdot"
+            | "times"
+            | "div"
+            | "pm"
+            | "mp"
+            | "infty"
+            | "cup"
+            | "cap"
+            | "text"
+            | "left"
+            | "right"
+            | "begin"
+            | "end"
+            | "boxed"
+            | "mathrm"
+            | "mathbf"
+            | "le"
+            | "leq"
+            | "ge"
+            | "geq"
+            | "ne"
+            | "neq"
+            | "binom"
+            | "overline"
+            | "circ"
+            | "pi"
+            | "in"
     ) || function(name).is_some()
         || greek(name).is_some()
 }
-
-pub(crate) fn superscript(c: char) -> Option<&'static str> {
-    Some(match c {
-        '⁰' => "0",
-        '¹' => "1",
-        '²' => "2",
-        '³' => "3",
-        '⁴' => "4",
-        '⁵' => "5",
-        '⁶' => "6",
-        '⁷' => "7",
-        '⁸' => "8",
-        '⁹' => "9",
-        _ => return None,
-    })
-}
-
-pub(crate) fn vulgar_fraction(c: char) -> Option<&'static str> {
-    Some(match c {
-        '½' => "1/2",
-        '⅓' => "1/3",
-        '⅔' => "2/3",
-        '¼' => "1/4",
-        '¾' => "3/4",
-        '⅕' => "1/5",
-        '⅖' => "2/5",
-        '⅗' => "3/5",
-        '⅘' => "4/5",
-        '⅙' => "1/6",
-        '⅚' => "5/6",
-        '⅐' => "1/7",
-        '⅛' => "1/8",
-        '⅜' => "3/8",
-        '⅝' => "5/8",
-        '⅞' => "7/8",
-        '⅑' => "1/9",
-        '⅒' => "1/10",
-        _ => return None,
-    })
-}
-
-pub(crate) fn symbol(c: char) -> Option<char> {
-    Some(match c {
-        '−' | '–' | '—' | '‐' | '‑' | '－' => '-',
-        '×' | '·' | '⋅' | '∙' | '•' | '∗' | '✕' => '*',
-        '÷' | '⁄' | '∕' => '/',
-        '＋' => '+',
-        '＝' => '=',
-        '，' | '、' => ',',
-        '：' | '∶' => ':',
-        '；' => ';',
-        '（' => '(',
-        '）' => ')',
-        '［' => '[',
-        '］' => ']',
-        '’' | '′' => '\'',
-        '∣' | '｜' => '|',
-        '％' => '%',
-        '！' => '!',
-        '＜' => '<',
-        '＞' => '>',
-        _ => return None,
-    })
-}
-
-pub(crate) fn unicode_command(c: char) -> Option<&'static str> {
-    Some(match c {
-        '≤' | '⩽' | '≦' => "le",
-        '≥' | '⩾' | '≧' => "ge",
-        '≠' => "ne",
-        '≈' | '≃' | '≅' => "approx",
-        '≡' => "equiv",
-        '±' => "pm",
-        '∓' => "mp",
-        '∞' => "infty",
-        'π' | 'Π' | '𝜋' => "pi",
-        '√' => "sqrt",
-        '∛' => "cbrt",
-        '°' | '˚' | 'º' => "degree",
-        '∪' => "cup",
-        '∩' => "cap",
-        '∈' => "in",
-        '∅' => "emptyset",
-        '∖' => "setminus",
-        '…' | '⋯' => "ldots",
-        'ℝ' => "Reals",
-        'α' => "alpha",
-        'β' => "beta",
-        'γ' => "gamma",
-        'δ' => "delta",
-        'ε' | 'ϵ' => "epsilon",
-        'θ' | 'ϑ' => "theta",
-        'λ' => "lambda",
-        'μ' | 'µ' => "mu",
-        'ρ' => "rho",
-        'σ' => "sigma",
-        'τ' => "tau",
-        'φ' | 'ϕ' => "phi",
-        'ω' => "omega",
-        'Δ' | '∆' => "Delta",
-        'Ω' => "Omega",
-        '⌊' => "lfloor",
-        '⌋' => "rfloor",
-        '⌈' => "lceil",
-        '⌉' => "rceil",
-        '⟨' | '〈' => "langle",
-        '⟩' | '〉' => "rangle",
-        '∧' => "and",
-        '∨' => "or",
-        '€' => "euro",
-        '£' => "sterling",
-        '¥' => "yen",
-        '₹' => "rupee",
-        '∠' => "angle",
-        '△' => "triangle",
-        _ => return None,
-    })
-}
-
-/// Words that may follow a number without a `\text`: units of measure, currencies, and things commonly counted.
-pub(crate) fn is_unit(word: &str) -> bool {
-    let lower = word.to_ascii_lowercase();
-    super::units::is_measure(&lower) || COUNTED.contains(&lower.as_str()) || lower.strip_suffix('s').is_some_and(|one| COUNTED.contains(&one))
-}
-
-/// Whether words after a number are a unit or a thing counted, not a part of the statement.
-pub(crate) fn is_unit_phrase(text: &str) -> bool {
-    const CONNECTIVES: &[&str] = &[
-        "or", "and", "not", "no", "more", "less", "fewer", "than", "least", "most", "if", "for", "when", "where", "mod", "modulo",
-        "times", "over", "about", "approximately", "is", "are", "was", "plus", "minus", "but", "to", "from", "between", "otherwise",
-        "with", "without", "only", "both", "neither", "nor", "either", "infinity", "undefined", "base", "half", "halves", "thirds", "quarter", "quarters",
-    ];
-    !text.split(|c: char| !c.is_alphanumeric()).any(|word| CONNECTIVES.iter().any(|other| word.eq_ignore_ascii_case(other)))
-        && !text.contains(['=', '<', '>', '+', '\\'])
-}
-
-/// Multipliers spelled out.
-pub(crate) fn multiplier(text: &str) -> Option<i64> {
-    Some(match text.trim().to_ascii_lowercase().as_str() {
-        "hundred" => 100,
-        "thousand" => 1_000,
-        "million" => 1_000_000,
-        "billion" => 1_000_000_000,
-        "trillion" => 1_000_000_000_000,
-        "dozen" => 12,
-        _ => return None,
-    })
-}
-
-const COUNTED: &[&str] = &[
-    "unit", "way", "point", "people", "person", "student", "child", "children", "kid", "boy", "girl", "man", "men", "woman", "women", "adult", "friend",
-    "player", "worker", "teacher", "guest", "member", "customer", "passenger", "apple", "orange", "banana", "egg", "cookie",
-    "cake", "cupcake", "slice", "piece", "pizza", "book", "page", "pencil", "pen", "marble", "ball", "card", "stamp", "coin",
-    "toy", "car", "truck", "bus", "buses", "bike", "box", "boxes", "bag", "bottle", "cup", "glass", "glasses", "can", "jar", "pack", "packet",
-    "ticket", "flower", "rose", "tree", "plant", "seed", "dog", "cat", "fish", "bird", "chicken", "duck", "cow", "sheep", "pig",
-    "horse", "animal", "house", "room", "chair", "table", "window", "door", "step", "lap", "game", "match", "matches", "goal", "time",
-    "question", "problem", "answer", "letter", "word", "number", "integer", "digit", "solution", "root", "value", "term",
-    "side", "edge", "vertex", "vertices", "face", "triangle", "rectangle", "circle", "square", "line", "region", "path", "route",
-    "choice", "outcome", "combination", "arrangement", "permutation", "pair", "set", "subset", "group", "team", "row", "column",
-    "sticker", "balloon", "candy", "candies", "chocolate", "sandwich", "sandwiches", "meal", "shirt", "dress", "shoe", "hat",
-    "photo", "picture", "song", "movie", "video", "seashell", "shell", "flag", "block", "brick", "tile", "stone", "rock",
-    "percent", "multiple", "divisor", "factor", "ounce", "serving", "crayon", "marker", "sheet", "paper", "plate", "bowl",
-    "basket", "bucket", "crate", "item", "object", "thing", "unit", "place", "spot", "seat", "visitor", "turn", "trip", "roll",
-    "dice", "die", "head", "tail", "total", "apiece", "each", "remaining", "left", "altogether", "tonne", "cubic", "per", "sq",
-];
 
 #[cfg(test)]
 mod tests {
@@ -370,13 +365,5 @@ mod tests {
         assert_eq!(split_function("lnab"), Some(("ln", "ab")));
         assert_eq!(split_function("sincere"), None);
         assert_eq!(split_function("pir"), Some(("pi", "r")));
-    }
-
-    #[test]
-    fn statements_are_not_units() {
-        assert!(is_unit_phrase(" any text"));
-        assert!(is_unit_phrase("square feet"));
-        assert!(!is_unit_phrase(" or more"));
-        assert!(!is_unit_phrase("if x"));
     }
 }

@@ -64,10 +64,7 @@ impl Default for Accuracy {
 
 impl Accuracy {
     fn outcome(&self, correct: Option<bool>) -> Score {
-        Score {
-            value: correct.map(|correct| if correct { self.right } else { self.wrong }),
-            correct,
-        }
+        Score { value: correct.map(|correct| if correct { self.right } else { self.wrong }), correct }
     }
 
     fn judge_dapo(&self, input: &RewardInput<'_>, rule: DapoRule) -> Score {

@@ -88,11 +88,8 @@ impl CosineLength {
             LengthUnit::Tokens => input.num_tokens,
         };
         let progress = (length as f64 / self.max_len.max(1) as f64).min(1.0);
-        let (end, start) = if correct {
-            (self.min_correct, self.max_correct)
-        } else {
-            (self.max_wrong, self.min_wrong)
-        };
+        let (end, start) =
+            if correct { (self.min_correct, self.max_correct) } else { (self.max_wrong, self.min_wrong) };
         let value = end + 0.5 * (start - end) * (1.0 + (progress * PI).cos());
         Score { value: Some(value), correct: Some(correct) }
     }

@@ -70,7 +70,12 @@ impl SoftOverlong {
             return Err(RewardError::config("SoftOverlong", "cache_len", self.cache_len, "1 to max_len"));
         }
         if !(self.penalty_factor.is_finite() && self.penalty_factor >= 0.0) {
-            return Err(RewardError::config("SoftOverlong", "penalty_factor", self.penalty_factor, "finite and at least 0"));
+            return Err(RewardError::config(
+                "SoftOverlong",
+                "penalty_factor",
+                self.penalty_factor,
+                "finite and at least 0",
+            ));
         }
         Ok(())
     }

@@ -1,0 +1,255 @@
+//! Mutates the corpora under `testdata/answers/` and judges what comes out: no input may panic, hang or be judged
+//! differently twice.
+//!
+//! `cargo run --release -p dapo-reward --example stress -- INPUTS [SEED]` prints how many inputs were judged, the verdicts,
+//! and every input that took more than 50 ms. Stops with a panic at the first finding of the other kinds.
+
+use std::time::{Duration, Instant};
+use std::{env, fs, path::Path};
+
+use dapo_reward::{DapoRule, ExtractRule, Profile, Verdict, VerifyConfig, dapo_grade, extract_answer, verify};
+
+const SLOW: Duration = Duration::from_millis(50);
+
+/// Pieces that mutations insert.
+const TOKENS: &[&str] = &[
+    "\\frac",
+    "\\frac{",
+    "\\sqrt{",
+    "\\sqrt[",
+    "^{",
+    "_{",
+    "}",
+    "{",
+    "(",
+    ")",
+    "[",
+    "]",
+    "\\{",
+    "\\}",
+    "|",
+    "\\left",
+    "\\right",
+    "\\text{",
+    "\\boxed{",
+    "$",
+    "\\(",
+    "\\]",
+    "\\\\",
+    "&",
+    "\\begin{pmatrix}",
+    "\\end{pmatrix}",
+    "\\pm",
+    "\\cup",
+    "\\cap",
+    "\\setminus",
+    "\\in",
+    "\\le",
+    "<",
+    ">",
+    "=",
+    "\\ne",
+    "\\approx",
+    "\\pi",
+    "e",
+    "i",
+    "x",
+    "\\infty",
+    "\\sin",
+    "\\cos",
+    "\\tan",
+    "\\ln",
+    "\\log_",
+    "\\arcsin",
+    "\\exp",
+    "!",
+    "!!",
+    "\\binom",
+    "\\lfloor",
+    "\\rfloor",
+    "\\gcd",
+    "\\bmod",
+    "%",
+    "^\\circ",
+    "0",
+    "1",
+    "9",
+    "999999999",
+    "0.",
+    ".5",
+    ",",
+    "1,000",
+    "e10",
+    "10^{100}",
+    "-",
+    "+",
+    "*",
+    "/",
+    "\\overline{3}",
+    "...",
+    "and",
+    "or",
+    "answer is ",
+    "Answer:",
+    "####",
+    "</think>",
+    "<answer>",
+    "\n",
+    " ",
+    "\u{0}",
+    "é",
+    "∞",
+    "²",
+    "½",
+    "°",
+    "∪",
+    "−",
+    "\\",
+    "such that",
+    "\\mid",
+    ":",
+    ";",
+    "cm",
+    "\\text{ or }",
+    "mathbb{R}",
+    "\\mathbb{R}",
+    "\\emptyset",
+    "degrees",
+    "\\%",
+    "\\$",
+    "'",
+    "~",
+    "\\,",
+    "\\!",
+    "{,}",
+];
+
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        (self.next() % bound.max(1) as u64) as usize
+    }
+}
+
+fn corpus() -> Vec<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/answers");
+    let mut texts = Vec::new();
+    for name in ["public.jsonl", "own.jsonl"] {
+        let path = folder.join(name);
+        let lines = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        for line in lines.lines() {
+            let row: serde_json::Value = serde_json::from_str(line).expect("a JSON object a line");
+            texts.extend(["gold", "pred"].iter().filter_map(|key| row[*key].as_str().map(str::to_owned)));
+        }
+    }
+    texts
+}
+
+/// A place between characters.
+fn boundary(text: &str, random: &mut Random) -> usize {
+    let mut at = random.below(text.len() + 1);
+    while !text.is_char_boundary(at) {
+        at -= 1;
+    }
+    at
+}
+
+fn mutate(text: &str, texts: &[String], random: &mut Random) -> String {
+    let mut text = text.to_owned();
+    for _ in 0..=random.below(4) {
+        let (a, b) = (boundary(&text, random), boundary(&text, random));
+        let (from, to) = (a.min(b), a.max(b));
+        match random.below(8) {
+            0 => text.replace_range(from..to, ""),
+            1 | 2 => text.insert_str(from, TOKENS[random.below(TOKENS.len())]),
+            3 => text.replace_range(from..to, TOKENS[random.below(TOKENS.len())]),
+            4 => {
+                let copied = text[from..to].to_owned();
+                let at = boundary(&text, random);
+                text.insert_str(at, &copied);
+            }
+            5 => {
+                let other = &texts[random.below(texts.len())];
+                let at = boundary(other, random);
+                text = format!("{}{}", &text[..from], &other[at..]);
+            }
+            6 => {
+                let repeated = text[from..to].repeat(1 + random.below(6));
+                text.replace_range(from..to, &repeated);
+            }
+            _ => {
+                let open = ["(", "{", "\\sqrt{", "\\frac{1}{", "e^{", "[", "|", "\\{", "-", "\\sin("][random.below(10)];
+                let close = [")", "}", "}", "}", "}", "]", "|", "\\}", "", ")"][random.below(10)];
+                text = format!("{open}{text}{close}");
+            }
+        }
+        if text.len() > 600 {
+            let end = (400..).find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+            text.truncate(end);
+        }
+    }
+    text
+}
+
+fn main() {
+    let mut arguments = env::args().skip(1);
+    let inputs: u64 = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(100_000);
+    let seed: u64 = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(1);
+    let texts = corpus();
+    let mut random = Random(seed);
+    let rules = [ExtractRule::Choice, ExtractRule::LastNumber, ExtractRule::LastMath, ExtractRule::AnswerIs];
+    let mut counts = [0_u64; 4];
+    let mut slowest = Duration::ZERO;
+    let start = Instant::now();
+    for index in 0..inputs {
+        let original = &texts[random.below(texts.len())];
+        let changed = mutate(original, &texts, &mut random);
+        let (gold, pred) = match index % 4 {
+            0 => (original.clone(), changed),
+            1 => (changed, original.clone()),
+            2 => (changed.clone(), changed),
+            _ => (mutate(original, &texts, &mut random), changed),
+        };
+        let profile = match index % 5 {
+            0 => Profile::auto(),
+            1 => Profile::only(rules[random.below(rules.len())]),
+            _ => Profile::whole(),
+        };
+        let config = VerifyConfig { profile, ..VerifyConfig::default() };
+        let one = Instant::now();
+        let found = verify(&gold, &pred, &config);
+        let took = one.elapsed();
+        slowest = slowest.max(took);
+        if took > SLOW {
+            // Once more: other work on the machine is not the verifier's.
+            let again = Instant::now();
+            verify(&gold, &pred, &config);
+            println!("slow: {took:?}, then {:?}: {gold:?} | {pred:?}", again.elapsed());
+        }
+        counts[match found.verdict {
+            Verdict::Correct => 0,
+            Verdict::Wrong => 1,
+            Verdict::Unparsable(_) => 2,
+            Verdict::OutOfFuel => 3,
+        }] += 1;
+        if index % 16 == 0 {
+            assert_eq!(found, verify(&gold, &pred, &config), "judged differently twice: {gold:?} | {pred:?}");
+            dapo_grade(&pred, &gold, DapoRule::AnswerLineOrBox);
+            extract_answer(&pred, &Profile { window: Some(40), after_think: index % 32 == 0, ..Profile::auto() });
+        }
+    }
+    let [correct, wrong, unparsable, out_of_fuel] = counts;
+    println!(
+        "{inputs} inputs, seed {seed}, {:?}: {correct} correct, {wrong} wrong, {unparsable} unparsable, {out_of_fuel} out of fuel; slowest {slowest:?}",
+        start.elapsed()
+    );
+}
