@@ -5,7 +5,7 @@ mod common;
 
 use common::{Case, cases, dual::Dual, losses_and_aggregations, reference_loss};
 use dapo_loss::{
-    ClipRange, ImportanceLevel, Kl, KlEstimator, LossConfig, PolicyLoss, TruncatedImportance,
+    ClipRange, ImportanceLevel, Kl, KlEstimator, LossConfig, PolicyLoss, TokenChunk, TruncatedImportance, policy_loss,
     token::{TokenLoss, clipped_surrogate, gmpo_log_ratio, ratio, sapo},
 };
 use proptest::prelude::*;
@@ -57,6 +57,15 @@ fn check(config: &LossConfig, case: &Case, per_token: bool) -> Result<(), TestCa
     let magnitude: f64 = sizes.iter().sum();
     let difference = (output.loss - expected.value).abs();
     prop_assert!(difference <= RELATIVE * magnitude, "{config:?}: loss {} expected {}", output.loss, expected.value);
+    // Without entropies the clipped surrogate takes its own pass.
+    if config.entropy_coef == 0.0 && !per_token {
+        let mut alone = vec![f32::NAN; case.tokens()];
+        let chunk = TokenChunk::whole(&case.logprobs);
+        let denominator = case.denominator(config).unwrap();
+        let same = policy_loss(config, denominator, case.batch(), chunk, alone.as_mut_slice().into()).unwrap();
+        prop_assert_eq!((same.loss, same.metrics.clamped), (output.loss, output.metrics.clamped));
+        prop_assert_eq!(&alone, &gradient);
+    }
     let parts = output.metrics.policy_loss + output.metrics.kl_loss + output.metrics.entropy_loss;
     prop_assert!((parts - output.loss).abs() <= 1e-12 * (1.0 + magnitude));
 
@@ -160,6 +169,22 @@ proptest! {
         prop_assert!(token.slope.abs() <= 1e-8);
         let limit = -advantage * 4.0 / if advantage > 0.0 { 1.0 } else { 1.05 };
         prop_assert!((token.loss - limit).abs() <= 1e-6 * limit.abs());
+    }
+}
+
+#[test]
+fn k3_keeps_its_precision_near_zero() {
+    for i in -1000..=1000 {
+        let k = i as f32 * 7e-4;
+        // (e^(−k) + k − 1)/k² without cancellation: Σ (−k)^n/(n + 2)!
+        let (mut term, mut sum) = (0.5, 0.0);
+        for n in 0..25 {
+            sum += term;
+            term *= -f64::from(k) / f64::from(n + 3);
+        }
+        let exact = f64::from(k).powi(2) * sum;
+        let got = f64::from(KlEstimator::K3.of(k).loss);
+        assert!((got - exact).abs() <= 1e-6 * exact, "{k}: {got} {exact}");
     }
 }
 

@@ -242,6 +242,19 @@ fn token_advantages_equal_to_the_sequence_s_change_nothing() {
 }
 
 #[test]
+fn masked_tokens_may_hold_anything_under_token_advantages_too() {
+    let case = large_case(5, 200);
+    let order: Vec<usize> = (0..case.sequences()).collect();
+    let padded = repacked(&case, &order, 3);
+    for config in configs().into_iter().filter(|config| !config.policy_loss.is_sequence_level()) {
+        let (output, gradient, _) = case.evaluate(&config, true).unwrap();
+        let (padded_output, padded_gradient, _) = padded.evaluate(&config, true).unwrap();
+        assert_same(&output, &padded_output);
+        assert_eq!(gradient_by_sequence(&case, &gradient), gradient_by_sequence(&padded, &padded_gradient));
+    }
+}
+
+#[test]
 fn on_policy_gradient_is_minus_advantage_over_denominator() {
     let mut case = large_case(7, 300);
     case.old.clone_from(&case.logprobs);

@@ -1,4 +1,5 @@
 //! Checkpoints as Hugging Face folders: loading, refusing and saving.
+#![allow(clippy::unwrap_used)]
 
 use candle_core::{DType, Device, Tensor};
 use dapo_policy::{Checkpoint, PolicyError, load_checkpoint, save_checkpoint};
@@ -103,6 +104,8 @@ fn saving_and_loading_changes_nothing() {
             "tokenizer_config.json",
         ];
         assert_eq!(files, expected);
+        let permissions = |file: &str| fs::metadata(saved.join(file)).unwrap().permissions();
+        assert_eq!(permissions("model.safetensors"), permissions("config.json"));
         let config: Value = serde_json::from_slice(&fs::read(saved.join("tokenizer_config.json")).unwrap()).unwrap();
         assert_eq!(config["chat_template"].as_str(), first.tokenizer.chat_template());
         assert_eq!(config["model_max_length"], 256);

@@ -1,4 +1,5 @@
 //! Configurations: what is read, what is refused, what is written.
+#![allow(clippy::unwrap_used)]
 
 use dapo_policy::{Architecture, ModelConfig, PolicyError};
 use serde_json::{Value, json};

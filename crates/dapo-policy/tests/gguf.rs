@@ -1,4 +1,5 @@
 //! GGUF files, made here from the reference models, and the real SmolLM2 where it is at hand.
+#![allow(clippy::unwrap_used)]
 
 use candle_core::quantized::gguf_file::{self, Value};
 use candle_core::quantized::{GgmlDType, QTensor};

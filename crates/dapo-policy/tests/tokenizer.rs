@@ -1,5 +1,6 @@
 //! Encoding, decoding and chat templates. What templates should render was found with Python's jinja2, set up as transformers
 //! sets it up.
+#![allow(clippy::unwrap_used)]
 
 use dapo_policy::{ChatOptions, Message, PolicyError, Tokenizer};
 use serde_json::{Value, json};

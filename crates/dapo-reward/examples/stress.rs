@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 use std::{env, fs, path::Path};
 
-use dapo_reward::{DapoRule, ExtractRule, Profile, Verdict, VerifyConfig, dapo_grade, extract_answer, verify};
+use dapo_reward::{DapoRule, ExtractRule, Profile, Rule, Verdict, VerifyConfig, dapo_grade, extract_answer, verify};
 
 const SLOW: Duration = Duration::from_millis(50);
 
@@ -165,10 +165,11 @@ fn boundary(text: &str, random: &mut Random) -> usize {
 
 fn mutate(text: &str, texts: &[String], random: &mut Random) -> String {
     let mut text = text.to_owned();
-    for _ in 0..=random.below(4) {
+    let times = [1, 1, 1, 1, 2, 2, 3, 5][random.below(8)];
+    for _ in 0..times {
         let (a, b) = (boundary(&text, random), boundary(&text, random));
         let (from, to) = (a.min(b), a.max(b));
-        match random.below(8) {
+        match random.below(10) {
             0 => text.replace_range(from..to, ""),
             1 | 2 => text.insert_str(from, TOKENS[random.below(TOKENS.len())]),
             3 => text.replace_range(from..to, TOKENS[random.below(TOKENS.len())]),
@@ -176,6 +177,21 @@ fn mutate(text: &str, texts: &[String], random: &mut Random) -> String {
                 let copied = text[from..to].to_owned();
                 let at = boundary(&text, random);
                 text.insert_str(at, &copied);
+            }
+            8 | 9 => {
+                // One character for another of its kind.
+                let places: Vec<usize> = text
+                    .bytes()
+                    .enumerate()
+                    .filter(|(_, byte)| byte.is_ascii_alphanumeric())
+                    .map(|(at, _)| at)
+                    .collect();
+                if let Some(&at) = places.get(random.below(places.len())) {
+                    let kinds = ["0123456789", "xyznabe", "+-*/^"];
+                    let kind = kinds[random.below(3)];
+                    let new = random.below(kind.len());
+                    text.replace_range(at..=at, &kind[new..=new]);
+                }
             }
             5 => {
                 let other = &texts[random.below(texts.len())];
@@ -193,7 +209,7 @@ fn mutate(text: &str, texts: &[String], random: &mut Random) -> String {
             }
         }
         if text.len() > 600 {
-            let end = (400..).find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+            let end = (400..=text.len()).find(|&at| text.is_char_boundary(at)).unwrap_or(0);
             text.truncate(end);
         }
     }
@@ -228,12 +244,16 @@ fn main() {
         let one = Instant::now();
         let found = verify(&gold, &pred, &config);
         let took = one.elapsed();
-        slowest = slowest.max(took);
-        if took > SLOW {
+        if took <= SLOW {
+            slowest = slowest.max(took);
+        } else {
             // Once more: other work on the machine is not the verifier's.
             let again = Instant::now();
             verify(&gold, &pred, &config);
-            println!("slow: {took:?}, then {:?}: {gold:?} | {pred:?}", again.elapsed());
+            slowest = slowest.max(again.elapsed());
+            if again.elapsed() > SLOW {
+                println!("slow: {took:?}, then {:?}: {gold:?} | {pred:?}", again.elapsed());
+            }
         }
         counts[match found.verdict {
             Verdict::Correct => 0,
@@ -241,6 +261,17 @@ fn main() {
             Verdict::Unparsable(_) => 2,
             Verdict::OutOfFuel => 3,
         }] += 1;
+        // An answer is itself, unless it has no value or denies itself.
+        let excused = matches!(found.rule, Rule::Undefined | Rule::Contradiction | Rule::Undecided);
+        let is_bare = !gold.contains("boxed") && !gold.contains("####");
+        if index % 4 == 2
+            && is_bare
+            && config.profile == Profile::whole()
+            && found.verdict == Verdict::Wrong
+            && !excused
+        {
+            println!("not itself: {gold:?} ({})", found.rule);
+        }
         if index % 16 == 0 {
             assert_eq!(found, verify(&gold, &pred, &config), "judged differently twice: {gold:?} | {pred:?}");
             dapo_grade(&pred, &gold, DapoRule::AnswerLineOrBox);

@@ -1,4 +1,27 @@
-//! Rewards for reinforcement learning with verifiable answers: extraction, mathematical equivalence, format, length
+//! Rewards for reinforcement learning with verifiable answers.
+//!
+//! - [`extract_answer`] finds the answer in a completion, by a [`Profile`] of rules.
+//! - [`is_equivalent`] and [`verify()`] decide whether two answers mean the same: numbers, expressions, sets, intervals,
+//!   equations, matrices, words, choice letters. [`Gold`] parses the gold answer once for many completions.
+//! - [`dapo_grade`] is DAPO's published string rule, character for character.
+//! - [`RewardFn`] is a reward; [`Accuracy`], [`Format`], [`TagCount`], [`SoftOverlong`], [`ProportionalOverlong`],
+//!   [`CosineLength`] and [`Repetition`] are the stock ones; [`RewardSum`] adds them up, keeping every component and
+//!   whether the answer was right. [`OverlongFilter`] says what becomes of truncated completions.
+//!
+//! Everything is pure, deterministic and thread-safe, and ends in bounded time: answers are limited in size and depth, and
+//! comparing them in work. Nothing here panics on any input.
+//!
+//! Not for you when an answer must be judged by what it says rather than by what it equals: proofs, essays, code, or whether a
+//! fraction is in lowest terms.
+//!
+//! # Example
+//! ```
+//! use dapo_reward::{Verdict, VerifyConfig, verify};
+//!
+//! let completion = "Both roots are real, so the answer is $x = 1 \\pm \\sqrt{2}$.";
+//! let found = verify("1+\\sqrt2, 1-\\sqrt2", completion, &VerifyConfig::default());
+//! assert_eq!(found.verdict, Verdict::Correct);
+//! ```
 
 mod dapo;
 mod equiv;
@@ -21,3 +44,7 @@ pub use rewards::{
     Repetition, SoftOverlong, TagCount,
 };
 pub use verify::{Gold, Rule, Side, Verdict, Verification, VerifyConfig, is_equivalent, verify};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -74,6 +74,8 @@ pub enum Rule {
     Extraction,
     /// An answer could not be read.
     Parsing,
+    /// Both read as the same expression.
+    Identical,
     /// Both are rational numbers, compared exactly.
     Number,
     /// Canonical sums, products, powers and radicals.
@@ -114,6 +116,7 @@ impl Rule {
         match self {
             Self::Extraction => "extraction",
             Self::Parsing => "parsing",
+            Self::Identical => "identical",
             Self::Number => "number",
             Self::CanonicalForm => "canonical-form",
             Self::Residues => "residues",

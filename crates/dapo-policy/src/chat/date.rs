@@ -94,6 +94,7 @@ fn civil(mut days: u64) -> (u64, u64, u64, u64) {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::strftime;
 

@@ -156,10 +156,13 @@ impl Shard {
 
 /// Writes a file of tensors in an order that follows from their types and names.
 pub(super) fn write(file: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<(), PolicyError> {
+    // The library makes files that only their owner may read; this one gets what any new file gets.
+    let permissions = File::create(file).and_then(|new| new.metadata()).map_err(PolicyError::io(file))?.permissions();
     // More than one entry would be written in a random order.
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     safetensors::serialize_to_file(tensors, Some(metadata), file).map_err(|error| match error {
         safetensors::SafeTensorError::IoError(source) => PolicyError::Io { file: file.into(), source },
         other => PolicyError::file(file, format!("cannot write the tensors: {other}")),
-    })
+    })?;
+    std::fs::set_permissions(file, permissions).map_err(PolicyError::io(file))
 }

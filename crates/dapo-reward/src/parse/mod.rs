@@ -7,6 +7,7 @@ mod glyphs;
 mod lexer;
 mod number;
 mod scalar;
+mod shape;
 mod structure;
 mod text;
 pub(crate) mod units;
@@ -93,7 +94,7 @@ fn parse_with(source: &str, commas: Commas) -> Parse<Expr> {
     }
     let mut cursor = Cursor::new(tokens);
     let expr = cursor.list()?;
-    if cursor.at_end() { Ok(expr) } else { Err(ParseError::Syntax) }
+    if cursor.at_end() && shape::is_well_formed(&expr) { Ok(expr) } else { Err(ParseError::Syntax) }
 }
 
 /// Takes off what wraps an answer as a whole: delimiters, boxes, text and font commands, bare braces.

@@ -1,0 +1,230 @@
+//! The log-probs of a roll-out are the log-probs of training, bit for bit.
+
+use candle_core::{Device, Tensor};
+use dapo_policy::{
+    Architecture, Completion, Decoder, FinishReason, GenerationConfig, Gradients, ModelConfig, Policy, Request,
+    SamplingConfig, Segments, TokenBatch,
+};
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+#[derive(Clone, Copy, Debug)]
+struct Shape {
+    architecture: Architecture,
+    layers: usize,
+    kv_heads: usize,
+    group: usize,
+    head_dim: usize,
+    vocab: usize,
+    tied: bool,
+    seed: u64,
+}
+
+fn decoder(shape: Shape) -> Decoder {
+    let Shape { architecture, layers, kv_heads, group, head_dim, vocab, tied, seed } = shape;
+    let config = ModelConfig {
+        architecture,
+        vocab_size: vocab,
+        hidden_size: 48,
+        intermediate_size: 80,
+        num_hidden_layers: layers,
+        num_attention_heads: kv_heads * group,
+        num_key_value_heads: kv_heads,
+        head_dim,
+        rope_theta: 1e4,
+        rms_norm_eps: 1e-6,
+        tie_word_embeddings: tied,
+        qk_norm: architecture == Architecture::Qwen3,
+        qkv_bias: architecture == Architecture::Qwen2,
+        o_bias: false,
+        mlp_bias: false,
+        max_position_embeddings: 512,
+        bos_token_id: None,
+        eos_token_ids: vec![1],
+        pad_token_id: None,
+    };
+    let mut state = seed | 1;
+    let mut next = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    };
+    let tensors: BTreeMap<String, Tensor> = config
+        .parameter_shapes()
+        .into_iter()
+        .map(|(name, shape)| {
+            let n: usize = shape.iter().product();
+            let norm = name.contains("norm");
+            let values: Vec<f32> = (0..n).map(|_| if norm { 1.0 + 0.2 * next() } else { 0.4 * next() }).collect();
+            (name, Tensor::from_vec(values, shape, &Device::Cpu).unwrap())
+        })
+        .collect();
+    Decoder::new(config, tensors).unwrap()
+}
+
+fn shapes() -> impl Strategy<Value = Shape> {
+    let architectures = prop_oneof![Just(Architecture::Qwen3), Just(Architecture::Qwen2), Just(Architecture::Llama)];
+    (architectures, 1..3usize, 1..3usize, 1..4usize, 1..4usize, 20..200usize, any::<bool>(), any::<u64>()).prop_map(
+        |(architecture, layers, kv_heads, group, dim, vocab, tied, seed)| {
+            let head_dim = 16 * dim;
+            Shape { architecture, layers, kv_heads, group, head_dim, vocab, tied, seed }
+        },
+    )
+}
+
+fn on_threads<T: Send>(threads: usize, f: impl FnOnce() -> T + Send) -> T {
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(f)
+}
+
+/// Prompts and completions in one packed batch; with `shared`, every prompt once.
+fn batch(requests: &[Request], groups: &[Vec<Completion>], shared: bool) -> TokenBatch {
+    let (mut token_ids, mut layout, mut targets) = (Vec::new(), Vec::new(), Vec::new());
+    for (request, group) in requests.iter().zip(groups) {
+        let prompt = layout.len();
+        if shared {
+            layout.push((request.prompt_ids.len(), None));
+            token_ids.extend(&request.prompt_ids);
+        }
+        for completion in group {
+            if shared {
+                layout.push((completion.token_ids.len(), Some(prompt)));
+            } else {
+                layout.push((request.prompt_ids.len() + completion.token_ids.len(), None));
+                token_ids.extend(&request.prompt_ids);
+            }
+            targets.extend(token_ids.len()..token_ids.len() + completion.token_ids.len());
+            token_ids.extend(&completion.token_ids);
+        }
+    }
+    TokenBatch { token_ids, segments: Arc::new(Segments::new(layout).unwrap()), targets }
+}
+
+fn bits(values: impl IntoIterator<Item = f32>) -> Vec<u32> {
+    values.into_iter().map(f32::to_bits).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn rollout_and_training_log_probs_are_equal_bit_for_bit(
+        shape in shapes(),
+        lengths in prop::collection::vec(1..90usize, 1..5),
+        samples in 1..4usize,
+        max_new_tokens in 1..70usize,
+        temperature in prop_oneof![Just(1.0f32), Just(0.7), Just(1.3)],
+        seed in any::<u64>(),
+    ) {
+        let decoder = decoder(shape);
+        let requests: Vec<Request> = lengths
+            .iter()
+            .enumerate()
+            .map(|(i, n)| Request {
+                prompt_ids: (0..*n).map(|t| ((t * 31 + i * 17 + 3) % shape.vocab) as u32).collect(),
+                samples,
+                draw: i as u64,
+            })
+            .collect();
+        let sampling = SamplingConfig { temperature, ..SamplingConfig::default() };
+        let stop_token_ids = vec![1, 2];
+        let config = GenerationConfig { max_new_tokens, sampling, seed, stop_token_ids, ..GenerationConfig::default() };
+        let groups = on_threads(2, || decoder.generate(&requests, &config)).unwrap();
+
+        // A completion does not depend on threads, on what is generated beside it, or on how many at a time.
+        let single = GenerationConfig { cache_bytes: 1, ..config.clone() };
+        prop_assert_eq!(&groups, &on_threads(1, || decoder.generate(&requests, &single)).unwrap());
+        let last = requests.len() - 1;
+        prop_assert_eq!(&groups[last..], &decoder.generate(&requests[last..], &config).unwrap()[..]);
+
+        let rolled_out = bits(groups.iter().flatten().flat_map(|c| c.logprobs.clone()));
+        for (shared, threads) in [(true, 2), (false, 2), (true, 1)] {
+            let batch = batch(&requests, &groups, shared);
+            let scored = on_threads(threads, || decoder.logprobs(&batch, temperature)).unwrap();
+            prop_assert_eq!(&bits(scored.logprobs), &rolled_out, "shared {}, threads {}", shared, threads);
+            let mut trained = vec![0.0; rolled_out.len()];
+            let mut gradients = Gradients::new(decoder.parameters().len());
+            decoder
+                .logprobs_backward(&batch, temperature, &mut gradients, &mut |rows, into| {
+                    trained[rows.start..][..rows.logprobs.len()].copy_from_slice(rows.logprobs);
+                    into.logprobs.fill(1.0);
+                    Ok(())
+                })
+                .unwrap();
+            prop_assert_eq!(&bits(trained), &rolled_out, "in training");
+        }
+    }
+
+    #[test]
+    fn a_shared_prompt_gives_the_gradients_of_separate_copies(shape in shapes(), prompt in 1..40usize, n in 2..5usize) {
+        let decoder = decoder(shape);
+        let prompt_ids = (0..prompt).map(|t| (t * 7 % shape.vocab) as u32).collect();
+        let requests = [Request { prompt_ids, samples: n, draw: 0 }];
+        let config = GenerationConfig { max_new_tokens: 33, ..GenerationConfig::default() };
+        let groups = decoder.generate(&requests, &config).unwrap();
+        let gradients = |shared| {
+            let mut gradients = Gradients::new(decoder.parameters().len());
+            decoder
+                .logprobs_backward(&batch(&requests, &groups, shared), 1.0, &mut gradients, &mut |rows, into| {
+                    for (i, (g, h)) in into.logprobs.iter_mut().zip(into.entropies).enumerate() {
+                        (*g, *h) = (((rows.start + i) as f32).sin(), 0.1);
+                    }
+                    Ok(())
+                })
+                .unwrap();
+            gradients
+        };
+        let (shared, separate) = (gradients(true), gradients(false));
+        for (index, (name, _)) in decoder.parameters().into_iter().enumerate() {
+            let a: Vec<f32> = shared.get(index).unwrap().flatten_all().unwrap().to_vec1().unwrap();
+            let b: Vec<f32> = separate.get(index).unwrap().flatten_all().unwrap().to_vec1().unwrap();
+            let largest = b.iter().fold(1e-3f32, |m, x| m.max(x.abs()));
+            for (x, y) in a.iter().zip(&b) {
+                prop_assert!((x - y).abs() <= 2e-4 * largest, "{}: {} {}", name, x, y);
+            }
+        }
+    }
+}
+
+fn plain() -> Shape {
+    let architecture = Architecture::Qwen3;
+    Shape { architecture, layers: 2, kv_heads: 1, group: 2, head_dim: 32, vocab: 50, tied: true, seed: 5 }
+}
+
+#[test]
+fn a_stop_token_ends_a_completion_and_belongs_to_it() {
+    let decoder = decoder(plain());
+    let requests = [Request { prompt_ids: vec![3, 4], samples: 40, draw: 0 }];
+    let config = GenerationConfig { max_new_tokens: 12, stop_token_ids: vec![7, 9, 11], ..GenerationConfig::default() };
+    let completions = decoder.generate(&requests, &config).unwrap().remove(0);
+    assert_eq!(completions.len(), 40);
+    for completion in &completions {
+        let stop = completion.token_ids.iter().position(|t| config.stop_token_ids.contains(t));
+        match completion.finish_reason {
+            FinishReason::Stop => assert_eq!(stop, Some(completion.token_ids.len() - 1)),
+            FinishReason::Length => assert_eq!((stop, completion.token_ids.len()), (None, 12)),
+        }
+        assert_eq!(completion.logprobs.len(), completion.token_ids.len());
+    }
+    assert!(completions.iter().any(|c| c.finish_reason == FinishReason::Stop));
+    assert!(completions.iter().any(|c| c.finish_reason == FinishReason::Length));
+    assert!(completions.iter().any(|c| c.token_ids != completions[0].token_ids));
+}
+
+#[test]
+fn bad_requests_are_errors_that_name_the_field() {
+    let decoder = decoder(plain());
+    let request = |prompt_ids: Vec<u32>| [Request { prompt_ids, samples: 1, draw: 0 }];
+    let error = |requests: &[Request], config: &GenerationConfig| decoder.generate(requests, config).unwrap_err().to_string();
+    let config = GenerationConfig::default();
+    assert!(error(&request(vec![]), &config).contains("requests[0].prompt_ids is 0 tokens"));
+    assert!(error(&request(vec![1; 400]), &config).contains("at most the model's 512 with 256 new ones"));
+    assert!(error(&request(vec![1, 50]), &config).contains("token_ids[1] is 50, expected an id below the vocabulary size, 50"));
+    assert!(error(&request(vec![1]), &GenerationConfig { max_new_tokens: 0, ..config.clone() }).contains("max_new_tokens is 0"));
+    let sampling = SamplingConfig { top_p: 0.0, ..SamplingConfig::default() };
+    assert!(error(&request(vec![1]), &GenerationConfig { sampling, ..config.clone() }).contains("top_p is 0"));
+    let batch = TokenBatch { token_ids: vec![1, 2], segments: Arc::new(Segments::new([(2, None)]).unwrap()), targets: vec![0] };
+    let message = decoder.logprobs(&batch, 1.0).unwrap_err().to_string();
+    assert_eq!(message, "targets[0] is 0, expected a token with a predecessor");
+}

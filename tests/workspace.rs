@@ -1,0 +1,94 @@
+//! The workspace's own rules: who may depend on whom, and under which licences.
+
+use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package, PackageId};
+use std::collections::{BTreeSet, HashMap};
+use std::process::Command;
+
+fn metadata() -> Metadata {
+    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+    // Packages of other platforms are not downloaded, so leave them out.
+    let version = Command::new(env!("CARGO")).args(["--version", "--verbose"]).output().unwrap();
+    let version = String::from_utf8(version.stdout).unwrap();
+    let host = version.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
+    let options = ["--locked", "--filter-platform", host].map(str::to_owned);
+    MetadataCommand::new().manifest_path(manifest).other_options(options).exec().unwrap()
+}
+
+fn members(metadata: &Metadata) -> Vec<&Package> {
+    metadata.packages.iter().filter(|p| metadata.workspace_members.contains(&p.id)).collect()
+}
+
+/// Everything that a package's library or binary is built from.
+fn normal_dependencies(metadata: &Metadata, root: &PackageId) -> BTreeSet<String> {
+    let nodes: HashMap<_, _> = metadata.resolve.as_ref().unwrap().nodes.iter().map(|n| (&n.id, n)).collect();
+    let names: HashMap<_, _> = metadata.packages.iter().map(|p| (&p.id, p.name.to_string())).collect();
+    let (mut found, mut open) = (BTreeSet::new(), vec![root]);
+    while let Some(id) = open.pop() {
+        for dependency in &nodes[id].deps {
+            let normal = dependency.dep_kinds.iter().any(|k| k.kind != DependencyKind::Development);
+            if normal && found.insert(names[&dependency.pkg].clone()) {
+                open.push(&dependency.pkg);
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn crates_depend_in_one_direction() {
+    let metadata = metadata();
+    let allowed: HashMap<&str, &[&str]> = HashMap::from([
+        ("dapo-loss", &[][..]),
+        ("dapo-reward", &[]),
+        ("dapo-sampler", &[]),
+        ("dapo-kernels", &[]),
+        ("dapo-policy", &["dapo-kernels"]),
+        ("dapo-trainer", &["dapo-kernels", "dapo-loss", "dapo-policy", "dapo-reward", "dapo-sampler"]),
+        ("dapo-cli", &["dapo-kernels", "dapo-loss", "dapo-policy", "dapo-reward", "dapo-sampler", "dapo-trainer"]),
+        ("dapo-rs", &["dapo-kernels", "dapo-loss", "dapo-policy", "dapo-reward", "dapo-sampler", "dapo-trainer"]),
+    ]);
+    let members = members(&metadata);
+    assert_eq!(members.len(), allowed.len());
+    for package in members {
+        for dependency in normal_dependencies(&metadata, &package.id).iter().filter(|d| d.starts_with("dapo-")) {
+            let allowed = allowed[package.name.as_str()];
+            assert!(allowed.contains(&dependency.as_str()), "{} must not depend on {dependency}", package.name);
+        }
+    }
+}
+
+#[test]
+fn rewards_and_sampler_are_free_of_tensors() {
+    let metadata = metadata();
+    for package in members(&metadata).into_iter().filter(|p| ["dapo-reward", "dapo-sampler"].contains(&p.name.as_str())) {
+        let dependencies = normal_dependencies(&metadata, &package.id);
+        let tensors: Vec<_> = dependencies.iter().filter(|d| d.starts_with("candle") || *d == "gemm").collect();
+        assert!(tensors.is_empty(), "{} depends on {tensors:?}", package.name);
+    }
+}
+
+#[test]
+fn every_dependency_has_a_permissive_licence() {
+    const PERMISSIVE: [&str; 14] = [
+        "MIT", "MIT-0", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "Zlib", "Unicode-3.0", "0BSD", "BSL-1.0",
+        "Unlicense", "CC0-1.0", "CDLA-Permissive-2.0", "Apache-2.0 WITH LLVM-exception",
+    ];
+    let metadata = metadata();
+    for package in &metadata.packages {
+        let licence = package.license.clone().unwrap_or_default();
+        // One permissive choice in every term that is required.
+        let acceptable = licence.replace('/', " OR ").split(" AND ").all(|term| {
+            term.split(" OR ").any(|choice| PERMISSIVE.contains(&choice.trim_matches(['(', ')', ' '])))
+        });
+        assert!(acceptable, "{} {} has licence {licence:?}", package.name, package.version);
+    }
+}
+
+#[test]
+fn every_crate_is_described_and_dual_licensed() {
+    for package in members(&metadata()) {
+        assert_eq!(package.license.as_deref(), Some("MIT OR Apache-2.0"), "{}", package.name);
+        assert!(package.description.as_ref().is_some_and(|d| d.len() > 20), "{}", package.name);
+        assert!(package.rust_version.is_some(), "{}", package.name);
+    }
+}
