@@ -123,7 +123,12 @@ fn main() -> Result<()> {
     say!(
         args,
         "steps     {} of {} groups of {}, {} updates each; at most {} tokens a completion; seed {}",
-        args.steps, args.prompts, args.group, args.updates, args.max_tokens(), args.seed
+        args.steps,
+        args.prompts,
+        args.group,
+        args.updates,
+        args.max_tokens(),
+        args.seed
     );
 
     let cache = args.overlong_cache.unwrap_or_else(|| args.max_tokens().div_ceil(9));
@@ -188,7 +193,11 @@ fn problems(args: &Args) -> Result<(Problems, Problems)> {
         return Ok((addition_problems(Split::Train, 8192, args.seed), addition_problems(Split::HeldOut, args.eval, 1)));
     };
     let problems = read_jsonl(path)?;
-    ensure!(problems.len() >= 2, "{}: 1 problem, expected at least 2: one to train on, one to hold out", path.display());
+    ensure!(
+        problems.len() >= 2,
+        "{}: 1 problem, expected at least 2: one to train on, one to hold out",
+        path.display()
+    );
     // Held-out problems are spread over the file, which may be sorted.
     let held_out = args.eval.clamp(1, problems.len().div_ceil(5));
     let stride = problems.len() / held_out;

@@ -180,7 +180,8 @@ fn report(policy: &Decoder, tokenizer: &Tokenizer) -> Result<()> {
     let problems = addition_problems(Split::HeldOut, 512, 1);
     let (prompts, _) = encode_prompts(&problems, tokenizer, &PromptStyle::default(), 64)?;
     let rewards = RewardSum::new(vec![(1.0, Box::new(Accuracy::default()))]);
-    for (name, sampling, samples) in [("greedy", SamplingConfig::GREEDY, 1), ("sampled", SamplingConfig::default(), 8)] {
+    for (name, sampling, samples) in [("greedy", SamplingConfig::GREEDY, 1), ("sampled", SamplingConfig::default(), 8)]
+    {
         let stop_token_ids = policy.config().eos_token_ids.clone();
         let generation = GenerationConfig { max_new_tokens: 80, sampling, stop_token_ids, ..Default::default() };
         let found = evaluate(policy, tokenizer, &prompts, samples, &generation, &rewards)?;

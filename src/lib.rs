@@ -25,3 +25,8 @@ pub use dapo_policy as policy;
 pub use dapo_reward as reward;
 pub use dapo_sampler as sampler;
 pub use dapo_trainer as trainer;
+
+/// The README's example, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

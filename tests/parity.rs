@@ -9,7 +9,9 @@ use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device, Tensor};
 use dapo::{loss, policy, trainer};
 use loss::{Denominator, EmptySequences, LossConfig};
-use policy::{Decoder, GenerationConfig, Gradients, LayerMemory, Policy, Request, SamplingConfig, Segments, TokenBatch};
+use policy::{
+    Decoder, GenerationConfig, Gradients, LayerMemory, Policy, Request, SamplingConfig, Segments, TokenBatch,
+};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -131,7 +133,9 @@ fn logits_hidden_states_log_probs_and_entropies_are_those_of_transformers() {
 
 /// The rows of `ids` that a mask keeps.
 fn unpadded(ids: &[Vec<u32>], mask: &[Vec<u32>]) -> Vec<Vec<u32>> {
-    let keep = |(ids, mask): (&Vec<u32>, &Vec<u32>)| ids.iter().zip(mask).filter(|(_, m)| **m == 1).map(|(id, _)| *id).collect();
+    let keep = |(ids, mask): (&Vec<u32>, &Vec<u32>)| {
+        ids.iter().zip(mask).filter(|(_, m)| **m == 1).map(|(id, _)| *id).collect()
+    };
     ids.iter().zip(mask).map(keep).collect()
 }
 
@@ -212,7 +216,11 @@ fn dapo_groups(reference: &Reference) -> Result<Vec<TrainingGroup>> {
     Ok(groups)
 }
 
-fn loss_and_gradients(policy: &Decoder, groups: &[TrainingGroup], micro_batch_tokens: usize) -> Result<(Update, Gradients)> {
+fn loss_and_gradients(
+    policy: &Decoder,
+    groups: &[TrainingGroup],
+    micro_batch_tokens: usize,
+) -> Result<(Update, Gradients)> {
     let config = LossConfig::default();
     let lengths: Vec<usize> = groups.iter().flat_map(|g| g.sequences.iter().map(|s| s.token_ids.len())).collect();
     let denominator = Denominator::of_step(config.aggregation, &lengths, EmptySequences::Exclude).context("tokens")?;
@@ -243,7 +251,10 @@ fn loss_and_the_gradient_of_every_parameter_are_those_of_torch() {
                 let expected = case.dapo.get(&format!("grad.{name}"))?.flatten_all()?.to_vec1::<f32>()?;
                 let found = gradients.get(index).with_context(|| format!("no gradient for {name}"))?;
                 let found = found.flatten_all()?.to_vec1::<f32>()?;
-                ensure!(found.iter().all(|g| g.is_finite()) && found.iter().any(|g| *g != 0.0), "{name}: dead gradient");
+                ensure!(
+                    found.iter().all(|g| g.is_finite()) && found.iter().any(|g| *g != 0.0),
+                    "{name}: dead gradient"
+                );
                 let largest = expected.iter().fold(0.0f64, |m, g| m.max(f64::from(g.abs())));
                 close(name, &found, &expected, GRADIENT * largest)?;
             }

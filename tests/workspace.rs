@@ -60,7 +60,8 @@ fn crates_depend_in_one_direction() {
 #[test]
 fn rewards_and_sampler_are_free_of_tensors() {
     let metadata = metadata();
-    for package in members(&metadata).into_iter().filter(|p| ["dapo-reward", "dapo-sampler"].contains(&p.name.as_str())) {
+    for package in members(&metadata).into_iter().filter(|p| ["dapo-reward", "dapo-sampler"].contains(&p.name.as_str()))
+    {
         let dependencies = normal_dependencies(&metadata, &package.id);
         let tensors: Vec<_> = dependencies.iter().filter(|d| d.starts_with("candle") || *d == "gemm").collect();
         assert!(tensors.is_empty(), "{} depends on {tensors:?}", package.name);
@@ -70,16 +71,29 @@ fn rewards_and_sampler_are_free_of_tensors() {
 #[test]
 fn every_dependency_has_a_permissive_licence() {
     const PERMISSIVE: [&str; 14] = [
-        "MIT", "MIT-0", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "Zlib", "Unicode-3.0", "0BSD", "BSL-1.0",
-        "Unlicense", "CC0-1.0", "CDLA-Permissive-2.0", "Apache-2.0 WITH LLVM-exception",
+        "MIT",
+        "MIT-0",
+        "Apache-2.0",
+        "BSD-2-Clause",
+        "BSD-3-Clause",
+        "ISC",
+        "Zlib",
+        "Unicode-3.0",
+        "0BSD",
+        "BSL-1.0",
+        "Unlicense",
+        "CC0-1.0",
+        "CDLA-Permissive-2.0",
+        "Apache-2.0 WITH LLVM-exception",
     ];
     let metadata = metadata();
     for package in &metadata.packages {
         let licence = package.license.clone().unwrap_or_default();
         // One permissive choice in every term that is required.
-        let acceptable = licence.replace('/', " OR ").split(" AND ").all(|term| {
-            term.split(" OR ").any(|choice| PERMISSIVE.contains(&choice.trim_matches(['(', ')', ' '])))
-        });
+        let acceptable = licence
+            .replace('/', " OR ")
+            .split(" AND ")
+            .all(|term| term.split(" OR ").any(|choice| PERMISSIVE.contains(&choice.trim_matches(['(', ')', ' ']))));
         assert!(acceptable, "{} {} has licence {licence:?}", package.name, package.version);
     }
 }

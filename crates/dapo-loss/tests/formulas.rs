@@ -136,9 +136,11 @@ proptest! {
         for config in losses_and_aggregations() {
             for level in [ImportanceLevel::Token, ImportanceLevel::Sequence] {
                 let truncated_importance = Some(TruncatedImportance { cap, level });
-                let config = LossConfig { truncated_importance, entropy_coef: 0.02, ..config };
-                if config.validate().is_ok() {
-                    check(&config, &case, false)?;
+                for entropy_coef in [0.0, 0.02] {
+                    let config = LossConfig { truncated_importance, entropy_coef, ..config };
+                    if config.validate().is_ok() {
+                        check(&config, &case, false)?;
+                    }
                 }
             }
         }

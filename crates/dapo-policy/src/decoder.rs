@@ -127,7 +127,9 @@ struct Builder {
 
 impl Builder {
     fn parameter(&mut self, name: &str) -> Result<Parameter, PolicyError> {
-        let missing = || PolicyError::Internal(format!("the decoder needs a parameter {name} that its configuration does not list"));
+        let missing = || {
+            PolicyError::Internal(format!("the decoder needs a parameter {name} that its configuration does not list"))
+        };
         let index = self.names.iter().position(|n| n == name).ok_or_else(missing)?;
         let tensor = self.tensors.remove(name).ok_or_else(missing)?;
         Ok(Parameter { index, var: Var::from_tensor(&tensor)? })
@@ -237,7 +239,10 @@ impl Decoder {
     ///
     /// # Errors
     /// What `f` returns; some parameters may then have changed.
-    pub fn update(&mut self, mut f: impl FnMut(usize, &str, &mut [f32]) -> Result<(), PolicyError>) -> Result<(), PolicyError> {
+    pub fn update(
+        &mut self,
+        mut f: impl FnMut(usize, &str, &mut [f32]) -> Result<(), PolicyError>,
+    ) -> Result<(), PolicyError> {
         let mut outcome = Ok(());
         for (index, (name, var)) in self.parameters().into_iter().enumerate() {
             with_slice_mut(var, |values| {

@@ -1,7 +1,9 @@
 //! What a trainer asks of a policy, and how the decoder answers.
 
 use crate::decoder::{Attend, LayerMemory, Tracking};
-use crate::{Completion, Decoder, GenerationConfig, Gradients, PolicyError, Request, Segments, Tokenizer, load_checkpoint};
+use crate::{
+    Completion, Decoder, GenerationConfig, Gradients, PolicyError, Request, Segments, Tokenizer, load_checkpoint,
+};
 use candle_core::{Tensor, Var};
 use dapo_kernels::logprobs::{RowGradients, Rows};
 use dapo_kernels::{RotaryTable, inject_gradient, with_slice, with_slice_mut};

@@ -216,15 +216,23 @@ fn a_stop_token_ends_a_completion_and_belongs_to_it() {
 fn bad_requests_are_errors_that_name_the_field() {
     let decoder = decoder(plain());
     let request = |prompt_ids: Vec<u32>| [Request { prompt_ids, samples: 1, draw: 0 }];
-    let error = |requests: &[Request], config: &GenerationConfig| decoder.generate(requests, config).unwrap_err().to_string();
+    let error =
+        |requests: &[Request], config: &GenerationConfig| decoder.generate(requests, config).unwrap_err().to_string();
     let config = GenerationConfig::default();
     assert!(error(&request(vec![]), &config).contains("requests[0].prompt_ids is 0 tokens"));
     assert!(error(&request(vec![1; 400]), &config).contains("at most the model's 512 with 256 new ones"));
-    assert!(error(&request(vec![1, 50]), &config).contains("token_ids[1] is 50, expected an id below the vocabulary size, 50"));
-    assert!(error(&request(vec![1]), &GenerationConfig { max_new_tokens: 0, ..config.clone() }).contains("max_new_tokens is 0"));
+    assert!(
+        error(&request(vec![1, 50]), &config)
+            .contains("token_ids[1] is 50, expected an id below the vocabulary size, 50")
+    );
+    assert!(
+        error(&request(vec![1]), &GenerationConfig { max_new_tokens: 0, ..config.clone() })
+            .contains("max_new_tokens is 0")
+    );
     let sampling = SamplingConfig { top_p: 0.0, ..SamplingConfig::default() };
     assert!(error(&request(vec![1]), &GenerationConfig { sampling, ..config.clone() }).contains("top_p is 0"));
-    let batch = TokenBatch { token_ids: vec![1, 2], segments: Arc::new(Segments::new([(2, None)]).unwrap()), targets: vec![0] };
+    let batch =
+        TokenBatch { token_ids: vec![1, 2], segments: Arc::new(Segments::new([(2, None)]).unwrap()), targets: vec![0] };
     let message = decoder.logprobs(&batch, 1.0).unwrap_err().to_string();
     assert_eq!(message, "targets[0] is 0, expected a token with a predecessor");
 }

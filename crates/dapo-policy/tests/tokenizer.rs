@@ -178,7 +178,7 @@ fn templates_tell_the_given_day() {
 }
 
 /// Loops, namespaces, slices, white-space control, string methods, `tojson`, `generation` blocks.
-const MANY_CONSTRUCTS: &str = r##"{#- A template of many constructs. #}
+const MANY_CONSTRUCTS: &str = r"{#- A template of many constructs. #}
 {{- bos_token }}
 {%- set ns = namespace(last=-1, count=0) %}
 {%- for m in messages[::-1] %}
@@ -225,7 +225,7 @@ quick
 think
     {%- endif %}
 {%- endif %}
-"##;
+";
 
 #[test]
 fn renders_a_template_of_many_constructs() {

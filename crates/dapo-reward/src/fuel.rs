@@ -12,7 +12,7 @@ pub(crate) struct Spent;
 
 impl Fuel {
     /// What one comparison may cost.
-    pub(crate) const COMPARISON: u64 = 12_000_000;
+    pub(crate) const COMPARISON: u64 = 10_000_000;
 
     pub(crate) fn new(units: u64) -> Self {
         Self(Cell::new(units))

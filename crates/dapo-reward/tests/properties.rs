@@ -19,13 +19,13 @@ fn typeset(terms: &Terms, spaced: bool, plain: bool) -> String {
     let mut out = String::new();
     for (coefficient, x, y) in terms {
         let sign = if *coefficient < 0 { "-" } else { "+" };
-        out.push_str(&format!("{space}{sign}{space}{}", coefficient.abs()));
+        out.extend([space, sign, space, &coefficient.abs().to_string()]);
         for (name, power) in [("x", x), ("y", y)] {
             match power {
                 0 => {}
-                1 => out.push_str(&format!("{times}{name}")),
-                _ if plain => out.push_str(&format!("{times}{name}^{power}")),
-                _ => out.push_str(&format!("{name}^{{{power}}}")),
+                1 => out.extend([times, name]),
+                _ if plain => out.extend([times, name, "^", &power.to_string()]),
+                _ => out.extend([name, "^{", &power.to_string(), "}"]),
             }
         }
     }
@@ -159,7 +159,7 @@ proptest! {
         let first = verify(&gold, &pred, &whole);
         prop_assert_eq!(&first, &verify(&gold, &pred, &whole));
         let own = verify(&gold, &gold, &whole).verdict;
-        holds(own != Verdict::Wrong || gold.contains("0") || gold.contains("\\"))?;
+        holds(own != Verdict::Wrong || gold.contains('0') || gold.contains('\\'))?;
     }
 
     #[test]

@@ -62,7 +62,11 @@ impl TrainerConfig {
     /// Names the first setting outside its range, its value and what is allowed.
     pub fn validate(&self) -> Result<(), TrainerError> {
         if self.group_size < 2 {
-            return Err(TrainerError::setting("group_size", self.group_size, "at least 2: a group of one has no baseline"));
+            return Err(TrainerError::setting(
+                "group_size",
+                self.group_size,
+                "at least 2: a group of one has no baseline",
+            ));
         }
         for (field, value) in [
             ("max_new_tokens", self.max_new_tokens),
@@ -75,7 +79,11 @@ impl TrainerConfig {
             }
         }
         if self.sampling.temperature == 0.0 {
-            return Err(TrainerError::setting("sampling.temperature", 0, "above 0: greedy completions are all the same"));
+            return Err(TrainerError::setting(
+                "sampling.temperature",
+                0,
+                "above 0: greedy completions are all the same",
+            ));
         }
         self.sampling.validate()?;
         self.sampler.validate()?;

@@ -76,7 +76,8 @@ pub struct StepMetrics {
 
 /// Figures of generated groups.
 pub(crate) fn of_groups<'a>(metrics: &mut StepMetrics, groups: impl Iterator<Item = &'a Group>) {
-    let (mut completions, mut right, mut tokens, mut terminated, mut terminated_tokens) = (0u64, 0u64, 0u64, 0u64, 0u64);
+    let (mut completions, mut right, mut tokens, mut terminated, mut terminated_tokens) =
+        (0u64, 0u64, 0u64, 0u64, 0u64);
     let (mut probability, mut rewards, mut rewarded) = (0.0, 0.0, 0u64);
     let (mut stds, mut flat, mut count) = (0.0, 0u64, 0u64);
     let mut components: BTreeMap<String, (f64, u64)> = BTreeMap::new();

@@ -121,7 +121,11 @@ mod tests {
         vec![
             TrainingGroup {
                 prompt_ids: vec![1, 2],
-                sequences: vec![sequence(&[3, 4, 5], 1.0, true), sequence(&[6], -1.0, true), sequence(&[7], 0.5, false)],
+                sequences: vec![
+                    sequence(&[3, 4, 5], 1.0, true),
+                    sequence(&[6], -1.0, true),
+                    sequence(&[7], 0.5, false),
+                ],
             },
             TrainingGroup { prompt_ids: vec![8], sequences: vec![sequence(&[9, 10], 2.0, true)] },
         ]
@@ -144,10 +148,8 @@ mod tests {
     fn a_split_group_repeats_its_prompt_and_loses_no_target() {
         for budget in 1..12 {
             let batches = pack(&groups(), budget).unwrap();
-            let targets: Vec<u32> = batches
-                .iter()
-                .flat_map(|b| b.tokens.targets.iter().map(|t| b.tokens.token_ids[*t]))
-                .collect();
+            let targets: Vec<u32> =
+                batches.iter().flat_map(|b| b.tokens.targets.iter().map(|t| b.tokens.token_ids[*t])).collect();
             assert_eq!(targets, [3, 4, 5, 6, 9, 10], "budget {budget}");
             for batch in &batches {
                 assert!(batch.tokens.token_ids.len() <= budget.max(5), "budget {budget}");

@@ -1,7 +1,9 @@
 //! The training loop: roll out, select, compare, update.
 
 use crate::metrics::{StepMetrics, Update, loss_lengths, of_groups, of_updates};
-use crate::{AdamW, Group, PackedBatch, Prompt, TrainerConfig, TrainerError, TrainingGroup, TrainingSequence, pack, roll_out};
+use crate::{
+    AdamW, Group, PackedBatch, Prompt, TrainerConfig, TrainerError, TrainingGroup, TrainingSequence, pack, roll_out,
+};
 use dapo_loss::{Advantages, Denominator, LossBatch, LossPlan, TokenChunk, batch_advantages};
 use dapo_policy::{Decoder, FinishReason, GenerationConfig, Gradients, Policy, PolicyError, Purpose, Tokenizer};
 use dapo_reward::RewardSum;
@@ -61,7 +63,19 @@ impl Trainer {
         let sampler = DynamicSampler::new(config.sampler.clone(), prompts.len())?;
         let order = DataOrder::new(config.seed, prompts.len())?;
         let (step, num_tokens) = (0, 0);
-        Ok(Self { policy, tokenizer, prompts, rewards, config, generation, optimizer, sampler, order, step, num_tokens })
+        Ok(Self {
+            policy,
+            tokenizer,
+            prompts,
+            rewards,
+            config,
+            generation,
+            optimizer,
+            sampler,
+            order,
+            step,
+            num_tokens,
+        })
     }
 
     /// The policy as it is now.
@@ -196,7 +210,15 @@ impl Trainer {
         let mut gradients = Gradients::new(self.policy.parameters().len());
         let mut update = Update::default();
         for batch in pack(groups, self.config.micro_batch_tokens)? {
-            accumulate(&self.policy, &batch, self.config.sampling.temperature, loss, denominator, &mut gradients, &mut update)?;
+            accumulate(
+                &self.policy,
+                &batch,
+                self.config.sampling.temperature,
+                loss,
+                denominator,
+                &mut gradients,
+                &mut update,
+            )?;
         }
         if !update.loss.is_finite() {
             return Err(TrainerError::NotFinite { step: self.step, what: "the loss", value: update.loss });

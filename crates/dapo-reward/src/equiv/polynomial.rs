@@ -146,8 +146,10 @@ impl Polynomial {
                 if bits > MAX_COEFFICIENT_BITS {
                     return Err(Stop::NotApplicable);
                 }
-                let product = product(left, right, coefficient, fuel)?;
-                result.add(&product, fuel)?;
+                for (monomial, coefficient) in product(left, right, coefficient, fuel)?.0 {
+                    result.add_term(monomial, coefficient);
+                }
+                result.check_size()?;
             }
         }
         Ok(result)
@@ -199,7 +201,7 @@ impl Polynomial {
 /// The product of two monomials, brought back to normal form: whole powers of primes move to the coefficient, `i² = −1`,
 /// whole powers of sums are multiplied out.
 fn product(left: &Monomial, right: &Monomial, coefficient: RBig, fuel: &Fuel) -> Result<Polynomial, Stop> {
-    fuel.spend(150 + 60 * (left.0.len() + right.0.len()) as u64)?;
+    fuel.spend(800 + 200 * (left.0.len() + right.0.len()) as u64)?;
     let mut merged: Vec<Factor> = Vec::with_capacity(left.0.len() + right.0.len());
     let (mut a, mut b) = (left.0.iter().peekable(), right.0.iter().peekable());
     loop {

@@ -183,22 +183,32 @@ impl<'a> Cursor<'a> {
             }
             cursor.node()?;
             if cursor.is_degree_mark() {
-                return cursor.postfix_chain(Expr::call(Function::Degree, base));
+                let angle = cursor.degrees(base);
+                return cursor.postfix(angle);
             }
             if cursor.ordinal_mark() {
                 return Ok(base);
             }
             let exponent = cursor.exponent()?;
             let power = Expr::power(base, exponent);
-            cursor.postfix_chain(power)
+            cursor.postfix(power)
         })
     }
 
-    /// Postfix operators after a power: `x^2!` is read as `(x^2)!` only when braces or brackets end the exponent.
-    fn postfix_chain(&mut self, value: Expr) -> Parse<Expr> {
-        self.postfix(value)
+    /// An angle in degrees, or a temperature where `C` or `F` follows.
+    fn degrees(&mut self, value: Expr) -> Expr {
+        let unit = match self.peek() {
+            Some(Kind::Text(text)) if text.trim() == "C" => "celsius",
+            Some(Kind::Text(text)) if text.trim() == "F" => "fahrenheit",
+            Some(Kind::Letter('C')) => "celsius",
+            Some(Kind::Letter('F')) => "fahrenheit",
+            _ => return Expr::call(Function::Degree, value),
+        };
+        self.next();
+        Expr::Quantity(Box::new(value), unit.into())
     }
 
+    /// Factorials, degree signs and percent signs.
     fn postfix(&mut self, mut value: Expr) -> Parse<Expr> {
         loop {
             match self.peek() {
@@ -209,7 +219,7 @@ impl<'a> Cursor<'a> {
                 }
                 Some(Kind::Command("degree")) => {
                     self.next();
-                    value = Expr::call(Function::Degree, value);
+                    value = self.degrees(value);
                 }
                 Some(Kind::Symbol('%')) => {
                     self.next();

@@ -76,6 +76,8 @@ fn base(name: &str) -> Option<Base> {
         "rupee" | "rs" => kind("rupee", 1, 1),
         "yuan" => kind("yuan", 1, 1),
         "degree" | "deg" | "°" => kind("degree", 1, 1),
+        "celsius" => kind("celsius", 1, 1),
+        "fahrenheit" => kind("fahrenheit", 1, 1),
         "radian" | "rad" => kind("radian", 1, 1),
         "newton" | "joule" | "watt" | "volt" | "ohm" | "hertz" | "pascal" | "amp" | "ampere" | "mole" | "kelvin" => {
             Some(Base {
@@ -96,8 +98,7 @@ fn lookup(name: &str) -> Option<Base> {
 
 /// Whether a lower-case word of two letters or more names a unit of measure or a currency.
 pub(crate) fn is_measure(word: &str) -> bool {
-    word.len() >= 2 && word != "in" && lookup(word).is_some()
-        || matches!(word, "square" | "cubic" | "fahrenheit" | "celsius" | "mod") && word != "mod"
+    (word.len() >= 2 && word != "in" && lookup(word).is_some()) || matches!(word, "square" | "cubic")
 }
 
 /// Resolves a unit phrase such as `square feet`, `cm^2`, `miles per hour`, `m/s`. `None` when a word is not a unit of

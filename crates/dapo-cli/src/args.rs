@@ -1,0 +1,126 @@
+//! Arguments that subcommands share, and what they mean for the libraries.
+
+use crate::talk::Talk;
+use anyhow::{Result, ensure};
+use clap::builder::RangedU64ValueParser;
+use dapo_policy::{Decoder, GenerationConfig, Purpose, SamplingConfig, Tokenizer};
+use dapo_reward::{Accuracy, Grader, Profile, VerifyConfig};
+use dapo_trainer::{Problem, Prompt, PromptStyle, encode_prompts};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// A count with a lower bound.
+pub(crate) fn at_least(least: u64) -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(least..)
+}
+
+/// A sampling temperature, by the policy's own rule.
+pub(crate) fn temperature(text: &str) -> Result<f32> {
+    let temperature = text.parse()?;
+    SamplingConfig { temperature, ..SamplingConfig::default() }.validate()?;
+    Ok(temperature)
+}
+
+fn top_p(text: &str) -> Result<f32> {
+    let top_p = text.parse()?;
+    SamplingConfig { top_p, ..SamplingConfig::default() }.validate()?;
+    Ok(top_p)
+}
+
+/// How completions are sampled for people and for evaluation.
+#[derive(clap::Args)]
+pub(crate) struct SamplingArgs {
+    /// Tokens of a completion at most. [default: 256, or half the model's context where that is less]
+    #[arg(long, value_name = "TOKENS", value_parser = at_least(1))]
+    max_tokens: Option<usize>,
+    /// Sampling temperature; 0 always takes the most probable token.
+    #[arg(long, value_name = "T", default_value = "1.0", value_parser = temperature)]
+    temperature: f32,
+    /// Sample from the most probable tokens that together have this probability; 1 cuts nothing off.
+    #[arg(long, value_name = "P", default_value = "0.7", value_parser = top_p)]
+    top_p: f32,
+    /// Seed of the samples.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+}
+
+impl SamplingArgs {
+    pub(crate) fn generation(&self, policy: &Decoder, purpose: Purpose) -> Result<GenerationConfig> {
+        Ok(GenerationConfig {
+            max_new_tokens: max_tokens(self.max_tokens, policy)?,
+            sampling: SamplingConfig { temperature: self.temperature, top_p: self.top_p, ..SamplingConfig::default() },
+            stop_token_ids: policy.config().eos_token_ids.clone(),
+            seed: self.seed,
+            purpose,
+            ..GenerationConfig::default()
+        })
+    }
+}
+
+/// Tokens of a completion at most: as asked, else 256 or half the model's context.
+pub(crate) fn max_tokens(asked: Option<usize>, policy: &Decoder) -> Result<usize> {
+    let context = policy.config().max_position_embeddings;
+    let tokens = asked.unwrap_or_else(|| (context / 2).min(256));
+    ensure!(tokens < context, "--max-tokens is {tokens}, expected less than the model's context of {context} tokens");
+    Ok(tokens)
+}
+
+/// Problems, how they are put to the model, and how its answers are judged.
+#[derive(clap::Args)]
+pub(crate) struct ProblemArgs {
+    /// Problems with answers, as JSON lines: question/answer, problem/answer, input/target, or prompt with
+    /// reward_model.ground_truth.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) data: PathBuf,
+    /// System message before each question.
+    #[arg(long, value_name = "TEXT")]
+    system: Option<String>,
+    /// Text added to each question.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    suffix: String,
+    /// Where a completion's answer stands: auto, boxed, answer-line, hash, answer-tag, answer-is, last-math, choice,
+    /// last-number or whole.
+    #[arg(long, value_name = "PROFILE", default_value = "auto")]
+    extract: Profile,
+}
+
+impl ProblemArgs {
+    /// The judge of answers.
+    pub(crate) fn accuracy(&self) -> Accuracy {
+        let grader = Grader::Math(VerifyConfig { profile: self.extract.clone(), ..VerifyConfig::default() });
+        Accuracy { grader, ..Accuracy::default() }
+    }
+
+    /// The problems as prompts, and how many were left out as too long.
+    pub(crate) fn encode(
+        &self,
+        problems: &[Problem],
+        (policy, tokenizer): (&Decoder, &Tokenizer),
+        max_tokens: usize,
+        talk: Talk,
+    ) -> Result<(Vec<Prompt>, usize)> {
+        let style = PromptStyle { system: self.system.clone(), suffix: self.suffix.clone(), ..PromptStyle::default() };
+        let context = policy.config().max_position_embeddings;
+        let limit = context.saturating_sub(max_tokens);
+        let (prompts, too_long) = encode_prompts(problems, tokenizer, &style, limit)?;
+        let why = || {
+            format!(
+                "longer than {limit} tokens: the model's context is {context}, of which --max-tokens takes {max_tokens}"
+            )
+        };
+        ensure!(!prompts.is_empty(), "{}: every problem is {}", self.data.display(), why());
+        if too_long > 0 {
+            talk.warning(format_args!("{too_long} of {} problems left out, {}", problems.len(), why()));
+        }
+        Ok((prompts, too_long))
+    }
+}
+
+/// Loads a model and says so.
+pub(crate) fn load(path: &Path, talk: Talk) -> Result<(Decoder, Tokenizer)> {
+    let started = Instant::now();
+    let (policy, tokenizer) = dapo_policy::load(path)?;
+    let (millions, seconds) = (policy.num_parameters() as f64 / 1e6, started.elapsed().as_secs_f64());
+    talk.detail(format_args!("{}: {millions:.2} M parameters, loaded in {seconds:.1} s", path.display()));
+    Ok((policy, tokenizer))
+}

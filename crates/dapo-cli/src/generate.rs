@@ -1,0 +1,72 @@
+//! `dapo generate`: completions of one prompt.
+
+use crate::args::{SamplingArgs, at_least, load};
+use crate::talk::Talk;
+use anyhow::{Context, Result, bail};
+use dapo_policy::{FinishReason, Message, Policy, Purpose, Request};
+use dapo_trainer::{Problem, PromptStyle, encode_prompts};
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+/// Print a model's completions of a prompt.
+///
+/// The prompt is rendered with the model's chat template; a model without one gets it as it is.
+#[derive(clap::Args)]
+pub(crate) struct Generate {
+    /// A Hugging Face folder or a GGUF file.
+    #[arg(long, value_name = "PATH")]
+    model: PathBuf,
+    /// What the model is asked; `-` reads it from stdin.
+    prompt: String,
+    /// System message before the prompt.
+    #[arg(long, value_name = "TEXT")]
+    system: Option<String>,
+    /// Number of completions.
+    #[arg(long, value_name = "K", default_value = "1", value_parser = at_least(1))]
+    samples: usize,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+    /// Print each completion as a JSON object {text, tokens, finish_reason} on a line of its own.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: &Generate, talk: Talk) -> Result<()> {
+    let question = match args.prompt.as_str() {
+        "-" => io::read_to_string(io::stdin()).context("the prompt on stdin")?,
+        prompt => prompt.to_owned(),
+    };
+    let (policy, tokenizer) = load(&args.model, talk)?;
+    let generation = args.sampling.generation(&policy, Purpose::Preview)?;
+    let problem = Problem { id: String::new(), messages: vec![Message::user(question)], answer: String::new() };
+    let style = PromptStyle { system: args.system.clone(), ..PromptStyle::default() };
+    let (prompts, _) = encode_prompts(&[problem], &tokenizer, &style, usize::MAX)?;
+    let Some(prompt) = prompts.into_iter().next() else { bail!("the prompt has no tokens") };
+    talk.detail(format_args!("prompt of {} tokens: {}", prompt.token_ids.len(), prompt.text));
+
+    let request = Request { prompt_ids: prompt.token_ids, samples: args.samples, draw: 0 };
+    let completions = policy.generate(&[request], &generation)?;
+    let mut stdout = io::stdout().lock();
+    for (i, completion) in completions.iter().flatten().enumerate() {
+        let text = tokenizer.decode(&completion.token_ids, true)?;
+        let tokens = completion.token_ids.len();
+        let finish_reason = match completion.finish_reason {
+            FinishReason::Stop => "stop",
+            FinishReason::Length => "length",
+        };
+        if args.json {
+            let object = serde_json::json!({ "text": text, "tokens": tokens, "finish_reason": finish_reason });
+            writeln!(stdout, "{object}")?;
+        } else {
+            if args.samples > 1 {
+                talk.note(format_args!("completion {} of {}, {tokens} tokens:", i + 1, args.samples));
+            }
+            writeln!(stdout, "{text}")?;
+            stdout.flush()?;
+        }
+        if completion.finish_reason == FinishReason::Length {
+            talk.note(format_args!("(stopped after {tokens} tokens, see --max-tokens)"));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,47 @@
+//! `dapo generate`.
+
+use crate::{TINY_MODEL, dapo, dapo_with_stdin};
+
+#[test]
+fn prints_one_completion() {
+    let args = ["generate", "--model", TINY_MODEL, "--temperature", "0", "--max-tokens", "72"];
+    let run = dapo(&[args.as_slice(), &["17+4="]].concat()).success();
+    assert!(run.stdout.contains("####"), "{}", run.stdout);
+    assert!(!run.stdout.contains("17+4=17+4="), "the prompt is not repeated: {}", run.stdout);
+    let piped = dapo_with_stdin(&[args.as_slice(), &["-"]].concat(), "17+4=").success();
+    assert_eq!(piped.stdout, run.stdout);
+}
+
+#[test]
+fn samples_are_a_function_of_the_seed() {
+    let completions = |seed| {
+        let args = ["generate", "--model", TINY_MODEL, "17+4+25=", "--samples", "3", "--top-p", "1", "--json"];
+        dapo(&[args.as_slice(), &["--seed", seed]].concat()).success().json_lines()
+    };
+    let first = completions("1");
+    assert_eq!(first.len(), 3);
+    assert_eq!(first, completions("1"));
+    assert_ne!(first, completions("2"));
+    for completion in first {
+        assert!(completion["text"].is_string() && completion["tokens"].as_u64() > Some(0), "{completion}");
+        assert!(["stop", "length"].contains(&completion["finish_reason"].as_str().unwrap()), "{completion}");
+    }
+}
+
+#[test]
+fn says_that_a_completion_was_cut_off() {
+    let args = ["generate", "--model", TINY_MODEL, "17+4+25=", "--max-tokens", "1"];
+    let run = dapo(&args).success();
+    assert!(run.stderr.contains("stopped after 1 tokens"), "{}", run.stderr);
+    assert_eq!(dapo(&[args.as_slice(), &["--quiet"]].concat()).success().stderr, "");
+}
+
+#[test]
+fn limits_beyond_the_context_are_refused() {
+    dapo(&["generate", "--model", TINY_MODEL, "1+1=", "--max-tokens", "256"])
+        .failure(1, &["error: --max-tokens is 256, expected less than the model's context of 256 tokens"]);
+    let long = "1+".repeat(100);
+    dapo(&["generate", "--model", TINY_MODEL, &long, "--max-tokens", "100"])
+        .failure(1, &["error: ", "200 tokens", "256"]);
+    dapo(&["generate", "--model", TINY_MODEL, ""]).failure(1, &["error: the prompt has no tokens"]);
+}
