@@ -3,6 +3,7 @@
 //!
 //! Accuracy is the mean over four sampled completions of each of 192 held-out problems, which moves more smoothly than that of
 //! greedy decoding.
+#![allow(clippy::unwrap_used)]
 
 use dapo::loss::{Denominator, batch_advantages};
 use dapo::policy::{Decoder, GenerationConfig, Gradients, Purpose, SamplingConfig, Tokenizer};

@@ -4,6 +4,7 @@
 //! transformers saved it, `parity.safetensors` (logits, log-probs, entropies, greedy tokens) and `dapo.safetensors` (one loss
 //! with the gradient of every parameter, and five AdamW steps). Tolerances are about five times the difference between torch in f32
 //! and in f64.
+#![allow(clippy::unwrap_used)]
 
 use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device, Tensor};

@@ -2,6 +2,7 @@
 //!
 //! Needs the file: `scripts/fetch-smollm2.sh DIR`, then
 //! `DAPO_SMOLLM2_GGUF=DIR/SmolLM2-135M-Instruct.Q4_1.gguf cargo test --release --test smollm2 -- --ignored`.
+#![allow(clippy::unwrap_used)]
 
 use candle_core::{DType, Device, Tensor};
 use dapo::policy::{GenerationConfig, Policy, Request, SamplingConfig, Segments, TokenBatch};

@@ -1,4 +1,5 @@
 //! The workspace's own rules: who may depend on whom, and under which licences.
+#![allow(clippy::unwrap_used)]
 
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package, PackageId};
 use std::collections::{BTreeSet, HashMap};

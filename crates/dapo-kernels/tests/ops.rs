@@ -1,4 +1,5 @@
 //! Every operation against the same formula composed of candle's own differentiable operations: values and gradients.
+#![allow(clippy::unwrap_used)]
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use dapo_kernels::attention::{Heads, KvCache, Segments, attention, decode_attention};
@@ -149,7 +150,8 @@ fn composed_attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads, segments
 
 #[test]
 fn attention_is_causal_within_segments_and_sees_the_parent() {
-    let cases: [(Heads, Vec<(usize, Option<usize>)>); 3] = [
+    type Layout = Vec<(usize, Option<usize>)>;
+    let cases: [(Heads, Layout); 3] = [
         (Heads { query: 4, key_value: 2, dim: 32 }, vec![(70, None), (1, None), (33, None)]),
         (
             Heads { query: 3, key_value: 1, dim: 40 },

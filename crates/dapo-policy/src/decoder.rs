@@ -291,7 +291,9 @@ impl Decoder {
         }
         let mut rows = Vec::with_capacity(token_ids.len() * width);
         with_slice(&self.embeddings.var, |table| {
-            token_ids.iter().for_each(|t| rows.extend_from_slice(&table[*t as usize * width..][..width]));
+            for token in token_ids {
+                rows.extend_from_slice(&table[*token as usize * width..][..width]);
+            }
             Ok(())
         })?;
         Ok(Tensor::from_vec(rows, (token_ids.len(), width), self.embeddings.var.device())?)

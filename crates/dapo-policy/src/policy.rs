@@ -227,28 +227,27 @@ impl Pass {
             };
             gradient = collect(&inject_gradient(&y, &gradient)?, &input)?;
         }
-        self.embedding_backward(decoder, batch, &gradient, gradients)
+        embedding_backward(decoder, batch, &gradient, gradients)
     }
+}
 
-    /// Adds each token's gradient to its row of the embedding matrix, in the order of the tokens.
-    fn embedding_backward(
-        &self,
-        decoder: &Decoder,
-        batch: &TokenBatch,
-        gradient: &Tensor,
-        gradients: &mut Gradients,
-    ) -> Result<(), PolicyError> {
-        let embeddings = decoder.embedding_parameter();
-        let sum = gradients.zeros_or_present(embeddings.index, &embeddings.var)?;
-        let width = decoder.config().hidden_size;
-        with_slice(gradient, |g| {
-            with_slice_mut(&sum, |sum| {
-                for (token, g) in batch.token_ids.iter().zip(g.chunks_exact(width)) {
-                    sum[*token as usize * width..][..width].iter_mut().zip(g).for_each(|(sum, g)| *sum += g);
-                }
-                Ok(())
-            })
-        })?;
-        Ok(())
-    }
+/// Adds each token's gradient to its row of the embedding matrix, in the order of the tokens.
+fn embedding_backward(
+    decoder: &Decoder,
+    batch: &TokenBatch,
+    gradient: &Tensor,
+    gradients: &mut Gradients,
+) -> Result<(), PolicyError> {
+    let embeddings = decoder.embedding_parameter();
+    let sum = gradients.zeros_or_present(embeddings.index, &embeddings.var)?;
+    let width = decoder.config().hidden_size;
+    with_slice(gradient, |g| {
+        with_slice_mut(&sum, |sum| {
+            for (token, g) in batch.token_ids.iter().zip(g.chunks_exact(width)) {
+                sum[*token as usize * width..][..width].iter_mut().zip(g).for_each(|(sum, g)| *sum += g);
+            }
+            Ok(())
+        })
+    })?;
+    Ok(())
 }

@@ -1,4 +1,5 @@
 //! Logits against candle-transformers' own Qwen3, on the same weights.
+#![allow(clippy::unwrap_used)]
 
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;

@@ -1,4 +1,5 @@
 //! The log-probs of a roll-out are the log-probs of training, bit for bit.
+#![allow(clippy::unwrap_used)]
 
 use candle_core::{Device, Tensor};
 use dapo_policy::{

@@ -23,6 +23,8 @@
 //! assert_eq!(found.verdict, Verdict::Correct);
 //! ```
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 mod dapo;
 mod equiv;
 mod error;

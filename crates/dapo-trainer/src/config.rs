@@ -64,7 +64,7 @@ impl TrainerConfig {
         if self.group_size < 2 {
             return Err(TrainerError::setting(
                 "group_size",
-                self.group_size,
+                &self.group_size,
                 "at least 2: a group of one has no baseline",
             ));
         }
@@ -75,13 +75,13 @@ impl TrainerConfig {
             ("micro_batch_tokens", self.micro_batch_tokens),
         ] {
             if value == 0 {
-                return Err(TrainerError::setting(field, value, "at least 1"));
+                return Err(TrainerError::setting(field, &value, "at least 1"));
             }
         }
         if self.sampling.temperature == 0.0 {
             return Err(TrainerError::setting(
                 "sampling.temperature",
-                0,
+                &0,
                 "above 0: greedy completions are all the same",
             ));
         }

@@ -58,16 +58,12 @@ pub fn read_jsonl(path: &Path) -> Result<Vec<Problem>, TrainerError> {
 fn problem(value: &Value, line: usize) -> Result<Problem, (String, String)> {
     let get = |name: &str| value.get(name).filter(|v| !v.is_null());
     let pairs = [("question", "answer"), ("problem", "answer"), ("input", "target")];
-    let (question, answer) = match pairs.iter().find_map(|(q, a)| Some((get(q)?, get(a)?))) {
-        Some(found) => found,
-        None => match (get("prompt"), value.pointer("/reward_model/ground_truth")) {
-            (Some(prompt), Some(answer)) => (prompt, answer),
-            _ => {
-                let keys = value.as_object().map(|o| o.keys().cloned().collect::<Vec<_>>().join(", "));
-                let found = keys.map_or_else(|| format!("{value}"), |keys| format!("an object with {keys}"));
-                return Err((found, FORMS.into()));
-            }
-        },
+    let pair = pairs.iter().find_map(|(q, a)| Some((get(q)?, get(a)?)));
+    let pair = pair.or_else(|| Some((get("prompt")?, value.pointer("/reward_model/ground_truth")?)));
+    let Some((question, answer)) = pair else {
+        let keys = value.as_object().map(|o| o.keys().cloned().collect::<Vec<_>>().join(", "));
+        let found = keys.map_or_else(|| value.to_string(), |keys| format!("an object with {keys}"));
+        return Err((found, FORMS.into()));
     };
     let answer = scalar(answer).ok_or_else(|| (format!("the answer {answer}"), "a string or a number".to_owned()))?;
     let answer = answer.rsplit("####").next().unwrap_or_default().trim().to_owned();

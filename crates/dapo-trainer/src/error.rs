@@ -71,7 +71,7 @@ pub enum TrainerError {
 }
 
 impl TrainerError {
-    pub(crate) fn setting(field: &str, found: impl ToString, expected: &str) -> Self {
-        Self::Setting { field: field.into(), found: found.to_string(), expected: expected.into() }
+    pub(crate) fn setting(field: &str, found: &dyn std::fmt::Display, expected: &str) -> Self {
+        Self::Setting { field: field.into(), found: format!("{found}"), expected: expected.into() }
     }
 }

@@ -36,18 +36,18 @@ impl OptimizerConfig {
             if value.is_finite() && value >= 0.0 {
                 return Ok(());
             }
-            Err(TrainerError::setting(&format!("optimizer.{field}"), value, "a finite number of at least 0"))
+            Err(TrainerError::setting(&format!("optimizer.{field}"), &value, "a finite number of at least 0"))
         };
         at_least_0("lr", self.lr)?;
         at_least_0("eps", self.eps)?;
         at_least_0("weight_decay", self.weight_decay)?;
         for (field, beta) in [("betas.0", self.betas.0), ("betas.1", self.betas.1)] {
             if !(0.0..1.0).contains(&beta) {
-                return Err(TrainerError::setting(&format!("optimizer.{field}"), beta, "at least 0 and below 1"));
+                return Err(TrainerError::setting(&format!("optimizer.{field}"), &beta, "at least 0 and below 1"));
             }
         }
         if self.max_grad_norm.is_nan() || self.max_grad_norm <= 0.0 {
-            return Err(TrainerError::setting("optimizer.max_grad_norm", self.max_grad_norm, "above 0"));
+            return Err(TrainerError::setting("optimizer.max_grad_norm", &self.max_grad_norm, "above 0"));
         }
         Ok(())
     }

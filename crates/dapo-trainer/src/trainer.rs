@@ -49,7 +49,7 @@ impl Trainer {
     ) -> Result<Self, TrainerError> {
         config.validate()?;
         if prompts.is_empty() {
-            return Err(TrainerError::setting("prompts", 0, "at least 1"));
+            return Err(TrainerError::setting("prompts", &0, "at least 1"));
         }
         let generation = GenerationConfig {
             max_new_tokens: config.max_new_tokens,
