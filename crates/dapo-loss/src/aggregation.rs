@@ -174,6 +174,7 @@ impl std::ops::Add for StepCounts {
 /// let of = |aggregation| Denominator::of_step(aggregation, &lengths, EmptySequences::Exclude).unwrap();
 /// assert_eq!(of(Aggregation::TokenMean).weight(3), 1.0 / 8.0);
 /// assert_eq!(of(Aggregation::SeqMeanTokenMean).weight(5), 1.0 / (2.0 * 5.0));
+/// assert_eq!(of(Aggregation::SeqMeanTokenMean).weight(0), 0.0);
 /// assert_eq!(of(Aggregation::SeqMeanTokenSum).weight(5), 1.0 / 2.0);
 /// assert_eq!(of(Aggregation::SeqMeanTokenSumNorm { max_len: 16 }).weight(5), 1.0 / (2.0 * 16.0));
 /// // Nothing left in the whole step: skip it.

@@ -9,29 +9,9 @@ fn trains_a_model_that_can_be_evaluated() {
     let (data, folder) = (additions(), folder());
     let out = folder.path().join("runs/a");
     let dir = out.to_str().unwrap();
-    let args = [
-        "train",
-        "--model",
-        TINY_MODEL,
-        "--data",
-        path(&data),
-        "--out",
-        dir,
-        "--steps",
-        "2",
-        "--prompts",
-        "2",
-        "--group",
-        "6",
-        "--max-tokens",
-        "72",
-        "--lr",
-        "1e-4",
-        "--warmup",
-        "0",
-        "--seed",
-        "3",
-    ];
+    let steps = "--steps 2 --prompts 2 --group 6 --max-tokens 72 --lr 1e-4 --warmup 0 --seed 3";
+    let mut args = vec!["train", "--model", TINY_MODEL, "--data", path(&data), "--out", dir];
+    args.extend(steps.split(' '));
     let run = dapo(&args).success();
     let model = run.stdout.trim_end();
     assert_eq!(model, out.join("model").to_str().unwrap());
