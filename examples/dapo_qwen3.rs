@@ -245,8 +245,10 @@ fn examine(
 fn show_samples(args: &Args, evaluation: &Evaluation) {
     for group in evaluation.groups.iter().take(3) {
         let mark = if group.rewards[0].correct == Some(true) { "right" } else { "wrong" };
-        let prompt: String = group.prompt.text.chars().rev().take(200).collect::<Vec<_>>().into_iter().rev().collect();
-        say!(args, "          {mark}: {}{}", prompt.trim(), group.texts[0].trim());
+        let (prompt, completion) = (&group.prompt.text, &group.texts[0]);
+        let shown = prompt.char_indices().nth_back(159).map_or(prompt.as_str(), |(start, _)| &prompt[start..]);
+        let cut = if shown.len() < prompt.len() { "… " } else { "" };
+        say!(args, "          {mark}: {cut}{}{}", shown.trim_start(), completion.trim_end());
     }
 }
 

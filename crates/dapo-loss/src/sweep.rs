@@ -230,7 +230,6 @@ fn split(gradients: Gradients<'_>, at: usize) -> (Gradients<'_>, Gradients<'_>) 
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test")]
 mod tests {
     use super::{Sweep, is_plain};
     use crate::{Advantages, Denominator, EmptySequences, Gradients, Kl, LossBatch, LossConfig, LossPlan, TokenChunk};
