@@ -1,28 +1,14 @@
-//! Hostile input: every question ends, quickly, without a panic.
-
-use std::time::{Duration, Instant};
+//! Hostile input: every question ends, without a panic and always the same way.
 
 use dapo_reward::{
     DapoRule, Format, Profile, Repetition, RewardFn, RewardInput, TagCount, VerifyConfig, dapo_grade, extract_answer,
     is_equivalent, verify,
 };
 
-/// What one question may take.
-const LIMIT: Duration = Duration::from_millis(50);
-
-fn in_time(what: &str, mut question: impl FnMut()) {
-    // The best of a few: other work on the machine is not the verifier's.
-    let mut best = None;
-    for _ in 0..20 {
-        let start = Instant::now();
-        question();
-        let took = start.elapsed();
-        best = Some(best.map_or(took, |best: Duration| best.min(took)));
-        if took < LIMIT {
-            break;
-        }
-    }
-    assert!(best < Some(LIMIT), "{} took {best:?}", what.chars().take(60).collect::<String>());
+/// Asks twice: a verdict that hung on a clock, an address or leftover state would differ.
+fn ends<T: PartialEq + std::fmt::Debug>(what: &str, mut question: impl FnMut() -> T) {
+    let (first, second) = (question(), question());
+    assert_eq!(first, second, "{}", what.chars().take(60).collect::<String>());
 }
 
 const WRITTEN: &[&str] = &[
@@ -170,42 +156,35 @@ fn nasty() -> Vec<String> {
 }
 
 #[test]
-fn hostile_answers_are_judged_in_time() {
+fn hostile_answers_are_decided() {
     let golds = ["5", "\\sqrt{2}", "x^2+1", "(1,2)", "\\{1,2,3\\}", "x=3", "(-\\infty,0)", "\\sin x", "east"];
     for text in nasty() {
-        in_time(&text, || {
-            is_equivalent(&text, &text);
-        });
+        ends(&text, || is_equivalent(&text, &text));
         for gold in golds {
-            in_time(&text, || {
-                is_equivalent(gold, &text);
-                is_equivalent(&text, gold);
-            });
+            ends(&text, || (is_equivalent(gold, &text), is_equivalent(&text, gold)));
         }
     }
 }
 
 #[test]
-fn hostile_pairs_are_judged_in_time() {
+fn hostile_pairs_are_decided() {
     let all = nasty();
     for (index, gold) in all.iter().enumerate() {
         for pred in all.iter().skip(index % 7).step_by(7) {
-            in_time(
+            ends(
                 &format!(
                     "{} | {}",
                     gold.chars().take(30).collect::<String>(),
                     pred.chars().take(30).collect::<String>()
                 ),
-                || {
-                    is_equivalent(gold, pred);
-                },
+                || is_equivalent(gold, pred),
             );
         }
     }
 }
 
 #[test]
-fn near_misses_that_need_precision_are_judged_in_time() {
+fn near_misses_that_need_precision_are_decided() {
     for (gold, pred) in [
         ("e^{\\pi\\sqrt{163}}", "262537412640768744"),
         ("\\sqrt{1000001}+\\sqrt{1000025}+\\sqrt{1000031}", "\\sqrt{1000003}+\\sqrt{1000019}+\\sqrt{1000035}"),
@@ -215,16 +194,14 @@ fn near_misses_that_need_precision_are_judged_in_time() {
         ("4\\arctan\\frac15-\\arctan\\frac1{239}", "\\frac{\\pi}{4}"),
         ("\\sum x", "x"),
     ] {
-        in_time(gold, || {
-            is_equivalent(gold, pred);
-        });
+        ends(gold, || is_equivalent(gold, pred));
     }
     assert!(is_equivalent("4\\arctan\\frac15-\\arctan\\frac1{239}", "\\frac{\\pi}{4}"));
     assert!(!is_equivalent("e^{\\pi\\sqrt{163}}", "262537412640768744"));
 }
 
 #[test]
-fn a_megabyte_is_searched_in_time() {
+fn a_megabyte_is_searched_to_its_end() {
     let megabyte = |piece: &str| piece.repeat(1_000_000 / piece.len() + 1);
     let texts = [
         megabyte("x"),
@@ -266,26 +243,14 @@ fn a_megabyte_is_searched_in_time() {
     for text in &texts {
         for name in profiles {
             let profile: Profile = name.parse().expect("a profile name");
-            in_time(&format!("{name}: {}", &text.chars().take(20).collect::<String>()), || {
-                extract_answer(text, &profile);
-            });
+            ends(&format!("{name}: {}", &text.chars().take(20).collect::<String>()), || extract_answer(text, &profile));
         }
-        in_time("verify", || {
-            verify("1", text, &VerifyConfig::default());
-        });
-        in_time("verify gold", || {
-            verify(text, "1", &VerifyConfig::default());
-        });
-        in_time("dapo", || {
-            dapo_grade(text, "1", DapoRule::AnswerLineOrBox);
-        });
+        ends("verify", || verify("1", text, &VerifyConfig::default()));
+        ends("verify gold", || verify(text, "1", &VerifyConfig::default()));
+        ends("dapo", || dapo_grade(text, "1", DapoRule::AnswerLineOrBox));
         let input = RewardInput { prompt: "", completion: text, answer: "1", num_tokens: 1, truncated: false };
-        in_time("format", || {
-            Format::default().score(&input);
-        });
-        in_time("tags", || {
-            TagCount.score(&input);
-        });
+        ends("format", || Format::default().score(&input));
+        ends("tags", || TagCount.score(&input));
         Repetition::default().score(&input);
     }
 }
