@@ -30,7 +30,7 @@ fn top_p(text: &str) -> Result<f32> {
 /// How completions are sampled for people and for evaluation.
 #[derive(clap::Args)]
 pub(crate) struct SamplingArgs {
-    /// Tokens of a completion at most. [default: 256, or half the model's context where that is less]
+    /// Tokens of a completion at most [default: 256, or half the model's context where that is less]
     #[arg(long, value_name = "TOKENS", value_parser = at_least(1))]
     max_tokens: Option<usize>,
     /// Sampling temperature; 0 always takes the most probable token.
@@ -76,7 +76,7 @@ pub(crate) struct ProblemArgs {
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
     /// Text added to each question.
-    #[arg(long, value_name = "TEXT", default_value = "")]
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     suffix: String,
     /// Where a completion's answer stands: auto, boxed, answer-line, hash, answer-tag, answer-is, last-math, choice,
     /// last-number or whole.

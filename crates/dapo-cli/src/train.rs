@@ -34,14 +34,14 @@ pub(crate) struct Train {
     /// Completions of each prompt.
     #[arg(long, value_name = "G", default_value = "8", value_parser = at_least(2))]
     group: usize,
-    /// Tokens of a completion at most. [default: 256, or half the model's context where that is less]
+    /// Tokens of a completion at most [default: 256, or half the model's context where that is less]
     #[arg(long, value_name = "TOKENS", value_parser = at_least(1))]
     max_tokens: Option<usize>,
-    /// Last part of it over which the length penalty grows. [default: a fifth]
+    /// Last part of it over which the length penalty grows [default: a fifth]
     #[arg(long, value_name = "TOKENS", value_parser = at_least(1))]
     overlong_cache: Option<usize>,
     /// Learning rate.
-    #[arg(long, default_value_t = 1e-6)]
+    #[arg(long, default_value = "1e-6")]
     lr: f64,
     /// Steps over which the learning rate grows to it.
     #[arg(long, value_name = "N", default_value_t = 20)]

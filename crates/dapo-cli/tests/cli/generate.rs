@@ -15,7 +15,7 @@ fn prints_one_completion() {
 #[test]
 fn samples_are_a_function_of_the_seed() {
     let completions = |seed| {
-        let args = ["generate", "--model", TINY_MODEL, "17+4+25=", "--samples", "3", "--top-p", "1", "--json"];
+        let args = ["generate", "--model", TINY_MODEL, "17+4+25=", "--samples", "3", "--temperature", "3", "--json"];
         dapo(&[args.as_slice(), &["--seed", seed]].concat()).success().json_lines()
     };
     let first = completions("1");
