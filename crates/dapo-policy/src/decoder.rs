@@ -380,13 +380,7 @@ impl Decoder {
     /// # Errors
     /// As [`Decoder::logits`].
     pub fn hidden_states(&self, token_ids: &[u32], segments: &Arc<Segments>) -> Result<Vec<Tensor>, PolicyError> {
-        if token_ids.len() != segments.total() {
-            return Err(PolicyError::Setting {
-                field: "token_ids".into(),
-                found: format!("{} tokens", token_ids.len()),
-                expected: format!("the segments' {}", segments.total()),
-            });
-        }
+        check_total(token_ids, segments)?;
         let table = self.rotary_table(&segments.positions());
         let mut states = vec![self.embed(token_ids)?];
         for i in 0..self.layers.len() {
@@ -398,6 +392,18 @@ impl Decoder {
         }
         Ok(states)
     }
+}
+
+/// Fails when the tokens do not fill the segments.
+pub(crate) fn check_total(token_ids: &[u32], segments: &Segments) -> Result<(), PolicyError> {
+    if token_ids.len() == segments.total() {
+        return Ok(());
+    }
+    Err(PolicyError::Setting {
+        field: "token_ids".into(),
+        found: format!("{} tokens", token_ids.len()),
+        expected: format!("the segments' {}", segments.total()),
+    })
 }
 
 fn fill(caches: &mut [KvCache], segments: &Segments, k: &Tensor, v: &Tensor) -> Result<(), PolicyError> {

@@ -1,6 +1,6 @@
 //! What a trainer asks of a policy, and how the decoder answers.
 
-use crate::decoder::{Attend, LayerMemory, Tracking};
+use crate::decoder::{Attend, LayerMemory, Tracking, check_total};
 use crate::{
     Completion, Decoder, GenerationConfig, Gradients, PolicyError, Request, Segments, Tokenizer, load_checkpoint,
 };
@@ -24,6 +24,7 @@ pub struct TokenBatch {
 impl TokenBatch {
     /// For each target, the token whose hidden state predicts it: its predecessor in the sequence.
     fn predictors(&self) -> Result<Vec<usize>, PolicyError> {
+        check_total(&self.token_ids, &self.segments)?;
         let segments = self.segments.list();
         let mut current = 0;
         let mut predictors = Vec::with_capacity(self.targets.len());
@@ -168,13 +169,6 @@ struct Pass {
 
 impl Pass {
     fn forward(decoder: &Decoder, batch: &TokenBatch) -> Result<Self, PolicyError> {
-        if batch.token_ids.len() != batch.segments.total() {
-            return Err(PolicyError::Setting {
-                field: "token_ids".into(),
-                found: format!("{} tokens", batch.token_ids.len()),
-                expected: format!("the segments' {}", batch.segments.total()),
-            });
-        }
         let table = decoder.rotary_table(&batch.segments.positions());
         let mut x = Var::from_tensor(&decoder.embed(&batch.token_ids)?)?;
         let (mut inputs, mut outputs) = (Vec::new(), Vec::new());

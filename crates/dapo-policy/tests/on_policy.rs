@@ -234,6 +234,8 @@ fn bad_requests_are_errors_that_name_the_field() {
     assert!(error(&request(vec![1]), &GenerationConfig { sampling, ..config.clone() }).contains("top_p is 0"));
     let batch =
         TokenBatch { token_ids: vec![1, 2], segments: Arc::new(Segments::new([(2, None)]).unwrap()), targets: vec![0] };
-    let message = decoder.logprobs(&batch, 1.0).unwrap_err().to_string();
-    assert_eq!(message, "targets[0] is 0, expected a token with a predecessor");
+    let message = |batch: &TokenBatch| decoder.logprobs(batch, 1.0).unwrap_err().to_string();
+    assert_eq!(message(&batch), "targets[0] is 0, expected a token with a predecessor");
+    let too_many = TokenBatch { token_ids: vec![1, 2, 3], targets: vec![2], ..batch };
+    assert_eq!(message(&too_many), "token_ids is 3 tokens, expected the segments' 2");
 }
