@@ -20,6 +20,7 @@ use dapo::trainer::{
 };
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Instant;
 
 #[global_allocator]
@@ -106,14 +107,23 @@ macro_rules! say {
     };
 }
 
-fn main() -> Result<()> {
-    let args = Args::parse();
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<()> {
     let started = Instant::now();
     let model = args.model.clone().unwrap_or_else(|| TINY_MODEL.into());
     let (policy, tokenizer) = dapo::policy::load(&model)?;
     say!(args, "model     {} ({:.2} M parameters)", model.display(), policy.num_parameters() as f64 / 1e6);
     let style = PromptStyle { system: args.system.clone(), suffix: args.suffix.clone(), ..PromptStyle::default() };
-    let (train, held_out) = problems(&args)?;
+    let (train, held_out) = problems(args)?;
     let limit = policy.config().max_position_embeddings.saturating_sub(args.max_tokens());
     let (train, too_long) = encode_prompts(&train, &tokenizer, &style, limit)?;
     let (held_out, held_out_too_long) = encode_prompts(&held_out, &tokenizer, &style, limit)?;
@@ -136,11 +146,11 @@ fn main() -> Result<()> {
     let grader = Grader::Math(VerifyConfig { profile: args.extract.clone(), ..VerifyConfig::default() });
     let accuracy = Accuracy { grader, ..Accuracy::default() };
     let rewards = RewardSum::new(vec![(1.0, Box::new(accuracy)), (1.0, Box::new(overlong))]);
-    let mut trainer = Trainer::new(policy, tokenizer, train, rewards, config(&args))?;
+    let mut trainer = Trainer::new(policy, tokenizer, train, rewards, config(args))?;
 
     say!(args, "\nevaluating on {} held-out problems ...", held_out.len());
-    let greedy_before = examine(&trainer, &held_out, &args, SamplingConfig::GREEDY, 1)?;
-    let sampled_before = examine(&trainer, &held_out, &args, args.sampling(), 8)?;
+    let greedy_before = examine(&trainer, &held_out, args, SamplingConfig::GREEDY, 1)?;
+    let sampled_before = examine(&trainer, &held_out, args, args.sampling(), 8)?;
     say!(
         args,
         "before    greedy accuracy {:.3}   sampled {:.3}   pass@8 {:.3}   truncated {:.3}",
@@ -149,13 +159,13 @@ fn main() -> Result<()> {
         sampled_before.pass_at(8),
         sampled_before.truncated()
     );
-    show_samples(&args, &sampled_before);
+    show_samples(args, &sampled_before);
 
-    train_steps(&mut trainer, &args)?;
+    train_steps(&mut trainer, args)?;
 
-    let greedy_after = examine(&trainer, &held_out, &args, SamplingConfig::GREEDY, 1)?;
-    let sampled_after = examine(&trainer, &held_out, &args, args.sampling(), 1)?;
-    show_samples(&args, &sampled_after);
+    let greedy_after = examine(&trainer, &held_out, args, SamplingConfig::GREEDY, 1)?;
+    let sampled_after = examine(&trainer, &held_out, args, args.sampling(), 1)?;
+    show_samples(args, &sampled_after);
     say!(
         args,
         "\nheld-out greedy accuracy: {:.3} before, {:.3} after (pass@8 before: {:.3}; {} problems)",
