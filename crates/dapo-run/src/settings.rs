@@ -227,8 +227,9 @@ impl Default for SamplerSection {
     }
 }
 
-/// The reward's components, each a table of its own; `accuracy` is there unless its weight is set to 0.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// The reward's components, each a table of its own. A component of weight 0 is
+/// measured and reported, and counts for nothing.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RewardsSection {
     /// Whether the answer is right.
@@ -245,20 +246,6 @@ pub struct RewardsSection {
     pub repetition: Option<RepetitionReward>,
     /// open-r1's cosine-scaled length reward.
     pub length: Option<LengthReward>,
-}
-
-impl Default for RewardsSection {
-    fn default() -> Self {
-        Self {
-            accuracy: AccuracyReward::default(),
-            format: None,
-            tag_count: None,
-            soft_overlong: None,
-            proportional_overlong: None,
-            repetition: None,
-            length: None,
-        }
-    }
 }
 
 /// How answers are judged.
@@ -651,7 +638,7 @@ pub struct EvalSection {
     pub top_p: f32,
     /// Tokens of a completion at most; 0: `rollout.max_new_tokens`.
     pub max_new_tokens: usize,
-    /// Use only the first problems; 0 uses all.
+    /// Use only the first validation problems; 0 uses all.
     pub limit: usize,
 }
 
