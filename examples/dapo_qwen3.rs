@@ -15,8 +15,8 @@ use dapo::reward::{Accuracy, Grader, Profile, RewardSum, SoftOverlong, VerifyCon
 use dapo::sampler::{GenBatch, SamplerConfig};
 use dapo::trainer::tasks::{Split, addition_problems};
 use dapo::trainer::{
-    Evaluation, OptimizerConfig, Prompt, PromptStyle, StepMetrics, Trainer, TrainerConfig, encode_prompts, evaluate,
-    read_jsonl,
+    Evaluation, OptimizerConfig, Prompt, PromptStyle, StepMetrics, StepOutcome, Trainer, TrainerConfig, encode_prompts,
+    evaluate, read_jsonl,
 };
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::path::PathBuf;
@@ -175,7 +175,7 @@ fn run(args: &Args) -> Result<()> {
         held_out.len()
     );
     if let Some(dir) = &args.save {
-        save_checkpoint(dir, trainer.policy().config(), &trainer.policy().tensors(), trainer.tokenizer())?;
+        save_checkpoint(dir, trainer.policy().config(), &trainer.policy().tensors()?, trainer.tokenizer())?;
         say!(args, "saved to {}", dir.display());
     }
     let seconds = started.elapsed().as_secs_f64();
@@ -268,8 +268,8 @@ fn train_steps(trainer: &mut Trainer, args: &Args) -> Result<()> {
     say!(args, "\n step  reward  accuracy  entropy  length  truncated  kept/dropped groups    tokens/s");
     let mut account = dapo::sampler::Account::default();
     for _ in 0..args.steps {
-        let metrics = trainer.step()?.metrics;
-        let line = line(&metrics);
+        let StepOutcome { metrics, timings, .. } = trainer.step()?;
+        let line = line(&metrics, timings.tokens_per_second);
         bar.suspend(|| say!(args, "{line}"));
         bar.inc(1);
         account += metrics.dynamic_sampling;
@@ -281,7 +281,7 @@ fn train_steps(trainer: &mut Trainer, args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn line(m: &StepMetrics) -> String {
+fn line(m: &StepMetrics, tokens_per_second: f64) -> String {
     let a = &m.dynamic_sampling;
     format!(
         "{:5} {:7.3} {:9.3} {:8.3} {:7.1} {:10.3}  {:4} / {} right, {} wrong {:11.0}",
@@ -294,6 +294,6 @@ fn line(m: &StepMetrics) -> String {
         a.generated - a.all_correct - a.all_wrong - a.other,
         a.all_correct,
         a.all_wrong,
-        m.tokens_per_second
+        tokens_per_second
     )
 }

@@ -122,8 +122,12 @@ fn example(chain: &AdditionChain, style: Style, tokenizer: &Tokenizer, eos: u32)
     let mut token_ids = tokenizer.encode(&chain.solution(style), false)?;
     token_ids.push(eos);
     let old_logprobs = vec![0.0; token_ids.len()];
-    let sequence = TrainingSequence { token_ids, old_logprobs, advantage: 1.0, in_loss: true };
-    Ok(TrainingGroup { prompt_ids: tokenizer.encode(&chain.question(), false)?, sequences: vec![sequence] })
+    let sequence = TrainingSequence { token_ids, old_logprobs, ref_logprobs: None, advantage: 1.0, in_loss: true };
+    Ok(TrainingGroup {
+        prompt_ids: tokenizer.encode(&chain.question(), false)?,
+        sequences: vec![sequence],
+        on_policy: false,
+    })
 }
 
 /// One step of maximum likelihood; returns the mean negative log-prob.
@@ -171,7 +175,7 @@ fn main() -> Result<()> {
             println!("step {:5}  loss {loss:.4}  {:.0} s", step + 1, started.elapsed().as_secs_f64());
         }
     }
-    save_checkpoint(&args.out, policy.config(), &policy.tensors(), &tokenizer)?;
+    save_checkpoint(&args.out, policy.config(), &policy.tensors()?, &tokenizer)?;
     report(&policy, &tokenizer)
 }
 

@@ -134,7 +134,7 @@ fn main() -> Result<()> {
     println!("{}", serde_json::to_string_pretty(&outcome.metrics)?);
     println!(
         "one step: {seconds:.1} s, of it {:.1} s of roll-outs; {} tokens generated",
-        outcome.metrics.rollout_time, outcome.metrics.num_tokens
+        outcome.timings.rollout_time, outcome.metrics.num_tokens
     );
     if let Some(peak) = memory("VmHWM") {
         println!("peak memory: {peak:.2} GiB");

@@ -10,6 +10,7 @@
 //! | [`kernels`] | `dapo-kernels` | the model's fused differentiable operations |
 //! | [`policy`] | `dapo-policy` | Qwen3, Qwen2.5 and Llama: loading, saving, sampling, scoring, training |
 //! | [`trainer`] | `dapo-trainer` | the loop that composes them |
+//! | [`run`] | `dapo-run` | settings in layers, recipes, imports, run folders, exact resume |
 //!
 //! ```
 //! use dapo::loss::{AdvantageNorm, group_advantages};
@@ -23,6 +24,7 @@ pub use dapo_kernels as kernels;
 pub use dapo_loss as loss;
 pub use dapo_policy as policy;
 pub use dapo_reward as reward;
+pub use dapo_run as run;
 pub use dapo_sampler as sampler;
 pub use dapo_trainer as trainer;
 

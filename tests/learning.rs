@@ -68,9 +68,10 @@ fn train(seed: u64, lr: f64, steps: usize) -> (f64, f64) {
         let outcome = trainer.step().unwrap();
         let account = outcome.metrics.dynamic_sampling;
         account.check().unwrap();
-        assert!(outcome.trained.len() as u64 == account.trained && account.trained <= 12);
+        assert!(outcome.trained().count() as u64 == account.trained && account.trained <= 12);
         // Only groups with right and wrong completions are trained on.
-        for group in &outcome.trained {
+        for record in outcome.trained() {
+            let group = &record.group;
             let right = group.rewards.iter().filter(|r| r.correct == Some(true)).count();
             assert!(0 < right && right < group.rewards.len());
         }
@@ -121,10 +122,12 @@ fn train_with(seed: u64, mut reorder: impl FnMut(&mut [f32])) -> (f64, f64) {
                     .map(|(completion, advantage)| TrainingSequence {
                         token_ids: completion.token_ids.clone(),
                         old_logprobs: completion.logprobs.clone(),
+                        ref_logprobs: None,
                         advantage: *advantage,
                         in_loss: true,
                     })
                     .collect(),
+                on_policy: true,
             })
             .collect();
         let lengths: Vec<usize> =

@@ -183,7 +183,7 @@ fn greedy_tokens_are_those_of_transformers() {
             .parity
             .ids("greedy.prompt_ids")?
             .into_iter()
-            .map(|prompt_ids| Request { prompt_ids, samples: 1, draw: 0 })
+            .map(|prompt_ids| Request { prompt_ids, samples: 1, first_sample: 0, draw: 0 })
             .collect();
         let sampling = SamplingConfig::GREEDY;
         let config = GenerationConfig { max_new_tokens: expected[0].len(), sampling, ..Default::default() };
@@ -206,12 +206,13 @@ fn dapo_groups(reference: &Reference) -> Result<Vec<TrainingGroup>> {
         let sequence = TrainingSequence {
             old_logprobs: old[i][..completion.len()].to_vec(),
             token_ids: completion,
+            ref_logprobs: None,
             advantage: advantages[i],
             in_loss: true,
         };
         match groups.last_mut() {
             Some(group) if group.prompt_ids == prompt => group.sequences.push(sequence),
-            _ => groups.push(TrainingGroup { prompt_ids: prompt, sequences: vec![sequence] }),
+            _ => groups.push(TrainingGroup { prompt_ids: prompt, sequences: vec![sequence], on_policy: true }),
         }
     }
     Ok(groups)

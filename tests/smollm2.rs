@@ -45,7 +45,7 @@ fn log_probs_and_greedy_chat_tokens_are_those_of_transformers() {
     for i in 0..3 {
         let prompt_ids = ids(&reference[&format!("chat.{i}.prompt_ids")]);
         let expected = ids(&reference[&format!("chat.{i}.greedy_ids")]);
-        let found = policy.generate(&[Request { prompt_ids, samples: 1, draw: 0 }], &config).unwrap();
+        let found = policy.generate(&[Request { prompt_ids, samples: 1, first_sample: 0, draw: 0 }], &config).unwrap();
         let found = &found[0][0].token_ids;
         println!("{}", tokenizer.decode(found, false).unwrap());
         assert_eq!(found, &expected, "chat {i}");

@@ -1,7 +1,7 @@
 //! The workspace's own rules: who may depend on whom, and under which licences.
 #![allow(clippy::unwrap_used)]
 
-use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package, PackageId};
+use cargo_metadata::{CargoOpt, DependencyKind, Metadata, MetadataCommand, Package, PackageId};
 use std::collections::{BTreeSet, HashMap};
 use std::process::Command;
 
@@ -12,7 +12,9 @@ fn metadata() -> Metadata {
     let version = String::from_utf8(version.stdout).unwrap();
     let host = version.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
     let options = ["--locked", "--filter-platform", host].map(str::to_owned);
-    MetadataCommand::new().manifest_path(manifest).other_options(options).exec().unwrap()
+    // Optional dependencies are bound by the same rules.
+    let features = CargoOpt::AllFeatures;
+    MetadataCommand::new().manifest_path(manifest).features(features).other_options(options).exec().unwrap()
 }
 
 fn members(metadata: &Metadata) -> Vec<&Package> {
@@ -35,6 +37,10 @@ fn normal_dependencies(metadata: &Metadata, root: &PackageId) -> BTreeSet<String
     found
 }
 
+const BELOW_RUN: &[&str] = &["dapo-kernels", "dapo-loss", "dapo-policy", "dapo-reward", "dapo-sampler", "dapo-trainer"];
+const ALL: &[&str] =
+    &["dapo-kernels", "dapo-loss", "dapo-policy", "dapo-reward", "dapo-run", "dapo-sampler", "dapo-trainer"];
+
 #[test]
 fn crates_depend_in_one_direction() {
     let metadata = metadata();
@@ -45,8 +51,9 @@ fn crates_depend_in_one_direction() {
         ("dapo-kernels", &[]),
         ("dapo-policy", &["dapo-kernels"]),
         ("dapo-trainer", &["dapo-kernels", "dapo-loss", "dapo-policy", "dapo-reward", "dapo-sampler"]),
-        ("dapo-cli", &["dapo-kernels", "dapo-loss", "dapo-policy", "dapo-reward", "dapo-sampler", "dapo-trainer"]),
-        ("dapo-rs", &["dapo-kernels", "dapo-loss", "dapo-policy", "dapo-reward", "dapo-sampler", "dapo-trainer"]),
+        ("dapo-run", BELOW_RUN),
+        ("dapo-cli", ALL),
+        ("dapo-rs", ALL),
     ]);
     let members = members(&metadata);
     assert_eq!(members.len(), allowed.len());

@@ -5,8 +5,9 @@ use anyhow::{Result, ensure};
 use clap::builder::RangedU64ValueParser;
 use dapo_policy::{Decoder, GenerationConfig, Purpose, SamplingConfig, Tokenizer};
 use dapo_reward::{Accuracy, Grader, Profile, VerifyConfig};
+use dapo_run::ModelSource;
 use dapo_trainer::{Problem, Prompt, PromptStyle, encode_prompts};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 /// A count with a lower bound.
@@ -15,7 +16,7 @@ pub(crate) fn at_least(least: u64) -> RangedU64ValueParser<usize> {
 }
 
 /// A sampling temperature, by the policy's own rule.
-pub(crate) fn temperature(text: &str) -> Result<f32> {
+fn temperature(text: &str) -> Result<f32> {
     let temperature = text.parse()?;
     SamplingConfig { temperature, ..SamplingConfig::default() }.validate()?;
     Ok(temperature)
@@ -117,10 +118,10 @@ impl ProblemArgs {
 }
 
 /// Loads a model and says so.
-pub(crate) fn load(path: &Path, talk: Talk) -> Result<(Decoder, Tokenizer)> {
+pub(crate) fn load(name: &str, talk: Talk) -> Result<(Decoder, Tokenizer)> {
     let started = Instant::now();
-    let (policy, tokenizer) = dapo_policy::load(path)?;
+    let (policy, tokenizer) = ModelSource::find(name, "main")?.load()?;
     let (millions, seconds) = (policy.num_parameters() as f64 / 1e6, started.elapsed().as_secs_f64());
-    talk.detail(format_args!("{}: {millions:.2} M parameters, loaded in {seconds:.1} s", path.display()));
+    talk.detail(format_args!("{name}: {millions:.2} M parameters, loaded in {seconds:.1} s"));
     Ok((policy, tokenizer))
 }

@@ -2,25 +2,28 @@
 
 use crate::args::{ProblemArgs, SamplingArgs, at_least, load};
 use crate::talk::Talk;
-use anyhow::Result;
-use dapo_policy::Purpose;
-use dapo_reward::RewardSum;
-use dapo_trainer::{Evaluation, evaluate, read_jsonl};
+use anyhow::{Context, Result};
+use dapo_policy::{FinishReason, Purpose};
+use dapo_reward::{Grader, RewardSum};
+use dapo_trainer::{EvalReport, Evaluation, Group, evaluate_in_blocks, read_problems};
 use serde::Serialize;
 use std::fmt;
-use std::io::{self, Write};
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// Evaluate a model on problems with answers.
 ///
-/// Completes every problem K times and prints avg@K (the mean share of right completions), pass@K (the share of problems with
-/// a right one) and the share of completions that used up their tokens.
+/// Completes every problem K times and prints, each with its 95 % confidence interval over problems: avg@K, the share of
+/// right completions; pass@k for k = 1, 2, 4, … K, the chance that one of k completions is right; maj@K, how often the
+/// answer given most often is right (1/2 and 0.5 are one answer, ties split). Also printed: the share of completions that
+/// used up their tokens, and their mean length.
 #[derive(clap::Args)]
 pub(crate) struct Eval {
-    /// A Hugging Face folder or a GGUF file.
+    /// A Hugging Face folder, a GGUF file, a run folder or its checkpoint, or builtin:tiny.
     #[arg(long, value_name = "PATH")]
-    model: PathBuf,
+    model: String,
     #[command(flatten)]
     problems: ProblemArgs,
     /// Completions of each problem.
@@ -31,7 +34,11 @@ pub(crate) struct Eval {
     /// Use only the first problems of the file.
     #[arg(long, value_name = "N", value_parser = at_least(1))]
     limit: Option<usize>,
-    /// Print one JSON object instead of a table.
+    /// Write every completion to this new file, as JSON lines {id, sample, completion, tokens, finish_reason, gold, extracted,
+    /// correct}.
+    #[arg(long, value_name = "FILE")]
+    completions: Option<PathBuf>,
+    /// Print one JSON object instead of a table, every problem by itself included.
     #[arg(long)]
     json: bool,
 }
@@ -41,90 +48,157 @@ pub(crate) struct Eval {
 struct Report {
     model: String,
     data: String,
-    problems: usize,
     too_long: usize,
-    /// Problems whose completions the judge would not judge.
-    abstained: usize,
-    samples: usize,
     temperature: f32,
     top_p: f32,
     max_tokens: usize,
     seed: u64,
-    avg_at_k: f64,
-    pass_at_k: f64,
-    truncated: f64,
-    mean_length: f64,
+    #[serde(flatten)]
+    found: EvalReport,
     seconds: f64,
 }
 
+/// Completions of a block, roughly: as many as a decoding batch holds.
+const BLOCK: usize = 256;
+
 pub(crate) fn run(args: &Eval, talk: Talk) -> Result<()> {
-    let mut problems = read_jsonl(&args.problems.data)?;
+    let mut problems = read_problems(&args.problems.data)?;
     problems.truncate(args.limit.unwrap_or(usize::MAX));
     let (policy, tokenizer) = load(&args.model, talk)?;
     let generation = args.sampling.generation(&policy, Purpose::Evaluation)?;
     let (prompts, too_long) =
         args.problems.encode(&problems, (&policy, &tokenizer), generation.max_new_tokens, talk)?;
-    let rewards = RewardSum::new(vec![(1.0, Box::new(args.problems.accuracy()))]);
+    let accuracy = args.problems.accuracy();
+    let grader = accuracy.grader.clone();
+    let rewards = RewardSum::new(vec![(1.0, Box::new(accuracy))]);
+    let mut log = args.completions.as_deref().map(Log::create).transpose()?;
 
     talk.note(format_args!("{} problems, {} completions each ...", prompts.len(), args.samples));
     let started = Instant::now();
-    let evaluation = evaluate(&policy, &tokenizer, &prompts, args.samples, &generation, &rewards)?;
+    let block = BLOCK.div_ceil(args.samples);
+    let mut evaluation = Evaluation { groups: Vec::with_capacity(prompts.len()) };
+    for groups in evaluate_in_blocks(&policy, &tokenizer, &prompts, args.samples, &generation, &rewards, block) {
+        let groups = groups?;
+        if let Some(log) = &mut log {
+            log.append(&groups, &grader)?;
+        }
+        evaluation.groups.extend(groups);
+        say_how_far(&evaluation, prompts.len(), started, talk);
+    }
     let report = Report {
-        model: args.model.display().to_string(),
+        model: args.model.clone(),
         data: args.problems.data.display().to_string(),
-        problems: prompts.len(),
         too_long,
-        abstained: evaluation.groups.iter().filter(|g| g.rewards.iter().any(|r| r.correct.is_none())).count(),
-        samples: args.samples,
         temperature: generation.sampling.temperature,
         top_p: generation.sampling.top_p,
         max_tokens: generation.max_new_tokens,
         seed: generation.seed,
-        avg_at_k: evaluation.accuracy(),
-        pass_at_k: evaluation.pass_at(args.samples),
-        truncated: evaluation.truncated(),
-        mean_length: mean_length(&evaluation),
+        found: evaluation.report(&grader),
         seconds: started.elapsed().as_secs_f64(),
     };
-    for group in &evaluation.groups {
-        let right = group.rewards.iter().filter(|r| r.correct == Some(true)).count();
-        talk.detail(format_args!("problem {}: {right} of {} right", group.prompt.id, group.rewards.len()));
+    print(&report, args.json, talk)
+}
+
+/// Between blocks: what is done and how long the rest may take.
+fn say_how_far(evaluation: &Evaluation, problems: usize, started: Instant, talk: Talk) {
+    let done = evaluation.groups.len();
+    if done < problems {
+        let seconds = started.elapsed().as_secs_f64();
+        let left = seconds / done as f64 * (problems - done) as f64;
+        talk.note(format_args!(
+            "{done} of {problems} problems after {seconds:.0} s, about {left:.0} s left; so far {:.4} right, {:.4} truncated",
+            evaluation.accuracy(),
+            evaluation.truncated()
+        ));
     }
-    if report.abstained > 0 {
+}
+
+fn print(report: &Report, json: bool, talk: Talk) -> Result<()> {
+    for problem in &report.found.per_problem {
+        let (id, right, samples, maj) = (&problem.id, problem.right, problem.samples, problem.maj);
+        talk.detail(format_args!("problem {id}: {right} of {samples} right, majority {maj:.2}"));
+    }
+    let EvalReport { abstained, problems, .. } = report.found;
+    if abstained > 0 {
         talk.warning(format_args!(
-            "{} of {} gold answers cannot be read; their completions count as wrong",
-            report.abstained, report.problems
+            "{abstained} of {problems} gold answers cannot be read; their completions count as wrong"
         ));
     }
     let mut stdout = io::stdout().lock();
-    if args.json {
-        writeln!(stdout, "{}", serde_json::to_string(&report)?)?;
+    if json {
+        writeln!(stdout, "{}", serde_json::to_string(report)?)?;
     } else {
         writeln!(stdout, "{report}")?;
     }
     Ok(())
 }
 
-fn mean_length(evaluation: &Evaluation) -> f64 {
-    let lengths = evaluation.groups.iter().flat_map(|g| &g.completions).map(|c| c.token_ids.len());
-    lengths.clone().sum::<usize>() as f64 / lengths.count().max(1) as f64
-}
-
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { samples, temperature, top_p, max_tokens, seed, .. } = self;
+        let Self { model, data, too_long, temperature, top_p, max_tokens, seed, found, seconds } = self;
         let mut row = |name: &str, value: &dyn fmt::Display| writeln!(f, "{name:<12} {value}");
-        row("model", &self.model)?;
-        row("data", &self.data)?;
-        row("problems", &self.problems)?;
-        row("left out", &format_args!("{} too long", self.too_long))?;
-        row("unreadable", &format_args!("{} gold answers", self.abstained))?;
+        row("model", model)?;
+        row("data", data)?;
         let limits = format!("temperature {temperature}, top-p {top_p}, at most {max_tokens} tokens, seed {seed}");
-        row("samples", &format_args!("{samples} each; {limits}"))?;
-        row(&format!("avg@{samples}"), &format_args!("{:.4}", self.avg_at_k))?;
-        row(&format!("pass@{samples}"), &format_args!("{:.4}", self.pass_at_k))?;
-        row("truncated", &format_args!("{:.4}", self.truncated))?;
-        row("mean length", &format_args!("{:.1} tokens", self.mean_length))?;
-        write!(f, "{:<12} {:.1} s", "time", self.seconds)
+        row("sampling", &limits)?;
+        row("left out", &format_args!("{too_long} too long"))?;
+        writeln!(f, "{found}")?;
+        write!(f, "{:<12} {seconds:.1} s", "time")
     }
+}
+
+/// The file of all completions.
+struct Log {
+    path: PathBuf,
+    file: BufWriter<File>,
+}
+
+/// A completion in it.
+#[derive(Serialize)]
+struct Logged<'a> {
+    id: &'a str,
+    sample: usize,
+    completion: &'a str,
+    tokens: usize,
+    finish_reason: &'static str,
+    gold: &'a str,
+    extracted: Option<&'a str>,
+    /// `None`: the gold answer cannot be read.
+    correct: Option<bool>,
+}
+
+impl Log {
+    fn create(path: &Path) -> Result<Self> {
+        let file = File::create_new(path).with_context(|| format!("{}, given for --completions", path.display()))?;
+        Ok(Self { path: path.into(), file: BufWriter::new(file) })
+    }
+
+    fn append(&mut self, groups: &[Group], grader: &Grader) -> Result<()> {
+        let path = &self.path;
+        write_completions(&mut self.file, groups, grader).with_context(|| path.display().to_string())
+    }
+}
+
+fn write_completions(file: &mut impl Write, groups: &[Group], grader: &Grader) -> io::Result<()> {
+    for group in groups {
+        let judged = group.completions.iter().zip(&group.texts).zip(&group.rewards);
+        for (sample, ((completion, text), reward)) in judged.enumerate() {
+            let line = Logged {
+                id: &group.prompt.id,
+                sample,
+                completion: text,
+                tokens: completion.token_ids.len(),
+                finish_reason: match completion.finish_reason {
+                    FinishReason::Stop => "stop",
+                    FinishReason::Length => "length",
+                },
+                gold: &group.prompt.answer,
+                extracted: grader.answer(text),
+                correct: reward.correct,
+            };
+            serde_json::to_writer(&mut *file, &line)?;
+            file.write_all(b"\n")?;
+        }
+    }
+    file.flush()
 }

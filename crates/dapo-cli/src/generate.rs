@@ -2,20 +2,19 @@
 
 use crate::args::{SamplingArgs, at_least, load};
 use crate::talk::Talk;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use dapo_policy::{FinishReason, Message, Policy, Purpose, Request};
 use dapo_trainer::{Problem, PromptStyle, encode_prompts};
 use std::io::{self, Write};
-use std::path::PathBuf;
 
 /// Print a model's completions of a prompt.
 ///
 /// The prompt is rendered with the model's chat template; a model without one gets it as it is.
 #[derive(clap::Args)]
 pub(crate) struct Generate {
-    /// A Hugging Face folder or a GGUF file.
+    /// A Hugging Face folder, a GGUF file, a run folder or its checkpoint, or builtin:tiny.
     #[arg(long, value_name = "PATH")]
-    model: PathBuf,
+    model: String,
     /// What the model is asked; `-` reads it from stdin.
     prompt: String,
     /// System message before the prompt.
@@ -36,6 +35,7 @@ pub(crate) fn run(args: &Generate, talk: Talk) -> Result<()> {
         "-" => io::read_to_string(io::stdin()).context("the prompt on stdin")?,
         prompt => prompt.to_owned(),
     };
+    ensure!(!question.is_empty(), "the prompt is empty, expected at least one token");
     let (policy, tokenizer) = load(&args.model, talk)?;
     let generation = args.sampling.generation(&policy, Purpose::Preview)?;
     let problem = Problem { id: String::new(), messages: vec![Message::user(question)], answer: String::new() };
@@ -44,7 +44,7 @@ pub(crate) fn run(args: &Generate, talk: Talk) -> Result<()> {
     let Some(prompt) = prompts.into_iter().next() else { bail!("the prompt has no tokens") };
     talk.detail(format_args!("prompt of {} tokens: {}", prompt.token_ids.len(), prompt.text));
 
-    let request = Request { prompt_ids: prompt.token_ids, samples: args.samples, draw: 0 };
+    let request = Request { prompt_ids: prompt.token_ids, samples: args.samples, first_sample: 0, draw: 0 };
     let completions = policy.generate(&[request], &generation)?;
     let mut stdout = io::stdout().lock();
     for (i, completion) in completions.iter().flatten().enumerate() {

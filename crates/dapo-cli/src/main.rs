@@ -4,8 +4,14 @@
 //! everything else to stderr. Exit codes: 0 for success, 1 for a failure, 2 for a usage error.
 
 mod args;
+mod chat;
+mod completions;
+mod config;
+mod doctor;
 mod eval;
+mod export;
 mod generate;
+mod recipes;
 mod talk;
 mod train;
 mod verify;
@@ -18,7 +24,7 @@ use talk::{Talk, TalkArgs};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// DAPO for language models: train, evaluate, generate, verify.
+/// DAPO for language models: train, evaluate, chat, verify.
 #[derive(Parser)]
 #[command(name = "dapo", version, arg_required_else_help = true)]
 struct Cli {
@@ -31,9 +37,15 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Train(train::Train),
+    Recipes(recipes::Recipes),
+    Config(config::Config),
     Eval(eval::Eval),
     Generate(generate::Generate),
+    Chat(chat::Chat),
     Verify(verify::Verify),
+    Export(export::Export),
+    Doctor(doctor::Doctor),
+    Completions(completions::Completions),
 }
 
 fn main() -> ExitCode {
@@ -42,7 +54,13 @@ fn main() -> ExitCode {
     let talk = Talk::new(cli.talk);
     let outcome = match &cli.command {
         Command::Train(args) => train::run(args, talk),
+        Command::Recipes(args) => recipes::run(args),
+        Command::Config(args) => config::run(args, talk),
         Command::Eval(args) => eval::run(args, talk),
+        Command::Chat(args) => chat::run(args, talk),
+        Command::Export(args) => export::run(args, talk),
+        Command::Doctor(args) => doctor::run(args, talk),
+        Command::Completions(args) => completions::run(args, Cli::command()),
         Command::Generate(args) => generate::run(args, talk),
         Command::Verify(args) => verify::run(args, talk),
     };

@@ -1,134 +1,159 @@
 //! `dapo train`: trains a model and writes a run folder.
 
-use crate::args::{ProblemArgs, at_least, load, max_tokens, temperature};
 use crate::talk::Talk;
 use anyhow::{Context, Result, bail};
-use dapo_policy::{SamplingConfig, save_checkpoint};
-use dapo_reward::{RewardSum, SoftOverlong};
-use dapo_sampler::{GenBatch, SamplerConfig};
-use dapo_trainer::{OptimizerConfig, StepMetrics, Trainer, TrainerConfig, read_jsonl};
-use std::fs::{self, File};
-use std::io::{self, BufWriter, ErrorKind, Write};
+use dapo_run::{DataSizes, Layer, ModelSource, Resolved, Run, RunStep, estimate, resolve, settings_of};
+use dapo_trainer::{EvalReport, StepMetrics};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 /// Train a model with DAPO.
 ///
-/// Writes DIR/metrics.jsonl, a line a step, and at the end the trained model as a Hugging Face folder, DIR/model, whose path
-/// is printed.
+/// What to do is told in layers, each laid over the ones before it: recipes by name (`dapo recipes` lists them), TOML files, and
+/// single settings as KEY=VALUE (`dapo config schema` lists the keys). KEY= with nothing behind it takes a setting back.
+///
+/// The run folder gets the resolved settings, logs, completions and checkpoints; the path of the trained model is printed at the
+/// end. A run that was stopped goes on with --resume exactly as if it had not been.
 #[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  dapo train tiny --out runs/tiny
+  dapo train tiny grpo train.steps=40 seed=1 --out runs/grpo
+  dapo train dapo model.path=path/to/model data.train=problems.jsonl optimizer.lr=1e-6 --out runs/mine
+  dapo train dapo mine.toml --dry-run
+  dapo train --resume runs/mine train.steps=200")]
 pub(crate) struct Train {
-    /// A Hugging Face folder or a GGUF file.
-    #[arg(long, value_name = "PATH")]
-    model: PathBuf,
-    #[command(flatten)]
-    problems: ProblemArgs,
+    /// Recipes, TOML files and settings; with --resume, settings alone.
+    #[arg(value_name = "RECIPE | FILE.toml | KEY=VALUE")]
+    layers: Vec<String>,
     /// Folder of the run; it must be new or empty.
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
-    /// Training steps.
-    #[arg(long, value_name = "N", default_value = "100", value_parser = at_least(1))]
-    steps: usize,
-    /// Groups trained on in each step.
-    #[arg(long, value_name = "P", default_value = "16", value_parser = at_least(1))]
-    prompts: usize,
-    /// Completions of each prompt.
-    #[arg(long, value_name = "G", default_value = "8", value_parser = at_least(2))]
-    group: usize,
-    /// Tokens of a completion at most [default: 256, or half the model's context where that is less]
-    #[arg(long, value_name = "TOKENS", value_parser = at_least(1))]
-    max_tokens: Option<usize>,
-    /// Last part of it over which the length penalty grows [default: a fifth]
-    #[arg(long, value_name = "TOKENS", value_parser = at_least(1))]
-    overlong_cache: Option<usize>,
-    /// Learning rate.
-    #[arg(long, default_value = "1e-6")]
-    lr: f64,
-    /// Steps over which the learning rate grows to it.
-    #[arg(long, value_name = "N", default_value_t = 20)]
-    warmup: u64,
-    /// Optimiser updates in each step.
-    #[arg(long, value_name = "N", default_value = "1", value_parser = at_least(1))]
-    updates: usize,
-    /// Sampling temperature of the roll-outs.
-    #[arg(long, value_name = "T", default_value = "1.0", value_parser = temperature)]
-    temperature: f32,
-    /// Seed of data order and roll-outs.
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
+    #[arg(long, value_name = "DIR", required_unless_present_any = ["resume", "dry_run"])]
+    out: Option<PathBuf>,
+    /// Go on with the run in this folder, from its last checkpoint.
+    #[arg(long, value_name = "DIR", conflicts_with = "out")]
+    resume: Option<PathBuf>,
+    /// Print every setting and where it comes from, and what the run will need; train nothing.
+    #[arg(long)]
+    dry_run: bool,
 }
 
 pub(crate) fn run(args: &Train, talk: Talk) -> Result<()> {
-    refuse_to_overwrite(&args.out)?;
-    let problems = read_jsonl(&args.problems.data)?;
-    let (policy, tokenizer) = load(&args.model, talk)?;
-    let max_tokens = max_tokens(args.max_tokens, &policy)?;
-    let (prompts, _) = args.problems.encode(&problems, (&policy, &tokenizer), max_tokens, talk)?;
-    let overlong = SoftOverlong::new(max_tokens, args.overlong_cache.unwrap_or_else(|| max_tokens.div_ceil(5)))?;
-    let rewards = RewardSum::new(vec![(1.0, Box::new(args.problems.accuracy())), (1.0, Box::new(overlong))]);
-    talk.note(format_args!("{} problems, completions of at most {max_tokens} tokens", prompts.len()));
-    let mut trainer = Trainer::new(policy, tokenizer, prompts, rewards, config(args, max_tokens))?;
-
-    fs::create_dir_all(&args.out).with_context(|| args.out.display().to_string())?;
-    let file = args.out.join("metrics.jsonl");
-    let mut log = BufWriter::new(File::create_new(&file).with_context(|| file.display().to_string())?);
-    for step in 1..=args.steps {
-        let metrics = trainer.step().with_context(|| format!("step {step} of {} failed", args.steps))?.metrics;
-        append(&mut log, &metrics).with_context(|| file.display().to_string())?;
-        report(&metrics, args.steps, talk);
+    let settings = match &args.resume {
+        Some(dir) => settings_of(dir, &changes(&args.layers)?)?,
+        None => settings(&args.layers)?,
+    };
+    if args.dry_run {
+        return dry_run(&settings);
     }
-    let model = args.out.join("model");
-    save_checkpoint(&model, trainer.policy().config(), &trainer.policy().tensors(), trainer.tokenizer())?;
-    writeln!(io::stdout().lock(), "{}", model.display())?;
+    let (mut run, dir) = match (&args.resume, &args.out) {
+        (Some(dir), _) => (Run::resume(&settings, dir).map_err(|error| locate(error, &settings))?, dir),
+        (None, Some(dir)) => (Run::create(&settings, dir).map_err(|error| locate(error, &settings))?, dir),
+        (None, None) => bail!("--out is missing"),
+    };
+    announce(&run, dir, talk);
+    let steps = run.config().train.steps;
+    if run.is_finished() {
+        talk.note(format_args!("all {steps} steps are made; train.steps=N goes on to N"));
+    }
+    if let Some(report) = run.evaluate_at_start()? {
+        evaluated(&report, "before training", talk);
+    }
+    while !run.is_finished() {
+        let step = run.trainer().steps() + 1;
+        let done = run.step().with_context(|| format!("step {step} of {steps} failed"))?;
+        report(&done, steps, talk);
+    }
+    let checkpoint = run.save()?;
+    let model = ModelSource::find(&checkpoint.to_string_lossy(), "main")?;
+    writeln!(io::stdout().lock(), "{}", model.path().display())?;
     Ok(())
 }
 
-/// A run never writes over what is there.
-fn refuse_to_overwrite(dir: &Path) -> Result<()> {
-    match fs::read_dir(dir) {
-        Ok(mut entries) => match entries.next() {
-            Some(_) => bail!("{} is not empty, expected a new or empty folder for --out", dir.display()),
-            None => Ok(()),
-        },
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error).with_context(|| format!("{}, given for --out", dir.display())),
+/// The settings of layers as they were typed.
+pub(crate) fn settings(layers: &[String]) -> Result<Resolved> {
+    let layers: Vec<Layer> = layers.iter().map(|layer| Layer::parse(layer)).collect::<Result<_, _>>()?;
+    Ok(resolve(&layers)?)
+}
+
+/// With --resume, only settings can be laid on top.
+fn changes(layers: &[String]) -> Result<Vec<String>> {
+    for layer in layers {
+        if !matches!(Layer::parse(layer)?, Layer::Override(_)) {
+            bail!("{layer} is given with --resume, expected only settings as KEY=VALUE");
+        }
+    }
+    Ok(layers.to_vec())
+}
+
+/// Says where a setting that a run refuses comes from.
+pub(crate) fn locate(error: dapo_run::RunError, settings: &Resolved) -> anyhow::Error {
+    let place = match &error {
+        dapo_run::RunError::Setting { key, .. } => Some(format!("{} ({key})", settings.source_of(key))),
+        _ => None,
+    };
+    match place {
+        Some(place) => anyhow::Error::new(error).context(place),
+        None => error.into(),
     }
 }
 
-fn config(args: &Train, max_tokens: usize) -> TrainerConfig {
-    TrainerConfig {
-        seed: args.seed,
-        group_size: args.group,
-        max_new_tokens: max_tokens,
-        sampling: SamplingConfig { temperature: args.temperature, ..SamplingConfig::default() },
-        sampler: SamplerConfig {
-            train_batch: args.prompts,
-            gen_batch: GenBatch::Adaptive { min: args.prompts, max: 3 * args.prompts },
-            ..SamplerConfig::default()
-        },
-        optimizer: OptimizerConfig { lr: args.lr, warmup_steps: args.warmup, ..OptimizerConfig::default() },
-        mini_batches: args.updates,
-        ..TrainerConfig::default()
-    }
+fn dry_run(settings: &Resolved) -> Result<()> {
+    settings.config.validate().map_err(|error| locate(error, settings))?;
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{}", settings.to_annotated_toml()?)?;
+    let model = ModelSource::find(&settings.config.model.path, &settings.config.model.revision)?;
+    writeln!(stdout, "{}", estimate(&settings.config, &model.config()?, DataSizes::default()))?;
+    Ok(())
 }
 
-fn append(log: &mut impl Write, metrics: &StepMetrics) -> io::Result<()> {
-    serde_json::to_writer(&mut *log, metrics)?;
-    log.write_all(b"\n")?;
-    log.flush()
-}
-
-fn report(metrics: &StepMetrics, steps: usize, talk: Talk) {
-    let StepMetrics { reward, accuracy, entropy, mean_length, clipped_ratio, tokens_per_second, .. } = metrics;
-    let (step, groups) = (metrics.step + 1, &metrics.dynamic_sampling);
+fn announce(run: &Run, dir: &Path, talk: Talk) {
+    let (config, counts) = (run.config(), run.counts());
+    let policy = run.trainer().policy();
     talk.note(format_args!(
-        "step {step}/{steps}: reward {reward:.3}, accuracy {accuracy:.3}, entropy {entropy:.3}, \
-         length {mean_length:.1}, truncated {clipped_ratio:.3}, groups {} trained and {} drawn, \
-         {tokens_per_second:.0} tokens/s",
-        groups.trained, groups.generated
+        "{}: {:.2} M trainable parameters, into {}",
+        config.model.path,
+        policy.num_parameters() as f64 / 1e6,
+        dir.display()
+    ));
+    talk.note(format_args!(
+        "{} problems to train on, {} for evaluation; left out: {} duplicates, {} too long",
+        counts.train, counts.validation, counts.duplicates, counts.too_long
+    ));
+    if counts.conflicting > 0 {
+        talk.warning(format_args!(
+            "{} duplicates have another answer than the problem that was kept",
+            counts.conflicting
+        ));
+    }
+    let made = run.trainer().steps();
+    if made > 0 {
+        talk.note(format_args!("going on after step {made}"));
+    }
+}
+
+fn report(step: &RunStep, steps: u64, talk: Talk) {
+    let StepMetrics { reward, accuracy, entropy, mean_length, clipped_ratio, .. } = step.metrics;
+    let (number, groups) = (step.metrics.step + 1, &step.metrics.dynamic_sampling);
+    talk.note(format_args!(
+        "step {number}/{steps}: reward {reward:.3}, accuracy {accuracy:.3}, entropy {entropy:.3}, \
+         length {mean_length:.1}, truncated {clipped_ratio:.3}, groups {} trained and {} drawn, {:.0} tokens/s",
+        groups.trained + groups.filled,
+        groups.generated,
+        step.timings.tokens_per_second
     ));
     let terms: Vec<String> = groups.terms().iter().map(|(name, count)| format!("{name} {count}")).collect();
     talk.detail(format_args!("  groups: {}", terms.join(", ")));
-    if metrics.updates == 0 {
-        talk.warning(format_args!("step {step}: no token was left in the loss, no update was made"));
+    if step.metrics.updates == 0 {
+        talk.warning(format_args!("step {number}: no token was left in the loss, no update was made"));
     }
+    if let Some(report) = &step.evaluation {
+        evaluated(report, &format!("after step {number}"), talk);
+    }
+    if let Some(path) = &step.checkpoint {
+        talk.detail(format_args!("  checkpoint: {}", path.display()));
+    }
+}
+
+fn evaluated(report: &EvalReport, when: &str, talk: Talk) {
+    talk.note(format_args!("evaluation {when}: {}", report.summary()));
 }

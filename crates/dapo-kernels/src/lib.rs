@@ -1,13 +1,14 @@
 //! Fused, differentiable operations of a decoder-only language model.
 //!
-//! One folder an operation, each with its CPU code, its backward and its cost. On the CPU everything is f32, vectorised for
-//! AVX-512, AVX2 or the baseline (chosen at run time) and spread over rayon's threads, with one promise: **a token's
-//! values depend on its sequence alone**. Batch, packing, cache length and thread count change no bit, because every sum has one
-//! order ([`matmul`], [`attention`]). That is what lets a reinforcement-learning trainer use the log-probs of its roll-outs as they are.
+//! One folder an operation, each with its CPU code, its backward and its cost. On the CPU everything is f32, vectorised
+//! for AVX-512, AVX2 or the baseline (chosen at run time) and spread over rayon's threads, with one promise: **a
+//! token's values depend on its sequence alone**. Batch, packing, cache length and thread count change no bit, because
+//! every sum has one order ([`matmul`], [`attention`]). That is what lets a reinforcement-learning trainer use the
+//! log-probs of its roll-outs as they are.
 //!
-//! Operations on [`candle_core::Tensor`]s take part in candle's automatic differentiation ([`linear`], [`rms_norm`],
-//! [`norm_rope`], [`swiglu`], [`attention()`](attention::attention), [`inject_gradient`]); those on slices are the pieces of which a
-//! policy builds the rest ([`logprobs`], [`adamw`]).
+//! Operations on [`candle_core::Tensor`]s take part in candle's automatic differentiation ([`linear`],
+//! [`low_rank_linear`], [`rms_norm`], [`norm_rope`], [`swiglu`], [`attention()`](attention::attention),
+//! [`inject_gradient`]); those on slices are the pieces of which a policy builds the rest ([`logprobs`], [`adamw`]).
 //!
 //! When not to use it: for inference alone candle's own fused operations are as good, and run on more devices.
 //!
@@ -39,7 +40,7 @@ mod swiglu;
 mod tensor;
 
 pub use inject::inject_gradient;
-pub use linear::linear;
+pub use linear::{LowRank, linear, low_rank_linear};
 pub use rms_norm::rms_norm;
 pub use rope::{RotaryTable, norm_rope};
 pub use swiglu::swiglu;

@@ -4,7 +4,9 @@
 use candle_core::{DType, Device, Result, Tensor, Var};
 use dapo_kernels::attention::{Heads, KvCache, Segments, attention, decode_attention};
 use dapo_kernels::matmul::PackedMatrix;
-use dapo_kernels::{RotaryTable, inject_gradient, linear, norm_rope, rms_norm, swiglu, with_slice};
+use dapo_kernels::{
+    LowRank, RotaryTable, inject_gradient, linear, low_rank_linear, norm_rope, rms_norm, swiglu, with_slice,
+};
 use std::sync::Arc;
 
 fn values(n: usize, seed: u64) -> Vec<f32> {
@@ -67,6 +69,80 @@ fn a_frozen_weight_gets_no_gradient_and_its_input_does() {
     let gradients = y.sum_all().unwrap().backward().unwrap();
     assert!(gradients.get(&x).is_some());
     assert!(gradients.get(&w).is_none());
+}
+
+/// Low-rank addition to a frozen layer, with its packed copies made on the spot.
+fn low_rank(x: &Tensor, w: &Var, bias: Option<&Var>, a: &Var, b: &Var, scale: f32) -> Result<Tensor> {
+    let (packed_a, packed_b) = (packed(a), packed(b));
+    let addition = LowRank { a, packed_a: &packed_a, b, packed_b: &packed_b, scale };
+    let bias = bias.map(Var::as_detached_tensor);
+    low_rank_linear(x, &w.as_detached_tensor(), &packed(w), bias.as_ref(), addition)
+}
+
+#[test]
+fn low_rank_linear_adds_the_scaled_product_of_its_factors() {
+    for (t, n, k, r) in [(1, 5, 3, 1), (33, 70, 96, 4), (300, 128, 64, 40)] {
+        let (x, w, bias) = (var(&[t, k], 1), var(&[n, k], 2), var(&[n], 3));
+        let (a, b) = (var(&[r, k], 4), var(&[n, r], 5));
+        let product = |x: &Tensor, w: &Tensor| x.matmul(&w.t().unwrap()).unwrap();
+        let addition = (product(&product(&x, &a), &b) * 1.7).unwrap();
+        let plain = (product(&x, &w.as_detached_tensor()) + addition).unwrap();
+        same(&low_rank(&x, &w, None, &a, &b, 1.7).unwrap(), &plain, &[&x, &a, &b]);
+        let with_bias = plain.broadcast_add(&bias.as_detached_tensor()).unwrap();
+        let ours = low_rank(&x, &w, Some(&bias), &a, &b, 1.7).unwrap();
+        same(&ours, &with_bias, &[&x, &a, &b]);
+        let gradients = ours.sum_all().unwrap().backward().unwrap();
+        assert!(gradients.get(&w).is_none() && gradients.get(&bias).is_none());
+    }
+}
+
+#[test]
+fn low_rank_linear_needs_no_gradient_of_its_input() {
+    let (x, w, a, b) = (var(&[4, 6], 1), var(&[5, 6], 2), var(&[2, 6], 3), var(&[5, 2], 4));
+    let gradients = |x: &Tensor| low_rank(x, &w, None, &a, &b, 0.5).unwrap().sum_all().unwrap().backward().unwrap();
+    let (with, without) = (gradients(&x), gradients(&x.as_detached_tensor()));
+    assert!(with.get(&x).is_some() && without.get(&x).is_none());
+    for factor in [&a, &b] {
+        assert_eq!(max_difference(with.get(factor).unwrap(), without.get(factor).unwrap()), 0.0);
+    }
+}
+
+#[test]
+fn a_low_rank_addition_of_zero_leaves_the_bits_of_the_frozen_layer() {
+    let (x, w, a) = (var(&[70, 96], 1), var(&[40, 96], 2), var(&[8, 96], 3));
+    let zero = Var::zeros((40, 8), DType::F32, &Device::Cpu).unwrap();
+    let with = low_rank(&x, &w, None, &a, &zero, 2.0).unwrap().to_vec2::<f32>().unwrap();
+    let plain = linear(&x, &w.as_detached_tensor(), &packed(&w), None).unwrap();
+    assert_eq!(with, plain.to_vec2::<f32>().unwrap());
+    // A row's bits do not depend on the rows beside it.
+    let b = var(&[40, 8], 4);
+    let all = low_rank(&x, &w, None, &a, &b, 2.0).unwrap().to_vec2::<f32>().unwrap();
+    let one = low_rank(&x.narrow(0, 37, 1).unwrap().contiguous().unwrap(), &w, None, &a, &b, 2.0).unwrap();
+    assert_eq!(one.to_vec2::<f32>().unwrap()[0], all[37]);
+}
+
+#[test]
+fn low_rank_linear_refuses_wrong_factors_and_weights_that_record_gradients() {
+    let (x, w, a, b) = (var(&[4, 6], 1), var(&[5, 6], 2), var(&[2, 6], 3), var(&[5, 2], 4));
+    let message = |a: &Var, b: &Var| low_rank(&x, &w, None, a, b, 1.0).unwrap_err().to_string();
+    assert!(message(&var(&[2, 5], 3), &b).contains("A has shape [2, 5] (packed [2, 5]), expected [2, 6]"));
+    assert!(message(&a, &var(&[5, 3], 4)).contains("B has shape [5, 3] (packed [5, 3]), expected [5, 2]"));
+    let (packed_a, packed_b) = (packed(&a), packed(&b));
+    let addition = LowRank { a: &a, packed_a: &packed_a, b: &b, packed_b: &packed_b, scale: 1.0 };
+    let error = low_rank_linear(&x, &w, &packed(&w), None, addition).unwrap_err().to_string();
+    assert!(error.contains("records gradients"), "{error}");
+}
+
+#[test]
+fn frozen_norms_get_no_gradient_and_their_inputs_do() {
+    let (x, w) = (var(&[4, 32], 1), var(&[32], 2));
+    let table = Arc::new(RotaryTable::new(&[0, 1, 2, 3], 32, 1e4));
+    let frozen = w.as_detached_tensor();
+    for y in [rms_norm(&x, &frozen, 1e-6).unwrap(), norm_rope(&x, Some((&frozen, 1e-6)), &table).unwrap()] {
+        let gradients = y.sqr().unwrap().sum_all().unwrap().backward().unwrap();
+        assert!(gradients.get(&x).is_some());
+        assert!(gradients.get(&frozen).is_none());
+    }
 }
 
 fn composed_norm(x: &Tensor, w: &Tensor, eps: f64) -> Result<Tensor> {

@@ -1,10 +1,16 @@
 //! Models on disk: loading a Hugging Face folder or a GGUF file, and saving a Hugging Face folder.
 
+mod adapter;
 mod safetensors;
 
+pub use adapter::{adapter_base, load_adapter, save_adapter};
+pub use safetensors::{read_tensors, write_tensors};
+
 use crate::config::token_ids;
-use crate::tokenizer::{aside, read_json, read_json_if_exists, write_json};
-use crate::{ModelConfig, PolicyError, Tokenizer, gguf};
+use crate::lora::{merge, name_of_a, name_of_b};
+use crate::tokenizer::{read_json, read_json_if_exists, write_json};
+use crate::{Decoder, ModelConfig, PolicyError, Tokenizer, gguf};
+use adapter::Adapter;
 use candle_core::{DType, Tensor};
 use safetensors::Weights;
 use std::collections::{BTreeMap, HashMap};
@@ -23,16 +29,33 @@ pub struct Checkpoint {
     pub tokenizer: Tokenizer,
 }
 
-/// Loads a Hugging Face folder (`model.safetensors`, or shards with `model.safetensors.index.json`, in f32, f16 or
-/// bf16) or a `.gguf` file.
-///
-/// Weights are read and widened tensor by tensor, so that memory holds them once, plus at most one more tensor. The
-/// configuration's `eos_token_ids` are those of `config.json` followed by those that only `generation_config.json` names.
+/// Loads a policy and its tokenizer from a Hugging Face folder, a GGUF file, or a folder with an adapter
+/// (`adapter_config.json`), which is put, trainable, on the base model that it names.
 ///
 /// # Errors
-/// Every error names the file; of a tensor that is missing, unexpected, of another shape or of an unsupported type it says
-/// which, what was found and what was expected. A tied model whose file also has a head is loaded if that head equals the
-/// embeddings.
+/// Names the file and what is wrong with it.
+pub fn load(path: &Path) -> Result<(Decoder, Tokenizer), PolicyError> {
+    if !adapter::is_adapter(path) {
+        let checkpoint = load_model(path)?;
+        return Ok((Decoder::new(checkpoint.config, checkpoint.tensors)?, checkpoint.tokenizer));
+    }
+    let base = load_base(path)?;
+    let decoder = load_adapter(path, Decoder::new(base.config, base.tensors)?)?;
+    Ok((decoder, base.tokenizer))
+}
+
+/// Loads a Hugging Face folder (`model.safetensors`, or shards with `model.safetensors.index.json`, in f32, f16 or
+/// bf16), a `.gguf` file, or a folder with an adapter (`adapter_config.json`), which is merged into the base model that
+/// it names.
+///
+/// Weights are read and widened tensor by tensor, so that memory holds them once, plus at most one more tensor. The
+/// configuration's `eos_token_ids` are those of `config.json` followed by those that only `generation_config.json`
+/// names.
+///
+/// # Errors
+/// Every error names the file; of a tensor that is missing, unexpected, of another shape or of an unsupported type it
+/// says which, what was found and what was expected. A tied model whose file also has a head is loaded if that head
+/// equals the embeddings.
 ///
 /// ```no_run
 /// let checkpoint = dapo_policy::load_checkpoint("path/to/model".as_ref())?;
@@ -40,6 +63,33 @@ pub struct Checkpoint {
 /// # Ok::<(), dapo_policy::PolicyError>(())
 /// ```
 pub fn load_checkpoint(path: &Path) -> Result<Checkpoint, PolicyError> {
+    if !adapter::is_adapter(path) {
+        return load_model(path);
+    }
+    let mut base = load_base(path)?;
+    let adapter = Adapter::open(path)?;
+    let adapters = adapter.read(&base.config)?;
+    for module in adapter.lora.modules(&base.config) {
+        let (a, b) = (&adapters[&name_of_a(&module)], &adapters[&name_of_b(&module)]);
+        if let Some(weight) = base.tensors.get_mut(&format!("{module}.weight")) {
+            *weight = merge(weight, a, b, adapter.lora.scale())?;
+        }
+    }
+    Ok(base)
+}
+
+/// The model an adapter's folder names, with the adapter's tokenizer where it has one of its own.
+fn load_base(dir: &Path) -> Result<Checkpoint, PolicyError> {
+    let mut base = load_model(&adapter::base_model(dir)?)?;
+    if dir.join("tokenizer.json").exists() {
+        let stop_tokens = base.tokenizer.stop_token_ids().to_vec();
+        base.tokenizer = Tokenizer::from_folder(dir)?;
+        base.tokenizer.add_stop_tokens(&stop_tokens);
+    }
+    Ok(base)
+}
+
+fn load_model(path: &Path) -> Result<Checkpoint, PolicyError> {
     let metadata = fs::metadata(path).map_err(PolicyError::io(path))?;
     if metadata.is_dir() { load_folder(path) } else { gguf::load(path) }
 }
@@ -116,8 +166,7 @@ pub fn save_checkpoint(
         return Err(PolicyError::tensor(&file, name, "given", "no parameter of this name in the configuration"));
     }
     fs::create_dir_all(dir).map_err(PolicyError::io(dir))?;
-    safetensors::write(&aside(&file), tensors)?;
-    fs::rename(aside(&file), &file).map_err(PolicyError::io(&file))?;
+    safetensors::write(&file, tensors)?;
     let mut json = config.to_json();
     if let Some(name) = common_dtype(tensors) {
         json["dtype"] = name.into();

@@ -18,6 +18,8 @@ pub struct Request {
     pub prompt_ids: Vec<u32>,
     /// Number of completions.
     pub samples: usize,
+    /// Number of the first of them: above 0 to add to completions made before, as if all were made at once.
+    pub first_sample: usize,
     /// Index of the draw: with the seed, the purpose and the sample's number it keys the random numbers.
     pub draw: u64,
 }
@@ -54,7 +56,8 @@ impl Default for GenerationConfig {
 }
 
 /// Why a completion ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum FinishReason {
     /// It generated a stop token.
     Stop,
@@ -63,7 +66,7 @@ pub enum FinishReason {
 }
 
 /// A sampled completion.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Completion {
     /// Its tokens, the stop token included.
     pub token_ids: Vec<u32>,
@@ -294,7 +297,7 @@ fn push(growing: &mut Growing, logits: &mut [f32], requests: &[Request], config:
         seed: config.seed,
         purpose: config.purpose,
         draw: requests[growing.request].draw,
-        sample: growing.sample as u64,
+        sample: (requests[growing.request].first_sample + growing.sample) as u64,
     };
     let completion = &mut growing.completion;
     let (token, logprob) = sample(logits, &config.sampling, key, completion.token_ids.len() as u64);

@@ -18,6 +18,10 @@ impl Gradients {
         Self { tensors: vec![None; parameters] }
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.tensors.len()
+    }
+
     /// Adds to one parameter's gradient. The tensor may be kept and changed: it must not share its storage.
     pub(crate) fn add(&mut self, index: usize, gradient: Tensor) -> Result<(), PolicyError> {
         match &self.tensors[index] {

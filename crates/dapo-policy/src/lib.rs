@@ -1,9 +1,13 @@
-//! The policy of a reinforcement-learning run: a decoder-only language model that can be sampled from, scored and trained.
+//! The policy of a reinforcement-learning run: a decoder-only language model that can be sampled from, scored and
+//! trained.
 //!
-//! - [`load`] reads a Hugging Face folder or a GGUF file of the Qwen3, Qwen2.5 or Llama family; [`save_checkpoint`] writes the
-//!   folder form, which transformers, vLLM and llama.cpp's converter read.
+//! - [`load`] reads a Hugging Face folder or a GGUF file of the Qwen3, Qwen2.5 or Llama family; [`save_checkpoint`]
+//!   writes the folder form, which transformers, vLLM and llama.cpp's converter read.
 //! - [`Policy::generate`] samples completions, batched and cached; [`Policy::logprobs`] scores completions in packed
 //!   batches; [`Policy::logprobs_backward`] does so while a loss hands back its gradients.
+//! - [`Decoder::with_lora`] freezes the weights and trains low-rank adapters instead; [`save_adapter`] writes them as
+//!   PEFT does.
+//! - [`Decoder::base_logprobs`] and [`Decoder::frozen_copy`] give the reference of a KL term.
 //! - A sampled token's log-prob and its log-prob when scored are equal, bit for bit: one forward serves both
 //!   (see [`dapo_kernels`]).
 //!
@@ -14,7 +18,7 @@
 //! # fn main() -> Result<(), dapo_policy::PolicyError> {
 //! let (policy, tokenizer) = load("path/to/model".as_ref())?;
 //! let prompt_ids = tokenizer.encode("12+34=", false)?;
-//! let requests = [Request { prompt_ids, samples: 4, draw: 0 }];
+//! let requests = [Request { prompt_ids, samples: 4, first_sample: 0, draw: 0 }];
 //! for completion in &policy.generate(&requests, &GenerationConfig::default())?[0] {
 //!     println!("{} ({:?})", tokenizer.decode(&completion.token_ids, true)?, completion.finish_reason);
 //! }
@@ -30,12 +34,18 @@ mod error;
 mod generate;
 mod gguf;
 mod gradients;
+#[cfg(feature = "hub")]
+pub mod hub;
+mod lora;
 mod policy;
 mod sampling;
 mod tokenizer;
 
 pub use chat::{ChatOptions, Message};
-pub use checkpoint::{Checkpoint, load_checkpoint, save_checkpoint};
+pub use checkpoint::{
+    Checkpoint, adapter_base, load, load_adapter, load_checkpoint, read_tensors, save_adapter, save_checkpoint,
+    write_tensors,
+};
 pub use config::{Architecture, ModelConfig};
 pub use dapo_kernels::attention::{Segment, Segments};
 pub use dapo_kernels::logprobs::{RowGradients, Rows};
@@ -43,6 +53,7 @@ pub use decoder::{Decoder, LayerMemory};
 pub use error::PolicyError;
 pub use generate::{Completion, FinishReason, GenerationConfig, Request};
 pub use gradients::Gradients;
-pub use policy::{Policy, TokenBatch, TokenLogprobs, load};
+pub use lora::{LoraConfig, LoraTarget};
+pub use policy::{Policy, TokenBatch, TokenLogprobs};
 pub use sampling::{Purpose, SamplingConfig};
 pub use tokenizer::Tokenizer;

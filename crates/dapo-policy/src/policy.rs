@@ -1,13 +1,10 @@
 //! What a trainer asks of a policy, and how the decoder answers.
 
 use crate::decoder::{Attend, LayerMemory, Tracking, check_total};
-use crate::{
-    Completion, Decoder, GenerationConfig, Gradients, PolicyError, Request, Segments, Tokenizer, load_checkpoint,
-};
+use crate::{Completion, Decoder, GenerationConfig, Gradients, PolicyError, Request, Segments};
 use candle_core::{Tensor, Var};
 use dapo_kernels::logprobs::{RowGradients, Rows};
 use dapo_kernels::{RotaryTable, inject_gradient, with_slice, with_slice_mut};
-use std::path::Path;
 use std::sync::Arc;
 
 /// Tokens of a packed batch, and which of them are scored.
@@ -96,19 +93,28 @@ pub trait Policy {
     ) -> Result<(), PolicyError>;
 }
 
-/// Loads a policy and its tokenizer from a Hugging Face folder or a GGUF file.
-///
-/// # Errors
-/// Names the file and what is wrong with it.
-pub fn load(path: &Path) -> Result<(Decoder, Tokenizer), PolicyError> {
-    let checkpoint = load_checkpoint(path)?;
-    Ok((Decoder::new(checkpoint.config, checkpoint.tensors)?, checkpoint.tokenizer))
-}
-
 /// Rows of a `[T, H]` tensor, copied one after another.
 fn gather(x: &Tensor, rows: &[usize]) -> Result<Vec<f32>, PolicyError> {
     let width = x.dim(1)?;
     Ok(with_slice(x, |x| Ok(rows.iter().flat_map(|r| &x[r * width..][..width]).copied().collect()))?)
+}
+
+impl Decoder {
+    /// Log-probs and entropies of the targets, nothing recorded.
+    pub(crate) fn score(
+        &self,
+        batch: &TokenBatch,
+        temperature: f32,
+        tracking: Tracking,
+    ) -> Result<TokenLogprobs, PolicyError> {
+        let predictors = batch.predictors()?;
+        let hidden = self.states(&batch.token_ids, &batch.segments, tracking)?.pop();
+        let hidden = hidden.ok_or_else(|| PolicyError::Internal("no hidden states".into()))?;
+        let rows = gather(&hidden, &predictors)?;
+        let (logprobs, entropies) =
+            self.with_head(temperature, |head| Ok(head.logprobs(&rows, &batch.target_ids())?))?;
+        Ok(TokenLogprobs { logprobs, entropies })
+    }
 }
 
 impl Policy for Decoder {
@@ -117,13 +123,7 @@ impl Policy for Decoder {
     }
 
     fn logprobs(&self, batch: &TokenBatch, temperature: f32) -> Result<TokenLogprobs, PolicyError> {
-        let predictors = batch.predictors()?;
-        let hidden = self.hidden_states(&batch.token_ids, &batch.segments)?.pop();
-        let hidden = hidden.ok_or_else(|| PolicyError::Internal("no hidden states".into()))?;
-        let rows = gather(&hidden, &predictors)?;
-        let (logprobs, entropies) =
-            self.with_head(temperature, |head| Ok(head.logprobs(&rows, &batch.target_ids())?))?;
-        Ok(TokenLogprobs { logprobs, entropies })
+        self.score(batch, temperature, Tracking::Detached)
     }
 
     fn logprobs_backward(
@@ -133,12 +133,24 @@ impl Policy for Decoder {
         gradients: &mut Gradients,
         loss: &mut dyn FnMut(Rows<'_>, RowGradients<'_>) -> Result<(), PolicyError>,
     ) -> Result<(), PolicyError> {
+        let parameters = self.parameters().len();
+        if gradients.len() != parameters || parameters == 0 {
+            return Err(PolicyError::Setting {
+                field: "gradients".into(),
+                found: format!("{} gradients for {parameters} trainable tensors", gradients.len()),
+                expected: "one for each, and at least one".into(),
+            });
+        }
         let predictors = batch.predictors()?;
         let pass = Pass::forward(self, batch)?;
         let normed = self.final_norm(pass.output.as_tensor(), Tracking::Record)?;
         let rows = gather(&normed, &predictors)?;
-        let head_gradient = gradients.zeros_or_present(self.head_parameter().index, &self.head_parameter().var)?;
+        let head = self.head_parameter();
+        let head_gradient = self.trains_own().then(|| gradients.zeros_or_present(head.index, &head.var)).transpose()?;
         let rows_gradient = self.with_head(temperature, |head| {
+            let Some(head_gradient) = head_gradient else {
+                return head.backward(&rows, &batch.target_ids(), None, &mut *loss);
+            };
             let mut outcome = Ok(Vec::new());
             with_slice_mut(&head_gradient, |dw| {
                 outcome = head.backward(&rows, &batch.target_ids(), Some(dw), &mut *loss);
@@ -177,7 +189,7 @@ impl Pass {
             LayerMemory::Recompute => Tracking::Detached,
         };
         for i in 0..decoder.num_layers() {
-            let input = if tracking == Tracking::Record { x.as_tensor().clone() } else { x.as_detached_tensor() };
+            let input = if tracking == Tracking::Record { recorded(decoder, i, &x) } else { x.as_detached_tensor() };
             let y = decoder.layer(i, &input, &table, &mut Attend::Packed(&batch.segments), tracking)?;
             inputs.push(x);
             x = Var::from_tensor(&y.detach())?;
@@ -196,16 +208,16 @@ impl Pass {
         gradients: &mut Gradients,
     ) -> Result<(), PolicyError> {
         let parameters = decoder.parameters();
-        let mut collect = |loss: &Tensor, input: &Var| -> Result<Tensor, PolicyError> {
+        let mut collect = |loss: &Tensor, input: &Var| -> Result<Option<Tensor>, PolicyError> {
             let mut store = loss.backward()?;
             for (index, (_, var)) in parameters.iter().enumerate() {
                 if let Some(gradient) = store.remove(var) {
                     gradients.add(index, gradient.detach())?;
                 }
             }
-            let gradient = store.remove(input);
-            Ok(gradient.ok_or_else(|| PolicyError::Internal("a layer's input got no gradient".into()))?.detach())
+            Ok(store.remove(input).map(|gradient| gradient.detach()))
         };
+        let lost = || PolicyError::Internal("a layer's input got no gradient".into());
         let mut gradient = collect(loss, &self.output)?;
         while let Some(input) = self.inputs.pop() {
             let i = self.inputs.len();
@@ -213,16 +225,24 @@ impl Pass {
                 Some(y) => y,
                 None => decoder.layer(
                     i,
-                    input.as_tensor(),
+                    &recorded(decoder, i, &input),
                     &self.table,
                     &mut Attend::Packed(&batch.segments),
                     Tracking::Record,
                 )?,
             };
-            gradient = collect(&inject_gradient(&y, &gradient)?, &input)?;
+            gradient = collect(&inject_gradient(&y, &gradient.ok_or_else(lost)?)?, &input)?;
         }
-        embedding_backward(decoder, batch, &gradient, gradients)
+        if decoder.trains_own() {
+            embedding_backward(decoder, batch, &gradient.ok_or_else(lost)?, gradients)?;
+        }
+        Ok(())
     }
+}
+
+/// A layer's input in a forward that records; the first layer's needs a gradient only where the embeddings are trained.
+fn recorded(decoder: &Decoder, layer: usize, input: &Var) -> Tensor {
+    if layer > 0 || decoder.trains_own() { input.as_tensor().clone() } else { input.as_detached_tensor() }
 }
 
 /// Adds each token's gradient to its row of the embedding matrix, in the order of the tokens.

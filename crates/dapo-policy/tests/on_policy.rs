@@ -1,69 +1,15 @@
 //! The log-probs of a roll-out are the log-probs of training, bit for bit.
 #![allow(clippy::unwrap_used)]
 
-use candle_core::{Device, Tensor};
+mod common;
+
+use common::{Shape, adapted, batch, bits, decoder, plain};
 use dapo_policy::{
-    Architecture, Completion, Decoder, FinishReason, GenerationConfig, Gradients, ModelConfig, Policy, Request,
+    Architecture, FinishReason, GenerationConfig, Gradients, LayerMemory, LoraConfig, LoraTarget, Policy, Request,
     SamplingConfig, Segments, TokenBatch,
 };
 use proptest::prelude::*;
-use std::collections::BTreeMap;
 use std::sync::Arc;
-
-#[derive(Clone, Copy, Debug)]
-struct Shape {
-    architecture: Architecture,
-    layers: usize,
-    kv_heads: usize,
-    group: usize,
-    head_dim: usize,
-    vocab: usize,
-    tied: bool,
-    seed: u64,
-}
-
-fn decoder(shape: Shape) -> Decoder {
-    let Shape { architecture, layers, kv_heads, group, head_dim, vocab, tied, seed } = shape;
-    let config = ModelConfig {
-        architecture,
-        vocab_size: vocab,
-        hidden_size: 48,
-        intermediate_size: 80,
-        num_hidden_layers: layers,
-        num_attention_heads: kv_heads * group,
-        num_key_value_heads: kv_heads,
-        head_dim,
-        rope_theta: 1e4,
-        rms_norm_eps: 1e-6,
-        tie_word_embeddings: tied,
-        qk_norm: architecture == Architecture::Qwen3,
-        qkv_bias: architecture == Architecture::Qwen2,
-        o_bias: false,
-        mlp_bias: false,
-        max_position_embeddings: 512,
-        bos_token_id: None,
-        eos_token_ids: vec![1],
-        pad_token_id: None,
-    };
-    let mut state = seed | 1;
-    let mut next = move || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-    };
-    let tensors: BTreeMap<String, Tensor> = config
-        .parameter_shapes()
-        .into_iter()
-        .map(|(name, shape)| {
-            let n: usize = shape.iter().product();
-            let norm = name.contains("norm");
-            let values: Vec<f32> = (0..n).map(|_| if norm { 1.0 + 0.2 * next() } else { 0.4 * next() }).collect();
-            (name, Tensor::from_vec(values, shape, &Device::Cpu).unwrap())
-        })
-        .collect();
-    Decoder::new(config, tensors).unwrap()
-}
 
 fn shapes() -> impl Strategy<Value = Shape> {
     let architectures = prop_oneof![Just(Architecture::Qwen3), Just(Architecture::Qwen2), Just(Architecture::Llama)];
@@ -75,35 +21,19 @@ fn shapes() -> impl Strategy<Value = Shape> {
     )
 }
 
+/// No adapters, or adapters on some of the projections.
+fn adapters() -> impl Strategy<Value = Option<LoraConfig>> {
+    let targets = prop::sample::subsequence(LoraTarget::ALL.to_vec(), 1..=7);
+    let lora = (1..40usize, 0.5..40f64, targets).prop_map(|(rank, alpha, targets)| LoraConfig { rank, alpha, targets });
+    prop::option::of(lora)
+}
+
+fn memories() -> impl Strategy<Value = LayerMemory> {
+    prop_oneof![Just(LayerMemory::Keep), Just(LayerMemory::Recompute)]
+}
+
 fn on_threads<T: Send>(threads: usize, f: impl FnOnce() -> T + Send) -> T {
     rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(f)
-}
-
-/// Prompts and completions in one packed batch; with `shared`, every prompt once.
-fn batch(requests: &[Request], groups: &[Vec<Completion>], shared: bool) -> TokenBatch {
-    let (mut token_ids, mut layout, mut targets) = (Vec::new(), Vec::new(), Vec::new());
-    for (request, group) in requests.iter().zip(groups) {
-        let prompt = layout.len();
-        if shared {
-            layout.push((request.prompt_ids.len(), None));
-            token_ids.extend(&request.prompt_ids);
-        }
-        for completion in group {
-            if shared {
-                layout.push((completion.token_ids.len(), Some(prompt)));
-            } else {
-                layout.push((request.prompt_ids.len() + completion.token_ids.len(), None));
-                token_ids.extend(&request.prompt_ids);
-            }
-            targets.extend(token_ids.len()..token_ids.len() + completion.token_ids.len());
-            token_ids.extend(&completion.token_ids);
-        }
-    }
-    TokenBatch { token_ids, segments: Arc::new(Segments::new(layout).unwrap()), targets }
-}
-
-fn bits(values: impl IntoIterator<Item = f32>) -> Vec<u32> {
-    values.into_iter().map(f32::to_bits).collect()
 }
 
 proptest! {
@@ -112,19 +42,22 @@ proptest! {
     #[test]
     fn rollout_and_training_log_probs_are_equal_bit_for_bit(
         shape in shapes(),
+        lora in adapters(),
+        memory in memories(),
         lengths in prop::collection::vec(1..90usize, 1..5),
         samples in 1..4usize,
         max_new_tokens in 1..70usize,
         temperature in prop_oneof![Just(1.0f32), Just(0.7), Just(1.3)],
         seed in any::<u64>(),
     ) {
-        let decoder = decoder(shape);
+        let mut decoder = lora.map_or_else(|| decoder(shape), |lora| adapted(shape, &lora));
+        decoder.set_layer_memory(memory);
         let requests: Vec<Request> = lengths
             .iter()
             .enumerate()
             .map(|(i, n)| Request {
                 prompt_ids: (0..*n).map(|t| ((t * 31 + i * 17 + 3) % shape.vocab) as u32).collect(),
-                samples,
+                samples, first_sample: 0,
                 draw: i as u64,
             })
             .collect();
@@ -158,10 +91,17 @@ proptest! {
     }
 
     #[test]
-    fn a_shared_prompt_gives_the_gradients_of_separate_copies(shape in shapes(), prompt in 1..40usize, n in 2..5usize) {
-        let decoder = decoder(shape);
+    fn a_shared_prompt_gives_the_gradients_of_separate_copies(
+        shape in shapes(),
+        lora in adapters(),
+        memory in memories(),
+        prompt in 1..40usize,
+        n in 2..5usize,
+    ) {
+        let mut decoder = lora.map_or_else(|| decoder(shape), |lora| adapted(shape, &lora));
+        decoder.set_layer_memory(memory);
         let prompt_ids = (0..prompt).map(|t| (t * 7 % shape.vocab) as u32).collect();
-        let requests = [Request { prompt_ids, samples: n, draw: 0 }];
+        let requests = [Request { prompt_ids, samples: n, first_sample: 0, draw: 0 }];
         let config = GenerationConfig { max_new_tokens: 33, ..GenerationConfig::default() };
         let groups = decoder.generate(&requests, &config).unwrap();
         let gradients = |shared| {
@@ -188,15 +128,10 @@ proptest! {
     }
 }
 
-fn plain() -> Shape {
-    let architecture = Architecture::Qwen3;
-    Shape { architecture, layers: 2, kv_heads: 1, group: 2, head_dim: 32, vocab: 50, tied: true, seed: 5 }
-}
-
 #[test]
 fn a_stop_token_ends_a_completion_and_belongs_to_it() {
     let decoder = decoder(plain());
-    let requests = [Request { prompt_ids: vec![3, 4], samples: 40, draw: 0 }];
+    let requests = [Request { prompt_ids: vec![3, 4], samples: 40, first_sample: 0, draw: 0 }];
     let config = GenerationConfig { max_new_tokens: 12, stop_token_ids: vec![7, 9, 11], ..GenerationConfig::default() };
     let completions = decoder.generate(&requests, &config).unwrap().remove(0);
     assert_eq!(completions.len(), 40);
@@ -216,7 +151,7 @@ fn a_stop_token_ends_a_completion_and_belongs_to_it() {
 #[test]
 fn bad_requests_are_errors_that_name_the_field() {
     let decoder = decoder(plain());
-    let request = |prompt_ids: Vec<u32>| [Request { prompt_ids, samples: 1, draw: 0 }];
+    let request = |prompt_ids: Vec<u32>| [Request { prompt_ids, samples: 1, first_sample: 0, draw: 0 }];
     let error =
         |requests: &[Request], config: &GenerationConfig| decoder.generate(requests, config).unwrap_err().to_string();
     let config = GenerationConfig::default();

@@ -280,6 +280,7 @@ fn renders_the_real_qwen3_template() {
     let thinking = |thinking| ChatOptions { enable_thinking: thinking, ..ChatOptions::default() };
     let join = |a: &[(&'static str, &'static str)], b: &[(&'static str, &'static str)]| [a, b].concat();
     let calls = [("assistant", "<think>\nCall.\n</think>\n\nCalling"), ("tool", "4"), ("tool", "5")];
+    let answered = [("assistant", "<think>\nDone.\n</think>\n\n9")];
     let cases = [
         (ask.to_vec(), thinking(Some(true)), "<|im_start|>user\nWhat is 2+2?<|im_end|>\n<|im_start|>assistant\n"),
         (ask.to_vec(), thinking(None), "<|im_start|>user\nWhat is 2+2?<|im_end|>\n<|im_start|>assistant\n"),
@@ -331,6 +332,21 @@ What is 2+2?<|im_end|>
             join(&ask, &calls),
             thinking(None),
             "<|im_start|>user\nWhat is 2+2?<|im_end|>\n<|im_start|>assistant\n<think>\nCall.\n</think>\n\nCalling<|im_end|>\n<|im_start|>user\n<tool_response>\n4\n</tool_response>\n<tool_response>\n5\n</tool_response><|im_end|>\n<|im_start|>assistant\n",
+        ),
+        (
+            join(&SUMS, &[("user", "Thanks")]),
+            thinking(Some(false)),
+            "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n1+1?<|im_end|>\n<|im_start|>assistant\n2<|im_end|>\n<|im_start|>user\nAnd 2+2?<|im_end|>\n<|im_start|>assistant\n4<|im_end|>\n<|im_start|>user\nThanks<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n",
+        ),
+        (
+            [&[("system", "S")][..], &ask, &calls, &answered, &[("user", "And 3+3?")]].concat(),
+            thinking(Some(false)),
+            "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nWhat is 2+2?<|im_end|>\n<|im_start|>assistant\nCalling<|im_end|>\n<|im_start|>user\n<tool_response>\n4\n</tool_response>\n<tool_response>\n5\n</tool_response><|im_end|>\n<|im_start|>assistant\n9<|im_end|>\n<|im_start|>user\nAnd 3+3?<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n",
+        ),
+        (
+            [&ask[..], &calls, &answered].concat(),
+            no_answer(),
+            "<|im_start|>user\nWhat is 2+2?<|im_end|>\n<|im_start|>assistant\n<think>\nCall.\n</think>\n\nCalling<|im_end|>\n<|im_start|>user\n<tool_response>\n4\n</tool_response>\n<tool_response>\n5\n</tool_response><|im_end|>\n<|im_start|>assistant\n<think>\nDone.\n</think>\n\n9<|im_end|>\n",
         ),
         (
             join(&ask, &[("assistant", "4")]),

@@ -37,20 +37,30 @@ pub enum DapoGrade {
 /// assert_eq!(dapo_grade(r"so \boxed{21}", "21", DapoRule::StrictBox), DapoGrade::Right);
 /// ```
 pub fn dapo_grade(completion: &str, gold: &str, rule: DapoRule) -> DapoGrade {
-    let text = last_chars(completion, 300);
-    if rule != DapoRule::StrictBox
-        && let Some(answer) = last_answer_line(text)
-    {
-        return equal(dapo_normalize(answer) == dapo_normalize(gold));
+    let judge = |equal| if equal { DapoGrade::Right } else { DapoGrade::Wrong };
+    match dapo_answer(completion, rule) {
+        Some(DapoAnswer::Line(answer)) => judge(dapo_normalize(answer) == dapo_normalize(gold)),
+        Some(DapoAnswer::Boxed(answer)) => judge(answer == gold),
+        None => DapoGrade::Invalid,
     }
-    if rule == DapoRule::AnswerLine {
-        return DapoGrade::Invalid;
-    }
-    last_box(last_chars(text, 100)).map_or(DapoGrade::Invalid, |answer| equal(answer == gold))
 }
 
-fn equal(equal: bool) -> DapoGrade {
-    if equal { DapoGrade::Right } else { DapoGrade::Wrong }
+/// What the published grader judges, as it stands in the completion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DapoAnswer<'a> {
+    /// From an `Answer: …` line; compared after normalisation.
+    Line(&'a str),
+    /// From a box; compared raw.
+    Boxed(&'a str),
+}
+
+pub(crate) fn dapo_answer(completion: &str, rule: DapoRule) -> Option<DapoAnswer<'_>> {
+    let text = last_chars(completion, 300);
+    let line = if rule == DapoRule::StrictBox { None } else { last_answer_line(text).map(DapoAnswer::Line) };
+    if line.is_some() || rule == DapoRule::AnswerLine {
+        return line;
+    }
+    last_box(last_chars(text, 100)).map(DapoAnswer::Boxed)
 }
 
 const REPLACED: [(&str, &str); 10] = [

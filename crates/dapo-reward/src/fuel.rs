@@ -13,6 +13,8 @@ pub(crate) struct Spent;
 impl Fuel {
     /// What one comparison may cost.
     pub(crate) const COMPARISON: u64 = 10_000_000;
+    /// What all comparisons among the answers to one question may cost.
+    pub(crate) const GROUP: u64 = 50 * Self::COMPARISON;
 
     pub(crate) fn new(units: u64) -> Self {
         Self(Cell::new(units))
@@ -23,6 +25,10 @@ impl Fuel {
         let left = self.0.get().checked_sub(units);
         self.0.set(left.unwrap_or(0));
         left.map(|_| ()).ok_or(Spent)
+    }
+
+    pub(crate) fn left(&self) -> u64 {
+        self.0.get()
     }
 
     /// The cost of multiplying numbers of this many bits.

@@ -4,6 +4,7 @@
 //! - [`is_equivalent`] and [`verify()`] decide whether two answers mean the same: numbers, expressions, sets, intervals,
 //!   equations, matrices, words, choice letters. [`Gold`] parses the gold answer once for many completions.
 //! - [`dapo_grade`] is DAPO's published string rule, character for character.
+//! - [`group_answers`] says which completions give the same answer, for majority votes.
 //! - [`RewardFn`] is a reward; [`Accuracy`], [`Format`], [`TagCount`], [`SoftOverlong`], [`ProportionalOverlong`],
 //!   [`CosineLength`] and [`Repetition`] are the stock ones; [`RewardSum`] adds them up, keeping every component and
 //!   whether the answer was right. [`OverlongFilter`] says what becomes of truncated completions.
@@ -25,6 +26,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod answers;
 mod dapo;
 mod equiv;
 mod error;
@@ -37,6 +39,7 @@ mod reward;
 mod rewards;
 mod verify;
 
+pub use answers::group_answers;
 pub use dapo::{DapoGrade, DapoRule, dapo_grade, dapo_normalize};
 pub use error::RewardError;
 pub use extract::{ExtractRule, Extracted, Profile, UnknownProfile, extract_answer};

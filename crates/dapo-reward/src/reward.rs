@@ -1,6 +1,7 @@
 //! What a reward function sees and says: [`RewardInput`], [`Score`], [`RewardFn`], and the weighted [`RewardSum`].
 
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 /// One completion to be judged, with what is known about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +71,7 @@ pub trait RewardFn: Send + Sync {
 }
 
 /// One term of a [`Reward`].
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Component {
     /// Name of the reward function.
     pub name: String,
@@ -81,7 +82,7 @@ pub struct Component {
 }
 
 /// The weighted sum over all components for one completion.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Reward {
     /// Whether the answer is right, from the first component that judges it; kept apart from the shaped reward.
     pub correct: Option<bool>,

@@ -240,7 +240,7 @@ fn gold_text<'a>(gold: &'a str, profile: &Profile) -> &'a str {
 }
 
 /// Whether two plain integers of at most 15 digits are equal: most answers need no more.
-fn small_integers(gold: &str, prediction: &str) -> Option<bool> {
+pub(crate) fn small_integers(gold: &str, prediction: &str) -> Option<bool> {
     let read = |text: &str| -> Option<i64> {
         let digits = text.strip_prefix('-').unwrap_or(text);
         let is_plain = (1..=15).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());

@@ -1,8 +1,8 @@
 //! Hostile input: every question ends, without a panic and always the same way.
 
 use dapo_reward::{
-    DapoRule, Format, Profile, Repetition, RewardFn, RewardInput, TagCount, VerifyConfig, dapo_grade, extract_answer,
-    is_equivalent, verify,
+    DapoRule, Format, Grader, Profile, Repetition, RewardFn, RewardInput, TagCount, VerifyConfig, dapo_grade,
+    extract_answer, group_answers, is_equivalent, verify,
 };
 
 /// Asks twice: a verdict that hung on a clock, an address or leftover state would differ.
@@ -181,6 +181,17 @@ fn hostile_pairs_are_decided() {
             );
         }
     }
+}
+
+#[test]
+fn hostile_answers_are_grouped() {
+    let all = nasty();
+    // Each twice: what is written alike is the same answer, however hard it is to compare with the others.
+    let texts: Vec<&str> = all.iter().chain(&all).map(String::as_str).collect();
+    let grader = Grader::Math(VerifyConfig { profile: Profile::whole(), ..VerifyConfig::default() });
+    let classes = group_answers(&texts, &grader);
+    assert_eq!(classes[..all.len()], classes[all.len()..]);
+    ends("group", || group_answers(&texts, &grader));
 }
 
 #[test]

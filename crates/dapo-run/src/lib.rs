@@ -1,12 +1,48 @@
 //! Runs of the DAPO trainer: settings in layers, recipes, run folders, exact resume.
 //!
-//! [`RunConfig`] is all that a run is told; it is what a settings file spells out.
+//! [`RunConfig`] is all that a run is told; it is what a settings file spells out. [`resolve`] merges it from
+//! [`Layer`]s: recipes, files and single values, of which later ones win; [`estimate`](estimate()) says what it will
+//! need.
+//!
+//! ```
+//! use dapo_run::{Layer, resolve};
+//! let words = ["tiny", "clip-higher", "train.steps=5"];
+//! let layers = words.map(Layer::parse).into_iter().collect::<Result<Vec<_>, _>>()?;
+//! let resolved = resolve(&layers)?;
+//! assert_eq!((resolved.config.train.steps, resolved.config.sampler.dynamic), (5, false));
+//! assert_eq!(resolved.source_of("train.mini_batches").to_string(), "recipe tiny");
+//! # Ok::<(), dapo_run::SettingsError>(())
+//! ```
 
+mod build;
+mod error;
+mod estimate;
+mod folder;
+mod import;
+mod keys;
+mod layers;
+mod model;
+mod problems;
+mod recipes;
+mod run;
+mod run_error;
 mod settings;
+mod write;
 
+pub use error::{KeyError, KeyFault, SettingsError};
+pub use estimate::{DataSizes, Disk, Estimate, Memory, Part, Phases, Work, estimate};
+pub use folder::RunFolder;
+pub use import::{Assumed, Carried, Format, ImportError, Imported, Note, Skipped, import};
+pub use keys::{Key, Kind, key_table, keys, schema};
+pub use layers::{Layer, Resolved, Source, resolve};
+pub use model::{ModelSource, TINY};
+pub use problems::{ADDITION, ProblemCounts, Problems, load_problems};
+pub use recipes::{Recipe, recipes};
+pub use run::{Run, RunStep, settings_of};
+pub use run_error::RunError;
 pub use settings::{
-    AccuracyReward, AdvantageSection, DataSection, EvalSection, FormatReward, GenBatchSize, GraderName, KlSection,
-    LayerMemoryName, LengthReward, LoraSection, LossSection, LrSchedule, ModelSection, OptimizerSection, OutputSection,
-    OverlongSection, PolicyLossName, ProportionalOverlongReward, RepetitionReward, RewardsSection, RolloutSection,
-    RunConfig, SamplerSection, SoftOverlongReward, SurplusName, TagCountReward, TrainSection,
+    AccuracyReward, AdaptiveName, AdvantageSection, DataSection, EvalSection, FormatReward, GenBatchSize, GraderName,
+    KlSection, LayerMemoryName, LengthReward, LoraSection, LossSection, LrSchedule, ModelSection, OptimizerSection,
+    OutputSection, OverlongSection, PolicyLossName, ProportionalOverlongReward, RepetitionReward, RewardsSection,
+    RolloutSection, RunConfig, SamplerSection, SoftOverlongReward, SurplusName, TagCountReward, TrainSection,
 };

@@ -84,6 +84,11 @@ impl<G> DynamicSampler<G> {
         Ok(())
     }
 
+    /// The informative groups at hand, by draw index; between two steps, those that are carried.
+    pub fn kept(&self) -> &[KeptGroup<G>] {
+        &self.kept
+    }
+
     /// How many groups the batch still lacks.
     pub fn missing(&self) -> usize {
         self.config.train_batch.saturating_sub(self.kept.len())

@@ -1,6 +1,6 @@
 //! The settings of a run.
 
-use crate::{OptimizerConfig, TrainerError};
+use crate::{OptimizerConfig, ReferenceSync, TrainerError};
 use dapo_loss::{AdvantageNorm, LossConfig};
 use dapo_policy::SamplingConfig;
 use dapo_reward::OverlongFilter;
@@ -25,6 +25,10 @@ pub struct TrainerConfig {
     pub overlong_filter: OverlongFilter,
     /// The loss.
     pub loss: LossConfig,
+    /// β of KL in the reward: each reward gets −β·Σ k1 before group statistics; 0 is off.
+    pub kl_in_reward: f32,
+    /// When the reference model of either KL follows the policy.
+    pub reference_sync: ReferenceSync,
     /// The optimiser.
     pub optimizer: OptimizerConfig,
     /// Optimiser updates a pass: the step's groups are divided evenly among them.
@@ -48,6 +52,8 @@ impl Default for TrainerConfig {
             advantage: AdvantageNorm::default(),
             overlong_filter: OverlongFilter::default(),
             loss: LossConfig::default(),
+            kl_in_reward: 0.0,
+            reference_sync: ReferenceSync::default(),
             optimizer: OptimizerConfig::default(),
             mini_batches: 1,
             epochs: 1,
@@ -84,6 +90,18 @@ impl TrainerConfig {
                 &0,
                 "above 0: greedy completions are all the same",
             ));
+        }
+        if !(self.kl_in_reward.is_finite() && self.kl_in_reward >= 0.0) {
+            return Err(TrainerError::setting("kl_in_reward", &self.kl_in_reward, "a finite number of at least 0"));
+        }
+        if !(0.0..=1.0).contains(&self.reference_sync.mixup) {
+            return Err(TrainerError::setting("reference_sync.mixup", &self.reference_sync.mixup, "from 0 to 1"));
+        }
+        if let Some(per_prompt) = self.sampler.per_prompt
+            && per_prompt.max_samples <= self.group_size
+        {
+            let expected = format!("more than group_size = {}", self.group_size);
+            return Err(TrainerError::setting("sampler.per_prompt.max_samples", &per_prompt.max_samples, &expected));
         }
         self.sampling.validate()?;
         self.sampler.validate()?;

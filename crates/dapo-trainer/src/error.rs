@@ -35,13 +35,15 @@ pub enum TrainerError {
         /// What should be.
         expected: String,
     },
-    /// No group with a training signal was found.
-    #[error("no group to train on after {rounds} rounds of sampling: {reason}")]
-    NothingToTrainOn {
-        /// Rounds of sampling in the step.
-        rounds: usize,
-        /// What the rewards were.
-        reason: String,
+    /// A checkpoint does not fit the run.
+    #[error("{}: {found}, expected {expected}", path.display())]
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
+        /// What is there.
+        found: String,
+        /// What should be.
+        expected: String,
     },
     /// The loss or a gradient is not finite.
     #[error("step {step}: {what} is {value}; no update was made")]

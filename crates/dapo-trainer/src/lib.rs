@@ -25,23 +25,31 @@
 //! # }
 //! ```
 
+mod advantages;
+mod checkpoint;
 mod config;
-mod data;
+pub mod data;
 mod error;
 mod evaluate;
 mod metrics;
 mod optimizer;
 mod pack;
+mod record;
+mod reference;
 mod rollout;
 pub mod tasks;
 mod trainer;
+mod update;
 
 pub use config::TrainerConfig;
-pub use data::{Problem, Prompt, PromptStyle, encode_prompts, read_jsonl};
+pub use data::{Problem, Prompt, PromptStyle, encode_prompts, read_jsonl, read_problems};
 pub use error::TrainerError;
-pub use evaluate::{Evaluation, evaluate};
-pub use metrics::{StepMetrics, Update};
-pub use optimizer::{AdamW, OptimizerConfig};
+pub use evaluate::{Estimate, EvalReport, Evaluation, PassAt, ProblemScore, evaluate, evaluate_in_blocks};
+pub use metrics::{StepMetrics, StepTimings};
+pub use optimizer::{AdamW, OptimizerConfig, Schedule};
 pub use pack::{PackedBatch, TrainingGroup, TrainingSequence, pack};
-pub use rollout::{Group, roll_out};
-pub use trainer::{StepOutcome, Trainer, accumulate};
+pub use record::{Fate, GroupRecord};
+pub use reference::ReferenceSync;
+pub use rollout::{Group, add_completions, roll_out};
+pub use trainer::{StepOutcome, Trainer};
+pub use update::{Difference, Update, accumulate};

@@ -1,9 +1,47 @@
 //! AdamW over all parameters of a policy, with clipping by the global norm and a warm-up counted in roll-out steps.
 
 use crate::TrainerError;
+use candle_core::{Tensor, Var};
 use dapo_kernels::adamw::{AdamWStep, adamw};
 use dapo_kernels::with_slice;
 use dapo_policy::{Decoder, Gradients, PolicyError};
+use std::collections::BTreeMap;
+
+/// The learning rate's course after the warm-up.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Schedule {
+    /// It stays.
+    #[default]
+    Constant,
+    /// It falls on a line.
+    Linear {
+        /// Roll-out steps of the run; it has fallen at the last.
+        steps: u64,
+        /// What is left then, as a share.
+        min_ratio: f64,
+    },
+    /// It falls along half a cosine.
+    Cosine {
+        /// Roll-out steps of the run; it has fallen at the last.
+        steps: u64,
+        /// What is left then, as a share.
+        min_ratio: f64,
+    },
+}
+
+impl Schedule {
+    /// The share of the learning rate at a roll-out step after the warm-up.
+    fn share(self, step: u64, warmup: u64) -> f64 {
+        let progress = |steps: u64| ((step + 1 - warmup) as f64 / steps.saturating_sub(warmup).max(1) as f64).min(1.0);
+        match self {
+            Self::Constant => 1.0,
+            Self::Linear { steps, min_ratio } => 1.0 - (1.0 - min_ratio) * progress(steps),
+            Self::Cosine { steps, min_ratio } => {
+                min_ratio + (1.0 - min_ratio) * 0.5 * (1.0 + (std::f64::consts::PI * progress(steps)).cos())
+            }
+        }
+    }
+}
 
 /// The optimiser's settings; the defaults are the paper's.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -12,6 +50,8 @@ pub struct OptimizerConfig {
     pub lr: f64,
     /// Roll-out steps over which the learning rate grows linearly to `lr`.
     pub warmup_steps: u64,
+    /// Its course after that.
+    pub schedule: Schedule,
     /// β₁ and β₂.
     pub betas: (f64, f64),
     /// ε, added to the root of the second moment.
@@ -24,7 +64,15 @@ pub struct OptimizerConfig {
 
 impl Default for OptimizerConfig {
     fn default() -> Self {
-        Self { lr: 1e-6, warmup_steps: 20, betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.1, max_grad_norm: 1.0 }
+        Self {
+            lr: 1e-6,
+            warmup_steps: 20,
+            schedule: Schedule::Constant,
+            betas: (0.9, 0.999),
+            eps: 1e-8,
+            weight_decay: 0.1,
+            max_grad_norm: 1.0,
+        }
     }
 }
 
@@ -41,6 +89,11 @@ impl OptimizerConfig {
         at_least_0("lr", self.lr)?;
         at_least_0("eps", self.eps)?;
         at_least_0("weight_decay", self.weight_decay)?;
+        if let Schedule::Linear { min_ratio, .. } | Schedule::Cosine { min_ratio, .. } = self.schedule
+            && !(0.0..=1.0).contains(&min_ratio)
+        {
+            return Err(TrainerError::setting("optimizer.schedule.min_ratio", &min_ratio, "from 0 to 1"));
+        }
         for (field, beta) in [("betas.0", self.betas.0), ("betas.1", self.betas.1)] {
             if !(0.0..1.0).contains(&beta) {
                 return Err(TrainerError::setting(&format!("optimizer.{field}"), &beta, "at least 0 and below 1"));
@@ -55,7 +108,7 @@ impl OptimizerConfig {
     /// Learning rate of a roll-out step, counted from 0.
     pub fn lr_at(&self, rollout_step: u64) -> f64 {
         if rollout_step >= self.warmup_steps {
-            return self.lr;
+            return self.lr * self.schedule.share(rollout_step, self.warmup_steps);
         }
         self.lr * (rollout_step + 1) as f64 / self.warmup_steps as f64
     }
@@ -85,6 +138,46 @@ impl AdamW {
     /// Updates made so far.
     pub fn steps(&self) -> u64 {
         self.step
+    }
+
+    /// The moments by parameter, `m.NAME` and `v.NAME`, for a checkpoint.
+    ///
+    /// # Errors
+    /// When a tensor cannot be made.
+    pub fn state(&self, policy: &Decoder) -> Result<BTreeMap<String, Tensor>, TrainerError> {
+        let mut state = BTreeMap::new();
+        for ((name, var), (m, v)) in policy.parameters().into_iter().zip(&self.moments) {
+            for (kind, values) in [("m", m), ("v", v)] {
+                let tensor = Tensor::from_slice(values, var.shape(), var.device())?;
+                state.insert(format!("{kind}.{name}"), tensor);
+            }
+        }
+        Ok(state)
+    }
+
+    /// Goes on from a checkpoint's moments and number of updates.
+    ///
+    /// # Errors
+    /// [`TrainerError::Setting`] when a moment is missing or has another size; nothing has changed then.
+    pub fn restore(
+        &mut self,
+        policy: &Decoder,
+        steps: u64,
+        state: &BTreeMap<String, Tensor>,
+    ) -> Result<(), TrainerError> {
+        let read = |name: String, var: &Var| -> Result<Vec<f32>, TrainerError> {
+            let found = state.get(&name).map_or("missing".to_owned(), |t| format!("of shape {:?}", t.dims()));
+            match state.get(&name) {
+                Some(tensor) if tensor.dims() == var.dims() => Ok(tensor.flatten_all()?.to_vec1()?),
+                _ => Err(TrainerError::setting(&name, &found, &format!("a tensor of shape {:?}", var.dims()))),
+            }
+        };
+        let parameters = policy.parameters();
+        let moments =
+            parameters.iter().map(|(name, var)| Ok((read(format!("m.{name}"), var)?, read(format!("v.{name}"), var)?)));
+        self.moments = moments.collect::<Result<_, TrainerError>>()?;
+        self.step = steps;
+        Ok(())
     }
 
     /// Clips the gradients by their global norm, updates the policy in place, and returns the norm before clipping.
@@ -134,6 +227,24 @@ mod tests {
         let rates: Vec<f64> = (0..6).map(|s| config.lr_at(s)).collect();
         assert_eq!(rates, [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]);
         assert_eq!(OptimizerConfig { warmup_steps: 0, ..config }.lr_at(0), 1.0);
+    }
+
+    #[test]
+    fn schedules_fall_to_their_share_at_the_last_step() {
+        let with = |schedule| OptimizerConfig { lr: 1.0, warmup_steps: 2, schedule, ..Default::default() };
+        let rates = |schedule| -> Vec<f64> { (0..6).map(|s| with(schedule).lr_at(s)).collect() };
+        let linear = rates(Schedule::Linear { steps: 6, min_ratio: 0.2 });
+        for (rate, expected) in linear.iter().zip([0.5, 1.0, 0.8, 0.6, 0.4, 0.2]) {
+            assert!((rate - expected).abs() < 1e-12, "{linear:?}");
+        }
+        let cosine = rates(Schedule::Cosine { steps: 6, min_ratio: 0.1 });
+        for (step, rate) in cosine.iter().enumerate().skip(2) {
+            let turn = std::f64::consts::PI * (step as f64 - 1.0) / 4.0;
+            assert!((rate - (0.55 + 0.45 * turn.cos())).abs() < 1e-12, "{cosine:?}");
+        }
+        assert!((cosine[5] - 0.1).abs() < 1e-12);
+        // A run that is continued beyond its planned end stays at the floor.
+        assert_eq!(with(Schedule::Linear { steps: 6, min_ratio: 0.25 }).lr_at(9), 0.25);
     }
 
     #[test]

@@ -11,6 +11,8 @@ pub struct TrainingSequence {
     pub token_ids: Vec<u32>,
     /// Log-probs of its tokens under the policy that generated it.
     pub old_logprobs: Vec<f32>,
+    /// Log-probs of its tokens under the reference model, where there is one.
+    pub ref_logprobs: Option<Vec<f32>>,
     /// Its advantage.
     pub advantage: f32,
     /// Whether its tokens are in the loss (not so for a truncated completion under overlong filtering).
@@ -31,6 +33,8 @@ pub struct TrainingGroup {
     pub prompt_ids: Vec<u32>,
     /// Its completions that have an advantage.
     pub sequences: Vec<TrainingSequence>,
+    /// Whether the policy that is now updated generated them, and not an earlier one.
+    pub on_policy: bool,
 }
 
 /// One micro-batch, for the policy and for the loss.
@@ -44,6 +48,10 @@ pub struct PackedBatch {
     pub advantages: Vec<f32>,
     /// A log-prob for each target.
     pub old_logprobs: Vec<f32>,
+    /// A log-prob under the reference model for each target, where every completion has them.
+    pub ref_logprobs: Option<Vec<f32>>,
+    /// For each target, whether the policy that is now updated generated it.
+    pub on_policy: Vec<bool>,
 }
 
 #[derive(Default)]
@@ -54,6 +62,8 @@ struct Builder {
     cu_seqlens: Vec<usize>,
     advantages: Vec<f32>,
     old_logprobs: Vec<f32>,
+    ref_logprobs: Vec<f32>,
+    on_policy: Vec<bool>,
 }
 
 impl Builder {
@@ -67,11 +77,14 @@ impl Builder {
         let segments = Arc::new(Segments::new(self.segments)?);
         let mut cu_seqlens = vec![0];
         cu_seqlens.extend(self.cu_seqlens);
+        let ref_logprobs = (self.ref_logprobs.len() == self.targets.len()).then_some(self.ref_logprobs);
         Ok(PackedBatch {
             tokens: TokenBatch { token_ids: self.token_ids, segments, targets: self.targets },
             cu_seqlens,
             advantages: self.advantages,
             old_logprobs: self.old_logprobs,
+            ref_logprobs,
+            on_policy: self.on_policy,
         })
     }
 }
@@ -98,8 +111,10 @@ pub fn pack(groups: &[TrainingGroup], max_tokens: usize) -> Result<Vec<PackedBat
             builder.segment(&sequence.token_ids, Some(parent));
             builder.targets.extend(start..builder.token_ids.len());
             builder.cu_seqlens.push(builder.targets.len());
+            builder.on_policy.resize(builder.targets.len(), group.on_policy);
             builder.advantages.push(sequence.advantage);
             builder.old_logprobs.extend_from_slice(&sequence.old_logprobs);
+            builder.ref_logprobs.extend(sequence.ref_logprobs.iter().flatten());
         }
     }
     if !builder.targets.is_empty() {
@@ -114,7 +129,7 @@ mod tests {
 
     fn sequence(tokens: &[u32], advantage: f32, in_loss: bool) -> TrainingSequence {
         let old_logprobs = tokens.iter().map(|t| -(*t as f32)).collect();
-        TrainingSequence { token_ids: tokens.to_vec(), old_logprobs, advantage, in_loss }
+        TrainingSequence { token_ids: tokens.to_vec(), old_logprobs, ref_logprobs: None, advantage, in_loss }
     }
 
     fn groups() -> Vec<TrainingGroup> {
@@ -126,8 +141,9 @@ mod tests {
                     sequence(&[6], -1.0, true),
                     sequence(&[7], 0.5, false),
                 ],
+                on_policy: true,
             },
-            TrainingGroup { prompt_ids: vec![8], sequences: vec![sequence(&[9, 10], 2.0, true)] },
+            TrainingGroup { prompt_ids: vec![8], sequences: vec![sequence(&[9, 10], 2.0, true)], on_policy: false },
         ]
     }
 
@@ -142,6 +158,8 @@ mod tests {
         assert_eq!(batch.cu_seqlens, [0, 3, 4, 6]);
         assert_eq!(batch.advantages, [1.0, -1.0, 2.0]);
         assert_eq!(batch.old_logprobs, [-3.0, -4.0, -5.0, -6.0, -9.0, -10.0]);
+        assert_eq!(batch.on_policy, [true, true, true, true, false, false]);
+        assert_eq!(batch.ref_logprobs, None);
     }
 
     #[test]

@@ -1,29 +1,37 @@
 //! The training loop: roll out, select, compare, update.
 
-use crate::metrics::{StepMetrics, Update, loss_lengths, of_groups, of_updates};
+use crate::advantages::{advantages, filter_metric, training_group};
+use crate::checkpoint::base_fingerprint;
+use crate::metrics::{GroupSums, of_updates};
+use crate::reference::Reference;
+use crate::update::update;
 use crate::{
-    AdamW, Group, PackedBatch, Prompt, TrainerConfig, TrainerError, TrainingGroup, TrainingSequence, pack, roll_out,
+    AdamW, Fate, Group, GroupRecord, Prompt, StepMetrics, StepTimings, TrainerConfig, TrainerError, TrainingGroup,
+    add_completions, roll_out,
 };
-use dapo_loss::{Advantages, Denominator, LossBatch, LossPlan, TokenChunk, batch_advantages};
-use dapo_policy::{Decoder, FinishReason, GenerationConfig, Gradients, Policy, PolicyError, Purpose, Tokenizer};
-use dapo_reward::RewardSum;
-use dapo_sampler::{DataOrder, Drawn, DynamicSampler, FilterMetric};
+use dapo_loss::kl_in_reward;
+use dapo_policy::{Decoder, GenerationConfig, Purpose, Tokenizer};
+use dapo_reward::{OverlongFilter, RewardSum};
+use dapo_sampler::{DataOrder, Drawn, DynamicSampler, KeptGroup, TakenBatch};
 use std::time::Instant;
 
 /// A run: a policy, what it learns from, and where it stands.
 #[derive(Debug)]
 pub struct Trainer {
-    policy: Decoder,
+    pub(crate) policy: Decoder,
     tokenizer: Tokenizer,
-    prompts: Vec<Prompt>,
+    pub(crate) prompts: Vec<Prompt>,
     rewards: RewardSum,
     config: TrainerConfig,
     generation: GenerationConfig,
-    optimizer: AdamW,
-    sampler: DynamicSampler<Group>,
-    order: DataOrder,
-    step: u64,
-    num_tokens: u64,
+    pub(crate) reference: Option<Reference>,
+    /// Of the weights the run began with, where a checkpoint relies on them.
+    pub(crate) base: Option<String>,
+    pub(crate) optimizer: AdamW,
+    pub(crate) sampler: DynamicSampler<Group>,
+    pub(crate) order: DataOrder,
+    pub(crate) step: u64,
+    pub(crate) num_tokens: u64,
 }
 
 /// What a step did.
@@ -31,8 +39,17 @@ pub struct Trainer {
 pub struct StepOutcome {
     /// Its numbers.
     pub metrics: StepMetrics,
-    /// The groups it trained on.
-    pub trained: Vec<Group>,
+    /// How long it took.
+    pub timings: StepTimings,
+    /// Every group that was generated in the step or carried into it, by draw index.
+    pub groups: Vec<GroupRecord>,
+}
+
+impl StepOutcome {
+    /// The groups the step trained on.
+    pub fn trained(&self) -> impl Iterator<Item = &GroupRecord> {
+        self.groups.iter().filter(|record| record.fate.is_trained())
+    }
 }
 
 impl Trainer {
@@ -51,6 +68,7 @@ impl Trainer {
         if prompts.is_empty() {
             return Err(TrainerError::setting("prompts", &0, "at least 1"));
         }
+        check_metric(&config, &rewards)?;
         let generation = GenerationConfig {
             max_new_tokens: config.max_new_tokens,
             sampling: config.sampling,
@@ -59,22 +77,21 @@ impl Trainer {
             purpose: Purpose::Rollout,
             cache_bytes: config.cache_bytes,
         };
-        let optimizer = AdamW::new(&policy, config.optimizer)?;
-        let sampler = DynamicSampler::new(config.sampler.clone(), prompts.len())?;
-        let order = DataOrder::new(config.seed, prompts.len())?;
-        let (step, num_tokens) = (0, 0);
+        let reference = Reference::of(&policy, &config)?;
         Ok(Self {
+            base: base_fingerprint(&policy, reference.as_ref(), &config)?,
+            reference,
+            optimizer: AdamW::new(&policy, config.optimizer)?,
+            sampler: DynamicSampler::new(config.sampler.clone(), prompts.len())?,
+            order: DataOrder::new(config.seed, prompts.len())?,
             policy,
             tokenizer,
             prompts,
             rewards,
             config,
             generation,
-            optimizer,
-            sampler,
-            order,
-            step,
-            num_tokens,
+            step: 0,
+            num_tokens: 0,
         })
     }
 
@@ -93,192 +110,184 @@ impl Trainer {
         &self.rewards
     }
 
+    /// The settings.
+    pub fn config(&self) -> &TrainerConfig {
+        &self.config
+    }
+
+    /// Steps made so far.
+    pub fn steps(&self) -> u64 {
+        self.step
+    }
+
     /// One step of DAPO (the paper's Algorithm 1): roll out until enough groups carry a signal, then update the policy.
     ///
     /// # Errors
-    /// When no group carries a signal, a number is not finite (then no update was made), or a part fails.
+    /// When no group carries a signal, a number is not finite (then no update was made), or a part fails. The run can then
+    /// only go on from a checkpoint.
     pub fn step(&mut self) -> Result<StepOutcome, TrainerError> {
         let started = Instant::now();
         let mut metrics = StepMetrics { step: self.step, num_tokens: self.num_tokens, ..StepMetrics::default() };
         let taken = self.sample(&mut metrics)?;
-        metrics.rollout_time = started.elapsed().as_secs_f64();
+        let rolled_out = Instant::now();
 
-        let groups = self.training_groups(&taken)?;
+        let filter = self.config.overlong_filter;
+        let chosen: Vec<&Group> = taken.groups.iter().map(|kept| &kept.group).collect();
+        let advantages = advantages(&chosen, &self.config.advantage, filter)?;
+        let groups = taken.groups.iter().zip(&advantages);
+        let mut training: Vec<TrainingGroup> =
+            groups.map(|(kept, of)| training_group(&kept.group, of, filter, kept.age == 0)).collect();
+        self.add_reference(&mut training)?;
         metrics.lr = self.config.optimizer.lr_at(self.step);
-        let updates = self.update(&groups, metrics.lr)?;
+        let updates = update(&mut self.policy, &mut self.optimizer, &training, &self.config, metrics.lr)?;
         of_updates(&mut metrics, &updates);
         if let Some(first) = updates.first() {
-            metrics.logp_difference_max = f64::from(first.metrics.max_abs_log_ratio);
-            metrics.logp_difference_mean = first.difference_sum / first.metrics.tokens.max(1) as f64;
+            metrics.logp_difference_max = first.difference.max;
+            metrics.logp_difference_mean = first.difference.mean();
         }
+        let updated = Instant::now();
 
         let generated = metrics.num_tokens - self.num_tokens;
         self.num_tokens = metrics.num_tokens;
         self.step += 1;
-        metrics.step_time = started.elapsed().as_secs_f64();
-        metrics.tokens_per_second = generated as f64 / metrics.step_time;
-        Ok(StepOutcome { metrics, trained: taken })
+        if let Some(reference) = &mut self.reference {
+            reference.sync(&self.policy, self.config.reference_sync, self.step)?;
+        }
+        let step_time = started.elapsed().as_secs_f64();
+        let timings = StepTimings {
+            step: metrics.step,
+            step_time,
+            rollout_time: (rolled_out - started).as_secs_f64(),
+            update_time: (updated - rolled_out).as_secs_f64(),
+            tokens_per_second: generated as f64 / step_time,
+        };
+        Ok(StepOutcome { metrics, timings, groups: records(taken, advantages, self.sampler.kept(), filter) })
     }
 
     /// Rounds of roll-outs until the sampler is satisfied.
-    fn sample(&mut self, metrics: &mut StepMetrics) -> Result<Vec<Group>, TrainerError> {
-        let mut generated = Vec::new();
+    fn sample(&mut self, metrics: &mut StepMetrics) -> Result<TakenBatch<Group>, TrainerError> {
+        let mut sums = GroupSums::default();
+        let mut kl_sum = 0.0;
         while let Some(count) = self.sampler.next_round() {
-            let drawn: Vec<(u64, usize)> = (0..count).map(|_| self.order.next_draw()).collect();
-            let prompts: Vec<(u64, &Prompt)> = drawn.iter().map(|(draw, i)| (*draw, &self.prompts[*i])).collect();
-            let groups = roll_out(
-                &self.policy,
-                &self.tokenizer,
-                &prompts,
-                self.config.group_size,
-                &self.generation,
-                &self.rewards,
-            )?;
-            let round = drawn.iter().zip(&groups).map(|((draw, _), group)| Drawn {
-                draw: *draw,
-                metric: metric(&self.config.sampler.metric, group),
-                group: group.clone(),
+            let drawn = self.order.next_draws(count);
+            let groups = self.round(&drawn, &mut kl_sum)?;
+            let drawn = groups.into_iter().map(|(draw, group)| {
+                sums.add(&group);
+                let metric = filter_metric(&self.config.sampler.metric, &group, self.config.overlong_filter);
+                Drawn { draw, metric, group }
             });
-            self.sampler.push_round(round.collect())?;
-            generated.extend(groups);
+            self.sampler.push_round(drawn.collect())?;
         }
-        of_groups(metrics, generated.iter());
+        metrics.ref_kl = kl_sum / sums.tokens().max(1) as f64;
+        sums.write(metrics);
         let taken = self.sampler.take_batch()?;
         metrics.dynamic_sampling = taken.account;
-        Ok(taken.groups.into_iter().map(|kept| kept.group).collect())
+        Ok(taken)
     }
 
-    /// Advantages of the groups' completions; members that abstained or are dropped as overlong leave the group.
-    fn training_groups(&self, groups: &[Group]) -> Result<Vec<TrainingGroup>, TrainerError> {
-        let filter = self.config.overlong_filter;
-        let truncated = |group: &Group, i: usize| group.completions[i].finish_reason == FinishReason::Length;
-        let rewards_of = |group: &Group| -> Vec<Option<f64>> {
-            let kept = |(i, reward): (usize, &dapo_reward::Reward)| {
-                reward.total.filter(|_| filter.keeps_member(truncated(group, i)))
+    /// One round's groups, with more completions where the per-prompt mode asks for them, and KL in the reward.
+    fn round(&self, drawn: &[(u64, usize)], kl_sum: &mut f64) -> Result<Vec<(u64, Group)>, TrainerError> {
+        let prompts: Vec<(u64, &Prompt)> = drawn.iter().map(|(draw, i)| (*draw, &self.prompts[*i])).collect();
+        let (policy, size) = (&self.policy, self.config.group_size);
+        let groups = roll_out(policy, &self.tokenizer, &prompts, size, &self.generation, &self.rewards)?;
+        let mut groups: Vec<(u64, Group)> = drawn.iter().map(|(draw, _)| *draw).zip(groups).collect();
+        self.add_kl_terms(&mut groups, kl_sum)?;
+        loop {
+            let metric = |group| filter_metric(&self.config.sampler.metric, group, self.config.overlong_filter);
+            let more: Vec<usize> =
+                groups.iter().map(|(_, group)| self.config.sampler.more_completions(&metric(group))).collect();
+            if more.iter().all(|more| *more == 0) {
+                return Ok(groups);
+            }
+            add_completions(policy, &self.tokenizer, &mut groups, &more, &self.generation, &self.rewards)?;
+            self.add_kl_terms(&mut groups, kl_sum)?;
+        }
+    }
+
+    /// KL terms of the completions that have none yet.
+    fn add_kl_terms(&self, groups: &mut [(u64, Group)], kl_sum: &mut f64) -> Result<(), TrainerError> {
+        let Some(reference) = self.reference.as_ref().filter(|_| self.config.kl_in_reward > 0.0) else {
+            return Ok(());
+        };
+        for (_, group) in groups {
+            let from = group.kl_terms.len();
+            let fresh = Group {
+                completions: group.completions[from..].to_vec(),
+                rewards: group.rewards[from..].to_vec(),
+                ..group.clone()
             };
-            group.rewards.iter().enumerate().map(kept).collect()
-        };
-        let mut kept_groups = Vec::new();
-        let (mut rewards, mut sizes) = (Vec::new(), Vec::new());
-        for group in groups {
-            let of_group = rewards_of(group);
-            // Without a second member there is no baseline.
-            if of_group.iter().flatten().count() >= 2 {
-                sizes.push(of_group.len());
-                rewards.extend(of_group);
-                kept_groups.push(group);
+            let zeros = vec![Some(0.0); fresh.completions.len()];
+            let training = training_group(&fresh, &zeros, OverlongFilter::Off, true);
+            let mut ends = vec![0];
+            for completion in &fresh.completions {
+                ends.push(ends[ends.len() - 1] + completion.token_ids.len());
             }
+            let logprobs: Vec<f32> = fresh.completions.iter().flat_map(|c| c.logprobs.iter().copied()).collect();
+            let ref_logprobs = reference.logprobs(&self.policy, &[training], &self.config)?.concat();
+            let coef = self.config.kl_in_reward;
+            let terms = kl_in_reward(coef, &logprobs, &ref_logprobs, None, &ends)?;
+            *kl_sum -= terms.iter().sum::<f64>() / f64::from(coef);
+            group.kl_terms.extend(terms);
         }
-        let mut advantages = batch_advantages(&rewards, &sizes, &self.config.advantage)?.into_iter();
-        let mut training = Vec::with_capacity(kept_groups.len());
-        for group in kept_groups {
-            let mut sequences = Vec::with_capacity(group.completions.len());
-            for (i, (completion, advantage)) in group.completions.iter().zip(advantages.by_ref()).enumerate() {
-                let Some(advantage) = advantage else { continue };
-                sequences.push(TrainingSequence {
-                    token_ids: completion.token_ids.clone(),
-                    old_logprobs: completion.logprobs.clone(),
-                    advantage,
-                    in_loss: filter.keeps_tokens(truncated(group, i)),
-                });
-            }
-            training.push(TrainingGroup { prompt_ids: group.prompt.token_ids.clone(), sequences });
-        }
-        Ok(training)
-    }
-
-    /// μ passes over the groups, each divided into mini-batches, each one optimiser update.
-    fn update(&mut self, groups: &[TrainingGroup], lr: f64) -> Result<Vec<Update>, TrainerError> {
-        let mut updates = Vec::new();
-        let mini_batches = self.config.mini_batches.min(groups.len());
-        for _ in 0..self.config.epochs {
-            for i in 0..mini_batches {
-                let range = groups.len() * i / mini_batches..groups.len() * (i + 1) / mini_batches;
-                updates.extend(self.update_once(&groups[range], lr)?);
-            }
-        }
-        Ok(updates)
-    }
-
-    /// One optimiser update; `None` when no token is in the loss.
-    fn update_once(&mut self, groups: &[TrainingGroup], lr: f64) -> Result<Option<Update>, TrainerError> {
-        let loss = &self.config.loss;
-        let lengths = loss_lengths(groups);
-        let Some(denominator) = Denominator::of_step(loss.aggregation, &lengths, loss.empty_sequences) else {
-            return Ok(None);
-        };
-        let mut gradients = Gradients::new(self.policy.parameters().len());
-        let mut update = Update::default();
-        for batch in pack(groups, self.config.micro_batch_tokens)? {
-            accumulate(
-                &self.policy,
-                &batch,
-                self.config.sampling.temperature,
-                loss,
-                denominator,
-                &mut gradients,
-                &mut update,
-            )?;
-        }
-        if !update.loss.is_finite() {
-            return Err(TrainerError::NotFinite { step: self.step, what: "the loss", value: update.loss });
-        }
-        update.grad_norm = self.optimizer.update(&mut self.policy, &gradients, lr)?;
-        Ok(Some(update))
-    }
-}
-
-/// Adds a micro-batch's part of the step's loss and gradients.
-///
-/// # Errors
-/// When the loss finds its input inconsistent or not finite, or the policy fails.
-pub fn accumulate(
-    policy: &impl Policy,
-    batch: &PackedBatch,
-    temperature: f32,
-    loss: &dapo_loss::LossConfig,
-    denominator: Denominator,
-    gradients: &mut Gradients,
-    update: &mut Update,
-) -> Result<(), TrainerError> {
-    let mut plan = LossPlan::new(
-        loss,
-        denominator,
-        LossBatch {
-            cu_seqlens: &batch.cu_seqlens,
-            mask: None,
-            advantages: Advantages::PerSequence(&batch.advantages),
-            old_logprobs: &batch.old_logprobs,
-            ref_logprobs: None,
-            rollout_logprobs: None,
-        },
-    )?;
-    if plan.needs_sequence_ratios() {
-        plan.set_sequence_ratios(&policy.logprobs(&batch.tokens, temperature)?.logprobs)?;
-    }
-    policy.logprobs_backward(&batch.tokens, temperature, gradients, &mut |rows, row_gradients| {
-        let old = &batch.old_logprobs[rows.start..][..rows.logprobs.len()];
-        update.difference_sum += rows.logprobs.iter().zip(old).map(|(a, b)| f64::from((a - b).abs())).sum::<f64>();
-        let chunk = TokenChunk { start: rows.start, logprobs: rows.logprobs, entropies: Some(rows.entropies) };
-        let into = dapo_loss::Gradients { logprobs: row_gradients.logprobs, entropies: Some(row_gradients.entropies) };
-        let output = plan.evaluate(chunk, into).map_err(|error| PolicyError::Loss(Box::new(error)))?;
-        update.loss += output.loss;
-        update.metrics += output.metrics;
         Ok(())
-    })?;
-    Ok(())
+    }
+
+    /// Reference log-probs of the sequences in the loss, where the loss has a KL term.
+    fn add_reference(&self, groups: &mut [TrainingGroup]) -> Result<(), TrainerError> {
+        let Some(reference) = self.reference.as_ref().filter(|_| self.config.loss.kl.coef != 0.0) else {
+            return Ok(());
+        };
+        let logprobs = reference.logprobs(&self.policy, groups, &self.config)?;
+        let sequences = groups.iter_mut().flat_map(|group| &mut group.sequences).filter(|s| s.in_loss);
+        for (sequence, logprobs) in sequences.zip(logprobs) {
+            sequence.ref_logprobs = Some(logprobs);
+        }
+        Ok(())
+    }
 }
 
-/// The values by which a group is kept or dropped.
-fn metric(metric: &FilterMetric, group: &Group) -> Vec<Option<f64>> {
-    let component = |name: &str| -> Vec<Option<f64>> {
-        let value = |r: &dapo_reward::Reward| r.components.iter().find(|c| c.name == name).and_then(|c| c.value);
-        group.rewards.iter().map(value).collect()
+/// A filter metric must be something that the rewards measure.
+fn check_metric(config: &TrainerConfig, rewards: &RewardSum) -> Result<(), TrainerError> {
+    use dapo_sampler::FilterMetric;
+    let name = match &config.sampler.metric {
+        FilterMetric::Acc | FilterMetric::SeqReward | FilterMetric::SeqFinalReward => return Ok(()),
+        FilterMetric::Score => "accuracy",
+        FilterMetric::Component(name) => name,
     };
-    match metric {
-        FilterMetric::Acc => group.accuracies(),
-        FilterMetric::Score => component("accuracy"),
-        FilterMetric::SeqReward | FilterMetric::SeqFinalReward => group.rewards.iter().map(|r| r.total).collect(),
-        FilterMetric::Component(name) => component(name),
+    if rewards.names().any(|known| known == name) {
+        return Ok(());
     }
+    let names: Vec<&str> = rewards.names().collect();
+    let expected = format!("acc, seq_reward, seq_final_reward, or a reward component: {}", names.join(", "));
+    Err(TrainerError::setting("sampler.metric", &config.sampler.metric, &expected))
+}
+
+/// Everything that took part in a step, by draw index.
+fn records(
+    taken: TakenBatch<Group>,
+    advantages: Vec<Vec<Option<f32>>>,
+    carried: &[KeptGroup<Group>],
+    filter: OverlongFilter,
+) -> Vec<GroupRecord> {
+    let mut records = Vec::new();
+    for (KeptGroup { draw, group, verdict, age, .. }, advantages) in taken.groups.into_iter().zip(advantages) {
+        let in_loss =
+            |(i, advantage): (usize, &Option<f32>)| advantage.is_some() && filter.keeps_tokens(group.is_truncated(i));
+        let in_loss = advantages.iter().enumerate().map(in_loss).collect();
+        records.push(GroupRecord { draw, age, fate: Fate::of_taken(verdict), group, advantages, in_loss });
+    }
+    let idle = |draw, age, fate, group: Group| {
+        let n = group.completions.len();
+        GroupRecord { draw, age, fate, group, advantages: vec![None; n], in_loss: vec![false; n] }
+    };
+    for dropped in taken.dropped {
+        let fate = Fate::of_dropped(dropped.reason, dropped.verdict);
+        records.push(idle(dropped.draw, dropped.age, fate, dropped.group));
+    }
+    for kept in carried {
+        // The sampler counts the coming step already.
+        records.push(idle(kept.draw, kept.age.saturating_sub(1), Fate::CarriedOut, kept.group.clone()));
+    }
+    records.sort_by_key(|record| record.draw);
+    records
 }

@@ -1,7 +1,10 @@
 //! `dapo eval`.
 
-use crate::{TINY_MODEL, additions, dapo, file, path};
-use serde_json::Value;
+use crate::{TINY_MODEL, additions, dapo, file, folder, path};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::Command;
 
 fn eval(data: &str, more: &[&str]) -> Value {
     let mut args = vec!["eval", "--model", TINY_MODEL, "--data", data, "--max-tokens", "72", "--json"];
@@ -11,29 +14,54 @@ fn eval(data: &str, more: &[&str]) -> Value {
     report
 }
 
+/// Rounds every number to four digits, as the table does.
+fn rounded(value: &Value) -> Value {
+    match value {
+        Value::Number(n) if n.is_f64() => json!((n.as_f64().unwrap() * 1e4).round() / 1e4),
+        Value::Array(items) => items.iter().map(rounded).collect(),
+        Value::Object(fields) => fields.iter().map(|(name, value)| (name.clone(), rounded(value))).collect(),
+        other => other.clone(),
+    }
+}
+
 #[test]
 fn reports_one_json_object() {
     let data = additions();
     let report = eval(path(&data), &["--samples", "4", "--limit", "6"]);
-    for (name, expected) in [
-        ("problems", 6.0),
-        ("too_long", 0.0),
-        ("abstained", 0.0),
-        ("samples", 4.0),
-        ("temperature", 1.0),
-        ("max_tokens", 72.0),
-        ("seed", 0.0),
-    ] {
-        assert_eq!(report[name].as_f64(), Some(expected), "{name} in {report}");
-    }
-    let share = |name: &str| report[name].as_f64().unwrap();
-    assert!((share("top_p") - 0.7).abs() < 1e-6);
-    assert!(
-        share("avg_at_k") > 0.0 && share("avg_at_k") <= share("pass_at_k") && share("pass_at_k") <= 1.0,
-        "{report}"
-    );
-    assert!((0.0..=1.0).contains(&share("truncated")));
-    assert!((1.0..=72.0).contains(&share("mean_length")));
+    let interval = |low: f64, mean: f64, high: f64| json!({ "mean": mean, "low": low, "high": high });
+    let pass = |k: usize, low: f64, mean: f64, high: f64| json!({ "k": k, "mean": mean, "low": low, "high": high });
+    let problem = |id: &str, right: usize, maj: f64| json!({ "id": id, "right": right, "samples": 4, "maj": maj });
+    let expected = json!({
+        "model": TINY_MODEL,
+        "data": path(&data),
+        "too_long": 0,
+        "temperature": 1.0,
+        "top_p": 0.7,
+        "max_tokens": 72,
+        "seed": 0,
+        "problems": 6,
+        "samples": 4,
+        "abstained": 0,
+        "avg_at_k": interval(0.0645, 0.2917, 0.7109),
+        "pass_at": [
+            pass(1, 0.0645, 0.2917, 0.7109),
+            pass(2, 0.0977, 0.3889, 0.7889),
+            pass(4, 0.1876, 0.5, 0.8124),
+        ],
+        "maj_at_k": interval(0.0968, 0.3333, 0.7),
+        "truncated": 0.0,
+        "mean_length": 13.8333,
+        "per_problem": [
+            problem("1", 1, 0.0),
+            problem("2", 0, 0.0),
+            problem("3", 0, 0.0),
+            problem("4", 2, 1.0),
+            problem("5", 0, 0.0),
+            problem("6", 4, 1.0),
+        ],
+        "seconds": null,
+    });
+    assert_eq!(rounded(&report), expected);
 }
 
 #[test]
@@ -49,8 +77,8 @@ fn judges_with_the_profile_asked_for() {
     let data = additions();
     // The tiny model writes `####` before its answers, and never a box.
     let solved = |profile| eval(path(&data), &["--top-p", "1", "--extract", profile]);
-    assert!(solved("hash")["avg_at_k"].as_f64().unwrap() > 0.0);
-    assert_eq!(solved("boxed")["avg_at_k"], 0.0);
+    assert!(solved("hash")["avg_at_k"]["mean"].as_f64().unwrap() > 0.0);
+    assert_eq!(solved("boxed")["avg_at_k"]["mean"], 0.0);
 }
 
 #[test]
@@ -61,18 +89,94 @@ fn prints_a_table_and_says_what_was_left_out() {
          {{\"question\": \"{long}\", \"answer\": \"0\"}}\n"
     ));
     let run = dapo(&["eval", "--model", TINY_MODEL, "--data", path(&data), "--samples", "2", "-v"]).success();
-    let table: Vec<Vec<&str>> = run.stdout.lines().map(|line| line.split_whitespace().collect()).collect();
-    let row = |name: &str| table.iter().find(|row| row[0] == name).unwrap_or_else(|| panic!("{name}: {table:?}"));
-    assert_eq!(row("problems")[1], "2");
-    assert_eq!(row("left")[2], "1");
-    assert_eq!(row("unreadable")[1], "1");
-    assert!(row("avg@2")[1].parse::<f64>().unwrap() <= row("pass@2")[1].parse::<f64>().unwrap());
+    let (table, time) = run.stdout.trim_end().rsplit_once('\n').unwrap();
+    let expected = format!(
+        "\
+model        {TINY_MODEL}
+data         {}
+sampling     temperature 1, top-p 0.7, at most 128 tokens, seed 0
+left out     1 too long
+problems     2, 2 completions each
+unreadable   1 gold answers
+             mean    95 % interval
+avg@2        0.2500  0.0012 to 0.9897
+pass@1       0.2500  0.0012 to 0.9897
+pass@2       0.5000  0.0945 to 0.9055
+maj@2        0.2500  0.0012 to 0.9897
+truncated    0.0000
+mean length  19.0 tokens",
+        path(&data)
+    );
+    assert_eq!(table, expected);
+    assert!(time.starts_with("time         ") && time.ends_with(" s"), "{time}");
     for said in [
         "warning: 1 of 3 problems left out, longer than 128 tokens",
         "warning: 1 of 2 gold answers cannot be read",
-        "problem 1: ",
+        "problem 1: 1 of 2 right, majority 0.50",
         "M parameters",
     ] {
         assert!(run.stderr.contains(said), "no {said:?} in {}", run.stderr);
     }
+}
+
+#[test]
+fn writes_every_completion_to_a_new_file() {
+    let (data, folder) = (additions(), folder());
+    let log = folder.path().join("completions.jsonl");
+    let log = log.to_str().unwrap();
+    let args = ["eval", "--model", TINY_MODEL, "--data", path(&data), "--json"];
+    let more = ["--samples", "3", "--max-tokens", "12", "--top-p", "1", "--completions", log];
+    let report = &dapo(&[args.as_slice(), &more].concat()).success().json_lines()[0];
+    let lines = fs::read_to_string(log).unwrap();
+    let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let places: Vec<_> = lines.iter().map(|l| (l["id"].as_str().unwrap(), l["sample"].as_u64().unwrap())).collect();
+    let expected = ["1", "2", "3", "4", "5", "6", "7", "8"].into_iter().flat_map(|id| (0..3).map(move |i| (id, i)));
+    assert_eq!(places, expected.collect::<Vec<_>>());
+
+    let mut right: BTreeMap<&str, u64> = BTreeMap::new();
+    for line in &lines {
+        let text = line["completion"].as_str().unwrap();
+        let tokens = line["tokens"].as_u64().unwrap();
+        assert!(if line["finish_reason"] == "length" { tokens == 12 } else { tokens <= 12 }, "{line}");
+        if let Some((_, answer)) = text.rsplit_once("####") {
+            assert_eq!(line["extracted"], answer, "{line}");
+            assert_eq!(line["correct"], line["extracted"] == line["gold"], "{line}");
+        }
+        *right.entry(line["id"].as_str().unwrap()).or_default() += u64::from(line["correct"] == true);
+    }
+    let reported = report["per_problem"].as_array().unwrap();
+    assert!(reported.iter().all(|p| p["right"] == right[p["id"].as_str().unwrap()]), "{report}");
+
+    let before = fs::read(log).unwrap();
+    let again = ["eval", "--model", TINY_MODEL, "--data", path(&data), "--completions", log];
+    dapo(&again).failure(1, &["error: ", log, "given for --completions", "exists"]);
+    assert_eq!(fs::read(log).unwrap(), before);
+}
+
+#[test]
+fn a_long_evaluation_says_how_far_it_is() {
+    let data = additions();
+    // 300 completions of a problem are more than a block.
+    let args =
+        ["eval", "--model", TINY_MODEL, "--data", path(&data), "--max-tokens", "8", "--samples", "300", "--limit", "2"];
+    let run = dapo(&args).success();
+    let said: Vec<&str> = run.stderr.lines().collect();
+    assert_eq!(said[0], "2 problems, 300 completions each ...");
+    assert!(said[1].starts_with("1 of 2 problems after ") && said[1].contains(" truncated"), "{said:?}");
+    assert_eq!(said.len(), 2, "the end is told by the table");
+    assert_eq!(dapo(&[args.as_slice(), &["-q"]].concat()).success().stderr, "");
+}
+
+#[test]
+fn does_not_depend_on_the_number_of_threads() {
+    let data = additions();
+    let report = |threads: &str| {
+        let args =
+            ["eval", "--model", TINY_MODEL, "--data", path(&data), "--samples", "4", "--max-tokens", "72", "--json"];
+        let output = Command::new(env!("CARGO_BIN_EXE_dapo")).args(args).env("RAYON_NUM_THREADS", threads).output();
+        let mut report: Value = serde_json::from_slice(&output.unwrap().stdout).unwrap();
+        report["seconds"].take();
+        report
+    };
+    assert_eq!(report("1"), report("3"));
 }

@@ -43,5 +43,5 @@ fn limits_beyond_the_context_are_refused() {
     let long = "1+".repeat(100);
     dapo(&["generate", "--model", TINY_MODEL, &long, "--max-tokens", "100"])
         .failure(1, &["error: ", "200 tokens", "256"]);
-    dapo(&["generate", "--model", TINY_MODEL, ""]).failure(1, &["error: the prompt has no tokens"]);
+    dapo(&["generate", "--model", TINY_MODEL, ""]).failure(1, &["error: the prompt is empty"]);
 }

@@ -5,6 +5,8 @@
 mod eval;
 mod generate;
 mod manners;
+mod settings;
+mod tools;
 mod train;
 mod verify;
 
@@ -60,7 +62,7 @@ fn dapo_with_stdin(args: &[&str], stdin: impl AsRef<[u8]>) -> Run {
 }
 
 fn file(content: &str) -> NamedTempFile {
-    let mut file = NamedTempFile::new().unwrap();
+    let mut file = tempfile::Builder::new().suffix(".jsonl").tempfile().unwrap();
     file.write_all(content.as_bytes()).unwrap();
     file
 }

@@ -15,7 +15,8 @@ fn usage_errors_exit_with_2_and_name_the_argument() {
     eval("--temperature=-1", "--json").failure(2, &["temperature is -1, expected a finite number of at least 0"]);
     eval("--top-p", "1.5").failure(2, &["top_p is 1.5, expected a number above 0 and at most 1"]);
     eval("--extract", "nope").failure(2, &["unknown profile \"nope\"", "last-number"]);
-    dapo(&["train", "--group", "1"]).failure(2, &["--group <G>", "1 is not in 2.."]);
+    dapo(&["train", "tiny"]).failure(2, &["--out <DIR>"]);
+    dapo(&["train", "--resume", "a", "--out", "b"]).failure(2, &["--resume <DIR>", "--out <DIR>"]);
     dapo(&["verify", "--precision", "0"]).failure(2, &["0 is not a whole number from 1 to 200"]);
     dapo(&["verify", "-q", "-v"]).failure(2, &["--quiet", "--verbose"]);
 }
@@ -43,7 +44,9 @@ fn failures_exit_with_1_and_name_the_file_once() {
 #[test]
 fn help_and_version_go_to_stdout() {
     assert!(dapo(&["--version"]).success().stdout.starts_with("dapo "));
-    for command in ["train", "eval", "generate", "verify"] {
+    for command in
+        ["train", "recipes", "config", "eval", "generate", "chat", "verify", "export", "doctor", "completions"]
+    {
         let run = dapo(&[command, "--help"]).success();
         assert!(run.stdout.contains(&format!("Usage: dapo {command}")), "{}", run.stdout);
         assert!(run.stdout.contains("--color <WHEN>"), "{}", run.stdout);

@@ -1,54 +1,189 @@
 //! `dapo train`.
 
-use crate::{TINY_MODEL, additions, dapo, folder, path};
+use crate::{additions, dapo, folder, path};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// Settings small enough for a test.
+const SMALL: [&str; 7] = [
+    "tiny",
+    "sampler.train_batch=2",
+    "rollout.group_size=6",
+    "optimizer.lr=1e-4",
+    "eval.every=0",
+    "seed=3",
+    "output.checkpoint_every=2",
+];
+
+fn train<'a>(settings: &[&'a str]) -> Vec<&'a str> {
+    [&["train"], &SMALL[..], settings].concat()
+}
 
 #[test]
 fn trains_a_model_that_can_be_evaluated() {
     let (data, folder) = (additions(), folder());
     let out = folder.path().join("runs/a");
     let dir = out.to_str().unwrap();
-    let steps = "--steps 2 --prompts 2 --group 6 --max-tokens 72 --lr 1e-4 --warmup 0 --seed 3";
-    let mut args = vec!["train", "--model", TINY_MODEL, "--data", path(&data), "--out", dir];
-    args.extend(steps.split(' '));
+    let own = format!("data.train={}", path(&data));
+    let args = train(&["train.steps=2", &own, "--out", dir]);
     let run = dapo(&args).success();
     let model = run.stdout.trim_end();
-    assert_eq!(model, out.join("model").to_str().unwrap());
-    assert!(run.stderr.contains("step 1/2: ") && run.stderr.contains("step 2/2: "), "{}", run.stderr);
+    assert_eq!(model, out.join("checkpoints/step-2/model").to_str().unwrap());
+    assert!(run.stderr.contains("8 problems to train on") && run.stderr.contains("step 2/2: "), "{}", run.stderr);
 
     let metrics = fs::read_to_string(out.join("metrics.jsonl")).unwrap();
     let metrics: Vec<Value> = metrics.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let steps: Vec<_> = metrics.iter().map(|line| line["step"].as_u64().unwrap()).collect();
     assert_eq!(steps, [0, 1]);
     assert!(metrics[0]["num_tokens"].as_u64() < metrics[1]["num_tokens"].as_u64());
-    assert!(metrics.iter().all(|line| line["lr"] == 1e-4 && line["rewards"]["accuracy"].is_f64()), "{metrics:?}");
+    let names = [
+        "reward",
+        "rewards/accuracy/mean",
+        "rewards/soft_overlong/mean",
+        "entropy",
+        "mean_token_prob",
+        "completions/mean_length",
+        "clip_ratio/high_mean",
+        "sampling/logp_difference/max",
+        "dynamic_sampling/trained",
+    ];
+    assert!(names.iter().all(|name| metrics[0][name].is_number()), "{}", metrics[0]);
+    let timings = fs::read_to_string(out.join("timings.jsonl")).unwrap();
+    assert_eq!(timings.lines().count(), 2);
 
-    let weights = |dir: &str| fs::read(format!("{dir}/model.safetensors")).unwrap();
-    assert_ne!(weights(model), weights(TINY_MODEL), "the weights have moved");
-    let eval = ["eval", "--model", model, "--data", path(&data), "--samples", "2", "--max-tokens", "72", "--json"];
-    let report = &dapo(&eval).success().json_lines()[0];
-    assert_eq!(report["problems"], 8);
+    let completions = fs::read_to_string(out.join("completions/step-0.jsonl")).unwrap();
+    let completions: Vec<Value> = completions.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let generated = metrics[0]["dynamic_sampling/generated"].as_u64().unwrap();
+    assert_eq!(completions.len() as u64, 6 * generated);
+    for line in &completions {
+        assert_eq!(line["advantage"].is_null(), line["fate"] != "trained", "{line}");
+        assert!(["stop", "length"].contains(&line["finish_reason"].as_str().unwrap()), "{line}");
+    }
+
+    let eval = |model: &str| {
+        let args = ["eval", "--model", model, "--data", path(&data), "--samples", "2", "--max-tokens", "72", "--json"];
+        let mut report = dapo(&args).success().json_lines().remove(0);
+        assert_eq!(report["problems"], 8);
+        for name in ["model", "seconds"] {
+            report[name] = Value::Null;
+        }
+        report
+    };
+    assert_eq!(eval(model), eval(dir), "a run's folder stands for its last checkpoint");
 
     let before = fs::read(out.join("metrics.jsonl")).unwrap();
-    dapo(&args).failure(1, &["error: ", dir, " is not empty, expected a new or empty folder for --out"]);
+    dapo(&args).failure(1, &["error: ", dir, "not empty, expected a new or empty folder"]);
     assert_eq!(fs::read(out.join("metrics.jsonl")).unwrap(), before);
 }
 
 #[test]
-fn a_failure_at_the_start_leaves_no_folder() {
+fn a_killed_run_resumes_as_if_it_had_not_been() {
+    let folder = folder();
+    let (whole, killed) = (folder.path().join("whole"), folder.path().join("killed"));
+    let (whole, killed) = (whole.to_str().unwrap(), killed.to_str().unwrap());
+    dapo(&train(&["train.steps=6", "--out", whole])).success();
+
+    let mut child = Command::new(env!("CARGO_BIN_EXE_dapo"))
+        .args(train(&["train.steps=6", "--out", killed]))
+        .env("RAYON_NUM_THREADS", "1")
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let stderr = BufReader::new(child.stderr.take().unwrap());
+    let reached = stderr.lines().map_while(Result::ok).any(|line| line.starts_with("step 3/6: "));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(reached && !Path::new(killed).join("checkpoints/step-6").exists());
+
+    let run = dapo(&["train", "--resume", killed]).success();
+    assert!(run.stderr.contains("going on after step "), "{}", run.stderr);
+    assert_eq!(files(whole), files(killed));
+    // Nothing is left to do; with more steps, there is.
+    let run = dapo(&["train", "--resume", killed]).success();
+    assert!(run.stderr.contains("all 6 steps are made"), "{}", run.stderr);
+    dapo(&["train", "--resume", killed, "train.steps=7"]).success();
+    dapo(&["train", "--resume", killed, "grpo"]).failure(1, &["grpo is given with --resume"]);
+}
+
+/// A hash of every file but the timings.
+fn files(dir: &str) -> BTreeMap<String, Vec<u8>> {
+    let mut open = vec![Path::new(dir).to_owned()];
+    let mut files = BTreeMap::new();
+    while let Some(path) = open.pop() {
+        if path.is_dir() {
+            open.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        } else if !path.ends_with("timings.jsonl") {
+            let name = path.strip_prefix(dir).unwrap().to_string_lossy().into_owned();
+            files.insert(name, fs::read(&path).unwrap());
+        }
+    }
+    files
+}
+
+#[test]
+fn adapters_are_trained_exported_and_merged() {
     let (data, folder) = (additions(), folder());
+    let (run, out) = (folder.path().join("run"), folder.path().join("exported"));
+    let (run, out) = (run.to_str().unwrap(), out.to_str().unwrap());
+    let stdout = dapo(&train(&["lora.rank=4", "optimizer.lr=1e-3", "train.steps=2", "--out", run])).success().stdout;
+    let adapter = stdout.trim_end();
+    assert!(adapter.ends_with("checkpoints/step-2/adapter"), "{adapter}");
+    dapo(&["export", run, "--out", out]).success();
+    assert!(!Path::new(out).join("adapter_config.json").exists());
+    let accuracy = |model: &str| {
+        let greedy = ["--samples", "1", "--temperature", "0", "--max-tokens", "72", "--json"];
+        let args = [&["eval", "--model", model, "--data", path(&data)], &greedy[..]].concat();
+        dapo(&args).success().json_lines()[0]["avg_at_k"].clone()
+    };
+    assert_eq!(accuracy(adapter), accuracy(out));
+    dapo(&["export", run, "--out", out]).failure(1, &["is not empty"]);
+    let half = folder.path().join("half");
+    dapo(&["export", run, "--dtype", "bf16", "--out", half.to_str().unwrap()]).success();
+    let size = |dir: &Path| fs::metadata(dir.join("model.safetensors")).unwrap().len();
+    assert!(size(&half) < size(Path::new(out)) * 6 / 10);
+    assert!(fs::read_to_string(half.join("config.json")).unwrap().contains("\"bfloat16\""));
+}
+
+#[test]
+fn a_failure_at_the_start_leaves_no_folder() {
+    let folder = folder();
     let out = folder.path().join("run");
-    let args = ["train", "--data", path(&data), "--out", out.to_str().unwrap()];
-    dapo(&[args.as_slice(), &["--model", "no/such/model"]].concat()).failure(1, &["error: no/such/model: "]);
-    let invalid = ["--model", TINY_MODEL, "--temperature", "0"];
-    dapo(&[args.as_slice(), &invalid].concat()).failure(1, &["error: sampling.temperature is 0, expected above 0"]);
-    assert!(!out.exists());
+    let fails = |settings: &[&str], said: &[&str]| {
+        dapo(&[&train(settings)[..], &["--out", out.to_str().unwrap()]].concat()).failure(1, said);
+        assert!(!out.exists());
+    };
+    fails(&["model.path=no/such/model"], &["error: ", "no/such/model", "neither a folder nor a file"]);
+    fails(&["rollout.temperature=0"], &["command line", "rollout.temperature is 0, expected a finite number above 0"]);
+    fails(
+        &["rollout.max_new_tokens=300"],
+        &["rollout.max_new_tokens is 300, expected less than the model's context of 256"],
+    );
+    fails(&["optimizer.learning_rate=1"], &["optimizer.learning_rate", "optimizer.lr"]);
+    fails(&["optimizer.lr=fast"], &["optimizer.lr"]);
+    fails(&["tinny"], &["tinny", "tiny"]);
+    fails(&["data.train=missing.jsonl"], &["missing.jsonl"]);
+    fails(&["eval.every=1", "data.validation=[]"], &["eval.every is 1, expected 0, or problems in data.validation"]);
+    fails(&["rewards.soft_overlong.cache_len=100"], &["rewards.soft_overlong.cache_len is 100"]);
+    fails(&["lora.rank=2", "lora.targets=[\"q\"]"], &["lora.targets is \"q\"", "q_proj"]);
+    fails(&["sampler.metric=format"], &["sampler.metric is format", "accuracy, soft_overlong"]);
+}
+
+#[test]
+fn a_dry_run_tells_what_would_happen_and_does_nothing() {
+    let run = dapo(&train(&["train.steps=5", "--dry-run"])).success();
+    for text in ["steps = 5", "command line", "recipe tiny", "default", "memory", "checkpoint"] {
+        assert!(run.stdout.contains(text), "no {text:?} in {}", run.stdout);
+    }
+    assert_eq!(run.stderr, "");
 }
 
 #[test]
 fn a_file_is_no_folder() {
     let data = additions();
-    dapo(&["train", "--model", TINY_MODEL, "--data", path(&data), "--out", path(&data)])
-        .failure(1, &["error: ", path(&data), "given for --out"]);
+    dapo(&train(&["--out", path(&data)])).failure(1, &["error: ", path(&data)]);
 }

@@ -1,7 +1,11 @@
 //! Linear layers: y = x · Wᵀ + b over weights packed once per update.
 //!
 //! Forward 2·T·out·in flops over the packed copy; backward the same twice, for the gradient of x (over W as it is
-//! stored) and of W. A weight that records no gradient (a frozen one) costs no backward product.
+//! stored) and of W. A weight that records no gradient (a frozen one) costs no backward product and no memory for it.
+
+mod low_rank;
+
+pub use low_rank::{LowRank, low_rank_linear};
 
 use crate::matmul::{Lhs, Mode, PackedMatrix, Rhs, matmul};
 use crate::tensor::{check_last, slice, with_slice};
@@ -17,19 +21,35 @@ use std::sync::Arc;
 /// # Errors
 /// When shapes, dtypes or layouts differ from these.
 pub fn linear(x: &Tensor, weight: &Tensor, packed: &Arc<PackedMatrix>, bias: Option<&Tensor>) -> Result<Tensor> {
-    let (out, width) = weight.dims2()?;
-    check_last("linear", "x", x.dims(), 2, width)?;
-    if (packed.n(), packed.k()) != (out, width) {
-        bail!("linear: packed weight is [{}, {}], expected [{out}, {width}]", packed.n(), packed.k());
-    }
+    check("linear", x, weight, packed, bias)?;
     let op = Linear { packed: Arc::clone(packed) };
     match bias {
         None => x.apply_op2(weight, op),
-        Some(bias) => {
-            check_last("linear", "bias", bias.dims(), 1, out)?;
-            x.apply_op3(weight, bias, op)
-        }
+        Some(bias) => x.apply_op3(weight, bias, op),
     }
+}
+
+fn check(op: &str, x: &Tensor, weight: &Tensor, packed: &PackedMatrix, bias: Option<&Tensor>) -> Result<()> {
+    let (out, width) = weight.dims2()?;
+    check_last(op, "x", x.dims(), 2, width)?;
+    if (packed.n(), packed.k()) != (out, width) {
+        bail!("{op}: packed weight is [{}, {}], expected [{out}, {width}]", packed.n(), packed.k());
+    }
+    bias.map_or(Ok(()), |bias| check_last(op, "bias", bias.dims(), 1, out))
+}
+
+/// x · Wᵀ (+ bias), row by row.
+fn project(x: &[f32], packed: &PackedMatrix, bias: Option<&[f32]>) -> Vec<f32> {
+    let (n, k) = (packed.n(), packed.k());
+    let m = x.len() / k;
+    let mut y = Vec::with_capacity(m * n);
+    match bias {
+        Some(bias) => (0..m).for_each(|_| y.extend_from_slice(bias)),
+        None => y.resize(m * n, 0.0),
+    }
+    let mode = Mode { accumulate: bias.is_some(), serial: false };
+    matmul(m, n, k, Lhs::rows(x, k), Rhs::Packed(packed), &mut y, n, mode);
+    y
 }
 
 struct Linear {
@@ -38,16 +58,8 @@ struct Linear {
 
 impl Linear {
     fn forward(&self, x: &[f32], bias: Option<&[f32]>) -> (CpuStorage, Shape) {
-        let (n, k) = (self.packed.n(), self.packed.k());
-        let m = x.len() / k;
-        let mut y = Vec::with_capacity(m * n);
-        match bias {
-            Some(bias) => (0..m).for_each(|_| y.extend_from_slice(bias)),
-            None => y.resize(m * n, 0.0),
-        }
-        let mode = Mode { accumulate: bias.is_some(), serial: false };
-        matmul(m, n, k, Lhs::rows(x, k), Rhs::Packed(&self.packed), &mut y, n, mode);
-        (CpuStorage::F32(y), Shape::from((m, n)))
+        let shape = Shape::from((x.len() / self.packed.k(), self.packed.n()));
+        (CpuStorage::F32(project(x, &self.packed, bias)), shape)
     }
 }
 

@@ -43,7 +43,7 @@ impl CustomOp2 for RmsNorm {
             with_slice(weight, |w| with_slice(&grad, |g| Ok(cpu::backward(x, w, g, self.eps, &mut dx))))
         })?;
         let dx = Tensor::from_vec(dx, x.shape(), x.device())?;
-        let dw = Tensor::from_vec(dw, weight.shape(), x.device())?;
-        Ok((Some(dx), Some(dw)))
+        let dw = weight.track_op().then(|| Tensor::from_vec(dw, weight.shape(), x.device())).transpose()?;
+        Ok((Some(dx), dw))
     }
 }

@@ -110,6 +110,7 @@ impl CustomOp2 for NormRope {
             })
         })?;
         let dx = Tensor::from_vec(dx, x.shape(), x.device())?;
-        Ok((Some(dx), Some(Tensor::from_vec(dw, weight.shape(), x.device())?)))
+        let dw = weight.track_op().then(|| Tensor::from_vec(dw, weight.shape(), x.device())).transpose()?;
+        Ok((Some(dx), dw))
     }
 }

@@ -1,7 +1,7 @@
 //! safetensors files, read one tensor at a time.
 
 use crate::PolicyError;
-use crate::tokenizer::read_json;
+use crate::tokenizer::{aside, read_json};
 use candle_core::{DType, Device, Tensor};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use std::collections::{BTreeMap, HashMap};
@@ -15,12 +15,13 @@ const CHUNK: usize = 1 << 20;
 /// The weights of a folder: one file or several shards.
 pub(super) struct Weights {
     dir: PathBuf,
-    shards: Vec<Shard>,
+    shards: Vec<TensorFile>,
     /// The shard of each tensor.
     places: BTreeMap<String, usize>,
 }
 
-struct Shard {
+/// One open file, its header checked against its length.
+pub(super) struct TensorFile {
     file: PathBuf,
     handle: File,
     /// Where the header ends and the tensors begin, in bytes.
@@ -33,7 +34,7 @@ impl Weights {
         let (single, index) = (dir.join("model.safetensors"), dir.join("model.safetensors.index.json"));
         let mut weights = Self { dir: dir.into(), shards: vec![], places: BTreeMap::new() };
         if single.exists() {
-            weights.add(Shard::open(&single)?)?;
+            weights.add(TensorFile::open(&single)?)?;
             return Ok(weights);
         }
         if !index.exists() {
@@ -59,7 +60,7 @@ impl Weights {
             }
         }
         for shard in shards {
-            weights.add(Shard::open(&dir.join(shard))?)?;
+            weights.add(TensorFile::open(&dir.join(shard))?)?;
         }
         for (tensor, name) in map {
             let found = weights.places.get(tensor).map(|shard| &weights.shards[*shard].file);
@@ -72,8 +73,8 @@ impl Weights {
         Ok(weights)
     }
 
-    fn add(&mut self, shard: Shard) -> Result<(), PolicyError> {
-        for name in shard.metadata.offset_keys() {
+    fn add(&mut self, shard: TensorFile) -> Result<(), PolicyError> {
+        for name in shard.names() {
             if let Some(other) = self.places.insert(name.clone(), self.shards.len()) {
                 let found = format!("also in {}", self.shards[other].file.display());
                 return Err(PolicyError::tensor(&shard.file, name, found, "in one shard only"));
@@ -104,8 +105,8 @@ impl Weights {
     }
 }
 
-impl Shard {
-    fn open(file: &Path) -> Result<Self, PolicyError> {
+impl TensorFile {
+    pub(super) fn open(file: &Path) -> Result<Self, PolicyError> {
         let mut handle = File::open(file).map_err(PolicyError::io(file))?;
         let length = handle.metadata().map_err(PolicyError::io(file))?.len();
         let damaged = |what: &str| PolicyError::file(file, format!("not a whole safetensors file: {what}"));
@@ -125,7 +126,13 @@ impl Shard {
         Ok(Self { file: file.into(), handle, start, metadata })
     }
 
-    fn read(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, PolicyError> {
+    /// The tensors' names, in the order of the file.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.metadata.offset_keys()
+    }
+
+    /// A tensor in f32, checked against the shape it should have.
+    pub(super) fn read(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, PolicyError> {
         let Self { file, handle, start, metadata } = self;
         let wrong = |found: String, expected: &str| PolicyError::tensor(file, name, found, expected);
         let info = metadata.info(name).ok_or_else(|| wrong("missing".into(), "present"))?;
@@ -154,15 +161,57 @@ impl Shard {
     }
 }
 
-/// Writes a file of tensors in an order that follows from their types and names.
+/// Reads every tensor of a safetensors file, in f32 on the CPU (f16 and bf16 are widened).
+///
+/// # Errors
+/// Names the file: when it is not there, cut short or damaged, or holds a tensor of another type.
+pub fn read_tensors(file: &Path) -> Result<BTreeMap<String, Tensor>, PolicyError> {
+    let mut source = TensorFile::open(file)?;
+    let mut tensors = BTreeMap::new();
+    for name in source.names() {
+        let shape = source.metadata.info(&name).map(|info| info.shape.clone()).unwrap_or_default();
+        let tensor = source.read(&name, &shape)?;
+        tensors.insert(name, tensor);
+    }
+    Ok(tensors)
+}
+
+/// Writes f32 tensors to a safetensors file, aside and then renamed, so that it is never seen half written. Equal
+/// tensors give equal bytes, and [`read_tensors`] gives them back bit for bit.
+///
+/// # Errors
+/// When a tensor is not f32 or the file cannot be written.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use dapo_policy::{read_tensors, write_tensors};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let file = dir.path().join("moments.safetensors");
+/// let moments = Tensor::new(&[0.5f32, -2.0], &Device::Cpu)?;
+/// write_tensors(&file, &[("m".to_owned(), moments)].into())?;
+/// assert_eq!(read_tensors(&file)?["m"].to_vec1::<f32>()?, [0.5, -2.0]);
+/// # Ok(())
+/// # }
+/// ```
+pub fn write_tensors(file: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<(), PolicyError> {
+    if let Some((name, tensor)) = tensors.iter().find(|(_, tensor)| tensor.dtype() != DType::F32) {
+        return Err(PolicyError::tensor(file, name, format!("of type {:?}", tensor.dtype()), "of type F32"));
+    }
+    write(file, tensors)
+}
+
+/// Writes a file of tensors aside, in an order that follows from their types and names, and renames it.
 pub(super) fn write(file: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<(), PolicyError> {
+    let aside = aside(file);
     // The library makes files that only their owner may read; this one gets what any new file gets.
-    let permissions = File::create(file).and_then(|new| new.metadata()).map_err(PolicyError::io(file))?.permissions();
+    let new = File::create(&aside).and_then(|new| new.metadata()).map_err(PolicyError::io(&aside))?;
     // More than one entry would be written in a random order.
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    safetensors::serialize_to_file(tensors, Some(metadata), file).map_err(|error| match error {
-        safetensors::SafeTensorError::IoError(source) => PolicyError::Io { file: file.into(), source },
+    safetensors::serialize_to_file(tensors, Some(metadata), &aside).map_err(|error| match error {
+        safetensors::SafeTensorError::IoError(source) => PolicyError::Io { file: aside.clone(), source },
         other => PolicyError::file(file, format!("cannot write the tensors: {other}")),
     })?;
-    std::fs::set_permissions(file, permissions).map_err(PolicyError::io(file))
+    std::fs::set_permissions(&aside, new.permissions()).map_err(PolicyError::io(&aside))?;
+    std::fs::rename(&aside, file).map_err(PolicyError::io(file))
 }

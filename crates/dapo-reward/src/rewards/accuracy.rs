@@ -30,6 +30,23 @@ impl Default for Grader {
     }
 }
 
+/// A grader's method, with what it needs.
+pub(crate) enum Method<'a> {
+    Math(&'a VerifyConfig),
+    Dapo(DapoRule),
+}
+
+impl Grader {
+    pub(crate) fn method(&self) -> Method<'_> {
+        match self {
+            Self::Math(config) => Method::Math(config),
+            Self::Dapo { strict_box: true } => Method::Dapo(DapoRule::StrictBox),
+            Self::Dapo { strict_box: false } => Method::Dapo(DapoRule::AnswerLine),
+            Self::DapoOrBox => Method::Dapo(DapoRule::AnswerLineOrBox),
+        }
+    }
+}
+
 /// The accuracy reward: `right` for a right answer, `wrong` otherwise.
 ///
 /// Defaults to DAPO's +1/−1; open-r1's is `Accuracy { right: 1.0, wrong: 0.0, ..Accuracy::default() }`. It abstains when
@@ -87,11 +104,9 @@ impl RewardFn for Accuracy {
     }
 
     fn score(&self, input: &RewardInput<'_>) -> Score {
-        match &self.grader {
-            Grader::Math(config) => self.judge_math(&Gold::new(input.answer, config), input.completion),
-            Grader::Dapo { strict_box: true } => self.judge_dapo(input, DapoRule::StrictBox),
-            Grader::Dapo { strict_box: false } => self.judge_dapo(input, DapoRule::AnswerLine),
-            Grader::DapoOrBox => self.judge_dapo(input, DapoRule::AnswerLineOrBox),
+        match self.grader.method() {
+            Method::Math(config) => self.judge_math(&Gold::new(input.answer, config), input.completion),
+            Method::Dapo(rule) => self.judge_dapo(input, rule),
         }
     }
 

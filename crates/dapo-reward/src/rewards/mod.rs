@@ -7,6 +7,7 @@ mod overlong;
 mod repetition;
 mod tag_count;
 
+pub(crate) use accuracy::Method;
 pub use accuracy::{Accuracy, Grader};
 pub use format::{Format, FormatPattern};
 pub use length::{CosineLength, LengthUnit};

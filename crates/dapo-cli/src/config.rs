@@ -1,0 +1,103 @@
+//! `dapo config`: checks settings, imports them from other trainers, describes them.
+
+use crate::talk::Talk;
+use crate::train::{locate, settings};
+use anyhow::{Context, Result};
+use dapo_run::{Format, Imported, Skipped, import};
+use std::fs;
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+/// Check, import or describe settings.
+#[derive(clap::Args)]
+pub(crate) struct Config {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(clap::Subcommand)]
+enum Command {
+    Check(Check),
+    Import(Import),
+    Schema(Schema),
+}
+
+/// Check settings, and print them all with where each comes from.
+#[derive(clap::Args)]
+struct Check {
+    /// Recipes, TOML files and settings, as for `dapo train`.
+    #[arg(value_name = "RECIPE | FILE.toml | KEY=VALUE", required = true)]
+    layers: Vec<String>,
+}
+
+/// Turn another trainer's DAPO settings into a TOML file.
+///
+/// Reads verl's YAML, override lists and scripts, TRL's and open-r1's recipes, and ms-swift's argument lists. Prints the TOML; what
+/// could not be carried over is named on stderr, with the reason.
+#[derive(clap::Args)]
+struct Import {
+    /// The file to read.
+    file: PathBuf,
+    /// Whose settings they are [default: as the file looks]
+    #[arg(long, value_name = "TRAINER")]
+    from: Option<Format>,
+    /// Write the TOML to this file, which must be new.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+/// Describe every setting.
+#[derive(clap::Args)]
+struct Schema {
+    /// Print a JSON Schema, as editors read it, instead of a table.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: &Config, talk: Talk) -> Result<()> {
+    match &args.command {
+        Command::Check(args) => check(args, talk),
+        Command::Import(args) => import_file(args, talk),
+        Command::Schema(args) => schema(args),
+    }
+}
+
+fn check(args: &Check, talk: Talk) -> Result<()> {
+    let settings = settings(&args.layers)?;
+    settings.config.validate().map_err(|error| locate(error, &settings))?;
+    writeln!(io::stdout().lock(), "{}", settings.to_annotated_toml()?)?;
+    talk.note("all settings are valid");
+    Ok(())
+}
+
+fn import_file(args: &Import, talk: Talk) -> Result<()> {
+    let text = fs::read_to_string(&args.file).with_context(|| args.file.display().to_string())?;
+    let imported = import(&text, &args.file, args.from)?;
+    let Imported { toml, source, carried, notes, skipped, .. } = &imported;
+    match &args.out {
+        Some(file) => {
+            let mut out = fs::File::create_new(file).with_context(|| file.display().to_string())?;
+            out.write_all(toml.as_bytes()).with_context(|| file.display().to_string())?;
+        }
+        None => write!(io::stdout().lock(), "{toml}")?,
+    }
+    talk.note(format_args!("{source}: {} settings carried over, {} not", carried.len(), skipped.len()));
+    for note in notes {
+        let line = note.line.map_or_else(String::new, |line| format!("line {line}, "));
+        talk.note(format_args!("note: {line}{}: {}", note.key, note.text));
+    }
+    for Skipped { key, value, line, reason } in skipped {
+        talk.note(format_args!("not carried over: line {line}, {key} = {value}: {reason}"));
+    }
+    Ok(())
+}
+
+fn schema(args: &Schema) -> Result<()> {
+    let mut stdout = io::stdout().lock();
+    if args.json {
+        writeln!(stdout, "{}", serde_json::to_string_pretty(&dapo_run::schema())?)?;
+    } else {
+        write!(stdout, "{}", dapo_run::key_table())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,61 @@
+//! `dapo doctor`: what the program finds on this machine.
+
+use crate::talk::Talk;
+use anyhow::Result;
+use std::io::{self, Write};
+
+/// Show what this machine has and how the program was built.
+#[derive(clap::Args)]
+pub(crate) struct Doctor {
+    /// Print one JSON object instead of a table.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: &Doctor, talk: Talk) -> Result<()> {
+    let mut findings = serde_json::Map::new();
+    let mut add = |name: &str, value: String| findings.insert(name.into(), value.into());
+    add("version", env!("CARGO_PKG_VERSION").into());
+    add("target", format!("{} {}", std::env::consts::ARCH, std::env::consts::OS));
+    add("features", features());
+    add("cpu", field("/proc/cpuinfo", "model name").unwrap_or_else(|| "unknown".into()));
+    add("kernels", format!("{:?}", dapo_kernels::simd::isa()));
+    let cores = std::thread::available_parallelism().map_or_else(|_| "unknown".into(), |n| n.to_string());
+    add("cores", cores);
+    add("threads", rayon::current_num_threads().to_string());
+    let memory = |name| field("/proc/meminfo", name).map_or_else(|| "unknown".into(), |text| gibibytes(&text));
+    add("memory", memory("MemTotal"));
+    add("memory available", memory("MemAvailable"));
+    add("cuda", "not in this build".into());
+    let mut stdout = io::stdout().lock();
+    if args.json {
+        writeln!(stdout, "{}", serde_json::Value::Object(findings))?;
+    } else {
+        for (name, value) in &findings {
+            writeln!(stdout, "{name:<17} {}", value.as_str().unwrap_or_default())?;
+        }
+    }
+    if std::env::var("CANDLE_NUM_THREADS").is_err() {
+        talk.detail("CANDLE_NUM_THREADS is not set; 1 keeps candle's own threads from competing with the kernels");
+    }
+    Ok(())
+}
+
+fn features() -> String {
+    let all = [("hub", cfg!(feature = "hub")), ("parquet", cfg!(feature = "parquet"))];
+    let on: Vec<&str> = all.iter().filter(|(_, on)| *on).map(|(name, _)| *name).collect();
+    if on.is_empty() { "none".into() } else { on.join(", ") }
+}
+
+/// The first value of a field in one of the system's `name : value` files.
+fn field(file: &str, name: &str) -> Option<String> {
+    let text = std::fs::read_to_string(file).ok()?;
+    let line = text.lines().find_map(|line| line.split_once(':').filter(|(key, _)| key.trim() == name))?;
+    Some(line.1.trim().to_owned())
+}
+
+/// `16384 kB` in GiB.
+fn gibibytes(text: &str) -> String {
+    let kilobytes: Option<f64> = text.split(' ').next().and_then(|number| number.parse().ok());
+    kilobytes.map_or_else(|| text.to_owned(), |kilobytes| format!("{:.1} GiB", kilobytes / (1024.0 * 1024.0)))
+}

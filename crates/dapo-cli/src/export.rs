@@ -1,0 +1,62 @@
+//! `dapo export`: a trained model as a Hugging Face folder.
+
+use crate::args::load;
+use crate::talk::Talk;
+use anyhow::{Context, Result, bail};
+use candle_core::DType;
+use dapo_policy::save_checkpoint;
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+/// Write a model as a Hugging Face folder, adapters merged.
+///
+/// transformers, vLLM and llama.cpp's converter read it.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  dapo export runs/mine --out exported
+  dapo export runs/mine/checkpoints/step-50 --dtype bf16 --out exported")]
+pub(crate) struct Export {
+    /// A run folder (its last checkpoint), a checkpoint, an adapter's folder, a Hugging Face folder or a GGUF file.
+    model: String,
+    /// The folder to write; it must be new or empty.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Type of the weights.
+    #[arg(long, value_name = "TYPE", default_value = "f32")]
+    dtype: WeightType,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum WeightType {
+    F32,
+    Bf16,
+    F16,
+}
+
+pub(crate) fn run(args: &Export, talk: Talk) -> Result<()> {
+    refuse_to_overwrite(&args.out)?;
+    let (policy, tokenizer) = load(&args.model, talk)?;
+    let dtype = match args.dtype {
+        WeightType::F32 => DType::F32,
+        WeightType::Bf16 => DType::BF16,
+        WeightType::F16 => DType::F16,
+    };
+    let tensors = policy.tensors()?;
+    let tensors =
+        tensors.into_iter().map(|(name, tensor)| Ok((name, tensor.to_dtype(dtype)?))).collect::<Result<_>>()?;
+    save_checkpoint(&args.out, policy.config(), &tensors, &tokenizer)?;
+    writeln!(io::stdout().lock(), "{}", args.out.display())?;
+    Ok(())
+}
+
+fn refuse_to_overwrite(dir: &Path) -> Result<()> {
+    match std::fs::read_dir(dir) {
+        Ok(mut entries) => match entries.next() {
+            Some(_) => bail!("{} is not empty, expected a new or empty folder for --out", dir.display()),
+            None => Ok(()),
+        },
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("{}, given for --out", dir.display())),
+    }
+}

@@ -1,0 +1,35 @@
+//! `dapo recipes`: the settings that come with the program.
+
+use anyhow::{Result, bail};
+use std::io::{self, Write};
+
+/// List the recipes, or print one.
+///
+/// A recipe is a set of settings with a name, for `dapo train`. Printed to a file it is a start for your own.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  dapo recipes
+  dapo recipes tiny > mine.toml")]
+pub(crate) struct Recipes {
+    /// The recipe to print.
+    name: Option<String>,
+}
+
+pub(crate) fn run(args: &Recipes) -> Result<()> {
+    let recipes = dapo_run::recipes();
+    let mut stdout = io::stdout().lock();
+    if let Some(name) = &args.name {
+        let Some(recipe) = recipes.iter().find(|recipe| recipe.name == name) else {
+            let names: Vec<&str> = recipes.iter().map(|recipe| recipe.name).collect();
+            bail!("there is no recipe {name}, expected one of {}", names.join(", "));
+        };
+        write!(stdout, "{}", recipe.text)?;
+        return Ok(());
+    }
+    let width = recipes.iter().map(|recipe| recipe.name.len()).max().unwrap_or(0);
+    for recipe in recipes {
+        writeln!(stdout, "{:width$}  {}", recipe.name, recipe.summary)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,78 @@
+//! `dapo recipes` and `dapo config`: from nothing to a run.
+
+use crate::{dapo, file, folder, path};
+use serde_json::Value;
+use std::fs;
+
+#[test]
+fn recipes_are_listed_and_printed() {
+    let list = dapo(&["recipes"]).success().stdout;
+    for name in
+        ["tiny", "grpo", "dapo", "dapo-paper", "verl-dapo", "qwen3-0.6b-one-gpu", "qwen3-4b-lora", "smollm2-cpu"]
+    {
+        assert!(list.lines().any(|line| line.split_whitespace().next() == Some(name)), "no {name} in {list}");
+    }
+    let recipe = dapo(&["recipes", "tiny"]).success().stdout;
+    // A printed recipe is a settings file.
+    let mine = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
+    fs::write(mine.path(), &recipe).unwrap();
+    let of_file = dapo(&["config", "check", path(&mine)]).success();
+    assert!(of_file.stdout.contains("builtin:tiny"), "{}", of_file.stdout);
+    assert!(of_file.stderr.contains("all settings are valid"), "{}", of_file.stderr);
+    dapo(&["recipes", "nope"]).failure(1, &["there is no recipe nope, expected one of ", "tiny"]);
+}
+
+#[test]
+fn checks_name_file_line_and_the_nearest_key() {
+    let broken = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
+    fs::write(broken.path(), "seed = 1\n\n[optimizer]\nlerning_rate = 1e-6\n").unwrap();
+    let place = format!("{}:4", path(&broken));
+    dapo(&["config", "check", path(&broken)]).failure(1, &[&place, "optimizer.lerning_rate"]);
+    fs::write(broken.path(), "[optimizer]\nbeta2 = 1.5\n").unwrap();
+    let place = format!("{}:2", path(&broken));
+    dapo(&["config", "check", path(&broken)])
+        .failure(1, &[&place, "optimizer.beta2 is 1.5, expected at least 0 and below 1"]);
+}
+
+#[test]
+fn the_schema_describes_every_key() {
+    let table = dapo(&["config", "schema"]).success().stdout;
+    for (section, key) in
+        [("[optimizer]", "lr"), ("[sampler]", "max_gen_rounds"), ("[rewards.soft_overlong]", "cache_len")]
+    {
+        let of_section = table.split_once(section).unwrap_or_else(|| panic!("no {section}")).1;
+        let of_section = of_section.split("\n[").next().unwrap();
+        assert!(of_section.contains(&format!("\n  {key} = ")), "no {key} in {of_section}");
+    }
+    let schema: Value = serde_json::from_str(&dapo(&["config", "schema", "--json"]).success().stdout).unwrap();
+    assert!(schema["properties"]["optimizer"].is_object());
+}
+
+#[test]
+fn imported_settings_run_on_the_tiny_model() {
+    let recipe = file(
+        "model_name_or_path: Qwen/Qwen3-0.6B\nbeta: 0.0\nepsilon: 0.2\nepsilon_high: 0.28\nloss_type: bnpo\n\
+         mask_truncated_completions: true\nnum_generations: 4\nper_device_train_batch_size: 8\nlearning_rate: 1.0e-06\n\
+         reward_funcs:\n- accuracy\n- soft_overlong_punishment\nreward_weights: [1.0, 0.5]\nuse_vllm: true\n",
+    );
+    let folder = folder();
+    let toml = folder.path().join("imported.toml");
+    let (toml, out) = (toml.to_str().unwrap(), folder.path().join("run"));
+    let run = dapo(&["config", "import", path(&recipe), "--from", "trl", "--out", toml]).success();
+    assert!(run.stderr.contains("use_vllm") && run.stderr.contains("bnpo"), "{}", run.stderr);
+    let small = [
+        "model.path=builtin:tiny",
+        "data.train=builtin:addition",
+        "rollout.max_new_tokens=72",
+        "sampler.train_batch=4",
+        "train.steps=1",
+        "eval.every=0",
+        "rewards.soft_overlong.max_len=72",
+        "rewards.soft_overlong.cache_len=8",
+        "--out",
+    ];
+    dapo(&[&["train", toml][..], &small, &[out.to_str().unwrap()]].concat()).success();
+    let resolved = fs::read_to_string(out.join("config.resolved.toml")).unwrap();
+    assert!(resolved.contains("clip_high = 0.28") && resolved.contains("filter = \"mask\""), "{resolved}");
+    dapo(&["config", "import", path(&recipe), "--out", toml]).failure(1, &["imported.toml"]);
+}

@@ -1,0 +1,212 @@
+//! The decoder: embeddings, layers of attention and SwiGLU, final norm and language-model head.
+//!
+//! T tokens of a packed batch, H hidden size, V vocabulary.
+
+mod adapters;
+mod layer;
+mod parameter;
+mod projection;
+mod reference;
+mod weights;
+
+pub(crate) use layer::Attend;
+pub(crate) use parameter::{Parameter, Tracking};
+
+use crate::lora::LoraConfig;
+use crate::{ModelConfig, PolicyError, Segments};
+use candle_core::Tensor;
+use dapo_kernels::attention::Heads;
+use dapo_kernels::logprobs::Head;
+use dapo_kernels::matmul::PackedMatrix;
+use dapo_kernels::{RotaryTable, rms_norm, with_slice};
+use layer::Layer;
+use parameter::Source;
+use projection::pack;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What a backward pass keeps of each layer's forward.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LayerMemory {
+    /// All intermediate values.
+    #[default]
+    Keep,
+    /// The layer's input only; the rest is computed again (about a third more work, a fraction of the memory).
+    Recompute,
+}
+
+/// Which tensors are trained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trained {
+    /// The model's own.
+    Base,
+    /// Its adapters.
+    Adapters,
+    /// None: a reference.
+    Nothing,
+}
+
+/// A Qwen3, Qwen2.5 or Llama decoder in f32 whose weights, or low-rank adapters, can be trained.
+#[derive(Debug)]
+pub struct Decoder {
+    config: ModelConfig,
+    lora: Option<LoraConfig>,
+    trained: Trained,
+    embeddings: Parameter,
+    layers: Vec<Layer>,
+    norm: Parameter,
+    /// `None`: the embeddings serve as head.
+    head: Option<Parameter>,
+    packed_head: Arc<PackedMatrix>,
+    layer_memory: LayerMemory,
+}
+
+impl Decoder {
+    /// A decoder with the given weights, by their Hugging Face names; all of them are trainable. Values are copied.
+    ///
+    /// # Errors
+    /// When the configuration is invalid, or a tensor is missing, of another shape or not f32.
+    pub fn new(config: ModelConfig, tensors: BTreeMap<String, Tensor>) -> Result<Self, PolicyError> {
+        config.validate()?;
+        let mut source = Source::new(config.parameter_shapes(), tensors)?;
+        let embeddings = source.take("model.embed_tokens.weight")?;
+        let layers =
+            (0..config.num_hidden_layers).map(|i| Layer::new(&mut source, &config, i)).collect::<Result<_, _>>()?;
+        let norm = source.take("model.norm.weight")?;
+        let head = if config.tie_word_embeddings { None } else { Some(source.take("lm_head.weight")?) };
+        let packed_head = pack(&head.as_ref().unwrap_or(&embeddings).var)?;
+        let (lora, trained, layer_memory) = (None, Trained::Base, LayerMemory::Keep);
+        Ok(Self { config, lora, trained, embeddings, layers, norm, head, packed_head, layer_memory })
+    }
+
+    /// The model's configuration.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// Sets what backward passes keep.
+    pub fn set_layer_memory(&mut self, layer_memory: LayerMemory) {
+        self.layer_memory = layer_memory;
+    }
+
+    pub(crate) fn layer_memory(&self) -> LayerMemory {
+        self.layer_memory
+    }
+
+    pub(crate) fn heads(&self) -> Heads {
+        let c = &self.config;
+        Heads { query: c.num_attention_heads, key_value: c.num_key_value_heads, dim: c.head_dim }
+    }
+
+    pub(crate) fn num_layers(&self) -> usize {
+        self.layers.len()
+    }
+
+    pub(crate) fn rotary_table(&self, positions: &[u32]) -> Arc<RotaryTable> {
+        Arc::new(RotaryTable::new(positions, self.config.head_dim, self.config.rope_theta))
+    }
+
+    /// Rows of the embedding matrix, `[T, H]`; recorded by nobody.
+    pub(crate) fn embed(&self, token_ids: &[u32]) -> Result<Tensor, PolicyError> {
+        let (vocab, width) = (self.config.vocab_size, self.config.hidden_size);
+        if let Some(i) = token_ids.iter().position(|t| *t as usize >= vocab) {
+            return Err(PolicyError::Setting {
+                field: format!("token_ids[{i}]"),
+                found: token_ids[i].to_string(),
+                expected: format!("an id below the vocabulary size, {vocab}"),
+            });
+        }
+        let mut rows = Vec::with_capacity(token_ids.len() * width);
+        with_slice(&self.embeddings.var, |table| {
+            for token in token_ids {
+                rows.extend_from_slice(&table[*token as usize * width..][..width]);
+            }
+            Ok(())
+        })?;
+        Ok(Tensor::from_vec(rows, (token_ids.len(), width), self.embeddings.var.device())?)
+    }
+
+    /// The final norm.
+    pub(crate) fn final_norm(&self, x: &Tensor, tracking: Tracking) -> Result<Tensor, PolicyError> {
+        Ok(rms_norm(x, &self.norm.tensor(self.base_tracking(tracking)), self.config.rms_norm_eps as f32)?)
+    }
+
+    /// Runs `f` with the language-model head.
+    pub(crate) fn with_head<T>(
+        &self,
+        temperature: f32,
+        f: impl FnOnce(Head<'_>) -> Result<T, PolicyError>,
+    ) -> Result<T, PolicyError> {
+        let mut outcome = None;
+        with_slice(&self.head_parameter().var, |weight| {
+            outcome = Some(f(Head { weight, packed: &self.packed_head, temperature }));
+            Ok(())
+        })?;
+        outcome.unwrap_or_else(|| Err(PolicyError::Internal("the head was not used".into())))
+    }
+
+    pub(crate) fn head_parameter(&self) -> &Parameter {
+        self.head.as_ref().unwrap_or(&self.embeddings)
+    }
+
+    pub(crate) fn embedding_parameter(&self) -> &Parameter {
+        &self.embeddings
+    }
+
+    /// Logits of every token of a packed batch, `[T, V]`: for inspection and tests; training never forms them.
+    ///
+    /// # Errors
+    /// When an id is outside the vocabulary, or the ids do not fill the segments.
+    pub fn logits(&self, token_ids: &[u32], segments: &Arc<Segments>) -> Result<Tensor, PolicyError> {
+        let hidden = self.hidden_states(token_ids, segments)?.pop();
+        let hidden = hidden.ok_or_else(|| PolicyError::Internal("no hidden states".into()))?;
+        let mut logits = Vec::new();
+        self.with_head(1.0, |head| {
+            Ok(with_slice(&hidden, |h| {
+                head.logits(h, &mut logits);
+                Ok(())
+            })?)
+        })?;
+        Ok(Tensor::from_vec(logits, (token_ids.len(), self.config.vocab_size), hidden.device())?)
+    }
+
+    /// The embeddings, the output of every layer but the last, and the final norm's output, each `[T, H]`.
+    ///
+    /// # Errors
+    /// As [`Decoder::logits`].
+    pub fn hidden_states(&self, token_ids: &[u32], segments: &Arc<Segments>) -> Result<Vec<Tensor>, PolicyError> {
+        self.states(token_ids, segments, Tracking::Detached)
+    }
+
+    /// As [`Decoder::hidden_states`], with adapters or without.
+    pub(crate) fn states(
+        &self,
+        token_ids: &[u32],
+        segments: &Arc<Segments>,
+        tracking: Tracking,
+    ) -> Result<Vec<Tensor>, PolicyError> {
+        check_total(token_ids, segments)?;
+        let table = self.rotary_table(&segments.positions());
+        let mut states = vec![self.embed(token_ids)?];
+        for i in 0..self.layers.len() {
+            let x = self.layer(i, &states[i], &table, &mut Attend::Packed(segments), tracking)?;
+            states.push(x);
+        }
+        if let Some(last) = states.pop() {
+            states.push(self.final_norm(&last, tracking)?);
+        }
+        Ok(states)
+    }
+}
+
+/// Fails when the tokens do not fill the segments.
+pub(crate) fn check_total(token_ids: &[u32], segments: &Segments) -> Result<(), PolicyError> {
+    if token_ids.len() == segments.total() {
+        return Ok(());
+    }
+    Err(PolicyError::Setting {
+        field: "token_ids".into(),
+        found: format!("{} tokens", token_ids.len()),
+        expected: format!("the segments' {}", segments.total()),
+    })
+}

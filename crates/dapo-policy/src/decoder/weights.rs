@@ -1,0 +1,149 @@
+//! The decoder's weights as others see them: what is trained, and what a checkpoint holds.
+
+use super::layer::Layer;
+use super::parameter::{Parameter, Tracking, check_tensor};
+use super::projection::{Projection, repack};
+use super::{Decoder, Trained};
+use crate::PolicyError;
+use candle_core::{Tensor, Var};
+use dapo_kernels::with_slice_mut;
+use std::collections::BTreeMap;
+
+impl Decoder {
+    /// Every trainable tensor with its name, in a fixed order.
+    ///
+    /// Without adapters these are the model's own, by their Hugging Face names, in the order of
+    /// [`ModelConfig::parameter_shapes`](crate::ModelConfig::parameter_shapes); a tied head appears once, as the
+    /// embeddings. With adapters they are `model.layers.0.self_attn.q_proj.lora_A.weight` and its like: layer after
+    /// layer, in each the targets in the order of [`LoraTarget::ALL`](crate::LoraTarget::ALL), of each A `[r, in]` and
+    /// then B `[out, r]`. A [frozen copy](Decoder::frozen_copy) has none.
+    pub fn parameters(&self) -> Vec<(&str, &Var)> {
+        let parameters: Vec<&Parameter> = match self.trained {
+            Trained::Base => self.own().into_iter().map(|(parameter, _)| parameter).collect(),
+            Trained::Adapters => {
+                let projections = self.layers.iter().flat_map(Layer::projections);
+                projections.filter_map(|p| p.adapter.as_ref()).flat_map(|adapter| [&adapter.a, &adapter.b]).collect()
+            }
+            Trained::Nothing => Vec::new(),
+        };
+        parameters.into_iter().map(|p| (p.name.as_str(), &p.var)).collect()
+    }
+
+    /// Number of trainable values.
+    pub fn num_parameters(&self) -> usize {
+        self.parameters().iter().map(|(_, var)| var.elem_count()).sum()
+    }
+
+    /// The model's own tensors, with the projection that a weight belongs to, in the order of the configuration.
+    pub(super) fn own(&self) -> Vec<(&Parameter, Option<&Projection>)> {
+        let mut own = vec![(&self.embeddings, None), (&self.norm, None)];
+        own.extend(self.head.iter().map(|head| (head, None)));
+        for layer in &self.layers {
+            let norms =
+                [&layer.input_norm, &layer.mlp_norm].into_iter().chain(&layer.query_norm).chain(&layer.key_norm);
+            own.extend(norms.map(|norm| (norm, None)));
+            for projection in layer.projections() {
+                own.push((&projection.weight, Some(projection)));
+                own.extend(projection.bias.iter().map(|bias| (bias, None)));
+            }
+        }
+        own.sort_by_key(|(parameter, _)| parameter.index);
+        own
+    }
+
+    /// The model's tensors, one by one, adapters merged.
+    pub(super) fn merged(&self) -> impl Iterator<Item = Result<(&Parameter, Tensor), PolicyError>> {
+        self.own().into_iter().map(|(parameter, projection)| {
+            let whole = || Ok(parameter.var.as_detached_tensor());
+            Ok((parameter, projection.map_or_else(whole, Projection::merged_weight)?))
+        })
+    }
+
+    /// The whole model by Hugging Face names, as a checkpoint holds it: its own tensors (handles, not copies), where
+    /// there are adapters with W + (α / r)·B·A in place of W.
+    ///
+    /// # Errors
+    /// When a tensor cannot be read.
+    pub fn tensors(&self) -> Result<BTreeMap<String, Tensor>, PolicyError> {
+        self.merged().map(|item| item.map(|(parameter, tensor)| (parameter.name.clone(), tensor))).collect()
+    }
+
+    /// The trainable tensors by name (handles, not copies: they follow the next update). With
+    /// [`write_tensors`](crate::write_tensors), [`read_tensors`](crate::read_tensors) and
+    /// [`load_trainable`](Decoder::load_trainable) a run goes on from exactly these values.
+    pub fn trainable_tensors(&self) -> BTreeMap<String, Tensor> {
+        self.parameters().into_iter().map(|(name, var)| (name.to_owned(), var.as_detached_tensor())).collect()
+    }
+
+    /// Takes the values of [`trainable_tensors`](Decoder::trainable_tensors), bit for bit.
+    ///
+    /// # Errors
+    /// When a tensor is missing, unexpected, or of another shape or type; nothing has changed then.
+    pub fn load_trainable(&mut self, tensors: &BTreeMap<String, Tensor>) -> Result<(), PolicyError> {
+        let parameters = self.parameters();
+        for (name, var) in &parameters {
+            check_tensor(name, var.dims(), tensors.get(*name))?;
+        }
+        if let Some(name) = tensors.keys().find(|name| parameters.iter().all(|(known, _)| known != name)) {
+            let expected = "absent: no trainable tensor has this name".into();
+            return Err(PolicyError::Setting { field: name.clone(), found: "a tensor".into(), expected });
+        }
+        for (name, var) in parameters {
+            // Copied first: the tensors may be handles to these very parameters.
+            let values = tensors[name].flatten_all()?.to_vec1::<f32>()?;
+            with_slice_mut(var, |own| {
+                own.copy_from_slice(&values);
+                Ok(())
+            })?;
+        }
+        self.repack()
+    }
+
+    /// Changes every trainable tensor in place (index, name, values) and makes the change take effect.
+    ///
+    /// # Errors
+    /// What `f` returns; some tensors may then have changed.
+    pub fn update(
+        &mut self,
+        mut f: impl FnMut(usize, &str, &mut [f32]) -> Result<(), PolicyError>,
+    ) -> Result<(), PolicyError> {
+        let mut outcome = Ok(());
+        for (index, (name, var)) in self.parameters().into_iter().enumerate() {
+            with_slice_mut(var, |values| {
+                outcome = f(index, name, values);
+                Ok(())
+            })?;
+            if outcome.is_err() {
+                break;
+            }
+        }
+        self.repack()?;
+        outcome
+    }
+
+    /// Packs again what training changes.
+    fn repack(&mut self) -> Result<(), PolicyError> {
+        match self.trained {
+            Trained::Base => self.repack_own(),
+            Trained::Adapters => {
+                self.layers.iter_mut().flat_map(Layer::projections_mut).try_for_each(Projection::repack_adapter)
+            }
+            Trained::Nothing => Ok(()),
+        }
+    }
+
+    pub(super) fn repack_own(&mut self) -> Result<(), PolicyError> {
+        self.layers.iter_mut().flat_map(Layer::projections_mut).try_for_each(Projection::repack_weight)?;
+        repack(&mut self.packed_head, &self.head.as_ref().unwrap_or(&self.embeddings).var)
+    }
+
+    /// Whether the model's own tensors are trained.
+    pub(crate) fn trains_own(&self) -> bool {
+        self.trained == Trained::Base
+    }
+
+    /// How the model's own tensors run in a forward.
+    pub(super) fn base_tracking(&self, tracking: Tracking) -> Tracking {
+        if self.trains_own() { tracking } else { Tracking::Detached }
+    }
+}

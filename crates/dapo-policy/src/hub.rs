@@ -1,0 +1,161 @@
+//! Models and data files from the Hugging Face hub, kept in its cache. Needs the feature `hub`.
+//!
+//! - [`Hub::model`] brings what [`load_checkpoint`](crate::load_checkpoint) reads and returns the folder;
+//!   [`Hub::dataset_file`] brings one file of a data set; [`HubPath`] parses `hf://` addresses.
+//! - The cache is the one of `huggingface_hub` (`models--ORG--NAME/{blobs,refs,snapshots}`): each side uses what the other has
+//!   downloaded, and nothing in it is asked for twice. So a branch stays at the commit it was first seen at, until its
+//!   file in `refs` is deleted.
+//! - Every file is checked against the size and the hash that the hub states for it, and one that differs is removed. A cut
+//!   connection is taken up where it ended.
+//!
+//! ```no_run
+//! use dapo_policy::hub::Hub;
+//!
+//! let hub = Hub::from_env()?;
+//! let folder = hub.model("Qwen/Qwen3-0.6B", "main", &mut |p| eprint!("\r{}: {}/{}", p.file, p.done, p.total))?;
+//! let checkpoint = dapo_policy::load_checkpoint(&folder)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod cache;
+mod digest;
+mod env;
+mod error;
+mod model;
+mod path;
+mod repo;
+mod request;
+mod transfer;
+
+pub use error::HubError;
+pub use path::HubPath;
+
+use cache::Cache;
+use repo::{Kind, Repo};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use ureq::Agent;
+
+/// Access to a hub, and the cache of what came from it.
+#[derive(Clone)]
+pub struct Hub {
+    /// Address of the hub, without a slash at its end.
+    pub endpoint: String,
+    /// The cache's folder.
+    pub cache: PathBuf,
+    /// An access token, sent to the hub alone and not to where it redirects.
+    pub token: Option<String>,
+    /// Whether the hub may be asked.
+    pub network: Network,
+    /// What to do when a connection fails.
+    pub retry: Retry,
+    agent: Agent,
+}
+
+/// Whether the hub may be asked for what the cache lacks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Network {
+    /// It may.
+    #[default]
+    Online,
+    /// It may not: what the cache lacks is an error.
+    Offline,
+}
+
+/// How often a request is tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// Times it is tried at most, at least once.
+    pub attempts: u32,
+    /// Pause after the first failure; after each further one it is twice as long.
+    pub pause: Duration,
+}
+
+impl Default for Retry {
+    /// Five times, with 15 seconds of pauses in all.
+    fn default() -> Self {
+        Self { attempts: 5, pause: Duration::from_secs(1) }
+    }
+}
+
+/// How far a download is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress<'a> {
+    /// The file's path in its repository.
+    pub file: &'a str,
+    /// Bytes that are there.
+    pub done: u64,
+    /// Bytes of the whole file.
+    pub total: u64,
+}
+
+impl Hub {
+    /// A hub at an address, with a cache folder of its own choice and no token.
+    ///
+    /// # Errors
+    /// When the address is not `http://…` or `https://…`.
+    pub fn new(endpoint: &str, cache: &Path) -> Result<Self, HubError> {
+        if !["http://", "https://"].iter().any(|scheme| endpoint.starts_with(scheme)) {
+            return Err(HubError::setting("endpoint", endpoint, "an address that begins with https:// or http://"));
+        }
+        Ok(Self {
+            endpoint: endpoint.trim_end_matches('/').to_owned(),
+            cache: cache.into(),
+            token: None,
+            network: Network::default(),
+            retry: Retry::default(),
+            agent: request::agent(),
+        })
+    }
+
+    /// A file of a data set, by its path in the repository; returns where it is in the cache.
+    ///
+    /// `revision` is a branch, a tag or a commit; `progress` is told how far the download is.
+    ///
+    /// # Errors
+    /// When an argument is malformed, the file does not exist or may not be read, the connection keeps failing, what comes
+    /// is not what the hub says it is, or the cache cannot be written. Each names the file and its repository.
+    pub fn dataset_file(
+        &self,
+        id: &str,
+        revision: &str,
+        path: &str,
+        progress: &mut dyn FnMut(Progress<'_>),
+    ) -> Result<PathBuf, HubError> {
+        let repo = Repo::new(Kind::Dataset, id, revision)?;
+        repo::check_file(path)?;
+        let cache = Cache::new(&self.cache, &repo);
+        if let Some(commit) = cache.commit(revision)? {
+            let file = cache.pointer(&commit, path);
+            if file.exists() {
+                return Ok(file);
+            }
+        }
+        self.online(&repo.what(path))?;
+        let facts = self.facts(&repo, revision, path)?;
+        let file = self.file(&repo, &cache, &facts, path, progress)?;
+        cache.set_commit(revision, &facts.commit)?;
+        Ok(file)
+    }
+
+    fn online(&self, what: &str) -> Result<(), HubError> {
+        match self.network {
+            Network::Online => Ok(()),
+            Network::Offline => Err(HubError::Offline { what: what.to_owned(), cache: self.cache.clone() }),
+        }
+    }
+}
+
+impl std::fmt::Debug for Hub {
+    /// Keeps the token to itself.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let token = self.token.as_ref().map(|_| "…");
+        f.debug_struct("Hub")
+            .field("endpoint", &self.endpoint)
+            .field("cache", &self.cache)
+            .field("token", &token)
+            .field("network", &self.network)
+            .field("retry", &self.retry)
+            .finish_non_exhaustive()
+    }
+}

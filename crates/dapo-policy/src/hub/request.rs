@@ -1,0 +1,176 @@
+//! Requests, their redirects and their repetition.
+
+use super::repo::Repo;
+use super::{Hub, HubError};
+use std::thread;
+use std::time::Duration;
+use ureq::http::header::{AUTHORIZATION, CONTENT_LENGTH, LOCATION, RANGE};
+use ureq::http::{HeaderMap, Response, StatusCode, Uri};
+use ureq::{Agent, Body};
+
+/// Redirects followed for one request.
+const REDIRECTS: usize = 10;
+
+/// Why an attempt failed.
+pub(super) enum Failure {
+    /// Another attempt may succeed.
+    Passing(String),
+    Final(HubError),
+}
+
+impl From<HubError> for Failure {
+    fn from(error: HubError) -> Self {
+        Self::Final(error)
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Method {
+    Head,
+    Get,
+}
+
+pub(super) fn agent() -> Agent {
+    let wait = Some(Duration::from_secs(60));
+    Agent::config_builder()
+        .user_agent(concat!("dapo-policy/", env!("CARGO_PKG_VERSION")))
+        // Sizes and hashes are those of the file itself.
+        .accept_encoding("identity")
+        // Followed here: the first answer has the hash, and no other host gets the token.
+        .max_redirects(0)
+        .http_status_as_error(false)
+        .timeout_connect(wait)
+        .timeout_recv_response(wait)
+        .timeout_per_read(wait)
+        .build()
+        .new_agent()
+}
+
+impl Hub {
+    /// The headers that describe a file: its hash is stated before the redirect to where it lies.
+    pub(super) fn head(&self, repo: &Repo<'_>, what: &str, url: &str) -> Result<HeaderMap, Failure> {
+        let mut url = url.to_owned();
+        let mut commit = None;
+        for _ in 0..=REDIRECTS {
+            let response = self.request(Method::Head, what, &url, 0)?;
+            commit = commit.or_else(|| response.headers().get("x-repo-commit").cloned());
+            let target = target(&response, &url).filter(|_| !response.headers().contains_key("x-linked-etag"));
+            if let Some(target) = target {
+                url = target;
+                continue;
+            }
+            let redirects = response.status().is_redirection();
+            if !redirects {
+                self.accepted(repo, what, &response)?;
+            }
+            let mut headers = response.into_parts().0.headers;
+            if redirects {
+                // Of the page that says so, not of the file.
+                headers.remove(CONTENT_LENGTH);
+            }
+            if let Some(commit) = commit {
+                headers.insert("x-repo-commit", commit);
+            }
+            return Ok(headers);
+        }
+        Err(HubError::answer(what, format!("more than {REDIRECTS} redirects"), "a file").into())
+    }
+
+    pub(super) fn get(&self, repo: &Repo<'_>, what: &str, url: &str, from: u64) -> Result<Response<Body>, Failure> {
+        let mut url = url.to_owned();
+        for _ in 0..=REDIRECTS {
+            let response = self.request(Method::Get, what, &url, from)?;
+            if let Some(target) = target(&response, &url) {
+                url = target;
+                continue;
+            }
+            if response.status() != StatusCode::RANGE_NOT_SATISFIABLE {
+                self.accepted(repo, what, &response)?;
+            }
+            return Ok(response);
+        }
+        Err(HubError::answer(what, format!("more than {REDIRECTS} redirects"), "a file").into())
+    }
+
+    fn request(&self, method: Method, what: &str, url: &str, from: u64) -> Result<Response<Body>, Failure> {
+        let mut request = if method == Method::Head { self.agent.head(url) } else { self.agent.get(url) };
+        if let Some(token) = self.token.as_ref().filter(|_| origin(url) == origin(&self.endpoint)) {
+            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+        }
+        if from > 0 {
+            request = request.header(RANGE, format!("bytes={from}-"));
+        }
+        request.call().map_err(|error| {
+            let reason = format!("{}: {error}", origin(url).map_or_else(|| url.to_owned(), |(_, host)| host));
+            match error {
+                // Nothing that time heals.
+                ureq::Error::HostNotFound | ureq::Error::BadUri(_) | ureq::Error::Http(_) | ureq::Error::Rustls(_) => {
+                    HubError::Connection { what: what.to_owned(), attempts: 1, reason }.into()
+                }
+                _ => Failure::Passing(reason),
+            }
+        })
+    }
+
+    /// Whether an answer is the one hoped for.
+    fn accepted(&self, repo: &Repo<'_>, what: &str, response: &Response<Body>) -> Result<(), Failure> {
+        let status = response.status();
+        let message = response.headers().get("x-error-message").and_then(|message| message.to_str().ok());
+        let reason =
+            format!("HTTP {}", message.map_or_else(|| status.to_string(), |m| format!("{}: {m}", status.as_u16())));
+        let what = what.to_owned();
+        Err(match status {
+            status if status.is_success() => return Ok(()),
+            StatusCode::NOT_FOUND => HubError::NotFound { what, reason }.into(),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                HubError::Denied { what, reason, page: format!("{}/{}", self.endpoint, repo.page()) }.into()
+            }
+            StatusCode::TOO_MANY_REQUESTS => Failure::Passing(reason),
+            status if status.is_server_error() => Failure::Passing(reason),
+            _ => HubError::answer(&what, reason, "the file").into(),
+        })
+    }
+
+    pub(super) fn retried<T>(
+        &self,
+        what: &str,
+        mut attempt: impl FnMut() -> Result<T, Failure>,
+    ) -> Result<T, HubError> {
+        let attempts = self.retry.attempts.max(1);
+        let mut pause = self.retry.pause;
+        let mut made = 1;
+        loop {
+            match attempt() {
+                Ok(value) => return Ok(value),
+                Err(Failure::Final(error)) => return Err(error),
+                Err(Failure::Passing(reason)) if made == attempts => {
+                    return Err(HubError::Connection { what: what.to_owned(), attempts, reason });
+                }
+                Err(Failure::Passing(_)) => {
+                    thread::sleep(pause);
+                    pause = pause.saturating_mul(2);
+                    made += 1;
+                }
+            }
+        }
+    }
+}
+
+/// Where an answer redirects to.
+fn target(response: &Response<Body>, url: &str) -> Option<String> {
+    let location = response.headers().get(LOCATION)?.to_str().ok().filter(|_| response.status().is_redirection())?;
+    if location.starts_with("http://") || location.starts_with("https://") {
+        return Some(location.to_owned());
+    }
+    let (scheme, authority) = origin(url)?;
+    Some(match location.strip_prefix("//") {
+        Some(rest) => format!("{scheme}://{rest}"),
+        None => format!("{scheme}://{authority}/{}", location.trim_start_matches('/')),
+    })
+}
+
+/// Scheme, and host with port.
+fn origin(url: &str) -> Option<(String, String)> {
+    let uri: Uri = url.parse().ok()?;
+    Some((uri.scheme_str()?.to_owned(), uri.authority()?.as_str().to_ascii_lowercase()))
+}

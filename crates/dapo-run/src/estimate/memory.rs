@@ -1,0 +1,79 @@
+//! Memory, by what takes it and when.
+
+use super::{Parameters, Shape, Work};
+use crate::RunConfig;
+use serde::Serialize;
+
+/// The program itself with a small tokenizer, and what its allocator holds on to.
+const PROGRAM: u64 = 64 << 20;
+/// When memory is in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Phases {
+    /// From the first step to the last.
+    Always,
+    /// While completions are generated.
+    RollOut,
+    /// While the policy is updated.
+    Update,
+}
+
+/// What takes memory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Part {
+    /// Its name.
+    pub name: &'static str,
+    /// How much, in bytes.
+    pub bytes: u64,
+    /// When.
+    pub phases: Phases,
+}
+
+/// Memory, by what takes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Memory {
+    /// What takes memory; parts of no bytes are left out.
+    pub parts: Vec<Part>,
+}
+
+impl Memory {
+    /// The most that is in use at a time, in bytes.
+    pub fn peak(&self) -> u64 {
+        self.roll_out().max(self.update())
+    }
+
+    /// In roll-outs, in bytes.
+    pub fn roll_out(&self) -> u64 {
+        self.sum(Phases::RollOut)
+    }
+
+    /// In updates, in bytes.
+    pub fn update(&self) -> u64 {
+        self.sum(Phases::Update)
+    }
+
+    fn sum(&self, phase: Phases) -> u64 {
+        let used = self.parts.iter().filter(|part| part.phases == Phases::Always || part.phases == phase);
+        used.fold(0, |sum: u64, part| sum.saturating_add(part.bytes))
+    }
+
+    pub(super) fn of(config: &RunConfig, shape: &Shape, parameters: &Parameters, work: &Work) -> Self {
+        // With adapters, the model without them is the reference.
+        let reference = config.kl.coef > 0.0 && parameters.adapters == 0;
+        let model_and_copies = 4 * (parameters.model + parameters.packed);
+        let parts = [
+            ("weights", 4 * parameters.model, Phases::Always),
+            ("their packed copies", 4 * parameters.packed, Phases::Always),
+            ("adapters", 4 * parameters.adapters, Phases::Always),
+            ("optimiser's moments", 8 * parameters.trained(), Phases::Always),
+            ("reference model", if reference { model_and_copies } else { 0 }, Phases::Always),
+            ("program and tokenizer", PROGRAM + shape.tokenizer() as u64, Phases::Always),
+            ("keys and values", shape.growing(config, work) as u64, Phases::RollOut),
+            ("prompts and logits", shape.prefill(work) as u64, Phases::RollOut),
+            ("gradients", 4 * parameters.trained(), Phases::Update),
+            ("activations", shape.activations(config, work) as u64, Phases::Update),
+            ("head, a chunk of rows", shape.head(config, work) as u64, Phases::Update),
+        ];
+        let parts = parts.into_iter().map(|(name, bytes, phases)| Part { name, bytes, phases });
+        Self { parts: parts.filter(|part| part.bytes > 0).collect() }
+    }
+}

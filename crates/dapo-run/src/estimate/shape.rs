@@ -1,0 +1,102 @@
+//! Bytes that a model of given widths takes for its tokens, as its forward and backward passes are written. Values are
+//! f32.
+
+use super::Work;
+use crate::RunConfig;
+use crate::settings::LayerMemoryName;
+use dapo_kernels::logprobs::chunk_rows;
+use dapo_policy::ModelConfig;
+
+/// Prompt tokens that are computed at a time.
+const PREFILL_TOKENS: f64 = 4096.0;
+
+/// A model's widths.
+pub(super) struct Shape {
+    layers: f64,
+    hidden: f64,
+    intermediate: f64,
+    queries: f64,
+    keys: f64,
+    head_dim: f64,
+    vocab: f64,
+    chunk_rows: f64,
+}
+
+impl Shape {
+    pub(super) fn of(model: &ModelConfig) -> Self {
+        let head_dim = model.head_dim as f64;
+        Self {
+            layers: model.num_hidden_layers as f64,
+            hidden: model.hidden_size as f64,
+            intermediate: model.intermediate_size as f64,
+            queries: model.num_attention_heads as f64 * head_dim,
+            keys: model.num_key_value_heads as f64 * head_dim,
+            head_dim,
+            vocab: model.vocab_size as f64,
+            chunk_rows: chunk_rows(model.vocab_size) as f64,
+        }
+    }
+
+    /// Keys and values of some positions in all layers; room is made for multiples of 32.
+    pub(super) fn cache(&self, positions: f64) -> f64 {
+        8.0 * (positions / 32.0).ceil() * 32.0 * self.layers * self.keys
+    }
+
+    /// Values a token of a layer: its input, both norms, attention's and the feed-forward block's output, the sum
+    /// between them and the layer's output; queries and keys before and after rotation, values, what attention gives;
+    /// gate, up and their product.
+    fn layer(&self) -> f64 {
+        7.0 * self.hidden + 3.0 * self.queries + 3.0 * self.keys + 3.0 * self.intermediate
+    }
+
+    /// Keys and values of all completions that grow at a time.
+    pub(super) fn growing(&self, config: &RunConfig, work: &Work) -> f64 {
+        work.at_a_time as f64 * self.cache(work.prompt as f64 + config.rollout.max_new_tokens as f64)
+    }
+
+    /// Prompts computed together, with their caches, one layer's values and logits; and logits of the growing
+    /// completions.
+    pub(super) fn prefill(&self, work: &Work) -> f64 {
+        let (prompt, growing) = (work.prompt as f64, work.at_a_time as f64);
+        let wanted = (growing / work.completions_a_prompt.max(1) as f64).ceil();
+        let together = (PREFILL_TOKENS / prompt).floor().min(wanted).min(work.prompts_a_round as f64).max(1.0);
+        together * self.cache(prompt)
+            + 4.0 * together * prompt * (self.layer() + self.hidden)
+            + 4.0 * (together + growing) * self.vocab
+    }
+
+    /// Tokens of a micro-batch: a mini-batch's groups fill it or not; a prompt and a completion are never parted.
+    fn micro_batch(config: &RunConfig, work: &Work) -> f64 {
+        let (prompt, completion) = (work.prompt as f64, config.rollout.max_new_tokens as f64);
+        let groups = (config.sampler.train_batch as f64 / config.train.mini_batches.max(1) as f64).ceil();
+        let mini_batch = groups * (prompt + work.completions_a_prompt as f64 * completion);
+        mini_batch.min((config.train.micro_batch_tokens as f64).max(prompt + completion))
+    }
+
+    /// What an update's forward pass keeps for its backward pass, and what that needs of its own.
+    pub(super) fn activations(&self, config: &RunConfig, work: &Work) -> f64 {
+        let kept = match config.train.layer_memory {
+            LayerMemoryName::Keep => self.layers * self.layer(),
+            LayerMemoryName::Recompute => self.layers * self.hidden + self.layer(),
+        };
+        // Gradients of one layer's values as the backward pass walks through it, and of its weights unless they are
+        // frozen.
+        let backward = 4.0 * self.intermediate + 4.0 * self.hidden;
+        let weights = 2.0 * self.hidden * (self.queries + self.keys) + 3.0 * self.hidden * self.intermediate;
+        let weights = if config.lora.rank > 0 { 0.0 } else { weights };
+        // Embeddings, the last layer's output, its norm, the gradient that starts the backward pass; the rotary table.
+        let ends = 4.0 * self.hidden + self.head_dim;
+        4.0 * (Self::micro_batch(config, work) * (kept + backward + ends) + weights)
+    }
+
+    /// Logits of a chunk of rows; hidden states of all rows and their gradients.
+    pub(super) fn head(&self, config: &RunConfig, work: &Work) -> f64 {
+        let rows = Self::micro_batch(config, work);
+        4.0 * (rows.min(self.chunk_rows) * self.vocab + 2.0 * rows * self.hidden)
+    }
+
+    /// What a tokenizer of this vocabulary takes, about.
+    pub(super) fn tokenizer(&self) -> f64 {
+        1024.0 * self.vocab
+    }
+}

@@ -1,0 +1,86 @@
+//! Tokens and updates of a step.
+
+use super::{DataSizes, Shape};
+use crate::RunConfig;
+use crate::settings::{AdaptiveName, GenBatchSize};
+use serde::Serialize;
+
+/// The share of informative groups that expectations rest on; dynamic sampling starts with the same guess.
+const KEEP_RATE: f64 = 0.5;
+/// Completions that grow at a time at most, however large the cache.
+const MAX_AT_A_TIME: f64 = 256.0;
+
+/// Tokens and updates.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Work {
+    /// Steps of the run.
+    pub steps: u64,
+    /// Optimiser updates of a step.
+    pub updates: u64,
+    /// Prompts of the first round of a step.
+    pub prompts_a_round: u64,
+    /// Completions of each.
+    pub completions_a_prompt: u64,
+    /// Completions that grow at a time, each with room for its full length.
+    pub at_a_time: u64,
+    /// Rounds of a step when half of the groups are informative.
+    pub rounds_expected: u64,
+    /// Rounds of a step at most; `None`: as many as one pass over the data takes.
+    pub rounds_at_most: Option<u64>,
+    /// Tokens generated in a step when half of the groups are informative and every completion has full length.
+    pub tokens_expected: u64,
+    /// Tokens generated in a step at most; `None`: the number of problems is not known.
+    pub tokens_at_most: Option<u64>,
+    /// Tokens trained on in a step at most, prompts not counted.
+    pub tokens_trained: u64,
+    /// Tokens of a prompt at most.
+    pub prompt: u64,
+}
+
+impl Work {
+    /// Sums and products are of 64-bit floating point, so that absurd settings give large figures, not wrong ones.
+    pub(super) fn of(config: &RunConfig, data: DataSizes, prompt: usize, shape: &Shape) -> Self {
+        let (sampler, rollout) = (&config.sampler, &config.rollout);
+        let train_batch = sampler.train_batch as f64;
+        let or = |value: usize, default: f64| if value == 0 { default } else { value as f64 };
+        let needed = if sampler.dynamic { (train_batch / KEEP_RATE).ceil() } else { train_batch };
+        let (first, most) = match sampler.gen_batch {
+            _ if !sampler.dynamic => (train_batch, train_batch),
+            GenBatchSize::Fixed(prompts) => (prompts as f64, prompts as f64),
+            GenBatchSize::Adaptive(AdaptiveName::Adaptive) => {
+                let least = or(sampler.gen_batch_min, train_batch);
+                let most = or(sampler.gen_batch_max, 3.0 * train_batch).max(least);
+                (needed.max(least).min(most), most)
+            }
+        };
+        let first = first.max(1.0);
+        let rounds_at_most = match sampler.max_gen_rounds {
+            _ if !sampler.dynamic => Some(1),
+            0 => None,
+            rounds => Some(u64::from(rounds)),
+        };
+        let rounds_expected = (needed / first).ceil().max(1.0).min(rounds_at_most.map_or(f64::MAX, |most| most as f64));
+        let completions_a_prompt = rollout.group_size.max(sampler.per_prompt_max_samples) as f64;
+        let full_length = prompt as f64 + rollout.max_new_tokens as f64;
+        let room = (rollout.cache_mib as f64 * 1_048_576.0 / shape.cache(full_length).max(1.0)).floor();
+        let tokens = |prompts: f64| (prompts * completions_a_prompt * rollout.max_new_tokens as f64) as u64;
+        // Without a limit on rounds, the last one begins before the data are through.
+        let prompts_at_most = match rounds_at_most {
+            Some(rounds) => Some(rounds as f64 * most),
+            None => data.problems.map(|problems| problems as f64 + most - 1.0),
+        };
+        Self {
+            steps: config.train.steps,
+            updates: (config.train.epochs as f64 * (config.train.mini_batches as f64).min(train_batch)) as u64,
+            prompts_a_round: first as u64,
+            completions_a_prompt: completions_a_prompt as u64,
+            at_a_time: (first * completions_a_prompt).min(room.max(1.0)).min(MAX_AT_A_TIME) as u64,
+            rounds_expected: rounds_expected as u64,
+            rounds_at_most,
+            tokens_expected: tokens(rounds_expected * first),
+            tokens_at_most: prompts_at_most.map(tokens),
+            tokens_trained: tokens(train_batch),
+            prompt: prompt as u64,
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Whose settings a file holds, and how they are written down.
+
+use std::path::Path;
+
+use super::{
+    Format, ImportError,
+    command::{self, Invocation},
+    entry::Entry,
+    yaml,
+};
+
+/// First words of verl's keys.
+const VERL: [&str; 5] = ["actor_rollout_ref", "algorithm", "reward_model", "trainer", "data"];
+
+/// Keys that TRL or open-r1 has and ms-swift has not.
+const TRL: [&str; 9] = [
+    "model_name_or_path",
+    "dataset_name",
+    "dataset_mixture",
+    "mask_truncated_completions",
+    "max_prompt_length",
+    "system_prompt",
+    "soft_punish_cache",
+    "max_completion_len",
+    "use_peft",
+];
+
+/// Keys that ms-swift has and TRL has not.
+const SWIFT: [&str; 9] = [
+    "rlhf_type",
+    "dynamic_sample",
+    "max_resample_times",
+    "overlong_filter",
+    "soft_cache_length",
+    "soft_max_length",
+    "tuner_type",
+    "train_type",
+    "lora_rank",
+];
+
+/// The file's settings and whose they are.
+pub(super) fn read(text: &str, file: &Path, format: Option<Format>) -> Result<(Format, Invocation), ImportError> {
+    let invocation = if is_yaml(text, file) {
+        Invocation { format: None, entries: yaml::read(text, file)?, skipped: Vec::new() }
+    } else {
+        command::read(text, file, format)?
+    };
+    let found = match format.or(invocation.format) {
+        Some(format) => format,
+        None => from_keys(&invocation.entries, file)?,
+    };
+    Ok((found, invocation))
+}
+
+fn is_yaml(text: &str, file: &Path) -> bool {
+    match file.extension().and_then(|extension| extension.to_str()) {
+        Some("yaml" | "yml" | "json") => return true,
+        Some("sh" | "bash" | "slurm") => return false,
+        _ => {}
+    }
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && *line != "---");
+    let Some(first) = lines.find(|line| !line.starts_with('#')) else { return true };
+    let key = first.split(':').next().unwrap_or_default().trim_matches(['"', '\'']);
+    let is_key = key.chars().all(|c| c.is_alphanumeric() || "_-./".contains(c));
+    first.starts_with('{') || (first.contains(':') && !key.is_empty() && is_key)
+}
+
+fn from_keys(entries: &[Entry], file: &Path) -> Result<Format, ImportError> {
+    let first = |entry: &Entry| entry.key.split(['.', '[']).next().unwrap_or_default().to_owned();
+    let count = |keys: &[&str]| entries.iter().filter(|entry| keys.contains(&first(entry).as_str())).count();
+    let nested = |entry: &&Entry| entry.key.contains('.') && VERL.contains(&first(entry).as_str());
+    let counts = [
+        (Format::Verl, entries.iter().filter(nested).count()),
+        (Format::Trl, count(&TRL)),
+        (Format::Swift, count(&SWIFT)),
+    ];
+    let most = counts.iter().map(|&(_, count)| count).max().unwrap_or_default();
+    let best: Vec<Format> = counts.iter().filter(|&&(_, count)| count == most).map(|&(format, _)| format).collect();
+    match best.as_slice() {
+        [format] if most > 0 => Ok(*format),
+        _ => Err(ImportError::Format {
+            file: file.to_owned(),
+            found: if most == 0 {
+                "no key tells whose settings these are".into()
+            } else {
+                "the keys of two formats in equal number".into()
+            },
+            looked_for: format!(
+                "keys below {} (verl), {} (trl), {} (ms-swift)",
+                VERL.join(", "),
+                TRL.join(", "),
+                SWIFT.join(", ")
+            ),
+        }),
+    }
+}

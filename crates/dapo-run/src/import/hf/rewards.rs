@@ -1,0 +1,140 @@
+//! Reward functions by name, with their weights.
+
+use crate::import::{
+    ImportError,
+    draft::{Draft, Got},
+};
+
+/// Our component for a reward function.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(in crate::import) enum Component {
+    Accuracy,
+    ThinkAnswer,
+    Think,
+    TagCount,
+    SoftOverlong,
+    Repetition,
+    Length,
+}
+
+/// The source's names of reward functions.
+pub(in crate::import) type RewardNames = &'static [(&'static str, Component)];
+
+/// The source's keys and defaults of the length reward: values of a wrong answer of length 0 and of full length, of a
+/// right answer of full length and of length 0, in this order.
+pub(in crate::import) struct LengthKeys {
+    pub(in crate::import) values: [(&'static str, f64); 4],
+    pub(in crate::import) unit: &'static str,
+}
+
+const NO_MODELS: &str = "reward models cannot be carried over: answers are graded by rule";
+
+const LENGTH: [&str; 4] = [
+    "rewards.length.min_wrong",
+    "rewards.length.max_wrong",
+    "rewards.length.min_correct",
+    "rewards.length.max_correct",
+];
+
+/// The components that `reward_funcs` asks for, with `reward_weights`; returns them.
+pub(in crate::import) fn rewards(
+    d: &mut Draft<'_>,
+    names: RewardNames,
+    default: &[&str],
+    length: &LengthKeys,
+    max_new_tokens: &Got<i64>,
+) -> Result<Vec<Component>, ImportError> {
+    let asked = d.texts(&["reward_funcs"]);
+    let weights = d.numbers(&["reward_weights"])?;
+    let functions = match &asked {
+        Some(asked) => asked.value.clone(),
+        None => default.iter().map(|&name| name.to_owned()).collect(),
+    };
+    let from = asked.map(|asked| asked.from).unwrap_or_default();
+    let models = d.texts(&["reward_model"]);
+    let extra = models.as_ref().map_or(0, |models| models.value.len());
+    if let Some(weights) = &weights {
+        let (count, given) = (functions.len(), weights.value.len());
+        if given != count && given != count + extra {
+            return Err(d.wrong(&weights.from, &format!("as many numbers as reward_funcs: {count}")));
+        }
+        for (i, weight) in weights.value.iter().enumerate().skip(count) {
+            d.skip_part(&weights.from, i, &weight.to_string(), NO_MODELS);
+        }
+    }
+    if let Some(models) = models {
+        d.note(&models.from, NO_MODELS);
+        d.leave(&models.from, NO_MODELS);
+    }
+    let weight_from = weights.as_ref().map(|weights| weights.from.clone()).unwrap_or_default();
+    let mut found = Vec::new();
+    for (i, function) in functions.iter().enumerate() {
+        let weight = weights.as_ref().map_or(1.0, |weights| weights.value[i]);
+        match names.iter().find(|(name, _)| name == function) {
+            Some(&(_, component)) if !found.contains(&component) => {
+                component_lines(d, component, Got::of(weight, &[&from, &weight_from]));
+                found.push(component);
+            }
+            Some(_) => d.skip_part(&from, i, function, "a second reward of this kind"),
+            None => {
+                let reason = "no such reward here; a function of your own can take its place";
+                d.note(&from, format!("{function}: {reason}"));
+                d.skip_part(&from, i, function, reason);
+            }
+        }
+    }
+    if found.is_empty() {
+        d.note(&from, "no reward function has a counterpart here: give [rewards] a weight before training");
+        d.leave(&weight_from, "no reward function has a counterpart here");
+    }
+    if !found.contains(&Component::Accuracy) {
+        d.put_or("rewards.accuracy.weight", Some(Got { value: 0.0, from: from.clone() }), 0.0);
+        d.note(&from, "accuracy is not asked for: it is measured with weight 0");
+    }
+    if found.contains(&Component::Length) {
+        for ((key, default), ours) in length.values.into_iter().zip(LENGTH) {
+            let value = d.number(&[key])?;
+            d.put_or(ours, value, default);
+        }
+        let longest = d.count(&["cosine_max_len"], 1)?;
+        let default =
+            if length.unit == "tokens" { max_new_tokens.clone() } else { Got { value: 1000, from: Vec::new() } };
+        d.put_or("rewards.length.max_len", Some(longest.unwrap_or(default)), 1000);
+        d.assume("rewards.length.unit", length.unit, "as the source counts");
+    }
+    if found.contains(&Component::Repetition) {
+        let size = d.count(&["repetition_n_grams"], 1)?;
+        d.put_or("rewards.repetition.ngram_size", size, 3);
+        let penalty = d.number(&["repetition_max_penalty"])?;
+        d.put_or("rewards.repetition.max_penalty", penalty, -1.0);
+    }
+    d.skip_by(&[
+        (&["cosine_*"], "reward_funcs does not ask for cosine"),
+        (&["repetition_n_grams", "repetition_max_penalty"], "reward_funcs does not ask for repetition"),
+    ]);
+    Ok(found)
+}
+
+fn component_lines(d: &mut Draft<'_>, component: Component, weight: Got<f64>) {
+    let place = weight.clone();
+    let key = match component {
+        Component::Accuracy => "rewards.accuracy.weight",
+        Component::ThinkAnswer | Component::Think => "rewards.format.weight",
+        Component::TagCount => "rewards.tag_count.weight",
+        Component::SoftOverlong => "rewards.soft_overlong.weight",
+        Component::Repetition => "rewards.repetition.weight",
+        Component::Length => "rewards.length.weight",
+    };
+    d.put_or(key, Some(weight), 1.0);
+    match component {
+        Component::Accuracy => {
+            d.assume("rewards.accuracy.right", 1.0, "as the source's accuracy reward");
+            d.assume("rewards.accuracy.wrong", 0.0, "as the source's accuracy reward");
+        }
+        Component::ThinkAnswer => {
+            d.put_or("rewards.format.pattern", Some(place.map(|_| "think-answer")), "think-answer");
+        }
+        Component::Think => d.put_or("rewards.format.pattern", Some(place.map(|_| "think")), "think"),
+        _ => {}
+    }
+}

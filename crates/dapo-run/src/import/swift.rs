@@ -1,0 +1,241 @@
+//! ms-swift's `swift rlhf --rlhf_type grpo` and `megatron rlhf`.
+
+use std::path::Path;
+
+use super::{
+    ImportError,
+    draft::{Draft, Got},
+    entry::Entry,
+    hf::{self, Component, Defaults, LengthKeys, RewardNames},
+};
+
+/// With low-rank adapters, ms-swift's own default, the learning rate is ten times that of full training.
+const fn defaults(has_adapters: bool) -> Defaults {
+    Defaults {
+        per_device: 1,
+        max_new_tokens: 512,
+        temperature: 0.9,
+        beta: 0.04,
+        loss_type: "grpo",
+        learning_rate: if has_adapters { 1e-4 } else { 1e-5 },
+        schedule: "cosine",
+        weight_decay: 0.1,
+        beta2: 0.95,
+    }
+}
+
+const REWARDS: RewardNames = &[
+    ("accuracy", Component::Accuracy),
+    ("format", Component::ThinkAnswer),
+    ("cosine", Component::Length),
+    ("repetition", Component::Repetition),
+    ("soft_overlong", Component::SoftOverlong),
+];
+
+const LENGTH: LengthKeys = LengthKeys {
+    values: [
+        ("cosine_min_len_value_wrong", -0.5),
+        ("cosine_max_len_value_wrong", 0.0),
+        ("cosine_max_len_value_correct", 0.5),
+        ("cosine_min_len_value_correct", 1.0),
+    ],
+    unit: "tokens",
+};
+
+/// Settings of a YAML file without what groups them: the environment, and the roles of its Ray trainer.
+pub(super) fn ungrouped(entries: Vec<Entry>) -> Vec<Entry> {
+    let bare = |mut entry: Entry| {
+        for group in ["ENV.", "train."] {
+            if let Some(key) = entry.key.strip_prefix(group) {
+                entry.key = key.to_owned();
+            }
+        }
+        entry
+    };
+    entries.into_iter().map(bare).collect()
+}
+
+/// Translates everything there is.
+pub(super) fn translate(d: &mut Draft<'_>) -> Result<(), ImportError> {
+    if let Some(kind) = d.word(&["rlhf_type"], &[("grpo", ())])? {
+        d.leave(&kind.from, "what is trained here is GRPO with DAPO's changes");
+    }
+    let has_adapters = model(d)?;
+    let defaults = defaults(has_adapters);
+    let has_validation = data(d)?;
+    let max_new_tokens = hf::rollout(d, &defaults)?;
+    let batch = hf::batch(d, &defaults)?;
+    dynamic_sampling(d)?;
+    rewards(d, &max_new_tokens)?;
+    let filter = d.switch(&["overlong_filter"])?;
+    d.put_or("overlong.filter", filter.map(|filter| filter.map(|on| if on { "mask" } else { "off" })), "off");
+    hf::loss(d, &defaults, ["tau_pos", "tau_neg"])?;
+    advantage(d)?;
+    hf::kl(d, &defaults, &batch)?;
+    let steps = hf::steps(d, &batch)?;
+    hf::optimizer(d, &defaults, &batch, steps)?;
+    hf::evaluation(d, &batch, has_validation)?;
+    hf::output(d, &batch, steps)?;
+    d.skip_by(REST);
+    d.skip_by(hf::RULES);
+    d.skip_environment();
+    Ok(())
+}
+
+/// The model and its adapters; returns whether it has any.
+fn model(d: &mut Draft<'_>) -> Result<bool, ImportError> {
+    match d.text(&["model"])? {
+        Some(path) => {
+            if !d.has(&["use_hf", "USE_HF"]) && !path.value.starts_with(['.', '/', '~', '$']) {
+                d.note(
+                    &path.from,
+                    "ms-swift takes names from ModelScope's hub; here they are looked up on Hugging Face's",
+                );
+            }
+            d.put("model.path", path);
+        }
+        None => d.note(&[], "the file names no model: set model.path"),
+    }
+    if let Some(revision) = d.text(&["model_revision"])? {
+        d.put("model.revision", revision);
+    }
+    let kind = d.word(&["tuner_type", "train_type"], &[("lora", true), ("full", false)])?;
+    let has_adapters = kind.as_ref().is_none_or(|kind| kind.value);
+    if has_adapters {
+        let from = kind.map(|kind| kind.from).unwrap_or_default();
+        let rank = d.count(&["lora_rank"], 1)?.unwrap_or(Got { value: 8, from: Vec::new() });
+        let rank = Got::of(rank.value, &[&rank.from, &from]);
+        let alpha = d.number(&["lora_alpha"])?;
+        let targets = d.texts(&["target_modules"]);
+        hf::lora(d, Some(rank), 8, alpha, 32.0, targets);
+    } else {
+        d.put_or("lora.rank", kind.map(|kind| kind.map(|_| 0)), 0);
+        d.skip(&["lora_rank", "lora_alpha", "target_modules"], "tuner_type is full");
+    }
+    Ok(has_adapters)
+}
+
+/// The data; returns whether there are any to evaluate on.
+fn data(d: &mut Draft<'_>) -> Result<bool, ImportError> {
+    let mut has_validation = false;
+    for (key, ours) in [("dataset", "data.train"), ("val_dataset", "data.validation")] {
+        let Some(names) = d.texts(&[key]) else { continue };
+        has_validation |= key == "val_dataset";
+        let parts: Vec<(String, Option<i64>)> = names.value.iter().map(|name| name_and_count(name)).collect();
+        if let ([(_, Some(count))], "dataset") = (parts.as_slice(), key) {
+            d.note(&names.from, "ms-swift draws so many problems at random; here they are the first");
+            d.put("data.limit", names.clone().map(|_| *count));
+        } else if parts.iter().any(|(_, count)| count.is_some()) {
+            d.note(&names.from, "counts of single data sets are left out: data.limit and eval.limit count over all");
+        }
+        let names = names.map(|_| parts.into_iter().map(|(name, _)| name).collect());
+        hf::data_sets(d, ours, &names);
+    }
+    if let Some(share) = d.number(&["split_dataset_ratio"])? {
+        has_validation |= share.value > 0.0;
+        d.put("data.validation_split", share);
+    }
+    if let Some(longest) = d.count(&["max_length"], 1)? {
+        d.put("data.max_prompt_tokens", longest);
+    }
+    if let Some(side) = d.text(&["truncation_strategy"])? {
+        if side.value == "left" {
+            d.note(&side.from, "ms-swift cuts longer prompts at their start; here they are left out");
+        }
+        d.leave(&side.from, "longer prompts are left out, never cut");
+    }
+    if let Some(system) = d.text(&["system"])? {
+        if Path::new(&system.value).extension().is_some_and(|extension| extension == "txt") {
+            d.note(&system.from, "ms-swift reads this file: put its text into data.system");
+            d.leave(&system.from, "another file is not read");
+        } else {
+            d.put("data.system", system);
+        }
+    }
+    if let Some(think) = d.switch(&["enable_thinking"])? {
+        d.put("data.enable_thinking", think);
+    }
+    Ok(has_validation)
+}
+
+/// `hub/name:subset#1000` as name and count.
+fn name_and_count(name: &str) -> (String, Option<i64>) {
+    match name.rsplit_once('#') {
+        Some((name, count)) => match count.parse() {
+            Ok(count) => (name.to_owned(), Some(count)),
+            Err(_) => (name.to_owned(), None),
+        },
+        None => (name.to_owned(), None),
+    }
+}
+
+fn dynamic_sampling(d: &mut Draft<'_>) -> Result<(), ImportError> {
+    let dynamic = d.switch(&["dynamic_sample"])?;
+    let is_on = dynamic.as_ref().is_some_and(|dynamic| dynamic.value);
+    let from = dynamic.as_ref().map(|dynamic| dynamic.from.clone()).unwrap_or_default();
+    d.put_or("sampler.dynamic", dynamic, false);
+    if is_on {
+        let times = d.count(&["max_resample_times"], 1)?;
+        let times_from = times.as_ref().map(|times| times.from.clone()).unwrap_or_default();
+        d.note(
+            &times_from,
+            "ms-swift judges this many rounds, the first one counted; one more is generated and never judged",
+        );
+        d.put_or("sampler.max_gen_rounds", times, 3);
+        d.note(
+            &from,
+            "when the rounds end, ms-swift trains on the first round as it was; here groups that were kept stay, and \
+             dropped ones fill up",
+        );
+        d.assume("sampler.metric", "seq_reward", "ms-swift filters by the weighted sum of the rewards");
+        d.assume("sampler.surplus", "discard", "as ms-swift does");
+        d.assume("sampler.on_exhausted", "keep-zero-std", "as ms-swift does");
+    }
+    d.skip(&["max_resample_times"], "dynamic_sample is not true");
+    Ok(())
+}
+
+fn rewards(d: &mut Draft<'_>, max_new_tokens: &Got<i64>) -> Result<(), ImportError> {
+    let found = hf::rewards(d, REWARDS, &[], &LENGTH, max_new_tokens)?;
+    if found.contains(&Component::ThinkAnswer) {
+        d.note(
+            &[],
+            "ms-swift's format reward asks for no line breaks around the tags, open-r1's, which is taken, does",
+        );
+    }
+    if found.contains(&Component::SoftOverlong) {
+        let longest = d.count(&["soft_max_length"], 1)?.unwrap_or_else(|| max_new_tokens.clone());
+        d.put_or("rewards.soft_overlong.max_len", Some(longest), 0);
+        match d.count(&["soft_cache_length"], 1)? {
+            Some(cache) => d.put("rewards.soft_overlong.cache_len", cache),
+            None => d.note(&[], "soft_overlong needs soft_cache_length, which the file does not set: a fifth is taken"),
+        }
+        d.assume("rewards.soft_overlong.floor", false, "ms-swift's line has no floor");
+    }
+    d.skip(&["soft_max_length", "soft_cache_length"], "reward_funcs does not ask for soft_overlong");
+    Ok(())
+}
+
+fn advantage(d: &mut Draft<'_>) -> Result<(), ImportError> {
+    let names = [("grpo", "mean"), ("rloo", "leave-one-out")];
+    let estimator = d.word(&["advantage_estimator"], &names)?;
+    let is_rloo = estimator.as_ref().is_some_and(|estimator| estimator.value == "leave-one-out");
+    hf::advantage(d, estimator)?;
+    let in_reward = d.switch(&["kl_in_reward"])?;
+    d.put_or("kl.in_reward", in_reward, is_rloo);
+    Ok(())
+}
+
+/// Keys of ms-swift alone that decide nothing here, and why.
+const REST: &[(&[&str], &str)] = &[
+    (&["rollout.*", "colocate_groups*", "gpus", "use_ray"], "one process: nothing is sharded or distributed"),
+    (
+        &["columns*", "custom_dataset_info", "disable_auto_column_mapping"],
+        "a problem's fields are found by their names",
+    ),
+    (&["config"], "another file, to be imported by itself"),
+    (&["lora_*", "use_rslora", "use_dora", "merge_lora", "tuner_backend", "freeze_*"], "plain LoRA on linear layers"),
+    (&["stop_words"], "completions end at the model's end tokens"),
+    (&["loss_scale"], "every token of a completion counts"),
+    (&["val_dataset_shuffle"], "problems to evaluate on keep their order"),
+];

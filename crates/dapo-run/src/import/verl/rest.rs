@@ -1,0 +1,135 @@
+//! Keys that decide nothing here, and why.
+
+/// Keys (`a.*`: all that start so) and the reason to leave them out.
+pub(super) const RULES: &[(&[&str], &str)] = &[
+    (
+        &["critic.*", "algorithm.gamma", "algorithm.lam", "trainer.critic_warmup", "trainer.max_critic_ckpt_to_keep"],
+        NO_CRITIC,
+    ),
+    (&["algorithm.rollout_correction.*", "actor_rollout_ref.rollout.calculate_log_probs"], EQUAL_LOGPROBS),
+    (
+        &[
+            "actor_rollout_ref.rollout.log_prob_*",
+            "actor_rollout_ref.ref.log_prob_*",
+            "actor_rollout_ref.actor.ppo_micro_batch_size*",
+            "actor_rollout_ref.actor.ppo_infer_*",
+        ],
+        "micro-batches are bounded by train.micro_batch_tokens",
+    ),
+    (
+        &[
+            "actor_rollout_ref.actor.fsdp_config.*",
+            "actor_rollout_ref.actor.megatron.*",
+            "actor_rollout_ref.actor.veomni.*",
+            "actor_rollout_ref.actor.strategy",
+            "actor_rollout_ref.actor.ulysses_sequence_parallel_size",
+            "actor_rollout_ref.ref.*",
+            "actor_rollout_ref.hybrid_engine",
+            "actor_rollout_ref.nccl_timeout",
+            "actor_rollout_ref.rollout.tensor_model_parallel_size",
+            "actor_rollout_ref.rollout.data_parallel_size",
+            "actor_rollout_ref.rollout.expert_parallel_size",
+            "actor_rollout_ref.rollout.pipeline_model_parallel_size",
+            "trainer.n_gpus_per_node",
+            "trainer.nnodes",
+            "trainer.balance_batch",
+            "trainer.ray_wait_register_center_timeout",
+            "trainer.device",
+            "trainer.use_legacy_worker_impl",
+            "ray_kwargs.*",
+            "ray_init.*",
+            "transfer_queue.*",
+            "async_training.*",
+            "rollout.*",
+        ],
+        "one process: nothing is sharded or distributed",
+    ),
+    (
+        &[
+            "actor_rollout_ref.rollout.val_kwargs.*",
+            "actor_rollout_ref.rollout.prompt_length",
+            "actor_rollout_ref.rollout.do_sample",
+            "actor_rollout_ref.rollout.ignore_eos",
+        ],
+        "roll-outs are sampled to the end token with the settings of [rollout]",
+    ),
+    (
+        &["actor_rollout_ref.rollout.multi_turn.*", "actor_rollout_ref.rollout.agent.*", "data.tool_config_path"],
+        "no tools: one turn a problem",
+    ),
+    (
+        &["actor_rollout_ref.rollout.*"],
+        "completions are generated in the process that trains; rollout.cache_mib bounds their memory",
+    ),
+    (&["actor_rollout_ref.actor.policy_loss.*"], "for other values of loss_mode"),
+    (
+        &[
+            "actor_rollout_ref.actor.optim.num_cycles",
+            "actor_rollout_ref.actor.optim.total_training_steps",
+            "actor_rollout_ref.actor.optim.lr_decay_steps",
+        ],
+        "the schedule falls once, over train.steps",
+    ),
+    (&["actor_rollout_ref.actor.optim.*"], "the optimiser is AdamW in f32"),
+    (
+        &["actor_rollout_ref.actor.shuffle", "actor_rollout_ref.actor.data_loader_seed"],
+        "mini-batches are portions of the step's groups in their order",
+    ),
+    (
+        &[
+            "actor_rollout_ref.actor.checkpoint.*",
+            "trainer.resume_*",
+            "trainer.del_local_ckpt_after_load",
+            "trainer.default_hdfs_dir",
+            "trainer.esi_redundant_time",
+        ],
+        "checkpoints hold all that exact resumption needs",
+    ),
+    (&["actor_rollout_ref.actor.calculate_entropy"], "the entropy is always measured"),
+    (&["actor_rollout_ref.actor.*"], "how the trainer computes, not what"),
+    (
+        &[
+            "actor_rollout_ref.model.override_config.*",
+            "actor_rollout_ref.model.hf_config_path",
+            "actor_rollout_ref.model.custom_chat_template",
+            "actor_rollout_ref.model.tokenizer_path",
+            "data.tokenizer",
+        ],
+        "the model's folder says all about the model",
+    ),
+    (&["actor_rollout_ref.model.*"], "how the model is computed, not what"),
+    (&["data.prompt_key", "data.reward_fn_key"], "a problem's fields are found by their names"),
+    (&["data.filter_overlong_prompts*"], "longer prompts are always left out"),
+    (&["data.image_*", "data.video_*", "data.return_multi_modal_inputs"], "text alone"),
+    (&["data.custom_cls.*", "data.sampler.*", "data.datagen.*"], "Python classes cannot be carried over"),
+    (&["data.*"], "how the data are loaded, not which"),
+    (
+        &["reward_model.*", "reward_manager.*", "reward.*", "custom_reward_function.*"],
+        "for reward models, custom rewards and their workers",
+    ),
+    (&["algorithm.use_pf_ppo", "algorithm.pf_ppo.*"], "for adv_estimator gae"),
+    (&["algorithm.kl_ctrl.*"], "the coefficient is fixed"),
+    (
+        &["trainer.project_name", "trainer.experiment_name", "trainer.default_local_dir"],
+        "the run folder is named when the run is started",
+    ),
+    (&["trainer.logger", "trainer.log_val_generations"], "logging goes to metrics.jsonl"),
+    (
+        &["trainer.rollout_data_dir", "trainer.validation_data_dir"],
+        "completions are in the run folder: output.completions",
+    ),
+    (&["trainer.val_only"], "evaluation alone is a command of its own"),
+    (
+        &["global_profiler.*", "trainer.profile*", "trainer.npu_profile*", "trainer.rollout_profile*"],
+        "step_time and its parts are in metrics.jsonl",
+    ),
+    (
+        &["hydra.*", "defaults", "defaults[*", "--config*", "hydra/*"],
+        "the Hydra files it names are not read; what they set counts as verl's defaults",
+    ),
+    (&["NPROC_PER_NODE", "NNODES", "nproc_per_node", "nnodes", "num_processes"], "one process"),
+    (&["*._target_"], "the Python class that holds the settings"),
+];
+
+const NO_CRITIC: &str = "no critic: the group is the baseline";
+const EQUAL_LOGPROBS: &str = "roll-out and training log-probs are equal bit for bit: no correction is needed";

@@ -1,0 +1,66 @@
+//! The name that was probably meant.
+
+use super::{LAYOUT, split};
+
+/// Below this similarity a name is no help.
+const LEAST: f64 = 0.7;
+
+/// The most similar of some names.
+pub(crate) fn nearest_of<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let scored = names.into_iter().map(|name| (strsim::jaro_winkler(word, name), name));
+    scored.filter(|(score, _)| *score >= LEAST).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, name)| name)
+}
+
+/// The most similar key or table: by its last name first, wherever it stands, then by its table.
+pub(crate) fn nearest_key(path: &str) -> Option<&'static str> {
+    let tables = LAYOUT.tables.iter().map(|table| table.path.as_str()).filter(|path| !path.is_empty());
+    let names = LAYOUT.keys.iter().map(|key| key.path.as_str()).chain(tables);
+    let (table, last) = split(path);
+    let score = |name: &str| {
+        let (its_table, its_last) = split(name);
+        let tables = if table == its_table { 1.0 } else { strsim::jaro_winkler(table, its_table) };
+        // The last name says most; a key of the same table is likelier than one of another.
+        if last == its_last { 0.9 + 0.1 * tables } else { 0.7 * strsim::jaro_winkler(last, its_last) + 0.2 * tables }
+    };
+    let scored = names.map(|name| (score(name), name)).filter(|(score, _)| *score >= LEAST);
+    scored.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn misspelt_and_misplaced_keys_find_what_was_meant() {
+        for (wrong, right) in [
+            ("optimizer.learning_rate", "optimizer.lr"),
+            ("optimizer.warmup", "optimizer.warmup_steps"),
+            ("optimiser.lr", "optimizer.lr"),
+            ("optimiser", "optimizer"),
+            ("lr", "optimizer.lr"),
+            ("warmup_steps", "optimizer.warmup_steps"),
+            ("rollout.temprature", "rollout.temperature"),
+            ("rollout.max_tokens", "rollout.max_new_tokens"),
+            ("rollout.groupsize", "rollout.group_size"),
+            ("group_size", "rollout.group_size"),
+            ("sampler.trainbatch", "sampler.train_batch"),
+            ("train.train_batch", "sampler.train_batch"),
+            ("loss.clip_hihg", "loss.clip_high"),
+            ("loss.cliphigh", "loss.clip_high"),
+            ("rewards.soft_overlong.cache", "rewards.soft_overlong.cache_len"),
+            ("reward.accuracy.grader", "rewards.accuracy.grader"),
+            ("model.pth", "model.path"),
+            ("path", "model.path"),
+            ("evaluation", "eval"),
+        ] {
+            assert_eq!(nearest_key(wrong), Some(right), "{wrong}");
+        }
+        assert_eq!((nearest_key("zzz"), nearest_key("rollout.zzz")), (None, None));
+    }
+
+    #[test]
+    fn names_too_different_are_not_offered() {
+        assert_eq!(nearest_of("clip-hihger", ["grpo", "clip-higher", "dapo"]), Some("clip-higher"));
+        assert_eq!(nearest_of("xyz", ["grpo", "clip-higher", "dapo"]), None);
+    }
+}

@@ -1,0 +1,129 @@
+//! Where models come from.
+
+use crate::{RunError, RunFolder};
+use dapo_policy::{Decoder, ModelConfig, Tokenizer};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The tiny model that comes with the crate: a Qwen3 of half a million parameters that half knows how to add.
+pub const TINY: &str = "builtin:tiny";
+
+/// Its files.
+const TINY_FILES: [(&str, &[u8]); 6] = [
+    ("chat_template.jinja", include_bytes!("../builtin/tiny-qwen3/chat_template.jinja")),
+    ("config.json", include_bytes!("../builtin/tiny-qwen3/config.json")),
+    ("generation_config.json", include_bytes!("../builtin/tiny-qwen3/generation_config.json")),
+    ("model.safetensors", include_bytes!("../builtin/tiny-qwen3/model.safetensors")),
+    ("tokenizer.json", include_bytes!("../builtin/tiny-qwen3/tokenizer.json")),
+    ("tokenizer_config.json", include_bytes!("../builtin/tiny-qwen3/tokenizer_config.json")),
+];
+
+/// A model that can be loaded.
+#[derive(Debug)]
+pub struct ModelSource {
+    path: PathBuf,
+    /// Removes an unpacked model when it is no longer needed.
+    _unpacked: Option<tempfile::TempDir>,
+}
+
+impl ModelSource {
+    /// Finds a model: a Hugging Face folder, a GGUF file, an adapter's folder, a run folder (its last checkpoint), one of its
+    /// checkpoints, `builtin:tiny`, or with the feature `hub` a hub id such as `Qwen/Qwen3-0.6B`, which is downloaded.
+    ///
+    /// # Errors
+    /// When there is no such model.
+    pub fn find(name: &str, revision: &str) -> Result<Self, RunError> {
+        if name == TINY {
+            return unpack_tiny();
+        }
+        if name.is_empty() {
+            let expected = "a folder, a file, a hub id, or builtin:tiny";
+            return Err(RunError::setting("model.path", "not set", expected));
+        }
+        let path = Path::new(name);
+        if path.exists() {
+            return Ok(Self { path: inside(path)?, _unpacked: None });
+        }
+        from_hub(name, revision)
+    }
+
+    /// The folder or file with the model's weights.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The model's sizes, without its weights where the files allow it.
+    ///
+    /// # Errors
+    /// Names the file and what is wrong with it.
+    pub fn config(&self) -> Result<ModelConfig, RunError> {
+        if self.path.join("adapter_config.json").exists() {
+            return Self::find(&dapo_policy::adapter_base(&self.path)?, "main")?.config();
+        }
+        let file = self.path.join("config.json");
+        if !file.exists() {
+            return Ok(dapo_policy::load_checkpoint(&self.path)?.config);
+        }
+        let text = fs::read(&file).map_err(RunError::io(&file))?;
+        let json = serde_json::from_slice(&text).map_err(std::io::Error::from).map_err(RunError::io(&file))?;
+        Ok(ModelConfig::from_json(&json, &file)?)
+    }
+
+    /// Loads the model and its tokenizer.
+    ///
+    /// # Errors
+    /// Names the file and what is wrong with it.
+    pub fn load(&self) -> Result<(Decoder, Tokenizer), RunError> {
+        let adapter = self.path.join("adapter_config.json");
+        if !adapter.exists() {
+            return Ok(dapo_policy::load(&self.path)?);
+        }
+        let base = Self::find(&dapo_policy::adapter_base(&self.path)?, "main")?;
+        let (decoder, tokenizer) = base.load()?;
+        Ok((dapo_policy::load_adapter(&self.path, decoder)?, tokenizer))
+    }
+}
+
+/// The model in a folder: its own, or that of a checkpoint in it.
+fn inside(path: &Path) -> Result<PathBuf, RunError> {
+    if path.join(RunFolder::CHECKPOINTS).is_dir() {
+        let last = RunFolder::at(path).last_checkpoint()?;
+        let Some((_, checkpoint)) = last else {
+            return Err(RunError::folder(path, "a run without a checkpoint", "at least one, to take the model from"));
+        };
+        return inside(&checkpoint);
+    }
+    for part in ["model", "adapter"] {
+        if path.join("trainer.json").exists() && path.join(part).is_dir() {
+            return Ok(path.join(part));
+        }
+    }
+    Ok(path.to_owned())
+}
+
+fn unpack_tiny() -> Result<ModelSource, RunError> {
+    let dir = tempfile::tempdir().map_err(RunError::io(&std::env::temp_dir()))?;
+    for (name, bytes) in TINY_FILES {
+        let file = dir.path().join(name);
+        fs::write(&file, bytes).map_err(RunError::io(&file))?;
+    }
+    Ok(ModelSource { path: dir.path().to_owned(), _unpacked: Some(dir) })
+}
+
+#[cfg(feature = "hub")]
+fn from_hub(name: &str, revision: &str) -> Result<ModelSource, RunError> {
+    use dapo_policy::hub::{Hub, HubPath};
+    let Ok(HubPath::Model { id, revision: pinned }) = name.parse() else {
+        let found = "neither a folder nor a file, nor a model on the hub";
+        return Err(RunError::folder(Path::new(name), found, "one that exists, ORG/NAME, or builtin:tiny"));
+    };
+    let revision = if pinned == "main" { revision } else { &pinned };
+    Ok(ModelSource { path: Hub::from_env()?.model(&id, revision, &mut |_| ())?, _unpacked: None })
+}
+
+#[cfg(not(feature = "hub"))]
+fn from_hub(name: &str, _revision: &str) -> Result<ModelSource, RunError> {
+    let found = "neither a folder nor a file";
+    let expected = "one that exists, or builtin:tiny; hub models need the feature `hub`";
+    Err(RunError::folder(Path::new(name), found, expected))
+}

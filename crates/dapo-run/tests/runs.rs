@@ -1,0 +1,133 @@
+//! Runs from every kind of model, and from the settings of other trainers.
+#![allow(clippy::unwrap_used)]
+
+use dapo_run::{Layer, ModelSource, Run, RunFolder, import, resolve};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const SMALL: [&str; 12] = [
+    "model.path=builtin:tiny",
+    "data.train=builtin:addition",
+    "data.validation=builtin:addition",
+    "data.system=",
+    "rollout.group_size=4",
+    "rollout.max_new_tokens=48",
+    "rollout.cache_mib=64",
+    "sampler.train_batch=4",
+    "sampler.gen_batch=adaptive",
+    "sampler.on_exhausted=keep-zero-std",
+    "train.steps=1",
+    "eval.every=0",
+];
+
+fn testdata(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata").join(path)
+}
+
+fn overrides<'a>(settings: impl IntoIterator<Item = &'a str>) -> Vec<Layer> {
+    settings.into_iter().map(|setting| Layer::Override(setting.to_owned())).collect()
+}
+
+/// Makes all steps; gives the run's folder.
+fn finish(layers: &[Layer], dir: &Path) -> RunFolder {
+    let mut run = Run::create(&resolve(layers).unwrap(), dir).unwrap();
+    while !run.is_finished() {
+        run.step().unwrap();
+    }
+    run.folder().clone()
+}
+
+#[test]
+fn a_model_can_be_a_folder_a_run_a_checkpoint_or_an_adapter() {
+    let temp = tempfile::tempdir().unwrap();
+    let train = |name: &str, model: &str, extra: &[&str]| {
+        let path = format!("model.path={model}");
+        let settings = SMALL.iter().copied().chain([path.as_str()]).chain(extra.iter().copied());
+        finish(&overrides(settings), &temp.path().join(name))
+    };
+    let weights = |model: &str| {
+        let (policy, _) = ModelSource::find(model, "main").unwrap().load().unwrap();
+        let tensors = policy.tensors().unwrap();
+        tensors["model.layers.0.self_attn.q_proj.weight"].to_vec2::<f32>().unwrap()
+    };
+    let folder = testdata("tiny-qwen3");
+    let folder = folder.to_str().unwrap();
+    assert_eq!(weights("builtin:tiny"), weights(folder));
+    let first = train("first", folder, &["optimizer.lr=1e-3", "optimizer.warmup_steps=0"]);
+    let of_run = weights(first.path().to_str().unwrap());
+    assert_ne!(of_run, weights(folder));
+    assert_eq!(of_run, weights(first.checkpoint(1).to_str().unwrap()));
+    assert_eq!(of_run, weights(first.checkpoint(1).join("model").to_str().unwrap()));
+    // A run can begin where another ended, and with adapters.
+    let adapted = train("adapted", first.path().to_str().unwrap(), &["lora.rank=2", "optimizer.lr=0.0"]);
+    assert_eq!(weights(adapted.path().to_str().unwrap()), of_run);
+    let adapter = adapted.checkpoint(1).join("adapter");
+    assert_eq!(weights(adapter.to_str().unwrap()), of_run);
+
+    let unknown = ModelSource::find("no/such/model/anywhere", "main").unwrap_err().to_string();
+    assert!(unknown.starts_with("no/such/model/anywhere: neither a folder nor a file"), "{unknown}");
+    let unset = ModelSource::find("", "main").unwrap_err().to_string();
+    assert_eq!(unset, "model.path is not set, expected a folder, a file, a hub id, or builtin:tiny");
+    let empty = temp.path().join("empty/checkpoints");
+    fs::create_dir_all(&empty).unwrap();
+    let error = ModelSource::find(empty.parent().unwrap().to_str().unwrap(), "main").unwrap_err().to_string();
+    assert!(error.contains("a run without a checkpoint"), "{error}");
+}
+
+/// Settings of verl, TRL and ms-swift in every form they have, shrunk to the tiny model, and what of them must be in force.
+#[test]
+fn imported_settings_run_on_the_tiny_model() {
+    let temp = tempfile::tempdir().unwrap();
+    for (file, in_force) in [
+        ("verl_dapo.sh", &["clip_high = 0.28", "dual_clip = 10.0", "grader = \"dapo\"", "surplus = \"discard\""][..]),
+        ("verl_dapo.yaml", &["clip_high = 0.28", "surplus = \"discard\""]),
+        ("verl_overrides.txt", &["dynamic = false"]),
+        (
+            "trl_dapo.yaml",
+            &["clip_high = 0.28", "filter = \"mask\"", "aggregation = \"token-mean\"", "dynamic = false"],
+        ),
+        ("swift_dapo.sh", &["clip_high = 0.28", "filter = \"mask\"", "aggregation = \"token-mean\"", "dynamic = true"]),
+        ("swift_dapo.json", &["clip_high = 0.28"]),
+    ] {
+        let path = testdata("imports").join(file);
+        let imported = import(&fs::read_to_string(&path).unwrap(), &path, None).unwrap();
+        let toml = temp.path().join(format!("{file}.toml"));
+        fs::write(&toml, &imported.toml).unwrap();
+        let mut layers = vec![Layer::File(toml)];
+        layers.extend(overrides(SMALL));
+        let small = ["train.mini_batches=2", "optimizer.warmup_steps=0", "eval.max_new_tokens=0", "lora.rank=0"];
+        layers.extend(overrides(small));
+        if imported.config.rewards.soft_overlong.is_some() {
+            layers.extend(overrides(["rewards.soft_overlong.max_len=48", "rewards.soft_overlong.cache_len=12"]));
+        }
+        let folder = finish(&layers, &temp.path().join(file));
+        let resolved = fs::read_to_string(folder.config_file()).unwrap();
+        for setting in in_force {
+            assert!(resolved.contains(setting), "{file}: no {setting} in\n{resolved}");
+        }
+        let metrics = fs::read_to_string(folder.path().join(RunFolder::METRICS)).unwrap();
+        assert_eq!(metrics.lines().count(), 1, "{file}");
+    }
+}
+
+#[test]
+fn every_recipe_for_a_model_at_hand_starts() {
+    let temp = tempfile::tempdir().unwrap();
+    for recipe in dapo_run::recipes() {
+        let mut layers = vec![Layer::Recipe("tiny".into()), Layer::Recipe(recipe.name.into())];
+        layers.extend(overrides(SMALL));
+        let small = [
+            "sampler.gen_batch_min=0",
+            "sampler.gen_batch_max=0",
+            "train.mini_batches=2",
+            "lora.rank=0",
+            "rewards.soft_overlong.max_len=48",
+            "rewards.soft_overlong.cache_len=12",
+            "eval.max_new_tokens=0",
+            "sampler.max_gen_rounds=10",
+            "data.suffix=",
+        ];
+        layers.extend(overrides(small));
+        finish(&layers, &temp.path().join(recipe.name));
+    }
+}

@@ -1,0 +1,214 @@
+//! What a run is said to need.
+
+use crate::words;
+use dapo_policy::ModelConfig;
+use dapo_run::{DataSizes, Estimate, Phases, estimate};
+use serde_json::{Value, json};
+
+fn model(fields: &Value) -> ModelConfig {
+    let mut json = json!({"architectures": ["Qwen3ForCausalLM"], "tie_word_embeddings": true,
+        "max_position_embeddings": 40_960});
+    json.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    ModelConfig::from_json(&json, "config.json".as_ref()).unwrap()
+}
+
+fn qwen3_0_6b() -> ModelConfig {
+    model(&json!({"vocab_size": 151_936, "hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 28,
+        "num_attention_heads": 16, "num_key_value_heads": 8, "head_dim": 128}))
+}
+
+/// The tiny model, with heads as Qwen3 has them.
+fn tiny() -> ModelConfig {
+    model(&json!({"vocab_size": 32, "hidden_size": 128, "intermediate_size": 320, "num_hidden_layers": 3,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32}))
+}
+
+/// 8 layers of width 512.
+fn middle() -> ModelConfig {
+    model(&json!({"vocab_size": 32, "hidden_size": 512, "intermediate_size": 1536, "num_hidden_layers": 8,
+        "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 64}))
+}
+
+fn of(model: &ModelConfig, layers: &[&str], longest_prompt: usize) -> Estimate {
+    let data = DataSizes { longest_prompt: Some(longest_prompt), problems: None };
+    estimate(&words(layers).unwrap().config, model, data)
+}
+
+fn part(estimate: &Estimate, name: &str) -> u64 {
+    estimate.memory.parts.iter().find(|part| part.name == name).map_or(0, |part| part.bytes)
+}
+
+const MIB: u64 = 1 << 20;
+
+#[test]
+fn estimates_are_near_measured_peaks() {
+    let shape = ["sampler.train_batch=4", "sampler.gen_batch=4"];
+    let middle_run = [&shape[..], &["rollout.max_new_tokens=256"]].concat();
+    let recomputing = [&middle_run[..], &["train.layer_memory=recompute"]].concat();
+    // Peak resident memory of two steps whose completions all have full length.
+    for (name, model, layers, prompt, measured) in [
+        ("tiny", tiny(), vec!["tiny", "sampler.gen_batch=16"], 20, 237),
+        ("8 layers of 512", middle(), middle_run, 20, 2086),
+        ("8 layers of 512, recomputing", middle(), recomputing, 20, 1006),
+    ] {
+        let estimated = of(&model, &layers, prompt).memory.peak() / MIB;
+        let ratio = estimated as f64 / f64::from(measured);
+        assert!((0.8..1.25).contains(&ratio), "{name}: {estimated} MiB estimated, {measured} MiB measured");
+    }
+}
+
+#[test]
+fn weights_copies_moments_and_gradients_follow_from_the_parameters() {
+    let parameters = 596_049_920;
+    let estimate = of(&qwen3_0_6b(), &["dapo"], 100);
+    assert_eq!(part(&estimate, "weights"), 4 * parameters);
+    // All but the norms: 28 layers of two norms of 1024 and two of 128, and the last norm.
+    assert_eq!(part(&estimate, "their packed copies"), 4 * (parameters - 28 * (2 * 1024 + 2 * 128) - 1024));
+    assert_eq!(part(&estimate, "optimiser's moments"), 8 * parameters);
+    assert_eq!(part(&estimate, "gradients"), 4 * parameters);
+    assert_eq!((part(&estimate, "adapters"), part(&estimate, "reference model")), (0, 0));
+    let with_kl = of(&qwen3_0_6b(), &["dapo", "kl.coef=0.1"], 100);
+    assert_eq!(part(&with_kl, "reference model"), part(&estimate, "weights") + part(&estimate, "their packed copies"));
+}
+
+#[test]
+fn adapters_alone_have_gradients_and_moments() {
+    let estimate = of(&qwen3_0_6b(), &["lora.rank=16", "lora.targets=['q_proj', 'down_proj']", "kl.coef=0.1"], 100);
+    let adapters = 28 * 16 * ((1024 + 2048) + (3072 + 1024));
+    assert_eq!(part(&estimate, "adapters"), 4 * adapters);
+    // Factors [16, in] are padded to 32 rows, factors [out, 16] fill panels of 32.
+    let padding = 28 * 16 * (1024 + 3072);
+    let frozen = part(&of(&qwen3_0_6b(), &[], 100), "their packed copies");
+    assert_eq!(part(&estimate, "their packed copies"), frozen + 4 * (adapters + padding));
+    assert_eq!((part(&estimate, "optimiser's moments"), part(&estimate, "gradients")), (8 * adapters, 4 * adapters));
+    // The model without its adapters is the reference.
+    assert_eq!(part(&estimate, "reference model"), 0);
+    assert_eq!((estimate.disk.checkpoint, estimate.disk.model), (12 * adapters, 4 * 596_049_920));
+}
+
+#[test]
+fn the_cache_bounds_how_many_completions_grow() {
+    // 28 layers · 8 heads · 128 · 2 · 4 bytes, 1120 + 32 positions.
+    let one = 28 * 8 * 128 * 8 * 1152;
+    let layers = ["rollout.max_new_tokens=1024", "sampler.train_batch=64"];
+    let estimate = of(&qwen3_0_6b(), &layers, 100);
+    assert_eq!(estimate.work.at_a_time, (2048 * MIB) / one);
+    assert_eq!(part(&estimate, "keys and values"), estimate.work.at_a_time * one);
+    // One always grows, whatever the cache.
+    let small = of(&qwen3_0_6b(), &[&layers[..], &["rollout.cache_mib=1"]].concat(), 100);
+    assert_eq!((small.work.at_a_time, part(&small, "keys and values")), (1, one));
+    let large = of(&qwen3_0_6b(), &[&layers[..], &["rollout.cache_mib=1000000"]].concat(), 100);
+    assert_eq!(large.work.at_a_time, 256);
+}
+
+#[test]
+fn recomputing_layers_takes_less_and_longer_micro_batches_more() {
+    let activations = |layers: &[&str]| part(&of(&qwen3_0_6b(), layers, 100), "activations");
+    let kept = activations(&["sampler.train_batch=16"]);
+    assert!(activations(&["sampler.train_batch=16", "train.layer_memory=recompute"]) < kept / 5);
+    assert!(activations(&["sampler.train_batch=16", "train.micro_batch_tokens=8192"]) > kept * 9 / 5);
+    // A mini-batch smaller than the micro-batch: 1 · (100 + 8 · 256) of 4096 tokens.
+    let small = activations(&["sampler.train_batch=16", "train.mini_batches=16"]);
+    assert!((0.5..0.56).contains(&(small as f64 / kept as f64)));
+    // A completion longer than the micro-batch is computed all the same.
+    assert_eq!(
+        activations(&["train.micro_batch_tokens=1", "rollout.max_new_tokens=500"]),
+        activations(&["train.micro_batch_tokens=600", "rollout.max_new_tokens=500"])
+    );
+}
+
+#[test]
+fn phases_add_up_and_the_larger_is_the_peak() {
+    let estimate = of(&qwen3_0_6b(), &["qwen3-0.6b-one-gpu"], 512);
+    let sum = |phase| -> u64 {
+        let parts = estimate.memory.parts.iter().filter(|part| [Phases::Always, phase].contains(&part.phases));
+        parts.map(|part| part.bytes).sum()
+    };
+    assert_eq!(estimate.memory.roll_out(), sum(Phases::RollOut));
+    assert_eq!(estimate.memory.update(), sum(Phases::Update));
+    assert_eq!(estimate.memory.peak(), estimate.memory.roll_out());
+    assert!(estimate.memory.peak() < 28 << 30, "{estimate}");
+}
+
+#[test]
+fn a_steps_tokens_and_updates_follow_from_batch_rounds_and_lengths() {
+    let work = |layers: &[&str]| of(&tiny(), layers, 20).work;
+    let paper = work(&["dapo-paper"]);
+    assert_eq!((paper.prompts_a_round, paper.completions_a_prompt, paper.updates), (1536, 16, 16));
+    assert_eq!((paper.rounds_expected, paper.rounds_at_most), (1, Some(10)));
+    assert_eq!(paper.tokens_expected, 1536 * 16 * 20_480);
+    assert_eq!((paper.tokens_at_most, paper.tokens_trained), (Some(15_360 * 16 * 20_480), 512 * 16 * 20_480));
+
+    let without = work(&["verl-dapo-wo-ds"]);
+    assert_eq!((without.prompts_a_round, without.rounds_at_most), (512, Some(1)));
+    assert_eq!((without.tokens_at_most, without.tokens_trained), (Some(512 * 16 * 20_480), 512 * 16 * 20_480));
+
+    // Adaptive rounds: twice the batch to start with, at most three times.
+    let adaptive = work(&["tiny"]);
+    assert_eq!((adaptive.prompts_a_round, adaptive.rounds_expected, adaptive.updates), (32, 1, 2));
+    assert_eq!(adaptive.tokens_at_most, Some(10 * 48 * 8 * 72));
+    assert_eq!(work(&["tiny", "sampler.gen_batch_max=20"]).rounds_expected, 2);
+    assert_eq!(work(&["tiny", "sampler.gen_batch=8", "sampler.max_gen_rounds=3"]).rounds_expected, 3);
+    assert_eq!(work(&["tiny", "sampler.per_prompt_max_samples=32"]).completions_a_prompt, 32);
+    assert_eq!(work(&["tiny", "train.epochs=3", "train.mini_batches=100"]).updates, 48);
+
+    // No limit on rounds: one pass over the data, and the rest of its last round.
+    let endless = words(&["tiny", "sampler.gen_batch=8", "sampler.max_gen_rounds=0"]).unwrap().config;
+    let known = |problems| estimate(&endless, &tiny(), DataSizes { problems, longest_prompt: None }).work;
+    assert_eq!((known(None).rounds_at_most, known(None).tokens_at_most), (None, None));
+    assert_eq!(known(Some(100)).tokens_at_most, Some(107 * 8 * 72));
+}
+
+#[test]
+fn disk_space_counts_kept_checkpoints_and_the_final_model() {
+    let disk = |layers: &[&str]| of(&qwen3_0_6b(), layers, 100).disk;
+    let once = disk(&["output.completions=false"]);
+    assert_eq!((once.checkpoints, once.checkpoint, once.model), (1, 12 * 596_049_920, 4 * 596_049_920));
+    assert_eq!((once.completions, once.total()), (0, 16 * 596_049_920));
+    assert_eq!(disk(&["output.checkpoint_every=30"]).checkpoints, 4);
+    assert_eq!(disk(&["output.checkpoint_every=30", "output.keep_checkpoints=2"]).checkpoints, 2);
+    let following = disk(&["kl.coef=0.1", "kl.sync_every=10"]);
+    assert_eq!(following.checkpoint, 16 * 596_049_920);
+    assert_eq!(disk(&["tiny"]).completions, 80 * 32 * 8 * 72 * 4);
+}
+
+#[test]
+fn the_text_shows_each_figure_with_its_unit() {
+    let text = of(&qwen3_0_6b(), &["qwen3-0.6b-one-gpu"], 512).to_string();
+    for line in [
+        "memory at most            25.8 GiB, in roll-outs; 13.7 GiB in updates\n",
+        "  weights                 2.2 GiB\n",
+        "  keys and values         15.8 GiB  in roll-outs\n",
+        "a step                    128 prompts a round, 1 of at most 10 rounds, 8 completions each, 48 at a time\n",
+        "  tokens trained          524 thousand at most\n",
+        "the run                   200 steps, 800 updates, 210 million tokens generated if half of the groups are kept\n",
+        "  checkpoints             2 of 6.7 GiB\n",
+    ] {
+        assert!(text.contains(line), "{line}{text}");
+    }
+}
+
+#[test]
+fn absurd_settings_give_large_figures_and_no_panic() {
+    let most = usize::MAX.to_string();
+    let layers: Vec<String> = [
+        "rollout.max_new_tokens",
+        "rollout.group_size",
+        "rollout.cache_mib",
+        "sampler.train_batch",
+        "sampler.gen_batch",
+        "train.micro_batch_tokens",
+        "train.steps",
+        "train.epochs",
+        "lora.rank",
+    ]
+    .map(|key| format!("{key}={most}"))
+    .to_vec();
+    let layers: Vec<&str> = layers.iter().map(String::as_str).collect();
+    let estimate = of(&tiny(), &layers, usize::MAX);
+    assert_eq!(estimate.work.tokens_expected, u64::MAX);
+    assert!(estimate.memory.peak() > 1 << 60 && !estimate.to_string().is_empty());
+    let zeros: Vec<String> = layers.iter().map(|word| word.replace(&most, "0")).collect();
+    let zeros: Vec<&str> = zeros.iter().map(String::as_str).collect();
+    assert_eq!(of(&tiny(), &zeros, 0).work.tokens_trained, 0);
+}

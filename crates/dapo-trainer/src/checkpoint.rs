@@ -1,0 +1,241 @@
+//! Everything a run needs to go on exactly as if it had not stopped.
+//!
+//! | file | what |
+//! |---|---|
+//! | `model/` or `adapter/` | the weights, or the low-rank adapters alone; the f32 masters are the weights themselves |
+//! | `optimizer.safetensors` | AdamW's moments |
+//! | `reference.safetensors` | the reference model, where it follows the policy |
+//! | `trainer.json` | steps, tokens, the place in the data, the sampler with its surplus groups |
+//!
+//! Random numbers are keyed by (seed, draw, sample, position), so that no generator's state needs to be kept.
+
+use crate::reference::Reference;
+use crate::{Group, Prompt, Trainer, TrainerConfig, TrainerError};
+use dapo_policy::{Decoder, read_tensors, save_adapter, save_checkpoint, write_tensors};
+use dapo_sampler::{DataOrder, DynamicSampler};
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const FORMAT: u32 = 1;
+
+/// `trainer.json`.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct State {
+    format: u32,
+    step: u64,
+    num_tokens: u64,
+    updates: u64,
+    /// Of the prompts: their order is meaningless for others.
+    data: String,
+    /// Of the frozen weights that are not in the checkpoint; the model they come from must not have changed.
+    base: Option<String>,
+    order: DataOrder,
+    sampler: DynamicSampler<Group>,
+}
+
+impl Trainer {
+    /// Writes a checkpoint folder: aside first, then renamed, so that a checkpoint that exists is whole. `base_model` is what
+    /// an adapter's folder names as its model.
+    ///
+    /// The same state gives the same bytes.
+    ///
+    /// # Errors
+    /// When the folder exists, or a file cannot be written.
+    pub fn save(&self, dir: &Path, base_model: &str) -> Result<(), TrainerError> {
+        let io = |path: &Path| {
+            let path = path.to_owned();
+            move |source| TrainerError::Io { path, source }
+        };
+        if dir.exists() {
+            let exists = std::io::Error::new(std::io::ErrorKind::AlreadyExists, "the checkpoint exists already");
+            return Err(io(dir)(exists));
+        }
+        let aside = aside(dir);
+        if aside.exists() {
+            fs::remove_dir_all(&aside).map_err(io(&aside))?;
+        }
+        fs::create_dir_all(&aside).map_err(io(&aside))?;
+        if self.policy.lora().is_some() {
+            save_adapter(&aside.join("adapter"), base_model, &self.policy)?;
+        } else {
+            let model = aside.join("model");
+            save_checkpoint(&model, self.policy.config(), &self.policy.tensors()?, self.tokenizer())?;
+        }
+        write_tensors(&aside.join("optimizer.safetensors"), &self.optimizer.state(&self.policy)?)?;
+        if let Some(reference) = self.following_reference() {
+            write_tensors(&aside.join("reference.safetensors"), &reference.tensors()?)?;
+        }
+        let state = State {
+            format: FORMAT,
+            step: self.step,
+            num_tokens: self.num_tokens,
+            updates: self.optimizer.steps(),
+            data: fingerprint_of_data(&self.prompts),
+            base: self.base.clone(),
+            order: self.order.clone(),
+            sampler: self.sampler.clone(),
+        };
+        let file = aside.join("trainer.json");
+        let json = serde_json::to_vec(&state).map_err(std::io::Error::from).map_err(io(&file))?;
+        fs::write(&file, json).map_err(io(&file))?;
+        sync(&aside).map_err(io(&aside))?;
+        fs::rename(&aside, dir).map_err(io(dir))
+    }
+
+    /// Goes on from a checkpoint. The trainer must have been made with the same prompts, and from the same model where
+    /// adapters are trained or a reference is needed.
+    ///
+    /// # Errors
+    /// Names the file and what in it does not fit; the trainer must then not be used.
+    pub fn restore(&mut self, dir: &Path) -> Result<(), TrainerError> {
+        let file = dir.join("trainer.json");
+        let text = fs::read(&file).map_err(|source| TrainerError::Io { path: file.clone(), source })?;
+        let wrong = |found: String, expected: &str| TrainerError::Checkpoint {
+            path: file.clone(),
+            found,
+            expected: expected.into(),
+        };
+        let state: State = serde_json::from_slice(&text)
+            .map_err(|error| wrong(error.to_string(), "the state of a trainer as this version writes it"))?;
+        if state.format != FORMAT {
+            return Err(wrong(format!("format {}", state.format), &format!("format {FORMAT}")));
+        }
+        if state.data != fingerprint_of_data(&self.prompts) {
+            let found = format!("a run on {} other prompts", state.order.prompts());
+            return Err(wrong(found, "one on the same prompts: the data or how it is rendered has changed"));
+        }
+        if state.base != self.base {
+            return Err(wrong("a run from another model".into(), "one from this model: its weights have changed"));
+        }
+        if self.following_reference().is_some() {
+            let tensors = read_tensors(&dir.join("reference.safetensors"))?;
+            let reference = Decoder::new(self.policy.config().clone(), tensors)?;
+            self.reference = Some(Reference::Copy(Box::new(reference)));
+        }
+        let weights = if self.policy.lora().is_some() {
+            // PEFT's names are ours with a prefix.
+            let named = read_tensors(&dir.join("adapter/adapter_model.safetensors"))?.into_iter();
+            let own = |name: String| name.strip_prefix("base_model.model.").map_or(name.clone(), str::to_owned);
+            named.map(|(name, tensor)| (own(name), tensor)).collect()
+        } else {
+            read_tensors(&dir.join("model/model.safetensors"))?
+        };
+        self.policy.load_trainable(&weights)?;
+        let moments = read_tensors(&dir.join("optimizer.safetensors"))?;
+        self.optimizer.restore(&self.policy, state.updates, &moments)?;
+        self.sampler = state.sampler;
+        self.sampler.reconfigure(self.config().sampler.clone())?;
+        self.order = state.order;
+        self.step = state.step;
+        self.num_tokens = state.num_tokens;
+        Ok(())
+    }
+
+    /// The steps a checkpoint was made after.
+    ///
+    /// # Errors
+    /// When its `trainer.json` cannot be read.
+    pub fn steps_of(dir: &Path) -> Result<u64, TrainerError> {
+        #[derive(Deserialize)]
+        struct Steps {
+            step: u64,
+        }
+        let path = dir.join("trainer.json");
+        let text = fs::read(&path).map_err(|source| TrainerError::Io { path: path.clone(), source })?;
+        let steps: Steps = serde_json::from_slice(&text).map_err(|error| TrainerError::Checkpoint {
+            path,
+            found: error.to_string(),
+            expected: "the state of a trainer".into(),
+        })?;
+        Ok(steps.step)
+    }
+
+    /// The reference, where it follows the policy and so belongs to the state.
+    fn following_reference(&self) -> Option<&Decoder> {
+        self.reference.as_ref().filter(|_| self.config().reference_sync.every > 0)?.copy()
+    }
+}
+
+/// Fingerprint of the weights a run begins with, where a checkpoint relies on them and does not hold them: those under
+/// adapters, and those of a reference that stays where it is.
+pub(crate) fn base_fingerprint(
+    policy: &Decoder,
+    reference: Option<&Reference>,
+    config: &TrainerConfig,
+) -> Result<Option<String>, TrainerError> {
+    let still = reference.is_some() && config.reference_sync.every == 0;
+    if policy.lora().is_none() && !still {
+        return Ok(None);
+    }
+    let mut hash = Hash::default();
+    for (name, tensor) in policy.tensors()? {
+        hash.add(name.as_bytes());
+        dapo_kernels::with_slice(&tensor, |values| {
+            for value in values {
+                hash.word(u64::from(value.to_bits()));
+            }
+            Ok(())
+        })?;
+    }
+    Ok(Some(hash.text()))
+}
+
+/// Where a folder is written before it is renamed.
+fn aside(dir: &Path) -> PathBuf {
+    let mut name = dir.file_name().unwrap_or_default().to_owned();
+    name.push(".part");
+    dir.with_file_name(name)
+}
+
+/// Has the files of a folder reach the disk before the folder gets its name.
+fn sync(dir: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            sync(&entry.path())?;
+        } else {
+            fs::File::open(entry.path())?.sync_all()?;
+        }
+    }
+    Ok(())
+}
+
+fn fingerprint_of_data(prompts: &[Prompt]) -> String {
+    let mut hash = Hash::default();
+    for prompt in prompts {
+        hash.add(prompt.id.as_bytes());
+        hash.add(prompt.answer.as_bytes());
+        prompt.token_ids.iter().for_each(|token| hash.word(u64::from(*token)));
+        hash.word(u64::MAX);
+    }
+    format!("{} prompts, {}", prompts.len(), hash.text())
+}
+
+/// Tells accidents apart, not attacks: FNV-1a over 64-bit words, with a multiplier that spreads high bits too.
+struct Hash(u64);
+
+impl Default for Hash {
+    fn default() -> Self {
+        Self(0xCBF2_9CE4_8422_2325)
+    }
+}
+
+impl Hash {
+    fn word(&mut self, word: u64) {
+        self.0 = (self.0 ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        self.0 ^= self.0 >> 32;
+    }
+
+    fn add(&mut self, bytes: &[u8]) {
+        self.word(bytes.len() as u64);
+        for byte in bytes {
+            self.word(u64::from(*byte));
+        }
+    }
+
+    fn text(&self) -> String {
+        format!("{:016x}", self.0)
+    }
+}

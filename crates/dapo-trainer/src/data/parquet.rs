@@ -1,0 +1,87 @@
+//! Parquet files, a row a problem.
+
+use super::files::{Source, Take};
+use super::problem::{Misfit, forms, has_form, is_known};
+use crate::TrainerError;
+use parquet::errors::ParquetError;
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::record::{Field, Row};
+use parquet::schema::types::Type;
+use serde_json::{Number, Value};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+pub(super) fn visit(source: &mut Source<'_>, take: Take<'_>) -> Result<(), TrainerError> {
+    let file = source.open()?;
+    // The library asserts what a damaged file may break.
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        let reader = SerializedFileReader::new(file)?;
+        read(&reader, source, take)
+    }));
+    let damaged = |error: &dyn std::fmt::Display| source.unfit(format!("not a sound Parquet file: {error}"));
+    match outcome {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(Failure::Problem(error))) => Err(error),
+        Ok(Err(Failure::Parquet(error))) => Err(damaged(&error)),
+        Err(_) => Err(damaged(&"its pages do not fit together")),
+    }
+}
+
+enum Failure {
+    Problem(TrainerError),
+    Parquet(ParquetError),
+}
+
+impl From<TrainerError> for Failure {
+    fn from(error: TrainerError) -> Self {
+        Self::Problem(error)
+    }
+}
+
+impl From<ParquetError> for Failure {
+    fn from(error: ParquetError) -> Self {
+        Self::Parquet(error)
+    }
+}
+
+fn read(reader: &SerializedFileReader<std::fs::File>, source: &mut Source<'_>, take: Take<'_>) -> Result<(), Failure> {
+    let schema = reader.metadata().file_metadata().schema();
+    let names: Vec<&str> = schema.get_fields().iter().map(|field| field.name()).collect();
+    if !has_form(&names) {
+        let found = format!("a table with the columns {}", names.join(", "));
+        return Err(source.misfit(1, Misfit::new(found, forms())).into());
+    }
+    // Solutions and other long columns need not be decoded.
+    let fields = schema.get_fields().iter().filter(|field| is_known(field.name())).cloned().collect();
+    let columns = Type::group_type_builder(schema.name()).with_fields(fields).build()?;
+    for (row, number) in reader.get_row_iter(Some(columns))?.zip(1..) {
+        source.take(&object(row?), number, take)?;
+    }
+    Ok(())
+}
+
+fn object(row: Row) -> Value {
+    Value::Object(row.into_columns().into_iter().map(|(name, field)| (name, json(field))).collect())
+}
+
+fn json(field: Field) -> Value {
+    match field {
+        Field::Null => Value::Null,
+        Field::Bool(value) => value.into(),
+        Field::Byte(value) => value.into(),
+        Field::Short(value) => value.into(),
+        Field::Int(value) => value.into(),
+        Field::Long(value) => value.into(),
+        Field::UByte(value) => value.into(),
+        Field::UShort(value) => value.into(),
+        Field::UInt(value) => value.into(),
+        Field::ULong(value) => value.into(),
+        Field::Float(value) => Number::from_f64(value.into()).map_or(Value::Null, Value::Number),
+        Field::Double(value) => Number::from_f64(value).map_or(Value::Null, Value::Number),
+        Field::Str(text) => text.into(),
+        // Some writers do not mark text as text.
+        Field::Bytes(bytes) => String::from_utf8_lossy(bytes.data()).into(),
+        Field::Group(row) => object(row),
+        Field::ListInternal(list) => list.elements().iter().cloned().map(json).collect(),
+        other => other.to_string().into(),
+    }
+}

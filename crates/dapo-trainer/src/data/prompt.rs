@@ -1,0 +1,73 @@
+//! Problems as the policy sees them.
+
+use super::problem::Problem;
+use crate::TrainerError;
+use dapo_policy::{ChatOptions, Message, Tokenizer};
+
+/// A problem as the policy sees it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Prompt {
+    /// Identifies the problem.
+    pub id: String,
+    /// The rendered prompt.
+    pub text: String,
+    /// Its tokens.
+    pub token_ids: Vec<u32>,
+    /// The gold answer.
+    pub answer: String,
+}
+
+/// What is put around a problem's question.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PromptStyle {
+    /// A system message before the conversation.
+    pub system: Option<String>,
+    /// Text added to the end of the last user message.
+    pub suffix: String,
+    /// For templates that know it: whether the model is to think first.
+    pub enable_thinking: Option<bool>,
+}
+
+/// Renders problems with the model's chat template, or as plain text where it has none, and encodes them. Prompts
+/// longer than `max_tokens` are left out; the second value says how many.
+///
+/// # Errors
+/// When a template or the tokenizer fails, and for a prompt without any token, which no completion can follow.
+pub fn encode_prompts(
+    problems: &[Problem],
+    tokenizer: &Tokenizer,
+    style: &PromptStyle,
+    max_tokens: usize,
+) -> Result<(Vec<Prompt>, usize), TrainerError> {
+    let mut prompts = Vec::with_capacity(problems.len());
+    for problem in problems {
+        let mut messages = problem.messages.clone();
+        if let Some(last) = messages.iter_mut().rfind(|m| m.role == "user") {
+            last.content.push_str(&style.suffix);
+        }
+        if let Some(system) = &style.system {
+            messages.insert(0, Message::system(system));
+        }
+        let (text, special) = if tokenizer.has_chat_template() {
+            let options = ChatOptions {
+                add_generation_prompt: true,
+                enable_thinking: style.enable_thinking,
+                ..ChatOptions::default()
+            };
+            (tokenizer.apply_chat_template(&messages, &options)?, false)
+        } else {
+            let contents: Vec<&str> = messages.iter().map(|m| m.content.as_str()).collect();
+            (contents.join("\n"), true)
+        };
+        let token_ids = tokenizer.encode(&text, special)?;
+        if token_ids.is_empty() {
+            let field = format!("the prompt of problem {}", problem.id);
+            return Err(TrainerError::setting(&field, &format!("{text:?}, no token"), "at least one token"));
+        }
+        if token_ids.len() <= max_tokens {
+            prompts.push(Prompt { id: problem.id.clone(), text, token_ids, answer: problem.answer.clone() });
+        }
+    }
+    let too_long = problems.len() - prompts.len();
+    Ok((prompts, too_long))
+}

@@ -1,0 +1,256 @@
+//! The figures of an evaluation.
+
+use super::{Estimate, Evaluation, right, scores};
+use dapo_reward::{Grader, group_answers};
+use rayon::prelude::*;
+use serde::Serialize;
+use std::fmt;
+
+/// What an evaluation comes to. Displayed, it is a table.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct EvalReport {
+    /// Number of problems.
+    pub problems: usize,
+    /// k, completions of each problem; where problems have different numbers, the least.
+    pub samples: usize,
+    /// Problems whose completions the judge would not judge, as the gold answer cannot be read; they count as wrong.
+    pub abstained: usize,
+    /// Mean over problems of the share of right completions.
+    pub avg_at_k: Estimate,
+    /// For k = 1, 2, 4, … and the number of completions: the probability that one of k completions is right, by the exact
+    /// estimator 1 − C(n − c, k) / C(n, k) for c right ones out of n.
+    pub pass_at: Vec<PassAt>,
+    /// How often the answer that most of the k completions give is right; answers given equally often split the score.
+    pub maj_at_k: Estimate,
+    /// Share of completions that used up their tokens.
+    pub truncated: f64,
+    /// Mean length of the completions in tokens.
+    pub mean_length: f64,
+    /// Every problem by itself.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub per_problem: Vec<ProblemScore>,
+}
+
+/// pass@k for one k.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct PassAt {
+    /// Number of completions.
+    pub k: usize,
+    /// The probability that one of them is right.
+    #[serde(flatten)]
+    pub estimate: Estimate,
+}
+
+/// What one problem comes to.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ProblemScore {
+    /// Identifies the problem.
+    pub id: String,
+    /// Number of right completions.
+    pub right: usize,
+    /// Number of completions.
+    pub samples: usize,
+    /// Whether the majority's answer is right: 0 or 1, and between them after a tie.
+    pub maj: f64,
+}
+
+impl Evaluation {
+    /// The figures of the evaluation. `grader` says which completions give the same answer; it should be the one that judged
+    /// them.
+    ///
+    /// Answers vote by what they mean: 1/2 and 0.5 are one answer. A completion without an answer votes for nothing. How answers
+    /// are compared, and what bounds the work, is described at [`group_answers`].
+    pub fn report(&self, grader: &Grader) -> EvalReport {
+        let per_problem: Vec<ProblemScore> = self
+            .groups
+            .par_iter()
+            .map(|group| {
+                let texts: Vec<&str> = group.texts.iter().map(String::as_str).collect();
+                let is_right: Vec<bool> = group.rewards.iter().map(|r| r.correct == Some(true)).collect();
+                let maj = scores::majority(&group_answers(&texts, grader), &is_right);
+                ProblemScore { id: group.prompt.id.clone(), right: right(group), samples: is_right.len(), maj }
+            })
+            .collect();
+        let samples = per_problem.iter().map(|p| p.samples).min().unwrap_or(0);
+        let estimate = |score: &dyn Fn(&ProblemScore) -> f64| {
+            let scores: Vec<f64> = per_problem.iter().map(score).collect();
+            Estimate::of(&scores, samples)
+        };
+        let pass_at = |k| PassAt { k, estimate: estimate(&|p| scores::pass_at(p.samples, p.right, k)) };
+        EvalReport {
+            problems: self.groups.len(),
+            samples,
+            abstained: self.groups.iter().filter(|g| g.rewards.iter().any(|r| r.correct.is_none())).count(),
+            avg_at_k: estimate(&|p| p.right as f64 / p.samples.max(1) as f64),
+            pass_at: sizes(samples).map(pass_at).collect(),
+            maj_at_k: estimate(&|p| p.maj),
+            truncated: self.truncated(),
+            mean_length: self.mean_length(),
+            per_problem,
+        }
+    }
+}
+
+/// 1, 2, 4, … below n, and n.
+fn sizes(n: usize) -> impl Iterator<Item = usize> {
+    let doubled = std::iter::successors(Some(1usize), |k| k.checked_mul(2));
+    doubled.take_while(move |k| *k < n).chain((n > 0).then_some(n))
+}
+
+impl EvalReport {
+    /// The main figures on one line.
+    pub fn summary(&self) -> String {
+        let k = self.samples;
+        let pass = self.pass_at.last().map(|pass| format!(", pass@{k} {:.3}", pass.estimate.mean)).unwrap_or_default();
+        let Estimate { mean, low, high } = self.avg_at_k;
+        let maj = self.maj_at_k.mean;
+        let (problems, truncated) = (self.problems, self.truncated);
+        format!(
+            "avg@{k} {mean:.3} ({low:.3} to {high:.3}){pass}, maj@{k} {maj:.3}, truncated {truncated:.3}; {problems} problems"
+        )
+    }
+}
+
+impl fmt::Display for EvalReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let k = self.samples;
+        let mut row = |name: &str, value: &dyn fmt::Display| writeln!(f, "{name:<12} {value}");
+        row("problems", &format_args!("{}, {k} completions each", self.problems))?;
+        row("unreadable", &format_args!("{} gold answers", self.abstained))?;
+        row("", &"mean    95 % interval")?;
+        row(&format!("avg@{k}"), &self.avg_at_k)?;
+        for pass in &self.pass_at {
+            row(&format!("pass@{}", pass.k), &pass.estimate)?;
+        }
+        row(&format!("maj@{k}"), &self.maj_at_k)?;
+        row("truncated", &format_args!("{:.4}", self.truncated))?;
+        write!(f, "{:<12} {:.1} tokens", "mean length", self.mean_length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Group, Prompt};
+    use dapo_policy::{Completion, FinishReason};
+    use dapo_reward::{Accuracy, RewardInput, RewardSum};
+
+    /// A problem with completions that are written already; those that end in `…` are truncated.
+    fn group(id: &str, answer: &str, texts: &[&str]) -> Group {
+        let rewards = RewardSum::new(vec![(1.0, Box::new(Accuracy::default()))]);
+        let is_truncated = |text: &str| text.ends_with('…');
+        let completion = |text: &&str| Completion {
+            token_ids: vec![0; text.len()],
+            logprobs: vec![0.0; text.len()],
+            finish_reason: if is_truncated(text) { FinishReason::Length } else { FinishReason::Stop },
+        };
+        let judge = |text: &&str| {
+            let truncated = is_truncated(text);
+            rewards.score(&RewardInput { prompt: "", completion: text, answer, num_tokens: text.len(), truncated })
+        };
+        Group {
+            prompt: Prompt { id: id.into(), text: String::new(), token_ids: vec![0], answer: answer.into() },
+            completions: texts.iter().map(completion).collect(),
+            texts: texts.iter().map(|text| (*text).to_owned()).collect(),
+            rewards: texts.iter().map(judge).collect(),
+            kl_terms: Vec::new(),
+        }
+    }
+
+    fn evaluation() -> Evaluation {
+        let groups = vec![
+            group("half", "1/2", &["Answer: 0.5", "Answer: 3", r"\boxed{\frac12}", "Answer: 3", "Answer: 1/2", "no…"]),
+            group("tie", "7", &["Answer: 7", "Answer: 8", "Answer: 8", "Answer: 7.0", "", ""]),
+            group("none", "7", &["", " ", "", "", "", ""]),
+            group("all", "x^2-1", &[r"\boxed{(x-1)(x+1)}"; 6]),
+            group("unreadable", r"\frac{1}{", &["Answer: 1"; 6]),
+        ];
+        Evaluation { groups }
+    }
+
+    #[test]
+    fn different_spellings_vote_together() {
+        let report = evaluation().report(&Grader::default());
+        let scores: Vec<_> = report.per_problem.iter().map(|p| (p.id.as_str(), p.right, p.samples, p.maj)).collect();
+        let expected = [
+            ("half", 3, 6, 1.0),
+            ("tie", 2, 6, 0.5),
+            ("none", 0, 6, 0.0),
+            ("all", 6, 6, 1.0),
+            ("unreadable", 0, 6, 0.0),
+        ];
+        assert_eq!(scores, expected);
+        assert_eq!((report.problems, report.samples, report.abstained), (5, 6, 1));
+    }
+
+    #[test]
+    fn the_votes_are_those_of_the_grader() {
+        let answers = ["Answer: 0.5", "Answer: 1/2", "Answer: 3", "Answer: 3", r"\boxed{\frac12}"];
+        let evaluation = Evaluation { groups: vec![group("half", "1/2", &answers)] };
+        assert_eq!(evaluation.report(&Grader::default()).maj_at_k.mean, 1.0);
+        assert_eq!(evaluation.report(&Grader::Dapo { strict_box: false }).maj_at_k.mean, 0.0);
+    }
+
+    #[test]
+    fn means_are_over_problems() {
+        let evaluation = evaluation();
+        let report = evaluation.report(&Grader::default());
+        let is = |found: f64, expected: f64| assert!((found - expected).abs() < 1e-12, "{found} {expected}");
+        is(report.avg_at_k.mean, (3.0 + 2.0 + 6.0) / 30.0);
+        is(report.maj_at_k.mean, 2.5 / 5.0);
+        assert_eq!(report.pass_at.iter().map(|p| p.k).collect::<Vec<_>>(), [1, 2, 4, 6]);
+        // Of the 15 pairs of six completions, 3 have none of three right ones, 6 none of two.
+        is(report.pass_at[1].estimate.mean, (12.0 / 15.0 + 9.0 / 15.0 + 0.0 + 1.0 + 0.0) / 5.0);
+        is(report.pass_at[3].estimate.mean, 3.0 / 5.0);
+        is(report.avg_at_k.mean, evaluation.accuracy());
+        report.pass_at.iter().for_each(|p| is(p.estimate.mean, evaluation.pass_at(p.k)));
+        is(report.truncated, 1.0 / 30.0);
+    }
+
+    #[test]
+    fn sizes_double_up_to_all() {
+        let all = |n| sizes(n).collect::<Vec<_>>();
+        assert!(all(0).is_empty());
+        assert_eq!(all(1), [1]);
+        assert_eq!(all(6), [1, 2, 4, 6]);
+        assert_eq!(all(8), [1, 2, 4, 8]);
+        assert_eq!(all(32), [1, 2, 4, 8, 16, 32]);
+    }
+
+    #[test]
+    fn prints_a_table() {
+        let expected = "\
+problems     5, 6 completions each
+unreadable   1 gold answers
+             mean    95 % interval
+avg@6        0.3667  0.0787 to 0.7969
+pass@1       0.3667  0.0787 to 0.7969
+pass@2       0.4800  0.1150 to 0.8677
+pass@4       0.5867  0.1470 to 0.9212
+pass@6       0.6000  0.2307 to 0.8824
+maj@6        0.5000  0.1106 to 0.8894
+truncated    0.0333
+mean length  8.7 tokens";
+        assert_eq!(evaluation().report(&Grader::default()).to_string(), expected);
+    }
+
+    #[test]
+    fn serialises_with_the_intervals() {
+        let evaluation = Evaluation { groups: vec![group("a", "2", &["Answer: 2", "Answer: 3"])] };
+        let json = serde_json::to_value(evaluation.report(&Grader::default())).unwrap();
+        let interval = |low: f64, mean: f64, high: f64| serde_json::json!({ "mean": mean, "low": low, "high": high });
+        assert_eq!(json["avg_at_k"], interval(0.0, 0.5, 1.0));
+        assert_eq!(json["maj_at_k"], interval(0.0, 0.5, 1.0));
+        assert_eq!(json["pass_at"][0], serde_json::json!({ "k": 1, "mean": 0.5, "low": 0.0, "high": 1.0 }));
+        assert_eq!(json["per_problem"][0], serde_json::json!({ "id": "a", "right": 1, "samples": 2, "maj": 0.5 }));
+    }
+
+    #[test]
+    fn nothing_evaluated_is_no_evidence() {
+        let report = Evaluation { groups: vec![] }.report(&Grader::default());
+        assert_eq!(report.avg_at_k, Estimate { mean: 0.0, low: 0.0, high: 1.0 });
+        assert!(report.pass_at.is_empty());
+        let without_samples = Evaluation { groups: vec![group("a", "2", &[])] }.report(&Grader::default());
+        assert_eq!(without_samples.maj_at_k.mean, 0.0);
+    }
+}

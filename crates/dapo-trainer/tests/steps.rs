@@ -1,0 +1,251 @@
+//! What a training step does with its groups, on the tiny model.
+#![allow(clippy::unwrap_used)]
+
+use dapo_loss::Kl;
+use dapo_policy::{Decoder, FinishReason, Policy, Segments, TokenBatch, Tokenizer};
+use dapo_reward::{Accuracy, OverlongFilter, RewardSum, SoftOverlong};
+use dapo_sampler::{Account, FilterMetric, GenBatch, PerPrompt, SamplerConfig, SurplusPolicy};
+use dapo_trainer::tasks::{Split, addition_problems};
+use dapo_trainer::{
+    Fate, OptimizerConfig, Prompt, PromptStyle, ReferenceSync, StepOutcome, Trainer, TrainerConfig, encode_prompts,
+};
+use std::path::Path;
+use std::sync::Arc;
+
+const MAX_NEW_TOKENS: usize = 40;
+
+fn model() -> (Decoder, Tokenizer) {
+    dapo_policy::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/tiny-qwen3")).unwrap()
+}
+
+fn prompts(tokenizer: &Tokenizer) -> Vec<Prompt> {
+    encode_prompts(&addition_problems(Split::Train, 64, 5), tokenizer, &PromptStyle::default(), 64).unwrap().0
+}
+
+fn rewards() -> RewardSum {
+    let overlong = SoftOverlong::new(MAX_NEW_TOKENS, 12).unwrap();
+    RewardSum::new(vec![(1.0, Box::new(Accuracy::default())), (1.0, Box::new(overlong))])
+}
+
+fn config() -> TrainerConfig {
+    TrainerConfig {
+        seed: 2,
+        group_size: 4,
+        max_new_tokens: MAX_NEW_TOKENS,
+        sampler: SamplerConfig { train_batch: 4, gen_batch: GenBatch::Fixed(12), ..SamplerConfig::default() },
+        optimizer: OptimizerConfig { lr: 1e-4, warmup_steps: 0, ..OptimizerConfig::default() },
+        ..TrainerConfig::default()
+    }
+}
+
+fn trainer(config: TrainerConfig) -> Trainer {
+    let (policy, tokenizer) = model();
+    let prompts = prompts(&tokenizer);
+    Trainer::new(policy, tokenizer, prompts, rewards(), config).unwrap()
+}
+
+fn count(outcome: &StepOutcome, fate: Fate) -> u64 {
+    outcome.groups.iter().filter(|record| record.fate == fate).count() as u64
+}
+
+/// Log-probs of a completion after its prompt.
+fn score(policy: &Decoder, prompt: &[u32], completion: &[u32]) -> Vec<f32> {
+    let token_ids = [prompt, completion].concat();
+    let segments = Arc::new(Segments::new(vec![(token_ids.len(), None)]).unwrap());
+    let targets = (prompt.len()..token_ids.len()).collect();
+    policy.logprobs(&TokenBatch { token_ids, segments, targets }, 1.0).unwrap().logprobs
+}
+
+#[test]
+fn what_was_generated_is_what_is_trained() {
+    let mut trainer =
+        trainer(TrainerConfig { optimizer: OptimizerConfig { lr: 0.0, ..config().optimizer }, ..config() });
+    let outcome = trainer.step().unwrap();
+    // The training forward scored the generated ids: every log-prob came out the same to the last bit.
+    assert_eq!(outcome.metrics.logp_difference_max, 0.0);
+    assert!(outcome.metrics.updates > 0);
+    let mut differ_as_text = 0;
+    for record in &outcome.groups {
+        for (completion, text) in record.group.completions.iter().zip(&record.group.texts) {
+            let scored = score(trainer.policy(), &record.group.prompt.token_ids, &completion.token_ids);
+            assert_eq!(scored, completion.logprobs);
+            // Text does not lead back to the ids: it has no stop token.
+            let again = trainer.tokenizer().encode(text, false).unwrap();
+            differ_as_text += usize::from(again != completion.token_ids);
+            let stopped = completion.finish_reason == FinishReason::Stop;
+            assert_eq!(stopped, trainer.policy().config().eos_token_ids.contains(completion.token_ids.last().unwrap()));
+        }
+    }
+    assert!(differ_as_text > 0, "re-tokenised text would have served as well: nothing was shown");
+}
+
+#[test]
+fn every_group_has_one_fate_and_the_account_counts_them() {
+    let mut trainer = trainer(config());
+    let mut total = Account::default();
+    let mut carried = 0;
+    for _ in 0..4 {
+        let outcome = trainer.step().unwrap();
+        let account = outcome.metrics.dynamic_sampling;
+        account.check().unwrap();
+        for (fate, term) in [
+            (Fate::Trained, account.trained),
+            (Fate::Filled, account.filled),
+            (Fate::AllCorrect, account.all_correct),
+            (Fate::AllWrong, account.all_wrong),
+            (Fate::Other, account.other),
+            (Fate::Discarded, account.discarded),
+            (Fate::Expired, account.expired),
+            (Fate::CarriedOut, account.carried_out),
+        ] {
+            assert_eq!(count(&outcome, fate), term, "{fate:?}");
+        }
+        assert_eq!(outcome.groups.len() as u64, account.generated + account.carried_in);
+        assert_eq!(outcome.groups.iter().filter(|r| r.age > 0).count() as u64, account.carried_in);
+        assert_eq!(account.carried_in, carried);
+        carried = account.carried_out;
+        // Carried groups were drawn by an earlier policy; those of this step by the one that is updated.
+        assert_eq!(outcome.metrics.logp_difference_max, 0.0);
+        let advantages: Vec<f32> = outcome.trained().flat_map(|r| r.advantages.iter().flatten().copied()).collect();
+        assert!(!advantages.is_empty() && advantages.iter().sum::<f32>().abs() < 1e-4);
+        total += account;
+    }
+    total.check().unwrap();
+    assert!(total.carried_in > 0, "no group was carried: nothing was shown");
+}
+
+#[test]
+fn more_completions_are_drawn_until_a_prompt_differs() {
+    let per_prompt = Some(PerPrompt { increment: 2, max_samples: 10 });
+    let sampler = SamplerConfig { per_prompt, ..config().sampler };
+    let mut adding = trainer(TrainerConfig { sampler: sampler.clone(), ..config() });
+    let mut at_once = trainer(TrainerConfig { group_size: 10, ..config() });
+    let (adding, at_once) = (adding.step().unwrap(), at_once.step().unwrap());
+    let mut sizes = std::collections::BTreeSet::new();
+    for record in &adding.groups {
+        let n = record.group.completions.len();
+        sizes.insert(n);
+        let right = record.group.rewards.iter().filter(|r| r.correct == Some(true)).count();
+        assert!((0 < right && right < n) || n == 10, "{n} completions, {right} right");
+        // They are the completions that a larger group would have had.
+        let whole = at_once.groups.iter().find(|other| other.draw == record.draw).unwrap();
+        assert_eq!(record.group.completions, whole.group.completions[..n]);
+        assert_eq!(record.group.rewards, whole.group.rewards[..n]);
+    }
+    assert!(sizes.len() > 1, "all groups have {sizes:?} completions");
+}
+
+#[test]
+fn dropped_members_leave_the_baseline_and_masked_ones_stay() {
+    let with = |filter| TrainerConfig { overlong_filter: filter, max_new_tokens: 24, ..config() };
+    let off = trainer(with(OverlongFilter::Off)).step().unwrap();
+    let mask = trainer(with(OverlongFilter::Mask)).step().unwrap();
+    let drop = trainer(with(OverlongFilter::Drop)).step().unwrap();
+    let mut truncated = 0;
+    for record in mask.trained() {
+        let same = off.trained().find(|other| other.draw == record.draw).unwrap();
+        assert_eq!(record.advantages, same.advantages);
+        for i in 0..record.group.completions.len() {
+            assert_eq!(record.in_loss[i], !record.group.is_truncated(i));
+            truncated += usize::from(record.group.is_truncated(i));
+        }
+    }
+    assert!(truncated > 0, "nothing was truncated");
+    for record in drop.trained() {
+        for i in 0..record.group.completions.len() {
+            assert_eq!(record.advantages[i].is_none(), record.group.is_truncated(i));
+        }
+        // What is left has a baseline, and a signal.
+        let left: Vec<f32> = record.advantages.iter().flatten().copied().collect();
+        assert!(left.len() >= 2 && left.iter().sum::<f32>().abs() < 1e-4);
+    }
+    // A group of which fewer than two members are left is counted, not lost.
+    assert!(drop.groups.iter().all(|r| r.fate != Fate::Trained || r.advantages.iter().flatten().count() >= 2));
+}
+
+#[test]
+fn the_kl_term_is_that_of_the_reference() {
+    let kl = Kl { coef: 0.3, ..Kl::default() };
+    let with = |every| {
+        let mut config = config();
+        config.loss.kl = kl;
+        config.reference_sync = ReferenceSync { every, mixup: 1.0 };
+        config
+    };
+    let mut still = trainer(with(0));
+    let (initial, _) = model();
+    let first = still.step().unwrap();
+    // The policy is its reference until it is updated.
+    assert_eq!(first.metrics.ref_kl, 0.0);
+    // k3 of the next step's trained tokens, from the definition.
+    let before = still.policy().frozen_copy().unwrap();
+    let second = still.step().unwrap();
+    let (mut sum, mut tokens) = (0.0, 0);
+    for record in second.trained() {
+        for (completion, _) in record.group.completions.iter().zip(&record.advantages).filter(|(_, a)| a.is_some()) {
+            let prompt = &record.group.prompt.token_ids;
+            let now = score(&before, prompt, &completion.token_ids);
+            let reference = score(&initial, prompt, &completion.token_ids);
+            for (now, reference) in now.iter().zip(reference) {
+                let k = f64::from(*now) - f64::from(reference);
+                sum += (-k).exp() + k - 1.0;
+                tokens += 1;
+            }
+        }
+    }
+    let expected = sum / f64::from(tokens);
+    assert!(expected > 1e-6, "the policy has not moved");
+    assert!((second.metrics.ref_kl - expected).abs() < 1e-4 * expected, "{} and {expected}", second.metrics.ref_kl);
+    // A reference that follows every step is the policy again.
+    let mut following = trainer(with(1));
+    following.step().unwrap();
+    assert_eq!(following.step().unwrap().metrics.ref_kl, 0.0);
+}
+
+#[test]
+fn kl_in_the_reward_is_part_of_the_final_reward_alone() {
+    let mut trainer = trainer(TrainerConfig { kl_in_reward: 0.5, ..config() });
+    let (initial, _) = model();
+    trainer.step().unwrap();
+    let policy = trainer.policy().frozen_copy().unwrap();
+    let outcome = trainer.step().unwrap();
+    let mut largest = 0.0f64;
+    for record in outcome.groups.iter().filter(|record| record.age == 0) {
+        for (i, completion) in record.group.completions.iter().enumerate() {
+            let prompt = &record.group.prompt.token_ids;
+            let now = score(&policy, prompt, &completion.token_ids);
+            let reference = score(&initial, prompt, &completion.token_ids);
+            let k1: f64 = now.iter().zip(reference).map(|(a, b)| f64::from(*a) - f64::from(b)).sum();
+            let with = record.group.final_reward(i).unwrap();
+            let without = record.group.rewards[i].total.unwrap();
+            assert!((with - without + 0.5 * k1).abs() < 1e-6, "{with} {without} {k1}");
+            largest = largest.max((with - without).abs());
+        }
+    }
+    assert!(largest > 1e-4, "the policy has not moved");
+}
+
+#[test]
+fn the_metric_must_be_measured() {
+    let (policy, tokenizer) = model();
+    let prompts = prompts(&tokenizer);
+    let sampler = SamplerConfig { metric: FilterMetric::Component("format".into()), ..config().sampler };
+    let config = TrainerConfig { sampler, ..config() };
+    let error = Trainer::new(policy, tokenizer, prompts, rewards(), config).unwrap_err().to_string();
+    assert!(error.starts_with("sampler.metric is format, expected acc"), "{error}");
+    assert!(error.ends_with("accuracy, soft_overlong"), "{error}");
+}
+
+#[test]
+fn a_discarding_sampler_trains_on_policy_only() {
+    let sampler = SamplerConfig { surplus: SurplusPolicy::Discard, ..config().sampler };
+    let mut trainer = trainer(TrainerConfig { sampler, ..config() });
+    let mut discarded = 0;
+    for _ in 0..3 {
+        let outcome = trainer.step().unwrap();
+        assert!(outcome.groups.iter().all(|record| record.age == 0));
+        discarded += outcome.metrics.dynamic_sampling.discarded;
+        assert_eq!(outcome.metrics.kl, 0.0, "one update, by the policy that generated: the ratio is 1");
+    }
+    assert!(discarded > 0, "there was no surplus");
+}
