@@ -5,6 +5,13 @@ use anyhow::{Result, anyhow};
 use plotters::prelude::*;
 use std::path::Path;
 
+/// Where a chart leaves room for its legend.
+#[derive(Clone, Copy)]
+pub(crate) enum Legend {
+    Above,
+    Below,
+}
+
 /// A rung's curve: x, and y with its interval.
 pub(crate) struct Curve {
     pub(crate) label: &'static str,
@@ -22,16 +29,22 @@ const COLOURS: [RGBColor; 7] = [
     RGBColor(200, 30, 60),
 ];
 
-pub(crate) fn draw(file: &Path, title: &str, x_label: &str, y_label: &str, curves: &[Curve]) -> Result<()> {
+pub(crate) fn draw(
+    file: &Path,
+    title: &str,
+    (x_label, y_label): (&str, &str),
+    legend: Legend,
+    curves: &[Curve],
+) -> Result<()> {
     // What the library says of a failure borrows the drawing.
-    plot(file, title, x_label, y_label, curves).map_err(|error| anyhow!("{}: {error}", file.display()))
+    plot(file, title, (x_label, y_label), legend, curves).map_err(|error| anyhow!("{}: {error}", file.display()))
 }
 
 fn plot(
     file: &Path,
     title: &str,
-    x_label: &str,
-    y_label: &str,
+    (x_label, y_label): (&str, &str),
+    legend: Legend,
     curves: &[Curve],
 ) -> Result<(), Box<dyn std::error::Error>> {
     let root = SVGBackend::new(file, (860, 480)).into_drawing_area();
@@ -51,6 +64,7 @@ fn plot(
     chart
         .configure_mesh()
         .x_desc(x_label)
+        .x_label_formatter(&|x| if right > 10.0 { format!("{x:.0}") } else { format!("{x:.1}") })
         .y_desc(y_label)
         .light_line_style(WHITE)
         .label_style(("sans-serif", 13))
@@ -69,7 +83,10 @@ fn plot(
     }
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::LowerRight)
+        .position(match legend {
+            Legend::Above => SeriesLabelPosition::UpperRight,
+            Legend::Below => SeriesLabelPosition::LowerRight,
+        })
         .background_style(WHITE.mix(0.85))
         .border_style(RGBColor(200, 200, 200))
         .label_font(("sans-serif", 13))

@@ -1,6 +1,6 @@
 //! The report: a table and four charts.
 
-use crate::chart::{Curve, draw};
+use crate::chart::{Curve, Legend, draw};
 use crate::statistics::Interval;
 use crate::{Rung, Trace};
 use anyhow::Result;
@@ -20,13 +20,14 @@ pub(crate) fn write(dir: &Path, rungs: &[Rung]) -> Result<()> {
         let of = |trace: &Trace| trace.tokens_after(trace.evaluations[i].step);
         traces.iter().map(of).sum::<f64>() / traces.len() as f64 / 1e6
     };
-    draw(&dir.join("accuracy.svg"), "Accuracy by steps", "steps", accuracy, &evaluated(steps))?;
+    draw(&dir.join("accuracy.svg"), "Accuracy by steps", ("steps", accuracy), Legend::Below, &evaluated(steps))?;
+    let axes = ("generated tokens, millions", accuracy);
     let title = "Accuracy by generated tokens";
-    draw(&dir.join("accuracy-tokens.svg"), title, "generated tokens, millions", accuracy, &evaluated(tokens))?;
+    draw(&dir.join("accuracy-tokens.svg"), title, axes, Legend::Below, &evaluated(tokens))?;
     let entropy = by_step(|trace, i| trace.steps[i].entropy);
-    draw(&dir.join("entropy.svg"), "Entropy", "steps", "nats a token", &entropy)?;
+    draw(&dir.join("entropy.svg"), "Entropy", ("steps", "nats a token"), Legend::Above, &entropy)?;
     let length = by_step(|trace, i| trace.steps[i].mean_length);
-    draw(&dir.join("length.svg"), "Completion length", "steps", "tokens", &length)?;
+    draw(&dir.join("length.svg"), "Completion length", ("steps", "tokens"), Legend::Below, &length)?;
     fs::write(dir.join("tables.md"), tables(rungs))?;
     Ok(())
 }

@@ -28,7 +28,7 @@ pub enum TrainerError {
     Data {
         /// The file.
         path: PathBuf,
-        /// Line, from 1.
+        /// Line, array element or Parquet row, from 1.
         line: usize,
         /// What is there.
         found: String,
