@@ -12,10 +12,8 @@ const BYTES_A_TOKEN: u64 = 4;
 pub struct Disk {
     /// One checkpoint, f32: the trained weights, their two moments, and a reference that follows the policy.
     pub checkpoint: u64,
-    /// Checkpoints there are at a time, at most.
+    /// Checkpoints there are at a time, at most: an old one goes when the new one is whole.
     pub checkpoints: u64,
-    /// The model at the end, f32.
-    pub model: u64,
     /// Texts of all completions, where they are kept; when half of the groups are informative.
     pub completions: u64,
 }
@@ -26,19 +24,18 @@ impl Disk {
             0 => 1,
             every => config.train.steps.div_ceil(every).max(1),
         };
-        let kept = if config.output.keep_checkpoints == 0 { made } else { config.output.keep_checkpoints as u64 };
+        let kept = if config.output.keep_checkpoints == 0 { made } else { config.output.keep_checkpoints as u64 + 1 };
         let tokens = work.steps.saturating_mul(work.tokens_expected);
         let reference = if config.kl.coef > 0.0 && config.kl.sync_every > 0 { 4 * parameters.model } else { 0 };
         Self {
             checkpoint: 12 * parameters.trained() + reference,
             checkpoints: made.min(kept),
-            model: 4 * parameters.model,
             completions: if config.output.completions { tokens.saturating_mul(BYTES_A_TOKEN) } else { 0 },
         }
     }
 
     /// All of it.
     pub fn total(&self) -> u64 {
-        self.checkpoints.saturating_mul(self.checkpoint).saturating_add(self.model).saturating_add(self.completions)
+        self.checkpoints.saturating_mul(self.checkpoint).saturating_add(self.completions)
     }
 }

@@ -161,7 +161,6 @@ impl fmt::Display for Estimate {
         )?;
         row("disk at most", bytes(disk.total()))?;
         row("  checkpoints", format!("{} of {}", disk.checkpoints, bytes(disk.checkpoint)))?;
-        row("  final model", bytes(disk.model))?;
         row("  completions' texts", bytes(disk.completions))
     }
 }

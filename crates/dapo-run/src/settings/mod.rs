@@ -133,6 +133,6 @@ pub struct OutputSection {
 
 impl Default for OutputSection {
     fn default() -> Self {
-        Self { checkpoint_every: 0, keep_checkpoints: 0, completions: true }
+        Self { checkpoint_every: 25, keep_checkpoints: 2, completions: true }
     }
 }

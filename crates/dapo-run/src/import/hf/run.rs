@@ -128,9 +128,8 @@ pub(in crate::import) fn output(d: &mut Draft<'_>, batch: &Batch, steps: i64) ->
             d.leave(&every.from, "save_strategy is not steps");
         }
     }
-    if let Some(keep) = d.count(&["save_total_limit"], 0)? {
-        d.put("output.keep_checkpoints", keep);
-    }
+    let keep = d.count(&["save_total_limit"], 0)?;
+    d.put_or("output.keep_checkpoints", keep, 0);
     if let Some(log) = d.switch(&["log_completions"])? {
         d.put("output.completions", log);
     }

@@ -151,8 +151,7 @@ pub(super) fn evaluation(d: &mut Draft<'_>) -> Result<(), ImportError> {
 pub(super) fn output(d: &mut Draft<'_>) -> Result<(), ImportError> {
     let every = d.integer(&["trainer.save_freq"])?;
     d.put_or("output.checkpoint_every", every.map(|every| every.map(|n| n.max(0))), 0);
-    if let Some(keep) = d.count(&["trainer.max_actor_ckpt_to_keep"], 0)? {
-        d.put("output.keep_checkpoints", keep);
-    }
+    let keep = d.count(&["trainer.max_actor_ckpt_to_keep"], 0)?;
+    d.put_or("output.keep_checkpoints", keep, 0);
     Ok(())
 }
