@@ -285,7 +285,7 @@ fn line(m: &StepMetrics, tokens_per_second: f64) -> String {
     let a = &m.dynamic_sampling;
     format!(
         "{:5} {:7.3} {:9.3} {:8.3} {:7.1} {:10.3}  {:4} / {} right, {} wrong {:11.0}",
-        m.step + 1,
+        m.step,
         m.reward,
         m.accuracy,
         m.entropy,

@@ -51,9 +51,15 @@ pub(crate) fn run(args: &Train, talk: Talk) -> Result<()> {
         (None, None) => bail!("--out is missing"),
     };
     announce(&run, dir, talk);
+    if args.resume.is_some() && run.trainer().steps() == 0 {
+        talk.note("there is no checkpoint yet: starting again");
+    }
     let steps = run.config().train.steps;
     if run.is_finished() {
-        talk.note(format_args!("all {steps} steps are made; train.steps=N goes on to N"));
+        let made = run.trainer().steps();
+        talk.note(format_args!(
+            "{made} steps are made and train.steps is {steps}: nothing to do; train.steps=N goes on to N"
+        ));
     }
     if let Some(report) = run.evaluate_at_start()? {
         evaluated(&report, "before training", talk);
@@ -133,7 +139,7 @@ fn announce(run: &Run, dir: &Path, talk: Talk) {
 
 fn report(step: &RunStep, steps: u64, talk: Talk) {
     let StepMetrics { reward, accuracy, entropy, mean_length, clipped_ratio, .. } = step.metrics;
-    let (number, groups) = (step.metrics.step + 1, &step.metrics.dynamic_sampling);
+    let (number, groups) = (step.metrics.step, &step.metrics.dynamic_sampling);
     talk.note(format_args!(
         "step {number}/{steps}: reward {reward:.3}, accuracy {accuracy:.3}, entropy {entropy:.3}, \
          length {mean_length:.1}, truncated {clipped_ratio:.3}, groups {} trained and {} drawn, {:.0} tokens/s",

@@ -80,6 +80,7 @@ impl RunConfig {
                 return Err(RunError::setting(key, value, "from 0 to 1"));
             }
         }
+        self.check_names_of_ours()?;
         let (samples, group) = (self.sampler.per_prompt_max_samples, self.rollout.group_size);
         if samples != 0 && samples <= group {
             let expected = format!("0, or more than rollout.group_size = {group}");
@@ -92,6 +93,39 @@ impl RunConfig {
         self.lora_config()?;
         self.reward_sum()?;
         self.trainer_config()?.validate()?;
+        Ok(())
+    }
+
+    /// What the parts would refuse under names of their own.
+    fn check_names_of_ours(&self) -> Result<(), RunError> {
+        let loss = &self.loss;
+        for (key, value, most) in [("loss.clip_low", loss.clip_low, 1.0), ("loss.clip_high", loss.clip_high, f32::MAX)]
+        {
+            if let Some(value) = value.filter(|value| !(0.0..=most).contains(value)) {
+                let expected = if most == 1.0 { "from 0 to 1" } else { "a finite number of at least 0" };
+                return Err(RunError::setting(key, value, expected));
+            }
+        }
+        if loss.dual_clip != 0.0 && !(loss.dual_clip > 1.0 && loss.dual_clip.is_finite()) {
+            return Err(RunError::setting("loss.dual_clip", loss.dual_clip, "0, or a finite number above 1"));
+        }
+        for (key, tau) in [("loss.tau_positive", loss.tau_positive), ("loss.tau_negative", loss.tau_negative)] {
+            if !(tau > 0.0 && tau.is_finite()) {
+                return Err(RunError::setting(key, tau, "a finite number above 0"));
+            }
+        }
+        let sampler = &self.sampler;
+        if sampler.gen_batch == GenBatchSize::Fixed(0) {
+            return Err(RunError::setting("sampler.gen_batch", 0, "at least 1, or \"adaptive\""));
+        }
+        if sampler.surplus == SurplusName::Carry && sampler.max_age == 0 {
+            return Err(RunError::setting("sampler.max_age", 0, "at least 1, or surplus = \"discard\""));
+        }
+        let least = if sampler.gen_batch_min == 0 { sampler.train_batch } else { sampler.gen_batch_min };
+        if sampler.gen_batch_max != 0 && sampler.gen_batch_max < least {
+            let expected = format!("0, or at least the {least} prompts that a round has at least");
+            return Err(RunError::setting("sampler.gen_batch_max", sampler.gen_batch_max, expected));
+        }
         Ok(())
     }
 

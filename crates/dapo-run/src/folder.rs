@@ -5,11 +5,11 @@
 //! metrics.jsonl             a line a step
 //! timings.jsonl             a line a step: what differs between repetitions
 //! evaluations.jsonl         a line an evaluation
-//! completions/step-N.jsonl  every completion of a step, with its rewards and what became of it
+//! completions/step-N.jsonl  every completion of step N, with its rewards and what became of it
 //! checkpoints/step-N/       everything to go on from after N steps
 //! ```
 //!
-//! Steps count from 0 in lines and in names of completions files; checkpoints are named by the steps made.
+//! Steps count from 1: line N of a log, completions/step-N and the checkpoint step-N, made after it, belong together.
 
 use crate::RunError;
 use serde::Serialize;
@@ -36,6 +36,7 @@ impl RunFolder {
     pub const COMPLETIONS: &str = "completions";
     /// A folder a checkpoint.
     pub const CHECKPOINTS: &str = "checkpoints";
+    const LOCK: &str = ".lock";
 
     /// The folder at a path, which need not exist.
     pub fn at(path: &Path) -> Self {
@@ -72,6 +73,21 @@ impl RunFolder {
             },
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(RunError::io(&self.path)(error)),
+        }
+    }
+
+    /// Keeps other processes from training in the folder for as long as the file is open.
+    pub(crate) fn lock(&self) -> Result<File, RunError> {
+        let file = self.path.join(Self::LOCK);
+        let lock = File::create(&file).map_err(RunError::io(&file))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(lock),
+            Err(fs::TryLockError::WouldBlock) => Err(RunError::folder(
+                &self.path,
+                "a run that another process is training",
+                "one that no process trains",
+            )),
+            Err(fs::TryLockError::Error(source)) => Err(RunError::io(&file)(source)),
         }
     }
 
@@ -145,13 +161,13 @@ impl RunFolder {
     /// the present settings (the last one of a run that now goes on), and what was not written to its end.
     pub(crate) fn rewind(&self, steps: u64, is_evaluated: impl Fn(u64) -> bool) -> Result<(), RunError> {
         for name in [Self::METRICS, Self::TIMINGS] {
-            self.keep_lines(name, |step| step < steps)?;
+            self.keep_lines(name, |step| step <= steps)?;
         }
         // An evaluation after the last of these steps comes before the checkpoint; without one it is made again.
         self.keep_lines(Self::EVALUATIONS, |step| step <= steps && steps > 0 && is_evaluated(step))?;
         for (name, path) in entries(&self.path.join(Self::COMPLETIONS))? {
             let step = name.strip_prefix("step-").and_then(|rest| rest.strip_suffix(".jsonl"));
-            if step.and_then(|step| step.parse().ok()).is_none_or(|step: u64| step >= steps) {
+            if step.and_then(|step| step.parse().ok()).is_none_or(|step: u64| step > steps) {
                 fs::remove_file(&path).map_err(RunError::io(&path))?;
             }
         }

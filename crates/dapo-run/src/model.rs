@@ -22,6 +22,8 @@ const TINY_FILES: [(&str, &[u8]); 6] = [
 #[derive(Debug)]
 pub struct ModelSource {
     path: PathBuf,
+    /// What leads to the same model again.
+    name: String,
     /// Removes an unpacked model when it is no longer needed.
     _unpacked: Option<tempfile::TempDir>,
 }
@@ -42,7 +44,9 @@ impl ModelSource {
         }
         let path = Path::new(name);
         if path.exists() {
-            return Ok(Self { path: inside(path)?, _unpacked: None });
+            let path = inside(path)?;
+            let name = fs::canonicalize(&path).map_err(RunError::io(&path))?;
+            return Ok(Self { path, name: name.to_string_lossy().into_owned(), _unpacked: None });
         }
         from_hub(name, revision)
     }
@@ -50,6 +54,17 @@ impl ModelSource {
     /// The folder or file with the model's weights.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// What leads to the same model again, from any folder and when its run has gone on: for an adapter, its base model.
+    ///
+    /// # Errors
+    /// When an adapter does not name its base.
+    pub fn base(&self) -> Result<String, RunError> {
+        if self.path.join("adapter_config.json").exists() {
+            return Ok(dapo_policy::adapter_base(&self.path)?);
+        }
+        Ok(self.name.clone())
     }
 
     /// The model's sizes, without its weights where the files allow it.
@@ -107,7 +122,7 @@ fn unpack_tiny() -> Result<ModelSource, RunError> {
         let file = dir.path().join(name);
         fs::write(&file, bytes).map_err(RunError::io(&file))?;
     }
-    Ok(ModelSource { path: dir.path().to_owned(), _unpacked: Some(dir) })
+    Ok(ModelSource { path: dir.path().to_owned(), name: TINY.into(), _unpacked: Some(dir) })
 }
 
 #[cfg(feature = "hub")]
@@ -118,7 +133,8 @@ fn from_hub(name: &str, revision: &str) -> Result<ModelSource, RunError> {
         return Err(RunError::folder(Path::new(name), found, "one that exists, ORG/NAME, or builtin:tiny"));
     };
     let revision = if pinned == "main" { revision } else { &pinned };
-    Ok(ModelSource { path: Hub::from_env()?.model(&id, revision, &mut |_| ())?, _unpacked: None })
+    let path = Hub::from_env()?.model(&id, revision, &mut |_| ())?;
+    Ok(ModelSource { path, name: id, _unpacked: None })
 }
 
 #[cfg(not(feature = "hub"))]

@@ -78,6 +78,10 @@ pub fn load_problems(
     let (validation, validation_too_long) = encode_prompts(&validation, tokenizer, style, max_prompt_tokens)?;
     counts.too_long = too_long + validation_too_long;
     (counts.train, counts.validation) = (train.len(), validation.len());
+    if train.is_empty() && too_long == 0 {
+        let expected = "at least one problem to train on beside those that data.validation_split sets apart";
+        return Err(RunError::setting("data.train", "left without a problem", expected));
+    }
     if train.is_empty() {
         let expected = format!("at least one problem whose prompt has at most {max_prompt_tokens} tokens");
         return Err(RunError::setting("data.train", format!("{too_long} longer problems"), expected));

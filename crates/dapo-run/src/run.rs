@@ -6,7 +6,7 @@ use dapo_reward::RewardSum;
 use dapo_trainer::{EvalReport, Fate, GroupRecord, Prompt, StepMetrics, StepTimings, Trainer, evaluate};
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 /// A run in its folder.
@@ -18,6 +18,10 @@ pub struct Run {
     validation: Vec<Prompt>,
     judge: RewardSum,
     counts: ProblemCounts,
+    /// What an adapter's folder names as its model.
+    base_model: String,
+    /// Held for as long as the run is.
+    lock: Option<File>,
 }
 
 /// What a step of a run did.
@@ -72,8 +76,9 @@ impl Run {
     pub fn create(settings: &Resolved, dir: &Path) -> Result<Self, RunError> {
         let folder = RunFolder::at(dir);
         folder.check_is_free()?;
-        let run = Self::build(&settings.config, folder)?;
+        let mut run = Self::build(&settings.config, folder)?;
         run.folder.create()?;
+        run.lock = Some(run.folder.lock()?);
         run.folder.write(RunFolder::CONFIG, settings.to_toml()?.as_bytes())?;
         Ok(run)
     }
@@ -87,23 +92,20 @@ impl Run {
         let folder = RunFolder::at(dir);
         let before = crate::resolve(&[crate::Layer::File(folder.config_file())])?.config;
         let config = &settings.config;
-        let fixed = [
-            ("seed", before.seed == config.seed),
-            ("model", before.model == config.model),
-            ("lora", before.lora == config.lora),
-            ("data", before.data == config.data),
-        ];
-        if let Some((key, _)) = fixed.iter().find(|(_, same)| !same) {
-            let expected = "as it was: start a new run, from this one's checkpoint if you like";
-            return Err(RunError::setting(key, "changed", expected));
+        if let Some((key, was, is)) = changed_for_good(&before, config) {
+            let expected = format!("{was} as it was: start a new run, from this one's checkpoint if you like");
+            return Err(RunError::setting(&key, is, expected));
         }
+        let lock = folder.lock()?;
         let mut run = Self::build(config, folder)?;
+        run.lock = Some(lock);
         let checkpoint = run.folder.last_checkpoint()?;
         if let Some((_, path)) = &checkpoint {
             run.trainer.restore(path)?;
         }
         run.folder.rewind(run.trainer.steps(), |steps| run.is_evaluated(steps))?;
-        if before != *config {
+        // Settings that train nothing leave no trace.
+        if before != *config && !run.is_finished() {
             run.folder.write(RunFolder::CONFIG, settings.to_toml()?.as_bytes())?;
         }
         Ok(run)
@@ -111,7 +113,8 @@ impl Run {
 
     fn build(config: &RunConfig, folder: RunFolder) -> Result<Self, RunError> {
         config.validate()?;
-        let (policy, tokenizer) = ModelSource::find(&config.model.path, &config.model.revision)?.load()?;
+        let source = ModelSource::find(&config.model.path, &config.model.revision)?;
+        let (policy, tokenizer) = source.load()?;
         let context = policy.config().max_position_embeddings;
         let longest = config.rollout.max_new_tokens.max(config.eval.max_new_tokens);
         if longest >= context {
@@ -137,7 +140,8 @@ impl Run {
         let trainer_config = config.trainer_config()?;
         let trainer = Trainer::new(policy, tokenizer, problems.train, config.reward_sum()?, trainer_config)?;
         let judge = RewardSum::new(vec![(1.0, Box::new(config.accuracy()?))]);
-        Ok(Self { folder, config: config.clone(), trainer, validation, judge, counts: problems.counts })
+        let (base_model, config, counts) = (source.base()?, config.clone(), problems.counts);
+        Ok(Self { folder, config, trainer, validation, judge, counts, base_model, lock: None })
     }
 
     /// The run's folder.
@@ -209,7 +213,7 @@ impl Run {
     pub fn save(&self) -> Result<PathBuf, RunError> {
         let path = self.folder.checkpoint(self.trainer.steps());
         if !path.exists() {
-            self.trainer.save(&path, &self.config.model.path)?;
+            self.trainer.save(&path, &self.base_model)?;
             self.folder.prune(self.config.output.keep_checkpoints)?;
         }
         Ok(path)
@@ -233,6 +237,17 @@ impl Run {
         self.folder.append(RunFolder::EVALUATIONS, &EvaluationLine { step: self.trainer.steps(), report: &report })?;
         Ok(report)
     }
+}
+
+/// The first key that a run cannot change and that differs, with both values.
+fn changed_for_good(before: &RunConfig, after: &RunConfig) -> Option<(String, String, String)> {
+    let (before, after) = (serde_json::to_value(before).ok()?, serde_json::to_value(after).ok()?);
+    let fixed = |key: &str| key == "seed" || ["model.", "lora.", "data."].iter().any(|table| key.starts_with(table));
+    crate::keys().iter().filter(|key| fixed(&key.path)).find_map(|key| {
+        let pointer = format!("/{}", key.path.replace('.', "/"));
+        let (was, is) = (before.pointer(&pointer)?, after.pointer(&pointer)?);
+        (was != is).then(|| (key.path.clone(), was.to_string(), is.to_string()))
+    })
 }
 
 /// The completions of a group as lines.

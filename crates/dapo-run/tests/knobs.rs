@@ -205,7 +205,7 @@ fn trace(layers: &[Layer]) -> Trace {
         let line: serde_json::Value = serde_json::from_str(line).unwrap();
         format!("{} {} {} {}\n", line["draw"], line["prompt"], line["sample"], line["completion"])
     };
-    let first = fs::read_to_string(run.folder().completions_file(0)).ok();
+    let first = fs::read_to_string(run.folder().completions_file(1)).ok();
     let (_, checkpoint) = run.folder().last_checkpoint().unwrap().unwrap();
     let weights = ["model/model.safetensors", "adapter/adapter_model.safetensors"];
     let weights = weights.iter().find_map(|file| fs::read(checkpoint.join(file)).ok()).unwrap();

@@ -121,9 +121,9 @@ fn what_was_written_after_the_checkpoint_is_taken_back() {
         fs::write(run.join("checkpoints/step-5.part/trainer.json"), "{\"format\":").unwrap();
         for log in [RunFolder::METRICS, RunFolder::TIMINGS, RunFolder::EVALUATIONS] {
             let mut log = fs::OpenOptions::new().append(true).open(run.join(log)).unwrap();
-            log.write_all(b"{\"step\":5,\"rew").unwrap();
+            log.write_all(b"{\"step\":6,\"rew").unwrap();
         }
-        assert!(run.join("completions/step-4.jsonl").exists());
+        assert!(run.join("completions/step-5.jsonl").exists());
     });
 }
 
@@ -151,19 +151,31 @@ fn what_a_run_cannot_change_is_refused_by_name() {
         let changed = settings_of(&dir, &[change.to_owned()]).unwrap();
         Run::resume(&changed, &dir).unwrap_err().to_string()
     };
-    for (change, key) in
-        [("seed=4", "seed"), ("lora.rank=3", "lora"), ("data.limit=7", "data"), ("model.path=x", "model")]
-    {
-        assert_eq!(
-            error(change),
-            format!("{key} is changed, expected as it was: start a new run, from this one's checkpoint if you like")
-        );
+    for (change, found) in [
+        ("seed=4", "seed is 4, expected 3"),
+        ("lora.rank=3", "lora.rank is 3, expected 2"),
+        ("data.limit=7", "data.limit is 7, expected 0"),
+        ("model.path=x", "model.path is \"x\", expected \"builtin:tiny\""),
+    ] {
+        let whole = format!("{found} as it was: start a new run, from this one's checkpoint if you like");
+        assert_eq!(error(change), whole);
     }
+    // A setting that nothing was trained with leaves no trace.
+    let idle = settings_of(&dir, &["optimizer.lr=1.0".to_owned()]).unwrap();
+    drop(Run::resume(&idle, &dir).unwrap());
+    assert_eq!(settings_of(&dir, &[]).unwrap().config.optimizer.lr, 1e-4);
     // Others may change.
     let changed = settings_of(&dir, &["train.steps=2".to_owned(), "optimizer.lr=5e-5".to_owned()]).unwrap();
     finish(Run::resume(&changed, &dir).unwrap(), 2);
     let resolved = settings_of(&dir, &[]).unwrap();
     assert_eq!((resolved.config.train.steps, resolved.config.optimizer.lr), (2, 5e-5));
+
+    // One process at a time.
+    let again = settings_of(&dir, &["train.steps=3".to_owned()]).unwrap();
+    let held = Run::resume(&again, &dir).unwrap();
+    let error = Run::resume(&again, &dir).unwrap_err().to_string();
+    assert!(error.contains("another process is training"), "{error}");
+    drop(held);
 
     let nowhere = folder.path().join("nowhere");
     let error = settings_of(&nowhere, &[]).unwrap_err().to_string();

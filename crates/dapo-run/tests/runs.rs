@@ -63,6 +63,12 @@ fn a_model_can_be_a_folder_a_run_a_checkpoint_or_an_adapter() {
     assert_eq!(weights(adapted.path().to_str().unwrap()), of_run);
     let adapter = adapted.checkpoint(1).join("adapter");
     assert_eq!(weights(adapter.to_str().unwrap()), of_run);
+    // The adapter names the very checkpoint it was trained on, and goes on to do so when it is trained further.
+    let further = train("further", adapted.path().to_str().unwrap(), &["optimizer.lr=0.0"]);
+    assert_eq!(weights(further.path().to_str().unwrap()), of_run);
+    let base = |run: &RunFolder| dapo_policy::adapter_base(&run.checkpoint(1).join("adapter")).unwrap();
+    assert_eq!(Path::new(&base(&adapted)), fs::canonicalize(first.checkpoint(1).join("model")).unwrap());
+    assert_eq!(base(&further), base(&adapted));
 
     let unknown = ModelSource::find("no/such/model/anywhere", "main").unwrap_err().to_string();
     assert!(unknown.starts_with("no/such/model/anywhere: neither a folder nor a file"), "{unknown}");

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 /// were generated in the step.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct StepMetrics {
-    /// Steps before this one.
+    /// Number of the step, from 1.
     pub step: u64,
     /// Mean reward.
     pub reward: f64,
@@ -86,7 +86,7 @@ fn account_terms<S: Serializer>(account: &Account, serializer: S) -> Result<S::O
 /// How long a step took; these differ from repetition to repetition.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct StepTimings {
-    /// Steps before this one.
+    /// Number of the step, from 1.
     pub step: u64,
     /// Seconds for the step.
     pub step_time: f64,

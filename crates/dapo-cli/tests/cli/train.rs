@@ -38,7 +38,7 @@ fn trains_a_model_that_can_be_evaluated() {
     let metrics = fs::read_to_string(out.join("metrics.jsonl")).unwrap();
     let metrics: Vec<Value> = metrics.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let steps: Vec<_> = metrics.iter().map(|line| line["step"].as_u64().unwrap()).collect();
-    assert_eq!(steps, [0, 1]);
+    assert_eq!(steps, [1, 2]);
     assert!(metrics[0]["num_tokens"].as_u64() < metrics[1]["num_tokens"].as_u64());
     let names = [
         "reward",
@@ -55,7 +55,7 @@ fn trains_a_model_that_can_be_evaluated() {
     let timings = fs::read_to_string(out.join("timings.jsonl")).unwrap();
     assert_eq!(timings.lines().count(), 2);
 
-    let completions = fs::read_to_string(out.join("completions/step-0.jsonl")).unwrap();
+    let completions = fs::read_to_string(out.join("completions/step-1.jsonl")).unwrap();
     let completions: Vec<Value> = completions.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let generated = metrics[0]["dynamic_sampling/generated"].as_u64().unwrap();
     assert_eq!(completions.len() as u64, 6 * generated);
@@ -105,7 +105,7 @@ fn a_killed_run_resumes_as_if_it_had_not_been() {
     assert_eq!(files(whole), files(killed));
     // Nothing is left to do; with more steps, there is.
     let run = dapo(&["train", "--resume", killed]).success();
-    assert!(run.stderr.contains("all 6 steps are made"), "{}", run.stderr);
+    assert!(run.stderr.contains("6 steps are made and train.steps is 6"), "{}", run.stderr);
     dapo(&["train", "--resume", killed, "train.steps=7"]).success();
     dapo(&["train", "--resume", killed, "grpo"]).failure(1, &["grpo is given with --resume"]);
 }

@@ -55,7 +55,8 @@ impl Estimate {
     /// and the interval everything.
     pub fn of(scores: &[f64], samples: usize) -> Self {
         let n = scores.len() as f64;
-        let mean = scores.iter().sum::<f64>() / n.max(1.0);
+        // The sum of no numbers, and of negative zeros, is a negative zero.
+        let mean = 0.0 + scores.iter().sum::<f64>() / n.max(1.0);
         let spread = mean * (1.0 - mean);
         let (dispersion, quantile) = if scores.iter().all(|score| *score == 0.0 || *score == 1.0) {
             (1.0, NORMAL)
