@@ -38,6 +38,7 @@ mod rope;
 pub mod simd;
 mod swiglu;
 mod tensor;
+mod threads;
 
 pub use inject::inject_gradient;
 pub use linear::{LowRank, linear, low_rank_linear};

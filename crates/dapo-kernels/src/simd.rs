@@ -86,6 +86,19 @@ pub(crate) fn mul_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FMA { a.mul_add(b, c) } else { a * b + c }
 }
 
+/// Asks for the cache line at `index` of `data` before it is needed; past the end is allowed.
+#[inline(always)]
+pub(crate) fn prefetch(data: &[f32], index: usize) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: a prefetch reads nothing that the program sees, and no address faults.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(data.as_ptr().wrapping_add(index).cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (data, index);
+}
+
 /// e^x to about one unit in the last place for x in [-87.3, 88]; clamped outside, so the result is finite and positive.
 ///
 /// Branch-free: x = n·ln 2 + r, a polynomial in r, and n added to the exponent.
@@ -107,6 +120,34 @@ pub(crate) fn exp<const FMA: bool>(x: f32) -> f32 {
     let p = mul_add::<FMA>(r * r, p, r) + 1.0;
     let exponent = shifted.to_bits().wrapping_sub(MAGIC.to_bits()).wrapping_add(127) << 23;
     p * f32::from_bits(exponent)
+}
+
+/// The largest element; negative infinity if there is none.
+#[inline(always)]
+pub(crate) fn maximum(x: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let (chunks, rest) = x.as_chunks::<LANES>();
+    let mut last = lanes;
+    last[..rest.len()].copy_from_slice(rest);
+    for chunk in chunks.iter().chain([&last]) {
+        for l in 0..LANES {
+            lanes[l] = if chunk[l] > lanes[l] { chunk[l] } else { lanes[l] };
+        }
+    }
+    largest(lanes)
+}
+
+/// The largest lane.
+#[inline(always)]
+pub(crate) fn largest(mut lanes: [f32; LANES]) -> f32 {
+    let mut width = LANES / 2;
+    while width > 0 {
+        for i in 0..width {
+            lanes[i] = if lanes[i + width] > lanes[i] { lanes[i + width] } else { lanes[i] };
+        }
+        width /= 2;
+    }
+    lanes[0]
 }
 
 /// Adds up the partial sums, pairwise.
@@ -151,6 +192,10 @@ unsafe impl Sync for SharedMut {}
 impl SharedMut {
     pub(crate) fn new(data: &mut [f32]) -> Self {
         Self(data.as_mut_ptr())
+    }
+
+    pub(crate) fn from_ptr(data: *mut f32) -> Self {
+        Self(data)
     }
 
     pub(crate) fn ptr(self) -> *mut f32 {

@@ -1,12 +1,18 @@
 //! Attention of new tokens over cached keys and values: decoding.
 
 use super::Heads;
-use super::cpu::{scale, softmax};
-use crate::matmul::{Lhs, Mode, Rhs, matmul};
+use super::block::{SERIAL, grow};
+use super::softmax::{divide_in_place, scale, softmax};
+use crate::matmul::{Lhs, Rhs, matmul};
 use crate::simd::LANES;
 use crate::tensor::{check_last, with_slice};
+use crate::threads;
 use candle_core::{Result, Tensor, bail};
-use rayon::prelude::*;
+use std::cell::RefCell;
+
+thread_local! {
+    static SCORES: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
 
 /// Keys and values of one sequence in one layer.
 ///
@@ -82,27 +88,21 @@ impl KvCache {
         Ok(())
     }
 
-    /// Attention of one token's query heads over all cached positions.
-    fn attend(&self, q: &[f32], out: &mut [f32], scores: &mut Vec<f32>) {
-        const SERIAL: Mode = Mode { accumulate: false, serial: true };
+    /// Attention of one token's query heads that share a key-value head, over all cached positions.
+    fn attend(&self, head: usize, q: &[f32], out: &mut [f32], scores: &mut Vec<f32>) {
         let (dim, group) = (self.heads.dim, self.heads.per_key_value());
         let columns = self.len.next_multiple_of(LANES);
-        scores.resize(group * columns, 0.0);
-        for head in 0..self.heads.key_value {
-            let base = head * self.capacity * dim;
-            let (q, out) = (&q[head * group * dim..], &mut out[head * group * dim..][..group * dim]);
-            matmul(group, columns, dim, Lhs::rows(q, dim), Rhs::Panels(&self.keys[base..]), scores, columns, SERIAL);
-            let mut sums = [0.0; 64];
-            for (row, sum) in scores.chunks_exact_mut(columns).zip(&mut sums) {
-                *sum = softmax(row, self.len, scale(dim));
-            }
-            let values = Rhs::Rows { data: &self.values[base..], stride: dim };
-            matmul(group, dim, self.len, Lhs::rows(scores, columns), values, out, dim, SERIAL);
-            for (row, sum) in out.chunks_exact_mut(dim).zip(sums) {
-                for x in row {
-                    *x /= sum;
-                }
-            }
+        grow(scores, group * columns);
+        let base = head * self.capacity * dim;
+        matmul(group, columns, dim, Lhs::rows(q, dim), Rhs::Panels(&self.keys[base..]), scores, columns, SERIAL);
+        let mut sums = [0.0; 64];
+        for (row, sum) in scores.chunks_exact_mut(columns).zip(&mut sums[..group]) {
+            *sum = softmax(row, self.len, scale(dim));
+        }
+        let values = Rhs::Rows { data: &self.values[base..], stride: dim };
+        matmul(group, dim, self.len, Lhs::rows(scores, columns), values, out, dim, SERIAL);
+        for (row, sum) in out.chunks_exact_mut(dim).zip(sums) {
+            divide_in_place(row, sum);
         }
     }
 }
@@ -145,11 +145,11 @@ pub fn decode_attention(
                 for (i, cache) in caches.iter_mut().enumerate() {
                     cache.append(&k[i * kv_width..][..kv_width], &v[i * kv_width..][..kv_width])?;
                 }
-                out.par_chunks_mut(width)
-                    .zip(caches.par_iter())
-                    .zip(q.par_chunks(width))
-                    .with_min_len(4)
-                    .for_each_init(Vec::new, |scores, ((out, cache), q)| cache.attend(q, out, scores));
+                let part = heads.per_key_value() * heads.dim;
+                threads::for_each_chunk([&mut out], [part], |index, [out]| {
+                    let (cache, head) = (&caches[index / heads.key_value], index % heads.key_value);
+                    SCORES.with_borrow_mut(|scores| cache.attend(head, &q[index * part..][..part], out, scores));
+                });
                 Ok(())
             })
         })

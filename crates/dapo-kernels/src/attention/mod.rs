@@ -7,13 +7,18 @@
 //! The result for a token is a function of its query and of the keys and values before it, in order: scores are sums over the
 //! head dimension, the softmax sums over 32 lanes cut by absolute position, the output sums over keys from the first on.
 //! So the bits are the same in training, prefill and decoding, for any packing and any thread count.
-//! No `[T, T]` matrix is kept: scores live for a block of 32 queries, and the backward computes them again.
+//! No `[T, T]` matrix is kept: scores live for a few rows (backward: a block of 32 queries), and the backward computes them again.
 
+mod backward;
+mod block;
 mod cache;
-mod cpu;
+mod forward;
 mod segments;
+mod softmax;
 
+pub use backward::{AttentionGradients, Saved, backward};
 pub use cache::{KvCache, decode_attention};
+pub use forward::forward;
 pub use segments::{Segment, Segments};
 
 use crate::tensor::{check_last, slice, with_slice};
@@ -77,7 +82,8 @@ impl CustomOp3 for Attention {
         l3: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let (q, k, v) = (slice("attention", s1, l1)?, slice("attention", s2, l2)?, slice("attention", s3, l3)?);
-        let out = cpu::forward(q, k, v, self.heads, &self.segments);
+        let mut out = vec![0.0; q.len()];
+        forward(q, k, v, self.heads, &self.segments, &mut out);
         Ok((CpuStorage::F32(out), l1.shape().clone()))
     }
 
@@ -90,13 +96,17 @@ impl CustomOp3 for Attention {
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let grad = grad.contiguous()?;
-        let (dq, dk, dv) = with_slice(q, |qs| {
+        let zeros = |like: &Tensor| vec![0.0; like.elem_count()];
+        let (mut dq, mut dk, mut dv) = (zeros(q), zeros(k), zeros(v));
+        with_slice(q, |qs| {
             with_slice(k, |ks| {
                 with_slice(v, |vs| {
                     with_slice(out, |os| {
                         with_slice(&grad, |gs| {
-                            let saved = cpu::Saved { q: qs, k: ks, v: vs, out: os };
-                            Ok(cpu::backward(saved, gs, self.heads, &self.segments))
+                            let saved = Saved { q: qs, k: ks, v: vs, out: os };
+                            let gradients = AttentionGradients { q: &mut dq, k: &mut dk, v: &mut dv };
+                            backward(saved, gs, self.heads, &self.segments, gradients);
+                            Ok(())
                         })
                     })
                 })

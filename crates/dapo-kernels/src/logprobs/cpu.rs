@@ -1,12 +1,12 @@
 //! One row of logits: log-sum-exp, entropy, and the gradient of both.
 
-use crate::simd::{LANES, dispatch, exp, fold, mul_add};
+use crate::simd::{LANES, dispatch, exp, fold, maximum, mul_add};
 
 /// Elements summed in f32 before the sum goes on in f64.
 const BLOCK: usize = 32 * LANES;
 
 /// The softmax of a row of logits at a temperature, in numbers.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct RowStats {
     /// 1 / temperature.
     pub inverse_temperature: f32,
@@ -28,14 +28,7 @@ impl RowStats {
 #[inline(always)]
 fn row_stats_body<const FMA: bool>(logits: &[f32], temperature: f32) -> RowStats {
     let inverse_temperature = 1.0 / temperature;
-    let mut lanes = [f32::NEG_INFINITY; LANES];
-    let mut chunks = logits.chunks_exact(LANES);
-    for chunk in &mut chunks {
-        for l in 0..LANES {
-            lanes[l] = if chunk[l] > lanes[l] { chunk[l] } else { lanes[l] };
-        }
-    }
-    let max = chunks.remainder().iter().chain(&lanes).copied().fold(f32::NEG_INFINITY, f32::max);
+    let max = maximum(logits);
     let (mut sum, mut weighted) = (0.0f64, 0.0f64);
     for block in logits.chunks(BLOCK) {
         let (mut sums, mut products) = ([0.0f32; LANES], [0.0f32; LANES]);

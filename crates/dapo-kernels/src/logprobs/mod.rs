@@ -8,13 +8,20 @@ mod cpu;
 
 pub use cpu::{RowStats, probabilities, row_stats};
 
-use crate::matmul::{Lhs, Mode, PackedMatrix, Rhs, matmul};
+use crate::matmul::{Lhs, Mode, PackedMatrix, Rhs, matmul, product};
+use crate::threads;
 use candle_core::{Result, bail};
-use rayon::prelude::*;
 
-/// Rows of logits in memory at a time, for a vocabulary of `vocab`: about 16 MiB of them.
+/// Most rows of logits in memory at a time, for a vocabulary of `vocab`: 48 MiB of them. The head's weight and its gradient
+/// pass through the processor once per chunk, so more rows are faster.
 pub fn chunk_rows(vocab: usize) -> usize {
-    ((4 << 20) / vocab.max(1)).clamp(16, 1024)
+    ((12 << 20) / vocab.max(1)).clamp(16, 1024)
+}
+
+/// Runs of at most `chunk_rows` of `rows` rows, of about equal length: first row and number.
+fn chunks(rows: usize, vocab: usize) -> impl Iterator<Item = (usize, usize)> {
+    let count = rows.div_ceil(chunk_rows(vocab));
+    (0..count).map(move |i| (rows * i / count, rows * (i + 1) / count - rows * i / count))
 }
 
 /// Log-probs of the targets and entropies of the distributions, in nats, of a run of rows.
@@ -53,8 +60,7 @@ impl Head<'_> {
     pub fn logits(&self, hidden: &[f32], logits: &mut Vec<f32>) {
         let (vocab, width) = (self.packed.n(), self.packed.k());
         let rows = hidden.len() / width;
-        logits.resize(rows * vocab, 0.0);
-        matmul(rows, vocab, width, Lhs::rows(hidden, width), Rhs::Packed(self.packed), logits, vocab, Mode::default());
+        product(rows, vocab, width, Lhs::rows(hidden, width), Rhs::Packed(self.packed), logits);
     }
 
     fn check(&self, hidden: &[f32], targets: &[u32]) -> Result<()> {
@@ -81,21 +87,20 @@ impl Head<'_> {
     pub fn logprobs(&self, hidden: &[f32], targets: &[u32]) -> Result<(Vec<f32>, Vec<f32>)> {
         self.check(hidden, targets)?;
         let (mut logprobs, mut entropies) = (vec![0.0; targets.len()], vec![0.0; targets.len()]);
-        let rows = chunk_rows(self.packed.n());
+        let (vocab, width) = (self.packed.n(), self.packed.k());
         let mut logits = Vec::new();
-        for (start, targets) in (0..).step_by(rows).zip(targets.chunks(rows)) {
-            let width = self.packed.k();
-            self.logits(&hidden[start * width..][..targets.len() * width], &mut logits);
-            self.stats(&logits, targets, &mut logprobs[start..], &mut entropies[start..]);
+        for (start, n) in chunks(targets.len(), vocab) {
+            self.logits(&hidden[start * width..][..n * width], &mut logits);
+            self.stats(&logits, &targets[start..][..n], &mut logprobs[start..], &mut entropies[start..]);
         }
         Ok((logprobs, entropies))
     }
 
     fn stats(&self, logits: &[f32], targets: &[u32], logprobs: &mut [f32], entropies: &mut [f32]) -> Vec<RowStats> {
-        let stats: Vec<RowStats> =
-            logits.par_chunks(self.packed.n()).map(|row| row_stats(row, self.temperature)).collect();
+        let vocab = self.packed.n();
+        let stats = threads::map(targets.len(), |i| row_stats(&logits[i * vocab..][..vocab], self.temperature));
         for (i, (stats, target)) in stats.iter().zip(targets).enumerate() {
-            logprobs[i] = stats.logprob(logits[i * self.packed.n() + *target as usize]);
+            logprobs[i] = stats.logprob(logits[i * vocab + *target as usize]);
             entropies[i] = stats.entropy;
         }
         stats
@@ -118,12 +123,10 @@ impl Head<'_> {
     ) -> std::result::Result<Vec<f32>, E> {
         self.check(hidden, targets)?;
         let (vocab, width) = (self.packed.n(), self.packed.k());
-        let rows = chunk_rows(vocab);
         let mut hidden_grad = vec![0.0; hidden.len()];
         let mut logits = Vec::new();
-        for (start, targets) in (0..).step_by(rows).zip(targets.chunks(rows)) {
-            let n = targets.len();
-            let hidden = &hidden[start * width..][..n * width];
+        for (start, n) in chunks(targets.len(), vocab) {
+            let (targets, hidden) = (&targets[start..][..n], &hidden[start * width..][..n * width]);
             self.logits(hidden, &mut logits);
             let (mut logprobs, mut entropies) = (vec![0.0; n], vec![0.0; n]);
             let stats = self.stats(&logits, targets, &mut logprobs, &mut entropies);
@@ -132,7 +135,7 @@ impl Head<'_> {
                 Rows { start, logprobs: &logprobs, entropies: &entropies },
                 RowGradients { logprobs: &mut dlogprobs, entropies: &mut dentropies },
             )?;
-            logits.par_chunks_mut(vocab).enumerate().for_each(|(i, row)| {
+            threads::for_each_chunk([&mut logits], [vocab], |i, [row]| {
                 cpu::logits_gradient(row, stats[i], targets[i] as usize, dlogprobs[i], dentropies[i]);
             });
             let weight = Rhs::Rows { data: self.weight, stride: width };

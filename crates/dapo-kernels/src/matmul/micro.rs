@@ -22,6 +22,10 @@ pub(super) struct Tile {
     pub(super) a_k: usize,
     pub(super) b: *const f32,
     pub(super) b_k: usize,
+    /// Fetched into the second-level cache, a line a step; any address will do.
+    pub(super) next: *const f32,
+    /// The tile of C after this one, fetched as well; any address will do.
+    pub(super) next_c: *const f32,
     pub(super) c: *mut f32,
     pub(super) c_row: usize,
     /// Whether C is added to, as if the sum over k went on from there, or overwritten.
@@ -73,9 +77,17 @@ pub(super) unsafe fn run(rows: usize, tile: Tile) {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
 unsafe fn avx512<const ROWS: usize>(t: Tile) {
-    use std::arch::x86_64::{_mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps};
+    use std::arch::x86_64::{
+        _MM_HINT_T0, _MM_HINT_T1, _mm_prefetch, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps,
+        _mm512_storeu_ps,
+    };
     // SAFETY: `run`'s caller vouches for the addresses.
     unsafe {
+        for i in 0..ROWS {
+            let c = t.next_c.wrapping_add(i * t.c_row);
+            _mm_prefetch::<_MM_HINT_T0>(c.cast());
+            _mm_prefetch::<_MM_HINT_T0>(c.wrapping_add(16).cast());
+        }
         let mut acc = [[_mm512_setzero_ps(); 2]; ROWS];
         if t.accumulate {
             for (i, row) in acc.iter_mut().enumerate() {
@@ -83,8 +95,10 @@ unsafe fn avx512<const ROWS: usize>(t: Tile) {
                 *row = [_mm512_loadu_ps(c), _mm512_loadu_ps(c.add(16))];
             }
         }
-        let (mut a, mut b) = (t.a, t.b);
+        let (mut a, mut b, mut next) = (t.a, t.b, t.next);
         for _ in 0..t.k {
+            _mm_prefetch::<_MM_HINT_T1>(next.cast());
+            next = next.wrapping_add(16);
             let (b0, b1) = (_mm512_loadu_ps(b), _mm512_loadu_ps(b.add(16)));
             for (i, row) in acc.iter_mut().enumerate() {
                 let x = _mm512_set1_ps(*a.add(i * t.a_row));

@@ -176,7 +176,7 @@ fn disk_space_counts_the_checkpoints_there_are_at_a_time() {
 fn the_text_shows_each_figure_with_its_unit() {
     let text = of(&qwen3_0_6b(), &["qwen3-0.6b-one-gpu"], 512).to_string();
     for line in [
-        "memory at most            25.8 GiB, in roll-outs; 13.7 GiB in updates\n",
+        "memory at most            25.8 GiB, in roll-outs; 13.8 GiB in updates\n",
         "  weights                 2.2 GiB\n",
         "  keys and values         15.8 GiB  in roll-outs\n",
         "a step                    128 prompts a round, 1 of at most 10 rounds, 8 completions each, 48 at a time\n",

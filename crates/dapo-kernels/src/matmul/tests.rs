@@ -1,0 +1,124 @@
+//! Products against f64, and their bits against each other.
+
+use super::*;
+
+fn values(n: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    };
+    std::iter::repeat_with(next).take(n).collect()
+}
+
+fn exact(m: usize, n: usize, k: usize, a: &[f32], bt: &[f32]) -> Vec<f64> {
+    let mut c = vec![0.0; m * n];
+    for i in 0..m {
+        for j in 0..n {
+            c[i * n + j] = (0..k).map(|x| f64::from(a[i * k + x]) * f64::from(bt[j * k + x])).sum();
+        }
+    }
+    c
+}
+
+fn transpose(x: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+    (0..columns * rows).map(|i| x[(i % rows) * columns + i / rows]).collect()
+}
+
+#[test]
+fn every_layout_gives_the_same_bits_and_the_right_product() {
+    for (m, n, k) in [(1, 1, 1), (1, 32, 7), (3, 33, 64), (13, 70, 130), (40, 96, 1100), (200, 64, 33)] {
+        let (a, bt) = (values(m * k, 1), values(n * k, 2));
+        let (at, b) = (transpose(&a, m, k), transpose(&bt, n, k));
+        let packed = PackedMatrix::from_transposed(&bt, n, k);
+        let mut first = vec![f32::NAN; m * n];
+        matmul(m, n, k, Lhs::rows(&a, k), Rhs::Packed(&packed), &mut first, n, Mode::default());
+        for (got, want) in first.iter().zip(exact(m, n, k, &a, &bt)) {
+            assert!((f64::from(*got) - want).abs() < 1e-4, "{m}x{n}x{k}: {got} {want}");
+        }
+        let others = [
+            (Lhs::rows(&a, k), Rhs::Rows { data: &b, stride: n }),
+            (Lhs::rows(&a, k), Rhs::Columns { data: &bt, stride: k }),
+            (Lhs::transposed(&at, m), Rhs::Packed(&packed)),
+            (Lhs::transposed(&at, m), Rhs::Rows { data: &b, stride: n }),
+        ];
+        for (lhs, rhs) in others {
+            let mut c = vec![f32::NAN; m * n];
+            matmul(m, n, k, lhs, rhs, &mut c, n, Mode::default());
+            assert!(c.iter().zip(&first).all(|(x, y)| x.to_bits() == y.to_bits()), "{m}x{n}x{k} {rhs:?}");
+        }
+    }
+}
+
+#[test]
+fn a_row_has_the_same_bits_alone_and_among_others() {
+    let (m, n, k) = (300, 200, 700);
+    let (a, bt) = (values(m * k, 3), values(n * k, 4));
+    let packed = PackedMatrix::from_transposed(&bt, n, k);
+    let mut all = vec![0.0; m * n];
+    matmul(m, n, k, Lhs::rows(&a, k), Rhs::Packed(&packed), &mut all, n, Mode::default());
+    for i in [0, 7, 191, 192, 299] {
+        let mut one = vec![0.0; n];
+        matmul(
+            1,
+            n,
+            k,
+            Lhs::rows(&a[i * k..], k),
+            Rhs::Packed(&packed),
+            &mut one,
+            n,
+            Mode { serial: true, accumulate: false },
+        );
+        assert_eq!(one, all[i * n..(i + 1) * n]);
+    }
+}
+
+#[test]
+fn accumulating_goes_on_with_the_sum() {
+    let (m, n, k) = (9, 45, 50);
+    let (a, bt) = (values(m * k, 5), values(n * k, 6));
+    let b = transpose(&bt, n, k);
+    let mut whole = vec![0.0; m * n];
+    matmul(m, n, k, Lhs::rows(&a, k), Rhs::Rows { data: &b, stride: n }, &mut whole, n, Mode::default());
+    let mut parts = vec![0.0; m * n];
+    let cut = 17;
+    matmul(
+        m,
+        n,
+        cut,
+        Lhs { data: &a, row: k, step: 1 },
+        Rhs::Rows { data: &b, stride: n },
+        &mut parts,
+        n,
+        Mode::default(),
+    );
+    let rest = Mode { accumulate: true, serial: false };
+    matmul(
+        m,
+        n,
+        k - cut,
+        Lhs { data: &a[cut..], row: k, step: 1 },
+        Rhs::Rows { data: &b[cut * n..], stride: n },
+        &mut parts,
+        n,
+        rest,
+    );
+    assert_eq!(whole, parts);
+}
+
+#[test]
+#[should_panic(expected = "left-hand side too short")]
+fn refuses_operands_that_are_too_short() {
+    matmul(
+        2,
+        1,
+        2,
+        Lhs::rows(&[0.0; 3], 2),
+        Rhs::Rows { data: &[0.0; 2], stride: 1 },
+        &mut [0.0; 2],
+        1,
+        Mode::default(),
+    );
+}

@@ -1,0 +1,78 @@
+//! Rayon's threads, sharing the pieces of one operation.
+
+#![expect(unsafe_code, reason = "pieces of an array are handed out by number")]
+
+use rayon::prelude::*;
+
+/// Number of threads that an operation called here may use.
+pub(crate) fn count() -> usize {
+    rayon::current_num_threads()
+}
+
+/// Runs `f` for every index below `pieces`, on several threads, and returns when all are done.
+pub(crate) fn for_each(pieces: usize, f: impl Fn(usize) + Sync) {
+    if pieces < 2 || count() < 2 {
+        return (0..pieces).for_each(f);
+    }
+    (0..pieces).into_par_iter().with_max_len(1).for_each(&f);
+}
+
+/// Cuts every array into runs of its own size (the last may be shorter), and runs `f` on the index and the runs of that
+/// index, on several threads. The first array says how many runs there are.
+pub(crate) fn for_each_chunk<T: Send, const N: usize>(
+    arrays: [&mut [T]; N],
+    sizes: [usize; N],
+    f: impl Fn(usize, [&mut [T]; N]) + Sync,
+) {
+    let lengths = arrays.each_ref().map(|a| a.len());
+    let starts = arrays.map(|a| Start(a.as_mut_ptr()));
+    let starts = &starts;
+    let pieces = lengths[0].div_ceil(sizes[0].max(1));
+    for_each(pieces, |piece| {
+        let run = |array: usize| {
+            let start = lengths[array].min(piece * sizes[array]);
+            let end = lengths[array].min(start + sizes[array]);
+            // SAFETY: within the array, whose exclusive borrow this function holds; runs of different pieces are disjoint.
+            unsafe { std::slice::from_raw_parts_mut(starts[array].0.add(start), end - start) }
+        };
+        f(piece, std::array::from_fn(run));
+    });
+}
+
+/// `f` of every index below `pieces`, in order.
+pub(crate) fn map<T: Send + Default + Clone>(pieces: usize, f: impl Fn(usize) -> T + Sync) -> Vec<T> {
+    let mut results = vec![T::default(); pieces];
+    for_each_chunk([&mut results], [1], |piece, [result]| result[0] = f(piece));
+    results
+}
+
+struct Start<T>(*mut T);
+
+// SAFETY: `for_each_chunk` hands every piece elements of its own.
+unsafe impl<T: Send> Sync for Start<T> {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_piece_runs_once_also_when_nested() {
+        for pieces in 0..200 {
+            let counts = map(pieces, |i| map(i % 5, |j| j + i).into_iter().sum::<usize>());
+            let expected: Vec<usize> = (0..pieces).map(|i| (0..i % 5).map(|j| j + i).sum()).collect();
+            assert_eq!(counts, expected);
+        }
+    }
+
+    #[test]
+    fn runs_cover_arrays_of_different_sizes() {
+        let (mut a, mut b) = (vec![0; 10], vec![0; 31]);
+        for_each_chunk([&mut a, &mut b], [3, 8], |i, [a, b]| {
+            a.fill(i + 1);
+            b.fill(10 * (i + 1));
+        });
+        assert_eq!(a, [1, 1, 1, 2, 2, 2, 3, 3, 3, 4]);
+        assert_eq!(b[..9], [10, 10, 10, 10, 10, 10, 10, 10, 20]);
+        assert_eq!(b[24..], [40; 7]);
+    }
+}
