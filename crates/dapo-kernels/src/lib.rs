@@ -30,19 +30,19 @@
 pub mod adamw;
 pub mod attention;
 mod inject;
-mod linear;
+pub mod linear;
 pub mod logprobs;
 pub mod matmul;
-mod rms_norm;
-mod rope;
+pub mod rms_norm;
+pub mod rope;
 pub mod simd;
-mod swiglu;
+pub mod swiglu;
 mod tensor;
-mod threads;
+pub mod threads;
 
 pub use inject::inject_gradient;
-pub use linear::{LowRank, linear, low_rank_linear};
+pub use linear::{LowRank, LowRankFactors, linear, low_rank_linear};
 pub use rms_norm::rms_norm;
 pub use rope::{RotaryTable, norm_rope};
 pub use swiglu::swiglu;
-pub use tensor::{with_slice, with_slice_mut};
+pub use tensor::{values, with_slice, with_slice_mut};

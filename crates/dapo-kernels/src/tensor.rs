@@ -2,6 +2,7 @@
 
 use candle_core::{CpuStorage, InplaceOp1, Layout, Result, Storage, Tensor, bail};
 use std::cell::Cell;
+use std::ops::Deref;
 
 /// The contiguous f32 elements of an operation's argument.
 pub(crate) fn slice<'a>(op: &str, storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
@@ -28,6 +29,38 @@ pub fn with_slice<T>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> Result<T>) -> Re
     match &*storage {
         Storage::Cpu(storage) => f(slice("with_slice", storage, layout)?),
         _ => bail!("with_slice: expected a CPU tensor, got one on {:?}", tensor.device().location()),
+    }
+}
+
+/// Locks the elements of a contiguous f32 CPU tensor for reading, without copying them.
+///
+/// # Errors
+/// When the tensor is elsewhere, of another type or not contiguous.
+pub fn values(tensor: &Tensor) -> Result<impl Deref<Target = [f32]>> {
+    let (storage, layout) = tensor.storage_and_layout();
+    let Storage::Cpu(cpu) = &*storage else {
+        bail!("values: expected a CPU tensor, got one on {:?}", tensor.device().location());
+    };
+    slice("values", cpu, layout)?;
+    let (start, end) = layout.contiguous_offsets().unwrap_or_default();
+    Ok(Values { storage, start, end })
+}
+
+struct Values<G> {
+    storage: G,
+    start: usize,
+    end: usize,
+}
+
+impl<G: Deref<Target = Storage>> Deref for Values<G> {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        match &*self.storage {
+            Storage::Cpu(CpuStorage::F32(data)) => &data[self.start..self.end],
+            // `values` makes none of these.
+            _ => &[],
+        }
     }
 }
 

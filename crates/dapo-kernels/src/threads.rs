@@ -1,8 +1,16 @@
 //! Rayon's threads, sharing the pieces of one operation.
+//!
+//! Each operation shares its work among the threads of the pool it is called in. Calling many operations from outside the
+//! pool hands each one over anew; [`enter`] does so once.
 
 #![expect(unsafe_code, reason = "pieces of an array are handed out by number")]
 
 use rayon::prelude::*;
+
+/// Runs `f` on a thread of the pool, so that the operations it calls start at once.
+pub fn enter<T: Send>(f: impl FnOnce() -> T + Send) -> T {
+    if rayon::current_thread_index().is_some() { f() } else { rayon::scope(|_| f()) }
+}
 
 /// Number of threads that an operation called here may use.
 pub(crate) fn count() -> usize {

@@ -264,7 +264,7 @@ fn attention_has_the_same_bits_for_a_shared_prompt_an_own_copy_and_the_cache() {
         if i == prompt {
             cache = cache.fork(total + 40);
         }
-        let out = decode_attention(&row(&q, i), &row(&k, i), &row(&v, i), heads, &mut [&mut cache]).unwrap();
+        let out = decode_attention(&row(&q, i), &row(&k, i), &row(&v, i), heads, std::slice::from_mut(&mut cache)).unwrap();
         assert_eq!(&out.to_vec2::<f32>().unwrap()[0], expected, "position {i}");
     }
 }
@@ -273,6 +273,6 @@ fn attention_has_the_same_bits_for_a_shared_prompt_an_own_copy_and_the_cache() {
 fn decoding_refuses_to_lose_a_gradient_silently() {
     let heads = Heads { query: 1, key_value: 1, dim: 4 };
     let x = var(&[1, 4], 1);
-    let error = decode_attention(&x, &x, &x, heads, &mut [&mut KvCache::new(heads, 1)]).unwrap_err();
+    let error = decode_attention(&x, &x, &x, heads, &mut [KvCache::new(heads, 1)]).unwrap_err();
     assert!(error.to_string().contains("records gradients"), "{error}");
 }

@@ -1,15 +1,13 @@
 //! Sampling completions: prompts are computed once, their caches forked for each completion, and the batch refilled as
 //! completions end.
 
-use crate::decoder::{Attend, Tracking};
+use crate::decoder::{Adapters, Attend, Context, Saved, Scratch};
 use crate::sampling::{StreamKey, sample};
 use crate::{Decoder, PolicyError, Purpose, SamplingConfig, Segments};
-use candle_core::Tensor;
 use dapo_kernels::attention::KvCache;
-use dapo_kernels::with_slice;
+use dapo_kernels::{RotaryTable, threads};
 use rayon::prelude::*;
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 /// A prompt to complete.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,15 +83,16 @@ const PREFILL_TOKENS: usize = 4096;
 struct Growing {
     request: usize,
     sample: usize,
-    position: u32,
-    caches: Vec<KvCache>,
     completion: Completion,
+    /// What drawing a token works with.
+    sums: Vec<f64>,
 }
 
 /// A computed prompt, waiting for its completions to start.
 struct Prefilled {
     request: usize,
     next_sample: usize,
+    /// By layer.
     caches: Vec<KvCache>,
     /// Logits for the first token.
     logits: Vec<f32>,
@@ -105,12 +104,16 @@ pub(crate) fn generate(
     config: &GenerationConfig,
 ) -> Result<Vec<Vec<Completion>>, PolicyError> {
     validate(decoder, requests, config)?;
-    let mut engine = Engine::new(decoder, requests, config);
-    while !engine.is_done() {
-        engine.admit()?;
-        engine.step()?;
-    }
-    Ok(engine.finished.into_iter().map(|group| group.into_iter().flatten().collect()).collect())
+    // Training's memory makes room for keys and values.
+    drop(decoder.workspace().take());
+    let mut engine = Engine::new(decoder, requests, config)?;
+    threads::enter(|| {
+        while !engine.is_done() {
+            engine.admit()?;
+            engine.step()?;
+        }
+        Ok(engine.finished.into_iter().map(|group| group.into_iter().flatten().collect()).collect())
+    })
 }
 
 fn validate(decoder: &Decoder, requests: &[Request], config: &GenerationConfig) -> Result<(), PolicyError> {
@@ -140,25 +143,63 @@ struct Engine<'a> {
     waiting: VecDeque<usize>,
     prefilled: VecDeque<Prefilled>,
     growing: Vec<Growing>,
+    /// By layer, of each growing completion in order.
+    caches: Vec<Vec<KvCache>>,
     finished: Vec<Vec<Option<Completion>>>,
     max_batch: usize,
+    buffers: Buffers,
+}
+
+/// Memory of a forward, kept from token to token.
+struct Buffers {
+    tokens: Vec<u32>,
+    positions: Vec<u32>,
+    table: RotaryTable,
+    x: Vec<f32>,
+    saved: Saved,
+    scratch: Scratch,
+    normed: Vec<f32>,
+    logits: Vec<f32>,
+    ended: Vec<bool>,
 }
 
 impl<'a> Engine<'a> {
-    fn new(decoder: &'a Decoder, requests: &'a [Request], config: &'a GenerationConfig) -> Self {
+    fn new(decoder: &'a Decoder, requests: &'a [Request], config: &'a GenerationConfig) -> Result<Self, PolicyError> {
         let c = decoder.config();
         let longest = requests.iter().map(|r| r.prompt_ids.len()).max().unwrap_or(0) + config.max_new_tokens;
         let bytes = longest.next_multiple_of(32) * c.num_hidden_layers * c.num_key_value_heads * c.head_dim * 8;
-        Self {
+        if config.cache_bytes < bytes && !requests.is_empty() {
+            return Err(PolicyError::Setting {
+                field: "cache_bytes".into(),
+                found: config.cache_bytes.to_string(),
+                expected: format!("at least {bytes}, the keys and values of one sequence of {longest} tokens"),
+            });
+        }
+        let max_batch = (config.cache_bytes / bytes).min(MAX_BATCH);
+        let most = max_batch.min(requests.iter().map(|r| r.samples).sum());
+        let empty = || Vec::with_capacity(most);
+        Ok(Self {
             decoder,
             requests,
             config,
             waiting: (0..requests.len()).filter(|i| requests[*i].samples > 0).collect(),
             prefilled: VecDeque::new(),
-            growing: Vec::new(),
+            growing: Vec::with_capacity(most),
+            caches: std::iter::repeat_with(empty).take(c.num_hidden_layers).collect(),
             finished: requests.iter().map(|r| vec![None; r.samples]).collect(),
-            max_batch: (config.cache_bytes / bytes).clamp(1, MAX_BATCH),
-        }
+            max_batch,
+            buffers: Buffers {
+                tokens: Vec::with_capacity(most),
+                positions: Vec::with_capacity(most),
+                table: decoder.rotary_table(&[]),
+                x: Vec::new(),
+                saved: Saved::default(),
+                scratch: Scratch::default(),
+                normed: Vec::new(),
+                logits: Vec::new(),
+                ended: Vec::with_capacity(most),
+            },
+        })
     }
 
     fn is_done(&self) -> bool {
@@ -176,27 +217,31 @@ impl<'a> Engine<'a> {
             }
             let Some(prompt) = self.prefilled.front_mut() else { break };
             let request = &self.requests[prompt.request];
-            let (sample, length) = (prompt.next_sample, request.prompt_ids.len());
+            let sample = prompt.next_sample;
             prompt.next_sample += 1;
+            let tokens = self.config.max_new_tokens;
             let mut growing = Growing {
                 request: prompt.request,
                 sample,
-                position: length as u32,
-                caches: Vec::new(),
-                completion: Completion { token_ids: vec![], logprobs: vec![], finish_reason: FinishReason::Length },
+                completion: Completion {
+                    token_ids: Vec::with_capacity(tokens),
+                    logprobs: Vec::with_capacity(tokens),
+                    finish_reason: FinishReason::Length,
+                },
+                sums: Vec::new(),
             };
-            let ended = push(&mut growing, &mut prompt.logits.clone(), self.requests, self.config);
-            if !ended {
-                let capacity = length + self.config.max_new_tokens;
-                growing.caches = prompt.caches.iter().map(|c| c.fork(capacity)).collect();
+            let ended = push(&mut growing, &prompt.logits, self.requests, self.config);
+            if ended {
+                self.finished[growing.request][growing.sample] = Some(growing.completion);
+            } else {
+                let capacity = request.prompt_ids.len() + tokens;
+                for (caches, cache) in self.caches.iter_mut().zip(&prompt.caches) {
+                    caches.push(cache.fork(capacity));
+                }
+                self.growing.push(growing);
             }
             if prompt.next_sample == request.samples {
                 self.prefilled.pop_front();
-            }
-            if ended {
-                self.finish(growing);
-            } else {
-                self.growing.push(growing);
             }
         }
         Ok(())
@@ -217,23 +262,28 @@ impl<'a> Engine<'a> {
             chosen.push(i);
             samples += self.requests[i].samples;
         }
-        let decoder = self.decoder;
-        let segments = Arc::new(Segments::new(lengths)?);
-        let table = decoder.rotary_table(&segments.positions());
-        let empty = |_| Vec::with_capacity(decoder.num_layers());
+        let (decoder, buffers) = (self.decoder, &mut self.buffers);
+        let segments = Segments::new(lengths)?;
+        buffers.table.set(&segments.positions());
+        decoder.embed(&tokens, &mut buffers.x)?;
+        let empty = |_: &usize| Vec::with_capacity(decoder.num_layers());
         let mut caches: Vec<Vec<KvCache>> = chosen.iter().map(empty).collect();
-        let mut x = decoder.embed(&tokens)?;
         for layer in 0..decoder.num_layers() {
             let mut layer_caches: Vec<KvCache> =
                 segments.list().iter().map(|s| KvCache::new(decoder.heads(), s.len)).collect();
-            let mut attend = Attend::Prefill(&segments, &mut layer_caches);
-            x = decoder.layer(layer, &x, &table, &mut attend, Tracking::Detached)?;
+            buffers.layer(decoder, layer, &mut Attend::Prefill(&segments, &mut layer_caches))?;
             caches.iter_mut().zip(layer_caches).for_each(|(caches, cache)| caches.push(cache));
         }
-        let last: Vec<u32> = segments.list().iter().map(|s| (s.start + s.len - 1) as u32).collect();
-        let last = Tensor::from_vec(last, segments.list().len(), x.device())?;
-        let logits = self.logits(&x.index_select(&last, 0)?)?;
-        let rows = logits.chunks_exact(decoder.config().vocab_size);
+        let width = decoder.config().hidden_size;
+        let last: Vec<f32> = segments
+            .list()
+            .iter()
+            .flat_map(|s| &buffers.x[(s.start + s.len - 1) * width..][..width])
+            .copied()
+            .collect();
+        buffers.x = last;
+        buffers.logits(decoder)?;
+        let rows = buffers.logits.chunks_exact(decoder.config().vocab_size);
         for ((request, caches), logits) in chosen.into_iter().zip(caches).zip(rows) {
             self.prefilled.push_back(Prefilled { request, next_sample: 0, caches, logits: logits.to_vec() });
         }
@@ -245,62 +295,63 @@ impl<'a> Engine<'a> {
         if self.growing.is_empty() {
             return Ok(());
         }
-        let decoder = self.decoder;
-        let last: Vec<u32> = self.growing.iter().filter_map(|g| g.completion.token_ids.last().copied()).collect();
-        let positions: Vec<u32> = self.growing.iter().map(|g| g.position).collect();
-        let table = decoder.rotary_table(&positions);
-        let mut x = decoder.embed(&last)?;
-        for layer in 0..decoder.num_layers() {
-            let mut caches: Vec<&mut KvCache> = self.growing.iter_mut().map(|g| &mut g.caches[layer]).collect();
-            x = decoder.layer(layer, &x, &table, &mut Attend::Decode(&mut caches), Tracking::Detached)?;
+        let (decoder, requests, config, buffers) = (self.decoder, self.requests, self.config, &mut self.buffers);
+        buffers.tokens.clear();
+        buffers.tokens.extend(self.growing.iter().filter_map(|g| g.completion.token_ids.last()));
+        let position = |g: &Growing| (requests[g.request].prompt_ids.len() + g.completion.token_ids.len() - 1) as u32;
+        buffers.positions.clear();
+        buffers.positions.extend(self.growing.iter().map(position));
+        buffers.table.set(&buffers.positions);
+        decoder.embed(&buffers.tokens, &mut buffers.x)?;
+        for (layer, caches) in self.caches.iter_mut().enumerate() {
+            buffers.layer(decoder, layer, &mut Attend::Decode(caches))?;
         }
-        let mut logits = self.logits(&x)?;
-        let (requests, config) = (self.requests, self.config);
-        let ended: Vec<bool> = self
-            .growing
+        buffers.logits(decoder)?;
+        self.growing
             .par_iter_mut()
-            .zip(logits.par_chunks_mut(decoder.config().vocab_size))
-            .map(|(growing, logits)| {
-                growing.position += 1;
-                push(growing, logits, requests, config)
-            })
-            .collect();
-        for (i, ended) in ended.into_iter().enumerate().rev() {
-            if ended {
-                let growing = self.growing.remove(i);
-                self.finish(growing);
+            .zip(buffers.logits.par_chunks(decoder.config().vocab_size))
+            .map(|(growing, logits)| push(growing, logits, requests, config))
+            .collect_into_vec(&mut buffers.ended);
+        for i in (0..self.growing.len()).rev().filter(|i| buffers.ended[*i]) {
+            // The last one takes the place of the one that leaves.
+            let Growing { request, sample, completion, .. } = self.growing.swap_remove(i);
+            for caches in &mut self.caches {
+                caches.swap_remove(i);
             }
+            self.finished[request][sample] = Some(completion);
         }
         Ok(())
     }
+}
 
-    fn logits(&self, x: &Tensor) -> Result<Vec<f32>, PolicyError> {
-        let hidden = self.decoder.final_norm(x, Tracking::Detached)?;
-        let mut logits = Vec::new();
-        self.decoder.with_head(1.0, |head| {
-            Ok(with_slice(&hidden, |h| {
-                head.logits(h, &mut logits);
-                Ok(())
-            })?)
-        })?;
-        Ok(logits)
+impl Buffers {
+    /// One layer, from `x` to `x`.
+    fn layer(&mut self, decoder: &Decoder, layer: usize, attend: &mut Attend<'_>) -> Result<(), PolicyError> {
+        let context = Context { table: &self.table, adapters: Adapters::On };
+        std::mem::swap(&mut self.saved.input, &mut self.x);
+        decoder.layer_forward(layer, context, attend, &mut self.saved, &mut self.scratch, Some(&mut self.x))
     }
 
-    fn finish(&mut self, growing: Growing) {
-        self.finished[growing.request][growing.sample] = Some(growing.completion);
+    /// The logits of the rows in `x`.
+    fn logits(&mut self, decoder: &Decoder) -> Result<(), PolicyError> {
+        decoder.final_norm(&self.x, &mut self.normed)?;
+        decoder.with_head(1.0, |head| {
+            head.logits(&self.normed, &mut self.logits);
+            Ok(())
+        })
     }
 }
 
 /// Draws the next token of a completion; says whether it was the last one.
-fn push(growing: &mut Growing, logits: &mut [f32], requests: &[Request], config: &GenerationConfig) -> bool {
+fn push(growing: &mut Growing, logits: &[f32], requests: &[Request], config: &GenerationConfig) -> bool {
     let key = StreamKey {
         seed: config.seed,
         purpose: config.purpose,
         draw: requests[growing.request].draw,
         sample: (requests[growing.request].first_sample + growing.sample) as u64,
     };
-    let completion = &mut growing.completion;
-    let (token, logprob) = sample(logits, &config.sampling, key, completion.token_ids.len() as u64);
+    let Growing { completion, sums, .. } = growing;
+    let (token, logprob) = sample(logits, &config.sampling, key, completion.token_ids.len() as u64, sums);
     completion.token_ids.push(token);
     completion.logprobs.push(logprob);
     if config.stop_token_ids.contains(&token) {

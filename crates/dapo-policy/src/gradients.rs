@@ -2,53 +2,78 @@
 
 use crate::PolicyError;
 use candle_core::Tensor;
-use dapo_kernels::adamw::{add_assign, squared_norm};
-use dapo_kernels::{with_slice, with_slice_mut};
+use dapo_kernels::adamw::squared_norm;
+use dapo_kernels::{values, with_slice_mut};
 
 /// The gradient of every parameter, summed over the micro-batches of an optimiser step; in the order of
 /// [`Decoder::parameters`](crate::Decoder::parameters).
 #[derive(Debug, Default)]
 pub struct Gradients {
-    tensors: Vec<Option<Tensor>>,
+    slots: Vec<Slot>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Slot {
+    tensor: Option<Tensor>,
+    /// Whether the tensor holds anything of this step.
+    written: bool,
 }
 
 impl Gradients {
     /// No gradients yet, for `parameters` parameters.
     pub fn new(parameters: usize) -> Self {
-        Self { tensors: vec![None; parameters] }
+        Self { slots: vec![Slot::default(); parameters] }
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.tensors.len()
+    /// No gradients again, in the memory that is there.
+    pub fn clear(&mut self) {
+        self.slots.iter_mut().for_each(|slot| slot.written = false);
     }
 
-    /// Adds to one parameter's gradient. The tensor may be kept and changed: it must not share its storage.
-    pub(crate) fn add(&mut self, index: usize, gradient: Tensor) -> Result<(), PolicyError> {
-        match &self.tensors[index] {
-            None => self.tensors[index] = Some(gradient),
-            Some(sum) => with_slice(&gradient, |g| {
-                with_slice_mut(sum, |sum| {
-                    add_assign(sum, g);
-                    Ok(())
-                })
-            })?,
-        }
+    /// Number of parameters.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether there are no parameters.
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// Lets `f` write one parameter's gradient, `like` whose shape it has: adding to what is there if its second argument
+    /// is true, overwriting otherwise.
+    pub(crate) fn write(
+        &mut self,
+        index: usize,
+        like: &Tensor,
+        f: impl FnOnce(&mut [f32], bool),
+    ) -> Result<(), PolicyError> {
+        let slot = &mut self.slots[index];
+        let tensor = match &mut slot.tensor {
+            Some(tensor) => tensor,
+            none => none.insert(Tensor::from_vec(vec![0.0f32; like.elem_count()], like.shape(), like.device())?),
+        };
+        let accumulate = std::mem::replace(&mut slot.written, true);
+        with_slice_mut(tensor, |gradient| {
+            f(gradient, accumulate);
+            Ok(())
+        })?;
         Ok(())
     }
 
-    /// The gradient of a parameter that is written in place, zero at first.
-    pub(crate) fn zeros_or_present(&mut self, index: usize, like: &Tensor) -> Result<Tensor, PolicyError> {
-        if let Some(tensor) = &self.tensors[index] {
-            return Ok(tensor.clone());
-        }
-        let zeros = Tensor::from_vec(vec![0.0f32; like.elem_count()], like.shape(), like.device())?;
-        self.tensors[index] = Some(zeros.clone());
-        Ok(zeros)
+    /// Lets `f` add to one parameter's gradient.
+    pub(crate) fn add(&mut self, index: usize, like: &Tensor, f: impl FnOnce(&mut [f32])) -> Result<(), PolicyError> {
+        self.write(index, like, |gradient, accumulate| {
+            if !accumulate {
+                gradient.fill(0.0);
+            }
+            f(gradient);
+        })
     }
 
     /// One parameter's gradient; `None` before any was added.
     pub fn get(&self, index: usize) -> Option<&Tensor> {
-        self.tensors[index].as_ref()
+        self.slots[index].tensor.as_ref().filter(|_| self.slots[index].written)
     }
 
     /// √Σ g² over all parameters, in f64.
@@ -57,8 +82,8 @@ impl Gradients {
     /// When a gradient cannot be read.
     pub fn norm(&self) -> Result<f64, PolicyError> {
         let mut sum = 0.0;
-        for tensor in self.tensors.iter().flatten() {
-            sum += with_slice(tensor, |g| Ok(squared_norm(g)))?;
+        for tensor in (0..self.len()).filter_map(|index| self.get(index)) {
+            sum += squared_norm(&values(tensor)?);
         }
         Ok(sum.sqrt())
     }

@@ -54,6 +54,6 @@ pub use error::PolicyError;
 pub use generate::{Completion, FinishReason, GenerationConfig, Request};
 pub use gradients::Gradients;
 pub use lora::{LoraConfig, LoraTarget};
-pub use policy::{Policy, TokenBatch, TokenLogprobs};
+pub use policy::{Loss, Policy, TokenBatch, TokenLogprobs};
 pub use sampling::{Purpose, SamplingConfig};
 pub use tokenizer::Tokenizer;

@@ -1,10 +1,9 @@
 //! What a trainer asks of a policy, and how the decoder answers.
 
-use crate::decoder::{Attend, LayerMemory, Tracking, check_total};
+use crate::decoder::{Adapters, Context, check_total};
 use crate::{Completion, Decoder, GenerationConfig, Gradients, PolicyError, Request, Segments};
-use candle_core::{Tensor, Var};
 use dapo_kernels::logprobs::{RowGradients, Rows};
-use dapo_kernels::{RotaryTable, inject_gradient, with_slice, with_slice_mut};
+use dapo_kernels::threads;
 use std::sync::Arc;
 
 /// Tokens of a packed batch, and which of them are scored.
@@ -65,6 +64,9 @@ pub struct TokenLogprobs {
     pub entropies: Vec<f32>,
 }
 
+/// A loss of log-probs: sees a run of rows and fills in its gradients with respect to them.
+pub type Loss<'a> = dyn FnMut(Rows<'_>, RowGradients<'_>) -> Result<(), PolicyError> + Send + 'a;
+
 /// A model that completes prompts and learns from how its completions were judged.
 pub trait Policy {
     /// Completions of each request, in order.
@@ -89,14 +91,13 @@ pub trait Policy {
         batch: &TokenBatch,
         temperature: f32,
         gradients: &mut Gradients,
-        loss: &mut dyn FnMut(Rows<'_>, RowGradients<'_>) -> Result<(), PolicyError>,
+        loss: &mut Loss<'_>,
     ) -> Result<(), PolicyError>;
 }
 
-/// Rows of a `[T, H]` tensor, copied one after another.
-fn gather(x: &Tensor, rows: &[usize]) -> Result<Vec<f32>, PolicyError> {
-    let width = x.dim(1)?;
-    Ok(with_slice(x, |x| Ok(rows.iter().flat_map(|r| &x[r * width..][..width]).copied().collect()))?)
+/// Rows of width H, copied one after another.
+fn gather(x: &[f32], width: usize, rows: &[usize]) -> Vec<f32> {
+    rows.iter().flat_map(|r| &x[r * width..][..width]).copied().collect()
 }
 
 impl Decoder {
@@ -105,15 +106,69 @@ impl Decoder {
         &self,
         batch: &TokenBatch,
         temperature: f32,
-        tracking: Tracking,
+        adapters: Adapters,
     ) -> Result<TokenLogprobs, PolicyError> {
         let predictors = batch.predictors()?;
-        let hidden = self.states(&batch.token_ids, &batch.segments, tracking)?.pop();
-        let hidden = hidden.ok_or_else(|| PolicyError::Internal("no hidden states".into()))?;
-        let rows = gather(&hidden, &predictors)?;
-        let (logprobs, entropies) =
-            self.with_head(temperature, |head| Ok(head.logprobs(&rows, &batch.target_ids())?))?;
-        Ok(TokenLogprobs { logprobs, entropies })
+        let width = self.config().hidden_size;
+        let last = |x: &[f32]| Ok(gather(x, width, &predictors));
+        threads::enter(|| {
+            let rows = self.forward(&batch.token_ids, &batch.segments, adapters, |_| (), last)?;
+            let mut normed = Vec::new();
+            self.final_norm(&rows, &mut normed)?;
+            let (logprobs, entropies) =
+                self.with_head(temperature, |head| Ok(head.logprobs(&normed, &batch.target_ids())?))?;
+            Ok(TokenLogprobs { logprobs, entropies })
+        })
+    }
+
+    fn score_backward(
+        &self,
+        batch: &TokenBatch,
+        temperature: f32,
+        gradients: &mut Gradients,
+        loss: &mut Loss<'_>,
+    ) -> Result<(), PolicyError> {
+        let predictors = batch.predictors()?;
+        let width = self.config().hidden_size;
+        let table = self.rotary_table(&batch.segments.positions());
+        let context = Context { table: &table, adapters: Adapters::On };
+        let mut workspace = self.workspace().take();
+        let mut x = Vec::new();
+        self.embed(&batch.token_ids, &mut x)?;
+        self.layers_forward(context, &batch.segments, &mut x, &mut workspace, Some(self.layer_memory()), |_| ())?;
+
+        let rows = gather(&x, width, &predictors);
+        let mut normed = Vec::new();
+        self.final_norm(&rows, &mut normed)?;
+        let targets = batch.target_ids();
+        let d_normed = self.with_head(temperature, |head| {
+            if !self.trains_own() {
+                return head.backward(&normed, &targets, None, loss);
+            }
+            let mut outcome = Ok(Vec::new());
+            self.head_parameter()
+                .add(gradients, |dw| outcome = head.backward(&normed, &targets, Some(dw), loss))?;
+            outcome
+        })?;
+        let mut d_rows = vec![0.0; rows.len()];
+        self.final_norm_backward(&rows, &d_normed, &mut d_rows, gradients)?;
+        // From here on the last output makes room for its gradient; rows that predict several tokens add up.
+        let mut d_x = x;
+        d_x.fill(0.0);
+        for (gradient, row) in d_rows.chunks_exact(width).zip(&predictors) {
+            d_x[row * width..][..width].iter_mut().zip(gradient).for_each(|(sum, g)| *sum += g);
+        }
+        self.layers_backward(context, &batch.segments, &mut d_x, &mut workspace, gradients)?;
+        self.workspace().put(workspace);
+        if self.trains_own() {
+            // Each token's gradient goes to its row of the embeddings, in the order of the tokens.
+            self.embedding_parameter().add(gradients, |sum| {
+                for (token, g) in batch.token_ids.iter().zip(d_x.chunks_exact(width)) {
+                    sum[*token as usize * width..][..width].iter_mut().zip(g).for_each(|(sum, g)| *sum += g);
+                }
+            })?;
+        }
+        Ok(())
     }
 }
 
@@ -123,7 +178,7 @@ impl Policy for Decoder {
     }
 
     fn logprobs(&self, batch: &TokenBatch, temperature: f32) -> Result<TokenLogprobs, PolicyError> {
-        self.score(batch, temperature, Tracking::Detached)
+        self.score(batch, temperature, Adapters::On)
     }
 
     fn logprobs_backward(
@@ -131,7 +186,7 @@ impl Policy for Decoder {
         batch: &TokenBatch,
         temperature: f32,
         gradients: &mut Gradients,
-        loss: &mut dyn FnMut(Rows<'_>, RowGradients<'_>) -> Result<(), PolicyError>,
+        loss: &mut Loss<'_>,
     ) -> Result<(), PolicyError> {
         let parameters = self.parameters().len();
         if gradients.len() != parameters || parameters == 0 {
@@ -141,127 +196,6 @@ impl Policy for Decoder {
                 expected: "one for each, and at least one".into(),
             });
         }
-        let predictors = batch.predictors()?;
-        let pass = Pass::forward(self, batch)?;
-        let normed = self.final_norm(pass.output.as_tensor(), Tracking::Record)?;
-        let rows = gather(&normed, &predictors)?;
-        let head = self.head_parameter();
-        let head_gradient = self.trains_own().then(|| gradients.zeros_or_present(head.index, &head.var)).transpose()?;
-        let rows_gradient = self.with_head(temperature, |head| {
-            let Some(head_gradient) = head_gradient else {
-                return head.backward(&rows, &batch.target_ids(), None, &mut *loss);
-            };
-            let mut outcome = Ok(Vec::new());
-            with_slice_mut(&head_gradient, |dw| {
-                outcome = head.backward(&rows, &batch.target_ids(), Some(dw), &mut *loss);
-                Ok(())
-            })?;
-            outcome
-        })?;
-        let width = self.config().hidden_size;
-        let mut spread = vec![0.0f32; batch.token_ids.len() * width];
-        for (gradient, row) in rows_gradient.chunks_exact(width).zip(&predictors) {
-            spread[row * width..][..width].iter_mut().zip(gradient).for_each(|(sum, g)| *sum += g);
-        }
-        let spread = Tensor::from_vec(spread, normed.shape(), normed.device())?;
-        pass.backward(self, batch, &inject_gradient(&normed, &spread)?, gradients)
+        threads::enter(|| self.score_backward(batch, temperature, gradients, loss))
     }
-}
-
-/// A forward whose layers are cut apart, so that each one's graph is short-lived and its gradients are stored at once.
-struct Pass {
-    table: Arc<RotaryTable>,
-    /// Input of every layer.
-    inputs: Vec<Var>,
-    /// Output of every layer, with its graph; empty when layers are computed again.
-    outputs: Vec<Tensor>,
-    /// The last layer's output.
-    output: Var,
-}
-
-impl Pass {
-    fn forward(decoder: &Decoder, batch: &TokenBatch) -> Result<Self, PolicyError> {
-        let table = decoder.rotary_table(&batch.segments.positions());
-        let mut x = Var::from_tensor(&decoder.embed(&batch.token_ids)?)?;
-        let (mut inputs, mut outputs) = (Vec::new(), Vec::new());
-        let tracking = match decoder.layer_memory() {
-            LayerMemory::Keep => Tracking::Record,
-            LayerMemory::Recompute => Tracking::Detached,
-        };
-        for i in 0..decoder.num_layers() {
-            let input = if tracking == Tracking::Record { recorded(decoder, i, &x) } else { x.as_detached_tensor() };
-            let y = decoder.layer(i, &input, &table, &mut Attend::Packed(&batch.segments), tracking)?;
-            inputs.push(x);
-            x = Var::from_tensor(&y.detach())?;
-            if tracking == Tracking::Record {
-                outputs.push(y);
-            }
-        }
-        Ok(Self { table, inputs, outputs, output: x })
-    }
-
-    fn backward(
-        mut self,
-        decoder: &Decoder,
-        batch: &TokenBatch,
-        loss: &Tensor,
-        gradients: &mut Gradients,
-    ) -> Result<(), PolicyError> {
-        let parameters = decoder.parameters();
-        let mut collect = |loss: &Tensor, input: &Var| -> Result<Option<Tensor>, PolicyError> {
-            let mut store = loss.backward()?;
-            for (index, (_, var)) in parameters.iter().enumerate() {
-                if let Some(gradient) = store.remove(var) {
-                    gradients.add(index, gradient.detach())?;
-                }
-            }
-            Ok(store.remove(input).map(|gradient| gradient.detach()))
-        };
-        let lost = || PolicyError::Internal("a layer's input got no gradient".into());
-        let mut gradient = collect(loss, &self.output)?;
-        while let Some(input) = self.inputs.pop() {
-            let i = self.inputs.len();
-            let y = match self.outputs.pop() {
-                Some(y) => y,
-                None => decoder.layer(
-                    i,
-                    &recorded(decoder, i, &input),
-                    &self.table,
-                    &mut Attend::Packed(&batch.segments),
-                    Tracking::Record,
-                )?,
-            };
-            gradient = collect(&inject_gradient(&y, &gradient.ok_or_else(lost)?)?, &input)?;
-        }
-        if decoder.trains_own() {
-            embedding_backward(decoder, batch, &gradient.ok_or_else(lost)?, gradients)?;
-        }
-        Ok(())
-    }
-}
-
-/// A layer's input in a forward that records; the first layer's needs a gradient only where the embeddings are trained.
-fn recorded(decoder: &Decoder, layer: usize, input: &Var) -> Tensor {
-    if layer > 0 || decoder.trains_own() { input.as_tensor().clone() } else { input.as_detached_tensor() }
-}
-
-/// Adds each token's gradient to its row of the embedding matrix, in the order of the tokens.
-fn embedding_backward(
-    decoder: &Decoder,
-    batch: &TokenBatch,
-    gradient: &Tensor,
-    gradients: &mut Gradients,
-) -> Result<(), PolicyError> {
-    let embeddings = decoder.embedding_parameter();
-    let sum = gradients.zeros_or_present(embeddings.index, &embeddings.var)?;
-    let width = decoder.config().hidden_size;
-    with_slice(gradient, |g| {
-        with_slice_mut(&sum, |sum| {
-            for (token, g) in batch.token_ids.iter().zip(g.chunks_exact(width)) {
-                sum[*token as usize * width..][..width].iter_mut().zip(g).for_each(|(sum, g)| *sum += g);
-            }
-            Ok(())
-        })
-    })?;
-    Ok(())
 }

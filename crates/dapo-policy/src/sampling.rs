@@ -4,7 +4,7 @@
 //! completion does not depend on what else is generated beside it.
 
 use crate::PolicyError;
-use dapo_kernels::logprobs::{probabilities, row_stats};
+use dapo_kernels::logprobs::{pick, row_stats_by_block};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
@@ -85,38 +85,38 @@ impl StreamKey {
     }
 }
 
-/// Draws a token and returns it with its log-prob in the full softmax at the temperature. Overwrites the logits.
-pub(crate) fn sample(logits: &mut [f32], config: &SamplingConfig, key: StreamKey, position: u64) -> (u32, f32) {
-    let stats = row_stats(logits, config.logprob_temperature());
+/// Draws a token and returns it with its log-prob in the full softmax at the temperature. `sums` is memory to work with.
+pub(crate) fn sample(
+    logits: &[f32],
+    config: &SamplingConfig,
+    key: StreamKey,
+    position: u64,
+    sums: &mut Vec<f64>,
+) -> (u32, f32) {
+    let stats = row_stats_by_block(logits, config.logprob_temperature(), sums);
     if config.temperature == 0.0 {
         let token = logits.iter().position(|x| *x == stats.max).unwrap_or(0);
         return (token as u32, stats.logprob(stats.max));
     }
-    let mut drawn = None;
-    if config.top_k != 0 || config.top_p < 1.0 {
+    let share = key.uniform(position);
+    let token = if config.top_k != 0 || config.top_p < 1.0 {
         let kept = kept_tokens(logits, config, stats.inverse_temperature, stats.max);
-        let total: f64 = kept.iter().map(|(_, p)| p).sum();
-        drawn = Some(pick(kept.iter().map(|(token, p)| (*token, *p)), total * key.uniform(position)));
-    }
-    let token = drawn.unwrap_or_else(|| {
-        let mut weights = logits.to_vec();
-        probabilities(&mut weights, stats);
-        let total: f64 = weights.iter().map(|p| f64::from(*p)).sum();
-        pick((0..).zip(weights.iter().map(|p| f64::from(*p))), total * key.uniform(position))
-    });
+        pick_kept(&kept, share)
+    } else {
+        pick(logits, stats, sums, share) as u32
+    };
     (token, stats.logprob(logits[token as usize]))
 }
 
-/// The first token at which the running sum exceeds `threshold`.
-fn pick(weights: impl Iterator<Item = (u32, f64)>, threshold: f64) -> u32 {
+/// The first token at which the running sum exceeds a share of the whole.
+fn pick_kept(kept: &[(u32, f64)], share: f64) -> u32 {
+    let threshold = share * kept.iter().map(|(_, weight)| weight).sum::<f64>();
     let (mut sum, mut last) = (0.0, 0);
-    for (token, weight) in weights {
-        if weight > 0.0 {
-            sum += weight;
-            last = token;
-            if sum > threshold {
-                break;
-            }
+    for (token, weight) in kept.iter().filter(|(_, weight)| *weight > 0.0) {
+        sum += weight;
+        last = *token;
+        if sum > threshold {
+            break;
         }
     }
     last
@@ -165,7 +165,7 @@ mod tests {
     fn frequencies(logits: &[f32], config: SamplingConfig, n: u64) -> Vec<f64> {
         let mut counts = vec![0.0; logits.len()];
         for i in 0..n {
-            let (token, _) = sample(&mut logits.to_vec(), &config, key(i / 64), i % 64);
+            let (token, _) = sample(logits, &config, key(i / 64), i % 64, &mut Vec::new());
             counts[token as usize] += 1.0 / n as f64;
         }
         counts
@@ -185,6 +185,26 @@ mod tests {
     }
 
     #[test]
+    fn draws_from_a_large_vocabulary_follow_its_probabilities() {
+        // Weight 0, 1, 2 or 3 in turn, over several blocks.
+        let n = 2_500;
+        let logits: Vec<f32> = (0..n).map(|i| if i % 4 == 0 { f32::NEG_INFINITY } else { ((i % 4) as f32).ln() }).collect();
+        let mut blocks = [[0.0f64; 4]; 3];
+        let draws = 60_000;
+        for i in 0..draws {
+            let (token, _) = sample(&logits, &SamplingConfig::default(), key(i), 0, &mut Vec::new());
+            blocks[token as usize / 1024][token as usize % 4] += 1.0 / draws as f64;
+        }
+        for (block, size) in blocks.iter().zip([1024.0, 1024.0, 452.0]) {
+            for (weight, share) in block.iter().enumerate() {
+                let expected = weight as f64 / 6.0 * size / f64::from(n);
+                assert!((share - expected).abs() < 0.008, "{share} {expected}");
+            }
+            assert_eq!(block[0], 0.0);
+        }
+    }
+
+    #[test]
     fn top_k_and_top_p_cut_the_tail_and_leave_the_log_prob_alone() {
         let logits = [0.0f32, 3.0, 2.0, 1.0];
         let top_k = frequencies(&logits, SamplingConfig { top_k: 2, ..Default::default() }, 5_000);
@@ -194,14 +214,14 @@ mod tests {
         let top_p = frequencies(&logits, SamplingConfig { top_p: 0.8, ..Default::default() }, 5_000);
         assert!(top_p[2] > 0.2 && top_p[3] == 0.0 && top_p[0] == 0.0);
         let config = SamplingConfig { top_k: 1, ..Default::default() };
-        let (token, logprob) = sample(&mut logits.to_vec(), &config, key(0), 0);
+        let (token, logprob) = sample(&logits, &config, key(0), 0, &mut Vec::new());
         assert_eq!(token, 1);
         assert!((f64::from(logprob) - (0.643_914_f64).ln()).abs() < 1e-4, "{logprob}");
     }
 
     #[test]
     fn greedy_takes_the_first_of_the_largest() {
-        assert_eq!(sample(&mut [1.0, 4.0, 4.0], &SamplingConfig::GREEDY, key(0), 0).0, 1);
+        assert_eq!(sample(&[1.0, 4.0, 4.0], &SamplingConfig::GREEDY, key(0), 0, &mut Vec::new()).0, 1);
     }
 
     #[test]

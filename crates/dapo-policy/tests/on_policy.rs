@@ -67,7 +67,9 @@ proptest! {
         let groups = on_threads(2, || decoder.generate(&requests, &config)).unwrap();
 
         // A completion does not depend on threads, on what is generated beside it, or on how many at a time.
-        let single = GenerationConfig { cache_bytes: 1, ..config.clone() };
+        let longest = lengths.iter().max().unwrap() + max_new_tokens;
+        let one = longest.next_multiple_of(32) * shape.layers * shape.kv_heads * shape.head_dim * 8;
+        let single = GenerationConfig { cache_bytes: one, ..config.clone() };
         prop_assert_eq!(&groups, &on_threads(1, || decoder.generate(&requests, &single)).unwrap());
         let last = requests.len() - 1;
         prop_assert_eq!(&groups[last..], &decoder.generate(&requests[last..], &config).unwrap()[..]);
@@ -165,6 +167,10 @@ fn bad_requests_are_errors_that_name_the_field() {
         error(&request(vec![1]), &GenerationConfig { max_new_tokens: 0, ..config.clone() })
             .contains("max_new_tokens is 0")
     );
+    let small = GenerationConfig { cache_bytes: 100, ..config.clone() };
+    assert!(error(&request(vec![1]), &small).contains(
+        "cache_bytes is 100, expected at least 147456, the keys and values of one sequence of 257 tokens"
+    ));
     let sampling = SamplingConfig { top_p: 0.0, ..SamplingConfig::default() };
     assert!(error(&request(vec![1]), &GenerationConfig { sampling, ..config.clone() }).contains("top_p is 0"));
     let batch =

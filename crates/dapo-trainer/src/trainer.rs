@@ -10,7 +10,7 @@ use crate::{
     add_completions, roll_out,
 };
 use dapo_loss::kl_in_reward;
-use dapo_policy::{Decoder, GenerationConfig, Purpose, Tokenizer};
+use dapo_policy::{Decoder, GenerationConfig, Gradients, Purpose, Tokenizer};
 use dapo_reward::{OverlongFilter, RewardSum};
 use dapo_sampler::{DataOrder, Drawn, DynamicSampler, KeptGroup, TakenBatch};
 use std::time::Instant;
@@ -28,6 +28,8 @@ pub struct Trainer {
     /// Of the weights the run began with, where a checkpoint relies on them.
     pub(crate) base: Option<String>,
     pub(crate) optimizer: AdamW,
+    /// Memory for gradients, from one update to the next.
+    gradients: Gradients,
     pub(crate) sampler: DynamicSampler<Group>,
     pub(crate) order: DataOrder,
     pub(crate) step: u64,
@@ -82,6 +84,7 @@ impl Trainer {
             base: base_fingerprint(&policy, reference.as_ref(), &config)?,
             reference,
             optimizer: AdamW::new(&policy, config.optimizer)?,
+            gradients: Gradients::new(policy.parameters().len()),
             sampler: DynamicSampler::new(config.sampler.clone(), prompts.len())?,
             order: DataOrder::new(config.seed, prompts.len())?,
             policy,
@@ -139,7 +142,14 @@ impl Trainer {
             groups.map(|(kept, of)| training_group(&kept.group, of, filter, kept.age == 0)).collect();
         self.add_reference(&mut training)?;
         metrics.lr = self.config.optimizer.lr_at(self.step);
-        let updates = update(&mut self.policy, &mut self.optimizer, &training, &self.config, metrics.lr)?;
+        let updates = update(
+            &mut self.policy,
+            &mut self.optimizer,
+            &mut self.gradients,
+            &training,
+            &self.config,
+            metrics.lr,
+        )?;
         of_updates(&mut metrics, &updates);
         if let Some(first) = updates.first() {
             metrics.logp_difference_max = first.difference.max;

@@ -48,6 +48,7 @@ impl Difference {
 pub(crate) fn update(
     policy: &mut Decoder,
     optimizer: &mut AdamW,
+    gradients: &mut Gradients,
     groups: &[TrainingGroup],
     config: &TrainerConfig,
     lr: f64,
@@ -57,7 +58,7 @@ pub(crate) fn update(
     for _ in 0..config.epochs {
         for i in 0..mini_batches {
             let range = groups.len() * i / mini_batches..groups.len() * (i + 1) / mini_batches;
-            updates.extend(update_once(policy, optimizer, &groups[range], config, lr)?);
+            updates.extend(update_once(policy, optimizer, gradients, &groups[range], config, lr)?);
         }
     }
     Ok(updates)
@@ -66,6 +67,7 @@ pub(crate) fn update(
 fn update_once(
     policy: &mut Decoder,
     optimizer: &mut AdamW,
+    gradients: &mut Gradients,
     groups: &[TrainingGroup],
     config: &TrainerConfig,
     lr: f64,
@@ -80,17 +82,17 @@ fn update_once(
         Aggregation::LocalTokenMean => Denominator::of_micro_batch(&[batch.tokens.targets.len()], batches.len()),
         _ => Some(step_denominator),
     };
-    let mut gradients = Gradients::new(policy.parameters().len());
+    gradients.clear();
     let mut update = Update::default();
     for batch in &batches {
         let Some(denominator) = denominator_of(batch) else { continue };
         let temperature = config.sampling.temperature;
-        accumulate(policy, batch, temperature, loss, denominator, &mut gradients, &mut update)?;
+        accumulate(policy, batch, temperature, loss, denominator, gradients, &mut update)?;
     }
     if !update.loss.is_finite() {
         return Err(TrainerError::NotFinite { step: optimizer.steps(), what: "the loss", value: update.loss });
     }
-    update.grad_norm = optimizer.update(policy, &gradients, lr)?;
+    update.grad_norm = optimizer.update(policy, gradients, lr)?;
     Ok(Some(update))
 }
 

@@ -3,12 +3,17 @@
 use super::Heads;
 use super::block::{SERIAL, grow};
 use super::softmax::{divide_in_place, scale, softmax};
-use crate::matmul::{Lhs, Rhs, matmul};
+use crate::matmul::{Lhs, Rhs, matmul, panel_width};
 use crate::simd::LANES;
 use crate::tensor::{check_last, with_slice};
 use crate::threads;
 use candle_core::{Result, Tensor, bail};
 use std::cell::RefCell;
+
+/// Most query heads that may share a key-value head.
+const MAX_GROUP: usize = 64;
+/// Tasks per thread, so that one that is interrupted is helped out.
+const TASKS: usize = 4;
 
 thread_local! {
     static SCORES: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
@@ -16,7 +21,7 @@ thread_local! {
 
 /// Keys and values of one sequence in one layer.
 ///
-/// Keys lie as panels of 32 positions, `[head][panel][d][32]`, so that scores are a product over contiguous memory; values as
+/// Keys lie as the panels of a packed matrix, `[head][panel][d][positions]`, so that scores are a product over contiguous memory; values as
 /// `[head][position][d]`. Memory: 8·heads·d bytes a position.
 #[derive(Clone, Debug)]
 pub struct KvCache {
@@ -43,6 +48,11 @@ impl KvCache {
     /// Whether nothing is cached yet.
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// Forgets all positions from `len` on.
+    pub fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
     }
 
     /// A copy with room for `capacity` positions: how the completions of a group continue one prompt.
@@ -73,12 +83,13 @@ impl KvCache {
         if self.len + rows > self.capacity {
             bail!("KvCache: {} positions and {rows} more do not fit into {}", self.len, self.capacity);
         }
+        let panel_width = panel_width();
         for (key_row, value_row) in keys.chunks_exact(width).zip(values.chunks_exact(width)) {
-            let (panel, lane) = (self.len / LANES, self.len % LANES);
+            let (panel, lane) = (self.len / panel_width, self.len % panel_width);
             for head in 0..self.heads.key_value {
                 let base = head * self.capacity * dim;
-                let keys = &mut self.keys[base + panel * dim * LANES..][..dim * LANES];
-                for (slot, key) in keys.iter_mut().skip(lane).step_by(LANES).zip(&key_row[head * dim..]) {
+                let keys = &mut self.keys[base + panel * dim * panel_width..][..dim * panel_width];
+                for (slot, key) in keys.iter_mut().skip(lane).step_by(panel_width).zip(&key_row[head * dim..]) {
                     *slot = *key;
                 }
                 self.values[base + self.len * dim..][..dim].copy_from_slice(&value_row[head * dim..][..dim]);
@@ -95,7 +106,7 @@ impl KvCache {
         grow(scores, group * columns);
         let base = head * self.capacity * dim;
         matmul(group, columns, dim, Lhs::rows(q, dim), Rhs::Panels(&self.keys[base..]), scores, columns, SERIAL);
-        let mut sums = [0.0; 64];
+        let mut sums = [0.0; MAX_GROUP];
         for (row, sum) in scores.chunks_exact_mut(columns).zip(&mut sums[..group]) {
             *sum = softmax(row, self.len, scale(dim));
         }
@@ -119,40 +130,53 @@ pub fn decode_attention(
     k: &Tensor,
     v: &Tensor,
     heads: Heads,
-    caches: &mut [&mut KvCache],
+    caches: &mut [KvCache],
 ) -> Result<Tensor> {
     if q.track_op() || k.track_op() || v.track_op() {
         bail!("decode_attention: an argument records gradients; decode with detached weights");
-    }
-    if heads.per_key_value() > 64 {
-        bail!(
-            "decode_attention: {} query heads share a key-value head, at most 64 are supported",
-            heads.per_key_value()
-        );
     }
     let (width, kv_width) = (heads.query * heads.dim, heads.key_value * heads.dim);
     check_last("decode_attention", "q", q.dims(), 2, width)?;
     check_last("decode_attention", "k", k.dims(), 2, kv_width)?;
     check_last("decode_attention", "v", v.dims(), 2, kv_width)?;
     let batch = caches.len();
-    if q.dim(0)? != batch || k.dim(0)? != batch || v.dim(0)? != batch {
-        bail!("decode_attention: {} query rows for {batch} caches", q.dim(0)?);
-    }
     let mut out = vec![0.0; batch * width];
-    with_slice(q, |q| {
-        with_slice(k, |k| {
-            with_slice(v, |v| {
-                for (i, cache) in caches.iter_mut().enumerate() {
-                    cache.append(&k[i * kv_width..][..kv_width], &v[i * kv_width..][..kv_width])?;
-                }
-                let part = heads.per_key_value() * heads.dim;
-                threads::for_each_chunk([&mut out], [part], |index, [out]| {
-                    let (cache, head) = (&caches[index / heads.key_value], index % heads.key_value);
-                    SCORES.with_borrow_mut(|scores| cache.attend(head, &q[index * part..][..part], out, scores));
-                });
-                Ok(())
-            })
-        })
-    })?;
+    with_slice(q, |q| with_slice(k, |k| with_slice(v, |v| decode(q, k, v, heads, caches, &mut out))))?;
     Tensor::from_vec(out, (batch, width), q.device())
+}
+
+/// [`decode_attention`] on slices.
+///
+/// # Shapes
+/// q and out `[B, heads · d]`, k and v `[B, key-value heads · d]`, B caches.
+///
+/// # Errors
+/// When lengths disagree, more than 64 query heads share a key-value head, or a cache is full.
+pub fn decode(q: &[f32], k: &[f32], v: &[f32], heads: Heads, caches: &mut [KvCache], out: &mut [f32]) -> Result<()> {
+    let (width, kv_width, batch) = (heads.query * heads.dim, heads.key_value * heads.dim, caches.len());
+    let group = heads.per_key_value();
+    if group > MAX_GROUP {
+        bail!("decode_attention: {group} query heads share a key-value head, at most {MAX_GROUP} are supported");
+    }
+    if [q.len(), out.len()] != [batch * width; 2] || [k.len(), v.len()] != [batch * kv_width; 2] {
+        bail!("decode_attention: {} query rows for {batch} caches", q.len() / width);
+    }
+    for (i, cache) in caches.iter_mut().enumerate() {
+        cache.append(&k[i * kv_width..][..kv_width], &v[i * kv_width..][..kv_width])?;
+    }
+    // A task is a head of one sequence, or all heads of some sequences where there are many.
+    let part = group * heads.dim;
+    let heads_a_task = heads.key_value * batch.div_ceil(TASKS * threads::count());
+    let heads_a_task = if batch < 2 * threads::count() { 1 } else { heads_a_task };
+    let caches = &*caches;
+    threads::for_each_chunk([out], [heads_a_task * part], |task, [out]| {
+        SCORES.with_borrow_mut(|scores| {
+            for (i, out) in out.chunks_exact_mut(part).enumerate() {
+                let index = task * heads_a_task + i;
+                let (cache, head) = (&caches[index / heads.key_value], index % heads.key_value);
+                cache.attend(head, &q[index * part..][..part], out, scores);
+            }
+        });
+    });
+    Ok(())
 }

@@ -17,7 +17,7 @@ mod segments;
 mod softmax;
 
 pub use backward::{AttentionGradients, Saved, backward};
-pub use cache::{KvCache, decode_attention};
+pub use cache::{KvCache, decode, decode_attention};
 pub use forward::forward;
 pub use segments::{Segment, Segments};
 

@@ -4,7 +4,7 @@
 //! output is formed. The backward takes one product over W (for x) instead of two; A and B of rank r cost 2·T·r·(in +
 //! out) flops forward, and 3·T·r·in + 2·T·r·out multiply-adds backward, where x·Aᵀ is computed again rather than kept.
 
-use super::{check, project};
+use super::check;
 use crate::matmul::{Lhs, Mode, PackedMatrix, Rhs, matmul};
 use crate::tensor::{slice, with_slice};
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
@@ -67,6 +67,79 @@ pub fn low_rank_linear(
     x.apply_op3(a, b, op)
 }
 
+/// The trained addition as slices.
+#[derive(Clone, Copy, Debug)]
+pub struct LowRankFactors<'a> {
+    /// A, `[r, in]`.
+    pub a: &'a [f32],
+    /// A packed.
+    pub packed_a: &'a PackedMatrix,
+    /// B, `[out, r]`.
+    pub b: &'a [f32],
+    /// B packed.
+    pub packed_b: &'a PackedMatrix,
+    /// α / r.
+    pub scale: f32,
+}
+
+impl LowRankFactors<'_> {
+    fn rank(&self) -> usize {
+        self.packed_a.n()
+    }
+
+    /// scale · x·Aᵀ, `[T, r]`.
+    fn narrowed(&self, x: &[f32]) -> Vec<f32> {
+        let mut h = vec![0.0; x.len() / self.packed_a.k() * self.rank()];
+        super::forward(x, self.packed_a, None, &mut h);
+        h.iter_mut().for_each(|h| *h *= self.scale);
+        h
+    }
+
+    /// scale · dy·B, `[T, r]`.
+    fn narrowed_gradient(&self, dy: &[f32]) -> Vec<f32> {
+        let out = self.packed_b.n();
+        let mut dh = vec![0.0; dy.len() / out * self.rank()];
+        super::backward_input(dy, self.b, out, &mut dh, false);
+        dh.iter_mut().for_each(|dh| *dh *= self.scale);
+        dh
+    }
+
+    /// y += scale · (x·Aᵀ)·Bᵀ.
+    ///
+    /// # Panics
+    /// When a slice has another length.
+    pub fn add_forward(&self, x: &[f32], y: &mut [f32]) {
+        let (out, rank) = (self.packed_b.n(), self.rank());
+        let mode = Mode { accumulate: true, serial: false };
+        let h = self.narrowed(x);
+        matmul(h.len() / rank, out, rank, Lhs::rows(&h, rank), Rhs::Packed(self.packed_b), y, out, mode);
+    }
+
+    /// dx += dh·A with dh = scale · dy·B.
+    ///
+    /// # Panics
+    /// When a slice has another length.
+    pub fn add_backward_input(&self, dy: &[f32], dx: &mut [f32]) {
+        super::backward_input(&self.narrowed_gradient(dy), self.a, self.rank(), dx, true);
+    }
+
+    /// dA (+)= dhᵀ·x with dh = scale · dy·B.
+    ///
+    /// # Panics
+    /// When a slice has another length.
+    pub fn backward_a(&self, x: &[f32], dy: &[f32], da: &mut [f32], accumulate: bool) {
+        super::backward_weight(x, &self.narrowed_gradient(dy), self.rank(), da, accumulate);
+    }
+
+    /// dB (+)= dyᵀ·h with h = scale · x·Aᵀ.
+    ///
+    /// # Panics
+    /// When a slice has another length.
+    pub fn backward_b(&self, x: &[f32], dy: &[f32], db: &mut [f32], accumulate: bool) {
+        super::backward_weight(&self.narrowed(x), dy, self.packed_b.n(), db, accumulate);
+    }
+}
+
 struct LowRankLinear {
     weight: Tensor,
     packed: Arc<PackedMatrix>,
@@ -77,56 +150,9 @@ struct LowRankLinear {
 }
 
 impl LowRankLinear {
-    /// scale · x·Aᵀ, `[T, r]`.
-    fn narrowed(&self, x: &[f32]) -> Vec<f32> {
-        let mut h = project(x, &self.packed_a, None);
-        for h in &mut h {
-            *h *= self.scale;
-        }
-        h
+    fn factors<'a>(&'a self, a: &'a [f32], b: &'a [f32]) -> LowRankFactors<'a> {
+        LowRankFactors { a, packed_a: &self.packed_a, b, packed_b: &self.packed_b, scale: self.scale }
     }
-
-    fn forward(&self, x: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
-        let mut y = project(x, &self.packed, bias);
-        let (out, rank) = (self.packed_b.n(), self.packed_b.k());
-        let mode = Mode { accumulate: true, serial: false };
-        let h = self.narrowed(x);
-        matmul(h.len() / rank, out, rank, Lhs::rows(&h, rank), Rhs::Packed(&self.packed_b), &mut y, out, mode);
-        y
-    }
-
-    /// With h = scale · x·Aᵀ and dh = scale · dy·B: dB = dyᵀ·h, dA = dhᵀ·x, dx = dy·W + dh·A.
-    fn backward(&self, x: &[f32], a: &[f32], b: &[f32], dy: &[f32], want_dx: bool) -> Result<Gradients> {
-        let (out, width, rank) = (self.packed.n(), self.packed.k(), self.packed_b.k());
-        let rows = x.len() / width;
-        let product = |m: usize, n: usize, k: usize, lhs: Lhs<'_>, data: &[f32]| {
-            let mut c = vec![0.0; m * n];
-            matmul(m, n, k, lhs, Rhs::Rows { data, stride: n }, &mut c, n, Mode::default());
-            c
-        };
-        let mut dh = product(rows, rank, out, Lhs::rows(dy, out), b);
-        for dh in &mut dh {
-            *dh *= self.scale;
-        }
-        let da = product(rank, width, rows, Lhs::transposed(&dh, rank), x);
-        let db = product(out, rank, rows, Lhs::transposed(dy, out), &self.narrowed(x));
-        let dx = if want_dx {
-            let mut dx = with_slice(&self.weight, |w| Ok(product(rows, width, out, Lhs::rows(dy, out), w)))?;
-            let mode = Mode { accumulate: true, serial: false };
-            let a = Rhs::Rows { data: a, stride: width };
-            matmul(rows, width, rank, Lhs::rows(&dh, rank), a, &mut dx, width, mode);
-            Some(dx)
-        } else {
-            None
-        };
-        Ok(Gradients { dx, da, db })
-    }
-}
-
-struct Gradients {
-    dx: Option<Vec<f32>>,
-    da: Vec<f32>,
-    db: Vec<f32>,
 }
 
 impl CustomOp3 for LowRankLinear {
@@ -138,17 +164,20 @@ impl CustomOp3 for LowRankLinear {
         &self,
         s1: &CpuStorage,
         l1: &Layout,
-        _: &CpuStorage,
-        _: &Layout,
-        _: &CpuStorage,
-        _: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+        s3: &CpuStorage,
+        l3: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let x = slice(OP, s1, l1)?;
-        let y = match &self.bias {
-            Some(bias) => with_slice(bias, |bias| Ok(self.forward(x, Some(bias))))?,
-            None => self.forward(x, None),
-        };
-        Ok((CpuStorage::F32(y), Shape::from((x.len() / self.packed.k(), self.packed.n()))))
+        let (x, a, b) = (slice(OP, s1, l1)?, slice(OP, s2, l2)?, slice(OP, s3, l3)?);
+        let shape = Shape::from((x.len() / self.packed.k(), self.packed.n()));
+        let mut y = vec![0.0; shape.elem_count()];
+        match &self.bias {
+            Some(bias) => with_slice(bias, |bias| Ok(super::forward(x, &self.packed, Some(bias), &mut y)))?,
+            None => super::forward(x, &self.packed, None, &mut y),
+        }
+        self.factors(a, b).add_forward(x, &mut y);
+        Ok((CpuStorage::F32(y), shape))
     }
 
     fn bwd(
@@ -160,8 +189,24 @@ impl CustomOp3 for LowRankLinear {
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let grad = grad.contiguous()?;
-        let Gradients { dx, da, db } = with_slice(x, |xs| {
-            with_slice(a, |a| with_slice(b, |b| with_slice(&grad, |dy| self.backward(xs, a, b, dy, x.track_op()))))
+        let zeros = |like: &Tensor| vec![0.0; like.elem_count()];
+        let (mut da, mut db) = (zeros(a), zeros(b));
+        let mut dx = x.track_op().then(|| zeros(x));
+        with_slice(x, |xs| {
+            with_slice(a, |a| {
+                with_slice(b, |b| {
+                    with_slice(&grad, |dy| {
+                        let factors = self.factors(a, b);
+                        factors.backward_a(xs, dy, &mut da, false);
+                        factors.backward_b(xs, dy, &mut db, false);
+                        if let Some(dx) = &mut dx {
+                            with_slice(&self.weight, |w| Ok(super::backward_input(dy, w, self.packed.n(), dx, false)))?;
+                            factors.add_backward_input(dy, dx);
+                        }
+                        Ok(())
+                    })
+                })
+            })
         })?;
         let tensor = |data: Vec<f32>, like: &Tensor| Tensor::from_vec(data, like.shape(), like.device());
         Ok((dx.map(|dx| tensor(dx, x)).transpose()?, Some(tensor(da, a)?), Some(tensor(db, b)?)))

@@ -5,7 +5,7 @@
 
 mod low_rank;
 
-pub use low_rank::{LowRank, low_rank_linear};
+pub use low_rank::{LowRank, LowRankFactors, low_rank_linear};
 
 use crate::matmul::{Lhs, Mode, PackedMatrix, Rhs, matmul};
 use crate::tensor::{check_last, slice, with_slice};
@@ -38,18 +38,66 @@ fn check(op: &str, x: &Tensor, weight: &Tensor, packed: &PackedMatrix, bias: Opt
     bias.map_or(Ok(()), |bias| check_last(op, "bias", bias.dims(), 1, out))
 }
 
-/// x · Wᵀ (+ bias), row by row.
-fn project(x: &[f32], packed: &PackedMatrix, bias: Option<&[f32]>) -> Vec<f32> {
+/// y ← x · Wᵀ (+ bias).
+///
+/// # Shapes
+/// x `[T, in]`, packed `[in, out]`, bias `[out]`, y `[T, out]`.
+///
+/// # Panics
+/// When a slice has another length.
+pub fn forward(x: &[f32], packed: &PackedMatrix, bias: Option<&[f32]>, y: &mut [f32]) {
     let (n, k) = (packed.n(), packed.k());
-    let m = x.len() / k;
-    let mut y = Vec::with_capacity(m * n);
-    match bias {
-        Some(bias) => (0..m).for_each(|_| y.extend_from_slice(bias)),
-        None => y.resize(m * n, 0.0),
+    let m = rows(x, k, y, n);
+    if let Some(bias) = bias {
+        y.chunks_exact_mut(n).for_each(|y| y.copy_from_slice(bias));
     }
     let mode = Mode { accumulate: bias.is_some(), serial: false };
-    matmul(m, n, k, Lhs::rows(x, k), Rhs::Packed(packed), &mut y, n, mode);
-    y
+    matmul(m, n, k, Lhs::rows(x, k), Rhs::Packed(packed), y, n, mode);
+}
+
+/// dx (+)= dy · W.
+///
+/// # Shapes
+/// dy `[T, out]`, weight `[out, in]`, dx `[T, in]`.
+///
+/// # Panics
+/// When a slice has another length.
+pub fn backward_input(dy: &[f32], weight: &[f32], out: usize, dx: &mut [f32], accumulate: bool) {
+    let k = weight.len() / out;
+    let m = rows(dy, out, dx, k);
+    let weight = Rhs::Rows { data: weight, stride: k };
+    matmul(m, k, out, Lhs::rows(dy, out), weight, dx, k, Mode { accumulate, serial: false });
+}
+
+/// dW (+)= dyᵀ · x.
+///
+/// # Shapes
+/// x `[T, in]`, dy `[T, out]`, dw `[out, in]`.
+///
+/// # Panics
+/// When a slice has another length.
+pub fn backward_weight(x: &[f32], dy: &[f32], out: usize, dw: &mut [f32], accumulate: bool) {
+    let k = dw.len() / out;
+    let m = rows(dy, out, x, k);
+    let x = Rhs::Rows { data: x, stride: k };
+    matmul(out, k, m, Lhs::transposed(dy, out), x, dw, k, Mode { accumulate, serial: false });
+}
+
+/// Adds the sum of the rows of dy, in order: the gradient of a bias.
+///
+/// # Shapes
+/// dy `[T, out]`, db `[out]`.
+pub fn backward_bias(dy: &[f32], db: &mut [f32]) {
+    for row in dy.chunks_exact(db.len()) {
+        db.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
+    }
+}
+
+/// Number of rows of two matrices of different widths.
+fn rows(a: &[f32], a_width: usize, b: &[f32], b_width: usize) -> usize {
+    let rows = a.len() / a_width;
+    assert!(a.len() == rows * a_width && b.len() == rows * b_width, "linear: rows of {a_width} and {b_width} differ");
+    rows
 }
 
 struct Linear {
@@ -59,31 +107,26 @@ struct Linear {
 impl Linear {
     fn forward(&self, x: &[f32], bias: Option<&[f32]>) -> (CpuStorage, Shape) {
         let shape = Shape::from((x.len() / self.packed.k(), self.packed.n()));
-        (CpuStorage::F32(project(x, &self.packed, bias)), shape)
+        let mut y = vec![0.0; shape.elem_count()];
+        forward(x, &self.packed, bias, &mut y);
+        (CpuStorage::F32(y), shape)
     }
 }
 
 fn backward(x: &Tensor, weight: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
     let grad = grad.contiguous()?;
-    let (m, n, k) = (x.dim(0)?, weight.dim(0)?, weight.dim(1)?);
-    let product = |rows: usize, columns: usize, sum: usize, lhs: Lhs<'_>, rhs: Rhs<'_>| {
-        let mut out = vec![0.0; rows * columns];
-        matmul(rows, columns, sum, lhs, rhs, &mut out, columns, Mode::default());
-        Tensor::from_vec(out, (rows, columns), x.device())
+    let out = weight.dim(0)?;
+    let filled = |like: &Tensor, fill: &dyn Fn(&mut [f32]) -> Result<()>| {
+        if !like.track_op() {
+            return Ok(None);
+        }
+        let mut data = vec![0.0; like.elem_count()];
+        fill(&mut data)?;
+        Tensor::from_vec(data, like.shape(), like.device()).map(Some)
     };
-    with_slice(&grad, |g| {
-        let dx = if x.track_op() {
-            let dx = with_slice(weight, |w| product(m, k, n, Lhs::rows(g, n), Rhs::Rows { data: w, stride: k }));
-            Some(dx?)
-        } else {
-            None
-        };
-        let dw = if weight.track_op() {
-            let dw = with_slice(x, |x| product(n, k, m, Lhs::transposed(g, n), Rhs::Rows { data: x, stride: k }));
-            Some(dw?)
-        } else {
-            None
-        };
+    with_slice(&grad, |dy| {
+        let dx = filled(x, &|dx| with_slice(weight, |w| Ok(backward_input(dy, w, out, dx, false))))?;
+        let dw = filled(weight, &|dw| with_slice(x, |x| Ok(backward_weight(x, dy, out, dw, false))))?;
         Ok((dx, dw))
     })
 }

@@ -26,10 +26,13 @@ impl RowStats {
 }
 
 #[inline(always)]
-fn row_stats_body<const FMA: bool>(logits: &[f32], temperature: f32) -> RowStats {
+fn row_stats_body<const FMA: bool>(logits: &[f32], temperature: f32, block_sums: Option<&mut Vec<f64>>) -> RowStats {
     let inverse_temperature = 1.0 / temperature;
     let max = maximum(logits);
     let (mut sum, mut weighted) = (0.0f64, 0.0f64);
+    let mut none = Vec::new();
+    let (block_sums, wanted) = block_sums.map_or((&mut none, false), |sums| (sums, true));
+    block_sums.clear();
     for block in logits.chunks(BLOCK) {
         let (mut sums, mut products) = ([0.0f32; LANES], [0.0f32; LANES]);
         let mut chunks = block.chunks_exact(LANES);
@@ -47,7 +50,11 @@ fn row_stats_body<const FMA: bool>(logits: &[f32], temperature: f32) -> RowStats
             sums[l] += e;
             products[l] = mul_add::<FMA>(e, z, products[l]);
         }
-        sum += f64::from(fold(sums));
+        let block_sum = f64::from(fold(sums));
+        if wanted {
+            block_sums.push(block_sum);
+        }
+        sum += block_sum;
         weighted += f64::from(fold(products));
     }
     let log_sum = sum.ln();
@@ -55,20 +62,61 @@ fn row_stats_body<const FMA: bool>(logits: &[f32], temperature: f32) -> RowStats
 }
 
 dispatch! {
-    /// The statistics of the softmax of `logits / temperature`.
-    pub fn row_stats(logits: &[f32], temperature: f32) -> RowStats = row_stats_body;
+    fn row_stats_and_sums(logits: &[f32], temperature: f32, block_sums: Option<&mut Vec<f64>>) -> RowStats = row_stats_body;
 }
 
+/// The statistics of the softmax of `logits / temperature`.
+pub fn row_stats(logits: &[f32], temperature: f32) -> RowStats {
+    row_stats_and_sums(logits, temperature, None)
+}
+
+/// The same, and Σ e^((logit − max) / temperature) of every run of 1,024 logits, in place of what `block_sums` held.
+pub fn row_stats_by_block(logits: &[f32], temperature: f32, block_sums: &mut Vec<f64>) -> RowStats {
+    row_stats_and_sums(logits, temperature, Some(block_sums))
+}
+
+/// The index at which the running sum of e^((logit − max) / temperature) exceeds `share` of the whole, for `share` in
+/// [0, 1): a draw from the softmax. Only one block of logits is looked at.
+pub fn pick(logits: &[f32], stats: RowStats, block_sums: &[f64], share: f64) -> usize {
+    let mut rest = share * block_sums.iter().sum::<f64>();
+    let mut block = 0;
+    // What rounding leaves over falls to the last block that has any weight.
+    for (i, sum) in block_sums.iter().enumerate().filter(|(_, sum)| **sum > 0.0) {
+        block = i;
+        if rest < *sum {
+            break;
+        }
+        rest -= sum;
+    }
+    let start = block * BLOCK;
+    let mut weights = [0.0; BLOCK];
+    let weights = &mut weights[..BLOCK.min(logits.len() - start)];
+    weights.copy_from_slice(&logits[start..start + weights.len()]);
+    exponentials(weights, stats);
+    let mut sum = 0.0;
+    let mut last = start;
+    for (i, weight) in weights.iter().enumerate().filter(|(_, weight)| **weight > LEAST) {
+        sum += f64::from(*weight);
+        last = start + i;
+        if sum > rest {
+            break;
+        }
+    }
+    last
+}
+
+/// What the exponential gives for logits that are out of reach (negative infinity): no such token is drawn.
+const LEAST: f32 = 1.3e-38;
+
 #[inline(always)]
-fn probabilities_body<const FMA: bool>(row: &mut [f32], stats: RowStats) {
+fn exponentials_body<const FMA: bool>(row: &mut [f32], stats: RowStats) {
     for x in row.iter_mut() {
-        *x = exp::<FMA>(stats.logprob(*x));
+        *x = exp::<FMA>((*x - stats.max) * stats.inverse_temperature);
     }
 }
 
 dispatch! {
-    /// Turns a row of logits into probabilities, in place.
-    pub fn probabilities(row: &mut [f32], stats: RowStats) = probabilities_body;
+    fn exponentials(row: &mut [f32], stats: RowStats) = exponentials_body;
 }
 
 /// d/dlogit of `dlogprob · ln p(target) + dentropy · entropy`, in the logits' place:

@@ -6,7 +6,7 @@
 
 mod cpu;
 
-pub use cpu::{RowStats, probabilities, row_stats};
+pub use cpu::{RowStats, pick, row_stats, row_stats_by_block};
 
 use crate::matmul::{Lhs, Mode, PackedMatrix, Rhs, matmul, product};
 use crate::threads;

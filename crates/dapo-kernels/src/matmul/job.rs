@@ -4,16 +4,22 @@
 
 use super::micro::{self, Tile};
 use super::pack::{LhsBlock, odd_lines, pack_rows};
-use super::{Lhs, Rhs, pack_columns};
-use crate::simd::{LANES, SharedMut};
+use super::{Lhs, Rhs, pack_columns, panel_width};
+use crate::simd::{Isa, LANES, SharedMut, isa};
 use std::cell::RefCell;
 use std::ops::Range;
 
-/// Most steps of k between two passes over the output, where B is read in place and where panels of it are copied.
-const K_BLOCK: usize = 768;
-const K_BLOCK_COPIED: usize = 512;
-/// Steps of k over all panels that are copied at a time: a megabyte.
-const COPIED: usize = 8192;
+/// Elements of B that are copied at a time: a megabyte.
+const COPIED: usize = 1 << 18;
+
+/// Most steps of k between two passes over the output. With AVX2 a panel of them stays in the first-level cache.
+fn k_block(copied: bool) -> usize {
+    match isa() {
+        Isa::Avx512 if copied => 512,
+        Isa::Avx512 => 768,
+        _ => 320,
+    }
+}
 
 thread_local! {
     /// Copies of a task's parts of A and B.
@@ -59,30 +65,29 @@ impl RhsBlock {
 impl Job<'_> {
     /// Computes these rows of these panels.
     pub(super) fn run(&self, rows: Range<usize>, panels: Range<usize>) {
-        BUFFERS.with_borrow_mut(|(a, b)| {
-            for start in rows.clone().step_by(super::ROW_BLOCK) {
-                self.rows(start..rows.end.min(start + super::ROW_BLOCK), &panels, a, b);
-            }
-        });
+        debug_assert!(rows.end <= self.m);
+        BUFFERS.with_borrow_mut(|(a, b)| self.blocks(rows, &panels, a, b));
     }
 
-    fn rows(&self, rows: Range<usize>, panels: &Range<usize>, a_buffer: &mut Vec<f32>, b_buffer: &mut Vec<f32>) {
-        debug_assert!(rows.end <= self.m);
-        let blocks = match self.b {
-            // Few rows pass over B once, from end to end.
-            _ if rows.len() <= 4 * micro::max_rows() => 1,
-            Rhs::Packed(_) | Rhs::Panels(_) => self.k.div_ceil(K_BLOCK),
-            Rhs::Rows { .. } | Rhs::Columns { .. } => self.k.div_ceil(K_BLOCK_COPIED),
-        };
+    fn blocks(&self, rows: Range<usize>, panels: &Range<usize>, a_buffer: &mut Vec<f32>, b_buffer: &mut Vec<f32>) {
+        let copied = matches!(self.b, Rhs::Rows { .. } | Rhs::Columns { .. });
+        // Few rows pass over B once, from end to end.
+        let few = rows.len() <= 4 * micro::max_rows();
+        let blocks = if few { 1 } else { self.k.div_ceil(k_block(copied)) };
+        let row_blocks = rows.len().div_ceil(super::ROW_BLOCK);
         for block in 0..blocks {
             let k = self.k * block / blocks..self.k * (block + 1) / blocks;
-            let a = LhsBlock::new(self.a, rows.clone(), k.clone(), panels.len(), a_buffer);
-            let group = (COPIED / k.len()).max(1);
+            let group = if copied { (COPIED / (k.len() * panel_width())).max(1) } else { panels.len() };
             for first in panels.clone().step_by(group) {
                 let group = first..panels.end.min(first + group);
                 let b = self.b(group.clone(), k.clone(), rows.len(), b_buffer);
-                for panel in group {
-                    self.tiles(rows.clone(), k.clone(), a, panel, b.panel(panel - first));
+                for row_block in 0..row_blocks {
+                    let part = |index: usize| rows.start + tile_row(rows.len(), row_blocks, index);
+                    let rows = part(row_block)..part(row_block + 1);
+                    let a = LhsBlock::new(self.a, rows.clone(), k.clone(), group.len(), a_buffer);
+                    for panel in group.clone() {
+                        self.tiles(rows.clone(), k.clone(), a, panel, b.panel(panel - first));
+                    }
                 }
             }
         }
@@ -90,71 +95,78 @@ impl Job<'_> {
 
     /// B's panels, read where they lie if that is fast.
     fn b(&self, panels: Range<usize>, k: Range<usize>, rows: usize, buffer: &mut Vec<f32>) -> RhsBlock {
-        let first = panels.start * LANES;
-        let columns = (panels.len() * LANES).min(self.n - first);
+        let width = panel_width();
+        let first = panels.start * width;
+        let columns = (panels.len() * width).min(self.n - first);
         match self.b {
             Rhs::Packed(matrix) => self.in_place(matrix.panels(), panels, k),
             Rhs::Panels(data) => self.in_place(data, panels, k),
-            Rhs::Rows { data, stride } if columns.is_multiple_of(LANES) && rows <= 24 => {
-                RhsBlock { b: data[k.start * stride + first..].as_ptr(), panel: LANES, step: stride, next: 0 }
+            Rhs::Rows { data, stride } if columns.is_multiple_of(width) && rows <= 24 => {
+                RhsBlock { b: data[k.start * stride + first..].as_ptr(), panel: width, step: stride, next: 0 }
             }
             Rhs::Rows { data, stride } => {
-                let size = odd_lines(k.len() * LANES);
+                let size = odd_lines(k.len() * width);
                 let copy = resized(buffer, panels.len() * size);
                 pack_rows(&data[k.start * stride + first..], stride, k.len(), columns, size, copy);
-                RhsBlock { b: copy.as_ptr(), panel: size, step: LANES, next: 0 }
+                RhsBlock { b: copy.as_ptr(), panel: size, step: width, next: 0 }
             }
             Rhs::Columns { data, stride } => {
-                let size = k.len() * LANES;
+                let size = k.len() * width;
                 let copy = resized(buffer, panels.len() * size);
-                for (index, copy) in copy.chunks_exact_mut(size).enumerate() {
-                    let columns = LANES.min(columns - index * LANES);
-                    let source = &data[(first + index * LANES) * stride + k.start..];
-                    pack_columns(source, stride, k.len(), columns, copy);
-                }
-                RhsBlock { b: copy.as_ptr(), panel: size, step: LANES, next: 0 }
+                pack_columns(&data[first * stride + k.start..], stride, k.len(), columns, copy);
+                RhsBlock { b: copy.as_ptr(), panel: size, step: width, next: 0 }
             }
         }
     }
 
     fn in_place(&self, data: &[f32], panels: Range<usize>, k: Range<usize>) -> RhsBlock {
-        let b = data[(panels.start * self.k + k.start) * LANES..].as_ptr();
-        RhsBlock { b, panel: self.k * LANES, step: LANES, next: self.k * LANES }
+        let width = panel_width();
+        let b = data[panels.start * self.k * width + k.start * width..].as_ptr();
+        RhsBlock { b, panel: self.k * width, step: width, next: self.k * width }
     }
 
     fn tiles(&self, rows: Range<usize>, k: Range<usize>, a: LhsBlock<'_>, panel: usize, b: Panel) {
-        let columns = LANES.min(self.n - panel * LANES);
+        let width = panel_width();
+        let columns = width.min(self.n - panel * width);
         let accumulate = self.accumulate || k.start > 0;
-        for (index, row) in rows.clone().step_by(micro::max_rows()).enumerate() {
-            let count = (rows.end - row).min(micro::max_rows());
+        // A step of k fetches one line of the next panel: wide panels take two tiles for it.
+        let lines = width / 16;
+        let tiles = rows.len().div_ceil(micro::max_rows());
+        for index in 0..tiles {
+            let start = rows.start + a.tile_start(index, tiles, rows.len());
+            let end = rows.start + a.tile_start(index + 1, tiles, rows.len());
             // SAFETY: `check` has compared the sizes with the slices; no other task writes these rows and columns.
-            let c = unsafe { self.c.ptr().add(row * self.c_row + panel * LANES) };
+            let c = unsafe { self.c.ptr().add(start * self.c_row + panel * width) };
             let tile = Tile {
                 k: k.len(),
-                a: a.tile(row - rows.start),
+                a: a.tile(start - rows.start),
                 a_row: a.row,
                 a_k: a.step,
                 b: b.b,
                 b_k: b.step,
-                // The first two tiles each fetch half of the next panel.
-                next: if index < 2 { b.next.wrapping_add(index * k.len() * LANES / 2) } else { b.b },
+                next: if index < lines { b.next.wrapping_add(index * k.len() * 16) } else { b.b },
                 c,
-                next_c: if row + count < rows.end {
-                    c.wrapping_add(micro::max_rows() * self.c_row)
+                next_c: if end < rows.end {
+                    c.wrapping_add((end - start) * self.c_row)
                 } else {
-                    c.wrapping_sub((row - rows.start) * self.c_row).wrapping_add(LANES)
+                    c.wrapping_sub((start - rows.start) * self.c_row).wrapping_add(width)
                 },
                 c_row: self.c_row,
                 accumulate,
             };
-            if columns == LANES {
-                // SAFETY: as above; a full panel has 32 columns in C.
-                unsafe { micro::run(count, tile) };
+            if columns == width {
+                // SAFETY: as above; a full panel has all its columns in C.
+                unsafe { micro::run(end - start, tile) };
             } else {
-                edge(count, columns, tile);
+                edge(end - start, columns, tile);
             }
         }
     }
+}
+
+/// Where part `index` of `parts` begins, of `rows` rows divided about equally.
+pub(super) fn tile_row(rows: usize, parts: usize, index: usize) -> usize {
+    rows * index / parts
 }
 
 fn resized(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {

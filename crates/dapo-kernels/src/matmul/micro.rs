@@ -1,4 +1,5 @@
-//! The innermost tile of every matrix product: C[rows, 32] (+)= A[rows, k] · B[k, 32], summed over k in order.
+//! The innermost tile of every matrix product: C[rows, w] (+)= A[rows, k] · B[k, w], summed over k in order, for panels of
+//! w = [`panel_width`] columns.
 
 #![expect(unsafe_code, reason = "vector intrinsics and strided pointers")]
 
@@ -12,6 +13,14 @@ pub(super) fn max_rows() -> usize {
         Isa::Portable => 4,
     }
 }
+
+/// Columns of a panel, per instruction set: two vectors; a divisor of 32.
+pub(crate) fn panel_width() -> usize {
+    if isa() == Isa::Avx512 { LANES } else { NARROW }
+}
+
+/// Columns of a panel where vectors are half as long.
+const NARROW: usize = LANES / 2;
 
 /// Operands of one tile. A is read at `a + row * a_row + k * a_k`, B at `b + k * b_k + column`, C at `c + row * c_row`.
 #[derive(Clone, Copy)]
@@ -35,7 +44,7 @@ pub(super) struct Tile {
 /// Computes one tile of `rows <= max_rows()` rows.
 ///
 /// # Safety
-/// Every address named by the tile for `rows` rows, `k` steps and 32 columns must be valid, and C must not be shared.
+/// Every address named by the tile for `rows` rows, `k` steps and a panel's columns must be valid, and C must not be shared.
 pub(super) unsafe fn run(rows: usize, tile: Tile) {
     // SAFETY: the caller's promise, and `isa` has found the instruction set on this processor.
     unsafe {
@@ -119,62 +128,63 @@ unsafe fn avx512<const ROWS: usize>(t: Tile) {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 unsafe fn avx2<const ROWS: usize>(t: Tile) {
-    use std::arch::x86_64::{_mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps, _mm256_setzero_ps, _mm256_storeu_ps};
-    for half in 0..2 {
-        // SAFETY: `run`'s caller vouches for the addresses.
-        unsafe {
-            let c0 = t.c.add(16 * half);
-            let mut acc = [[_mm256_setzero_ps(); 2]; ROWS];
-            if t.accumulate {
-                for (i, row) in acc.iter_mut().enumerate() {
-                    let c = c0.add(i * t.c_row);
-                    *row = [_mm256_loadu_ps(c), _mm256_loadu_ps(c.add(8))];
-                }
+    use std::arch::x86_64::{
+        _MM_HINT_T0, _MM_HINT_T1, _mm_prefetch, _mm256_broadcast_ss, _mm256_fmadd_ps, _mm256_loadu_ps,
+        _mm256_setzero_ps, _mm256_storeu_ps,
+    };
+    // SAFETY: `run`'s caller vouches for the addresses.
+    unsafe {
+        for i in 0..ROWS {
+            _mm_prefetch::<_MM_HINT_T0>(t.next_c.wrapping_add(i * t.c_row).cast());
+        }
+        let mut acc = [[_mm256_setzero_ps(); 2]; ROWS];
+        if t.accumulate {
+            for (i, row) in acc.iter_mut().enumerate() {
+                let c = t.c.add(i * t.c_row);
+                *row = [_mm256_loadu_ps(c), _mm256_loadu_ps(c.add(8))];
             }
-            let (mut a, mut b) = (t.a, t.b.add(16 * half));
-            for _ in 0..t.k {
-                let (b0, b1) = (_mm256_loadu_ps(b), _mm256_loadu_ps(b.add(8)));
-                for (i, row) in acc.iter_mut().enumerate() {
-                    let x = _mm256_set1_ps(*a.add(i * t.a_row));
-                    row[0] = _mm256_fmadd_ps(x, b0, row[0]);
-                    row[1] = _mm256_fmadd_ps(x, b1, row[1]);
-                }
-                a = a.wrapping_add(t.a_k);
-                b = b.wrapping_add(t.b_k);
+        }
+        let (mut a, mut b, mut next) = (t.a, t.b, t.next);
+        for _ in 0..t.k {
+            _mm_prefetch::<_MM_HINT_T1>(next.cast());
+            next = next.wrapping_add(16);
+            let (b0, b1) = (_mm256_loadu_ps(b), _mm256_loadu_ps(b.add(8)));
+            for (i, row) in acc.iter_mut().enumerate() {
+                let x = _mm256_broadcast_ss(&*a.add(i * t.a_row));
+                row[0] = _mm256_fmadd_ps(x, b0, row[0]);
+                row[1] = _mm256_fmadd_ps(x, b1, row[1]);
             }
-            for (i, row) in acc.iter().enumerate() {
-                let c = c0.add(i * t.c_row);
-                _mm256_storeu_ps(c, row[0]);
-                _mm256_storeu_ps(c.add(8), row[1]);
-            }
+            a = a.wrapping_add(t.a_k);
+            b = b.wrapping_add(t.b_k);
+        }
+        for (i, row) in acc.iter().enumerate() {
+            let c = t.c.add(i * t.c_row);
+            _mm256_storeu_ps(c, row[0]);
+            _mm256_storeu_ps(c.add(8), row[1]);
         }
     }
 }
 
 unsafe fn portable<const ROWS: usize>(t: Tile) {
-    const HALF: usize = LANES / 2;
-    for half in 0..2 {
-        // SAFETY: `run`'s caller vouches for the addresses.
-        unsafe {
-            let c0 = t.c.add(HALF * half);
-            let mut acc = [[0.0f32; HALF]; ROWS];
-            if t.accumulate {
-                for (i, row) in acc.iter_mut().enumerate() {
-                    row.copy_from_slice(std::slice::from_raw_parts(c0.add(i * t.c_row), HALF));
+    // SAFETY: `run`'s caller vouches for the addresses.
+    unsafe {
+        let mut acc = [[0.0f32; NARROW]; ROWS];
+        if t.accumulate {
+            for (i, row) in acc.iter_mut().enumerate() {
+                row.copy_from_slice(std::slice::from_raw_parts(t.c.add(i * t.c_row), NARROW));
+            }
+        }
+        for k in 0..t.k {
+            let b = std::slice::from_raw_parts(t.b.add(k * t.b_k), NARROW);
+            for (i, row) in acc.iter_mut().enumerate() {
+                let x = *t.a.add(i * t.a_row + k * t.a_k);
+                for (sum, b) in row.iter_mut().zip(b) {
+                    *sum = crate::simd::mul_add::<{ crate::simd::PORTABLE_FMA }>(x, *b, *sum);
                 }
             }
-            for k in 0..t.k {
-                let b = std::slice::from_raw_parts(t.b.add(k * t.b_k + HALF * half), HALF);
-                for (i, row) in acc.iter_mut().enumerate() {
-                    let x = *t.a.add(i * t.a_row + k * t.a_k);
-                    for (sum, b) in row.iter_mut().zip(b) {
-                        *sum = crate::simd::mul_add::<{ crate::simd::PORTABLE_FMA }>(x, *b, *sum);
-                    }
-                }
-            }
-            for (i, row) in acc.iter().enumerate() {
-                std::slice::from_raw_parts_mut(c0.add(i * t.c_row), HALF).copy_from_slice(row);
-            }
+        }
+        for (i, row) in acc.iter().enumerate() {
+            std::slice::from_raw_parts_mut(t.c.add(i * t.c_row), NARROW).copy_from_slice(row);
         }
     }
 }

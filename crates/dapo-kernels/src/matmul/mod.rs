@@ -19,12 +19,13 @@ mod transpose;
 use crate::simd::{LANES, SharedMut};
 use crate::threads;
 use job::Job;
+pub(crate) use micro::panel_width;
 pub use pack::PackedMatrix;
 pub(crate) use transpose::pack_columns;
 
 /// Multiply-adds below which a product runs on the calling thread.
 const PARALLEL_FROM: usize = 1 << 18;
-/// Most rows of one task: its block of A, with one block of k, stays in the second-level cache.
+/// Most rows at a time: their block of A, with one block of k, stays in the second-level cache.
 const ROW_BLOCK: usize = 192;
 /// Tasks per thread, so that a thread that was interrupted is helped out.
 const TASKS: usize = 4;
@@ -57,7 +58,7 @@ impl<'a> Lhs<'a> {
 pub enum Rhs<'a> {
     /// Packed ahead of time.
     Packed(&'a PackedMatrix),
-    /// Panels as in [`PackedMatrix`], held by somebody else (a key cache).
+    /// Panels as in [`PackedMatrix`], held by somebody else (a key cache); as many as fill whole runs of 32 columns.
     Panels(&'a [f32]),
     /// Element (k, j) at `data[k * stride + j]`.
     Rows {
@@ -135,7 +136,7 @@ pub fn product(m: usize, n: usize, k: usize, a: Lhs<'_>, b: Rhs<'_>, out: &mut V
 fn run(job: &Job<'_>, serial: bool) {
     let Job { m, n, k, .. } = *job;
     let threads = if serial { 1 } else { threads::count() };
-    let panels = n.div_ceil(LANES);
+    let panels = n.div_ceil(panel_width());
     if threads == 1 || m * n * k < PARALLEL_FROM {
         return job.run(0..m, 0..panels);
     }
@@ -177,7 +178,7 @@ fn check(m: usize, n: usize, k: usize, a: Lhs<'_>, b: Rhs<'_>, c: usize, c_row: 
         Rhs::Packed(b) => {
             assert!(b.k() == k && b.n() == n, "matmul: packed [{}, {}], expected [{k}, {n}]", b.k(), b.n());
         }
-        Rhs::Panels(data) => assert!(data.len() >= n.div_ceil(LANES) * k * LANES, "matmul: panels too short"),
+        Rhs::Panels(data) => assert!(data.len() >= n.next_multiple_of(LANES) * k, "matmul: panels too short"),
         Rhs::Rows { data, stride } => {
             assert!(stride >= n && data.len() >= (k - 1) * stride + n, "matmul: right-hand side too short");
         }

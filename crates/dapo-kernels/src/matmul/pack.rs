@@ -1,6 +1,7 @@
 //! Operands laid out in the order in which the tiles read them.
 
-use super::{Lhs, micro, pack_columns};
+use super::job::tile_row;
+use super::{Lhs, micro, pack_columns, panel_width};
 use crate::simd::{LANES, dispatch, prefetch};
 use crate::threads;
 use std::ops::Range;
@@ -8,9 +9,8 @@ use std::ops::Range;
 /// Steps of k that copies ask for ahead of time.
 const AHEAD: usize = 32;
 
-/// The right-hand side B of a product, `[k, n]`, stored as panels of 32 columns: panel, then k, then column.
-///
-/// The last panel is padded with zeros.
+/// The right-hand side B of a product, `[k, n]`, stored as panels of 32 or 16 columns, as suits the processor: panel, then k,
+/// then column. Padded with zeros to whole runs of 32 columns.
 #[derive(Clone, Debug, Default)]
 pub struct PackedMatrix {
     k: usize,
@@ -52,8 +52,34 @@ impl PackedMatrix {
     }
 }
 
-/// Copies `columns` of the first `steps` rows into `panels`, each of `steps` rows of 32: several panels at a time, because
-/// memory is read faster in longer runs. The last panel is padded with zeros.
+/// Copies `columns` of the first `steps` rows into panels of `WIDTH` columns: several at a time, because memory is read faster in
+/// longer runs. The last panel is padded with zeros.
+#[inline(always)]
+fn rows_to_panels<const WIDTH: usize>(
+    source: &[f32],
+    stride: usize,
+    steps: usize,
+    columns: usize,
+    panel_size: usize,
+    panels: &mut [f32],
+) {
+    let whole = columns / WIDTH;
+    for (k, source) in source.chunks(stride).take(steps).enumerate() {
+        for line in (0..columns).step_by(16) {
+            prefetch(source, AHEAD * stride + line);
+        }
+        let (lines, rest) = source[..columns].as_chunks::<WIDTH>();
+        for (panel, line) in lines.iter().enumerate() {
+            panels[panel * panel_size + k * WIDTH..][..WIDTH].copy_from_slice(line);
+        }
+        if !rest.is_empty() {
+            let row = &mut panels[whole * panel_size + k * WIDTH..][..WIDTH];
+            row[..rest.len()].copy_from_slice(rest);
+            row[rest.len()..].fill(0.0);
+        }
+    }
+}
+
 #[inline(always)]
 fn pack_rows_body<const FMA: bool>(
     source: &[f32],
@@ -63,20 +89,9 @@ fn pack_rows_body<const FMA: bool>(
     panel_size: usize,
     panels: &mut [f32],
 ) {
-    let whole = columns / LANES;
-    for (k, source) in source.chunks(stride).take(steps).enumerate() {
-        for line in (0..columns).step_by(16) {
-            prefetch(source, AHEAD * stride + line);
-        }
-        let (lines, rest) = source[..columns].as_chunks::<LANES>();
-        for (panel, line) in lines.iter().enumerate() {
-            panels[panel * panel_size + k * LANES..][..LANES].copy_from_slice(line);
-        }
-        if !rest.is_empty() {
-            let row = &mut panels[whole * panel_size + k * LANES..][..LANES];
-            row[..rest.len()].copy_from_slice(rest);
-            row[rest.len()..].fill(0.0);
-        }
+    match panel_width() {
+        LANES => rows_to_panels::<LANES>(source, stride, steps, columns, panel_size, panels),
+        _ => rows_to_panels::<{ LANES / 2 }>(source, stride, steps, columns, panel_size, panels),
     }
 }
 
@@ -138,6 +153,11 @@ impl<'a> LhsBlock<'a> {
         } else {
             Self { data, tile: a.row, rows: 1, row: a.row, step: a.step }
         }
+    }
+
+    /// First row of a tile: of equal height where rows are read one by one, of full height where they were copied tile by tile.
+    pub(super) fn tile_start(&self, index: usize, tiles: usize, rows: usize) -> usize {
+        if self.rows == 1 { tile_row(rows, tiles, index) } else { rows.min(index * self.rows) }
     }
 
     /// First element of the tile whose first row is `row` rows into the block.

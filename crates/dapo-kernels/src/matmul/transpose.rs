@@ -2,39 +2,88 @@
 
 #![expect(unsafe_code, reason = "vector intrinsics")]
 
+use super::panel_width;
 use crate::simd::{Isa, LANES, isa};
 
-/// Fills a panel with B(k, j) = `source[j * stride + k]`; columns from `columns` on become zero.
-pub(crate) fn pack_columns(source: &[f32], stride: usize, k: usize, columns: usize, panel: &mut [f32]) {
-    let panel = &mut panel[..k * LANES];
+/// Fills panels of [`panel_width`] columns, each of `k` rows, with B(k, j) = `source[j * stride + k]`; columns from `columns` on
+/// become zero.
+pub(crate) fn pack_columns(source: &[f32], stride: usize, k: usize, columns: usize, panels: &mut [f32]) {
+    let width = panel_width();
     assert!(
-        columns <= LANES && (columns == 0 || source.len() >= (columns - 1) * stride + k),
+        columns <= panels.len() / k.max(1) && (columns == 0 || source.len() >= (columns - 1) * stride + k),
         "pack_columns: too short"
     );
-    if columns < LANES {
-        for row in panel.as_chunks_mut::<LANES>().0 {
+    for (index, panel) in panels.chunks_exact_mut(k * width).enumerate() {
+        let first = index * width;
+        let columns = columns.saturating_sub(first).min(width);
+        pack_panel(source.get(first * stride..).unwrap_or_default(), stride, k, columns, width, panel);
+    }
+}
+
+fn pack_panel(source: &[f32], stride: usize, k: usize, columns: usize, width: usize, panel: &mut [f32]) {
+    if columns < width {
+        for row in panel.chunks_exact_mut(width) {
             row[columns..].fill(0.0);
         }
     }
-    let side = if isa() == Isa::Avx512 { 16 } else { 8 };
+    let isa = isa();
+    let side = if isa == Isa::Avx512 { 16 } else { 8 };
     for k0 in (0..k).step_by(side) {
         for j in (0..columns).step_by(side) {
-            let (from, to) = (&source[j * stride + k0..], &mut panel[k0 * LANES + j..]);
-            #[cfg(target_arch = "x86_64")]
-            if isa() == Isa::Avx512 && k0 + side <= k && j + side <= columns {
-                // SAFETY: `isa` has found the instruction set, and the square lies within both slices.
-                unsafe { square(from.as_ptr(), stride, to.as_mut_ptr()) };
-                continue;
+            let (from, to) = (&source[j * stride + k0..], &mut panel[k0 * width + j..]);
+            if k0 + side <= k && j + side <= columns {
+                match isa {
+                    #[cfg(target_arch = "x86_64")]
+                    // SAFETY: `isa` has found the instruction set, and the square lies within both slices.
+                    Isa::Avx512 => unsafe { square(from.as_ptr(), stride, to.as_mut_ptr()) },
+                    #[cfg(target_arch = "x86_64")]
+                    // SAFETY: as above.
+                    Isa::Avx2 => unsafe { small_square(from.as_ptr(), stride, to.as_mut_ptr(), width) },
+                    _ => scalar(from, stride, side, side, width, to),
+                }
+            } else {
+                scalar(from, stride, side.min(k - k0), side.min(columns - j), width, to);
             }
-            scalar(from, stride, side.min(k - k0), side.min(columns - j), to);
         }
     }
 }
 
-fn scalar(from: &[f32], stride: usize, k: usize, columns: usize, to: &mut [f32]) {
+fn scalar(from: &[f32], stride: usize, k: usize, columns: usize, width: usize, to: &mut [f32]) {
     for j in 0..columns {
         for (i, value) in from[j * stride..][..k].iter().enumerate() {
-            to[i * LANES + j] = *value;
+            to[i * width + j] = *value;
+        }
+    }
+}
+
+/// Transposes 8 rows of 8 elements.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+unsafe fn small_square(from: *const f32, stride: usize, to: *mut f32, width: usize) {
+    use std::arch::x86_64::{
+        _mm256_loadu_ps, _mm256_permute2f128_ps, _mm256_setzero_ps, _mm256_shuffle_ps, _mm256_storeu_ps,
+        _mm256_unpackhi_ps, _mm256_unpacklo_ps,
+    };
+    let (mut pairs, mut fours) = ([_mm256_setzero_ps(); 8], [_mm256_setzero_ps(); 8]);
+    for i in 0..4 {
+        // SAFETY: the caller vouches for 8 rows of 8 elements.
+        let (a, b) =
+            unsafe { (_mm256_loadu_ps(from.add(2 * i * stride)), _mm256_loadu_ps(from.add((2 * i + 1) * stride))) };
+        (pairs[2 * i], pairs[2 * i + 1]) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+    }
+    for i in 0..2 {
+        let p = &pairs[4 * i..];
+        fours[4 * i] = _mm256_shuffle_ps::<0x44>(p[0], p[2]);
+        fours[4 * i + 1] = _mm256_shuffle_ps::<0xee>(p[0], p[2]);
+        fours[4 * i + 2] = _mm256_shuffle_ps::<0x44>(p[1], p[3]);
+        fours[4 * i + 3] = _mm256_shuffle_ps::<0xee>(p[1], p[3]);
+    }
+    // A half of `fours[4 i + c]` holds column 4 · half + c of rows 4 i to 4 i + 3.
+    for c in 0..4 {
+        // SAFETY: the caller vouches for 8 rows of the panel.
+        unsafe {
+            _mm256_storeu_ps(to.add(c * width), _mm256_permute2f128_ps::<0x20>(fours[c], fours[4 + c]));
+            _mm256_storeu_ps(to.add((4 + c) * width), _mm256_permute2f128_ps::<0x31>(fours[c], fours[4 + c]));
         }
     }
 }
@@ -87,12 +136,13 @@ mod tests {
     fn every_element_finds_its_place_and_the_rest_is_zero() {
         for (k, columns, stride) in [(1, 1, 1), (16, 16, 16), (48, 32, 50), (37, 32, 41), (33, 21, 33), (7, 3, 9)] {
             let source: Vec<f32> = (0..columns * stride).map(|i| i as f32).collect();
-            let mut panel = vec![f32::NAN; k * LANES];
-            pack_columns(&source, stride, k, columns, &mut panel);
-            for (i, value) in panel.iter().enumerate() {
-                let (k, j) = (i / LANES, i % LANES);
-                let expected = if j < columns { source[j * stride + k] } else { 0.0 };
-                assert_eq!(*value, expected, "k {k}, column {j}");
+            let mut panels = vec![f32::NAN; k * LANES];
+            pack_columns(&source, stride, k, columns, &mut panels);
+            let width = panel_width();
+            for (i, value) in panels.iter().enumerate() {
+                let (row, j) = (i % (k * width) / width, i / (k * width) * width + i % width);
+                let expected = if j < columns { source[j * stride + row] } else { 0.0 };
+                assert_eq!(*value, expected, "k {row}, column {j}");
             }
         }
     }

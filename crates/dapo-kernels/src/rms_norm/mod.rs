@@ -4,6 +4,8 @@
 
 pub(crate) mod cpu;
 
+pub use cpu::{add_forward, backward, forward};
+
 use crate::tensor::{check_last, slice, with_slice};
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 
@@ -38,9 +40,14 @@ impl CustomOp2 for RmsNorm {
 
     fn bwd(&self, x: &Tensor, weight: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let grad = grad.contiguous()?;
-        let mut dx = vec![0.0; x.elem_count()];
-        let dw = with_slice(x, |x| {
-            with_slice(weight, |w| with_slice(&grad, |g| Ok(cpu::backward(x, w, g, self.eps, &mut dx))))
+        let (mut dx, mut dw) = (vec![0.0; x.elem_count()], vec![0.0; weight.elem_count()]);
+        with_slice(x, |x| {
+            with_slice(weight, |w| {
+                with_slice(&grad, |g| {
+                    cpu::backward(x, w, g, self.eps, &mut dx, Some(&mut dw));
+                    Ok(())
+                })
+            })
         })?;
         let dx = Tensor::from_vec(dx, x.shape(), x.device())?;
         let dw = weight.track_op().then(|| Tensor::from_vec(dw, weight.shape(), x.device())).transpose()?;

@@ -5,7 +5,10 @@
 
 mod cpu;
 
+pub use cpu::{Normed, backward, forward};
+
 use crate::tensor::{check_last, slice, with_slice};
+use crate::threads;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use std::sync::Arc;
 
@@ -13,6 +16,8 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 pub struct RotaryTable {
     half: usize,
+    /// Angle per position.
+    frequencies: Vec<f32>,
     /// Per row: the `half` cosines, then the `half` sines.
     data: Vec<f32>,
 }
@@ -21,15 +26,26 @@ impl RotaryTable {
     /// The table for `positions`, in their order; angles are f32 products as in the reference implementations.
     pub fn new(positions: &[u32], head_dim: usize, theta: f64) -> Self {
         let half = head_dim / 2;
-        let frequencies: Vec<f32> =
-            (0..half).map(|i| (1.0 / theta.powf(2.0 * i as f64 / head_dim as f64)) as f32).collect();
-        let mut data = Vec::with_capacity(positions.len() * head_dim);
-        for position in positions {
-            let angle = |f: &f32| f64::from(*position as f32 * f);
-            data.extend(frequencies.iter().map(|f| angle(f).cos() as f32));
-            data.extend(frequencies.iter().map(|f| angle(f).sin() as f32));
-        }
-        Self { half, data }
+        let frequency = |i| (1.0 / theta.powf(2.0 * i as f64 / head_dim as f64)) as f32;
+        let mut table = Self { half, frequencies: (0..half).map(frequency).collect(), data: Vec::new() };
+        table.set(positions);
+        table
+    }
+
+    /// Becomes the table for other positions, in the memory that it has.
+    pub fn set(&mut self, positions: &[u32]) {
+        let size = 2 * self.half;
+        self.data.resize(positions.len() * size, 0.0);
+        let Self { half, frequencies, data } = self;
+        threads::for_each_chunk([data], [64 * size], |block, [rows]| {
+            for (row, position) in rows.chunks_exact_mut(size).zip(&positions[64 * block..]) {
+                let (cosines, sines) = row.split_at_mut(*half);
+                for ((cos, sin), frequency) in cosines.iter_mut().zip(sines).zip(&*frequencies) {
+                    let (s, c) = f64::from(*position as f32 * frequency).sin_cos();
+                    (*cos, *sin) = (c as f32, s as f32);
+                }
+            }
+        });
     }
 
     fn rows(&self) -> usize {
@@ -71,18 +87,14 @@ impl CustomOp1 for NormRope {
     }
 
     fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout) -> Result<(CpuStorage, Shape)> {
-        let x = slice("rope", s1, l1)?;
-        let mut y = vec![0.0; x.len()];
-        cpu::forward(x, None, self.eps, &self.table.data, 2 * self.table.half, &mut y);
+        let mut y = slice("rope", s1, l1)?.to_vec();
+        forward(&mut y, None, &self.table);
         Ok((CpuStorage::F32(y), l1.shape().clone()))
     }
 
     fn bwd(&self, x: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        let mut dx = vec![0.0; x.elem_count()];
-        with_slice(&grad.contiguous()?, |g| {
-            cpu::backward(None, g, self.eps, &self.table.data, 2 * self.table.half, &mut dx);
-            Ok(())
-        })?;
+        let mut dx = with_slice(&grad.contiguous()?, |g| Ok(g.to_vec()))?;
+        backward(None, &mut dx, &self.table, None);
         Ok(Some(Tensor::from_vec(dx, x.shape(), x.device())?))
     }
 }
@@ -94,19 +106,18 @@ impl CustomOp2 for NormRope {
 
     fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
         let (x, weight) = (slice("norm_rope", s1, l1)?, slice("norm_rope", s2, l2)?);
-        let mut y = vec![0.0; x.len()];
-        cpu::forward(x, Some(weight), self.eps, &self.table.data, 2 * self.table.half, &mut y);
+        let mut y = x.to_vec();
+        forward(&mut y, Some((weight, self.eps)), &self.table);
         Ok((CpuStorage::F32(y), l1.shape().clone()))
     }
 
     fn bwd(&self, x: &Tensor, weight: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let grad = grad.contiguous()?;
-        let mut dx = vec![0.0; x.elem_count()];
-        let dw = with_slice(x, |xs| {
-            with_slice(weight, |w| {
-                with_slice(&grad, |g| {
-                    Ok(cpu::backward(Some((xs, w)), g, self.eps, &self.table.data, 2 * self.table.half, &mut dx))
-                })
+        let mut dx = with_slice(&grad.contiguous()?, |g| Ok(g.to_vec()))?;
+        let mut dw = vec![0.0; weight.elem_count()];
+        with_slice(x, |x| {
+            with_slice(weight, |weight| {
+                backward(Some(Normed { x, weight, eps: self.eps }), &mut dx, &self.table, Some(&mut dw));
+                Ok(())
             })
         })?;
         let dx = Tensor::from_vec(dx, x.shape(), x.device())?;

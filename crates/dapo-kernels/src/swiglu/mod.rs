@@ -1,11 +1,12 @@
 //! SwiGLU: y = silu(gate) · up, silu(x) = x / (1 + e⁻ˣ).
 //!
-//! Reads two elements and writes one (12 bytes); backward reads three and writes two (20 bytes), recomputing the sigmoid.
+//! Reads two elements and writes one (12 bytes); the backward reads and writes three (24 bytes), recomputing the sigmoid and
+//! the output.
 
 use crate::simd::{dispatch, exp};
 use crate::tensor::{slice, with_slice};
+use crate::threads;
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
-use rayon::prelude::*;
 
 /// Elements of one task.
 const BLOCK: usize = 1 << 14;
@@ -21,6 +22,27 @@ pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     gate.apply_op2(up, SwiGlu)
 }
 
+/// y = silu(gate) · up.
+///
+/// # Panics
+/// When the lengths differ.
+pub fn forward(gate: &[f32], up: &[f32], y: &mut [f32]) {
+    assert!(gate.len() == y.len() && up.len() == y.len(), "swiglu: lengths differ");
+    threads::for_each_chunk([y], [BLOCK], |i, [y]| {
+        let range = i * BLOCK..i * BLOCK + y.len();
+        forward_block(&gate[range.clone()], &up[range], y);
+    });
+}
+
+/// Turns gate, up and the gradient of the output, in place, into the gradients of gate and up and the output itself.
+///
+/// # Panics
+/// When the lengths differ.
+pub fn backward(gate: &mut [f32], up: &mut [f32], grad: &mut [f32]) {
+    assert!(gate.len() == grad.len() && up.len() == grad.len(), "swiglu: lengths differ");
+    threads::for_each_chunk([gate, up, grad], [BLOCK; 3], |_, [gate, up, grad]| backward_block(gate, up, grad));
+}
+
 struct SwiGlu;
 
 impl CustomOp2 for SwiGlu {
@@ -31,31 +53,14 @@ impl CustomOp2 for SwiGlu {
     fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
         let (gate, up) = (slice("swiglu", s1, l1)?, slice("swiglu", s2, l2)?);
         let mut y = vec![0.0; gate.len()];
-        y.par_chunks_mut(BLOCK)
-            .zip(gate.par_chunks(BLOCK))
-            .zip(up.par_chunks(BLOCK))
-            .for_each(|((y, gate), up)| forward(gate, up, y));
+        forward(gate, up, &mut y);
         Ok((CpuStorage::F32(y), l1.shape().clone()))
     }
 
     fn bwd(&self, gate: &Tensor, up: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let grad = grad.contiguous()?;
-        let mut d_gate = vec![0.0; gate.elem_count()];
-        let mut d_up = vec![0.0; gate.elem_count()];
-        with_slice(gate, |gate| {
-            with_slice(up, |up| {
-                with_slice(&grad, |grad| {
-                    d_gate
-                        .par_chunks_mut(BLOCK)
-                        .zip(d_up.par_chunks_mut(BLOCK))
-                        .zip(gate.par_chunks(BLOCK))
-                        .zip(up.par_chunks(BLOCK))
-                        .zip(grad.par_chunks(BLOCK))
-                        .for_each(|((((d_gate, d_up), gate), up), grad)| backward(gate, up, grad, d_gate, d_up));
-                    Ok(())
-                })
-            })
-        })?;
+        let values = |x: &Tensor| with_slice(x, |x| Ok(x.to_vec()));
+        let (mut d_gate, mut d_up) = (values(gate)?, values(up)?);
+        backward(&mut d_gate, &mut d_up, &mut values(&grad.contiguous()?)?);
         let d_gate = Tensor::from_vec(d_gate, gate.shape(), gate.device())?;
         let d_up = Tensor::from_vec(d_up, gate.shape(), gate.device())?;
         Ok((Some(d_gate), Some(d_up)))
@@ -71,17 +76,20 @@ fn forward_body<const FMA: bool>(gate: &[f32], up: &[f32], y: &mut [f32]) {
 
 /// d gate = grad · up · σ(g)·(1 + g·(1 − σ(g))), d up = grad · silu(g).
 #[inline(always)]
-fn backward_body<const FMA: bool>(gate: &[f32], up: &[f32], grad: &[f32], d_gate: &mut [f32], d_up: &mut [f32]) {
-    for ((((d_gate, d_up), g), u), grad) in d_gate.iter_mut().zip(d_up).zip(gate).zip(up).zip(grad) {
+fn backward_body<const FMA: bool>(gate: &mut [f32], up: &mut [f32], grad: &mut [f32]) {
+    for ((gate, up), grad) in gate.iter_mut().zip(up).zip(grad) {
+        let (g, u, d) = (*gate, *up, *grad);
         let sigmoid = 1.0 / (1.0 + exp::<FMA>(-g));
-        *d_gate = grad * u * sigmoid * (1.0 + g * (1.0 - sigmoid));
-        *d_up = grad * g * sigmoid;
+        let silu = g * sigmoid;
+        *gate = d * u * sigmoid * (1.0 + g * (1.0 - sigmoid));
+        *up = d * silu;
+        *grad = silu * u;
     }
 }
 
 dispatch! {
-    fn forward(gate: &[f32], up: &[f32], y: &mut [f32]) = forward_body;
+    fn forward_block(gate: &[f32], up: &[f32], y: &mut [f32]) = forward_body;
 }
 dispatch! {
-    fn backward(gate: &[f32], up: &[f32], grad: &[f32], d_gate: &mut [f32], d_up: &mut [f32]) = backward_body;
+    fn backward_block(gate: &mut [f32], up: &mut [f32], grad: &mut [f32]) = backward_body;
 }

@@ -3,27 +3,33 @@
 //! T tokens of a packed batch, H hidden size, V vocabulary.
 
 mod adapters;
+mod backward;
+mod forward;
 mod layer;
 mod parameter;
 mod projection;
 mod reference;
 mod weights;
+mod workspace;
 
-pub(crate) use layer::Attend;
-pub(crate) use parameter::{Parameter, Tracking};
+pub(crate) use forward::{Attend, Context};
+pub(crate) use parameter::Parameter;
+pub(crate) use projection::Adapters;
+pub(crate) use workspace::{Saved, Scratch, sized};
 
 use crate::lora::LoraConfig;
-use crate::{ModelConfig, PolicyError, Segments};
+use crate::{Gradients, ModelConfig, PolicyError, Segments};
 use candle_core::Tensor;
 use dapo_kernels::attention::Heads;
 use dapo_kernels::logprobs::Head;
 use dapo_kernels::matmul::PackedMatrix;
-use dapo_kernels::{RotaryTable, rms_norm, with_slice};
+use dapo_kernels::{RotaryTable, rms_norm};
 use layer::Layer;
 use parameter::Source;
 use projection::pack;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use workspace::Store;
 
 /// What a backward pass keeps of each layer's forward.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,6 +65,7 @@ pub struct Decoder {
     head: Option<Parameter>,
     packed_head: Arc<PackedMatrix>,
     layer_memory: LayerMemory,
+    store: Store,
 }
 
 impl Decoder {
@@ -76,7 +83,8 @@ impl Decoder {
         let head = if config.tie_word_embeddings { None } else { Some(source.take("lm_head.weight")?) };
         let packed_head = pack(&head.as_ref().unwrap_or(&embeddings).var)?;
         let (lora, trained, layer_memory) = (None, Trained::Base, LayerMemory::Keep);
-        Ok(Self { config, lora, trained, embeddings, layers, norm, head, packed_head, layer_memory })
+        let store = Store::default();
+        Ok(Self { config, lora, trained, embeddings, layers, norm, head, packed_head, layer_memory, store })
     }
 
     /// The model's configuration.
@@ -102,12 +110,17 @@ impl Decoder {
         self.layers.len()
     }
 
-    pub(crate) fn rotary_table(&self, positions: &[u32]) -> Arc<RotaryTable> {
-        Arc::new(RotaryTable::new(positions, self.config.head_dim, self.config.rope_theta))
+    /// Memory for passes over packed batches; [`Decoder::release`] gives it up.
+    pub(crate) fn workspace(&self) -> &Store {
+        &self.store
     }
 
-    /// Rows of the embedding matrix, `[T, H]`; recorded by nobody.
-    pub(crate) fn embed(&self, token_ids: &[u32]) -> Result<Tensor, PolicyError> {
+    pub(crate) fn rotary_table(&self, positions: &[u32]) -> RotaryTable {
+        RotaryTable::new(positions, self.config.head_dim, self.config.rope_theta)
+    }
+
+    /// Rows of the embedding matrix, `[T, H]`, in place of what `rows` held.
+    pub(crate) fn embed(&self, token_ids: &[u32], rows: &mut Vec<f32>) -> Result<(), PolicyError> {
         let (vocab, width) = (self.config.vocab_size, self.config.hidden_size);
         if let Some(i) = token_ids.iter().position(|t| *t as usize >= vocab) {
             return Err(PolicyError::Setting {
@@ -116,19 +129,31 @@ impl Decoder {
                 expected: format!("an id below the vocabulary size, {vocab}"),
             });
         }
-        let mut rows = Vec::with_capacity(token_ids.len() * width);
-        with_slice(&self.embeddings.var, |table| {
-            for token in token_ids {
-                rows.extend_from_slice(&table[*token as usize * width..][..width]);
-            }
-            Ok(())
-        })?;
-        Ok(Tensor::from_vec(rows, (token_ids.len(), width), self.embeddings.var.device())?)
+        let table = self.embeddings.values()?;
+        rows.clear();
+        for token in token_ids {
+            rows.extend_from_slice(&table[*token as usize * width..][..width]);
+        }
+        Ok(())
     }
 
-    /// The final norm.
-    pub(crate) fn final_norm(&self, x: &Tensor, tracking: Tracking) -> Result<Tensor, PolicyError> {
-        Ok(rms_norm(x, &self.norm.tensor(self.base_tracking(tracking)), self.config.rms_norm_eps as f32)?)
+    /// The final norm of rows of width H, in place of what `normed` held.
+    pub(crate) fn final_norm(&self, x: &[f32], normed: &mut Vec<f32>) -> Result<(), PolicyError> {
+        let normed = sized(normed, x.len());
+        rms_norm::forward(x, &self.norm.values()?, self.config.rms_norm_eps as f32, normed);
+        Ok(())
+    }
+
+    /// Adds the gradient of the final norm's input to `d_x`, and that of its weight where it is trained.
+    pub(crate) fn final_norm_backward(
+        &self,
+        x: &[f32],
+        d_normed: &[f32],
+        d_x: &mut [f32],
+        gradients: &mut Gradients,
+    ) -> Result<(), PolicyError> {
+        let eps = self.config.rms_norm_eps as f32;
+        backward::norm_backward(x, &self.norm, d_normed, eps, d_x, self.trained, gradients)
     }
 
     /// Runs `f` with the language-model head.
@@ -137,12 +162,8 @@ impl Decoder {
         temperature: f32,
         f: impl FnOnce(Head<'_>) -> Result<T, PolicyError>,
     ) -> Result<T, PolicyError> {
-        let mut outcome = None;
-        with_slice(&self.head_parameter().var, |weight| {
-            outcome = Some(f(Head { weight, packed: &self.packed_head, temperature }));
-            Ok(())
-        })?;
-        outcome.unwrap_or_else(|| Err(PolicyError::Internal("the head was not used".into())))
+        let weight = self.head_parameter().values()?;
+        f(Head { weight: &weight, packed: &self.packed_head, temperature })
     }
 
     pub(crate) fn head_parameter(&self) -> &Parameter {
@@ -162,10 +183,8 @@ impl Decoder {
         let hidden = hidden.ok_or_else(|| PolicyError::Internal("no hidden states".into()))?;
         let mut logits = Vec::new();
         self.with_head(1.0, |head| {
-            Ok(with_slice(&hidden, |h| {
-                head.logits(h, &mut logits);
-                Ok(())
-            })?)
+            head.logits(&dapo_kernels::values(&hidden)?, &mut logits);
+            Ok(())
         })?;
         Ok(Tensor::from_vec(logits, (token_ids.len(), self.config.vocab_size), hidden.device())?)
     }
@@ -175,27 +194,35 @@ impl Decoder {
     /// # Errors
     /// As [`Decoder::logits`].
     pub fn hidden_states(&self, token_ids: &[u32], segments: &Arc<Segments>) -> Result<Vec<Tensor>, PolicyError> {
-        self.states(token_ids, segments, Tracking::Detached)
+        let (mut states, mut normed) = (Vec::new(), Vec::new());
+        self.forward(token_ids, segments, Adapters::On, |x| states.push(x.to_vec()), |x| self.final_norm(x, &mut normed))?;
+        // The last layer's output is seen after the norm.
+        states.pop();
+        states.push(normed);
+        let shape = (token_ids.len(), self.config.hidden_size);
+        let tensor = |x| Ok(Tensor::from_vec(x, shape, self.embeddings.var.device())?);
+        states.into_iter().map(tensor).collect()
     }
 
-    /// As [`Decoder::hidden_states`], with adapters or without.
-    pub(crate) fn states(
+    /// A forward that keeps nothing: `each` sees the embeddings and every layer's output, `last` the last of them again.
+    pub(crate) fn forward<T>(
         &self,
         token_ids: &[u32],
-        segments: &Arc<Segments>,
-        tracking: Tracking,
-    ) -> Result<Vec<Tensor>, PolicyError> {
+        segments: &Segments,
+        adapters: Adapters,
+        mut each: impl FnMut(&[f32]),
+        last: impl FnOnce(&[f32]) -> Result<T, PolicyError>,
+    ) -> Result<T, PolicyError> {
         check_total(token_ids, segments)?;
         let table = self.rotary_table(&segments.positions());
-        let mut states = vec![self.embed(token_ids)?];
-        for i in 0..self.layers.len() {
-            let x = self.layer(i, &states[i], &table, &mut Attend::Packed(segments), tracking)?;
-            states.push(x);
-        }
-        if let Some(last) = states.pop() {
-            states.push(self.final_norm(&last, tracking)?);
-        }
-        Ok(states)
+        let mut x = Vec::new();
+        self.embed(token_ids, &mut x)?;
+        each(&x);
+        let mut workspace = self.store.take();
+        let context = Context { table: &table, adapters };
+        self.layers_forward(context, segments, &mut x, &mut workspace, None, each)?;
+        self.store.put(workspace);
+        last(&x)
     }
 }
 

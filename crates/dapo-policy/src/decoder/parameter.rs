@@ -1,19 +1,9 @@
-//! Tensors of a decoder, and how a forward takes them.
+//! Tensors of a decoder.
 
-use crate::PolicyError;
+use crate::{Gradients, PolicyError};
 use candle_core::{DType, Tensor, Var};
 use std::collections::BTreeMap;
-
-/// How a forward runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Tracking {
-    /// What a backward needs is recorded.
-    Record,
-    /// Nothing is recorded.
-    Detached,
-    /// Nothing is recorded, and adapters are switched off.
-    DetachedBase,
-}
+use std::ops::Deref;
 
 /// A tensor with its name, and its place among the tensors it is trained with (the model's own, or the adapters).
 #[derive(Debug)]
@@ -24,11 +14,23 @@ pub(crate) struct Parameter {
 }
 
 impl Parameter {
-    pub(super) fn tensor(&self, tracking: Tracking) -> Tensor {
-        match tracking {
-            Tracking::Record => self.var.as_tensor().clone(),
-            Tracking::Detached | Tracking::DetachedBase => self.var.as_detached_tensor(),
-        }
+    /// Its present values.
+    pub(crate) fn values(&self) -> Result<impl Deref<Target = [f32]>, PolicyError> {
+        Ok(dapo_kernels::values(&self.var)?)
+    }
+
+    /// Lets `f` write its gradient, as [`Gradients::write`] does.
+    pub(crate) fn write(
+        &self,
+        gradients: &mut Gradients,
+        f: impl FnOnce(&mut [f32], bool),
+    ) -> Result<(), PolicyError> {
+        gradients.write(self.index, &self.var, f)
+    }
+
+    /// Lets `f` add to its gradient.
+    pub(crate) fn add(&self, gradients: &mut Gradients, f: impl FnOnce(&mut [f32])) -> Result<(), PolicyError> {
+        gradients.add(self.index, &self.var, f)
     }
 }
 

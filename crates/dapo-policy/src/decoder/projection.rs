@@ -1,10 +1,12 @@
 //! Linear layers of the decoder, with packed weights and, where asked for, a low-rank adapter.
 
-use super::parameter::{Parameter, Source, Tracking};
-use crate::{PolicyError, lora};
+use super::Trained;
+use super::parameter::{Parameter, Source};
+use super::workspace::sized;
+use crate::{Gradients, PolicyError, lora};
 use candle_core::{Tensor, Var};
 use dapo_kernels::matmul::PackedMatrix;
-use dapo_kernels::{LowRank, linear, low_rank_linear, with_slice};
+use dapo_kernels::{LowRankFactors, linear, with_slice};
 use std::sync::Arc;
 
 /// A linear layer: weight, optional bias, the packed copy of the weight, and the adapter where there is one.
@@ -14,6 +16,15 @@ pub(super) struct Projection {
     pub(super) bias: Option<Parameter>,
     packed: Arc<PackedMatrix>,
     pub(super) adapter: Option<Adapter>,
+}
+
+/// Whether adapters take part in a forward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Adapters {
+    /// They do, where there are any.
+    On,
+    /// The model without them.
+    Off,
 }
 
 /// The trained factors of a low-rank addition, with their packed copies.
@@ -33,6 +44,13 @@ impl Adapter {
         Ok(Self { a, b, packed_a, packed_b, scale })
     }
 
+    fn with_factors(&self, f: impl FnOnce(LowRankFactors<'_>)) -> Result<(), PolicyError> {
+        let (a, b) = (self.a.values()?, self.b.values()?);
+        let Self { packed_a, packed_b, scale, .. } = self;
+        f(LowRankFactors { a: &a, packed_a, b: &b, packed_b, scale: *scale });
+        Ok(())
+    }
+
     fn repack(&mut self) -> Result<(), PolicyError> {
         repack(&mut self.packed_a, &self.a.var)?;
         repack(&mut self.packed_b, &self.b.var)
@@ -47,17 +65,55 @@ impl Projection {
         Ok(Self { weight, bias, packed, adapter: None })
     }
 
-    /// `base` says whether weight and bias are recorded, `tracking` whether the adapter is.
-    pub(super) fn forward(&self, x: &Tensor, tracking: Tracking, base: Tracking) -> Result<Tensor, PolicyError> {
-        let (weight, bias) = (self.weight.tensor(base), self.bias.as_ref().map(|b| b.tensor(base)));
+    /// y ← x · Wᵀ + b, and the adapter's addition. x `[T, in]`, y `[T, out]`.
+    pub(super) fn forward(&self, x: &[f32], adapters: Adapters, y: &mut Vec<f32>) -> Result<(), PolicyError> {
+        let y = sized(y, x.len() / self.packed.k() * self.packed.n());
+        let bias = self.bias.as_ref().map(Parameter::values).transpose()?;
+        linear::forward(x, &self.packed, bias.as_deref(), y);
         match &self.adapter {
-            Some(adapter) if tracking != Tracking::DetachedBase => {
-                let (a, b) = (adapter.a.tensor(tracking), adapter.b.tensor(tracking));
-                let Adapter { packed_a, packed_b, scale, .. } = adapter;
-                let addition = LowRank { a: &a, packed_a, b: &b, packed_b, scale: *scale };
-                Ok(low_rank_linear(x, &weight, &self.packed, bias.as_ref(), addition)?)
+            Some(adapter) if adapters == Adapters::On => adapter.with_factors(|factors| factors.add_forward(x, y)),
+            _ => Ok(()),
+        }
+    }
+
+    /// dx ← dy · W and the adapter's part; added to what dx holds where `accumulate` says so.
+    pub(super) fn backward_input(&self, dy: &[f32], accumulate: bool, dx: &mut Vec<f32>) -> Result<(), PolicyError> {
+        let out = self.packed.n();
+        let dx = sized(dx, dy.len() / out * self.packed.k());
+        linear::backward_input(dy, &self.weight.values()?, out, dx, accumulate);
+        match &self.adapter {
+            Some(adapter) => adapter.with_factors(|factors| factors.add_backward_input(dy, dx)),
+            None => Ok(()),
+        }
+    }
+
+    /// The gradients of what is trained of this layer, for its input and the gradient of its output.
+    pub(super) fn backward_weights(
+        &self,
+        x: &[f32],
+        dy: &[f32],
+        trained: Trained,
+        gradients: &mut Gradients,
+    ) -> Result<(), PolicyError> {
+        match (trained, &self.adapter) {
+            (Trained::Base, _) => {
+                let out = self.packed.n();
+                self.weight.write(gradients, |dw, add| linear::backward_weight(x, dy, out, dw, add))?;
+                match &self.bias {
+                    Some(bias) => bias.add(gradients, |db| linear::backward_bias(dy, db)),
+                    None => Ok(()),
+                }
             }
-            _ => Ok(linear(x, &weight, &self.packed, bias.as_ref())?),
+            (Trained::Adapters, Some(adapter)) => {
+                let mut outcome = Ok(());
+                adapter.with_factors(|factors| {
+                    let a = adapter.a.write(gradients, |da, add| factors.backward_a(x, dy, da, add));
+                    outcome =
+                        a.and_then(|()| adapter.b.write(gradients, |db, add| factors.backward_b(x, dy, db, add)));
+                })?;
+                outcome
+            }
+            _ => Ok(()),
         }
     }
 

@@ -1,6 +1,6 @@
 //! The decoder as, or with, the reference of a KL term.
 
-use super::{Decoder, Tracking, Trained};
+use super::{Adapters, Decoder, Trained};
 use crate::{PolicyError, TokenBatch, TokenLogprobs};
 use dapo_kernels::{with_slice, with_slice_mut};
 
@@ -20,7 +20,7 @@ impl Decoder {
                 expected,
             });
         }
-        self.score(batch, temperature, Tracking::DetachedBase)
+        self.score(batch, temperature, Adapters::Off)
     }
 
     /// A copy for use as the reference of a KL term: it shares nothing with this decoder, has its adapters merged, and

@@ -1,7 +1,7 @@
 //! The decoder's weights as others see them: what is trained, and what a checkpoint holds.
 
 use super::layer::Layer;
-use super::parameter::{Parameter, Tracking, check_tensor};
+use super::parameter::{Parameter, check_tensor};
 use super::projection::{Projection, repack};
 use super::{Decoder, Trained};
 use crate::PolicyError;
@@ -140,10 +140,5 @@ impl Decoder {
     /// Whether the model's own tensors are trained.
     pub(crate) fn trains_own(&self) -> bool {
         self.trained == Trained::Base
-    }
-
-    /// How the model's own tensors run in a forward.
-    pub(super) fn base_tracking(&self, tracking: Tracking) -> Tracking {
-        if self.trains_own() { tracking } else { Tracking::Detached }
     }
 }

@@ -1,0 +1,237 @@
+//! A roll-out, a training step and a whole DAPO step, as whole models do them: `cargo bench --bench step`.
+//!
+//! The tiny Qwen3 of `testdata/parity` always; SmolLM2-135M-Instruct where `DAPO_SMOLLM2_GGUF` names its GGUF file (see
+//! `scripts/fetch-smollm2.sh`). Stop tokens are ignored, nothing is masked and no group is dropped, so that each work has
+//! exactly the tokens that its name says. One JSON line a work: shortest and median seconds, tokens a second, and the most
+//! memory the process had so far; give a part of a name to run only the works with it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use dapo::loss::{Aggregation, Denominator, EmptySequences};
+use dapo::policy::{
+    Decoder, GenerationConfig, Gradients, Message, Policy, Request, RowGradients, Rows, Segments, TokenBatch, Tokenizer,
+};
+use dapo::reward::{RewardFn, RewardInput, RewardSum, Score};
+use dapo::sampler::{FilterMetric, SamplerConfig};
+use dapo::trainer::{AdamW, OptimizerConfig, Problem, PromptStyle, Trainer, TrainerConfig, encode_prompts};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/parity/tiny-qwen3");
+
+/// 1 for a completion that names the sum last, 0.1 for another number, 0 for none.
+struct LastNumber;
+
+impl RewardFn for LastNumber {
+    fn name(&self) -> &'static str {
+        "last_number"
+    }
+
+    fn score(&self, input: &RewardInput<'_>) -> Score {
+        let last = input.completion.split(|c: char| !c.is_ascii_digit()).rfind(|digits| !digits.is_empty());
+        Score::value(match last {
+            None => 0.0,
+            Some(last) if last == input.answer => 1.0,
+            Some(_) => 0.1,
+        })
+    }
+}
+
+/// A model without stop tokens.
+struct Model {
+    name: &'static str,
+    path: String,
+    question: fn(u32, u32) -> String,
+}
+
+impl Model {
+    fn load(&self) -> Result<(Decoder, Tokenizer)> {
+        let (decoder, tokenizer) = dapo::policy::load(self.path.as_ref()).with_context(|| self.path.clone())?;
+        let mut config = decoder.config().clone();
+        config.eos_token_ids.clear();
+        Ok((Decoder::new(config, decoder.tensors()?)?, tokenizer))
+    }
+
+    fn problems(&self, count: u32) -> Vec<Problem> {
+        let problem = |i: u32| {
+            let (a, b) = (10 + (37 * i + 11) % 90, 10 + (53 * i + 29) % 90);
+            let messages = vec![Message::user((self.question)(a, b))];
+            Problem { id: i.to_string(), messages, answer: (a + b).to_string() }
+        };
+        (0..count).map(problem).collect()
+    }
+}
+
+/// Measures works by name.
+struct Bench {
+    only: Vec<String>,
+    bench: bool,
+}
+
+impl Bench {
+    fn wants(&self, name: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|part| name.contains(part.as_str()))
+    }
+
+    /// Runs `work` a few times after a warm-up; it returns further figures.
+    fn measure(
+        &self,
+        name: &str,
+        repetitions: usize,
+        tokens: usize,
+        mut work: impl FnMut() -> Result<Vec<(&'static str, f64)>>,
+    ) -> Result<()> {
+        work()?;
+        if !self.bench {
+            return Ok(());
+        }
+        let mut runs = Vec::new();
+        for _ in 0..repetitions {
+            let started = Instant::now();
+            let figures = work()?;
+            runs.push((started.elapsed().as_secs_f64(), figures));
+        }
+        runs.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let (best, figures) = &runs[0];
+        let mut line = serde_json::json!({
+            "work": name, "threads": rayon::current_num_threads(), "s": best, "s_median": runs[runs.len() / 2].0,
+            "tokens_per_second": tokens as f64 / best,
+        });
+        for (name, value) in figures {
+            line[*name] = (*value).into();
+        }
+        if let Some(mib) = peak_memory() {
+            line["peak_mib"] = mib.into();
+        }
+        println!("{line}");
+        Ok(())
+    }
+}
+
+/// The most memory that this process has had, in MiB.
+fn peak_memory() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM"))?;
+    Some(line.split_whitespace().nth(1)?.parse::<f64>().ok()? / 1024.0)
+}
+
+/// A whole step: 4 prompts, 8 completions each, one update.
+fn whole_step(bench: &Bench, model: &Model, max_new_tokens: usize, repetitions: usize) -> Result<()> {
+    let name = format!("{} step 4x8x{max_new_tokens}", model.name);
+    if !bench.wants(&name) {
+        return Ok(());
+    }
+    let (decoder, tokenizer) = model.load()?;
+    let problems = model.problems(64);
+    let (prompts, _) = encode_prompts(&problems, &tokenizer, &PromptStyle::default(), 512)?;
+    let config = TrainerConfig {
+        group_size: 8,
+        max_new_tokens,
+        sampler: SamplerConfig {
+            enabled: false,
+            metric: FilterMetric::SeqReward,
+            train_batch: 4,
+            ..SamplerConfig::default()
+        },
+        optimizer: OptimizerConfig { lr: 1e-5, warmup_steps: 0, ..OptimizerConfig::default() },
+        micro_batch_tokens: 1280,
+        ..TrainerConfig::default()
+    };
+    let rewards = RewardSum::new(vec![(1.0, Box::new(LastNumber))]);
+    let mut trainer = Trainer::new(decoder, tokenizer, prompts, rewards, config)?;
+    bench.measure(&name, repetitions, 32 * max_new_tokens, || {
+        let outcome = trainer.step()?;
+        anyhow::ensure!(outcome.metrics.logp_difference_max == 0.0, "roll-out and training differ");
+        anyhow::ensure!(outcome.groups.iter().flat_map(|g| &g.group.completions).count() == 32);
+        Ok(vec![("rollout_s", outcome.timings.rollout_time), ("update_s", outcome.timings.update_time)])
+    })
+}
+
+/// Roll-outs alone: 64 new tokens for each of `batch` prompts.
+fn decode(bench: &Bench, model: &Model, batch: u32) -> Result<()> {
+    const NEW: usize = 64;
+    let name = format!("{} decode batch {batch}", model.name);
+    if !bench.wants(&name) {
+        return Ok(());
+    }
+    let (decoder, tokenizer) = model.load()?;
+    let (prompts, _) = encode_prompts(&model.problems(batch), &tokenizer, &PromptStyle::default(), 512)?;
+    let request = |(i, prompt): (usize, &dapo::trainer::Prompt)| Request {
+        prompt_ids: prompt.token_ids.clone(),
+        samples: 1,
+        first_sample: 0,
+        draw: i as u64,
+    };
+    let requests: Vec<Request> = prompts.iter().enumerate().map(request).collect();
+    let generate = |max_new_tokens| -> Result<f64> {
+        let config = GenerationConfig { max_new_tokens, ..GenerationConfig::default() };
+        let started = Instant::now();
+        decoder.generate(&requests, &config)?;
+        Ok(started.elapsed().as_secs_f64())
+    };
+    bench.measure(&name, 4, batch as usize * NEW, || {
+        let prefill = generate(1)?.min(generate(1)?);
+        let whole = generate(NEW)?;
+        let rate = f64::from(batch) * (NEW - 1) as f64 / (whole - prefill);
+        Ok(vec![("prefill_s", prefill), ("generate_s", whole), ("decode_tokens_per_second", rate)])
+    })
+}
+
+/// Forward, backward and update of 8 sequences of 256 tokens under cross-entropy.
+fn train(bench: &Bench, model: &Model) -> Result<()> {
+    let name = format!("{} train 8x256", model.name);
+    if !bench.wants(&name) {
+        return Ok(());
+    }
+    let (mut decoder, _) = model.load()?;
+    let vocab = decoder.config().vocab_size as u64;
+    let tokens = |i: u64| ((i * 2_654_435_761) >> 7) % vocab;
+    let batch = TokenBatch {
+        token_ids: (0..2048).map(|i| tokens(i) as u32).collect(),
+        segments: Arc::new(Segments::new((0..8).map(|_| (256, None)))?),
+        targets: (0..2048).filter(|i| i % 256 != 0).collect(),
+    };
+    let denominator = Denominator::of_step(Aggregation::TokenMean, &[255; 8], EmptySequences::Exclude);
+    denominator.context("there are tokens")?;
+    let mut optimizer = AdamW::new(&decoder, OptimizerConfig { lr: 1e-5, ..OptimizerConfig::default() })?;
+    let mut gradients = Gradients::new(decoder.parameters().len());
+    bench.measure(&name, 3, 2048, || {
+        gradients.clear();
+        let mut loss = 0.0;
+        decoder.logprobs_backward(&batch, 1.0, &mut gradients, &mut |rows: Rows<'_>, into: RowGradients<'_>| {
+            loss -= rows.logprobs.iter().map(|l| f64::from(*l)).sum::<f64>() / 2040.0;
+            into.logprobs.fill(-1.0 / 2040.0);
+            Ok(())
+        })?;
+        let backward = Instant::now();
+        optimizer.update(&mut decoder, &gradients, 1e-5)?;
+        Ok(vec![("loss", loss), ("optimizer_s", backward.elapsed().as_secs_f64())])
+    })
+}
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let bench = Bench {
+        bench: arguments.iter().any(|argument| argument == "--bench"),
+        only: arguments.into_iter().filter(|argument| !argument.starts_with("--")).collect(),
+    };
+    let tiny = Model { name: "tiny", path: TINY.into(), question: |a, b| format!("{a}+{b}=?") };
+    whole_step(&bench, &tiny, 32, 20)?;
+    decode(&bench, &tiny, 32)?;
+    train(&bench, &tiny)?;
+    let Ok(path) = std::env::var("DAPO_SMOLLM2_GGUF") else {
+        eprintln!("DAPO_SMOLLM2_GGUF is not set: SmolLM2-135M is left out");
+        return Ok(());
+    };
+    let question = |a, b| format!("What is {a} + {b}? Reply with only the number.");
+    let smollm2 = Model { name: "smollm2", path, question };
+    for batch in [1, 8, 32] {
+        decode(&bench, &smollm2, batch)?;
+    }
+    train(&bench, &smollm2)?;
+    whole_step(&bench, &smollm2, 32, 4)?;
+    whole_step(&bench, &smollm2, 64, 3)
+}

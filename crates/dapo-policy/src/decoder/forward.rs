@@ -1,0 +1,124 @@
+//! The forward of a layer, of a packed batch, and of one new token for each of many sequences.
+//!
+//! T tokens, H hidden size, I width of the MLP, d width of a head.
+
+use super::Decoder;
+use super::parameter::Parameter;
+use super::projection::Adapters;
+use super::workspace::{Saved, Scratch, Workspace, sized};
+use crate::{LayerMemory, PolicyError, Segments};
+use dapo_kernels::attention::{self, KvCache};
+use dapo_kernels::{RotaryTable, rms_norm, rope, swiglu};
+
+/// How a layer's tokens see each other.
+pub(crate) enum Attend<'a> {
+    /// Packed sequences.
+    Packed(&'a Segments),
+    /// Packed sequences without parents, whose keys and values are also appended to one cache each.
+    Prefill(&'a Segments, &'a mut [KvCache]),
+    /// One new token per cache.
+    Decode(&'a mut [KvCache]),
+}
+
+/// What is the same for all layers of a forward.
+#[derive(Clone, Copy)]
+pub(crate) struct Context<'a> {
+    pub(crate) table: &'a RotaryTable,
+    pub(crate) adapters: Adapters,
+}
+
+impl Decoder {
+    /// One layer: from `saved.input` to `output`, both `[T, H]`. Without an output, only what a backward needs is computed.
+    pub(crate) fn layer_forward(
+        &self,
+        index: usize,
+        context: Context<'_>,
+        attend: &mut Attend<'_>,
+        saved: &mut Saved,
+        scratch: &mut Scratch,
+        output: Option<&mut Vec<f32>>,
+    ) -> Result<(), PolicyError> {
+        let (layer, heads, eps) = (&self.layers[index], self.heads(), self.config.rms_norm_eps as f32);
+        let Context { table, adapters } = context;
+        let normed = sized(&mut scratch.normed, saved.input.len());
+        rms_norm::forward(&saved.input, &layer.input_norm.values()?, eps, normed);
+        layer.query.forward(normed, adapters, &mut saved.queries)?;
+        layer.key.forward(normed, adapters, &mut saved.keys)?;
+        layer.value.forward(normed, adapters, &mut saved.values)?;
+        rotate(&mut saved.queries, layer.query_norm.as_ref(), eps, table, &mut saved.plain_queries)?;
+        rotate(&mut saved.keys, layer.key_norm.as_ref(), eps, table, &mut saved.plain_keys)?;
+        let (queries, keys, values) = (&saved.queries, &saved.keys, &saved.values);
+        let attended = sized(&mut saved.attended, queries.len());
+        match attend {
+            Attend::Packed(segments) => attention::forward(queries, keys, values, heads, segments, attended),
+            Attend::Prefill(segments, caches) => {
+                let width = heads.key_value * heads.dim;
+                for (cache, segment) in caches.iter_mut().zip(segments.list()) {
+                    let rows = segment.start * width..(segment.start + segment.len) * width;
+                    cache.append(&keys[rows.clone()], &values[rows])?;
+                }
+                attention::forward(queries, keys, values, heads, segments, attended);
+            }
+            Attend::Decode(caches) => attention::decode(queries, keys, values, heads, caches, attended)?,
+        }
+        layer.output.forward(attended, adapters, &mut scratch.projected)?;
+        saved.middle.clear();
+        saved.middle.extend_from_slice(&saved.input);
+        rms_norm::add_forward(&mut saved.middle, &scratch.projected, &layer.mlp_norm.values()?, eps, normed);
+        layer.gate.forward(normed, adapters, &mut saved.gate)?;
+        layer.up.forward(normed, adapters, &mut saved.up)?;
+        let Some(output) = output else { return Ok(()) };
+        let activated = sized(&mut scratch.activated, saved.gate.len());
+        swiglu::forward(&saved.gate, &saved.up, activated);
+        layer.down.forward(activated, adapters, &mut scratch.projected)?;
+        output.clear();
+        output.extend(saved.middle.iter().zip(&scratch.projected).map(|(x, y)| x + y));
+        Ok(())
+    }
+
+    /// All layers over a packed batch, from the embeddings in `x` to the last layer's output in the same place. `each` sees
+    /// every layer's output; what a backward needs stays in the workspace where `memory` asks for it.
+    pub(crate) fn layers_forward(
+        &self,
+        context: Context<'_>,
+        segments: &Segments,
+        x: &mut Vec<f32>,
+        workspace: &mut Workspace,
+        memory: Option<LayerMemory>,
+        mut each: impl FnMut(&[f32]),
+    ) -> Result<(), PolicyError> {
+        let Workspace { saved, scratch, inputs } = workspace;
+        let keep = memory == Some(LayerMemory::Keep);
+        let layers = if keep { self.num_layers() } else { 1 };
+        saved.resize_with(layers.max(saved.len()), Saved::default);
+        inputs.resize_with(if memory == Some(LayerMemory::Recompute) { self.num_layers() } else { 0 }, Vec::new);
+        for index in 0..self.num_layers() {
+            let saved = &mut saved[if keep { index } else { 0 }];
+            std::mem::swap(&mut saved.input, x);
+            self.layer_forward(index, context, &mut Attend::Packed(segments), saved, scratch, Some(x))?;
+            if let Some(input) = inputs.get_mut(index) {
+                std::mem::swap(&mut saved.input, input);
+            }
+            each(x);
+        }
+        Ok(())
+    }
+}
+
+/// Rotates heads in place, after QK-norm where there is one; what they were before it goes to `plain`.
+fn rotate(
+    x: &mut [f32],
+    norm: Option<&Parameter>,
+    eps: f32,
+    table: &RotaryTable,
+    plain: &mut Vec<f32>,
+) -> Result<(), PolicyError> {
+    let Some(norm) = norm else {
+        rope::forward(x, None, table);
+        return Ok(());
+    };
+    plain.clear();
+    plain.extend_from_slice(x);
+    rope::forward(x, Some((&norm.values()?, eps)), table);
+    Ok(())
+}

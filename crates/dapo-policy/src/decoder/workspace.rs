@@ -1,0 +1,77 @@
+//! Memory of a forward and a backward, kept from one to the next.
+
+use std::sync::{Mutex, PoisonError};
+
+/// What a layer's backward needs of its forward. T tokens.
+#[derive(Debug, Default)]
+pub(crate) struct Saved {
+    /// The layer's input, `[T, H]`.
+    pub(crate) input: Vec<f32>,
+    /// Queries before QK-norm and rotation, where the model has that norm.
+    pub(crate) plain_queries: Vec<f32>,
+    /// Keys, likewise.
+    pub(crate) plain_keys: Vec<f32>,
+    /// Rotated queries, `[T, heads · d]`.
+    pub(crate) queries: Vec<f32>,
+    /// Rotated keys, `[T, key-value heads · d]`.
+    pub(crate) keys: Vec<f32>,
+    /// Values, likewise.
+    pub(crate) values: Vec<f32>,
+    /// Attention's output, `[T, heads · d]`.
+    pub(crate) attended: Vec<f32>,
+    /// The input with attention's part added, `[T, H]`.
+    pub(crate) middle: Vec<f32>,
+    /// The gate before its activation, `[T, I]`.
+    pub(crate) gate: Vec<f32>,
+    /// What it is multiplied with, `[T, I]`.
+    pub(crate) up: Vec<f32>,
+}
+
+/// Values of one layer at a time.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    /// Output of a norm, `[T, H]`.
+    pub(crate) normed: Vec<f32>,
+    /// Output of a projection back to the residual, `[T, H]`; in the backward the gradient of a norm's output.
+    pub(crate) projected: Vec<f32>,
+    /// SwiGLU's output, `[T, I]`; in the backward its gradient.
+    pub(crate) activated: Vec<f32>,
+    /// Gradient of attention's output, `[T, heads · d]`.
+    pub(crate) d_attended: Vec<f32>,
+    /// Gradients of queries, keys and values.
+    pub(crate) d_queries: Vec<f32>,
+    /// As above.
+    pub(crate) d_keys: Vec<f32>,
+    /// As above.
+    pub(crate) d_values: Vec<f32>,
+}
+
+/// All of it.
+#[derive(Debug, Default)]
+pub(crate) struct Workspace {
+    /// By layer; one for all where nothing is kept.
+    pub(crate) saved: Vec<Saved>,
+    pub(crate) scratch: Scratch,
+    /// Inputs of the layers that are computed again.
+    pub(crate) inputs: Vec<Vec<f32>>,
+}
+
+/// Where the workspace waits between two passes. Whoever comes while it is taken works with memory of its own.
+#[derive(Debug, Default)]
+pub(crate) struct Store(Mutex<Workspace>);
+
+impl Store {
+    pub(crate) fn take(&self) -> Workspace {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn put(&self, workspace: Workspace) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = workspace;
+    }
+}
+
+/// A buffer of `len` elements; what they hold does not matter.
+pub(crate) fn sized(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
+    buffer.resize(len, 0.0);
+    buffer
+}
