@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use criterion::{Criterion, Throughput};
 use dapo::kernels::adamw::{AdamWStep, adamw, squared_norm};
 use dapo::kernels::attention::{self, AttentionGradients, Heads, KvCache, Saved, Segments};
-use dapo::kernels::logprobs::Head;
+use dapo::kernels::logprobs::{Head, Scratch};
 use dapo::kernels::matmul::PackedMatrix;
 use dapo::kernels::{RotaryTable, linear, rms_norm, rope, swiglu, threads};
 
@@ -101,15 +101,7 @@ fn elementwise_kernels(all: &mut Vec<Kernel>) {
     }));
     let n = 1 << 24;
     let (mut p, g, mut m, mut v) = (values(n), values(n), vec![0.0; n], vec![0.0; n]);
-    let step = AdamWStep {
-        lr: 1e-6,
-        beta1: 0.9,
-        beta2: 0.999,
-        eps: 1e-8,
-        weight_decay: 0.1,
-        step: 1,
-        grad_scale: 1.0,
-    };
+    let step = AdamWStep { lr: 1e-6, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.1, step: 1, grad_scale: 1.0 };
     all.push(kernel("adamw 16 M", bytes(7, n), move || adamw(&mut p, &g, &mut m, &mut v, &step)));
     let g = values(n);
     all.push(kernel("squared_norm 16 M", bytes(1, n), move || {
@@ -169,12 +161,13 @@ fn head_kernels(all: &mut Vec<Kernel>) {
     let mut gradient = vec![0.0; weight.len()];
     let product = 2 * ROWS * HIDDEN * VOCAB;
     let data = std::rc::Rc::new((weight, packed, hidden, targets));
-    let again = data.clone();
+    let (again, mut scratch) = (data.clone(), Scratch::default());
     all.push(kernel("logprobs 512 x 576 -> 49152", Work::Flops(product), move || {
         let (weight, packed, hidden, targets) = &*again;
         let head = Head { weight, packed, temperature: 1.0 };
-        black_box(head.logprobs(hidden, targets).expect("valid"));
+        black_box(head.logprobs(hidden, targets, &mut scratch).expect("valid"));
     }));
+    let (mut hidden_grad, mut scratch) = (Vec::new(), Scratch::default());
     all.push(kernel("logprobs 512 x 576 -> 49152, loss and backward", Work::Flops(3 * product), move || {
         let (weight, packed, hidden, targets) = &*data;
         let head = Head { weight, packed, temperature: 1.0 };
@@ -183,8 +176,8 @@ fn head_kernels(all: &mut Vec<Kernel>) {
             into.logprobs.iter_mut().zip(rows.logprobs).for_each(|(g, l)| *g = -1.0 / 512.0 * f32::from(*l < 0.0));
             Ok::<(), candle_core::Error>(())
         };
-        gradient.fill(0.0);
-        black_box(head.backward(hidden, targets, Some(&mut gradient), loss).expect("valid"));
+        let weight_grad = Some((&mut gradient[..], false));
+        head.backward(hidden, targets, weight_grad, &mut hidden_grad, &mut scratch, loss).expect("valid");
     }));
 }
 
@@ -229,8 +222,12 @@ fn table(kernels: &mut [Kernel]) {
     println!("{:<48} {:>10} {:>9} {:>9} {:>8}", "kernel", "us", "GFLOP/s", "GB/s", "of best");
     for (Kernel { name, work, .. }, time) in kernels.iter().zip(times) {
         let (flops, bytes, share) = match *work {
-            Work::Flops(flops) => (format!("{:.1}", flops as f64 / time / 1e9), String::new(), flops as f64 / time / product),
-            Work::Bytes(bytes) => (String::new(), format!("{:.1}", bytes as f64 / time / 1e9), bytes as f64 / time / copy),
+            Work::Flops(flops) => {
+                (format!("{:.1}", flops as f64 / time / 1e9), String::new(), flops as f64 / time / product)
+            }
+            Work::Bytes(bytes) => {
+                (String::new(), format!("{:.1}", bytes as f64 / time / 1e9), bytes as f64 / time / copy)
+            }
         };
         println!("{name:<48} {:>10.1} {flops:>9} {bytes:>9} {:>7.0}%", time * 1e6, 100.0 * share);
     }

@@ -264,7 +264,8 @@ fn attention_has_the_same_bits_for_a_shared_prompt_an_own_copy_and_the_cache() {
         if i == prompt {
             cache = cache.fork(total + 40);
         }
-        let out = decode_attention(&row(&q, i), &row(&k, i), &row(&v, i), heads, std::slice::from_mut(&mut cache)).unwrap();
+        let out =
+            decode_attention(&row(&q, i), &row(&k, i), &row(&v, i), heads, std::slice::from_mut(&mut cache)).unwrap();
         assert_eq!(&out.to_vec2::<f32>().unwrap()[0], expected, "position {i}");
     }
 }

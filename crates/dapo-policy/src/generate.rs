@@ -104,8 +104,6 @@ pub(crate) fn generate(
     config: &GenerationConfig,
 ) -> Result<Vec<Vec<Completion>>, PolicyError> {
     validate(decoder, requests, config)?;
-    // Training's memory makes room for keys and values.
-    drop(decoder.workspace().take());
     let mut engine = Engine::new(decoder, requests, config)?;
     threads::enter(|| {
         while !engine.is_done() {
@@ -283,9 +281,10 @@ impl<'a> Engine<'a> {
             .collect();
         buffers.x = last;
         buffers.logits(decoder)?;
-        let rows = buffers.logits.chunks_exact(decoder.config().vocab_size);
+        let rows = buffers.logits.chunks_exact(buffers.logits.len() / chosen.len().max(1));
         for ((request, caches), logits) in chosen.into_iter().zip(caches).zip(rows) {
-            self.prefilled.push_back(Prefilled { request, next_sample: 0, caches, logits: logits.to_vec() });
+            let logits = logits[..decoder.config().vocab_size].to_vec();
+            self.prefilled.push_back(Prefilled { request, next_sample: 0, caches, logits });
         }
         Ok(())
     }
@@ -307,10 +306,11 @@ impl<'a> Engine<'a> {
             buffers.layer(decoder, layer, &mut Attend::Decode(caches))?;
         }
         buffers.logits(decoder)?;
+        let (vocab, stride) = (decoder.config().vocab_size, buffers.logits.len() / self.growing.len());
         self.growing
             .par_iter_mut()
-            .zip(buffers.logits.par_chunks(decoder.config().vocab_size))
-            .map(|(growing, logits)| push(growing, logits, requests, config))
+            .zip(buffers.logits.par_chunks(stride))
+            .map(|(growing, logits)| push(growing, &logits[..vocab], requests, config))
             .collect_into_vec(&mut buffers.ended);
         for i in (0..self.growing.len()).rev().filter(|i| buffers.ended[*i]) {
             // The last one takes the place of the one that leaves.

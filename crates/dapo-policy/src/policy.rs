@@ -1,8 +1,8 @@
 //! What a trainer asks of a policy, and how the decoder answers.
 
-use crate::decoder::{Adapters, Context, check_total};
+use crate::decoder::{Adapters, Context, Rows, Workspace, check_total};
 use crate::{Completion, Decoder, GenerationConfig, Gradients, PolicyError, Request, Segments};
-use dapo_kernels::logprobs::{RowGradients, Rows};
+use dapo_kernels::logprobs::{self, RowGradients};
 use dapo_kernels::threads;
 use std::sync::Arc;
 
@@ -65,7 +65,7 @@ pub struct TokenLogprobs {
 }
 
 /// A loss of log-probs: sees a run of rows and fills in its gradients with respect to them.
-pub type Loss<'a> = dyn FnMut(Rows<'_>, RowGradients<'_>) -> Result<(), PolicyError> + Send + 'a;
+pub type Loss<'a> = dyn FnMut(logprobs::Rows<'_>, RowGradients<'_>) -> Result<(), PolicyError> + Send + 'a;
 
 /// A model that completes prompts and learns from how its completions were judged.
 pub trait Policy {
@@ -95,9 +95,10 @@ pub trait Policy {
     ) -> Result<(), PolicyError>;
 }
 
-/// Rows of width H, copied one after another.
-fn gather(x: &[f32], width: usize, rows: &[usize]) -> Vec<f32> {
-    rows.iter().flat_map(|r| &x[r * width..][..width]).copied().collect()
+/// Rows of width H, copied one after another in place of what `copies` held.
+fn gather(x: &[f32], width: usize, rows: &[usize], copies: &mut Vec<f32>) {
+    copies.clear();
+    rows.iter().for_each(|row| copies.extend_from_slice(&x[row * width..][..width]));
 }
 
 impl Decoder {
@@ -109,14 +110,23 @@ impl Decoder {
         adapters: Adapters,
     ) -> Result<TokenLogprobs, PolicyError> {
         let predictors = batch.predictors()?;
-        let width = self.config().hidden_size;
-        let last = |x: &[f32]| Ok(gather(x, width, &predictors));
         threads::enter(|| {
-            let rows = self.forward(&batch.token_ids, &batch.segments, adapters, |_| (), last)?;
-            let mut normed = Vec::new();
-            self.final_norm(&rows, &mut normed)?;
-            let (logprobs, entropies) =
-                self.with_head(temperature, |head| Ok(head.logprobs(&normed, &batch.target_ids())?))?;
+            let (mut rows, mut normed) = (Vec::new(), Vec::new());
+            self.forward(
+                &batch.token_ids,
+                &batch.segments,
+                adapters,
+                |_| (),
+                |x| {
+                    gather(x, self.config().hidden_size, &predictors, &mut rows);
+                    self.final_norm(&rows, &mut normed)
+                },
+            )?;
+            let mut workspace = self.workspace().take();
+            let (logprobs, entropies) = self.with_head(temperature, |head| {
+                Ok(head.logprobs(&normed, &batch.target_ids(), &mut workspace.head)?)
+            })?;
+            self.workspace().put(workspace);
             Ok(TokenLogprobs { logprobs, entropies })
         })
     }
@@ -133,41 +143,42 @@ impl Decoder {
         let table = self.rotary_table(&batch.segments.positions());
         let context = Context { table: &table, adapters: Adapters::On };
         let mut workspace = self.workspace().take();
-        let mut x = Vec::new();
-        self.embed(&batch.token_ids, &mut x)?;
-        self.layers_forward(context, &batch.segments, &mut x, &mut workspace, Some(self.layer_memory()), |_| ())?;
+        self.embed(&batch.token_ids, &mut workspace.x)?;
+        self.layers_forward(context, &batch.segments, &mut workspace, Some(self.layer_memory()), |_| ())?;
 
-        let rows = gather(&x, width, &predictors);
-        let mut normed = Vec::new();
-        self.final_norm(&rows, &mut normed)?;
+        let Workspace { head: scratch, x, rows, .. } = &mut workspace;
+        gather(x, width, &predictors, &mut rows.plain);
+        self.final_norm(&rows.plain, &mut rows.normed)?;
         let targets = batch.target_ids();
-        let d_normed = self.with_head(temperature, |head| {
+        self.with_head(temperature, |head| {
             if !self.trains_own() {
-                return head.backward(&normed, &targets, None, loss);
+                return head.backward(&rows.normed, &targets, None, &mut rows.d_normed, scratch, loss);
             }
-            let mut outcome = Ok(Vec::new());
-            self.head_parameter()
-                .add(gradients, |dw| outcome = head.backward(&normed, &targets, Some(dw), loss))?;
+            let mut outcome = Ok(());
+            self.head_parameter().write(gradients, |dw, accumulate| {
+                let Rows { normed, d_normed, .. } = rows;
+                outcome = head.backward(normed, &targets, Some((dw, accumulate)), d_normed, scratch, loss);
+            })?;
             outcome
         })?;
-        let mut d_rows = vec![0.0; rows.len()];
-        self.final_norm_backward(&rows, &d_normed, &mut d_rows, gradients)?;
+        rows.d_plain.clear();
+        rows.d_plain.resize(rows.plain.len(), 0.0);
+        self.final_norm_backward(&rows.plain, &rows.d_normed, &mut rows.d_plain, gradients)?;
         // From here on the last output makes room for its gradient; rows that predict several tokens add up.
-        let mut d_x = x;
-        d_x.fill(0.0);
-        for (gradient, row) in d_rows.chunks_exact(width).zip(&predictors) {
-            d_x[row * width..][..width].iter_mut().zip(gradient).for_each(|(sum, g)| *sum += g);
+        x.fill(0.0);
+        for (gradient, row) in rows.d_plain.chunks_exact(width).zip(&predictors) {
+            x[row * width..][..width].iter_mut().zip(gradient).for_each(|(sum, g)| *sum += g);
         }
-        self.layers_backward(context, &batch.segments, &mut d_x, &mut workspace, gradients)?;
-        self.workspace().put(workspace);
+        self.layers_backward(context, &batch.segments, &mut workspace, gradients)?;
         if self.trains_own() {
             // Each token's gradient goes to its row of the embeddings, in the order of the tokens.
             self.embedding_parameter().add(gradients, |sum| {
-                for (token, g) in batch.token_ids.iter().zip(d_x.chunks_exact(width)) {
+                for (token, g) in batch.token_ids.iter().zip(workspace.x.chunks_exact(width)) {
                     sum[*token as usize * width..][..width].iter_mut().zip(g).for_each(|(sum, g)| *sum += g);
                 }
             })?;
         }
+        self.workspace().put(workspace);
         Ok(())
     }
 }

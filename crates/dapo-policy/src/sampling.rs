@@ -188,7 +188,8 @@ mod tests {
     fn draws_from_a_large_vocabulary_follow_its_probabilities() {
         // Weight 0, 1, 2 or 3 in turn, over several blocks.
         let n = 2_500;
-        let logits: Vec<f32> = (0..n).map(|i| if i % 4 == 0 { f32::NEG_INFINITY } else { ((i % 4) as f32).ln() }).collect();
+        let logits: Vec<f32> =
+            (0..n).map(|i| if i % 4 == 0 { f32::NEG_INFINITY } else { ((i % 4) as f32).ln() }).collect();
         let mut blocks = [[0.0f64; 4]; 3];
         let draws = 60_000;
         for i in 0..draws {

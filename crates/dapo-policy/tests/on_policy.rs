@@ -168,9 +168,11 @@ fn bad_requests_are_errors_that_name_the_field() {
             .contains("max_new_tokens is 0")
     );
     let small = GenerationConfig { cache_bytes: 100, ..config.clone() };
-    assert!(error(&request(vec![1]), &small).contains(
-        "cache_bytes is 100, expected at least 147456, the keys and values of one sequence of 257 tokens"
-    ));
+    assert!(
+        error(&request(vec![1]), &small).contains(
+            "cache_bytes is 100, expected at least 147456, the keys and values of one sequence of 257 tokens"
+        )
+    );
     let sampling = SamplingConfig { top_p: 0.0, ..SamplingConfig::default() };
     assert!(error(&request(vec![1]), &GenerationConfig { sampling, ..config.clone() }).contains("top_p is 0"));
     let batch =

@@ -142,14 +142,8 @@ impl Trainer {
             groups.map(|(kept, of)| training_group(&kept.group, of, filter, kept.age == 0)).collect();
         self.add_reference(&mut training)?;
         metrics.lr = self.config.optimizer.lr_at(self.step);
-        let updates = update(
-            &mut self.policy,
-            &mut self.optimizer,
-            &mut self.gradients,
-            &training,
-            &self.config,
-            metrics.lr,
-        )?;
+        let updates =
+            update(&mut self.policy, &mut self.optimizer, &mut self.gradients, &training, &self.config, metrics.lr)?;
         of_updates(&mut metrics, &updates);
         if let Some(first) = updates.first() {
             metrics.logp_difference_max = first.difference.max;

@@ -125,13 +125,7 @@ impl KvCache {
 ///
 /// # Errors
 /// When shapes disagree, a cache is full, or an argument expects a gradient.
-pub fn decode_attention(
-    q: &Tensor,
-    k: &Tensor,
-    v: &Tensor,
-    heads: Heads,
-    caches: &mut [KvCache],
-) -> Result<Tensor> {
+pub fn decode_attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads, caches: &mut [KvCache]) -> Result<Tensor> {
     if q.track_op() || k.track_op() || v.track_op() {
         bail!("decode_attention: an argument records gradients; decode with detached weights");
     }

@@ -8,7 +8,7 @@ mod cpu;
 
 pub use cpu::{RowStats, pick, row_stats, row_stats_by_block};
 
-use crate::matmul::{Lhs, Mode, PackedMatrix, Rhs, matmul, product};
+use crate::matmul::{Lhs, Mode, PackedMatrix, Rhs, matmul};
 use crate::threads;
 use candle_core::{Result, bail};
 
@@ -44,6 +44,16 @@ pub struct RowGradients<'a> {
     pub entropies: &'a mut [f32],
 }
 
+/// Memory that the head works with, a chunk of logits above all; worth keeping from call to call.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    logits: Vec<f32>,
+    logprobs: Vec<f32>,
+    entropies: Vec<f32>,
+    dlogprobs: Vec<f32>,
+    dentropies: Vec<f32>,
+}
+
 /// The language-model head over given hidden states.
 #[derive(Clone, Copy, Debug)]
 pub struct Head<'a> {
@@ -56,11 +66,19 @@ pub struct Head<'a> {
 }
 
 impl Head<'_> {
-    /// logits = hidden · weightᵀ, into a buffer of `[N, V]`.
+    /// Distance between rows of logits: the vocabulary and a little more, since rows a multiple of a page apart would share a few
+    /// sets of every cache.
+    pub fn stride(&self) -> usize {
+        self.packed.n().next_multiple_of(16) + 16
+    }
+
+    /// logits = hidden · weightᵀ, `[N, stride]` in place of what `logits` held; what follows the vocabulary means nothing.
     pub fn logits(&self, hidden: &[f32], logits: &mut Vec<f32>) {
-        let (vocab, width) = (self.packed.n(), self.packed.k());
+        let (vocab, width, stride) = (self.packed.n(), self.packed.k(), self.stride());
         let rows = hidden.len() / width;
-        product(rows, vocab, width, Lhs::rows(hidden, width), Rhs::Packed(self.packed), logits);
+        logits.resize(rows * stride, 0.0);
+        let packed = Rhs::Packed(self.packed);
+        matmul(rows, vocab, width, Lhs::rows(hidden, width), packed, logits, stride, Mode::default());
     }
 
     fn check(&self, hidden: &[f32], targets: &[u32]) -> Result<()> {
@@ -84,33 +102,34 @@ impl Head<'_> {
     ///
     /// # Errors
     /// When sizes disagree, a target is outside the vocabulary, or the temperature is not positive.
-    pub fn logprobs(&self, hidden: &[f32], targets: &[u32]) -> Result<(Vec<f32>, Vec<f32>)> {
+    pub fn logprobs(&self, hidden: &[f32], targets: &[u32], scratch: &mut Scratch) -> Result<(Vec<f32>, Vec<f32>)> {
         self.check(hidden, targets)?;
         let (mut logprobs, mut entropies) = (vec![0.0; targets.len()], vec![0.0; targets.len()]);
         let (vocab, width) = (self.packed.n(), self.packed.k());
-        let mut logits = Vec::new();
+        let logits = &mut scratch.logits;
         for (start, n) in chunks(targets.len(), vocab) {
-            self.logits(&hidden[start * width..][..n * width], &mut logits);
-            self.stats(&logits, &targets[start..][..n], &mut logprobs[start..], &mut entropies[start..]);
+            self.logits(&hidden[start * width..][..n * width], logits);
+            self.stats(logits, &targets[start..][..n], &mut logprobs[start..], &mut entropies[start..]);
         }
         Ok((logprobs, entropies))
     }
 
     fn stats(&self, logits: &[f32], targets: &[u32], logprobs: &mut [f32], entropies: &mut [f32]) -> Vec<RowStats> {
-        let vocab = self.packed.n();
-        let stats = threads::map(targets.len(), |i| row_stats(&logits[i * vocab..][..vocab], self.temperature));
+        let (vocab, stride) = (self.packed.n(), self.stride());
+        let stats = threads::map(targets.len(), |i| row_stats(&logits[i * stride..][..vocab], self.temperature));
         for (i, (stats, target)) in stats.iter().zip(targets).enumerate() {
-            logprobs[i] = stats.logprob(logits[i * vocab + *target as usize]);
+            logprobs[i] = stats.logprob(logits[i * stride + *target as usize]);
             entropies[i] = stats.entropy;
         }
         stats
     }
 
     /// Log-probs and entropies chunk by chunk; `loss` is shown each chunk and fills in its gradients, from which those of the
-    /// hidden states are returned and those of the head added to `weight_grad`.
+    /// hidden states go to `hidden_grad`, in place of what it held, and those of the head to `weight_grad`: added to what is
+    /// there if its second part says so, in its place otherwise.
     ///
     /// # Shapes
-    /// hidden `[N, H]`, N targets, weight_grad `[V, H]` → `[N, H]`.
+    /// hidden and hidden_grad `[N, H]`, N targets, weight_grad `[V, H]`.
     ///
     /// # Errors
     /// As [`Head::logprobs`]; and what `loss` returns.
@@ -118,35 +137,37 @@ impl Head<'_> {
         &self,
         hidden: &[f32],
         targets: &[u32],
-        mut weight_grad: Option<&mut [f32]>,
+        mut weight_grad: Option<(&mut [f32], bool)>,
+        hidden_grad: &mut Vec<f32>,
+        scratch: &mut Scratch,
         mut loss: impl FnMut(Rows<'_>, RowGradients<'_>) -> std::result::Result<(), E>,
-    ) -> std::result::Result<Vec<f32>, E> {
+    ) -> std::result::Result<(), E> {
         self.check(hidden, targets)?;
-        let (vocab, width) = (self.packed.n(), self.packed.k());
-        let mut hidden_grad = vec![0.0; hidden.len()];
-        let mut logits = Vec::new();
+        let (vocab, width, stride) = (self.packed.n(), self.packed.k(), self.stride());
+        hidden_grad.resize(hidden.len(), 0.0);
+        let Scratch { logits, logprobs, entropies, dlogprobs, dentropies } = scratch;
         for (start, n) in chunks(targets.len(), vocab) {
             let (targets, hidden) = (&targets[start..][..n], &hidden[start * width..][..n * width]);
-            self.logits(hidden, &mut logits);
-            let (mut logprobs, mut entropies) = (vec![0.0; n], vec![0.0; n]);
-            let stats = self.stats(&logits, targets, &mut logprobs, &mut entropies);
-            let (mut dlogprobs, mut dentropies) = (vec![0.0; n], vec![0.0; n]);
-            loss(
-                Rows { start, logprobs: &logprobs, entropies: &entropies },
-                RowGradients { logprobs: &mut dlogprobs, entropies: &mut dentropies },
-            )?;
-            threads::for_each_chunk([&mut logits], [vocab], |i, [row]| {
-                cpu::logits_gradient(row, stats[i], targets[i] as usize, dlogprobs[i], dentropies[i]);
+            self.logits(hidden, logits);
+            for values in [&mut *logprobs, entropies, dlogprobs, dentropies] {
+                values.clear();
+                values.resize(n, 0.0);
+            }
+            let stats = self.stats(logits, targets, logprobs, entropies);
+            loss(Rows { start, logprobs, entropies }, RowGradients { logprobs: dlogprobs, entropies: dentropies })?;
+            threads::for_each_chunk([logits], [stride], |i, [row]| {
+                cpu::logits_gradient(&mut row[..vocab], stats[i], targets[i] as usize, dlogprobs[i], dentropies[i]);
             });
             let weight = Rhs::Rows { data: self.weight, stride: width };
             let dh = &mut hidden_grad[start * width..][..n * width];
-            matmul(n, width, vocab, Lhs::rows(&logits, vocab), weight, dh, width, Mode::default());
-            if let Some(dw) = weight_grad.as_deref_mut() {
-                let mode = Mode { accumulate: true, serial: false };
+            matmul(n, width, vocab, Lhs::rows(logits, stride), weight, dh, width, Mode::default());
+            if let Some((dw, accumulate)) = &mut weight_grad {
+                let mode = Mode { accumulate: *accumulate, serial: false };
                 let rhs = Rhs::Rows { data: hidden, stride: width };
-                matmul(vocab, width, n, Lhs::transposed(&logits, vocab), rhs, dw, width, mode);
+                matmul(vocab, width, n, Lhs::transposed(logits, stride), rhs, dw, width, mode);
+                *accumulate = true;
             }
         }
-        Ok(hidden_grad)
+        Ok(())
     }
 }

@@ -12,11 +12,13 @@ use std::ops::Range;
 /// Elements of B that are copied at a time: a megabyte.
 const COPIED: usize = 1 << 18;
 
-/// Most steps of k between two passes over the output. With AVX2 a panel of them stays in the first-level cache.
-fn k_block(copied: bool) -> usize {
+/// Most steps of k between two passes over the output. With AVX2 a panel of them stays in the first-level cache, unless a
+/// single pass does.
+fn k_block(k: usize, copied: bool) -> usize {
     match isa() {
         Isa::Avx512 if copied => 512,
         Isa::Avx512 => 768,
+        _ if k <= 640 => 640,
         _ => 320,
     }
 }
@@ -73,7 +75,7 @@ impl Job<'_> {
         let copied = matches!(self.b, Rhs::Rows { .. } | Rhs::Columns { .. });
         // Few rows pass over B once, from end to end.
         let few = rows.len() <= 4 * micro::max_rows();
-        let blocks = if few { 1 } else { self.k.div_ceil(k_block(copied)) };
+        let blocks = if few { 1 } else { self.k.div_ceil(k_block(self.k, copied)) };
         let row_blocks = rows.len().div_ceil(super::ROW_BLOCK);
         for block in 0..blocks {
             let k = self.k * block / blocks..self.k * (block + 1) / blocks;

@@ -145,16 +145,20 @@ unsafe fn avx2<const ROWS: usize>(t: Tile) {
             }
         }
         let (mut a, mut b, mut next) = (t.a, t.b, t.next);
+        // Distances that addresses can be made of without arithmetic: 0, 1, 2 and 4 times one row, and 3 and 5 rows.
+        let (row, step) = (4 * t.a_row, 4 * t.a_k);
+        let (row3, row5) = (3 * row, 5 * row);
+        let distances = [0, row, 2 * row, row3, 4 * row, row5];
         for _ in 0..t.k {
             _mm_prefetch::<_MM_HINT_T1>(next.cast());
             next = next.wrapping_add(16);
             let (b0, b1) = (_mm256_loadu_ps(b), _mm256_loadu_ps(b.add(8)));
-            for (i, row) in acc.iter_mut().enumerate() {
-                let x = _mm256_broadcast_ss(&*a.add(i * t.a_row));
-                row[0] = _mm256_fmadd_ps(x, b0, row[0]);
-                row[1] = _mm256_fmadd_ps(x, b1, row[1]);
+            for (acc, distance) in acc.iter_mut().zip(distances) {
+                let x = _mm256_broadcast_ss(&*a.byte_add(distance));
+                acc[0] = _mm256_fmadd_ps(x, b0, acc[0]);
+                acc[1] = _mm256_fmadd_ps(x, b1, acc[1]);
             }
-            a = a.wrapping_add(t.a_k);
+            a = a.wrapping_byte_add(step);
             b = b.wrapping_add(t.b_k);
         }
         for (i, row) in acc.iter().enumerate() {

@@ -7,7 +7,7 @@
 //!
 //! Cost: 2·m·n·k flops; [`PackedMatrix`] is read once per block of rows, at memory speed for one row.
 
-#![expect(unsafe_code, reason = "an output is written before it is read")]
+#![expect(unsafe_code, reason = "parts of an output belong to other threads")]
 
 mod job;
 mod micro;
@@ -118,21 +118,6 @@ pub(crate) unsafe fn matmul_at(
     run(&Job { m, n, k, a, b, c: SharedMut::from_ptr(c), c_row, accumulate: mode.accumulate }, mode.serial);
 }
 
-/// A · B in place of what `out` held, row after row.
-///
-/// # Panics
-/// When an operand is too short for the sizes.
-pub fn product(m: usize, n: usize, k: usize, a: Lhs<'_>, b: Rhs<'_>, out: &mut Vec<f32>) {
-    out.clear();
-    out.reserve_exact(m * n);
-    if m > 0 && n > 0 {
-        check(m, n, k, a, b, m * n, n);
-        run(&Job { m, n, k, a, b, c: SharedMut::from_ptr(out.as_mut_ptr()), c_row: n, accumulate: false }, false);
-    }
-    // SAFETY: the capacity was reserved, and a product that does not accumulate writes every element and reads none.
-    unsafe { out.set_len(m * n) };
-}
-
 fn run(job: &Job<'_>, serial: bool) {
     let Job { m, n, k, .. } = *job;
     let threads = if serial { 1 } else { threads::count() };
@@ -141,7 +126,7 @@ fn run(job: &Job<'_>, serial: bool) {
         return job.run(0..m, 0..panels);
     }
     let tiles = m.div_ceil(micro::max_rows());
-    let (row_tasks, panel_tasks) = split(tiles, panels, job.b, threads);
+    let (row_tasks, panel_tasks) = split(job, tiles, panels, threads);
     threads::for_each(row_tasks * panel_tasks, |task| {
         let part = |parts: usize, index: usize, whole: usize| whole * index / parts..whole * (index + 1) / parts;
         let rows = part(row_tasks, task / panel_tasks, tiles);
@@ -151,11 +136,14 @@ fn run(job: &Job<'_>, serial: bool) {
 }
 
 /// Into how many parts rows and panels are cut: where the slowest thread is done first, by an estimate of cycles per step of k.
-fn split(tiles: usize, panels: usize, b: Rhs<'_>, threads: usize) -> (usize, usize) {
+fn split(job: &Job<'_>, tiles: usize, panels: usize, threads: usize) -> (usize, usize) {
     if tiles <= 4 {
         return (1, (TASKS * threads).min(panels));
     }
-    let copy_panel = if matches!(b, Rhs::Packed(_) | Rhs::Panels(_)) { 1 } else { 16 };
+    let copy_panel = if matches!(job.b, Rhs::Packed(_) | Rhs::Panels(_)) { 1 } else { 16 };
+    // Operands larger than a share of the last-level cache come from memory for every part of the other.
+    let far = |columns: usize| if columns * job.k > CACHED { columns } else { 0 };
+    let (far_a, far_b) = (far(job.m), far(job.n));
     let mut best = (usize::MAX, (1, 1));
     for row_tasks in 1..=tiles.min(8 * threads) {
         for panel_tasks in 1..=panels.min(8 * threads) {
@@ -163,12 +151,16 @@ fn split(tiles: usize, panels: usize, b: Rhs<'_>, threads: usize) -> (usize, usi
             let (tiles, panels) = (tiles.div_ceil(row_tasks), panels.div_ceil(panel_tasks));
             let blocks = (tiles * micro::max_rows()).div_ceil(ROW_BLOCK);
             let cycles = 24 * tiles * panels + 12 * tiles + copy_panel * panels * blocks;
+            let memory = 2 * (far_a * panel_tasks + far_b * row_tasks);
             // A short task is a small loss when another thread is interrupted.
-            best = best.min((rounds * cycles + cycles / 8, (row_tasks, panel_tasks)));
+            best = best.min((rounds * cycles + cycles / 8 + memory, (row_tasks, panel_tasks)));
         }
     }
     best.1
 }
+
+/// Elements of an operand that stay in the last-level cache.
+const CACHED: usize = 2 << 20;
 
 fn check(m: usize, n: usize, k: usize, a: Lhs<'_>, b: Rhs<'_>, c: usize, c_row: usize) {
     assert!(c_row >= n && c >= (m - 1) * c_row + n, "matmul: output too short");

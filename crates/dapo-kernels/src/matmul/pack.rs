@@ -6,6 +6,8 @@ use crate::simd::{LANES, dispatch, prefetch};
 use crate::threads;
 use std::ops::Range;
 
+/// Distance between rows from which on a part of them is copied before it is used: each row is on a page of its own.
+const FAR: usize = 8192;
 /// Steps of k that copies ask for ahead of time.
 const AHEAD: usize = 32;
 
@@ -136,7 +138,7 @@ impl<'a> LhsBlock<'a> {
         let data = &a.data[rows.start * a.row + k.start * a.step..];
         let max_rows = micro::max_rows();
         if a.step == 1 {
-            if count <= 4 || !a.row.is_multiple_of(512) {
+            if count <= 4 || !(a.row.is_multiple_of(512) || a.row > FAR) {
                 return Self { data, tile: a.row, rows: 1, row: a.row, step: 1 };
             }
             let stride = odd_lines(steps);

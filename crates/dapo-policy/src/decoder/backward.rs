@@ -46,8 +46,7 @@ impl Decoder {
         layer.output.backward_input(d_x, false, d_attended)?;
         let q = sized(d_queries, saved.queries.len());
         let (k, v) = (sized(d_keys, saved.keys.len()), sized(d_values, saved.values.len()));
-        let forward =
-            attention::Saved { q: &saved.queries, k: &saved.keys, v: &saved.values, out: &saved.attended };
+        let forward = attention::Saved { q: &saved.queries, k: &saved.keys, v: &saved.values, out: &saved.attended };
         attention::backward(forward, d_attended, heads, segments, AttentionGradients { q, k, v });
         rotate_backward(&saved.plain_queries, layer.query_norm.as_ref(), eps, table, d_queries, trained, gradients)?;
         rotate_backward(&saved.plain_keys, layer.key_norm.as_ref(), eps, table, d_keys, trained, gradients)?;
@@ -65,17 +64,16 @@ impl Decoder {
         norm_backward(&saved.input, &layer.input_norm, d_normed, eps, d_x, trained, gradients)
     }
 
-    /// All layers of a forward that kept what a backward needs, from the last one's output to the first one's input. The first
-    /// layer's input gets a gradient only where the embeddings are trained.
+    /// All layers of a forward that kept what a backward needs: turns the gradient of the last one's output, in the workspace's
+    /// `x`, into that of the first one's input, which gets one only where the embeddings are trained.
     pub(crate) fn layers_backward(
         &self,
         context: Context<'_>,
         segments: &Segments,
-        d_x: &mut [f32],
         workspace: &mut Workspace,
         gradients: &mut Gradients,
     ) -> Result<(), PolicyError> {
-        let Workspace { saved, scratch, inputs } = workspace;
+        let Workspace { saved, scratch, inputs, x: d_x, .. } = workspace;
         for index in (0..self.num_layers()).rev() {
             let saved = if let Some(input) = inputs.get_mut(index) {
                 let saved = &mut saved[0];

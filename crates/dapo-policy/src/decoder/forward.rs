@@ -76,18 +76,17 @@ impl Decoder {
         Ok(())
     }
 
-    /// All layers over a packed batch, from the embeddings in `x` to the last layer's output in the same place. `each` sees
-    /// every layer's output; what a backward needs stays in the workspace where `memory` asks for it.
+    /// All layers over a packed batch, from the embeddings in the workspace's `x` to the last layer's output in the same place.
+    /// `each` sees every layer's output; what a backward needs stays in the workspace where `memory` asks for it.
     pub(crate) fn layers_forward(
         &self,
         context: Context<'_>,
         segments: &Segments,
-        x: &mut Vec<f32>,
         workspace: &mut Workspace,
         memory: Option<LayerMemory>,
         mut each: impl FnMut(&[f32]),
     ) -> Result<(), PolicyError> {
-        let Workspace { saved, scratch, inputs } = workspace;
+        let Workspace { saved, scratch, inputs, x, .. } = workspace;
         let keep = memory == Some(LayerMemory::Keep);
         let layers = if keep { self.num_layers() } else { 1 };
         saved.resize_with(layers.max(saved.len()), Saved::default);

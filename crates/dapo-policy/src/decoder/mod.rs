@@ -15,7 +15,7 @@ mod workspace;
 pub(crate) use forward::{Attend, Context};
 pub(crate) use parameter::Parameter;
 pub(crate) use projection::Adapters;
-pub(crate) use workspace::{Saved, Scratch, sized};
+pub(crate) use workspace::{Rows, Saved, Scratch, Workspace, sized};
 
 use crate::lora::LoraConfig;
 use crate::{Gradients, ModelConfig, PolicyError, Segments};
@@ -110,7 +110,7 @@ impl Decoder {
         self.layers.len()
     }
 
-    /// Memory for passes over packed batches; [`Decoder::release`] gives it up.
+    /// Memory for passes over packed batches.
     pub(crate) fn workspace(&self) -> &Store {
         &self.store
     }
@@ -183,7 +183,12 @@ impl Decoder {
         let hidden = hidden.ok_or_else(|| PolicyError::Internal("no hidden states".into()))?;
         let mut logits = Vec::new();
         self.with_head(1.0, |head| {
+            let (vocab, stride) = (self.config.vocab_size, head.stride());
             head.logits(&dapo_kernels::values(&hidden)?, &mut logits);
+            for row in 0..token_ids.len() {
+                logits.copy_within(row * stride..row * stride + vocab, row * vocab);
+            }
+            logits.truncate(token_ids.len() * vocab);
             Ok(())
         })?;
         Ok(Tensor::from_vec(logits, (token_ids.len(), self.config.vocab_size), hidden.device())?)
@@ -195,7 +200,13 @@ impl Decoder {
     /// As [`Decoder::logits`].
     pub fn hidden_states(&self, token_ids: &[u32], segments: &Arc<Segments>) -> Result<Vec<Tensor>, PolicyError> {
         let (mut states, mut normed) = (Vec::new(), Vec::new());
-        self.forward(token_ids, segments, Adapters::On, |x| states.push(x.to_vec()), |x| self.final_norm(x, &mut normed))?;
+        self.forward(
+            token_ids,
+            segments,
+            Adapters::On,
+            |x| states.push(x.to_vec()),
+            |x| self.final_norm(x, &mut normed),
+        )?;
         // The last layer's output is seen after the norm.
         states.pop();
         states.push(normed);
@@ -215,14 +226,14 @@ impl Decoder {
     ) -> Result<T, PolicyError> {
         check_total(token_ids, segments)?;
         let table = self.rotary_table(&segments.positions());
-        let mut x = Vec::new();
-        self.embed(token_ids, &mut x)?;
-        each(&x);
         let mut workspace = self.store.take();
+        self.embed(token_ids, &mut workspace.x)?;
+        each(&workspace.x);
         let context = Context { table: &table, adapters };
-        self.layers_forward(context, segments, &mut x, &mut workspace, None, each)?;
+        self.layers_forward(context, segments, &mut workspace, None, each)?;
+        let last = last(&workspace.x);
         self.store.put(workspace);
-        last(&x)
+        last
     }
 }
 

@@ -20,11 +20,7 @@ impl Parameter {
     }
 
     /// Lets `f` write its gradient, as [`Gradients::write`] does.
-    pub(crate) fn write(
-        &self,
-        gradients: &mut Gradients,
-        f: impl FnOnce(&mut [f32], bool),
-    ) -> Result<(), PolicyError> {
+    pub(crate) fn write(&self, gradients: &mut Gradients, f: impl FnOnce(&mut [f32], bool)) -> Result<(), PolicyError> {
         gradients.write(self.index, &self.var, f)
     }
 

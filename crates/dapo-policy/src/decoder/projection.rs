@@ -108,8 +108,7 @@ impl Projection {
                 let mut outcome = Ok(());
                 adapter.with_factors(|factors| {
                     let a = adapter.a.write(gradients, |da, add| factors.backward_a(x, dy, da, add));
-                    outcome =
-                        a.and_then(|()| adapter.b.write(gradients, |db, add| factors.backward_b(x, dy, db, add)));
+                    outcome = a.and_then(|()| adapter.b.write(gradients, |db, add| factors.backward_b(x, dy, db, add)));
                 })?;
                 outcome
             }

@@ -1,5 +1,6 @@
 //! Memory of a forward and a backward, kept from one to the next.
 
+use dapo_kernels::logprobs;
 use std::sync::{Mutex, PoisonError};
 
 /// What a layer's backward needs of its forward. T tokens.
@@ -54,6 +55,21 @@ pub(crate) struct Workspace {
     pub(crate) scratch: Scratch,
     /// Inputs of the layers that are computed again.
     pub(crate) inputs: Vec<Vec<f32>>,
+    /// The head's.
+    pub(crate) head: logprobs::Scratch,
+    /// The residual stream, and in the backward its gradient.
+    pub(crate) x: Vec<f32>,
+    /// Rows of it that predict a target, before and after the final norm, with their gradients.
+    pub(crate) rows: Rows,
+}
+
+/// Rows that go to the head, `[N, H]` each.
+#[derive(Debug, Default)]
+pub(crate) struct Rows {
+    pub(crate) plain: Vec<f32>,
+    pub(crate) normed: Vec<f32>,
+    pub(crate) d_plain: Vec<f32>,
+    pub(crate) d_normed: Vec<f32>,
 }
 
 /// Where the workspace waits between two passes. Whoever comes while it is taken works with memory of its own.
