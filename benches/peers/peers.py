@@ -105,7 +105,7 @@ def step(model, tokens, name):
     torch.set_num_threads(THREADS)
     transformers.logging.set_verbosity_error()
     plain = name == "tiny"
-    steps = 12 if plain else 4
+    steps = 12 if plain else 3
     rows = [question(i, plain) for i in range(64)]
     data = Dataset.from_list([{"prompt": prompt, "answer": answer} for prompt, answer in rows])
 
