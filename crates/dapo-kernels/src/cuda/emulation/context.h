@@ -7,7 +7,6 @@
 extern "C" void dapo_emulation_switch(void** save, void* to);
 asm(R"(
 .text
-.globl dapo_emulation_switch
 .type dapo_emulation_switch, @function
 dapo_emulation_switch:
     pushq %rbp
