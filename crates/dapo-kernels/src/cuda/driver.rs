@@ -57,7 +57,7 @@ impl Driver {
         &self.device
     }
 
-    pub(crate) fn stream(&self) -> &CudaStream {
+    pub(crate) fn stream(&self) -> &Arc<CudaStream> {
         &self.stream
     }
 

@@ -73,14 +73,14 @@ impl<T> Clone for In<'_, T> {
     fn clone(&self) -> Self {
         match &self.0 {
             #[cfg(feature = "cuda")]
-            Source::Device(view) => Self(Source::Device(view.clone())),
+            Source::Device(view) => Self(Source::Device(view.slice(..))),
             #[cfg(feature = "emulate")]
             Source::Host(slice) => Self(Source::Host(slice)),
         }
     }
 }
 
-impl<'a, T> In<'a, T> {
+impl<T> In<'_, T> {
     /// Number of elements.
     pub fn len(&self) -> usize {
         match &self.0 {
@@ -106,10 +106,7 @@ impl<'a, T> In<'a, T> {
             #[cfg(feature = "cuda")]
             Source::Device(view) => Self(Source::Device(view.slice(range))),
             #[cfg(feature = "emulate")]
-            Source::Host(slice) => {
-                let slice: &'a [T] = slice;
-                Self(Source::Host(&slice[range]))
-            }
+            Source::Host(slice) => Self(Source::Host(&slice[range])),
         })
     }
 }
