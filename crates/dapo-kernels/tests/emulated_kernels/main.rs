@@ -2,6 +2,7 @@
 //!
 //! Each launch is repeated with blocks and threads taking turns in other orders and must give the same bits: a race, or a
 //! sum whose order is not fixed, shows as a difference. `scripts/cuda-emulation.sh` runs these tests with sanitizers.
+#![allow(clippy::unwrap_used)]
 
 mod adamw;
 mod common;

@@ -6,7 +6,7 @@ use super::call::{Addresses, calls, partial_len};
 use super::{LossSums, SUMS};
 use crate::{LossConfig, LossError, error::expect_len};
 use candle_core::cuda_backend::cudarc::driver::{
-    CudaSlice, CudaView, CudaViewMut, DevicePtr, DevicePtrMut, LaunchConfig, PushKernelArg,
+    CudaSlice, CudaStream, CudaView, CudaViewMut, DevicePtr, DevicePtrMut, LaunchConfig, PushKernelArg, SyncOnDrop,
 };
 use candle_core::cuda_backend::{CudaDevice, WrapErr};
 use candle_core::{Error, Result};
@@ -95,20 +95,13 @@ pub fn policy_loss(
     let DeviceGradients { mut logprobs, mut entropies } = gradients;
     // The guards tell cudarc, when dropped, that the launches have used the memory.
     let mut guards = Vec::new();
-    let mut read = |view: Option<&CudaView<'_, f32>>| {
-        view.map_or(0, |view| {
-            let (address, guard) = view.device_ptr(&stream);
-            guards.push(guard);
-            address
-        })
-    };
     let mut at = Addresses {
-        logprobs: read(Some(&batch.logprobs)),
-        old_logprobs: read(Some(&batch.old_logprobs)),
-        reference: read(batch.ref_logprobs.as_ref()),
-        entropies: read(batch.entropies.as_ref()),
-        advantages: read(Some(&batch.advantages)),
-        weights: read(Some(&batch.weights)),
+        logprobs: read(&batch.logprobs, &stream, &mut guards),
+        old_logprobs: read(&batch.old_logprobs, &stream, &mut guards),
+        reference: batch.ref_logprobs.as_ref().map_or(0, |view| read(view, &stream, &mut guards)),
+        entropies: batch.entropies.as_ref().map_or(0, |view| read(view, &stream, &mut guards)),
+        advantages: read(&batch.advantages, &stream, &mut guards),
+        weights: read(&batch.weights, &stream, &mut guards),
         ..Addresses::default()
     };
     let mut write = |(address, guard)| {
@@ -131,6 +124,12 @@ pub fn policy_loss(
         unsafe { builder.launch(grid) }.w()?;
     }
     Ok(())
+}
+
+fn read<'a>(view: &'a CudaView<'_, f32>, stream: &'a CudaStream, guards: &mut Vec<SyncOnDrop<'a>>) -> u64 {
+    let (address, guard) = view.device_ptr(stream);
+    guards.push(guard);
+    address
 }
 
 fn check(
