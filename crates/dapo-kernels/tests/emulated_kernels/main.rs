@@ -1,0 +1,9 @@
+//! Every kernel for GPUs, run on the CPU thread by thread and compared with its twin in Rust.
+//!
+//! Each launch is repeated with blocks and threads taking turns in other orders and must give the same bits: a race, or a
+//! sum whose order is not fixed, shows as a difference. `scripts/cuda-emulation.sh` runs these tests with sanitizers.
+
+mod common;
+mod elementwise;
+mod emulation;
+mod rms_norm;
