@@ -13,31 +13,13 @@
 #pragma once
 #include "tile.cuh"
 
-namespace backward {
-
-constexpr int THREADS = 128;
+namespace delta {
 
 // --- delta -----------------------------------------------------------------------------------------------------------------------
 
-// Values of 16 bytes as f32.
-__device__ __forceinline__ void unpack(float (&x)[8], const bf16 *from) {
-  const uint4 words = *reinterpret_cast<const uint4 *>(from);
-  const unsigned pairs[4] = {words.x, words.y, words.z, words.w};
-#pragma unroll
-  for (int i = 0; i < 4; i++) {
-    x[2 * i] = low_bf16(pairs[i]);
-    x[2 * i + 1] = high_bf16(pairs[i]);
-  }
-}
-
-__device__ __forceinline__ void unpack(float (&x)[8], const float *from) {
-#pragma unroll
-  for (int i = 0; i < 8; i++) x[i] = from[i];
-}
-
 // D / 8 lanes a row of out and dout, [T, Hq, D]; delta is [Hq, T].
 template <int D, class T>
-__device__ __forceinline__ void delta(const T *__restrict__ out, const T *__restrict__ dout, float *__restrict__ delta, int tokens,
+__device__ __forceinline__ void delta(const T *out, const T *dout, float *delta, int tokens,
                                       int query_heads) {
   constexpr int LANES = D / 8;
   const size_t index = static_cast<size_t>(blockIdx.x) * blockDim.x + threadIdx.x, row = index / LANES;
@@ -46,19 +28,23 @@ __device__ __forceinline__ void delta(const T *__restrict__ out, const T *__rest
   const bool valid = row < static_cast<size_t>(tokens) * query_heads;
   if (valid) {
     float x[8], y[8];
-    unpack(x, out + row * D + lane * 8);
-    unpack(y, dout + row * D + lane * 8);
+    load(out + row * D + lane * 8, x);
+    load(dout + row * D + lane * 8, y);
 #pragma unroll
     for (int i = 0; i < 8; i++) sum = fmaf(x[i], y[i], sum);
   }
 #pragma unroll
-  for (int step = LANES / 2; step > 0; step /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, step);
+  for (int step = LANES / 2; step > 0; step /= 2) sum += __shfl_xor_sync(FULL_WARP, sum, step);
   if (valid && lane == 0) delta[row % query_heads * tokens + row / query_heads] = sum;
 }
 
+}  // namespace delta
+
+namespace tensor_cores {
+
 // --- keys ------------------------------------------------------------------------------------------------------------------------
 
-constexpr int KEYS = 64, KEYS_ROWS = 64, WARP_KEYS = 16;
+constexpr int KEYS_ROWS = 64, WARP_KEYS = 16;
 
 // Of each row of a tile: the logarithm, delta, and the query's number if it is of the keys' own segment.
 struct RowValues {
@@ -66,27 +52,8 @@ struct RowValues {
   int query[KEYS_ROWS];
 };
 
-constexpr int keys_shared_bytes(int d) { return (2 * KEYS + 4 * KEYS_ROWS) * d * 2 + 2 * static_cast<int>(sizeof(RowValues)); }
-
-// Walks over the tiles of rows that see a block of keys.
-struct RowCursor {
-  const Segment *segments;
-  const int *child, *children_end;  // segments still to come
-  int start, row, rows;             // of the present segment: first token, first row of the tile, number of rows
-  bool own;                         // the keys' own segment
-  // The next tile; false after the last.
-  __device__ bool next(int group) {
-    row += KEYS_ROWS;
-    if (row < rows) return true;
-    if (child == children_end) return false;
-    const Segment segment = segments[*child++];
-    start = segment.start;
-    row = 0;
-    rows = segment.len * group;
-    own = false;
-    return true;
-  }
-};
+// Dynamic shared memory.
+template <int D> constexpr int KEYS_BYTES = (2 * KEYS + 4 * KEYS_ROWS) * D * 2 + 2 * int(sizeof(RowValues));
 
 template <int D, class G>
 __device__ __forceinline__ void keys(const bf16 *q, const bf16 *k, const bf16 *v, const bf16 *dout, const float *lse,
@@ -100,8 +67,8 @@ __device__ __forceinline__ void keys(const bf16 *q, const bf16 *k, const bf16 *v
   const int kv_head = blockIdx.x % shape.kv_heads;
   const Work item = work[blockIdx.x / shape.kv_heads];
   const Segment segment = segments[item.segment];
-  const int first_key = item.first_row, query_heads = shape.kv_heads * shape.group;
-  RowCursor cursor = {segments, children + children_begin[item.segment], children + children_begin[item.segment + 1],
+  const int first_key = item.first, query_heads = shape.kv_heads * shape.group;
+  RowCursor cursor = {children_begin[item.segment], children_begin[item.segment + 1],
                       segment.start, first_key * shape.group, segment.len * shape.group, true};
 
   auto copy_rows = [&](int stage) {
@@ -133,8 +100,6 @@ __device__ __forceinline__ void keys(const bf16 *q, const bf16 *k, const bf16 *v
     copy_wait<0>();
     __syncthreads();
     const bool diagonal = cursor.own && shape.query(cursor.row) < first_key + warp_key + WARP_KEYS - 1;
-    more = cursor.next(shape.group);
-    if (more) copy_rows(stage ^ 1);
 
     const Shared q_tile = row_tiles + stage * 2 * ROW_TILE, dout_tile = q_tile + ROW_TILE;
     const RowValues &values = row_values[stage];
@@ -161,6 +126,9 @@ __device__ __forceinline__ void keys(const bf16 *q, const bf16 *k, const bf16 *v
     unsigned w[1][KEYS_ROWS / 16][4];
     pack(w, p);
     weighted_rows<D>(dv_acc, w, rows_for_b_transposed<D>(dout_tile));
+    // Half-way, where fewest registers are taken.
+    more = cursor.next(KEYS_ROWS, shape.group, segments, children);
+    if (more) copy_rows(stage ^ 1);
     float ds[1][KEYS_ROWS / 8][4] = {};
     product(ds, value_rows, rows_for_b<D>(dout_tile));
 #pragma unroll
@@ -177,7 +145,7 @@ __device__ __forceinline__ void keys(const bf16 *q, const bf16 *k, const bf16 *v
   const int start = segments[done.segment].start, len = segments[done.segment].len;
 #pragma unroll
   for (int h = 0; h < 2; h++) {
-    const int key = done.first_row + warp_key + lane_key + h * 8;
+    const int key = done.first + warp_key + lane_key + h * 8;
     if (key >= len) continue;
     const size_t token = start + key;
 #pragma unroll
@@ -191,9 +159,10 @@ __device__ __forceinline__ void keys(const bf16 *q, const bf16 *k, const bf16 *v
 
 // --- queries ---------------------------------------------------------------------------------------------------------------------
 
-constexpr int ROWS = 128, WARP_ROWS = 32, QUERIES_KEYS = 32;
+constexpr int QUERIES_KEYS = 32;
 
-constexpr int queries_shared_bytes(int d) { return (2 * ROWS + 4 * QUERIES_KEYS) * d * 2; }
+// Dynamic shared memory.
+template <int D> constexpr int QUERIES_BYTES = (2 * ROWS + 4 * QUERIES_KEYS) * D * 2;
 
 template <int D, class G>
 __device__ __forceinline__ void queries(const bf16 *q, const bf16 *k, const bf16 *v, const bf16 *dout, const float *lse,
@@ -207,10 +176,10 @@ __device__ __forceinline__ void queries(const bf16 *q, const bf16 *k, const bf16
   const Work item = work[blockIdx.x / shape.kv_heads];
   const Segment segment = segments[item.segment];
   const int rows = segment.len * shape.group, query_heads = shape.kv_heads * shape.group;
-  const int seen = segment.parent_len + shape.query(min(item.first_row + ROWS, rows) - 1) + 1;
+  const int seen = segment.parent_len + shape.query(min(item.first + ROWS, rows) - 1) + 1;
 
   auto row_place = [&](int row) {
-    const int r = item.first_row + row, query = shape.query(r);
+    const int r = item.first + row, query = shape.query(r);
     return Place{r < rows ? segment.start + query : -1, (kv_head * shape.group + shape.head(r, query)) * D};
   };
   auto copy_keys = [&](int tile) {
@@ -227,7 +196,7 @@ __device__ __forceinline__ void queries(const bf16 *q, const bf16 *k, const bf16
   copy_tile<D, ROWS, THREADS>(dout_tile, dout, query_heads * D, row_place);
   copy_keys(0);
 
-  const int warp = threadIdx.x / 32, warp_row = item.first_row + warp * WARP_ROWS;
+  const int warp = threadIdx.x / 32, warp_row = item.first + warp * WARP_ROWS;
   const int lane_row = threadIdx.x % 32 / 4, column = threadIdx.x % 4 * 2;
   const int warp_last = warp_row < rows ? segment.parent_len + shape.query(min(warp_row + WARP_ROWS, rows) - 1) : -1;
   // A row past the end is all zeros: it adds nothing, whatever its weight.
@@ -292,4 +261,4 @@ __device__ __forceinline__ void queries(const bf16 *q, const bf16 *k, const bf16
   }
 }
 
-}  // namespace backward
+}  // namespace tensor_cores

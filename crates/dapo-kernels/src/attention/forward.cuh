@@ -9,11 +9,10 @@
 #pragma once
 #include "tile.cuh"
 
-namespace forward {
+namespace tensor_cores {
 
-constexpr int ROWS = 128, KEYS = 64, THREADS = 128, WARP_ROWS = 32;
-
-constexpr int shared_bytes(int d) { return (ROWS + 4 * KEYS) * d * 2; }
+// Dynamic shared memory.
+template <int D> constexpr int FORWARD_BYTES = (ROWS + 4 * KEYS) * D * 2;
 
 // Takes from the softmax the keys that a row does not see. Row r of the segment sees keys 0..=before + query(r) of the tile.
 __device__ __forceinline__ void mask(float (&s)[2][KEYS / 8][4], int before, int lane_row, const Shape &shape) {
@@ -47,15 +46,15 @@ __device__ __forceinline__ void softmax_step(float (&s)[2][KEYS / 8][4], float (
       float top = highest[m][h];
 #pragma unroll
       for (int n = 0; n < KEYS / 8; n++) top = fmaxf(top, fmaxf(s[m][n][h * 2], s[m][n][h * 2 + 1]));
-      top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, 1));
-      top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, 2));
+      top = fmaxf(top, __shfl_xor_sync(FULL_WARP, top, 1));
+      top = fmaxf(top, __shfl_xor_sync(FULL_WARP, top, 2));
       factor[m][h] = exp2_fast((highest[m][h] - top) * c);
       moved = moved || top != highest[m][h];
       highest[m][h] = top;
     }
   }
   // After the first tiles maxima hardly move. Where they stay, the factor is 1: leaving it out changes no bit.
-  if (__any_sync(0xffffffffu, moved)) {
+  if (__any_sync(FULL_WARP, moved)) {
 #pragma unroll
     for (int m = 0; m < 2; m++) {
 #pragma unroll
@@ -89,9 +88,8 @@ __device__ __forceinline__ void softmax_step(float (&s)[2][KEYS / 8][4], float (
 }
 
 template <int D>
-__device__ __forceinline__ void run(const bf16 *q, const bf16 *__restrict__ k, const bf16 *__restrict__ v,
-                                    bf16 *__restrict__ out, float *__restrict__ lse, const Segment *__restrict__ segments,
-                                    const Work *__restrict__ work, Shape shape) {
+__device__ __forceinline__ void forward(const bf16 *q, const bf16 *k, const bf16 *v, bf16 *out, float *lse,
+                                        const Segment *segments, const Work *work, Shape shape) {
   DYN_SHARED(char, memory);
   const Shared queries = shared_address(memory), keys = queries + ROWS * D * 2, values = keys + 2 * KEYS * D * 2;
   constexpr int TILE = KEYS * D * 2;
@@ -108,11 +106,11 @@ __device__ __forceinline__ void run(const bf16 *q, const bf16 *__restrict__ k, c
   if (threadIdx.x == 0) {
     const Work item = work[blockIdx.x / shape.kv_heads];
     block.segment = segments[item.segment];
-    block.first_row = item.first_row;
+    block.first_row = item.first;
     block.rows = block.segment.len * shape.group;
-    block.seen = block.segment.parent_len + shape.query(min(item.first_row + ROWS, block.rows) - 1) + 1;
+    block.seen = block.segment.parent_len + shape.query(min(item.first + ROWS, block.rows) - 1) + 1;
     for (int warp = 0; warp < THREADS / 32; warp++) {
-      const int first = item.first_row + warp * WARP_ROWS, end = min(first + WARP_ROWS, block.rows);
+      const int first = item.first + warp * WARP_ROWS, end = min(first + WARP_ROWS, block.rows);
       block.warp_last[warp] = first < end ? block.segment.parent_len + shape.query(end - 1) : -1;
     }
   }
@@ -172,8 +170,8 @@ __device__ __forceinline__ void run(const bf16 *q, const bf16 *__restrict__ k, c
 #pragma unroll
     for (int h = 0; h < 2; h++) {
       float total = sum[m][h];
-      total += __shfl_xor_sync(0xffffffffu, total, 1);
-      total += __shfl_xor_sync(0xffffffffu, total, 2);
+      total += __shfl_xor_sync(FULL_WARP, total, 1);
+      total += __shfl_xor_sync(FULL_WARP, total, 2);
       logarithm[m][h] = (highest[m][h] * shape.scale_log2 + log2_fast(total)) * LN_2;
       const float inverse = reciprocal_fast(total);
       char *const row = staged + (m * 16 + h * 8 + lane_row) * D * 2 + column * 4;
@@ -208,4 +206,4 @@ __device__ __forceinline__ void run(const bf16 *q, const bf16 *__restrict__ k, c
   }
 }
 
-}  // namespace forward
+}  // namespace tensor_cores

@@ -9,6 +9,7 @@
 //   B, 16×8    b0: rows 2t, 2t+1 of column g    b1: rows 2t+8, 2t+9
 //   C, 16×8    c[0], c[1]: row g, columns 2t, 2t+1    c[2], c[3]: row g+8
 #pragma once
+#include "../cuda/common.cuh"
 
 #ifndef __CUDACC__
 using Shared = char *;  // an address in shared memory

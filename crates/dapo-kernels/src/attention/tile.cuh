@@ -5,6 +5,7 @@
 // Query heads that share a key-value head are treated as more queries: row r of a segment is query r / group of head r % group,
 // so a block of rows reads the keys once for the whole group, and spans fewer queries (less of the diagonal is wasted).
 #pragma once
+#include "../cuda/common.cuh"
 #include "mma.cuh"
 
 struct Segment {
@@ -12,23 +13,26 @@ struct Segment {
   int parent_start, parent_len;  // the tokens it continues; a length of 0: none
 };
 
-// A block of rows of a segment.
+// A block of ROWS rows of a segment, or of KEYS of its own keys.
 struct Work {
-  int segment, first_row;
+  int segment, first;
 };
+constexpr int ROWS = 128, KEYS = 64;
+// Of the kernels on tensor cores: threads of a block, rows of a warp.
+constexpr int THREADS = 128, WARP_ROWS = 32;
 
 // Shape of the packed batch. Strides count elements from one token to the next. Numbers derived from others come from the host, so
 // that they are constants and take no registers.
 struct Shape {
   int tokens, kv_heads, group;
-  unsigned group_magic;  // ⌈2^31 / group⌉
+  unsigned group_magic;  // ⌈2^30 / group⌉
   int q_stride, k_stride, v_stride;
   float scale;       // of the scores: 1/√d
   float scale_log2;  // scale · log2(e)
 
-  // Row r is of query r / group: division by a multiplication, exact for r · group < 2^31.
+  // Row r is of query r / group: division by a multiplication, exact for r · group < 2^30.
   __device__ __forceinline__ int query(int row) const {
-    return static_cast<int>(static_cast<unsigned long long>(2u * row) * group_magic >> 32);
+    return static_cast<int>(static_cast<unsigned long long>(4u * row) * group_magic >> 32);
   }
   __device__ __forceinline__ int head(int row, int query) const { return row - query * group; }
 };
@@ -38,6 +42,26 @@ constexpr float LOG2_E = 1.4426950408889634f, LN_2 = 0.6931471805599453f;
 __device__ __forceinline__ int token_of_key(const Segment &s, int key) {
   return key < s.parent_len ? s.parent_start + key : s.start + key - s.parent_len;
 }
+
+// Walks over the tiles of rows that see a block of keys: those of the keys' own segment from the diagonal on, then all of the
+// segments that continue it, in order.
+struct RowCursor {
+  int child, children_end;  // segments still to come
+  int start, row, rows;     // of the present segment: first token, first row of the tile, number of rows
+  bool own;                 // the keys' own segment
+  // The next tile; false after the last.
+  __device__ bool next(int tile, int group, const Segment *segments, const int *children) {
+    row += tile;
+    if (row < rows) return true;
+    if (child == children_end) return false;
+    const Segment segment = segments[children[child++]];
+    start = segment.start;
+    row = 0;
+    rows = segment.len * group;
+    own = false;
+    return true;
+  }
+};
 
 // Where 16-byte chunk `chunk` of a row lies in a tile of rows of D bf16 values: chunks of a row are permuted by the row's number, so
 // that the eight rows that ldmatrix reads at once lie in different banks.

@@ -30,6 +30,8 @@ mod gpu;
 mod launch;
 mod memory;
 
+#[path = "../attention/cuda.rs"]
+pub mod attention;
 #[path = "../elementwise/cuda.rs"]
 pub mod elementwise;
 #[path = "../rms_norm/cuda.rs"]

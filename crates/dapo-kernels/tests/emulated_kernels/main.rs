@@ -3,7 +3,9 @@
 //! Each launch is repeated with blocks and threads taking turns in other orders and must give the same bits: a race, or a
 //! sum whose order is not fixed, shows as a difference. `scripts/cuda-emulation.sh` runs these tests with sanitizers.
 
+mod attention;
 mod common;
+mod decoding;
 mod elementwise;
 mod emulation;
 mod rms_norm;
