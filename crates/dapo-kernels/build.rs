@@ -55,17 +55,30 @@ fn run(command: &mut Command, hint: &str) {
     }
 }
 
-/// Whether `output` is newer than all that it is made from: cargo runs this script after every change of the sources.
-fn is_fresh(output: &Path, source: &Path) -> bool {
-    let changed = |path: &Path| fs::metadata(path).and_then(|data| data.modified()).ok();
-    let headers = [source.parent().unwrap_or(source), Path::new("src/cuda"), Path::new("src/cuda/emulation")]
-        .into_iter()
-        .filter_map(|folder| fs::read_dir(folder).ok())
-        .flatten()
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|kind| ["cuh", "h", "cpp"].iter().any(|other| kind == *other)));
-    let inputs = headers.chain([source.to_owned(), "build.rs".into()]).map(|path| changed(&path));
-    changed(output).is_some_and(|made| inputs.into_iter().all(|input| input.is_some_and(|input| input < made)))
+/// Runs a compiler, unless `output` is newer than the sources and was made by the same command: cargo runs this script
+/// after every change in `src`.
+fn compile(command: &mut Command, source: &Path, output: &Path, hint: &str) {
+    let newest = |folder: &Path| {
+        let headers = fs::read_dir(folder).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+        let headers =
+            headers.filter(|path| path.extension().is_some_and(|kind| ["cuh", "h", "cpp"].iter().any(|k| kind == *k)));
+        headers.filter_map(|path| changed(&path)).max()
+    };
+    let folders = fs::read_dir("src").into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+    let headers = folders.chain([PathBuf::from("src/cuda/emulation")]).filter_map(|folder| newest(&folder)).max();
+    command.arg(source).arg("-o").arg(output);
+    let text = format!("{command:?}");
+    let note = output.with_extension("command");
+    let same = fs::read_to_string(&note).is_ok_and(|before| before == text);
+    if same && changed(output) > changed(source).max(headers) {
+        return;
+    }
+    run(command, hint);
+    fs::write(note, text).expect("OUT_DIR can be written");
+}
+
+fn changed(path: &Path) -> Option<std::time::SystemTime> {
+    fs::metadata(path).and_then(|data| data.modified()).ok()
 }
 
 fn variable(name: &str) -> Option<String> {
@@ -77,10 +90,12 @@ fn nvcc() -> PathBuf {
     if let Some(path) = variable("NVCC") {
         return path.into();
     }
-    let on_path = variable("PATH").map(|path| env::split_paths(&path).map(|folder| folder.join("nvcc")).collect());
+    let on_path: Vec<PathBuf> = variable("PATH")
+        .map(|path| env::split_paths(&path).map(|folder| folder.join("nvcc")).collect())
+        .unwrap_or_default();
     let at_home =
         ["CUDA_HOME", "CUDA_PATH"].into_iter().filter_map(variable).map(|home| Path::new(&home).join("bin/nvcc"));
-    let candidates: Vec<PathBuf> = on_path.unwrap_or_else(Vec::new).into_iter().chain(at_home).collect();
+    let candidates: Vec<PathBuf> = on_path.into_iter().chain(at_home).collect();
     candidates.into_iter().find(|nvcc| nvcc.is_file()).unwrap_or_else(|| {
         panic!(
             "the feature `cuda` needs nvcc, and it is neither on PATH nor in CUDA_HOME. Install the CUDA toolkit (13.0 \
@@ -104,26 +119,27 @@ fn compile_for_devices(sources: &[(String, PathBuf)], out: &Path) {
     let (nvcc, architectures) = (nvcc(), architectures());
     let hint = "Does NVCC name the CUDA compiler?";
     let compile = |source: &Path, arguments: &[&str], output: &Path| {
-        if is_fresh(output, source) {
-            return;
-        }
-        let mut command = Command::new(&nvcc);
-        run(command.args(["-O3", "-std=c++17"]).args(arguments).arg(source).arg("-o").arg(output), hint);
+        compile(Command::new(&nvcc).args(["-O3", "-std=c++17"]).args(arguments), source, output, hint);
     };
-    let mut table = String::from("static MODULES: &[Compiled] = &[\n");
-    for (name, source) in sources {
-        let ptx = out.join(format!("{name}.ptx"));
-        compile(source, &["-ptx", &format!("-arch=compute_{PTX_ARCHITECTURE}")], &ptx);
-        let mut cubins = String::new();
-        for architecture in &architectures {
-            let cubin = out.join(format!("{name}.{architecture}.cubin"));
-            let generate = format!("-gencode=arch=compute_{architecture},code=sm_{architecture}");
-            compile(source, &["-cubin", &generate], &cubin);
-            cubins += &format!("({architecture:?}, include_bytes!({cubin:?})), ");
-        }
-        table += &format!("    Compiled {{ name: {name:?}, ptx: include_str!({ptx:?}), cubins: &[{cubins}] }},\n");
-    }
-    table += "];\n";
+    let entries: Vec<String> = sources
+        .iter()
+        .map(|(name, source)| {
+            let ptx = out.join(format!("{name}.ptx"));
+            compile(source, &["-ptx", &format!("-arch=compute_{PTX_ARCHITECTURE}")], &ptx);
+            let cubins: Vec<String> = architectures
+                .iter()
+                .map(|architecture| {
+                    let cubin = out.join(format!("{name}.{architecture}.cubin"));
+                    let generate = format!("-gencode=arch=compute_{architecture},code=sm_{architecture}");
+                    compile(source, &["-cubin", &generate], &cubin);
+                    format!("({architecture:?}, include_bytes!({:?}))", cubin.display().to_string())
+                })
+                .collect();
+            let (ptx, cubins) = (ptx.display().to_string(), cubins.join(", "));
+            format!("    Compiled {{ name: {name:?}, ptx: include_str!({ptx:?}), cubins: &[{cubins}] }},\n")
+        })
+        .collect();
+    let table = format!("static MODULES: &[Compiled] = &[\n{}];\n", entries.concat());
     fs::write(out.join("modules.rs"), table).expect("OUT_DIR can be written");
 }
 
@@ -134,37 +150,35 @@ fn compile_emulation(sources: &[(String, PathBuf)], out: &Path) {
     let sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g"];
     let hint = "The feature `emulate` needs a C++17 compiler (g++ or clang++), on PATH as c++ or named in CXX";
     let mut objects = Vec::new();
-    let mut compile = |source: &Path, name: &str, defines: &[String]| {
+    let mut compile_object = |source: &Path, name: &str, defines: &[String]| {
         let object = out.join(format!("{name}{}.o", if sanitize { ".sanitized" } else { "" }));
-        objects.push(object.clone());
-        if is_fresh(&object, source) {
-            return;
-        }
         let mut command = Command::new(&compiler);
         command.args(["-x", "c++", "-std=c++17", "-O2", "-fPIC", "-Wall", "-Wno-unknown-pragmas", "-ffp-contract=off"]);
         command.args(["-Wno-unused-function", "-Wno-terminate"]).args(defines);
         if sanitize {
             command.args(sanitizers);
         }
-        run(command.arg("-c").arg(source).arg("-o").arg(&object), hint);
+        compile(command.arg("-c"), source, &object, hint);
+        objects.push(object);
     };
-    let mut table = String::new();
+    let mut anchors = Vec::new();
     let emulation = Path::new("src/cuda/emulation");
     let self_test = [("emulation_self_test".to_owned(), emulation.join("self_test.cu"))];
     for (name, source) in sources.iter().chain(&self_test) {
         let anchor = format!("dapo_emulation_anchor_{name}");
-        compile(source, name, &[format!("-DEMULATION_ANCHOR={anchor}")]);
-        table +=
-            &format!("extern \"C\" int {anchor};\nextern \"C\" int *keep_{name};\nint *keep_{name} = &{anchor};\n");
+        compile_object(source, name, &[format!("-DEMULATION_ANCHOR={anchor}")]);
+        anchors.push(format!(
+            "extern \"C\" int {anchor};\nextern \"C\" int *keep_{name};\nint *keep_{name} = &{anchor};\n"
+        ));
     }
     // In one file with the scheduler, which the program refers to.
     let scheduler = fs::canonicalize(emulation.join("runtime.cpp")).expect("the emulation is there");
-    table = format!("#include {:?}\n{table}", scheduler.display().to_string());
+    let table = format!("#include {:?}\n{}", scheduler.display().to_string(), anchors.concat());
     let table_path = out.join("emulation.cpp");
     if fs::read_to_string(&table_path).ok().as_ref() != Some(&table) {
         fs::write(&table_path, table).expect("OUT_DIR can be written");
     }
-    compile(&table_path, "emulation", &[]);
+    compile_object(&table_path, "emulation", &[]);
 
     let archive = out.join("libdapo_emulated_kernels.a");
     let _ = fs::remove_file(&archive);

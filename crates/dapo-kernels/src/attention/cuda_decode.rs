@@ -163,7 +163,9 @@ pub fn decode<T: Element>(
     expect_len("decode attention", "out", out.len(), sequences * heads.query * heads.dim)?;
     if table.blocks.len() < sequences * table.max_blocks || max_len > table.max_blocks * shape.block_size {
         let (entries, most) = (table.blocks.len(), table.max_blocks * shape.block_size);
-        bail!("decode attention: {sequences} sequences of {max_len} positions, a table of {entries} entries for {most} each");
+        bail!(
+            "decode attention: {sequences} sequences of {max_len} positions, a table of {entries} entries for {most} each"
+        );
     }
     let splits = max_len.div_ceil(SPLIT);
     let needed = scratch_len(heads, sequences, max_len);
@@ -184,11 +186,16 @@ pub fn decode<T: Element>(
     let launch = Launch::new(gpu, kernel).input(qkv).input(k_cache).input(v_cache);
     let launch = launch.input(table.blocks.clone()).input(lengths.clone()).output(scratch.reborrow());
     let launch = launch.int(heads.key_value).int(group).int(row_len(heads)).int(table.max_blocks);
-    launch
-        .int(shape.block_shift())
-        .int(splits)
-        .float(scale(heads.dim) * std::f32::consts::LOG2_E)
-        .run([parts * heads.key_value * splits, sequences, 1], [128, 1, 1], shared)?;
-    let launch = Launch::new(gpu, pick!(T, heads.dim, "attention_combine")).input(scratch.view()).input(lengths).output(out);
-    launch.int(sequences).int(heads.query).int(splits).run([(sequences * heads.query).div_ceil(4), 1, 1], [128, 1, 1], 0)
+    launch.int(shape.block_shift()).int(splits).float(scale(heads.dim) * std::f32::consts::LOG2_E).run(
+        [parts * heads.key_value * splits, sequences, 1],
+        [128, 1, 1],
+        shared,
+    )?;
+    let launch =
+        Launch::new(gpu, pick!(T, heads.dim, "attention_combine")).input(scratch.view()).input(lengths).output(out);
+    launch.int(sequences).int(heads.query).int(splits).run(
+        [(sequences * heads.query).div_ceil(4), 1, 1],
+        [128, 1, 1],
+        0,
+    )
 }

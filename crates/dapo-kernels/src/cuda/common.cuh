@@ -52,7 +52,7 @@ __device__ __forceinline__ bool vectorizes(int width, const void* a, const void*
     return width % VECTOR<T> == 0 && bits % 16 == 0;
 }
 
-// N elements from `p` as floats: N is 1, or a multiple of 4 bytes and, up to 16 bytes, of the alignment of `p`.
+// N elements from `p` as floats: one by one, or (4 floats; 4 or 8 bf16, or multiples) by vectors, to which `p` is aligned.
 template <int N>
 __device__ __forceinline__ void load(const float* p, float (&v)[N]) {
     if constexpr (N % 4 == 0) {
@@ -79,6 +79,10 @@ __device__ __forceinline__ void load(const bf16* p, float (&v)[N]) {
                 v[i + 2 * k + 1] = __uint_as_float(words[k] & 0xffff0000u);
             }
         }
+    } else if constexpr (N == 4) {
+        uint2 q = *reinterpret_cast<const uint2*>(p);
+        v[0] = __uint_as_float(q.x << 16), v[1] = __uint_as_float(q.x & 0xffff0000u);
+        v[2] = __uint_as_float(q.y << 16), v[3] = __uint_as_float(q.y & 0xffff0000u);
     } else {
 #pragma unroll
         for (int i = 0; i < N; i++) v[i] = to_float(p[i]);
@@ -109,6 +113,11 @@ __device__ __forceinline__ void store(bf16* p, const float (&v)[N]) {
             }
             *reinterpret_cast<uint4*>(p + i) = make_uint4(words[0], words[1], words[2], words[3]);
         }
+    } else if constexpr (N == 4) {
+        __nv_bfloat162 pairs[2] = {__floats2bfloat162_rn(v[0], v[1]), __floats2bfloat162_rn(v[2], v[3])};
+        uint2 words;
+        memcpy(&words, pairs, sizeof pairs);
+        *reinterpret_cast<uint2*>(p) = words;
     } else {
 #pragma unroll
         for (int i = 0; i < N; i++) p[i] = __float2bfloat16(v[i]);

@@ -110,6 +110,12 @@ impl<'a> Launch<'a> {
         self.push(value, 8)
     }
 
+    /// The pointer of argument `index`, moved on by `bytes`.
+    pub(crate) fn beyond(self, index: usize, bytes: usize) -> Self {
+        let value = self.values[index] + bytes as u64;
+        self.push(value, 8)
+    }
+
     #[cfg(feature = "cuda")]
     fn guarded(mut self, address: u64, guard: SyncOnDrop<'a>) -> Self {
         self.guards.push(guard);

@@ -30,12 +30,24 @@ mod gpu;
 mod launch;
 mod memory;
 
+#[path = "../adamw/cuda.rs"]
+pub mod adamw;
 #[path = "../attention/cuda.rs"]
 pub mod attention;
 #[path = "../elementwise/cuda.rs"]
 pub mod elementwise;
+#[path = "../embedding/cuda.rs"]
+pub mod embedding;
+#[path = "../logprobs/cuda.rs"]
+pub mod logprobs;
 #[path = "../rms_norm/cuda.rs"]
 pub mod rms_norm;
+#[path = "../rope/cuda.rs"]
+pub mod rope;
+#[path = "../sampling/cuda.rs"]
+pub mod sampling;
+#[path = "../swiglu/cuda.rs"]
+pub mod swiglu;
 
 pub use gpu::{DeviceInfo, Gpu};
 pub(crate) use launch::{Kernel, Launch, expect_len, row_threads};

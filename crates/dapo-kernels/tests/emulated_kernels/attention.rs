@@ -52,7 +52,8 @@ fn random_segments(numbers: &mut Numbers) -> Segments {
     let mut total = 0;
     while total < 240 {
         let len = if numbers.below(4) == 0 { 1 + numbers.below(5) } else { 1 + numbers.below(200) };
-        let parent = if roots.is_empty() || numbers.below(2) == 0 { None } else { Some(roots[numbers.below(roots.len())]) };
+        let parent =
+            if roots.is_empty() || numbers.below(2) == 0 { None } else { Some(roots[numbers.below(roots.len())]) };
         if parent.is_none() {
             roots.push(list.len());
         }

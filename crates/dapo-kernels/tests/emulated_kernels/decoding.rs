@@ -178,7 +178,8 @@ fn batch_and_bound_change_no_bit() {
     let shape = CacheShape { heads, blocks: 12, block_size: 64 };
     let gpu = Gpu::emulated();
     let mut numbers = Numbers::new(2);
-    let (k, v): (Vec<bf16>, Vec<bf16>) = (numbers.values(shape.layer_len(), 2.0), numbers.values(shape.layer_len(), 2.0));
+    let (k, v): (Vec<bf16>, Vec<bf16>) =
+        (numbers.values(shape.layer_len(), 2.0), numbers.values(shape.layer_len(), 2.0));
     let qkv: Vec<bf16> = numbers.values(3 * 512, 2.0);
     let table: Vec<u32> = vec![3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7, 9, 3, 2, 11];
     let run = |sequences: std::ops::Range<usize>, lengths: &[u32], max_len: usize| -> Vec<f32> {
@@ -212,7 +213,8 @@ fn rows_of_no_sequence_are_left_out() {
     let table = BlockTable { blocks: blocks.view(), max_blocks: 1 };
     let (rows, places) = (qkv.view(), Some(sequences.view()));
     append(&gpu, shape, rows, places, positions.view(), &table, k.view_mut(), v.view_mut()).unwrap();
-    let written: Vec<usize> = gpu.read(v.view()).unwrap().chunks(64).map(|row| row.iter().sum::<f32>() as usize).collect();
+    let written: Vec<usize> =
+        gpu.read(v.view()).unwrap().chunks(64).map(|row| row.iter().sum::<f32>() as usize).collect();
     assert_eq!(written, [0, 0, 0, 0, 0, 64, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
 }
 

@@ -3,9 +3,15 @@
 //! Each launch is repeated with blocks and threads taking turns in other orders and must give the same bits: a race, or a
 //! sum whose order is not fixed, shows as a difference. `scripts/cuda-emulation.sh` runs these tests with sanitizers.
 
+mod adamw;
 mod attention;
 mod common;
 mod decoding;
 mod elementwise;
+mod embedding;
 mod emulation;
+mod logprobs;
 mod rms_norm;
+mod rope;
+mod sampling;
+mod swiglu;
