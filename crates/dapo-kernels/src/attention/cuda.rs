@@ -74,7 +74,7 @@ pub fn forward<T: Element>(gpu: &Gpu, plan: &Plan, qkv: In<'_, T>, out: Out<'_, 
     expect_len("attention", "qkv", qkv.len(), tokens * row_len(heads))?;
     expect_len("attention", "out", out.len(), tokens * heads.query * heads.dim)?;
     expect_len("attention", "lse", lse.len(), tokens * heads.query)?;
-    let launch = inputs(Launch::new(gpu, pick!(T, heads.dim, "attention_forward")), &qkv, heads)?;
+    let launch = inputs(Launch::new(gpu, pick!(T, heads.dim, "attention_forward")), qkv, heads)?;
     let launch = launch.output(out).output(lse).input(plan.segments.view()).input(plan.rows.view());
     let shared = T::pick(0, (128 + 4 * 64) * heads.dim * 2);
     shape(launch, plan).run([plan.rows.len() / 2 * heads.key_value, 1, 1], [THREADS, 1, 1], shared)
@@ -99,6 +99,7 @@ pub struct Saved<'a, T> {
 ///
 /// # Errors
 /// When sizes disagree with the plan, or the gradients of f32 are to be bf16.
+#[expect(clippy::needless_pass_by_value, reason = "views are passed by value throughout")]
 pub fn backward<T: Element, G: Element>(
     gpu: &Gpu,
     plan: &Plan,
@@ -131,7 +132,7 @@ pub fn backward<T: Element, G: Element>(
         .run([(rows * heads.dim / 8).div_ceil(256), 1, 1], [256, 1, 1], 0)?;
 
     let saved = |launch, plan: &'_ Plan| -> Result<_> {
-        let launch: Launch<'_> = inputs(launch, &qkv, plan.heads)?;
+        let launch: Launch<'_> = inputs(launch, qkv.clone(), plan.heads)?;
         Ok(launch.input(dout.clone()).input(lse.clone()))
     };
     let kv_offset = heads.query * heads.dim;
@@ -155,10 +156,11 @@ pub fn backward<T: Element, G: Element>(
 }
 
 /// Pointers to queries, keys and values.
-fn inputs<'a, T: Element>(launch: Launch<'a>, qkv: &In<'a, T>, heads: Heads) -> Result<Launch<'a>> {
+fn inputs<'a, T: Element>(launch: Launch<'a>, qkv: In<'a, T>, heads: Heads) -> Result<Launch<'a>> {
     let (end, keys) = (qkv.len(), heads.query * heads.dim);
     let values = keys + heads.key_value * heads.dim;
-    Ok(launch.input(qkv.clone()).input(qkv.slice(keys..end)?).input(qkv.slice(values..end)?))
+    let (k, v) = (qkv.slice(keys..end)?, qkv.slice(values..end)?);
+    Ok(launch.input(qkv).input(k).input(v))
 }
 
 /// The numbers of `Shape` in tile.cuh.

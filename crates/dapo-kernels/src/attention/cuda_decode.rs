@@ -35,7 +35,7 @@ impl CacheShape {
         self.block_size.trailing_zeros() as usize
     }
 
-    fn check<T>(&self, op: &str, layers: usize, k_len: usize, v_len: usize) -> Result<()> {
+    fn check(&self, op: &str, layers: usize, k_len: usize, v_len: usize) -> Result<()> {
         check_heads(op, self.heads)?;
         if !self.block_size.is_power_of_two() || self.block_size < 16 || self.block_size > SPLIT {
             bail!("{op}: blocks of {} positions, expected 16, 32, 64, 128 or 256", self.block_size);
@@ -71,6 +71,7 @@ pub struct BlockTable<'a> {
 ///
 /// # Errors
 /// When sizes disagree.
+#[expect(clippy::needless_pass_by_value, reason = "views are passed by value throughout")]
 pub fn append<T: Element>(
     gpu: &Gpu,
     shape: CacheShape,
@@ -81,7 +82,7 @@ pub fn append<T: Element>(
     k_cache: Out<'_, T>,
     v_cache: Out<'_, T>,
 ) -> Result<()> {
-    shape.check::<T>("cache append", 1, k_cache.len(), v_cache.len())?;
+    shape.check("cache append", 1, k_cache.len(), v_cache.len())?;
     let (heads, rows) = (shape.heads, positions.len());
     expect_len("cache append", "qkv", qkv.len(), rows * row_len(heads))?;
     if let Some(sequences) = &sequences {
@@ -118,7 +119,7 @@ pub fn copy_blocks<T: Element>(
     k_cache: Out<'_, T>,
     v_cache: Out<'_, T>,
 ) -> Result<()> {
-    shape.check::<T>("cache copy", layers, k_cache.len(), v_cache.len())?;
+    shape.check("cache copy", layers, k_cache.len(), v_cache.len())?;
     if !copies.len().is_multiple_of(3) {
         bail!("cache copy: copies has {} values, expected whole triples", copies.len());
     }
@@ -157,7 +158,7 @@ pub fn decode<T: Element>(
     mut scratch: Out<'_, f32>,
     out: Out<'_, T>,
 ) -> Result<()> {
-    shape.check::<T>("decode attention", 1, k_cache.len(), v_cache.len())?;
+    shape.check("decode attention", 1, k_cache.len(), v_cache.len())?;
     let (heads, sequences, group) = (shape.heads, lengths.len(), shape.heads.per_key_value());
     expect_len("decode attention", "qkv", qkv.len(), sequences * row_len(heads))?;
     expect_len("decode attention", "out", out.len(), sequences * heads.query * heads.dim)?;

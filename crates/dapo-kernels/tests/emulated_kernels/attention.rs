@@ -1,3 +1,5 @@
+#![allow(clippy::unwrap_used)]
+
 use crate::common::{Checked, Numbers, Tolerance, assert_close, floats, in_every_order};
 use candle_core::Result;
 use dapo_kernels::attention::{self, AttentionGradients, Heads, Segments};
