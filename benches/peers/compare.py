@@ -25,6 +25,14 @@ def lines(command, **environment):
     return [json.loads(line) for line in result.stdout.splitlines() if line.startswith('{"')]
 
 
+def executable():
+    """Builds the bench and returns where it is."""
+    build = ["cargo", "bench", "--bench", "step", "--no-run", "--message-format=json"]
+    messages = subprocess.run(build, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
+    found = [json.loads(message).get("executable") for message in messages if message.startswith("{")]
+    return [path for path in found if path][-1]
+
+
 def works(folder):
     """Work, its figure, the peers' commands, and the label of each of their lines."""
     llama = [["llama", os.path.join(folder, f"{kind}.gguf")] for kind in ("bf16", "f16")]
@@ -55,14 +63,13 @@ def main():
     if len(sys.argv) < 3:
         sys.exit(__doc__)
     gguf, folder, parts = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2]), sys.argv[3:]
-    build = ["cargo", "bench", "--bench", "step", "--no-run"]
-    subprocess.run(build, cwd=ROOT, check=True)
+    bench = executable()
     rows = []
     for work, figure, commands, label in works(folder):
         if parts and not any(part in work for part in parts):
             continue
         # Ours before and after the peers, so that a machine that changes its pace is noticed; the better one counts.
-        measure = lambda: lines(["cargo", "bench", "--bench", "step", "--", work], DAPO_SMOLLM2_GGUF=gguf)[-1]
+        measure = lambda: lines([bench, "--bench", work], DAPO_SMOLLM2_GGUF=gguf)[-1]
         runs = [measure()]
         peers = []
         for command in commands:

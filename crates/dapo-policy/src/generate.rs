@@ -104,6 +104,7 @@ pub(crate) fn generate(
     config: &GenerationConfig,
 ) -> Result<Vec<Vec<Completion>>, PolicyError> {
     validate(decoder, requests, config)?;
+    decoder.workspace().release_large();
     let mut engine = Engine::new(decoder, requests, config)?;
     threads::enter(|| {
         while !engine.is_done() {
