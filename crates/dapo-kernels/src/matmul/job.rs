@@ -2,15 +2,28 @@
 
 #![expect(unsafe_code, reason = "tiles write disjoint parts of the output through pointers")]
 
-use super::micro::{self, Tile};
-use super::pack::{LhsBlock, odd_lines, pack_rows};
+use super::micro::{self, Tile, max_rows};
+use super::pack::{odd_lines, pack_rows, pack_tiles};
 use super::{Lhs, Rhs, pack_columns, panel_width};
 use crate::simd::{Isa, LANES, SharedMut, isa};
+use crate::threads;
 use std::cell::RefCell;
 use std::ops::Range;
 
-/// Elements of B that are copied at a time: a megabyte.
-const COPIED: usize = 1 << 18;
+/// Elements of A or B that are copied at a time: 4 MiB, a part of the last-level cache.
+const COPIED: usize = 1 << 20;
+/// Most rows at a time: their part of A, with one block of k, stays in the second-level cache.
+const ROW_BLOCK: usize = 192;
+/// Tiles up to which B is passed over once, from end to end.
+const FEW: usize = 4;
+/// Tasks per thread, so that a thread that was interrupted is helped out.
+const TASKS: usize = 4;
+/// Elements of an operand that stay in the last-level cache.
+const CACHED: usize = 2 << 20;
+/// Panels from which on a copy of A is soon paid for.
+const MANY_PANELS: usize = 12;
+/// Distance between rows of A from which on they are copied for fewer panels: each is on a page of its own.
+const FAR: usize = 8192;
 
 /// Most steps of k between two passes over the output. With AVX2 a panel of them stays in the first-level cache, unless a
 /// single pass does.
@@ -24,7 +37,7 @@ fn k_block(k: usize, copied: bool) -> usize {
 }
 
 thread_local! {
-    /// Copies of a task's parts of A and B.
+    /// Copies of parts of A and B, for the products that this thread begins.
     static BUFFERS: RefCell<(Vec<f32>, Vec<f32>)> = RefCell::default();
 }
 
@@ -38,138 +51,251 @@ pub(super) struct Job<'a> {
     pub(super) c: SharedMut,
     pub(super) c_row: usize,
     pub(super) accumulate: bool,
+    pub(super) parallel: bool,
 }
 
-/// Where panels of B are read: distances between panels, between steps of k, and to what is fetched ahead.
+/// Where tiles of A are read, from the first step of a chunk of k on.
 #[derive(Clone, Copy)]
-struct RhsBlock {
-    b: *const f32,
+struct Left<'a> {
+    data: &'a [f32],
+    /// Of copied tiles the number of the first, and their distance.
+    copied: Option<(usize, usize)>,
+    row: usize,
+    step: usize,
+}
+
+/// Where panels of B are read, from the first step of a chunk of k on: their distance, and that of steps.
+#[derive(Clone, Copy)]
+struct Right<'a> {
+    data: &'a [f32],
     panel: usize,
     step: usize,
-    next: usize,
-}
-
-/// One panel of a block.
-#[derive(Clone, Copy)]
-struct Panel {
-    b: *const f32,
-    step: usize,
-    next: *const f32,
-}
-
-impl RhsBlock {
-    fn panel(&self, index: usize) -> Panel {
-        let b = self.b.wrapping_add(index * self.panel);
-        Panel { b, step: self.step, next: b.wrapping_add(self.next) }
-    }
 }
 
 impl Job<'_> {
-    /// Computes these rows of these panels.
-    pub(super) fn run(&self, rows: Range<usize>, panels: Range<usize>) {
-        debug_assert!(rows.end <= self.m);
-        BUFFERS.with_borrow_mut(|(a, b)| self.blocks(rows, &panels, a, b));
+    pub(super) fn run(&self) {
+        let (mut a, mut b) = BUFFERS.take();
+        let (tiles, panels) = (self.m.div_ceil(max_rows()), self.n.div_ceil(panel_width()));
+        let copies = self.copies_b(tiles);
+        let steps = if copies { (COPIED / (panels * panel_width())).max(64) } else { self.k };
+        let chunks = self.k.div_ceil(steps);
+        for chunk in 0..chunks {
+            let k = part(self.k, chunks, chunk);
+            let right = if copies { self.copy_b(&k, panels, &mut b) } else { self.b_in_place(&k) };
+            if !self.copies_a(panels, right) {
+                let data = &self.a.data[k.start * self.a.step..];
+                let left = Left { data, copied: None, row: self.a.row, step: self.a.step };
+                self.multiply(&k, 0..tiles, panels, left, right);
+                continue;
+            }
+            let at_once = (COPIED / (k.len() * max_rows())).max(1);
+            let groups = tiles.div_ceil(at_once);
+            for group in 0..groups {
+                let tiles = part(tiles, groups, group);
+                let left = self.copy_a(&k, tiles.clone(), &mut a);
+                self.multiply(&k, tiles, panels, left, right);
+            }
+        }
+        BUFFERS.set((a, b));
     }
 
-    fn blocks(&self, rows: Range<usize>, panels: &Range<usize>, a_buffer: &mut Vec<f32>, b_buffer: &mut Vec<f32>) {
+    /// First row of a tile.
+    fn row(&self, tile: usize) -> usize {
+        self.m * tile / self.m.div_ceil(max_rows())
+    }
+
+    fn for_each(&self, pieces: usize, f: impl Fn(usize) + Sync) {
+        if self.parallel { threads::for_each(pieces, f) } else { (0..pieces).for_each(f) }
+    }
+
+    /// Whether B is laid out as panels first.
+    fn copies_b(&self, tiles: usize) -> bool {
+        match self.b {
+            Rhs::Packed(_) | Rhs::Panels(_) => false,
+            Rhs::Rows { .. } => tiles > FEW || !self.n.is_multiple_of(panel_width()),
+            Rhs::Columns { .. } => true,
+        }
+    }
+
+    fn b_in_place(&self, k: &Range<usize>) -> Right<'_> {
+        let width = panel_width();
+        match self.b {
+            Rhs::Packed(matrix) => {
+                Right { data: &matrix.panels()[k.start * width..], panel: self.k * width, step: width }
+            }
+            Rhs::Panels(data) => Right { data: &data[k.start * width..], panel: self.k * width, step: width },
+            Rhs::Rows { data, stride } => Right { data: &data[k.start * stride..], panel: width, step: stride },
+            Rhs::Columns { .. } => unreachable!("columns are copied"),
+        }
+    }
+
+    fn copy_b<'a>(&self, k: &Range<usize>, panels: usize, buffer: &'a mut Vec<f32>) -> Right<'a> {
+        let width = panel_width();
+        let panel = if let Rhs::Columns { .. } = self.b { k.len() * width } else { odd_lines(k.len() * width) };
+        let copy = resized(buffer, panels * panel);
+        let group = if self.parallel { panels.div_ceil(TASKS * threads::count()).max(2) } else { panels };
+        let pieces = panels.div_ceil(group);
+        let target = SharedMut::new(copy);
+        self.for_each(pieces, |piece| {
+            let group = piece * group..panels.min((piece + 1) * group);
+            let first = group.start * width;
+            let columns = (group.len() * width).min(self.n - first);
+            // SAFETY: the panels of this piece, which no other one writes.
+            let copy =
+                unsafe { std::slice::from_raw_parts_mut(target.ptr().add(group.start * panel), group.len() * panel) };
+            match self.b {
+                Rhs::Rows { data, stride } => {
+                    pack_rows(&data[k.start * stride + first..], stride, k.len(), columns, panel, copy);
+                }
+                Rhs::Columns { data, stride } => {
+                    pack_columns(&data[first * stride + k.start..], stride, k.len(), columns, copy);
+                }
+                Rhs::Packed(_) | Rhs::Panels(_) => unreachable!("panels are read where they are"),
+            }
+        });
+        Right { data: buffer, panel, step: width }
+    }
+
+    /// Whether tiles of A are laid out in the order in which they are read, which pays off over many panels; over fewer where rows
+    /// are a multiple of half a page apart, which share a few sets of the cache, or where steps are not neighbours.
+    fn copies_a(&self, panels: usize, right: Right<'_>) -> bool {
+        let few = if self.a.step != 1 {
+            self.a.row == 1 && panels > 2
+        } else {
+            self.a.row.is_multiple_of(512) || self.a.row > FAR
+        };
+        self.m > 4 && right.step == panel_width() && (few || panels >= MANY_PANELS)
+    }
+
+    fn copy_a<'a>(&self, k: &Range<usize>, tiles: Range<usize>, buffer: &'a mut Vec<f32>) -> Left<'a> {
+        let size = odd_lines(k.len() * max_rows());
+        let copy = resized(buffer, tiles.len() * size);
+        let group = if self.parallel { tiles.len().div_ceil(TASKS * threads::count()).max(4) } else { tiles.len() };
+        let target = SharedMut::new(copy);
+        self.for_each(tiles.len().div_ceil(group), |piece| {
+            let own = tiles.start + piece * group..tiles.end.min(tiles.start + (piece + 1) * group);
+            let at = (own.start - tiles.start) * size;
+            // SAFETY: the tiles of this piece, which no other one writes.
+            let copy = unsafe { std::slice::from_raw_parts_mut(target.ptr().add(at), own.len() * size) };
+            let first = self.row(own.start);
+            let rows = own.map(|tile| self.row(tile) - first..self.row(tile + 1) - first);
+            let data = &self.a.data[first * self.a.row + k.start * self.a.step..];
+            pack_tiles(Lhs { data, ..self.a }, rows, k.len(), size, copy);
+        });
+        Left { data: buffer, copied: Some((tiles.start, size)), row: 1, step: max_rows() }
+    }
+
+    /// C of these tiles goes on with this chunk of k.
+    fn multiply(&self, k: &Range<usize>, tiles: Range<usize>, panels: usize, left: Left<'_>, right: Right<'_>) {
+        if !self.parallel {
+            return self.blocks(k, tiles, 0..panels, left, right);
+        }
+        let (row_tasks, panel_tasks) = self.split(k.len(), tiles.len(), panels);
+        self.for_each(row_tasks * panel_tasks, |task| {
+            let own = part(tiles.len(), row_tasks, task / panel_tasks);
+            let panels = part(panels, panel_tasks, task % panel_tasks);
+            self.blocks(k, tiles.start + own.start..tiles.start + own.end, panels, left, right);
+        });
+    }
+
+    /// Into how many parts tiles and panels are cut: where the slowest thread is done first, by an estimate of cycles per step of k.
+    fn split(&self, k: usize, tiles: usize, panels: usize) -> (usize, usize) {
+        let threads = threads::count();
+        if tiles <= FEW {
+            return (1, (TASKS * threads).min(panels));
+        }
+        // Operands larger than a share of the last-level cache come from memory for every part of the other; packed weights
+        // always do: a model has many of them.
+        let weights = matches!(self.b, Rhs::Packed(_));
+        let far = |columns: usize, weights: bool| if weights || columns * k > CACHED { columns } else { 0 };
+        let (far_a, far_b) = (far(tiles * max_rows(), false), far(panels * panel_width(), weights));
+        let mut best = (usize::MAX, (1, 1));
+        for row_tasks in 1..=tiles.min(8 * threads) {
+            for panel_tasks in 1..=panels.min(8 * threads) {
+                let rounds = (row_tasks * panel_tasks).div_ceil(threads);
+                let (tiles, panels) = (tiles.div_ceil(row_tasks), panels.div_ceil(panel_tasks));
+                let blocks = (tiles * max_rows()).div_ceil(ROW_BLOCK);
+                let cycles = 24 * tiles * panels + 12 * tiles + 4 * panels * blocks;
+                let memory = 2 * (far_a * panel_tasks + far_b * row_tasks);
+                // A short task is a small loss when another thread is interrupted.
+                best = best.min((rounds * cycles + cycles / 8 + memory, (row_tasks, panel_tasks)));
+            }
+        }
+        best.1
+    }
+
+    fn blocks(&self, k: &Range<usize>, tiles: Range<usize>, panels: Range<usize>, left: Left<'_>, right: Right<'_>) {
         let copied = matches!(self.b, Rhs::Rows { .. } | Rhs::Columns { .. });
-        // Few rows pass over B once, from end to end.
-        let few = rows.len() <= 4 * micro::max_rows();
-        let blocks = if few { 1 } else { self.k.div_ceil(k_block(self.k, copied)) };
-        let row_blocks = rows.len().div_ceil(super::ROW_BLOCK);
+        let blocks = if tiles.len() <= FEW { 1 } else { k.len().div_ceil(k_block(k.len(), copied)) };
+        let row_blocks = (tiles.len() * max_rows()).div_ceil(ROW_BLOCK);
         for block in 0..blocks {
-            let k = self.k * block / blocks..self.k * (block + 1) / blocks;
-            let group = if copied { (COPIED / (k.len() * panel_width())).max(1) } else { panels.len() };
-            for first in panels.clone().step_by(group) {
-                let group = first..panels.end.min(first + group);
-                let b = self.b(group.clone(), k.clone(), rows.len(), b_buffer);
-                for row_block in 0..row_blocks {
-                    let part = |index: usize| rows.start + tile_row(rows.len(), row_blocks, index);
-                    let rows = part(row_block)..part(row_block + 1);
-                    let a = LhsBlock::new(self.a, rows.clone(), k.clone(), group.len(), a_buffer);
-                    for panel in group.clone() {
-                        self.tiles(rows.clone(), k.clone(), a, panel, b.panel(panel - first));
-                    }
+            let steps = part(k.len(), blocks, block);
+            let accumulate = self.accumulate || k.start + steps.start > 0;
+            for row_block in 0..row_blocks {
+                let own = part(tiles.len(), row_blocks, row_block);
+                let own = tiles.start + own.start..tiles.start + own.end;
+                for panel in panels.clone() {
+                    self.tiles(own.clone(), steps.clone(), panel, left, right, accumulate);
                 }
             }
         }
     }
 
-    /// B's panels, read where they lie if that is fast.
-    fn b(&self, panels: Range<usize>, k: Range<usize>, rows: usize, buffer: &mut Vec<f32>) -> RhsBlock {
-        let width = panel_width();
-        let first = panels.start * width;
-        let columns = (panels.len() * width).min(self.n - first);
-        match self.b {
-            Rhs::Packed(matrix) => self.in_place(matrix.panels(), panels, k),
-            Rhs::Panels(data) => self.in_place(data, panels, k),
-            Rhs::Rows { data, stride } if columns.is_multiple_of(width) && rows <= 24 => {
-                RhsBlock { b: data[k.start * stride + first..].as_ptr(), panel: width, step: stride, next: 0 }
-            }
-            Rhs::Rows { data, stride } => {
-                let size = odd_lines(k.len() * width);
-                let copy = resized(buffer, panels.len() * size);
-                pack_rows(&data[k.start * stride + first..], stride, k.len(), columns, size, copy);
-                RhsBlock { b: copy.as_ptr(), panel: size, step: width, next: 0 }
-            }
-            Rhs::Columns { data, stride } => {
-                let size = k.len() * width;
-                let copy = resized(buffer, panels.len() * size);
-                pack_columns(&data[first * stride + k.start..], stride, k.len(), columns, copy);
-                RhsBlock { b: copy.as_ptr(), panel: size, step: width, next: 0 }
-            }
-        }
-    }
-
-    fn in_place(&self, data: &[f32], panels: Range<usize>, k: Range<usize>) -> RhsBlock {
-        let width = panel_width();
-        let b = data[panels.start * self.k * width + k.start * width..].as_ptr();
-        RhsBlock { b, panel: self.k * width, step: width, next: self.k * width }
-    }
-
-    fn tiles(&self, rows: Range<usize>, k: Range<usize>, a: LhsBlock<'_>, panel: usize, b: Panel) {
+    fn tiles(
+        &self,
+        tiles: Range<usize>,
+        steps: Range<usize>,
+        panel: usize,
+        left: Left<'_>,
+        right: Right<'_>,
+        accumulate: bool,
+    ) {
         let width = panel_width();
         let columns = width.min(self.n - panel * width);
-        let accumulate = self.accumulate || k.start > 0;
-        let tiles = rows.len().div_ceil(micro::max_rows());
-        // The next panel is fetched little by little, a part in each tile.
-        let next_step = width.div_ceil(tiles).min(16);
-        for index in 0..tiles {
-            let start = rows.start + a.tile_start(index, tiles, rows.len());
-            let end = rows.start + a.tile_start(index + 1, tiles, rows.len());
+        let b = right.data.as_ptr().wrapping_add(panel * right.panel + steps.start * right.step);
+        // The next panel is fetched little by little, a part in each tile; rows in place are neighbours.
+        let next = if right.step == width { b.wrapping_add(right.panel) } else { b };
+        let next_step = width.div_ceil(tiles.len()).min(16);
+        let first = self.row(tiles.start);
+        for (index, tile) in tiles.clone().enumerate() {
+            let (start, end) = (self.row(tile), self.row(tile + 1));
             // SAFETY: `check` has compared the sizes with the slices; no other task writes these rows and columns.
             let c = unsafe { self.c.ptr().add(start * self.c_row + panel * width) };
-            let tile = Tile {
-                k: k.len(),
-                a: a.tile(start - rows.start),
-                a_row: a.row,
-                a_k: a.step,
-                b: b.b,
-                b_k: b.step,
-                next: b.next.wrapping_add(width.min(index * next_step) * k.len()),
+            let a = match left.copied {
+                Some((first, distance)) => (tile - first) * distance + steps.start * left.step,
+                None => start * left.row + steps.start * left.step,
+            };
+            let operands = Tile {
+                k: steps.len(),
+                a: left.data[a..].as_ptr(),
+                a_row: left.row,
+                a_k: left.step,
+                b,
+                b_k: right.step,
+                next: next.wrapping_add(width.min(index * next_step) * steps.len()),
                 next_step,
                 c,
-                next_c: if end < rows.end {
+                next_c: if tile + 1 < tiles.end {
                     c.wrapping_add((end - start) * self.c_row)
                 } else {
-                    c.wrapping_sub((start - rows.start) * self.c_row).wrapping_add(width)
+                    c.wrapping_sub((start - first) * self.c_row).wrapping_add(width)
                 },
                 c_row: self.c_row,
                 accumulate,
             };
             if columns == width {
                 // SAFETY: as above; a full panel has all its columns in C.
-                unsafe { micro::run(end - start, tile) };
+                unsafe { micro::run(end - start, left.copied.is_some(), operands) };
             } else {
-                edge(end - start, columns, tile);
+                edge(end - start, columns, left.copied.is_some(), operands);
             }
         }
     }
 }
 
-/// Where part `index` of `parts` begins, of `rows` rows divided about equally.
-pub(super) fn tile_row(rows: usize, parts: usize, index: usize) -> usize {
-    rows * index / parts
+/// Part `index` of `parts`, of `whole` divided about equally.
+fn part(whole: usize, parts: usize, index: usize) -> Range<usize> {
+    whole * index / parts..whole * (index + 1) / parts
 }
 
 fn resized(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
@@ -178,7 +304,7 @@ fn resized(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
 }
 
 /// A tile whose panel is cut by the edge of C: computed aside, then copied.
-fn edge(rows: usize, columns: usize, tile: Tile) {
+fn edge(rows: usize, columns: usize, copied: bool, tile: Tile) {
     let mut aside = [0.0f32; 12 * LANES];
     if tile.accumulate {
         for row in 0..rows {
@@ -188,7 +314,7 @@ fn edge(rows: usize, columns: usize, tile: Tile) {
         }
     }
     // SAFETY: A and B are the caller's; the output is the local array.
-    unsafe { micro::run(rows, Tile { c: aside.as_mut_ptr(), c_row: LANES, ..tile }) };
+    unsafe { micro::run(rows, copied, Tile { c: aside.as_mut_ptr(), c_row: LANES, ..tile }) };
     for row in 0..rows {
         // SAFETY: as above.
         let c = unsafe { std::slice::from_raw_parts_mut(tile.c.add(row * tile.c_row), columns) };

@@ -42,38 +42,29 @@ pub(super) struct Tile {
     pub(super) accumulate: bool,
 }
 
-/// Computes one tile of `rows <= max_rows()` rows.
+/// Computes one tile of `rows <= max_rows()` rows. `copied` says that A and B are copies, steps of A being `max_rows()` and steps of
+/// B a panel's width apart and all else neighbours.
 ///
 /// # Safety
 /// Every address named by the tile for `rows` rows, `k` steps and a panel's columns must be valid, and C must not be shared.
-pub(super) unsafe fn run(rows: usize, tile: Tile) {
+pub(super) unsafe fn run(rows: usize, copied: bool, tile: Tile) {
+    macro_rules! height {
+        ($kernel:ident: $($rows:literal)* | $most:literal) => {
+            match (rows, copied) {
+                $(($rows, false) => $kernel::<$rows, false>(tile),
+                ($rows, true) => $kernel::<$rows, true>(tile),)*
+                (_, false) => $kernel::<$most, false>(tile),
+                (_, true) => $kernel::<$most, true>(tile),
+            }
+        };
+    }
     // SAFETY: the caller's promise, and `isa` has found the instruction set on this processor.
     unsafe {
         match isa() {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => match rows {
-                1 => avx512::<1>(tile),
-                2 => avx512::<2>(tile),
-                3 => avx512::<3>(tile),
-                4 => avx512::<4>(tile),
-                5 => avx512::<5>(tile),
-                6 => avx512::<6>(tile),
-                7 => avx512::<7>(tile),
-                8 => avx512::<8>(tile),
-                9 => avx512::<9>(tile),
-                10 => avx512::<10>(tile),
-                11 => avx512::<11>(tile),
-                _ => avx512::<12>(tile),
-            },
+            Isa::Avx512 => height!(avx512: 1 2 3 4 5 6 7 8 9 10 11 | 12),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => match rows {
-                1 => avx2::<1>(tile),
-                2 => avx2::<2>(tile),
-                3 => avx2::<3>(tile),
-                4 => avx2::<4>(tile),
-                5 => avx2::<5>(tile),
-                _ => avx2::<6>(tile),
-            },
+            Isa::Avx2 => height!(avx2: 1 2 3 4 5 | 6),
             _ => match rows {
                 1 => portable::<1>(tile),
                 2 => portable::<2>(tile),
@@ -84,91 +75,92 @@ pub(super) unsafe fn run(rows: usize, tile: Tile) {
     }
 }
 
+/// A tile of two vectors a row. Of copied operands every address is a constant from one, and four steps go together.
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-unsafe fn avx512<const ROWS: usize>(t: Tile) {
-    use std::arch::x86_64::{
-        _MM_HINT_T0, _MM_HINT_T1, _mm_prefetch, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps,
-        _mm512_storeu_ps,
+macro_rules! kernel {
+    ($name:ident, $features:literal, $lanes:literal, $most:literal, $zero:ident, $load:ident, $spread:ident, $fma:ident, $store:ident) => {
+        #[target_feature(enable = $features)]
+        unsafe fn $name<const ROWS: usize, const COPIED: bool>(t: Tile) {
+            use std::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_prefetch, $fma, $load, $spread, $store, $zero};
+            const TOGETHER: usize = 4;
+            // SAFETY: `run`'s caller vouches for the addresses.
+            unsafe {
+                for i in 0..ROWS {
+                    let c = t.next_c.wrapping_add(i * t.c_row);
+                    for line in (0..2 * $lanes).step_by(16) {
+                        _mm_prefetch::<_MM_HINT_T0>(c.wrapping_add(line).cast());
+                    }
+                }
+                let mut acc = [[$zero(); 2]; ROWS];
+                if t.accumulate {
+                    for (i, row) in acc.iter_mut().enumerate() {
+                        let c = t.c.add(i * t.c_row);
+                        *row = [$load(c), $load(c.add($lanes))];
+                    }
+                }
+                let (mut a, mut b, mut next, mut k) = (t.a, t.b, t.next, t.k);
+                if COPIED {
+                    let few = t.next_step > 16 / TOGETHER;
+                    while k >= TOGETHER {
+                        _mm_prefetch::<_MM_HINT_T1>(next.cast());
+                        if few {
+                            for step in 1..TOGETHER {
+                                _mm_prefetch::<_MM_HINT_T1>(next.wrapping_add(step * t.next_step).cast());
+                            }
+                        }
+                        next = next.wrapping_add(TOGETHER * t.next_step);
+                        for step in 0..TOGETHER {
+                            let (b0, b1) = ($load(b.add(2 * $lanes * step)), $load(b.add(2 * $lanes * step + $lanes)));
+                            for (i, row) in acc.iter_mut().enumerate() {
+                                let x = $spread(*a.add($most * step + i));
+                                *row = [$fma(x, b0, row[0]), $fma(x, b1, row[1])];
+                            }
+                        }
+                        (a, b) = (a.add($most * TOGETHER), b.add(2 * $lanes * TOGETHER));
+                        k -= TOGETHER;
+                    }
+                }
+                // Distances that addresses can be made of without arithmetic: 0, 1, 2, 4 and 8 times one row, 3, 5 and 9 rows.
+                let row = 4 * t.a_row;
+                let mut distances = [0; ROWS];
+                for (i, distance) in distances.iter_mut().enumerate() {
+                    *distance = i * row;
+                }
+                while k > 0 {
+                    _mm_prefetch::<_MM_HINT_T1>(next.cast());
+                    next = next.wrapping_add(t.next_step);
+                    let (b0, b1) = ($load(b), $load(b.add($lanes)));
+                    for (acc, distance) in acc.iter_mut().zip(distances) {
+                        let x = $spread(*a.byte_add(distance));
+                        *acc = [$fma(x, b0, acc[0]), $fma(x, b1, acc[1])];
+                    }
+                    (a, b) = (a.wrapping_add(t.a_k), b.wrapping_add(t.b_k));
+                    k -= 1;
+                }
+                for (i, row) in acc.iter().enumerate() {
+                    let c = t.c.add(i * t.c_row);
+                    $store(c, row[0]);
+                    $store(c.add($lanes), row[1]);
+                }
+            }
+        }
     };
-    // SAFETY: `run`'s caller vouches for the addresses.
-    unsafe {
-        for i in 0..ROWS {
-            let c = t.next_c.wrapping_add(i * t.c_row);
-            _mm_prefetch::<_MM_HINT_T0>(c.cast());
-            _mm_prefetch::<_MM_HINT_T0>(c.wrapping_add(16).cast());
-        }
-        let mut acc = [[_mm512_setzero_ps(); 2]; ROWS];
-        if t.accumulate {
-            for (i, row) in acc.iter_mut().enumerate() {
-                let c = t.c.add(i * t.c_row);
-                *row = [_mm512_loadu_ps(c), _mm512_loadu_ps(c.add(16))];
-            }
-        }
-        let (mut a, mut b, mut next) = (t.a, t.b, t.next);
-        for _ in 0..t.k {
-            _mm_prefetch::<_MM_HINT_T1>(next.cast());
-            next = next.wrapping_add(t.next_step);
-            let (b0, b1) = (_mm512_loadu_ps(b), _mm512_loadu_ps(b.add(16)));
-            for (i, row) in acc.iter_mut().enumerate() {
-                let x = _mm512_set1_ps(*a.add(i * t.a_row));
-                row[0] = _mm512_fmadd_ps(x, b0, row[0]);
-                row[1] = _mm512_fmadd_ps(x, b1, row[1]);
-            }
-            a = a.wrapping_add(t.a_k);
-            b = b.wrapping_add(t.b_k);
-        }
-        for (i, row) in acc.iter().enumerate() {
-            let c = t.c.add(i * t.c_row);
-            _mm512_storeu_ps(c, row[0]);
-            _mm512_storeu_ps(c.add(16), row[1]);
-        }
-    }
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-unsafe fn avx2<const ROWS: usize>(t: Tile) {
-    use std::arch::x86_64::{
-        _MM_HINT_T0, _MM_HINT_T1, _mm_prefetch, _mm256_broadcast_ss, _mm256_fmadd_ps, _mm256_loadu_ps,
-        _mm256_setzero_ps, _mm256_storeu_ps,
-    };
-    // SAFETY: `run`'s caller vouches for the addresses.
-    unsafe {
-        for i in 0..ROWS {
-            _mm_prefetch::<_MM_HINT_T0>(t.next_c.wrapping_add(i * t.c_row).cast());
-        }
-        let mut acc = [[_mm256_setzero_ps(); 2]; ROWS];
-        if t.accumulate {
-            for (i, row) in acc.iter_mut().enumerate() {
-                let c = t.c.add(i * t.c_row);
-                *row = [_mm256_loadu_ps(c), _mm256_loadu_ps(c.add(8))];
-            }
-        }
-        let (mut a, mut b, mut next) = (t.a, t.b, t.next);
-        // Distances that addresses can be made of without arithmetic: 0, 1, 2 and 4 times one row, and 3 and 5 rows.
-        let (row, step) = (4 * t.a_row, 4 * t.a_k);
-        let (row3, row5) = (3 * row, 5 * row);
-        let distances = [0, row, 2 * row, row3, 4 * row, row5];
-        for _ in 0..t.k {
-            _mm_prefetch::<_MM_HINT_T1>(next.cast());
-            next = next.wrapping_add(t.next_step);
-            let (b0, b1) = (_mm256_loadu_ps(b), _mm256_loadu_ps(b.add(8)));
-            for (acc, distance) in acc.iter_mut().zip(distances) {
-                let x = _mm256_broadcast_ss(&*a.byte_add(distance));
-                acc[0] = _mm256_fmadd_ps(x, b0, acc[0]);
-                acc[1] = _mm256_fmadd_ps(x, b1, acc[1]);
-            }
-            a = a.wrapping_byte_add(step);
-            b = b.wrapping_add(t.b_k);
-        }
-        for (i, row) in acc.iter().enumerate() {
-            let c = t.c.add(i * t.c_row);
-            _mm256_storeu_ps(c, row[0]);
-            _mm256_storeu_ps(c.add(8), row[1]);
-        }
-    }
-}
+kernel!(
+    avx512,
+    "avx512f",
+    16,
+    12,
+    _mm512_setzero_ps,
+    _mm512_loadu_ps,
+    _mm512_set1_ps,
+    _mm512_fmadd_ps,
+    _mm512_storeu_ps
+);
+#[cfg(target_arch = "x86_64")]
+kernel!(avx2, "avx2,fma", 8, 6, _mm256_setzero_ps, _mm256_loadu_ps, _mm256_set1_ps, _mm256_fmadd_ps, _mm256_storeu_ps);
 
 unsafe fn portable<const ROWS: usize>(t: Tile) {
     // SAFETY: `run`'s caller vouches for the addresses.

@@ -5,6 +5,9 @@
 //! is computed alone (decoding) or among thousands (training), which is what makes roll-out and training log-probs
 //! equal bit for bit.
 //!
+//! Operands that are used many times are laid out first in the order in which the innermost loop reads them, a part at a
+//! time and by all threads together; every thread then multiplies tiles of its own.
+//!
 //! Cost: 2·m·n·k flops; [`PackedMatrix`] is read once per block of rows, at memory speed for one row.
 
 #![expect(unsafe_code, reason = "parts of an output belong to other threads")]
@@ -25,10 +28,6 @@ pub(crate) use transpose::pack_columns;
 
 /// Multiply-adds below which a product runs on the calling thread.
 const PARALLEL_FROM: usize = 1 << 18;
-/// Most rows at a time: their block of A, with one block of k, stays in the second-level cache.
-const ROW_BLOCK: usize = 192;
-/// Tasks per thread, so that a thread that was interrupted is helped out.
-const TASKS: usize = 4;
 
 /// The left-hand side A: element (i, k) at `data[i * row + k * step]`.
 #[derive(Clone, Copy, Debug)]
@@ -94,7 +93,7 @@ pub fn matmul(m: usize, n: usize, k: usize, a: Lhs<'_>, b: Rhs<'_>, c: &mut [f32
         return;
     }
     check(m, n, k, a, b, c.len(), c_row);
-    run(&Job { m, n, k, a, b, c: SharedMut::new(c), c_row, accumulate: mode.accumulate }, mode.serial);
+    job(m, n, k, a, b, SharedMut::new(c), c_row, mode).run();
 }
 
 /// [`matmul`] into memory that is not borrowed: parts of an output whose other parts belong to other threads.
@@ -115,53 +114,22 @@ pub(crate) unsafe fn matmul_at(
         return;
     }
     check(m, n, k, a, b, (m - 1) * c_row + n, c_row);
-    run(&Job { m, n, k, a, b, c: SharedMut::from_ptr(c), c_row, accumulate: mode.accumulate }, mode.serial);
+    job(m, n, k, a, b, SharedMut::from_ptr(c), c_row, mode).run();
 }
 
-fn run(job: &Job<'_>, serial: bool) {
-    let Job { m, n, k, .. } = *job;
-    let threads = if serial { 1 } else { threads::count() };
-    let panels = n.div_ceil(panel_width());
-    if threads == 1 || m * n * k < PARALLEL_FROM {
-        return job.run(0..m, 0..panels);
-    }
-    let tiles = m.div_ceil(micro::max_rows());
-    let (row_tasks, panel_tasks) = split(job, tiles, panels, threads);
-    threads::for_each(row_tasks * panel_tasks, |task| {
-        let part = |parts: usize, index: usize, whole: usize| whole * index / parts..whole * (index + 1) / parts;
-        let rows = part(row_tasks, task / panel_tasks, tiles);
-        let rows = rows.start * micro::max_rows()..m.min(rows.end * micro::max_rows());
-        job.run(rows, part(panel_tasks, task % panel_tasks, panels));
-    });
+fn job<'a>(
+    m: usize,
+    n: usize,
+    k: usize,
+    a: Lhs<'a>,
+    b: Rhs<'a>,
+    c: SharedMut,
+    c_row: usize,
+    Mode { accumulate, serial }: Mode,
+) -> Job<'a> {
+    let parallel = !serial && threads::count() > 1 && m * n * k >= PARALLEL_FROM;
+    Job { m, n, k, a, b, c, c_row, accumulate, parallel }
 }
-
-/// Into how many parts rows and panels are cut: where the slowest thread is done first, by an estimate of cycles per step of k.
-fn split(job: &Job<'_>, tiles: usize, panels: usize, threads: usize) -> (usize, usize) {
-    if tiles <= 4 {
-        return (1, (TASKS * threads).min(panels));
-    }
-    let copy_panel = if matches!(job.b, Rhs::Packed(_) | Rhs::Panels(_)) { 1 } else { 16 };
-    // Operands larger than a share of the last-level cache come from memory for every part of the other; packed weights always
-    // do: a model has many of them.
-    let far = |columns: usize, weights: bool| if weights || columns * job.k > CACHED { columns } else { 0 };
-    let (far_a, far_b) = (far(job.m, false), far(job.n, matches!(job.b, Rhs::Packed(_))));
-    let mut best = (usize::MAX, (1, 1));
-    for row_tasks in 1..=tiles.min(8 * threads) {
-        for panel_tasks in 1..=panels.min(8 * threads) {
-            let rounds = (row_tasks * panel_tasks).div_ceil(threads);
-            let (tiles, panels) = (tiles.div_ceil(row_tasks), panels.div_ceil(panel_tasks));
-            let blocks = (tiles * micro::max_rows()).div_ceil(ROW_BLOCK);
-            let cycles = 24 * tiles * panels + 12 * tiles + copy_panel * panels * blocks;
-            let memory = 2 * (far_a * panel_tasks + far_b * row_tasks);
-            // A short task is a small loss when another thread is interrupted.
-            best = best.min((rounds * cycles + cycles / 8 + memory, (row_tasks, panel_tasks)));
-        }
-    }
-    best.1
-}
-
-/// Elements of an operand that stay in the last-level cache.
-const CACHED: usize = 2 << 20;
 
 fn check(m: usize, n: usize, k: usize, a: Lhs<'_>, b: Rhs<'_>, c: usize, c_row: usize) {
     assert!(c_row >= n && c >= (m - 1) * c_row + n, "matmul: output too short");

@@ -1,13 +1,10 @@
 //! Operands laid out in the order in which the tiles read them.
 
-use super::job::tile_row;
 use super::{Lhs, micro, pack_columns, panel_width};
 use crate::simd::{LANES, dispatch, prefetch};
 use crate::threads;
 use std::ops::Range;
 
-/// Distance between rows from which on a part of them is copied before it is used: each row is on a page of its own.
-const FAR: usize = 8192;
 /// Steps of k that copies ask for ahead of time.
 const AHEAD: usize = 32;
 
@@ -113,101 +110,111 @@ pub(super) fn odd_lines(len: usize) -> usize {
     len.next_multiple_of(16) | 16
 }
 
-/// Where a tile finds its rows of A.
-#[derive(Clone, Copy)]
-pub(super) struct LhsBlock<'a> {
-    data: &'a [f32],
-    /// Distance between runs of `rows` rows.
-    tile: usize,
-    rows: usize,
-    pub(super) row: usize,
-    pub(super) step: usize,
-}
-
-impl<'a> LhsBlock<'a> {
-    /// The part of A that a task multiplies with some panels of B. It is copied to `buffer` where that pays: rows that are a
-    /// multiple of half a page apart share a few sets of the cache, and steps that are not neighbours use a part of each line.
-    pub(super) fn new(
-        a: Lhs<'a>,
-        rows: Range<usize>,
-        k: Range<usize>,
-        panels: usize,
-        buffer: &'a mut Vec<f32>,
-    ) -> Self {
-        let (count, steps) = (rows.len(), k.len());
-        let data = &a.data[rows.start * a.row + k.start * a.step..];
-        let max_rows = micro::max_rows();
-        if a.step == 1 {
-            if count <= 4 || !(a.row.is_multiple_of(512) || a.row > FAR) {
-                return Self { data, tile: a.row, rows: 1, row: a.row, step: 1 };
-            }
-            let stride = odd_lines(steps);
-            buffer.resize(buffer.len().max(count * stride), 0.0);
-            for (row, source) in buffer.chunks_exact_mut(stride).zip(data.chunks(a.row)).take(count) {
-                row[..steps].copy_from_slice(&source[..steps]);
-            }
-            Self { data: buffer, tile: stride, rows: 1, row: stride, step: 1 }
-        } else if a.row == 1 && panels > 2 {
-            let tile = odd_lines(steps * max_rows);
-            buffer.resize(buffer.len().max(count.div_ceil(max_rows) * tile), 0.0);
-            pack_transposed(data, a.step, count, steps, tile, buffer);
-            Self { data: buffer, tile, rows: max_rows, row: 1, step: max_rows }
-        } else {
-            Self { data, tile: a.row, rows: 1, row: a.row, step: a.step }
-        }
-    }
-
-    /// First row of a tile: of equal height where rows are read one by one, of full height where they were copied tile by tile.
-    pub(super) fn tile_start(&self, index: usize, tiles: usize, rows: usize) -> usize {
-        if self.rows == 1 { tile_row(rows, tiles, index) } else { rows.min(index * self.rows) }
-    }
-
-    /// First element of the tile whose first row is `row` rows into the block.
-    pub(super) fn tile(&self, row: usize) -> *const f32 {
-        self.data[row / self.rows * self.tile..].as_ptr()
-    }
-}
-
-/// `buffer[tile][k][ROWS]` from `[k][row]`; what a last, shorter tile lacks is left as it was.
-#[inline(always)]
-fn transposed_tiles<const ROWS: usize>(
-    data: &[f32],
-    stride: usize,
-    rows: usize,
+/// Lays out tiles of A, each as its steps of k one after another, every step as [`micro::max_rows`] rows of which a lower tile leaves
+/// the last as they are. Tile i, of `rows[i]` of A, begins at `i * size`.
+pub(super) fn pack_tiles(
+    a: Lhs<'_>,
+    rows: impl Iterator<Item = Range<usize>>,
     steps: usize,
-    tile_size: usize,
-    buffer: &mut [f32],
+    size: usize,
+    tiles: &mut [f32],
 ) {
-    for (k, source) in data.chunks(stride).take(steps).enumerate() {
-        for line in (0..rows).step_by(16) {
-            prefetch(source, AHEAD * stride + line);
+    if a.step == 1 {
+        for (rows, tile) in rows.zip(tiles.chunks_exact_mut(size)) {
+            pack_rows_of_tile(&a.data[rows.start * a.row..], a.row, rows.len(), steps, tile);
         }
-        let (whole, rest) = source[..rows].as_chunks::<ROWS>();
-        for (tile, values) in whole.iter().enumerate() {
-            buffer[tile * tile_size + k * ROWS..][..ROWS].copy_from_slice(values);
+        return;
+    }
+    assert_eq!(a.row, 1, "pack_tiles: neither rows nor steps are neighbours");
+    let rows: Vec<Range<usize>> = rows.collect();
+    pack_steps_of_tiles(a.data, a.step, &rows, steps, size, tiles);
+}
+
+/// A tile from rows that are `stride` apart.
+#[inline(always)]
+fn rows_of_tile<const ROWS: usize>(data: &[f32], stride: usize, rows: usize, steps: usize, tile: &mut [f32]) {
+    const RUN: usize = 8;
+    let whole = if rows == ROWS { steps / RUN * RUN } else { 0 };
+    let mut runs = [[0.0f32; RUN]; ROWS];
+    for (start, tile) in (0..whole).step_by(RUN).zip(tile.chunks_exact_mut(RUN * ROWS)) {
+        for (row, run) in runs.iter_mut().enumerate() {
+            run.copy_from_slice(&data[row * stride + start..][..RUN]);
         }
-        if !rest.is_empty() {
-            buffer[whole.len() * tile_size + k * ROWS..][..rest.len()].copy_from_slice(rest);
+        for step in 0..RUN {
+            for row in 0..ROWS {
+                tile[step * ROWS + row] = runs[row][step];
+            }
+        }
+    }
+    for row in 0..rows {
+        for (step, value) in data[row * stride..][..steps].iter().enumerate().skip(whole) {
+            tile[step * ROWS + row] = *value;
         }
     }
 }
 
 #[inline(always)]
-fn pack_transposed_body<const FMA: bool>(
-    data: &[f32],
-    stride: usize,
-    rows: usize,
-    steps: usize,
-    tile: usize,
-    buffer: &mut [f32],
-) {
+fn pack_rows_of_tile_body<const FMA: bool>(data: &[f32], stride: usize, rows: usize, steps: usize, tile: &mut [f32]) {
     match micro::max_rows() {
-        12 => transposed_tiles::<12>(data, stride, rows, steps, tile, buffer),
-        6 => transposed_tiles::<6>(data, stride, rows, steps, tile, buffer),
-        _ => transposed_tiles::<4>(data, stride, rows, steps, tile, buffer),
+        12 => rows_of_tile::<12>(data, stride, rows, steps, tile),
+        6 => rows_of_tile::<6>(data, stride, rows, steps, tile),
+        _ => rows_of_tile::<4>(data, stride, rows, steps, tile),
     }
 }
 
 dispatch! {
-    fn pack_transposed(data: &[f32], stride: usize, rows: usize, steps: usize, tile: usize, buffer: &mut [f32]) = pack_transposed_body;
+    fn pack_rows_of_tile(data: &[f32], stride: usize, rows: usize, steps: usize, tile: &mut [f32]) = pack_rows_of_tile_body;
+}
+
+/// Tiles from the transpose: steps are `stride` apart, rows neighbours.
+#[inline(always)]
+fn steps_of_tiles<const ROWS: usize>(
+    data: &[f32],
+    stride: usize,
+    rows: &[Range<usize>],
+    steps: usize,
+    size: usize,
+    tiles: &mut [f32],
+) {
+    let last = rows.last().map_or(0, |rows| rows.end);
+    for (step, source) in data.chunks(stride).take(steps).enumerate() {
+        for line in (0..last).step_by(16) {
+            prefetch(source, AHEAD * stride + line);
+        }
+        for (index, rows) in rows.iter().enumerate() {
+            let target = &mut tiles[index * size + step * ROWS..][..ROWS];
+            match source.get(rows.start..rows.start + ROWS) {
+                // The next tile's first rows do no harm in a lower one.
+                Some(values) => target.copy_from_slice(values),
+                None => target[..rows.len()].copy_from_slice(&source[rows.clone()]),
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn pack_steps_of_tiles_body<const FMA: bool>(
+    data: &[f32],
+    stride: usize,
+    rows: &[Range<usize>],
+    steps: usize,
+    size: usize,
+    tiles: &mut [f32],
+) {
+    match micro::max_rows() {
+        12 => steps_of_tiles::<12>(data, stride, rows, steps, size, tiles),
+        6 => steps_of_tiles::<6>(data, stride, rows, steps, size, tiles),
+        _ => steps_of_tiles::<4>(data, stride, rows, steps, size, tiles),
+    }
+}
+
+dispatch! {
+    fn pack_steps_of_tiles(
+        data: &[f32],
+        stride: usize,
+        rows: &[Range<usize>],
+        steps: usize,
+        size: usize,
+        tiles: &mut [f32],
+    ) = pack_steps_of_tiles_body;
 }
