@@ -29,6 +29,8 @@
 
 pub mod adamw;
 pub mod attention;
+#[cfg(any(feature = "cuda", feature = "emulate"))]
+pub mod cuda;
 mod inject;
 pub mod linear;
 pub mod logprobs;

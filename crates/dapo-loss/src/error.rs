@@ -62,6 +62,14 @@ pub enum LossError {
         /// What stands there.
         value: f32,
     },
+    /// Inputs on a device that count are NaN or infinite; the gradients are of no use.
+    #[error("{function}: {tokens} tokens have an input that is not finite")]
+    DeviceNotFinite {
+        /// The function that was called.
+        function: &'static str,
+        /// How many tokens.
+        tokens: u64,
+    },
     /// Inputs are finite, but so large that the loss is not.
     #[error("{function}: finite inputs give a loss of {value}")]
     Overflow {

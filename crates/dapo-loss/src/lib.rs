@@ -125,6 +125,8 @@ mod advantage;
 mod aggregation;
 mod batch;
 mod config;
+#[cfg(any(feature = "cuda", feature = "emulate"))]
+pub mod cuda;
 mod error;
 mod exp;
 mod gae;

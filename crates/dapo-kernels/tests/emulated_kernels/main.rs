@@ -1,0 +1,16 @@
+//! Every kernel for GPUs, run on the CPU thread by thread and compared with its twin in Rust.
+//!
+//! Each launch is repeated with blocks and threads taking turns in other orders and must give the same bits: a race, or a
+//! sum whose order is not fixed, shows as a difference. `scripts/cuda-emulation.sh` runs these tests with sanitizers.
+#![allow(clippy::unwrap_used)]
+
+mod adamw;
+mod common;
+mod elementwise;
+mod embedding;
+mod emulation;
+mod logprobs;
+mod rms_norm;
+mod rope;
+mod sampling;
+mod swiglu;
