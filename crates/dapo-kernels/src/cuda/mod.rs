@@ -32,6 +32,8 @@ mod memory;
 
 #[path = "../adamw/cuda.rs"]
 pub mod adamw;
+#[path = "../attention/cuda.rs"]
+pub mod attention;
 #[path = "../elementwise/cuda.rs"]
 pub mod elementwise;
 #[path = "../embedding/cuda.rs"]

@@ -5,7 +5,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod adamw;
+mod attention;
 mod common;
+mod decoding;
 mod elementwise;
 mod embedding;
 mod emulation;
