@@ -59,7 +59,6 @@ impl<T: Checked> Rollout<T> {
             let (heads, batch) = (self.heads, caches.len());
             let parts = self.split(rows);
             let [q, k, v] = parts.map(|part| tensor(&part, &[batch, part.len() / batch]));
-            let mut caches: Vec<&mut KvCache> = caches.iter_mut().collect();
             outputs.push(to_vec(&decode_attention(&q, &k, &v, heads, &mut caches).unwrap()));
         }
         outputs

@@ -1,7 +1,7 @@
 use crate::common::{Checked, Numbers, Tolerance, assert_close, floats, in_every_order};
 use dapo_kernels::cuda::Gpu;
 use dapo_kernels::cuda::logprobs::{LogitsShape, RowInputs, backward, backward_in_place, forward};
-use dapo_kernels::logprobs::{Head, row_stats};
+use dapo_kernels::logprobs::{Head, Scratch, row_stats};
 use dapo_kernels::matmul::PackedMatrix;
 use half::bf16;
 
@@ -138,13 +138,20 @@ fn the_gradient_is_that_of_the_head_with_an_identity_for_its_weight() {
     let identity: Vec<f32> = (0..45 * 45).map(|i| f32::from(i / 45 == i % 45)).collect();
     let packed = PackedMatrix::from_transposed(&identity, 45, 45);
     let head = Head { weight: &identity, packed: &packed, temperature: 0.9 };
-    let gradient = head
-        .backward::<candle_core::Error>(&case.logits, &case.targets, None, |_, gradients| {
+    let (mut gradient, mut scratch) = (Vec::new(), Scratch::default());
+    head.backward::<candle_core::Error>(
+        &case.logits,
+        &case.targets,
+        None,
+        &mut gradient,
+        &mut scratch,
+        |_, gradients| {
             gradients.logprobs.copy_from_slice(&case.dlogprobs);
             gradients.entropies.copy_from_slice(&case.dentropies);
             Ok(())
-        })
-        .unwrap();
+        },
+    )
+    .unwrap();
     assert_close("gradient", &results[2], &gradient, GRADIENT);
 }
 
