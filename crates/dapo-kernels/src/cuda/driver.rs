@@ -2,7 +2,7 @@
 
 #![expect(unsafe_code, reason = "launching kernels")]
 
-use super::gemm::{Form, Into};
+use super::gemm::{Form, Output};
 use super::gpu::DeviceInfo;
 use super::launch::Kernel;
 use super::memory::Element;
@@ -132,7 +132,7 @@ impl Driver {
         (a, a_stride): (CudaView<'_, X>, usize),
         (b, b_stride): (CudaView<'_, X>, usize),
         (mut c, c_stride): (CudaViewMut<'_, Y>, usize),
-        into: Into,
+        into: Output,
     ) -> Result<()> {
         use blas::cublasOperation_t::{CUBLAS_OP_N, CUBLAS_OP_T};
         // cuBLAS reads by columns: it is asked for Cᵀ = Bᵀ·Aᵀ, and sees every matrix transposed already.
@@ -141,7 +141,7 @@ impl Driver {
             Form::RightTransposed => (CUBLAS_OP_N, CUBLAS_OP_T),
             Form::LeftTransposed => (CUBLAS_OP_T, CUBLAS_OP_N),
         };
-        let (alpha, beta) = (1.0f32, if into == Into::Add { 1.0f32 } else { 0.0 });
+        let (alpha, beta) = (1.0f32, if into == Output::Add { 1.0f32 } else { 0.0 });
         let kind_of = |wide: bool| {
             if wide { blas::cudaDataType_t::CUDA_R_32F } else { blas::cudaDataType_t::CUDA_R_16BF }
         };

@@ -35,7 +35,7 @@ impl<'a, T> Matrix<'a, T> {
 
 /// What becomes of what C holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Into {
+pub enum Output {
     /// It is overwritten.
     Write,
     /// The product is added to it.
@@ -57,7 +57,7 @@ pub fn gemm<X: Element, Y: Element>(
     b: Matrix<'_, X>,
     c: Out<'_, Y>,
     c_stride: usize,
-    into: Into,
+    into: Output,
 ) -> Result<()> {
     if X::pick(true, false) && Y::pick(false, true) {
         bail!("gemm: a product of f32 in bf16, expected f32");
@@ -97,7 +97,7 @@ fn check(name: &str, len: usize, (rows, width): (usize, usize), stride: usize) -
 
 #[cfg(feature = "emulate")]
 mod loops {
-    use super::{Element, Form, Into};
+    use super::{Element, Form, Output};
     use rayon::prelude::*;
 
     /// The matrix, transposed where asked for, as f32 without gaps.
@@ -112,7 +112,7 @@ mod loops {
         a: (&[X], usize),
         b: (&[X], usize),
         (c, c_stride): (&mut [Y], usize),
-        into: Into,
+        into: Output,
     ) {
         let a = floats(a, m, k, form == Form::LeftTransposed);
         let b = floats(b, k, n, form == Form::RightTransposed);
@@ -122,7 +122,7 @@ mod loops {
                 sums.iter_mut().zip(b).for_each(|(sum, y)| *sum += x * y);
             }
             for (c, sum) in row.iter_mut().zip(sums) {
-                let before = if into == Into::Add { c.to_f32() } else { 0.0 };
+                let before = if into == Output::Add { c.to_f32() } else { 0.0 };
                 *c = Y::from_f32(before + sum);
             }
         });

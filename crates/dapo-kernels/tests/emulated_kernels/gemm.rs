@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use crate::common::{Checked, Numbers, SUMS, assert_close, floats};
-use dapo_kernels::cuda::gemm::{Form, Into, Matrix, gemm};
+use dapo_kernels::cuda::gemm::{Form, Matrix, Output, gemm};
 use dapo_kernels::cuda::{Gpu, bias};
 use half::bf16;
 
@@ -19,7 +19,7 @@ fn expected(form: Form, [m, n, k]: [usize; 3], a: &[f32], b: &[f32], strides: [u
     (0..m).flat_map(|i| (0..n).map(move |j| (i, j))).map(|(i, j)| cell(i, j)).collect()
 }
 
-fn check<X: Checked, Y: Checked>(into: Into) {
+fn check<X: Checked, Y: Checked>(into: Output) {
     let gpu = Gpu::emulated();
     let mut numbers = Numbers::new(7);
     let shape @ [m, n, k] = [5, 7, 9];
@@ -36,7 +36,7 @@ fn check<X: Checked, Y: Checked>(into: Into) {
         let before = floats(&before);
         let products = expected(form, shape, &floats(&a), &floats(&b), strides);
         for i in 0..m {
-            let old = |j: usize| if into == Into::Add { before[i * 10 + j] } else { 0.0 };
+            let old = |j: usize| if into == Output::Add { before[i * 10 + j] } else { 0.0 };
             let row: Vec<f32> = (0..n).map(|j| products[i * n + j] as f32 + old(j)).collect();
             assert_close(&format!("{form:?} row {i}"), &c[i * 10..i * 10 + n], &row, Y::TOLERANCE);
             assert_eq!(c[i * 10 + n..(i + 1) * 10], before[i * 10 + n..(i + 1) * 10], "what lies between rows stays");
@@ -46,7 +46,7 @@ fn check<X: Checked, Y: Checked>(into: Into) {
 
 #[test]
 fn products_agree_with_sums_in_f64() {
-    for into in [Into::Write, Into::Add] {
+    for into in [Output::Write, Output::Add] {
         check::<f32, f32>(into);
         check::<bf16, f32>(into);
         check::<bf16, bf16>(into);
@@ -58,7 +58,7 @@ fn a_matrix_that_is_too_small_is_refused() {
     let gpu = Gpu::emulated();
     let (a, b, mut c) = (gpu.zeros::<f32>(6).unwrap(), gpu.zeros(5).unwrap(), gpu.zeros::<f32>(4).unwrap());
     let (a, b) = (Matrix::rows(a.view(), 3), Matrix::rows(b.view(), 3));
-    let error = gemm(&gpu, Form::RightTransposed, [2, 2, 3], a, b, c.view_mut(), 2, Into::Write).unwrap_err();
+    let error = gemm(&gpu, Form::RightTransposed, [2, 2, 3], a, b, c.view_mut(), 2, Output::Write).unwrap_err();
     assert!(error.to_string().contains("b has 5 values, expected 2 rows of 3"), "{error}");
 }
 

@@ -33,6 +33,7 @@ impl Decoder {
     pub fn frozen_copy(&self) -> Result<Self, PolicyError> {
         let mut copy = Self::new(self.config.clone(), self.tensors()?)?;
         copy.trained = Trained::Nothing;
+        copy.join(self)?;
         Ok(copy)
     }
 
@@ -69,6 +70,7 @@ impl Decoder {
                 })
             })?;
         }
-        self.repack_own()
+        self.repack_own()?;
+        self.refresh_device()
     }
 }
