@@ -5,8 +5,8 @@
 #   cargo build --release --features cuda -p dapo-cli
 #   scripts/gpu-check.sh [TARGET_DIR]
 #
-# The decoder on the GPU against the one on the CPU, kernels under compute-sanitizer where it is installed, the tiny example, and
-# measurements beside what bytes and operations allow. Writes docs/gpu/DATE-DEVICE.json.
+# The decoder on the GPU against the one on the CPU, the same under compute-sanitizer where it is installed, and measurements beside
+# what bytes and operations allow. Writes docs/gpu/DATE-DEVICE.json.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target=${1:-${CARGO_TARGET_DIR:-target}}/release
