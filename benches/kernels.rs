@@ -134,8 +134,11 @@ fn attention_kernels(all: &mut Vec<Kernel>) {
             attention::backward(Saved { q, k, v, out }, &g, HEADS, &segments, gradients);
         }));
     }
+}
+
+fn decode_kernels(all: &mut Vec<Kernel>) {
     const CACHED: usize = 512;
-    let kv = HEADS.key_value * HEADS.dim;
+    let (width, kv) = (HEADS.query * HEADS.dim, HEADS.key_value * HEADS.dim);
     let filled = |_| {
         let mut cache = KvCache::new(HEADS, CACHED + 1);
         cache.append(&values(CACHED * kv), &values(CACHED * kv)).expect("room");
@@ -238,6 +241,7 @@ fn run(arguments: &[String]) {
     linear_kernels(&mut kernels);
     elementwise_kernels(&mut kernels);
     attention_kernels(&mut kernels);
+    decode_kernels(&mut kernels);
     head_kernels(&mut kernels);
     let only: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with("--")).collect();
     kernels.retain(|kernel| only.is_empty() || only.iter().any(|part| kernel.name.contains(part.as_str())));

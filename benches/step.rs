@@ -9,7 +9,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use dapo::loss::{Aggregation, Denominator, EmptySequences};
+use dapo::kernels::logprobs::{Head, Scratch};
+use dapo::kernels::matmul::PackedMatrix;
+use dapo::kernels::threads;
+use dapo::loss::{Advantages, Aggregation, Denominator, EmptySequences, LossBatch, LossConfig, LossPlan, TokenChunk};
 use dapo::policy::{
     Decoder, GenerationConfig, Gradients, Message, Policy, Request, RowGradients, Rows, Segments, TokenBatch, Tokenizer,
 };
@@ -172,11 +175,11 @@ fn decode(bench: &Bench, model: &Model, batch: u32) -> Result<()> {
         decoder.generate(&requests, &config)?;
         Ok(started.elapsed().as_secs_f64())
     };
-    bench.measure(&name, 4, batch as usize * NEW, || {
-        let prefill = generate(1)?.min(generate(1)?);
+    let prefill = if bench.bench { generate(1)?.min(generate(1)?) } else { 0.0 };
+    bench.measure(&name, 3, batch as usize * NEW, || {
         let whole = generate(NEW)?;
         let rate = f64::from(batch) * (NEW - 1) as f64 / (whole - prefill);
-        Ok(vec![("prefill_s", prefill), ("generate_s", whole), ("decode_tokens_per_second", rate)])
+        Ok(vec![("prefill_s", prefill), ("decode_tokens_per_second", rate)])
     })
 }
 
@@ -212,6 +215,52 @@ fn train(bench: &Bench, model: &Model) -> Result<()> {
     })
 }
 
+/// Log-probs, DAPO's loss and all gradients from hidden states, at SmolLM2's head.
+fn head(bench: &Bench) -> Result<()> {
+    const ROWS: usize = 512;
+    let (vocab, width) = (49_152, 576);
+    let name = format!("head {ROWS} x {width} -> {vocab}");
+    if !bench.wants(&name) {
+        return Ok(());
+    }
+    let value = |i: usize| ((i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as f32 / (1_u64 << 23) as f32 - 1.0;
+    let weight: Vec<f32> = (0..vocab * width).map(|i| 0.07 * value(i)).collect();
+    let hidden: Vec<f32> = (0..ROWS * width).map(|i| value(i + 7)).collect();
+    let targets: Vec<u32> = (0..ROWS as u32).map(|i| i * 97 % vocab as u32).collect();
+    let packed = PackedMatrix::from_transposed(&weight, vocab, width);
+    let head = Head { weight: &weight, packed: &packed, temperature: 1.0 };
+    let advantages: Vec<f32> = (0..ROWS).map(value).collect();
+    let ends: Vec<usize> = (0..=ROWS).collect();
+    let config = LossConfig::default();
+    let denominator = Denominator::of_step(Aggregation::TokenMean, &[1; ROWS], EmptySequences::Exclude);
+    let plan = LossPlan::new(
+        &config,
+        denominator.context("there are tokens")?,
+        LossBatch {
+            cu_seqlens: &ends,
+            mask: None,
+            advantages: Advantages::PerSequence(&advantages),
+            old_logprobs: &[-10.8; ROWS],
+            ref_logprobs: None,
+            rollout_logprobs: None,
+        },
+    )?;
+    let mut weight_grad = vec![0.0; weight.len()];
+    let (mut hidden_grad, mut scratch) = (Vec::new(), Scratch::default());
+    threads::enter(|| {
+        bench.measure(&name, 8, ROWS, || {
+            let into = Some((&mut weight_grad[..], false));
+            head.backward(&hidden, &targets, into, &mut hidden_grad, &mut scratch, |rows, gradients| {
+                let chunk = TokenChunk { start: rows.start, logprobs: rows.logprobs, entropies: None };
+                let into = dapo::loss::Gradients { logprobs: gradients.logprobs, entropies: None };
+                plan.evaluate(chunk, into)?;
+                Ok::<(), anyhow::Error>(())
+            })?;
+            Ok(Vec::new())
+        })
+    })
+}
+
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let bench = Bench {
@@ -222,6 +271,7 @@ fn main() -> Result<()> {
     whole_step(&bench, &tiny, 32, 20)?;
     decode(&bench, &tiny, 32)?;
     train(&bench, &tiny)?;
+    head(&bench)?;
     let Ok(path) = std::env::var("DAPO_SMOLLM2_GGUF") else {
         eprintln!("DAPO_SMOLLM2_GGUF is not set: SmolLM2-135M is left out");
         return Ok(());

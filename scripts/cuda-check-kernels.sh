@@ -13,13 +13,14 @@ nvcc=$1/bin/nvcc
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# The first pattern that matches a kernel's name is its limit; a kernel without one fails.
+# The first pattern that matches a kernel's name is its limit; a kernel without one fails. A third column allows bytes of spills
+# on sm_80, which is not what the kernels are tuned for.
 limits=$(cat crates/*/src/*/registers.txt crates/*/src/cuda/registers.txt 2>/dev/null | grep -v '^#' || true)
 limit_of() {
-  local pattern limit
-  while read -r pattern limit; do
+  local pattern limit spills
+  while read -r pattern limit spills; do
     # shellcheck disable=SC2254
-    case $1 in $pattern) echo "$limit"; return ;; esac
+    case $1 in $pattern) echo "$limit ${spills:-0}"; return ;; esac
   done <<<"$limits"
 }
 
@@ -40,9 +41,10 @@ for source in crates/*/src/*/kernel.cu crates/*/src/cuda/policy_loss.cu; do
         stack) stack=$a stores=$b ;;
         registers)
           shared=$(grep -oE '[0-9]+ bytes smem' <<<"$b $c" | cut -d' ' -f1 || true)
-          limit=$(limit_of "$name")
+          read -r limit allowed <<<"$(limit_of "$name")"
+          [ "$arch" = 80 ] || allowed=0
           printf '%-32s sm_%-4s %9s %6s %7s %6s' "$name" "$arch" "$a" "${limit:-none}" "${shared:-0}" "$stores"
-          if [ "$stack" != 0 ] || [ "$stores" != 0 ] || [ -z "$limit" ] || [ "$a" -gt "$limit" ]; then
+          if [ -z "$limit" ] || [ "$stack" -gt "$allowed" ] || [ "$stores" -gt "$allowed" ] || [ "$a" -gt "$limit" ]; then
             printf '  <- FAILS (stack %s)' "$stack"
             status=1
           fi

@@ -21,7 +21,7 @@ if [ $# -ne 1 ]; then
 fi
 mkdir -p "$1"
 prefix=$(cd "$1" && pwd)
-version="$kind 1"
+version="$kind 2"
 if [ -f "$prefix/version" ] && [ "$(<"$prefix/version")" = "$version" ]; then
   echo "$prefix is ready"
   exit
@@ -51,7 +51,8 @@ output='' folder=. input=kernel.cu library=false
 while [ $# -gt 0 ]; do
   case $1 in
     --version)
-      printf '%s\n' 'nvcc: stand-in for type checks' 'Cuda compilation tools, release 13.0, V13.0.88'
+      # Build scripts look for the version in the fourth line, where nvcc has it.
+      printf '%s\n' 'nvcc: stand-in for type checks' '' '' 'Cuda compilation tools, release 13.0, V13.0.88'
       exit ;;
     -o) output=$2; shift ;;
     --output-directory) folder=$2; shift ;;

@@ -6,8 +6,8 @@
 //! every sum has one order ([`matmul`], [`attention`]). That is what lets a reinforcement-learning trainer use the
 //! log-probs of its roll-outs as they are.
 //!
-//! Operations on [`candle_core::Tensor`]s take part in candle's automatic differentiation ([`linear`],
-//! [`low_rank_linear`], [`rms_norm`], [`norm_rope`], [`swiglu`], [`attention()`](attention::attention),
+//! Operations on [`candle_core::Tensor`]s take part in candle's automatic differentiation ([`linear()`],
+//! [`low_rank_linear`], [`rms_norm()`], [`norm_rope`], [`swiglu()`], [`attention()`](attention::attention),
 //! [`inject_gradient`]); those on slices are the pieces of which a policy builds the rest ([`logprobs`], [`adamw`]).
 //!
 //! When not to use it: for inference alone candle's own fused operations are as good, and run on more devices.

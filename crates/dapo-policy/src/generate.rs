@@ -104,6 +104,7 @@ pub(crate) fn generate(
     requests: &[Request],
     config: &GenerationConfig,
 ) -> Result<Vec<Vec<Completion>>, PolicyError> {
+    decoder.workspace().release_large();
     let mut engine = Engine::new(decoder, requests, config)?;
     threads::enter(|| {
         while !engine.is_done() {

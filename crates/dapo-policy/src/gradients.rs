@@ -36,6 +36,15 @@ impl Gradients {
         }
     }
 
+    /// No gradients again; memory beyond [`KEPT_BYTES`](crate::KEPT_BYTES) is given up.
+    pub fn release_large(&mut self) {
+        let elements: usize = self.slots.iter().filter_map(|slot| slot.tensor.as_ref()).map(Tensor::elem_count).sum();
+        if 4 * elements > crate::KEPT_BYTES {
+            self.slots.fill(Slot::default());
+        }
+        self.clear();
+    }
+
     /// Number of parameters.
     pub fn len(&self) -> usize {
         self.slots.len()

@@ -112,7 +112,9 @@ fn check_temperature(temperature: f32) -> Result<(), PolicyError> {
 /// Rows of width H, copied one after another in place of what `copies` held.
 fn gather(x: &[f32], width: usize, rows: &[usize], copies: &mut Vec<f32>) {
     copies.clear();
-    rows.iter().for_each(|row| copies.extend_from_slice(&x[row * width..][..width]));
+    for row in rows {
+        copies.extend_from_slice(&x[row * width..][..width]);
+    }
 }
 
 impl Decoder {

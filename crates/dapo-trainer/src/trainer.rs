@@ -130,6 +130,7 @@ impl Trainer {
     /// only go on from a checkpoint.
     pub fn step(&mut self) -> Result<StepOutcome, TrainerError> {
         let started = Instant::now();
+        self.gradients.release_large();
         let mut metrics = StepMetrics { step: self.step + 1, num_tokens: self.num_tokens, ..StepMetrics::default() };
         let taken = self.sample(&mut metrics)?;
         let rolled_out = Instant::now();

@@ -6,7 +6,7 @@
 
 use super::check;
 use crate::matmul::{Lhs, Mode, PackedMatrix, Rhs, matmul};
-use crate::tensor::{slice, with_slice};
+use crate::tensor::{slice, values};
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use std::sync::Arc;
 
@@ -91,7 +91,9 @@ impl LowRankFactors<'_> {
     fn narrowed(&self, x: &[f32]) -> Vec<f32> {
         let mut h = vec![0.0; x.len() / self.packed_a.k() * self.rank()];
         super::forward(x, self.packed_a, None, &mut h);
-        h.iter_mut().for_each(|h| *h *= self.scale);
+        for h in &mut h {
+            *h *= self.scale;
+        }
         h
     }
 
@@ -100,7 +102,9 @@ impl LowRankFactors<'_> {
         let out = self.packed_b.n();
         let mut dh = vec![0.0; dy.len() / out * self.rank()];
         super::backward_input(dy, self.b, out, &mut dh, false);
-        dh.iter_mut().for_each(|dh| *dh *= self.scale);
+        for dh in &mut dh {
+            *dh *= self.scale;
+        }
         dh
     }
 
@@ -172,10 +176,8 @@ impl CustomOp3 for LowRankLinear {
         let (x, a, b) = (slice(OP, s1, l1)?, slice(OP, s2, l2)?, slice(OP, s3, l3)?);
         let shape = Shape::from((x.len() / self.packed.k(), self.packed.n()));
         let mut y = vec![0.0; shape.elem_count()];
-        match &self.bias {
-            Some(bias) => with_slice(bias, |bias| Ok(super::forward(x, &self.packed, Some(bias), &mut y)))?,
-            None => super::forward(x, &self.packed, None, &mut y),
-        }
+        let bias = self.bias.as_ref().map(values).transpose()?;
+        super::forward(x, &self.packed, bias.as_deref(), &mut y);
         self.factors(a, b).add_forward(x, &mut y);
         Ok((CpuStorage::F32(y), shape))
     }
@@ -192,22 +194,14 @@ impl CustomOp3 for LowRankLinear {
         let zeros = |like: &Tensor| vec![0.0; like.elem_count()];
         let (mut da, mut db) = (zeros(a), zeros(b));
         let mut dx = x.track_op().then(|| zeros(x));
-        with_slice(x, |xs| {
-            with_slice(a, |a| {
-                with_slice(b, |b| {
-                    with_slice(&grad, |dy| {
-                        let factors = self.factors(a, b);
-                        factors.backward_a(xs, dy, &mut da, false);
-                        factors.backward_b(xs, dy, &mut db, false);
-                        if let Some(dx) = &mut dx {
-                            with_slice(&self.weight, |w| Ok(super::backward_input(dy, w, self.packed.n(), dx, false)))?;
-                            factors.add_backward_input(dy, dx);
-                        }
-                        Ok(())
-                    })
-                })
-            })
-        })?;
+        let (xs, a_values, b_values, dy) = (values(x)?, values(a)?, values(b)?, values(&grad)?);
+        let factors = self.factors(&a_values, &b_values);
+        factors.backward_a(&xs, &dy, &mut da, false);
+        factors.backward_b(&xs, &dy, &mut db, false);
+        if let Some(dx) = &mut dx {
+            super::backward_input(&dy, &values(&self.weight)?, self.packed.n(), dx, false);
+            factors.add_backward_input(&dy, dx);
+        }
         let tensor = |data: Vec<f32>, like: &Tensor| Tensor::from_vec(data, like.shape(), like.device());
         Ok((dx.map(|dx| tensor(dx, x)).transpose()?, Some(tensor(da, a)?), Some(tensor(db, b)?)))
     }

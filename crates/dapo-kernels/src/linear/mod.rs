@@ -8,7 +8,7 @@ mod low_rank;
 pub use low_rank::{LowRank, LowRankFactors, low_rank_linear};
 
 use crate::matmul::{Lhs, Mode, PackedMatrix, Rhs, matmul};
-use crate::tensor::{check_last, slice, with_slice};
+use crate::tensor::{check_last, slice, values};
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use std::sync::Arc;
 
@@ -116,19 +116,19 @@ impl Linear {
 fn backward(x: &Tensor, weight: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
     let grad = grad.contiguous()?;
     let out = weight.dim(0)?;
-    let filled = |like: &Tensor, fill: &dyn Fn(&mut [f32]) -> Result<()>| {
+    let dy = values(&grad)?;
+    let filled = |like: &Tensor, fill: &dyn Fn(&mut [f32])| {
         if !like.track_op() {
             return Ok(None);
         }
         let mut data = vec![0.0; like.elem_count()];
-        fill(&mut data)?;
+        fill(&mut data);
         Tensor::from_vec(data, like.shape(), like.device()).map(Some)
     };
-    with_slice(&grad, |dy| {
-        let dx = filled(x, &|dx| with_slice(weight, |w| Ok(backward_input(dy, w, out, dx, false))))?;
-        let dw = filled(weight, &|dw| with_slice(x, |x| Ok(backward_weight(x, dy, out, dw, false))))?;
-        Ok((dx, dw))
-    })
+    let (x_values, w_values) = (values(x)?, values(weight)?);
+    let dx = filled(x, &|dx| backward_input(&dy, &w_values, out, dx, false))?;
+    let dw = filled(weight, &|dw| backward_weight(&x_values, &dy, out, dw, false))?;
+    Ok((dx, dw))
 }
 
 impl CustomOp2 for Linear {

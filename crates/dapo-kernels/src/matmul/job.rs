@@ -131,9 +131,9 @@ impl Job<'_> {
         let width = panel_width();
         let columns = width.min(self.n - panel * width);
         let accumulate = self.accumulate || k.start > 0;
-        // A step of k fetches one line of the next panel: wide panels take two tiles for it.
-        let lines = width / 16;
         let tiles = rows.len().div_ceil(micro::max_rows());
+        // The next panel is fetched little by little, a part in each tile.
+        let next_step = width.div_ceil(tiles).min(16);
         for index in 0..tiles {
             let start = rows.start + a.tile_start(index, tiles, rows.len());
             let end = rows.start + a.tile_start(index + 1, tiles, rows.len());
@@ -146,7 +146,8 @@ impl Job<'_> {
                 a_k: a.step,
                 b: b.b,
                 b_k: b.step,
-                next: if index < lines { b.next.wrapping_add(index * k.len() * 16) } else { b.b },
+                next: b.next.wrapping_add(width.min(index * next_step) * k.len()),
+                next_step,
                 c,
                 next_c: if end < rows.end {
                     c.wrapping_add((end - start) * self.c_row)

@@ -31,8 +31,9 @@ pub(super) struct Tile {
     pub(super) a_k: usize,
     pub(super) b: *const f32,
     pub(super) b_k: usize,
-    /// Fetched into the second-level cache, a line a step; any address will do.
+    /// Fetched into the second-level cache, `next_step` elements a step, at most a line; any address will do.
     pub(super) next: *const f32,
+    pub(super) next_step: usize,
     /// The tile of C after this one, fetched as well; any address will do.
     pub(super) next_c: *const f32,
     pub(super) c: *mut f32,
@@ -107,7 +108,7 @@ unsafe fn avx512<const ROWS: usize>(t: Tile) {
         let (mut a, mut b, mut next) = (t.a, t.b, t.next);
         for _ in 0..t.k {
             _mm_prefetch::<_MM_HINT_T1>(next.cast());
-            next = next.wrapping_add(16);
+            next = next.wrapping_add(t.next_step);
             let (b0, b1) = (_mm512_loadu_ps(b), _mm512_loadu_ps(b.add(16)));
             for (i, row) in acc.iter_mut().enumerate() {
                 let x = _mm512_set1_ps(*a.add(i * t.a_row));
@@ -151,7 +152,7 @@ unsafe fn avx2<const ROWS: usize>(t: Tile) {
         let distances = [0, row, 2 * row, row3, 4 * row, row5];
         for _ in 0..t.k {
             _mm_prefetch::<_MM_HINT_T1>(next.cast());
-            next = next.wrapping_add(16);
+            next = next.wrapping_add(t.next_step);
             let (b0, b1) = (_mm256_loadu_ps(b), _mm256_loadu_ps(b.add(8)));
             for (acc, distance) in acc.iter_mut().zip(distances) {
                 let x = _mm256_broadcast_ss(&*a.byte_add(distance));

@@ -141,9 +141,10 @@ fn split(job: &Job<'_>, tiles: usize, panels: usize, threads: usize) -> (usize, 
         return (1, (TASKS * threads).min(panels));
     }
     let copy_panel = if matches!(job.b, Rhs::Packed(_) | Rhs::Panels(_)) { 1 } else { 16 };
-    // Operands larger than a share of the last-level cache come from memory for every part of the other.
-    let far = |columns: usize| if columns * job.k > CACHED { columns } else { 0 };
-    let (far_a, far_b) = (far(job.m), far(job.n));
+    // Operands larger than a share of the last-level cache come from memory for every part of the other; packed weights always
+    // do: a model has many of them.
+    let far = |columns: usize, weights: bool| if weights || columns * job.k > CACHED { columns } else { 0 };
+    let (far_a, far_b) = (far(job.m, false), far(job.n, matches!(job.b, Rhs::Packed(_))));
     let mut best = (usize::MAX, (1, 1));
     for row_tasks in 1..=tiles.min(8 * threads) {
         for panel_tasks in 1..=panels.min(8 * threads) {

@@ -76,6 +76,7 @@ __device__ void backward(const T* x, const T* weight, const T* dy, const T* resi
                 product += g[k] * w[k] * v[k];
             }
         });
+        // The barrier within each of the two keeps the next row's writes to the other's scratch behind this row's reads.
         squares = block_reduce(squares, scratch[0], 0.0f);
         product = block_reduce(product, scratch[1], 0.0f);
         const float scale = 1.0f / sqrtf(squares / width + eps);
@@ -97,7 +98,6 @@ __device__ void backward(const T* x, const T* weight, const T* dy, const T* resi
             store(dw + i, sums);
             store(dx + first + i, d);
         });
-        __syncthreads();  // the scratch is used again
     }
     each_column<T>(width, vector, [&](int i, auto count) {
         constexpr int N = decltype(count)::value;

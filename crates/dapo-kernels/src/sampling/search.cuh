@@ -184,7 +184,6 @@ __device__ __forceinline__ Place search(const Row<T>& row, Weight weight, const 
             key |= (digits - unsigned(memory.found)) << shift;
             known |= digits << shift;
         }
-        __syncthreads();  // everyone has read before the bins are cleared
     }
     place.key = key;
     place.each = weight(__uint_as_float(key >> 31 ? key & 0x7fffffffu : ~key));

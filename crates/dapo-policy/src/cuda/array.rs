@@ -14,15 +14,12 @@ impl<T: DeviceValue> Array<T> {
     /// Has `len` elements from now on, and lets them be written.
     pub(super) fn sized(&mut self, gpu: &Gpu, len: usize) -> Result<Out<'_, T>> {
         self.len = len;
-        let buffer = match &mut self.buffer {
-            Some(buffer) if buffer.len() >= len => buffer,
+        if self.buffer.as_ref().is_none_or(|buffer| buffer.len() < len) {
             // The old one is given back before the new one is asked for.
-            slot => {
-                *slot = None;
-                slot.insert(gpu.zeros(len.max(1))?)
-            }
-        };
-        buffer.part_mut(0..len)
+            self.buffer = None;
+            self.buffer = Some(gpu.zeros(len.max(1))?);
+        }
+        self.view_mut()
     }
 
     pub(super) fn view(&self) -> Result<In<'_, T>> {

@@ -5,7 +5,6 @@ use super::forward::Places;
 use super::slabs::{Place, Slabs};
 use super::workspace::Workspace;
 use crate::{ModelConfig, PolicyError};
-use candle_core::Result;
 use dapo_kernels::RotaryTable;
 use dapo_kernels::attention::Heads;
 use dapo_kernels::cuda::attention::{CacheShape, append};
@@ -32,15 +31,15 @@ impl<T: Compute> Model<T> {
         let positions: Vec<u32> = (0..config.max_position_embeddings as u32).collect();
         let rotary = RotaryTable::new(&positions, config.head_dim, config.rope_theta);
         let rotary = gpu.upload(rotary.values())?;
-        let master = slabs.lens.iter().map(|len| gpu.zeros(*len)).collect::<Result<_>>()?;
-        let compute = slabs.lens.iter().map(|len| gpu.zeros(*len)).collect::<Result<_>>()?;
+        let master = slabs.lens.iter().map(|len| gpu.zeros(*len)).collect::<candle_core::Result<_>>()?;
+        let compute = slabs.lens.iter().map(|len| gpu.zeros(*len)).collect::<candle_core::Result<_>>()?;
         let mut model = Self { gpu, config, slabs, master, compute, rotary, store: Mutex::default() };
         model.set_weights(weights)?;
         Ok(model)
     }
 
     /// Takes other weights, in the order of the configuration's parameters.
-    pub(super) fn set_weights(&mut self, weights: &[Vec<f32>]) -> Result<()> {
+    pub(super) fn set_weights(&mut self, weights: &[Vec<f32>]) -> candle_core::Result<()> {
         for (Place { slab, start, len }, values) in self.slabs.places.iter().zip(weights) {
             self.gpu.write(values, self.master[*slab].part_mut(*start..start + len)?)?;
         }
@@ -89,17 +88,23 @@ pub(super) struct Cache<T> {
 }
 
 impl<T: Compute> Cache<T> {
-    pub(super) fn new(gpu: &Gpu, shape: CacheShape, layers: usize) -> Result<Self> {
+    pub(super) fn new(gpu: &Gpu, shape: CacheShape, layers: usize) -> candle_core::Result<Self> {
         let len = layers * shape.layer_len();
         Ok(Self { shape, k: gpu.zeros(len)?, v: gpu.zeros(len)? })
     }
 
-    pub(super) fn layer(&self, index: usize) -> Result<(In<'_, T>, In<'_, T>)> {
+    pub(super) fn layer(&self, index: usize) -> candle_core::Result<(In<'_, T>, In<'_, T>)> {
         let range = index * self.shape.layer_len()..(index + 1) * self.shape.layer_len();
         Ok((self.k.part(range.clone())?, self.v.part(range)?))
     }
 
-    pub(super) fn append(&mut self, gpu: &Gpu, index: usize, qkv: In<'_, T>, places: &Places<'_>) -> Result<()> {
+    pub(super) fn append(
+        &mut self,
+        gpu: &Gpu,
+        index: usize,
+        qkv: In<'_, T>,
+        places: &Places<'_>,
+    ) -> candle_core::Result<()> {
         let range = index * self.shape.layer_len()..(index + 1) * self.shape.layer_len();
         let (k, v) = (self.k.part_mut(range.clone())?, self.v.part_mut(range)?);
         let (sequences, positions) = (places.sequences.clone(), places.positions.clone());

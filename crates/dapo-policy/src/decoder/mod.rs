@@ -16,6 +16,7 @@ mod workspace;
 pub(crate) use forward::{Attend, Context};
 pub(crate) use parameter::Parameter;
 pub(crate) use projection::Adapters;
+pub use workspace::KEPT_BYTES;
 pub(crate) use workspace::{Rows, Saved, Scratch, Workspace, sized};
 
 use crate::engine::Engine;

@@ -3,6 +3,10 @@
 use dapo_kernels::logprobs;
 use std::sync::{Mutex, PoisonError};
 
+/// Memory of an update that is kept through the roll-outs that follow, at most: asking for it anew takes a part of the time of a
+/// small model's step, and a vanishing part of a large one's.
+pub const KEPT_BYTES: usize = 1 << 30;
+
 /// What a layer's backward needs of its forward. T tokens.
 #[derive(Debug, Default)]
 pub(crate) struct Saved {
@@ -63,6 +67,18 @@ pub(crate) struct Workspace {
     pub(crate) rows: Rows,
 }
 
+impl Workspace {
+    fn bytes(&self) -> usize {
+        let saved = self.saved.iter().map(|s| {
+            let ends = [&s.input, &s.attended, &s.middle, &s.gate, &s.up, &s.values];
+            let heads = [&s.plain_queries, &s.plain_keys, &s.queries, &s.keys];
+            ends.iter().chain(&heads).map(|values| values.capacity()).sum::<usize>()
+        });
+        let inputs = self.inputs.iter().map(Vec::capacity);
+        4 * (saved.sum::<usize>() + inputs.sum::<usize>()) + self.head.bytes()
+    }
+}
+
 /// Rows that go to the head, `[N, H]` each.
 #[derive(Debug, Default)]
 pub(crate) struct Rows {
@@ -79,6 +95,14 @@ pub(crate) struct Store(Mutex<Workspace>);
 impl Store {
     pub(crate) fn take(&self) -> Workspace {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Gives the workspace up if it is larger than `KEPT_BYTES`.
+    pub(crate) fn release_large(&self) {
+        let workspace = self.take();
+        if workspace.bytes() <= KEPT_BYTES {
+            self.put(workspace);
+        }
     }
 
     pub(crate) fn put(&self, workspace: Workspace) {

@@ -2,6 +2,7 @@
 
 use super::{Parameters, Shape, Work};
 use crate::RunConfig;
+use dapo_policy::KEPT_BYTES;
 use serde::Serialize;
 
 /// The program itself with a small tokenizer, and what its allocator holds on to.
@@ -60,6 +61,10 @@ impl Memory {
         // With adapters, the model without them is the reference.
         let reference = config.kl.coef > 0.0 && parameters.adapters == 0;
         let model_and_copies = 4 * (parameters.model + parameters.packed);
+        let (gradients, activations) = (4 * parameters.trained(), shape.activations(config, work) as u64);
+        let head = shape.head(config, work) as u64;
+        // What is small enough stays through the roll-outs.
+        let kept = |bytes: u64| if bytes <= KEPT_BYTES as u64 { bytes } else { 0 };
         let parts = [
             ("weights", 4 * parameters.model, Phases::Always),
             ("their packed copies", 4 * parameters.packed, Phases::Always),
@@ -69,9 +74,10 @@ impl Memory {
             ("program and tokenizer", PROGRAM + shape.tokenizer() as u64, Phases::Always),
             ("keys and values", shape.growing(config, work) as u64, Phases::RollOut),
             ("prompts and logits", shape.prefill(work) as u64, Phases::RollOut),
-            ("gradients", 4 * parameters.trained(), Phases::Update),
-            ("activations", shape.activations(config, work) as u64, Phases::Update),
-            ("head, a chunk of rows", shape.head(config, work) as u64, Phases::Update),
+            ("kept from updates", kept(gradients) + kept(activations.saturating_add(head)), Phases::RollOut),
+            ("gradients", gradients, Phases::Update),
+            ("activations", activations, Phases::Update),
+            ("head, a chunk of rows", head, Phases::Update),
         ];
         let parts = parts.into_iter().map(|(name, bytes, phases)| Part { name, bytes, phases });
         Self { parts: parts.filter(|part| part.bytes > 0).collect() }

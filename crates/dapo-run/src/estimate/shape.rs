@@ -20,6 +20,7 @@ pub(super) struct Shape {
     head_dim: f64,
     vocab: f64,
     chunk_rows: f64,
+    qk_norm: bool,
 }
 
 impl Shape {
@@ -34,6 +35,7 @@ impl Shape {
             head_dim,
             vocab: model.vocab_size as f64,
             chunk_rows: chunk_rows(model.vocab_size) as f64,
+            qk_norm: model.qk_norm,
         }
     }
 
@@ -42,11 +44,16 @@ impl Shape {
         8.0 * (positions / 32.0).ceil() * 32.0 * self.layers * self.keys
     }
 
-    /// Values a token of a layer: its input, both norms, attention's and the feed-forward block's output, the sum
-    /// between them and the layer's output; queries and keys before and after rotation, values, what attention gives;
-    /// gate, up and their product.
+    /// Values a token of a layer that its backward needs: its input, the sum after attention; queries and keys before (with
+    /// QK-norm) and after rotation, values, what attention gives; gate and up.
     fn layer(&self) -> f64 {
-        7.0 * self.hidden + 3.0 * self.queries + 3.0 * self.keys + 3.0 * self.intermediate
+        let plain = if self.qk_norm { self.queries + self.keys } else { 0.0 };
+        2.0 * self.hidden + 2.0 * self.queries + 2.0 * self.keys + 2.0 * self.intermediate + plain
+    }
+
+    /// Values a token that one layer at a time works with, forward and backward.
+    fn scratch(&self) -> f64 {
+        2.0 * self.hidden + self.intermediate + 2.0 * self.queries + 2.0 * self.keys
     }
 
     /// Keys and values of all completions that grow at a time.
@@ -61,7 +68,7 @@ impl Shape {
         let wanted = (growing / work.completions_a_prompt.max(1) as f64).ceil();
         let together = (PREFILL_TOKENS / prompt).floor().min(wanted).min(work.prompts_a_round as f64).max(1.0);
         together * self.cache(prompt)
-            + 4.0 * together * prompt * (self.layer() + self.hidden)
+            + 4.0 * together * prompt * (self.layer() + self.scratch() + self.hidden)
             + 4.0 * (together + growing) * self.vocab
     }
 
@@ -79,20 +86,15 @@ impl Shape {
             LayerMemoryName::Keep => self.layers * self.layer(),
             LayerMemoryName::Recompute => self.layers * self.hidden + self.layer(),
         };
-        // Gradients of one layer's values as the backward pass walks through it, and of its weights unless they are
-        // frozen.
-        let backward = 4.0 * self.intermediate + 4.0 * self.hidden;
-        let weights = 2.0 * self.hidden * (self.queries + self.keys) + 3.0 * self.hidden * self.intermediate;
-        let weights = if config.lora.rank > 0 { 0.0 } else { weights };
-        // Embeddings, the last layer's output, its norm, the gradient that starts the backward pass; the rotary table.
-        let ends = 4.0 * self.hidden + self.head_dim;
-        4.0 * (Self::micro_batch(config, work) * (kept + backward + ends) + weights)
+        // The residual stream, and the rotary table.
+        let ends = self.hidden + self.head_dim;
+        4.0 * Self::micro_batch(config, work) * (kept + self.scratch() + ends)
     }
 
-    /// Logits of a chunk of rows; hidden states of all rows and their gradients.
+    /// Logits of a chunk of rows; hidden states of all rows before and after the norm, and their gradients.
     pub(super) fn head(&self, config: &RunConfig, work: &Work) -> f64 {
         let rows = Self::micro_batch(config, work);
-        4.0 * (rows.min(self.chunk_rows) * self.vocab + 2.0 * rows * self.hidden)
+        4.0 * (rows.min(self.chunk_rows) * self.vocab + 4.0 * rows * self.hidden)
     }
 
     /// What a tokenizer of this vocabulary takes, about.

@@ -1,0 +1,137 @@
+//! How the cost of training and of roll-outs grows with tokens, completion length, group size and width:
+//! `cargo bench --bench growth`.
+//!
+//! A Qwen3 of 4 layers with random weights, width 256 (4 query and 2 key-value heads of 64, MLP 3 times the width, vocabulary
+//! 4,096) unless the row says otherwise. Each row doubles one thing; `exponent` is log₂ of what the time grew by: 1 where
+//! the cost grows in proportion.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use candle_core::{Device, Tensor};
+use dapo::policy::{
+    Architecture, Decoder, GenerationConfig, Gradients, ModelConfig, Policy, Request, RowGradients, Rows, Segments,
+    TokenBatch,
+};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const VOCAB: usize = 4096;
+
+fn decoder(width: usize) -> Result<Decoder> {
+    let config = ModelConfig {
+        architecture: Architecture::Qwen3,
+        vocab_size: VOCAB,
+        hidden_size: width,
+        intermediate_size: 3 * width,
+        num_hidden_layers: 4,
+        num_attention_heads: width / 64,
+        num_key_value_heads: width / 128,
+        head_dim: 64,
+        rope_theta: 1e4,
+        rms_norm_eps: 1e-6,
+        tie_word_embeddings: true,
+        qk_norm: true,
+        qkv_bias: false,
+        o_bias: false,
+        mlp_bias: false,
+        max_position_embeddings: 1 << 16,
+        bos_token_id: None,
+        eos_token_ids: Vec::new(),
+        pad_token_id: None,
+    };
+    let mut state = 1_u64;
+    let mut value = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((state >> 40) as f32 / (1_u64 << 23) as f32 - 1.0) * 0.05
+    };
+    let mut tensors = BTreeMap::new();
+    for (name, shape) in config.parameter_shapes() {
+        let count: usize = shape.iter().product();
+        let one = shape.len() == 1;
+        let values: Vec<f32> = (0..count).map(|_| if one { 1.0 } else { value() }).collect();
+        tensors.insert(name, Tensor::from_vec(values, shape, &Device::Cpu)?);
+    }
+    Ok(Decoder::new(config, tensors)?)
+}
+
+/// The shortest of a few runs.
+fn best(mut run: impl FnMut() -> Result<()>) -> Result<Duration> {
+    run()?;
+    let (start, mut best) = (Instant::now(), Duration::MAX);
+    while start.elapsed() < Duration::from_millis(1500) {
+        let begin = Instant::now();
+        run()?;
+        best = best.min(begin.elapsed());
+    }
+    Ok(best)
+}
+
+/// Forward and backward of groups: `prompts` prompts of `prompt` tokens, each continued by `group` completions of `length`.
+fn train(decoder: &Decoder, prompts: usize, prompt: usize, group: usize, length: usize) -> Result<Duration> {
+    let (mut layout, mut targets, mut total) = (Vec::new(), Vec::new(), 0);
+    for _ in 0..prompts {
+        let parent = layout.len();
+        layout.push((prompt, None));
+        total += prompt;
+        for _ in 0..group {
+            layout.push((length, Some(parent)));
+            targets.extend(total..total + length);
+            total += length;
+        }
+    }
+    let token_ids = (0..total).map(|i| (i * 7919 % VOCAB) as u32).collect();
+    let batch = TokenBatch { token_ids, segments: Arc::new(Segments::new(layout)?), targets };
+    let mut gradients = Gradients::new(decoder.parameters().len());
+    best(|| {
+        gradients.clear();
+        Ok(decoder.logprobs_backward(&batch, 1.0, &mut gradients, &mut |_: Rows<'_>, into: RowGradients<'_>| {
+            into.logprobs.fill(-1e-3);
+            Ok(())
+        })?)
+    })
+}
+
+fn roll_out(decoder: &Decoder, prompts: usize, prompt: usize, group: usize, length: usize) -> Result<Duration> {
+    let request = |i| Request {
+        prompt_ids: (0..prompt).map(|t| ((t * 31 + i * 17) % VOCAB) as u32).collect(),
+        samples: group,
+        first_sample: 0,
+        draw: i as u64,
+    };
+    let requests: Vec<Request> = (0..prompts).map(request).collect();
+    let config = GenerationConfig { max_new_tokens: length, ..GenerationConfig::default() };
+    best(|| Ok(decoder.generate(&requests, &config).map(drop)?))
+}
+
+/// One curve: the time of each value, and how it grew.
+fn curve(name: &str, values: &[usize], mut time: impl FnMut(usize) -> Result<Duration>) -> Result<()> {
+    let mut before: Option<f64> = None;
+    for value in values {
+        let seconds = time(*value)?.as_secs_f64();
+        let exponent = before.map_or(String::new(), |before| format!("{:.2}", (seconds / before).log2()));
+        println!("| {name} | {value} | {:.1} | {exponent} |", seconds * 1e3);
+        before = Some(seconds);
+    }
+    Ok(())
+}
+
+fn main() -> Result<()> {
+    if !std::env::args().any(|argument| argument == "--bench") {
+        train(&decoder(128)?, 1, 8, 2, 8)?;
+        return roll_out(&decoder(128)?, 1, 8, 2, 8).map(drop);
+    }
+    println!("| what | value | ms | exponent |");
+    println!("|---|---|---|---|");
+    let model = decoder(256)?;
+    curve("training, sequences of 64 tokens", &[4, 8, 16, 32, 64], |n| train(&model, n, 32, 1, 32))?;
+    curve("training, length of one completion", &[256, 512, 1024, 2048, 4096], |n| train(&model, 1, 32, 1, n))?;
+    curve("training, group size (prompt 512, completions 32)", &[1, 2, 4, 8, 16], |n| train(&model, 1, 512, n, 32))?;
+    curve("roll-out, group size (prompt 512, completions 32)", &[1, 2, 4, 8, 16], |n| roll_out(&model, 1, 512, n, 32))?;
+    curve("roll-out, length of 16 completions", &[32, 64, 128, 256, 512], |n| roll_out(&model, 2, 32, 8, n))?;
+    curve("training, width (512 tokens)", &[128, 256, 512, 1024], |n| train(&decoder(n)?, 8, 32, 1, 32))?;
+    curve("roll-out, width (16 completions of 32)", &[128, 256, 512, 1024], |n| roll_out(&decoder(n)?, 2, 32, 8, 32))
+}
