@@ -128,7 +128,7 @@ fn random_decoder(config: &ModelConfig, seed: u64) -> Result<Decoder> {
 /// Groups of completions, each prompt once.
 fn batch(groups: usize, prompt: usize, completions: usize, completion: usize, vocab: usize) -> Result<TokenBatch> {
     let (mut token_ids, mut layout, mut targets) = (Vec::<u32>::new(), Vec::new(), Vec::new());
-    let mut push = |token_ids: &mut Vec<u32>, count: usize| {
+    let push = |token_ids: &mut Vec<u32>, count: usize| {
         let from = token_ids.len();
         token_ids.extend((from..from + count).map(|i| ((i * 7919 + 13) % vocab) as u32));
     };

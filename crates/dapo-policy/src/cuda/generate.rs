@@ -289,7 +289,7 @@ impl<'a, T: Compute> Generator<'a, T> {
             positions[*slot] = len as i32 - 1;
             (lengths[*slot], finished[*slot]) = (0, 0);
             rows.push(prompt.row as i32);
-            if len % BLOCK_SIZE != 0 {
+            if !len.is_multiple_of(BLOCK_SIZE) {
                 copies.extend([prompt.blocks[len / BLOCK_SIZE], growing.own[0], (len % BLOCK_SIZE) as u32]);
             }
         }

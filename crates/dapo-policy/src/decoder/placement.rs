@@ -2,9 +2,31 @@
 
 use super::{Decoder, Trained};
 use crate::engine::Engine;
-use crate::{Device, Gradients, PolicyError};
+use crate::{Device, Gradients, ModelConfig, PolicyError};
 use candle_core::Tensor;
 use dapo_kernels::{values, with_slice_mut};
+
+/// The model on a device that is not the cpu.
+fn open(config: &ModelConfig, device: Device, weights: &[Vec<f32>]) -> Result<Box<dyn Engine>, PolicyError> {
+    match device {
+        Device::Cpu => Err(PolicyError::Internal("the cpu needs no engine".into())),
+        #[cfg(feature = "cuda")]
+        Device::Cuda(ordinal) => {
+            let gpu = dapo_kernels::cuda::Gpu::open(ordinal)?;
+            crate::cuda::engine(gpu.into(), config.clone(), weights, true)
+        }
+        #[cfg(not(feature = "cuda"))]
+        Device::Cuda(_) => {
+            let _ = (config, weights);
+            Err(crate::device::not_built(&device.to_string()))
+        }
+        #[cfg(feature = "emulate")]
+        Device::Emulated { bf16 } => {
+            let gpu = dapo_kernels::cuda::Gpu::emulated();
+            crate::cuda::engine(gpu.into(), config.clone(), weights, bf16)
+        }
+    }
+}
 
 impl Decoder {
     /// Moves the decoder to a device, where it then generates, scores and learns. Its gradients and moments are made anew.
@@ -27,29 +49,8 @@ impl Decoder {
                 expected: "none: adapters are trained on the cpu only".into(),
             });
         }
-        self.engine = Some(self.open(device, &weights)?);
+        self.engine = Some(open(&self.config, device, &weights)?);
         Ok(())
-    }
-
-    fn open(&self, device: Device, weights: &[Vec<f32>]) -> Result<Box<dyn Engine>, PolicyError> {
-        match device {
-            Device::Cpu => Err(PolicyError::Internal("the cpu needs no engine".into())),
-            #[cfg(feature = "cuda")]
-            Device::Cuda(ordinal) => {
-                let gpu = dapo_kernels::cuda::Gpu::open(ordinal)?;
-                crate::cuda::engine(gpu.into(), self.config.clone(), weights, true)
-            }
-            #[cfg(not(feature = "cuda"))]
-            Device::Cuda(_) => {
-                let _ = weights;
-                Err(crate::device::not_built(&device.to_string()))
-            }
-            #[cfg(feature = "emulate")]
-            Device::Emulated { bf16 } => {
-                let gpu = dapo_kernels::cuda::Gpu::emulated();
-                crate::cuda::engine(gpu.into(), self.config.clone(), weights, bf16)
-            }
-        }
     }
 
     /// Whether the decoder is on a device.
