@@ -26,7 +26,7 @@ pub(crate) fn run(args: &Doctor, talk: Talk) -> Result<()> {
     let memory = |name| field("/proc/meminfo", name).map_or_else(|| "unknown".into(), |text| gibibytes(&text));
     add("memory", memory("MemTotal"));
     add("memory available", memory("MemAvailable"));
-    add("cuda", "not in this build".into());
+    add("cuda", gpus());
     let mut stdout = io::stdout().lock();
     if args.json {
         writeln!(stdout, "{}", serde_json::Value::Object(findings))?;
@@ -41,8 +41,24 @@ pub(crate) fn run(args: &Doctor, talk: Talk) -> Result<()> {
     Ok(())
 }
 
+/// The GPUs that can be asked for.
+fn gpus() -> String {
+    if !cfg!(feature = "cuda") {
+        return "not in this build".into();
+    }
+    match dapo_policy::cuda_devices() {
+        Ok(devices) if devices.is_empty() => "none found".into(),
+        Ok(devices) => {
+            let named: Vec<String> = devices.iter().enumerate().map(|(i, name)| format!("cuda:{i} {name}")).collect();
+            named.join("; ")
+        }
+        Err(error) => error.to_string(),
+    }
+}
+
 fn features() -> String {
-    let all = [("hub", cfg!(feature = "hub")), ("parquet", cfg!(feature = "parquet"))];
+    let all =
+        [("cuda", cfg!(feature = "cuda")), ("hub", cfg!(feature = "hub")), ("parquet", cfg!(feature = "parquet"))];
     let on: Vec<&str> = all.iter().filter(|(_, on)| *on).map(|(name, _)| *name).collect();
     if on.is_empty() { "none".into() } else { on.join(", ") }
 }

@@ -35,12 +35,17 @@ pub(crate) struct Train {
     /// Print every setting and where it comes from, and what the run will need; train nothing.
     #[arg(long)]
     dry_run: bool,
+    /// Where the model computes: auto, cpu, cuda or cuda:n; the same as model.device=DEVICE.
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<String>,
 }
 
 pub(crate) fn run(args: &Train, talk: Talk) -> Result<()> {
+    let mut layers = args.layers.clone();
+    layers.extend(args.device.iter().map(|device| format!("model.device={device}")));
     let settings = match &args.resume {
-        Some(dir) => settings_of(dir, &changes(&args.layers)?)?,
-        None => settings(&args.layers)?,
+        Some(dir) => settings_of(dir, &changes(&layers)?)?,
+        None => settings(&layers)?,
     };
     if args.dry_run {
         return dry_run(&settings);
@@ -130,6 +135,11 @@ fn announce(run: &Run, dir: &Path, talk: Talk) {
             "{} duplicates have another answer than the problem that was kept",
             counts.conflicting
         ));
+    }
+    if let Some(why) = &run.device().fallback {
+        talk.warning(format_args!("computing on the cpu: {why}"));
+    } else {
+        talk.detail(format_args!("computing on {}", run.device()));
     }
     let made = run.trainer().steps();
     if made > 0 {

@@ -35,7 +35,8 @@ pub struct GenerationConfig {
     pub seed: u64,
     /// What the completions are for.
     pub purpose: Purpose,
-    /// Memory for keys and values, in bytes; it bounds how many completions grow at a time.
+    /// Memory for keys and values, in bytes; it bounds how many completions grow at a time. On a GPU no more is taken than is
+    /// free there.
     pub cache_bytes: usize,
 }
 
@@ -103,7 +104,6 @@ pub(crate) fn generate(
     requests: &[Request],
     config: &GenerationConfig,
 ) -> Result<Vec<Vec<Completion>>, PolicyError> {
-    validate(decoder, requests, config)?;
     decoder.workspace().release_large();
     let mut engine = Engine::new(decoder, requests, config)?;
     threads::enter(|| {
@@ -115,7 +115,7 @@ pub(crate) fn generate(
     })
 }
 
-fn validate(decoder: &Decoder, requests: &[Request], config: &GenerationConfig) -> Result<(), PolicyError> {
+pub(crate) fn validate(decoder: &Decoder, requests: &[Request], config: &GenerationConfig) -> Result<(), PolicyError> {
     config.sampling.validate()?;
     let bad = |field: String, found: String, expected: String| Err(PolicyError::Setting { field, found, expected });
     if config.max_new_tokens == 0 {

@@ -1,6 +1,7 @@
 //! Accumulated gradients of a policy's parameters.
 
 use crate::PolicyError;
+use crate::engine::{DeviceGradients, Engine};
 use candle_core::Tensor;
 use dapo_kernels::adamw::squared_norm;
 use dapo_kernels::{values, with_slice_mut};
@@ -10,6 +11,8 @@ use dapo_kernels::{values, with_slice_mut};
 #[derive(Debug, Default)]
 pub struct Gradients {
     slots: Vec<Slot>,
+    /// Of a decoder on a device, there.
+    device: Option<DeviceGradients>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -22,12 +25,15 @@ struct Slot {
 impl Gradients {
     /// No gradients yet, for `parameters` parameters.
     pub fn new(parameters: usize) -> Self {
-        Self { slots: vec![Slot::default(); parameters] }
+        Self { slots: vec![Slot::default(); parameters], device: None }
     }
 
     /// No gradients again, in the memory that is there.
     pub fn clear(&mut self) {
         self.slots.iter_mut().for_each(|slot| slot.written = false);
+        if let Some(device) = &mut self.device {
+            device.clear();
+        }
     }
 
     /// No gradients again; memory beyond [`KEPT_BYTES`](crate::KEPT_BYTES) is given up.
@@ -80,12 +86,25 @@ impl Gradients {
         })
     }
 
-    /// One parameter's gradient; `None` before any was added.
+    /// The gradients on the engine's device, made where they are not there yet.
+    pub(crate) fn on(&mut self, engine: &dyn Engine) -> Result<&mut DeviceGradients, PolicyError> {
+        match &mut self.device {
+            Some(device) => Ok(device),
+            none => Ok(none.insert(engine.new_gradients()?)),
+        }
+    }
+
+    pub(crate) fn on_device(&self) -> Option<&DeviceGradients> {
+        self.device.as_ref()
+    }
+
+    /// One parameter's gradient on the host; `None` before any was added, and for those of a decoder on a device, which
+    /// [`Decoder::gradient`](crate::Decoder::gradient) reads.
     pub fn get(&self, index: usize) -> Option<&Tensor> {
         self.slots[index].tensor.as_ref().filter(|_| self.slots[index].written)
     }
 
-    /// √Σ g² over all parameters, in f64.
+    /// √Σ g² over all parameters whose gradients are on the host, in f64.
     ///
     /// # Errors
     /// When a gradient cannot be read.

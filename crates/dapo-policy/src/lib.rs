@@ -29,7 +29,11 @@
 mod chat;
 mod checkpoint;
 mod config;
+#[cfg(any(feature = "cuda", feature = "emulate"))]
+mod cuda;
 mod decoder;
+mod device;
+mod engine;
 mod error;
 mod generate;
 mod gguf;
@@ -37,6 +41,7 @@ mod gradients;
 #[cfg(feature = "hub")]
 pub mod hub;
 mod lora;
+mod moments;
 mod policy;
 mod sampling;
 mod tokenizer;
@@ -47,13 +52,16 @@ pub use checkpoint::{
     write_tensors,
 };
 pub use config::{Architecture, ModelConfig};
+pub use dapo_kernels::adamw::AdamWStep;
 pub use dapo_kernels::attention::{Segment, Segments};
 pub use dapo_kernels::logprobs::{RowGradients, Rows};
 pub use decoder::{Decoder, KEPT_BYTES, LayerMemory};
+pub use device::{Device, cuda_devices};
 pub use error::PolicyError;
 pub use generate::{Completion, FinishReason, GenerationConfig, Request};
 pub use gradients::Gradients;
 pub use lora::{LoraConfig, LoraTarget};
+pub use moments::Moments;
 pub use policy::{Loss, Policy, TokenBatch, TokenLogprobs};
 pub use sampling::{Purpose, SamplingConfig};
 pub use tokenizer::Tokenizer;

@@ -75,6 +75,12 @@ pub trait Policy {
     /// When a setting or token id is invalid.
     fn generate(&self, requests: &[Request], config: &GenerationConfig) -> Result<Vec<Vec<Completion>>, PolicyError>;
 
+    /// Whether a completion's log-probs are those that [`logprobs`](Policy::logprobs) gives for its tokens, bit for bit.
+    /// Where they are not, a trainer takes the latter as the log-probs of the policy that generated them.
+    fn exact_rollout(&self) -> bool {
+        true
+    }
+
     /// Scores the targets of a batch; logits are divided by `temperature`.
     ///
     /// # Errors
@@ -95,6 +101,14 @@ pub trait Policy {
     ) -> Result<(), PolicyError>;
 }
 
+fn check_temperature(temperature: f32) -> Result<(), PolicyError> {
+    if temperature > 0.0 && temperature.is_finite() {
+        return Ok(());
+    }
+    let expected = "a finite number above 0".into();
+    Err(PolicyError::Setting { field: "temperature".into(), found: temperature.to_string(), expected })
+}
+
 /// Rows of width H, copied one after another in place of what `copies` held.
 fn gather(x: &[f32], width: usize, rows: &[usize], copies: &mut Vec<f32>) {
     copies.clear();
@@ -112,6 +126,10 @@ impl Decoder {
         adapters: Adapters,
     ) -> Result<TokenLogprobs, PolicyError> {
         let predictors = batch.predictors()?;
+        if let Some(engine) = self.engine() {
+            check_temperature(temperature)?;
+            return engine.score(batch, &predictors, temperature);
+        }
         threads::enter(|| {
             let (mut rows, mut normed) = (Vec::new(), Vec::new());
             self.forward(
@@ -187,7 +205,15 @@ impl Decoder {
 
 impl Policy for Decoder {
     fn generate(&self, requests: &[Request], config: &GenerationConfig) -> Result<Vec<Vec<Completion>>, PolicyError> {
-        crate::generate::generate(self, requests, config)
+        crate::generate::validate(self, requests, config)?;
+        match self.engine() {
+            Some(engine) => engine.generate(requests, config),
+            None => crate::generate::generate(self, requests, config),
+        }
+    }
+
+    fn exact_rollout(&self) -> bool {
+        self.engine().is_none()
     }
 
     fn logprobs(&self, batch: &TokenBatch, temperature: f32) -> Result<TokenLogprobs, PolicyError> {
@@ -208,6 +234,12 @@ impl Policy for Decoder {
                 found: format!("{} gradients for {parameters} trainable tensors", gradients.len()),
                 expected: "one for each, and at least one".into(),
             });
+        }
+        if let Some(engine) = self.engine() {
+            check_temperature(temperature)?;
+            let predictors = batch.predictors()?;
+            let memory = self.layer_memory();
+            return engine.score_backward(batch, &predictors, temperature, memory, gradients.on(engine)?, loss);
         }
         threads::enter(|| self.score_backward(batch, temperature, gradients, loss))
     }

@@ -39,6 +39,7 @@ impl RunConfig {
                 return Err(RunError::setting(key, value, "at least 1"));
             }
         }
+        self.model.device.parse::<crate::DeviceChoice>()?;
         if self.rollout.group_size < 2 {
             let expected = "at least 2: a group of one has no baseline";
             return Err(RunError::setting("rollout.group_size", self.rollout.group_size, expected));

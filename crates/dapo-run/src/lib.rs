@@ -22,6 +22,7 @@ mod import;
 mod keys;
 mod layers;
 mod model;
+mod placement;
 mod problems;
 mod recipes;
 mod run;
@@ -36,6 +37,7 @@ pub use import::{Assumed, Carried, Format, ImportError, Imported, Note, Skipped,
 pub use keys::{Key, Kind, key_table, keys, schema};
 pub use layers::{Layer, Resolved, Source, resolve};
 pub use model::{ModelSource, TINY};
+pub use placement::{DeviceChoice, Placed, place};
 pub use problems::{ADDITION, ProblemCounts, Problems, load_problems};
 pub use recipes::{Recipe, recipes};
 pub use run::{Run, RunStep, settings_of};

@@ -1,6 +1,6 @@
 //! A run from its first step to its last, with everything it writes on the way.
 
-use crate::{ModelSource, ProblemCounts, Resolved, RunConfig, RunError, RunFolder, load_problems};
+use crate::{ModelSource, Placed, ProblemCounts, Resolved, RunConfig, RunError, RunFolder, load_problems, place};
 use dapo_policy::{FinishReason, GenerationConfig, Purpose, SamplingConfig};
 use dapo_reward::RewardSum;
 use dapo_trainer::{EvalReport, Fate, GroupRecord, Prompt, StepMetrics, StepTimings, Trainer, evaluate};
@@ -20,6 +20,7 @@ pub struct Run {
     counts: ProblemCounts,
     /// What an adapter's folder names as its model.
     base_model: String,
+    placed: Placed,
     /// Held for as long as the run is.
     lock: Option<File>,
 }
@@ -137,16 +138,22 @@ impl Run {
             None => policy,
         };
         policy.set_layer_memory(config.layer_memory());
+        let placed = place(&mut policy, config.model.device.parse()?)?;
         let trainer_config = config.trainer_config()?;
         let trainer = Trainer::new(policy, tokenizer, problems.train, config.reward_sum()?, trainer_config)?;
         let judge = RewardSum::new(vec![(1.0, Box::new(config.accuracy()?))]);
         let (base_model, config, counts) = (source.base()?, config.clone(), problems.counts);
-        Ok(Self { folder, config, trainer, validation, judge, counts, base_model, lock: None })
+        Ok(Self { folder, config, trainer, validation, judge, counts, base_model, placed, lock: None })
     }
 
     /// The run's folder.
     pub fn folder(&self) -> &RunFolder {
         &self.folder
+    }
+
+    /// Where its policy computes.
+    pub fn device(&self) -> &Placed {
+        &self.placed
     }
 
     /// The run's settings.
@@ -242,7 +249,10 @@ impl Run {
 /// The first key that a run cannot change and that differs, with both values.
 fn changed_for_good(before: &RunConfig, after: &RunConfig) -> Option<(String, String, String)> {
     let (before, after) = (serde_json::to_value(before).ok()?, serde_json::to_value(after).ok()?);
+    // A run may go on elsewhere.
+    let free = |key: &str| key == "model.device";
     let fixed = |key: &str| key == "seed" || ["model.", "lora.", "data."].iter().any(|table| key.starts_with(table));
+    let fixed = |key: &str| fixed(key) && !free(key);
     crate::keys().iter().filter(|key| fixed(&key.path)).find_map(|key| {
         let pointer = format!("/{}", key.path.replace('.', "/"));
         let (was, is) = (before.pointer(&pointer)?, after.pointer(&pointer)?);

@@ -166,9 +166,10 @@ const ROWS: &[Row] = &[
 ];
 
 /// Keys whose effect needs what a run of the tiny model does not have, and where it is tested instead.
-const ELSEWHERE: [(&str, &str); 3] = [
+const ELSEWHERE: [(&str, &str); 4] = [
     ("model.path", "tests/runs.rs: a run from every kind of model"),
     ("model.revision", "dapo-policy's tests/hub.rs"),
+    ("model.device", "dapo-policy's tests/emulated_gpu.rs, and src/placement.rs"),
     ("data.enable_thinking", "dapo-policy's tests/tokenizer.rs, with Qwen3's own template"),
 ];
 

@@ -57,8 +57,8 @@ pub struct StepMetrics {
     pub lr: f64,
     /// Mean over updates of the loss.
     pub loss: f64,
-    /// Largest |log-prob in training − log-prob in the roll-out| at the first update, over this step's groups: 0, as both come
-    /// from one forward. Carried groups were drawn by an earlier policy and count in `kl` alone.
+    /// Largest |log-prob in training − log-prob in the roll-out| before the first update, over this step's groups: 0 on a CPU,
+    /// where both come from one forward; rounding on a GPU. Carried groups were drawn by an earlier policy and count in `kl` alone.
     #[serde(rename = "sampling/logp_difference/max")]
     pub logp_difference_max: f64,
     /// Its mean.

@@ -2,9 +2,7 @@
 
 use crate::TrainerError;
 use candle_core::{Tensor, Var};
-use dapo_kernels::adamw::{AdamWStep, adamw};
-use dapo_kernels::with_slice;
-use dapo_policy::{Decoder, Gradients, PolicyError};
+use dapo_policy::{AdamWStep, Decoder, Gradients, Moments};
 use std::collections::BTreeMap;
 
 /// The learning rate's course after the warm-up.
@@ -119,20 +117,17 @@ impl OptimizerConfig {
 pub struct AdamW {
     config: OptimizerConfig,
     step: u64,
-    /// First and second moment per parameter.
-    moments: Vec<(Vec<f32>, Vec<f32>)>,
+    moments: Moments,
 }
 
 impl AdamW {
     /// Zero moments for every parameter of `policy`.
     ///
     /// # Errors
-    /// When a setting is invalid.
+    /// When a setting is invalid, or the policy's device has no memory left.
     pub fn new(policy: &Decoder, config: OptimizerConfig) -> Result<Self, TrainerError> {
         config.validate()?;
-        let zeros = |n| (vec![0.0; n], vec![0.0; n]);
-        let moments = policy.parameters().iter().map(|(_, var)| zeros(var.elem_count())).collect();
-        Ok(Self { config, step: 0, moments })
+        Ok(Self { config, step: 0, moments: Moments::zeros(policy)? })
     }
 
     /// Updates made so far.
@@ -146,9 +141,10 @@ impl AdamW {
     /// When a tensor cannot be made.
     pub fn state(&self, policy: &Decoder) -> Result<BTreeMap<String, Tensor>, TrainerError> {
         let mut state = BTreeMap::new();
-        for ((name, var), (m, v)) in policy.parameters().into_iter().zip(&self.moments) {
+        for (index, (name, var)) in policy.parameters().into_iter().enumerate() {
+            let (m, v) = self.moments.read(policy, index)?;
             for (kind, values) in [("m", m), ("v", v)] {
-                let tensor = Tensor::from_slice(values, var.shape(), var.device())?;
+                let tensor = Tensor::from_vec(values, var.shape(), var.device())?;
                 state.insert(format!("{kind}.{name}"), tensor);
             }
         }
@@ -175,7 +171,10 @@ impl AdamW {
         let parameters = policy.parameters();
         let moments =
             parameters.iter().map(|(name, var)| Ok((read(format!("m.{name}"), var)?, read(format!("v.{name}"), var)?)));
-        self.moments = moments.collect::<Result<_, TrainerError>>()?;
+        let moments = moments.collect::<Result<Vec<_>, TrainerError>>()?;
+        for (index, (m, v)) in moments.iter().enumerate() {
+            self.moments.write(policy, index, m, v)?;
+        }
         self.step = steps;
         Ok(())
     }
@@ -188,31 +187,20 @@ impl AdamW {
     /// # Errors
     /// [`TrainerError::NotFinite`] when the norm is not finite; then nothing has changed.
     pub fn update(&mut self, policy: &mut Decoder, gradients: &Gradients, lr: f64) -> Result<f64, TrainerError> {
-        let norm = gradients.norm()?;
-        if !norm.is_finite() {
-            return Err(TrainerError::NotFinite { step: self.step, what: "the gradient norm", value: norm });
-        }
-        self.step += 1;
         let step = AdamWStep {
             lr: lr as f32,
             beta1: self.config.betas.0 as f32,
             beta2: self.config.betas.1 as f32,
             eps: self.config.eps as f32,
             weight_decay: self.config.weight_decay as f32,
-            step: self.step,
-            grad_scale: (self.config.max_grad_norm / (norm + 1e-6)).min(1.0) as f32,
+            step: self.step + 1,
+            grad_scale: 1.0,
         };
-        policy.update(|index, _, values| {
-            let (m, v) = &mut self.moments[index];
-            if let Some(gradient) = gradients.get(index) {
-                with_slice(gradient, |g| {
-                    adamw(values, g, m, v, &step);
-                    Ok(())
-                })
-                .map_err(PolicyError::from)?;
-            }
-            Ok(())
-        })?;
+        let norm = policy.adamw(gradients, &mut self.moments, &step, self.config.max_grad_norm)?;
+        if !norm.is_finite() {
+            return Err(TrainerError::NotFinite { step: self.step, what: "the gradient norm", value: norm });
+        }
+        self.step += 1;
         Ok(norm)
     }
 }

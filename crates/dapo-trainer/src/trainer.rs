@@ -4,7 +4,7 @@ use crate::advantages::{advantages, filter_metric, training_group};
 use crate::checkpoint::base_fingerprint;
 use crate::metrics::{GroupSums, of_updates};
 use crate::reference::Reference;
-use crate::update::update;
+use crate::update::{rescore, update};
 use crate::{
     AdamW, Fate, Group, GroupRecord, Prompt, StepMetrics, StepTimings, TrainerConfig, TrainerError, TrainingGroup,
     add_completions, roll_out,
@@ -141,14 +141,15 @@ impl Trainer {
         let groups = taken.groups.iter().zip(&advantages);
         let mut training: Vec<TrainingGroup> =
             groups.map(|(kept, of)| training_group(&kept.group, of, filter, kept.age == 0)).collect();
+        let difference = rescore(&self.policy, &mut training, &self.config)?;
         self.add_reference(&mut training)?;
         metrics.lr = self.config.optimizer.lr_at(self.step);
         let updates =
             update(&mut self.policy, &mut self.optimizer, &mut self.gradients, &training, &self.config, metrics.lr)?;
         of_updates(&mut metrics, &updates);
-        if let Some(first) = updates.first() {
-            metrics.logp_difference_max = first.difference.max;
-            metrics.logp_difference_mean = first.difference.mean();
+        if let Some(difference) = difference.or(updates.first().map(|first| first.difference)) {
+            metrics.logp_difference_max = difference.max;
+            metrics.logp_difference_mean = difference.mean();
         }
         let updated = Instant::now();
 

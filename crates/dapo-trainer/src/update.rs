@@ -43,6 +43,34 @@ impl Difference {
     }
 }
 
+/// Where the policy's roll-outs give log-probs that differ from a training pass's by rounding, takes the latter as those of the
+/// policy that generated the groups, so that the ratio is 1 on the first update; and says how far they were apart. Groups of an
+/// earlier policy keep the log-probs of their roll-out.
+pub(crate) fn rescore(
+    policy: &impl Policy,
+    groups: &mut [TrainingGroup],
+    config: &TrainerConfig,
+) -> Result<Option<Difference>, TrainerError> {
+    if policy.exact_rollout() {
+        return Ok(None);
+    }
+    let mut fresh: Vec<&mut TrainingGroup> = groups.iter_mut().filter(|group| group.on_policy).collect();
+    let copies: Vec<TrainingGroup> = fresh.iter().map(|group| (*group).clone()).collect();
+    let mut sequences =
+        fresh.iter_mut().flat_map(|g| &mut g.sequences).filter(|s| s.in_loss && !s.token_ids.is_empty());
+    let mut difference = Difference::default();
+    for batch in pack(&copies, config.micro_batch_tokens)? {
+        let scored = policy.logprobs(&batch.tokens, config.sampling.temperature)?.logprobs;
+        for (new, old) in scored.iter().zip(&batch.old_logprobs) {
+            difference.add(*new, *old);
+        }
+        for (ends, sequence) in batch.cu_seqlens.windows(2).zip(&mut sequences) {
+            sequence.old_logprobs = scored[ends[0]..ends[1]].to_vec();
+        }
+    }
+    Ok(Some(difference))
+}
+
 /// μ passes over the groups, each divided into mini-batches, each one optimiser update; a mini-batch without a token in the
 /// loss makes none.
 pub(crate) fn update(

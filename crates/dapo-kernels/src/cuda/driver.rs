@@ -2,10 +2,14 @@
 
 #![expect(unsafe_code, reason = "launching kernels")]
 
+use super::gemm::{Form, Output};
 use super::gpu::DeviceInfo;
 use super::launch::Kernel;
+use super::memory::Element;
+use candle_core::cuda_backend::cudarc::cublas::{CudaBlas, result as cublas, sys as blas};
 use candle_core::cuda_backend::cudarc::driver::{
-    CudaFunction, CudaModule, CudaStream, LaunchConfig, PushKernelArg, sys,
+    CudaContext, CudaFunction, CudaModule, CudaStream, CudaView, CudaViewMut, DevicePtr, DevicePtrMut, LaunchConfig,
+    PushKernelArg, sys,
 };
 use candle_core::cuda_backend::cudarc::nvrtc::Ptx;
 use candle_core::cuda_backend::{CudaDevice, WrapErr};
@@ -31,6 +35,8 @@ pub(crate) struct Driver {
     device: CudaDevice,
     stream: Arc<CudaStream>,
     compute_capability: (i32, i32),
+    /// Of its own: candle's may have another mode.
+    blas: CudaBlas,
     loaded: Mutex<Loaded>,
 }
 
@@ -50,7 +56,11 @@ impl Driver {
     pub(crate) fn new(device: &CudaDevice) -> Result<Self> {
         let stream = device.cuda_stream();
         let compute_capability = stream.context().compute_capability().w()?;
-        Ok(Self { device: device.clone(), stream, compute_capability, loaded: Mutex::default() })
+        let blas = CudaBlas::new(Arc::clone(&stream)).w()?;
+        let mode = blas::cublasMath_t::CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION;
+        // SAFETY: the handle is valid.
+        unsafe { blas::cublasSetMathMode(*blas.handle(), mode) }.result().w()?;
+        Ok(Self { device: device.clone(), stream, compute_capability, blas, loaded: Mutex::default() })
     }
 
     pub(crate) fn device(&self) -> &CudaDevice {
@@ -64,15 +74,7 @@ impl Driver {
     pub(crate) fn info(&self) -> Result<DeviceInfo> {
         let context = self.stream.context();
         let (free_memory, total_memory) = context.mem_get_info().w()?;
-        let multiprocessors =
-            context.attribute(sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT).w()?;
-        Ok(DeviceInfo {
-            name: context.name().w()?,
-            total_memory,
-            free_memory,
-            multiprocessors: multiprocessors as usize,
-            compute_capability: self.compute_capability,
-        })
+        info(context, free_memory, total_memory)
     }
 
     fn function(&self, kernel: Kernel) -> Result<CudaFunction> {
@@ -119,6 +121,80 @@ impl Driver {
         unsafe { builder.launch(config) }.w()?;
         Ok(())
     }
+}
+
+impl Driver {
+    /// The product of [`gemm`](super::gemm::gemm), whose caller has checked the sizes.
+    pub(crate) fn gemm<X: Element, Y: Element>(
+        &self,
+        form: Form,
+        [m, n, k]: [usize; 3],
+        (a, a_stride): (CudaView<'_, X>, usize),
+        (b, b_stride): (CudaView<'_, X>, usize),
+        (mut c, c_stride): (CudaViewMut<'_, Y>, usize),
+        into: Output,
+    ) -> Result<()> {
+        use blas::cublasOperation_t::{CUBLAS_OP_N, CUBLAS_OP_T};
+        // cuBLAS reads by columns: it is asked for Cᵀ = Bᵀ·Aᵀ, and sees every matrix transposed already.
+        let (of_a, of_b) = match form {
+            Form::Plain => (CUBLAS_OP_N, CUBLAS_OP_N),
+            Form::RightTransposed => (CUBLAS_OP_N, CUBLAS_OP_T),
+            Form::LeftTransposed => (CUBLAS_OP_T, CUBLAS_OP_N),
+        };
+        let (alpha, beta) = (1.0f32, if into == Output::Add { 1.0f32 } else { 0.0 });
+        let kind_of = |wide: bool| {
+            if wide { blas::cudaDataType_t::CUDA_R_32F } else { blas::cudaDataType_t::CUDA_R_16BF }
+        };
+        let (from, to) = (kind_of(X::pick(true, false)), kind_of(Y::pick(true, false)));
+        let int = |name: &str, value: usize| match i32::try_from(value) {
+            Ok(value) => Ok(value),
+            Err(_) => bail!("gemm: {name} is {value}, too large"),
+        };
+        let (a, _a) = a.device_ptr(&self.stream);
+        let (b, _b) = b.device_ptr(&self.stream);
+        let (c, _c) = c.device_ptr_mut(&self.stream);
+        // SAFETY: the matrices have the sizes that the shapes and strides need, and are on the device of the handle.
+        unsafe {
+            cublas::gemm_ex(
+                *self.blas.handle(),
+                of_b,
+                of_a,
+                int("n", n)?,
+                int("m", m)?,
+                int("k", k)?,
+                std::ptr::from_ref(&alpha).cast(),
+                b as *const _,
+                from,
+                int("b's stride", b_stride)?,
+                a as *const _,
+                from,
+                int("a's stride", a_stride)?,
+                std::ptr::from_ref(&beta).cast(),
+                c as *mut _,
+                to,
+                int("c's stride", c_stride)?,
+                blas::cublasComputeType_t::CUBLAS_COMPUTE_32F,
+                blas::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT,
+            )
+        }
+        .w()
+    }
+}
+
+/// Devices that the driver knows; none where it does not start.
+pub(crate) fn device_count() -> usize {
+    CudaContext::device_count().map_or(0, |count| usize::try_from(count).unwrap_or(0))
+}
+
+pub(crate) fn info(context: &Arc<CudaContext>, free_memory: usize, total_memory: usize) -> Result<DeviceInfo> {
+    let multiprocessors = context.attribute(sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT).w()?;
+    Ok(DeviceInfo {
+        name: context.name().w()?,
+        total_memory,
+        free_memory,
+        multiprocessors: multiprocessors as usize,
+        compute_capability: context.compute_capability().w()?,
+    })
 }
 
 /// Machine code for the device where there is some, else PTX, which the driver compiles.

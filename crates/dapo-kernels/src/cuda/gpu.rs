@@ -26,6 +26,23 @@ pub(crate) enum Backend {
     Emulator(Emulator),
 }
 
+/// The devices of this machine; none where the driver does not start.
+///
+/// # Errors
+/// When a device does not answer.
+#[cfg(feature = "cuda")]
+pub fn devices() -> Result<Vec<DeviceInfo>> {
+    use candle_core::cuda_backend::cudarc::driver::CudaContext;
+    let count = super::driver::device_count();
+    (0..count)
+        .map(|ordinal| {
+            let context = CudaContext::new(ordinal).w()?;
+            let (free_memory, total_memory) = context.mem_get_info().w()?;
+            super::driver::info(&context, free_memory, total_memory)
+        })
+        .collect()
+}
+
 /// What a device says about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceInfo {
@@ -49,6 +66,15 @@ impl Gpu {
     #[cfg(feature = "cuda")]
     pub fn new(device: &CudaDevice) -> Result<Self> {
         Ok(Self(Backend::Driver(Driver::new(device)?)))
+    }
+
+    /// The kernels on device `ordinal`, on a stream of their own.
+    ///
+    /// # Errors
+    /// When there is no such device, or it does not answer.
+    #[cfg(feature = "cuda")]
+    pub fn open(ordinal: usize) -> Result<Self> {
+        Self::new(&CudaDevice::new_with_stream(ordinal)?)
     }
 
     /// The kernels on the CPU, thread by thread.

@@ -9,10 +9,10 @@ use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaView, CudaViewMut
 
 /// A value that means the same on the host and on a device.
 #[cfg(feature = "cuda")]
-pub trait DeviceValue: Copy + Default + DeviceRepr + ValidAsZeroBits + 'static {}
+pub trait DeviceValue: Copy + Default + std::fmt::Debug + Send + Sync + DeviceRepr + ValidAsZeroBits + 'static {}
 /// A value that means the same on the host and on a device.
 #[cfg(not(feature = "cuda"))]
-pub trait DeviceValue: Copy + Default + 'static {}
+pub trait DeviceValue: Copy + Default + std::fmt::Debug + Send + Sync + 'static {}
 
 macro_rules! device_values {
     ($($type:ty),*) => { $(impl DeviceValue for $type {})* };
@@ -212,6 +212,28 @@ impl<T> Buffer<T> {
             #[cfg(feature = "emulate")]
             Memory::Host(data) => data.as_slice().into(),
         }
+    }
+
+    /// A part of it, to be read.
+    ///
+    /// # Errors
+    /// When the range leaves the array.
+    pub fn part(&self, range: Range<usize>) -> Result<In<'_, T>> {
+        self.view().slice(range)
+    }
+
+    /// A part of it, to be written.
+    ///
+    /// # Errors
+    /// When the range leaves the array.
+    pub fn part_mut(&mut self, range: Range<usize>) -> Result<Out<'_, T>> {
+        check_range(&range, self.len())?;
+        Ok(match &mut self.0 {
+            #[cfg(feature = "cuda")]
+            Memory::Device(slice) => slice.slice_mut(range).into(),
+            #[cfg(feature = "emulate")]
+            Memory::Host(data) => (&mut data[range]).into(),
+        })
     }
 
     /// To be written.

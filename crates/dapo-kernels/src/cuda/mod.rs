@@ -26,6 +26,7 @@
 mod driver;
 #[cfg(feature = "emulate")]
 mod emulator;
+pub mod gemm;
 mod gpu;
 mod launch;
 mod memory;
@@ -34,6 +35,10 @@ mod memory;
 pub mod adamw;
 #[path = "../attention/cuda.rs"]
 pub mod attention;
+#[path = "../bias/cuda.rs"]
+pub mod bias;
+#[path = "../decoding/cuda.rs"]
+pub mod decoding;
 #[path = "../elementwise/cuda.rs"]
 pub mod elementwise;
 #[path = "../embedding/cuda.rs"]
@@ -49,6 +54,8 @@ pub mod sampling;
 #[path = "../swiglu/cuda.rs"]
 pub mod swiglu;
 
+#[cfg(feature = "cuda")]
+pub use gpu::devices;
 pub use gpu::{DeviceInfo, Gpu};
 pub(crate) use launch::{Kernel, Launch, expect_len, row_threads};
 pub use memory::{Buffer, DeviceValue, Element, In, Out};

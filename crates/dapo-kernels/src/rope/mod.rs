@@ -48,6 +48,11 @@ impl RotaryTable {
         });
     }
 
+    /// Row by row the cosines, then the sines: `[positions, d]`.
+    pub fn values(&self) -> &[f32] {
+        &self.data
+    }
+
     fn rows(&self) -> usize {
         self.data.len() / (2 * self.half)
     }

@@ -11,6 +11,7 @@ mod decoding;
 mod elementwise;
 mod embedding;
 mod emulation;
+mod gemm;
 mod logprobs;
 mod rms_norm;
 mod rope;

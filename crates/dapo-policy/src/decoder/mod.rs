@@ -7,6 +7,7 @@ mod backward;
 mod forward;
 mod layer;
 mod parameter;
+mod placement;
 mod projection;
 mod reference;
 mod weights;
@@ -18,6 +19,7 @@ pub(crate) use projection::Adapters;
 pub use workspace::KEPT_BYTES;
 pub(crate) use workspace::{Rows, Saved, Scratch, Workspace, sized};
 
+use crate::engine::Engine;
 use crate::lora::LoraConfig;
 use crate::{Gradients, ModelConfig, PolicyError, Segments};
 use candle_core::Tensor;
@@ -67,6 +69,8 @@ pub struct Decoder {
     packed_head: Arc<PackedMatrix>,
     layer_memory: LayerMemory,
     store: Store,
+    /// The model on a device; the tensors above are then those it began with.
+    engine: Option<Box<dyn Engine>>,
 }
 
 impl Decoder {
@@ -85,7 +89,8 @@ impl Decoder {
         let packed_head = pack(&head.as_ref().unwrap_or(&embeddings).var)?;
         let (lora, trained, layer_memory) = (None, Trained::Base, LayerMemory::Keep);
         let store = Store::default();
-        Ok(Self { config, lora, trained, embeddings, layers, norm, head, packed_head, layer_memory, store })
+        let engine = None;
+        Ok(Self { config, lora, trained, embeddings, layers, norm, head, packed_head, layer_memory, store, engine })
     }
 
     /// The model's configuration.
@@ -180,6 +185,11 @@ impl Decoder {
     /// # Errors
     /// When an id is outside the vocabulary, or the ids do not fill the segments.
     pub fn logits(&self, token_ids: &[u32], segments: &Arc<Segments>) -> Result<Tensor, PolicyError> {
+        let shape = (token_ids.len(), self.config.vocab_size);
+        if let Some(engine) = &self.engine {
+            check_total(token_ids, segments)?;
+            return Ok(Tensor::from_vec(engine.logits(token_ids, segments)?, shape, self.embeddings.var.device())?);
+        }
         let hidden = self.hidden_states(token_ids, segments)?.pop();
         let hidden = hidden.ok_or_else(|| PolicyError::Internal("no hidden states".into()))?;
         let mut logits = Vec::new();
@@ -192,14 +202,21 @@ impl Decoder {
             logits.truncate(token_ids.len() * vocab);
             Ok(())
         })?;
-        Ok(Tensor::from_vec(logits, (token_ids.len(), self.config.vocab_size), hidden.device())?)
+        Ok(Tensor::from_vec(logits, shape, hidden.device())?)
     }
 
     /// The embeddings, the output of every layer but the last, and the final norm's output, each `[T, H]`.
     ///
     /// # Errors
-    /// As [`Decoder::logits`].
+    /// As [`Decoder::logits`], and when the decoder is on a device.
     pub fn hidden_states(&self, token_ids: &[u32], segments: &Arc<Segments>) -> Result<Vec<Tensor>, PolicyError> {
+        if self.engine.is_some() {
+            return Err(PolicyError::Setting {
+                field: "device".into(),
+                found: "a GPU".into(),
+                expected: "cpu, to look at hidden states".into(),
+            });
+        }
         let (mut states, mut normed) = (Vec::new(), Vec::new());
         self.forward(
             token_ids,

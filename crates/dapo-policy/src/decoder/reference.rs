@@ -33,6 +33,7 @@ impl Decoder {
     pub fn frozen_copy(&self) -> Result<Self, PolicyError> {
         let mut copy = Self::new(self.config.clone(), self.tensors()?)?;
         copy.trained = Trained::Nothing;
+        copy.join(self)?;
         Ok(copy)
     }
 
@@ -55,6 +56,7 @@ impl Decoder {
         if self.config.parameter_shapes() != policy.config.parameter_shapes() {
             return bad("policy", "a model of another shape".into(), "one with the tensors of the reference");
         }
+        self.refresh_host()?;
         let (share, rest) = (mixup as f32, (1.0 - mixup) as f32);
         for ((own, _), theirs) in self.own().into_iter().zip(policy.merged()) {
             let (_, theirs) = theirs?;
@@ -69,6 +71,7 @@ impl Decoder {
                 })
             })?;
         }
-        self.repack_own()
+        self.repack_own()?;
+        self.refresh_device()
     }
 }

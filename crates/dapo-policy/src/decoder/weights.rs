@@ -13,7 +13,8 @@ impl Decoder {
     /// Every trainable tensor with its name, in a fixed order.
     ///
     /// Without adapters these are the model's own, by their Hugging Face names, in the order of
-    /// [`ModelConfig::parameter_shapes`](crate::ModelConfig::parameter_shapes); a tied head appears once, as the
+    /// [`ModelConfig::parameter_shapes`](crate::ModelConfig::parameter_shapes) (of a decoder on a device with the values they
+    /// had when it came there); a tied head appears once, as the
     /// embeddings. With adapters they are `model.layers.0.self_attn.q_proj.lora_A.weight` and its like: layer after
     /// layer, in each the targets in the order of [`LoraTarget::ALL`](crate::LoraTarget::ALL), of each A `[r, in]` and
     /// then B `[out, r]`. A [frozen copy](Decoder::frozen_copy) has none.
@@ -54,13 +55,17 @@ impl Decoder {
     /// The model's tensors, one by one, adapters merged.
     pub(super) fn merged(&self) -> impl Iterator<Item = Result<(&Parameter, Tensor), PolicyError>> {
         self.own().into_iter().map(|(parameter, projection)| {
+            if let Some(engine) = self.engine() {
+                let values = engine.read_weight(parameter.index)?;
+                return Ok((parameter, Tensor::from_vec(values, parameter.var.shape(), parameter.var.device())?));
+            }
             let whole = || Ok(parameter.var.as_detached_tensor());
             Ok((parameter, projection.map_or_else(whole, Projection::merged_weight)?))
         })
     }
 
     /// The whole model by Hugging Face names, as a checkpoint holds it: its own tensors (handles, not copies), where
-    /// there are adapters with W + (α / r)·B·A in place of W.
+    /// there are adapters with W + (α / r)·B·A in place of W. Of a decoder on a device these are copies.
     ///
     /// # Errors
     /// When a tensor cannot be read.
@@ -71,6 +76,9 @@ impl Decoder {
     /// The trainable tensors by name (handles, not copies: they follow the next update). With
     /// [`write_tensors`](crate::write_tensors), [`read_tensors`](crate::read_tensors) and
     /// [`load_trainable`](Decoder::load_trainable) a run goes on from exactly these values.
+    ///
+    /// Of a decoder on a device they have the values with which it came there; [`tensors`](Decoder::tensors) reads those it
+    /// has now.
     pub fn trainable_tensors(&self) -> BTreeMap<String, Tensor> {
         self.parameters().into_iter().map(|(name, var)| (name.to_owned(), var.as_detached_tensor())).collect()
     }
@@ -96,7 +104,8 @@ impl Decoder {
                 Ok(())
             })?;
         }
-        self.repack()
+        self.repack()?;
+        self.refresh_device()
     }
 
     /// Changes every trainable tensor in place (index, name, values) and makes the change take effect.
@@ -107,6 +116,7 @@ impl Decoder {
         &mut self,
         mut f: impl FnMut(usize, &str, &mut [f32]) -> Result<(), PolicyError>,
     ) -> Result<(), PolicyError> {
+        self.refresh_host()?;
         let mut outcome = Ok(());
         for (index, (name, var)) in self.parameters().into_iter().enumerate() {
             with_slice_mut(var, |values| {
@@ -118,6 +128,7 @@ impl Decoder {
             }
         }
         self.repack()?;
+        self.refresh_device()?;
         outcome
     }
 

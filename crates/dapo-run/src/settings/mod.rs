@@ -68,11 +68,14 @@ pub struct ModelSection {
     pub path: String,
     /// Branch, tag or commit of a hub model.
     pub revision: String,
+    /// Where the model computes: `cpu`, `cuda` or `cuda:n` (a GPU, in bf16 with f32 master weights), or `auto`, the first GPU
+    /// where this build and the model run on one.
+    pub device: String,
 }
 
 impl Default for ModelSection {
     fn default() -> Self {
-        Self { path: String::new(), revision: "main".into() }
+        Self { path: String::new(), revision: "main".into(), device: "auto".into() }
     }
 }
 

@@ -1,0 +1,113 @@
+//! The model on the device: f32 master weights, and the copies that products read.
+
+use super::compute::Compute;
+use super::forward::Places;
+use super::slabs::{Place, Slabs};
+use super::workspace::Workspace;
+use crate::{ModelConfig, PolicyError};
+use dapo_kernels::RotaryTable;
+use dapo_kernels::attention::Heads;
+use dapo_kernels::cuda::attention::{CacheShape, append};
+use dapo_kernels::cuda::{Buffer, Gpu, In};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A decoder whose activations and weights are T.
+#[derive(Debug)]
+pub(super) struct Model<T> {
+    pub(super) gpu: Arc<Gpu>,
+    pub(super) config: ModelConfig,
+    pub(super) slabs: Slabs,
+    pub(super) master: Vec<Buffer<f32>>,
+    pub(super) compute: Vec<Buffer<T>>,
+    /// Cosines and sines of every position.
+    pub(super) rotary: Buffer<f32>,
+    store: Mutex<Workspace<T>>,
+}
+
+impl<T: Compute> Model<T> {
+    /// Copies the weights, in the order of the configuration's parameters, to the device.
+    pub(super) fn new(gpu: Arc<Gpu>, config: ModelConfig, weights: &[Vec<f32>]) -> Result<Self, PolicyError> {
+        let slabs = Slabs::of(&config)?;
+        let positions: Vec<u32> = (0..config.max_position_embeddings as u32).collect();
+        let rotary = RotaryTable::new(&positions, config.head_dim, config.rope_theta);
+        let rotary = gpu.upload(rotary.values())?;
+        let master = slabs.lens.iter().map(|len| gpu.zeros(*len)).collect::<candle_core::Result<_>>()?;
+        let compute = slabs.lens.iter().map(|len| gpu.zeros(*len)).collect::<candle_core::Result<_>>()?;
+        let mut model = Self { gpu, config, slabs, master, compute, rotary, store: Mutex::default() };
+        model.set_weights(weights)?;
+        Ok(model)
+    }
+
+    /// Takes other weights, in the order of the configuration's parameters.
+    pub(super) fn set_weights(&mut self, weights: &[Vec<f32>]) -> candle_core::Result<()> {
+        for (Place { slab, start, len }, values) in self.slabs.places.iter().zip(weights) {
+            self.gpu.write(values, self.master[*slab].part_mut(*start..start + len)?)?;
+        }
+        for (master, compute) in self.master.iter().zip(&mut self.compute) {
+            T::from_floats(&self.gpu, master.view(), compute.view_mut())?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn heads(&self) -> Heads {
+        let c = &self.config;
+        Heads { query: c.num_attention_heads, key_value: c.num_key_value_heads, dim: c.head_dim }
+    }
+
+    pub(super) fn eps(&self) -> f32 {
+        self.config.rms_norm_eps as f32
+    }
+
+    pub(super) fn take_workspace(&self) -> Workspace<T> {
+        std::mem::take(&mut *self.store.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn put_workspace(&self, workspace: Workspace<T>) {
+        *self.store.lock().unwrap_or_else(PoisonError::into_inner) = workspace;
+    }
+
+    /// Fails where an id is outside the vocabulary: kernels do not look.
+    pub(super) fn check_ids(&self, field: &str, ids: &[u32]) -> Result<(), PolicyError> {
+        let vocab = self.config.vocab_size;
+        match ids.iter().position(|id| *id as usize >= vocab) {
+            None => Ok(()),
+            Some(i) => Err(PolicyError::Setting {
+                field: format!("{field}[{i}]"),
+                found: ids[i].to_string(),
+                expected: format!("an id below the vocabulary size, {vocab}"),
+            }),
+        }
+    }
+}
+
+/// Keys and values of all layers.
+pub(super) struct Cache<T> {
+    pub(super) shape: CacheShape,
+    pub(super) k: Buffer<T>,
+    pub(super) v: Buffer<T>,
+}
+
+impl<T: Compute> Cache<T> {
+    pub(super) fn new(gpu: &Gpu, shape: CacheShape, layers: usize) -> candle_core::Result<Self> {
+        let len = layers * shape.layer_len();
+        Ok(Self { shape, k: gpu.zeros(len)?, v: gpu.zeros(len)? })
+    }
+
+    pub(super) fn layer(&self, index: usize) -> candle_core::Result<(In<'_, T>, In<'_, T>)> {
+        let range = index * self.shape.layer_len()..(index + 1) * self.shape.layer_len();
+        Ok((self.k.part(range.clone())?, self.v.part(range)?))
+    }
+
+    pub(super) fn append(
+        &mut self,
+        gpu: &Gpu,
+        index: usize,
+        qkv: In<'_, T>,
+        places: &Places<'_>,
+    ) -> candle_core::Result<()> {
+        let range = index * self.shape.layer_len()..(index + 1) * self.shape.layer_len();
+        let (k, v) = (self.k.part_mut(range.clone())?, self.v.part_mut(range)?);
+        let (sequences, positions) = (places.sequences.clone(), places.positions.clone());
+        append(gpu, self.shape, qkv, Some(sequences), positions, &places.table, k, v)
+    }
+}

@@ -1,0 +1,42 @@
+//! The update on the device: norm, clipping and AdamW, without a word from the host in between.
+
+use super::compute::Compute;
+use super::gradients::{DeviceGradients, DeviceMoments};
+use super::model::Model;
+use candle_core::Result;
+use dapo_kernels::adamw::AdamWStep;
+use dapo_kernels::cuda::adamw::{clip_factor, square_sums, square_sums_len};
+
+impl<T: Compute> Model<T> {
+    /// Clips the gradients and updates what has one; returns the norm before clipping. Nothing changes where that is not finite.
+    pub(super) fn adamw(
+        &mut self,
+        gradients: &DeviceGradients,
+        moments: &mut DeviceMoments,
+        step: &AdamWStep,
+        max_norm: f32,
+    ) -> Result<f64> {
+        let gpu = &self.gpu;
+        let written = || (0..self.slabs.lens.len()).filter(|slab| gradients.written[*slab]);
+        let count: usize = written().map(|slab| square_sums_len(self.slabs.lens[slab])).sum();
+        if count == 0 {
+            return Ok(0.0);
+        }
+        let mut sums = gpu.zeros::<f64>(count)?;
+        let mut end = 0;
+        for slab in written() {
+            let start = end;
+            end += square_sums_len(self.slabs.lens[slab]);
+            square_sums(gpu, gradients.slabs[slab].view(), sums.part_mut(start..end)?)?;
+        }
+        let mut norm_and_factor = gpu.zeros::<f32>(2)?;
+        clip_factor(gpu, sums.view(), max_norm, norm_and_factor.view_mut())?;
+        for slab in written() {
+            let (m, v) = &mut moments.slabs[slab];
+            let (param, copy) = (self.master[slab].view_mut(), self.compute[slab].view_mut());
+            let (grad, factor) = (gradients.slabs[slab].view(), norm_and_factor.part(1..2)?);
+            T::adamw(gpu, param, grad, (m.view_mut(), v.view_mut()), copy, factor, step)?;
+        }
+        Ok(f64::from(gpu.read(norm_and_factor.view())?[0]))
+    }
+}

@@ -1,0 +1,77 @@
+//! Where a decoder computes.
+
+use crate::PolicyError;
+use std::fmt;
+use std::str::FromStr;
+
+/// A device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Device {
+    /// The processor, in f32.
+    #[default]
+    Cpu,
+    /// An NVIDIA GPU, by its number: bf16, with f32 master weights.
+    Cuda(usize),
+    /// The GPU's kernels emulated on the processor, in bf16 or f32: slow, for tests.
+    #[cfg(feature = "emulate")]
+    Emulated {
+        /// bf16 as on a GPU; else f32, to compare with the processor.
+        bf16: bool,
+    },
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(ordinal) => write!(f, "cuda:{ordinal}"),
+            #[cfg(feature = "emulate")]
+            Self::Emulated { .. } => f.write_str("emulated"),
+        }
+    }
+}
+
+impl FromStr for Device {
+    type Err = PolicyError;
+
+    /// Reads `cpu`, `cuda` or `cuda:n`.
+    fn from_str(text: &str) -> Result<Self, PolicyError> {
+        let ordinal = match text.split_once(':') {
+            None if text == "cpu" => return Ok(Self::Cpu),
+            None if text == "cuda" => Some(0),
+            Some(("cuda", number)) => number.parse().ok(),
+            _ => None,
+        };
+        ordinal.map(Self::Cuda).ok_or_else(|| PolicyError::Setting {
+            field: "device".into(),
+            found: text.into(),
+            expected: "cpu, cuda or cuda:n".into(),
+        })
+    }
+}
+
+/// The GPUs of this machine: name and memory of each. Empty where there are none.
+///
+/// # Errors
+/// Says what is missing: a build with the feature `cuda`, or a driver.
+pub fn cuda_devices() -> Result<Vec<String>, PolicyError> {
+    #[cfg(feature = "cuda")]
+    {
+        let gib = |bytes: usize| bytes as f64 / f64::from(1u32 << 30);
+        let devices = dapo_kernels::cuda::devices()?.into_iter();
+        Ok(devices.map(|d| format!("{}, {:.1} GiB", d.name, gib(d.total_memory))).collect())
+    }
+    #[cfg(not(feature = "cuda"))]
+    Err(not_built("cuda"))
+}
+
+#[cfg(not(feature = "cuda"))]
+pub(crate) fn not_built(found: &str) -> PolicyError {
+    PolicyError::Setting {
+        field: "device".into(),
+        found: found.into(),
+        expected: "cpu: this build has no GPU code; `cargo build --release --features cuda` makes one that has, with \
+                   the CUDA toolkit installed"
+            .into(),
+    }
+}

@@ -1,0 +1,341 @@
+//! The decoder on the emulated kernels of a GPU against the decoder on the CPU.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use candle_core::Tensor;
+use common::{Shape, batch, decoder};
+use dapo_policy::{
+    AdamWStep, Architecture, Completion, Decoder, Device, FinishReason, GenerationConfig, Gradients, LayerMemory,
+    LoraConfig, Moments, Policy, Request, SamplingConfig, Segments, TokenBatch, TokenLogprobs,
+};
+use std::sync::Arc;
+
+fn shape(architecture: Architecture) -> Shape {
+    let (tied, head_dim) = (architecture != Architecture::Llama, 64);
+    Shape { architecture, layers: 2, kv_heads: 1, group: 2, head_dim, vocab: 50, tied, seed: 11 }
+}
+
+const ARCHITECTURES: [Architecture; 3] = [Architecture::Qwen3, Architecture::Qwen2, Architecture::Llama];
+
+fn on_gpu(shape: Shape, bf16: bool) -> Decoder {
+    let mut decoder = decoder(shape);
+    decoder.to_device(Device::Emulated { bf16 }).unwrap();
+    decoder
+}
+
+/// Two prompts with two and one completions.
+fn sample_batch(shared: bool) -> TokenBatch {
+    let request =
+        |prompt: &[u32], samples, draw| Request { prompt_ids: prompt.to_vec(), samples, first_sample: 0, draw };
+    let requests = [request(&[3, 7, 11, 4, 2], 2, 0), request(&[9, 8], 1, 1)];
+    let completion = |ids: &[u32]| Completion {
+        token_ids: ids.to_vec(),
+        logprobs: vec![0.0; ids.len()],
+        finish_reason: FinishReason::Length,
+    };
+    let groups = [vec![completion(&[5, 6, 7]), completion(&[1, 7, 30, 49])], vec![completion(&[12, 9])]];
+    batch(&requests, &groups, shared)
+}
+
+fn flat(tensor: &Tensor) -> Vec<f32> {
+    tensor.flatten_all().unwrap().to_vec1().unwrap()
+}
+
+/// Fails where values differ by more than this part of the largest.
+#[track_caller]
+fn assert_close(what: &str, got: &[f32], expected: &[f32], tolerance: f32) {
+    assert_eq!(got.len(), expected.len(), "{what}: lengths differ");
+    let size = expected.iter().fold(0.0f32, |max, x| max.max(x.abs()));
+    for (i, (got, expected)) in got.iter().zip(expected).enumerate() {
+        assert!((got - expected).abs() <= tolerance * size, "{what}: value {i} is {got}, expected {expected} ({size})");
+    }
+}
+
+fn gradient(decoder: &Decoder, gradients: &Gradients, index: usize) -> Vec<f32> {
+    flat(&decoder.gradient(gradients, index).unwrap().unwrap())
+}
+
+/// Gradients of a loss that weighs every log-prob and entropy differently.
+fn gradients(decoder: &Decoder, batch: &TokenBatch) -> (Gradients, TokenLogprobs) {
+    let mut gradients = Gradients::new(decoder.parameters().len());
+    let mut seen = TokenLogprobs::default();
+    decoder
+        .logprobs_backward(batch, 0.8, &mut gradients, &mut |rows, into| {
+            for i in 0..rows.logprobs.len() {
+                into.logprobs[i] = 0.3 + 0.1 * (rows.start + i) as f32;
+                into.entropies[i] = 0.05 - 0.02 * (rows.start + i) as f32;
+            }
+            seen.logprobs.extend(rows.logprobs);
+            seen.entropies.extend(rows.entropies);
+            Ok(())
+        })
+        .unwrap();
+    (gradients, seen)
+}
+
+/// The ways in which a batch may be packed and a layer's values kept.
+const WAYS: [(bool, LayerMemory); 3] =
+    [(true, LayerMemory::Keep), (false, LayerMemory::Keep), (true, LayerMemory::Recompute)];
+
+#[test]
+fn log_probs_and_the_gradient_of_every_parameter_agree_with_the_cpu() {
+    for architecture in ARCHITECTURES {
+        let (cpu, mut gpu) = (decoder(shape(architecture)), on_gpu(shape(architecture), false));
+        let expected = cpu.logprobs(&sample_batch(true), 0.8).unwrap();
+        for (shared, memory) in WAYS {
+            gpu.set_layer_memory(memory);
+            let batch = sample_batch(shared);
+            let scored = gpu.logprobs(&batch, 0.8).unwrap();
+            assert_close("log-probs", &scored.logprobs, &expected.logprobs, 1e-5);
+            assert_close("entropies", &scored.entropies, &expected.entropies, 1e-5);
+            let ((of_cpu, _), (of_gpu, seen)) = (gradients(&cpu, &batch), gradients(&gpu, &batch));
+            assert_eq!(seen, scored, "one forward serves both");
+            for (index, (name, _)) in cpu.parameters().iter().enumerate() {
+                let (expected, got) = (gradient(&cpu, &of_cpu, index), gradient(&gpu, &of_gpu, index));
+                assert!(expected.iter().any(|g| *g != 0.0), "{name} has a gradient");
+                assert_close(&format!("{architecture:?} {memory:?}: {name}"), &got, &expected, 4e-5);
+            }
+        }
+    }
+}
+
+/// √Σ (a − b)² / √Σ a².
+fn distance(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    let difference: f32 = a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum();
+    (difference / a.iter().map(|a| a.powi(2)).sum::<f32>()).sqrt()
+}
+
+/// The yardstick is what rounding nothing but the weights to bf16 does to the same figure on the CPU. On its way each weight's
+/// product meets some 16 roundings of that size: weight, input, output, residual stream, norm and attention, and the gradients of each.
+/// They are independent, so that √16 yardsticks bound them.
+#[test]
+fn in_bf16_they_differ_by_its_rounding() {
+    for architecture in ARCHITECTURES {
+        let (cpu, mut gpu) = (decoder(shape(architecture)), on_gpu(shape(architecture), true));
+        let mut rounded = decoder(shape(architecture));
+        rounded
+            .update(|_, _, values| {
+                values.iter_mut().for_each(|x| *x = half::bf16::from_f32(*x).to_f32());
+                Ok(())
+            })
+            .unwrap();
+        for (shared, memory) in WAYS {
+            gpu.set_layer_memory(memory);
+            let batch = sample_batch(shared);
+            let ((of_cpu, expected), (of_rounded, nearby)) = (gradients(&cpu, &batch), gradients(&rounded, &batch));
+            let (of_gpu, seen) = gradients(&gpu, &batch);
+            let check = |what: &str, expected: &[f32], nearby: &[f32], got: &[f32]| {
+                let (yardstick, off) = (distance(expected, nearby), distance(expected, got));
+                assert!(
+                    off < 4.0 * yardstick,
+                    "{architecture:?} {memory:?}: {what} differ by {off}, weights {yardstick}"
+                );
+            };
+            check("log-probs", &expected.logprobs, &nearby.logprobs, &seen.logprobs);
+            check("entropies", &expected.entropies, &nearby.entropies, &seen.entropies);
+            for (index, (name, _)) in cpu.parameters().iter().enumerate() {
+                let (expected, nearby) = (gradient(&cpu, &of_cpu, index), gradient(&rounded, &of_rounded, index));
+                check(name, &expected, &nearby, &gradient(&gpu, &of_gpu, index));
+            }
+        }
+    }
+}
+
+#[test]
+fn gradients_of_two_batches_add_up_and_clearing_begins_anew() {
+    let gpu = on_gpu(shape(Architecture::Qwen2), false);
+    let (mut sum, _) = gradients(&gpu, &sample_batch(true));
+    let once: Vec<Vec<f32>> = (0..sum.len()).map(|i| gradient(&gpu, &sum, i)).collect();
+    let add = |sum: &mut Gradients| {
+        gpu.logprobs_backward(&sample_batch(true), 0.8, sum, &mut |rows, into| {
+            for i in 0..rows.logprobs.len() {
+                into.logprobs[i] = 0.3 + 0.1 * (rows.start + i) as f32;
+                into.entropies[i] = 0.05 - 0.02 * (rows.start + i) as f32;
+            }
+            Ok(())
+        })
+        .unwrap();
+    };
+    add(&mut sum);
+    for (i, once) in once.iter().enumerate() {
+        let twice: Vec<f32> = once.iter().map(|g| 2.0 * g).collect();
+        assert_close("twice", &gradient(&gpu, &sum, i), &twice, 1e-5);
+    }
+    sum.clear();
+    assert!(gpu.gradient(&sum, 0).unwrap().is_none());
+    add(&mut sum);
+    for (i, once) in once.iter().enumerate() {
+        assert_eq!(&gradient(&gpu, &sum, i), once, "the same bits on every run");
+    }
+}
+
+#[test]
+fn logits_agree_with_the_cpu() {
+    let ids = [4u32, 9, 30, 2, 2, 17];
+    let segments = Arc::new(Segments::new([(3, None), (2, Some(0)), (1, None)]).unwrap());
+    for architecture in ARCHITECTURES {
+        let expected = flat(&decoder(shape(architecture)).logits(&ids, &segments).unwrap());
+        let got = flat(&on_gpu(shape(architecture), false).logits(&ids, &segments).unwrap());
+        assert_close("logits", &got, &expected, 1e-5);
+    }
+}
+
+fn requests() -> Vec<Request> {
+    let prompt = |len: usize, seed: usize| (0..len).map(|i| ((i * 7 + seed * 13 + 3) % 50) as u32).collect();
+    // Below, at and above whole blocks of the cache.
+    [(3, 3), (32, 2), (33, 1), (40, 2)]
+        .into_iter()
+        .enumerate()
+        .map(|(i, (len, samples))| Request { prompt_ids: prompt(len, i), samples, first_sample: i, draw: i as u64 })
+        .collect()
+}
+
+#[test]
+fn greedy_generation_gives_the_cpus_tokens() {
+    for architecture in ARCHITECTURES {
+        let config = GenerationConfig {
+            max_new_tokens: 11,
+            sampling: SamplingConfig::GREEDY,
+            stop_token_ids: vec![1, 2, 5],
+            ..GenerationConfig::default()
+        };
+        let expected = decoder(shape(architecture)).generate(&requests(), &config).unwrap();
+        let got = on_gpu(shape(architecture), false).generate(&requests(), &config).unwrap();
+        for (expected, got) in expected.iter().flatten().zip(got.iter().flatten()) {
+            assert_eq!((&expected.token_ids, expected.finish_reason), (&got.token_ids, got.finish_reason));
+            assert_close("log-probs", &got.logprobs, &expected.logprobs, 1e-4);
+        }
+    }
+}
+
+#[test]
+fn sampled_generation_draws_by_the_same_keys_whatever_is_beside_it() {
+    let shape = shape(Architecture::Qwen3);
+    let gpu = on_gpu(shape, false);
+    for sampling in [SamplingConfig::default(), SamplingConfig { temperature: 0.7, top_p: 0.9, top_k: 20 }] {
+        let config =
+            GenerationConfig { max_new_tokens: 20, sampling, seed: 5, stop_token_ids: vec![1], ..Default::default() };
+        let expected = decoder(shape).generate(&requests(), &config).unwrap();
+        let got = gpu.generate(&requests(), &config).unwrap();
+        // Rounding may turn a draw at a boundary: rarely, and the rest of that completion with it.
+        let pairs = || expected.iter().flatten().zip(got.iter().flatten());
+        let same = pairs().filter(|(a, b)| a.token_ids == b.token_ids).count();
+        assert!(same >= 7, "{same} of 8 completions agree");
+        for (a, b) in pairs().filter(|(a, b)| a.token_ids == b.token_ids) {
+            assert_eq!(a.finish_reason, b.finish_reason);
+            assert_close("log-probs", &b.logprobs, &a.logprobs, 1e-4);
+        }
+        // Room for one sequence at a time: 3 blocks of 32 positions, 2 layers, one head of 64, keys and values of 4 bytes.
+        let one = GenerationConfig { cache_bytes: 3 * 32 * 2 * 64 * 2 * 4, ..config.clone() };
+        assert_eq!(gpu.generate(&requests(), &one).unwrap(), got, "completions do not depend on the batch");
+        let too_little = GenerationConfig { cache_bytes: 1000, ..config };
+        let error = gpu.generate(&requests(), &too_little).unwrap_err().to_string();
+        assert!(error.starts_with("cache_bytes is 1000"), "{error}");
+    }
+}
+
+#[test]
+fn a_rollouts_log_probs_agree_with_a_training_pass_to_rounding() {
+    let gpu = on_gpu(shape(Architecture::Qwen2), false);
+    assert!(!gpu.exact_rollout() && decoder(shape(Architecture::Qwen2)).exact_rollout());
+    let config = GenerationConfig { max_new_tokens: 9, ..Default::default() };
+    let groups = gpu.generate(&requests(), &config).unwrap();
+    let scored = gpu.logprobs(&batch(&requests(), &groups, true), 1.0).unwrap();
+    let rolled_out: Vec<f32> = groups.iter().flatten().flat_map(|c| c.logprobs.clone()).collect();
+    assert_close("log-probs", &scored.logprobs, &rolled_out, 1e-5);
+}
+
+fn step(number: u64) -> AdamWStep {
+    AdamWStep { lr: 1e-2, beta1: 0.9, beta2: 0.99, eps: 1e-6, weight_decay: 0.1, step: number, grad_scale: 1.0 }
+}
+
+#[test]
+fn updates_give_the_cpus_weights_and_can_go_on_from_what_was_read() {
+    let shape = shape(Architecture::Qwen3);
+    let (mut cpu, mut gpu) = (decoder(shape), on_gpu(shape, false));
+    let (mut of_cpu, mut of_gpu) = (Moments::zeros(&cpu).unwrap(), Moments::zeros(&gpu).unwrap());
+    let update = |decoder: &mut Decoder, moments: &mut Moments, number, max_norm| {
+        let (gradients, _) = gradients(decoder, &sample_batch(true));
+        decoder.adamw(&gradients, moments, &step(number), max_norm).unwrap()
+    };
+    for (number, max_norm) in [(1, 0.5), (2, f64::INFINITY)] {
+        let expected = update(&mut cpu, &mut of_cpu, number, max_norm);
+        let norm = update(&mut gpu, &mut of_gpu, number, max_norm);
+        assert!((norm - expected).abs() < 1e-5 * expected, "{norm} {expected}");
+    }
+    let (expected, got) = (cpu.tensors().unwrap(), gpu.tensors().unwrap());
+    for (name, expected) in &expected {
+        assert_close(name, &flat(&got[name]), &flat(expected), 2e-4);
+    }
+    // A second decoder takes the weights and moments, as from a checkpoint, and goes on to the bit.
+    let mut second = on_gpu(shape, false);
+    second.load_trainable(&got).unwrap();
+    let mut moments = Moments::zeros(&second).unwrap();
+    for index in 0..second.parameters().len() {
+        let (m, v) = of_gpu.read(&gpu, index).unwrap();
+        moments.write(&second, index, &m, &v).unwrap();
+    }
+    update(&mut gpu, &mut of_gpu, 3, 1.0);
+    update(&mut second, &mut moments, 3, 1.0);
+    let (first, second_weights) = (gpu.tensors().unwrap(), second.tensors().unwrap());
+    for (name, tensor) in &first {
+        assert_eq!(flat(tensor), flat(&second_weights[name]), "{name}");
+    }
+    // Back on the CPU the decoder has the device's weights.
+    second.to_device(Device::Cpu).unwrap();
+    let (a, b) = (second.logprobs(&sample_batch(true), 1.0).unwrap(), gpu.logprobs(&sample_batch(true), 1.0).unwrap());
+    assert_close("log-probs", &a.logprobs, &b.logprobs, 1e-5);
+}
+
+#[test]
+fn gradients_that_are_not_finite_change_nothing() {
+    let mut gpu = on_gpu(shape(Architecture::Qwen3), false);
+    let mut gradients = Gradients::new(gpu.parameters().len());
+    gpu.logprobs_backward(&sample_batch(true), 1.0, &mut gradients, &mut |_, into| {
+        into.logprobs.fill(f32::NAN);
+        Ok(())
+    })
+    .unwrap();
+    let before = gpu.tensors().unwrap();
+    let mut moments = Moments::zeros(&gpu).unwrap();
+    assert!(!gpu.adamw(&gradients, &mut moments, &step(1), 1.0).unwrap().is_finite());
+    for (name, tensor) in gpu.tensors().unwrap() {
+        assert_eq!(flat(&tensor), flat(&before[&name]), "{name}");
+    }
+}
+
+#[test]
+fn a_reference_is_a_copy_on_the_device_that_can_follow() {
+    let mut policy = on_gpu(shape(Architecture::Qwen3), false);
+    let mut reference = policy.frozen_copy().unwrap();
+    assert!(reference.is_on_device());
+    let before = policy.logprobs(&sample_batch(true), 1.0).unwrap();
+    policy
+        .update(|_, _, values| {
+            values.iter_mut().for_each(|x| *x *= 1.1);
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(reference.logprobs(&sample_batch(true), 1.0).unwrap(), before);
+    let after = policy.logprobs(&sample_batch(true), 1.0).unwrap();
+    assert_ne!(after, before);
+    reference.mix_from(&policy, 1.0).unwrap();
+    assert_eq!(reference.logprobs(&sample_batch(true), 1.0).unwrap(), after);
+}
+
+#[test]
+fn what_does_not_run_on_a_gpu_is_refused_by_name() {
+    let narrow = Shape { head_dim: 32, ..shape(Architecture::Qwen3) };
+    let error = decoder(narrow).to_device(Device::Emulated { bf16: true }).unwrap_err().to_string();
+    assert_eq!(error, "head_dim is 32, expected 64 or 128 on a GPU");
+    let mut adapted = decoder(shape(Architecture::Qwen3)).with_lora(&LoraConfig::default(), 0).unwrap();
+    let error = adapted.to_device(Device::Emulated { bf16: true }).unwrap_err().to_string();
+    assert!(error.starts_with("lora is adapters on"), "{error}");
+    let gpu = on_gpu(shape(Architecture::Qwen3), false);
+    let mut bad = sample_batch(true);
+    bad.token_ids[0] = 50;
+    assert!(gpu.logprobs(&bad, 1.0).is_err());
+    assert!(gpu.logprobs(&sample_batch(true), 0.0).is_err());
+}
