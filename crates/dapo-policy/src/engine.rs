@@ -1,8 +1,7 @@
 //! What the decoder asks of its model on a device.
 
-use crate::{
-    Completion, GenerationConfig, LayerMemory, Loss, PolicyError, Request, Segments, TokenBatch, TokenLogprobs,
-};
+use crate::batch::Inputs;
+use crate::{Completion, GenerationConfig, LayerMemory, Loss, PolicyError, Request, Segments, TokenLogprobs};
 use dapo_kernels::adamw::AdamWStep;
 use std::fmt;
 
@@ -31,12 +30,11 @@ pub(crate) trait Engine: fmt::Debug + Send + Sync {
     /// Another model on the same device, with these weights.
     fn another(&self, weights: &[Vec<f32>]) -> Result<Box<dyn Engine>, PolicyError>;
 
-    fn score(&self, batch: &TokenBatch, predictors: &[usize], temperature: f32) -> Result<TokenLogprobs, PolicyError>;
+    fn score(&self, inputs: &Inputs, temperature: f32) -> Result<TokenLogprobs, PolicyError>;
 
     fn score_backward(
         &self,
-        batch: &TokenBatch,
-        predictors: &[usize],
+        inputs: &Inputs,
         temperature: f32,
         memory: LayerMemory,
         gradients: &mut DeviceGradients,

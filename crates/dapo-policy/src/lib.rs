@@ -26,6 +26,7 @@
 //! # }
 //! ```
 
+mod batch;
 mod chat;
 mod checkpoint;
 mod config;
@@ -46,6 +47,7 @@ mod policy;
 mod sampling;
 mod tokenizer;
 
+pub use batch::TokenBatch;
 pub use chat::{ChatOptions, Message};
 pub use checkpoint::{
     Checkpoint, adapter_base, load, load_adapter, load_checkpoint, read_tensors, save_adapter, save_checkpoint,
@@ -62,6 +64,6 @@ pub use generate::{Completion, FinishReason, GenerationConfig, Request};
 pub use gradients::Gradients;
 pub use lora::{LoraConfig, LoraTarget};
 pub use moments::Moments;
-pub use policy::{Loss, Policy, TokenBatch, TokenLogprobs};
+pub use policy::{Loss, Policy, TokenLogprobs};
 pub use sampling::{Purpose, SamplingConfig};
 pub use tokenizer::Tokenizer;

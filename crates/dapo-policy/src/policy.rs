@@ -1,59 +1,10 @@
 //! What a trainer asks of a policy, and how the decoder answers.
 
-use crate::decoder::{Adapters, Context, Rows, Workspace, check_total};
-use crate::{Completion, Decoder, GenerationConfig, Gradients, PolicyError, Request, Segments};
+use crate::batch::Inputs;
+use crate::decoder::{Adapters, Context, Rows, Workspace};
+use crate::{Completion, Decoder, GenerationConfig, Gradients, PolicyError, Request, TokenBatch};
 use dapo_kernels::logprobs::{self, RowGradients};
 use dapo_kernels::threads;
-use std::sync::Arc;
-
-/// Tokens of a packed batch, and which of them are scored.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TokenBatch {
-    /// All tokens, segment after segment.
-    pub token_ids: Vec<u32>,
-    /// The sequences; a completion's segment may name its prompt's as parent.
-    pub segments: Arc<Segments>,
-    /// Indices of the tokens to score, ascending: completion tokens.
-    pub targets: Vec<usize>,
-}
-
-impl TokenBatch {
-    /// For each target, the token whose hidden state predicts it: its predecessor in the sequence.
-    fn predictors(&self) -> Result<Vec<usize>, PolicyError> {
-        check_total(&self.token_ids, &self.segments)?;
-        let segments = self.segments.list();
-        let mut current = 0;
-        let mut predictors = Vec::with_capacity(self.targets.len());
-        for (i, target) in self.targets.iter().enumerate() {
-            if i > 0 && self.targets[i - 1] >= *target || *target >= self.token_ids.len() {
-                return Err(self.invalid(i, "an index above the one before it and below the number of tokens"));
-            }
-            while segments[current].start + segments[current].len <= *target {
-                current += 1;
-            }
-            let segment = &segments[current];
-            let predictor = match self.segments.parent(segment) {
-                _ if *target > segment.start => target - 1,
-                Some(parent) => parent.start + parent.len - 1,
-                None => return Err(self.invalid(i, "a token with a predecessor")),
-            };
-            predictors.push(predictor);
-        }
-        Ok(predictors)
-    }
-
-    fn invalid(&self, i: usize, expected: &str) -> PolicyError {
-        PolicyError::Setting {
-            field: format!("targets[{i}]"),
-            found: self.targets[i].to_string(),
-            expected: expected.into(),
-        }
-    }
-
-    fn target_ids(&self) -> Vec<u32> {
-        self.targets.iter().map(|t| self.token_ids[*t]).collect()
-    }
-}
 
 /// Log-probs and entropies of a batch's targets, in nats, in the targets' order.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -125,27 +76,29 @@ impl Decoder {
         temperature: f32,
         adapters: Adapters,
     ) -> Result<TokenLogprobs, PolicyError> {
-        let predictors = batch.predictors()?;
+        let inputs = batch.inputs(self.config().vocab_size)?;
+        check_temperature(temperature)?;
+        if inputs.targets.is_empty() {
+            return Ok(TokenLogprobs::default());
+        }
         if let Some(engine) = self.engine() {
-            check_temperature(temperature)?;
-            return engine.score(batch, &predictors, temperature);
+            return engine.score(&inputs, temperature);
         }
         threads::enter(|| {
             let (mut rows, mut normed) = (Vec::new(), Vec::new());
             self.forward(
-                &batch.token_ids,
-                &batch.segments,
+                &inputs.token_ids,
+                &inputs.segments,
                 adapters,
                 |_| (),
                 |x| {
-                    gather(x, self.config().hidden_size, &predictors, &mut rows);
+                    gather(x, self.config().hidden_size, &inputs.predictors, &mut rows);
                     self.final_norm(&rows, &mut normed)
                 },
             )?;
             let mut workspace = self.workspace().take();
-            let (logprobs, entropies) = self.with_head(temperature, |head| {
-                Ok(head.logprobs(&normed, &batch.target_ids(), &mut workspace.head)?)
-            })?;
+            let (logprobs, entropies) = self
+                .with_head(temperature, |head| Ok(head.logprobs(&normed, &inputs.targets, &mut workspace.head)?))?;
             self.workspace().put(workspace);
             Ok(TokenLogprobs { logprobs, entropies })
         })
@@ -153,31 +106,30 @@ impl Decoder {
 
     fn score_backward(
         &self,
-        batch: &TokenBatch,
+        inputs: &Inputs,
         temperature: f32,
         gradients: &mut Gradients,
         loss: &mut Loss<'_>,
     ) -> Result<(), PolicyError> {
-        let predictors = batch.predictors()?;
+        let Inputs { token_ids, segments, predictors, targets } = inputs;
         let width = self.config().hidden_size;
-        let table = self.rotary_table(&batch.segments.positions());
+        let table = self.rotary_table(&segments.positions());
         let context = Context { table: &table, adapters: Adapters::On };
         let mut workspace = self.workspace().take();
-        self.embed(&batch.token_ids, &mut workspace.x)?;
-        self.layers_forward(context, &batch.segments, &mut workspace, Some(self.layer_memory()), |_| ())?;
+        self.embed(token_ids, &mut workspace.x)?;
+        self.layers_forward(context, segments, &mut workspace, Some(self.layer_memory()), |_| ())?;
 
         let Workspace { head: scratch, x, rows, .. } = &mut workspace;
-        gather(x, width, &predictors, &mut rows.plain);
+        gather(x, width, predictors, &mut rows.plain);
         self.final_norm(&rows.plain, &mut rows.normed)?;
-        let targets = batch.target_ids();
         self.with_head(temperature, |head| {
             if !self.trains_own() {
-                return head.backward(&rows.normed, &targets, None, &mut rows.d_normed, scratch, loss);
+                return head.backward(&rows.normed, targets, None, &mut rows.d_normed, scratch, loss);
             }
             let mut outcome = Ok(());
             self.head_parameter().write(gradients, |dw, accumulate| {
                 let Rows { normed, d_normed, .. } = rows;
-                outcome = head.backward(normed, &targets, Some((dw, accumulate)), d_normed, scratch, loss);
+                outcome = head.backward(normed, targets, Some((dw, accumulate)), d_normed, scratch, loss);
             })?;
             outcome
         })?;
@@ -186,14 +138,14 @@ impl Decoder {
         self.final_norm_backward(&rows.plain, &rows.d_normed, &mut rows.d_plain, gradients)?;
         // From here on the last output makes room for its gradient; rows that predict several tokens add up.
         x.fill(0.0);
-        for (gradient, row) in rows.d_plain.chunks_exact(width).zip(&predictors) {
+        for (gradient, row) in rows.d_plain.chunks_exact(width).zip(predictors) {
             x[row * width..][..width].iter_mut().zip(gradient).for_each(|(sum, g)| *sum += g);
         }
-        self.layers_backward(context, &batch.segments, &mut workspace, gradients)?;
+        self.layers_backward(context, segments, &mut workspace, gradients)?;
         if self.trains_own() {
             // Each token's gradient goes to its row of the embeddings, in the order of the tokens.
             self.embedding_parameter().add(gradients, |sum| {
-                for (token, g) in batch.token_ids.iter().zip(workspace.x.chunks_exact(width)) {
+                for (token, g) in token_ids.iter().zip(workspace.x.chunks_exact(width)) {
                     sum[*token as usize * width..][..width].iter_mut().zip(g).for_each(|(sum, g)| *sum += g);
                 }
             })?;
@@ -235,12 +187,15 @@ impl Policy for Decoder {
                 expected: "one for each, and at least one".into(),
             });
         }
-        if let Some(engine) = self.engine() {
-            check_temperature(temperature)?;
-            let predictors = batch.predictors()?;
-            let memory = self.layer_memory();
-            return engine.score_backward(batch, &predictors, temperature, memory, gradients.on(engine)?, loss);
+        let inputs = batch.inputs(self.config().vocab_size)?;
+        check_temperature(temperature)?;
+        if inputs.targets.is_empty() {
+            return Ok(());
         }
-        threads::enter(|| self.score_backward(batch, temperature, gradients, loss))
+        if let Some(engine) = self.engine() {
+            let memory = self.layer_memory();
+            return engine.score_backward(&inputs, temperature, memory, gradients.on(engine)?, loss);
+        }
+        threads::enter(|| self.score_backward(&inputs, temperature, gradients, loss))
     }
 }

@@ -19,17 +19,16 @@ mod workspace;
 
 pub(crate) use gradients::{DeviceGradients, DeviceMoments};
 
+use crate::batch::Inputs;
 use crate::engine::Engine;
 use crate::{
-    Completion, GenerationConfig, LayerMemory, Loss, ModelConfig, PolicyError, Request, Segments, TokenBatch,
-    TokenLogprobs,
+    Completion, GenerationConfig, LayerMemory, Loss, ModelConfig, PolicyError, Request, Segments, TokenLogprobs,
 };
 use compute::Compute;
 use dapo_kernels::adamw::AdamWStep;
 use dapo_kernels::cuda::{Buffer, Gpu};
 use half::bf16;
 use model::Model;
-use score::Targets;
 use slabs::Place;
 use std::sync::Arc;
 
@@ -60,34 +59,24 @@ impl<T: Compute> Model<T> {
     }
 }
 
-fn target_ids(batch: &TokenBatch) -> Vec<u32> {
-    batch.targets.iter().map(|target| batch.token_ids[*target]).collect()
-}
-
 impl<T: Compute> Engine for Model<T> {
     fn another(&self, weights: &[Vec<f32>]) -> Result<Box<dyn Engine>, PolicyError> {
         Ok(Box::new(Model::<T>::new(Arc::clone(&self.gpu), self.config.clone(), weights)?))
     }
 
-    fn score(&self, batch: &TokenBatch, predictors: &[usize], temperature: f32) -> Result<TokenLogprobs, PolicyError> {
-        let ids = target_ids(batch);
-        let on_device = self.batch(&batch.token_ids, &batch.segments)?;
-        Model::score(self, &on_device, &Targets { predictors, ids: &ids }, temperature)
+    fn score(&self, inputs: &Inputs, temperature: f32) -> Result<TokenLogprobs, PolicyError> {
+        Model::score(self, inputs, temperature)
     }
 
     fn score_backward(
         &self,
-        batch: &TokenBatch,
-        predictors: &[usize],
+        inputs: &Inputs,
         temperature: f32,
         memory: LayerMemory,
         gradients: &mut DeviceGradients,
         loss: &mut Loss<'_>,
     ) -> Result<(), PolicyError> {
-        let ids = target_ids(batch);
-        let on_device = self.batch(&batch.token_ids, &batch.segments)?;
-        let targets = Targets { predictors, ids: &ids };
-        Model::score_backward(self, &on_device, &targets, temperature, memory, gradients, loss)
+        Model::score_backward(self, inputs, temperature, memory, gradients, loss)
     }
 
     fn generate(&self, requests: &[Request], config: &GenerationConfig) -> Result<Vec<Vec<Completion>>, PolicyError> {

@@ -7,6 +7,7 @@ use super::forward::{Attend, Tokens};
 use super::gradients::DeviceGradients;
 use super::model::Model;
 use super::workspace::{HeadMemory, Workspace};
+use crate::batch::Inputs;
 use crate::{LayerMemory, Loss, PolicyError, RowGradients, Rows, Segments, TokenLogprobs};
 use dapo_kernels::cuda::attention::Plan;
 use dapo_kernels::cuda::gemm::{Form, Matrix, Output, gemm};
@@ -29,12 +30,6 @@ impl Batch<'_> {
     fn tokens(&self) -> Tokens<'_> {
         Tokens { ids: self.ids.view(), positions: self.positions.view() }
     }
-}
-
-/// The rows that predict, and what they predict.
-pub(super) struct Targets<'a> {
-    pub(super) predictors: &'a [usize],
-    pub(super) ids: &'a [u32],
 }
 
 impl<T: Compute> Model<T> {
@@ -94,15 +89,15 @@ impl<T: Compute> Model<T> {
     }
 
     /// The rows that predict, under the final norm.
-    fn gather_rows(&self, targets: &Targets<'_>, workspace: &mut Workspace<T>) -> Result<Buffer<u32>, PolicyError> {
-        self.check_ids("targets", targets.ids)?;
+    fn gather_rows(&self, inputs: &Inputs, workspace: &mut Workspace<T>) -> Result<Buffer<u32>, PolicyError> {
+        self.check_ids("targets", &inputs.targets)?;
         let (gpu, width) = (&self.gpu, self.config.hidden_size);
-        let rows: Vec<u32> = targets.predictors.iter().map(|row| *row as u32).collect();
+        let rows: Vec<u32> = inputs.predictors.iter().map(|row| *row as u32).collect();
         let HeadMemory { plain, normed, .. } = &mut workspace.head;
         let gathered = plain.sized(gpu, rows.len() * width)?;
         embedding::gather(gpu, workspace.x.view()?, gpu.upload(&rows)?.view(), width, gathered)?;
         self.norm(plain.view()?, self.slabs.norm, normed.sized(gpu, rows.len() * width)?)?;
-        Ok(gpu.upload(targets.ids)?)
+        Ok(gpu.upload(&inputs.targets)?)
     }
 
     /// Rows of logits at a time, of about equal number: first row and number.
@@ -135,21 +130,14 @@ impl<T: Compute> Model<T> {
         Ok(())
     }
 
-    pub(super) fn score(
-        &self,
-        batch: &Batch<'_>,
-        targets: &Targets<'_>,
-        temperature: f32,
-    ) -> Result<TokenLogprobs, PolicyError> {
-        if targets.ids.is_empty() {
-            return Ok(TokenLogprobs::default());
-        }
+    pub(super) fn score(&self, inputs: &Inputs, temperature: f32) -> Result<TokenLogprobs, PolicyError> {
+        let batch = self.batch(&inputs.token_ids, &inputs.segments)?;
         let mut workspace = self.take_workspace();
         self.forward(&batch.tokens(), &mut Attend::Packed(&batch.plan), None, &mut workspace)?;
-        let ids = self.gather_rows(targets, &mut workspace)?;
+        let ids = self.gather_rows(inputs, &mut workspace)?;
         let head = &mut workspace.head;
-        self.size_rows(targets.ids.len(), head)?;
-        for chunk in self.chunks(targets.ids.len()) {
+        self.size_rows(inputs.targets.len(), head)?;
+        for chunk in self.chunks(inputs.targets.len()) {
             self.score_chunk(chunk, &ids, temperature, head)?;
         }
         let (logprobs, entropies) = (self.gpu.read(head.logprobs.view()?)?, self.gpu.read(head.entropies.view()?)?);
@@ -159,22 +147,19 @@ impl<T: Compute> Model<T> {
 
     pub(super) fn score_backward(
         &self,
-        batch: &Batch<'_>,
-        targets: &Targets<'_>,
+        inputs: &Inputs,
         temperature: f32,
         memory: LayerMemory,
         gradients: &mut DeviceGradients,
         loss: &mut Loss<'_>,
     ) -> Result<(), PolicyError> {
-        if targets.ids.is_empty() {
-            return Ok(());
-        }
+        let batch = self.batch(&inputs.token_ids, &inputs.segments)?;
         let (gpu, width) = (&self.gpu, self.config.hidden_size);
         let mut workspace = self.take_workspace();
         self.forward(&batch.tokens(), &mut Attend::Packed(&batch.plan), Some(memory), &mut workspace)?;
-        let ids = self.gather_rows(targets, &mut workspace)?;
+        let ids = self.gather_rows(inputs, &mut workspace)?;
         let head = &mut workspace.head;
-        let rows = targets.ids.len();
+        let rows = inputs.targets.len();
         self.size_rows(rows, head)?;
         head.d_normed.sized(gpu, rows * width)?;
         for (start, n) in self.chunks(rows) {
@@ -186,7 +171,7 @@ impl<T: Compute> Model<T> {
         let into = InputGradient::Write(d_plain.sized(gpu, rows * width)?);
         let scratch = &mut workspace.scratch.norm;
         self.norm_backward(plain.view()?, self.slabs.norm, d_normed.view()?, into, scratch, gradients)?;
-        let predictors: Vec<u32> = targets.predictors.iter().map(|row| *row as u32).collect();
+        let predictors: Vec<u32> = inputs.predictors.iter().map(|row| *row as u32).collect();
         let occurrences = embedding::Occurrences::of(&predictors).upload(gpu)?;
         let len = batch.token_ids.len() * width;
         gpu.fill_zero(workspace.sums.sized(gpu, len)?)?;

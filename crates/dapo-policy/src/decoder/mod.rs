@@ -128,13 +128,7 @@ impl Decoder {
     /// Rows of the embedding matrix, `[T, H]`, in place of what `rows` held.
     pub(crate) fn embed(&self, token_ids: &[u32], rows: &mut Vec<f32>) -> Result<(), PolicyError> {
         let (vocab, width) = (self.config.vocab_size, self.config.hidden_size);
-        if let Some(i) = token_ids.iter().position(|t| *t as usize >= vocab) {
-            return Err(PolicyError::Setting {
-                field: format!("token_ids[{i}]"),
-                found: token_ids[i].to_string(),
-                expected: format!("an id below the vocabulary size, {vocab}"),
-            });
-        }
+        check_ids(token_ids, vocab)?;
         let table = self.embeddings.values()?;
         rows.clear();
         for token in token_ids {
@@ -256,6 +250,17 @@ impl Decoder {
 }
 
 /// Fails when the tokens do not fill the segments.
+pub(crate) fn check_ids(token_ids: &[u32], vocab: usize) -> Result<(), PolicyError> {
+    match token_ids.iter().position(|id| *id as usize >= vocab) {
+        None => Ok(()),
+        Some(i) => Err(PolicyError::Setting {
+            field: format!("token_ids[{i}]"),
+            found: token_ids[i].to_string(),
+            expected: format!("an id below the vocabulary size, {vocab}"),
+        }),
+    }
+}
+
 pub(crate) fn check_total(token_ids: &[u32], segments: &Segments) -> Result<(), PolicyError> {
     if token_ids.len() == segments.total() {
         return Ok(());
