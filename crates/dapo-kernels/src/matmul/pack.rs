@@ -218,3 +218,42 @@ dispatch! {
         tiles: &mut [f32],
     ) = pack_steps_of_tiles_body;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Tiles of `ROWS` rows and one lower one, from rows and from the transpose, whatever this processor's height is.
+    fn every_element_finds_its_place<const ROWS: usize>() {
+        let heights = [ROWS, ROWS - 1, ROWS];
+        let m = heights.iter().sum::<usize>();
+        for steps in [1, 7, 8, 29] {
+            let size = odd_lines(steps * ROWS);
+            let value = |row: usize, step: usize| (row * 100 + step) as f32;
+            let rows: Vec<f32> = (0..m * steps).map(|i| value(i / steps, i % steps)).collect();
+            let transpose: Vec<f32> = (0..m * steps).map(|i| value(i % m, i / m)).collect();
+            let starts: Vec<usize> = (0..heights.len()).map(|tile| heights[..tile].iter().sum()).collect();
+            let ranges: Vec<_> = starts.iter().zip(heights).map(|(start, height)| *start..start + height).collect();
+            let (mut from_rows, mut from_steps) = (vec![f32::NAN; 3 * size], vec![f32::NAN; 3 * size]);
+            for (range, tile) in ranges.iter().zip(from_rows.chunks_exact_mut(size)) {
+                rows_of_tile::<ROWS>(&rows[range.start * steps..], steps, range.len(), steps, tile);
+            }
+            steps_of_tiles::<ROWS>(&transpose, m, &ranges, steps, size, &mut from_steps);
+            for (tile, range) in ranges.iter().enumerate() {
+                for (place, row) in range.clone().enumerate() {
+                    for step in 0..steps {
+                        let at = tile * size + step * ROWS + place;
+                        assert_eq!((from_rows[at], from_steps[at]), (value(row, step), value(row, step)));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_element_finds_its_place_in_tiles_of_every_height() {
+        every_element_finds_its_place::<4>();
+        every_element_finds_its_place::<6>();
+        every_element_finds_its_place::<12>();
+    }
+}
