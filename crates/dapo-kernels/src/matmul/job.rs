@@ -159,10 +159,10 @@ impl Job<'_> {
     /// Whether tiles of A are laid out in the order in which they are read, which pays off over many panels; over fewer where rows
     /// are a multiple of half a page apart, which share a few sets of the cache, or where steps are not neighbours.
     fn copies_a(&self, panels: usize, right: Right<'_>) -> bool {
-        let few = if self.a.step != 1 {
-            self.a.row == 1 && panels > 2
-        } else {
+        let few = if self.a.step == 1 {
             self.a.row.is_multiple_of(512) || self.a.row > FAR
+        } else {
+            self.a.row == 1 && panels > 2
         };
         self.m > 4 && right.step == panel_width() && (few || panels >= MANY_PANELS)
     }
