@@ -29,7 +29,9 @@ pub(crate) fn check() -> Result<Value> {
     let (cpu, mut rounded, mut gpu) =
         (random_decoder(&config, 5)?, random_decoder(&config, 5)?, random_decoder(&config, 5)?);
     rounded.update(|_, _, values| {
-        values.iter_mut().for_each(|x| *x = half::bf16::from_f32(*x).to_f32());
+        for x in values {
+            *x = half::bf16::from_f32(*x).to_f32();
+        }
         Ok(())
     })?;
     gpu.to_device(Device::Cuda(0))?;

@@ -118,7 +118,9 @@ fn in_bf16_they_differ_by_its_rounding() {
         let mut rounded = decoder(shape(architecture));
         rounded
             .update(|_, _, values| {
-                values.iter_mut().for_each(|x| *x = half::bf16::from_f32(*x).to_f32());
+                for x in values {
+                    *x = half::bf16::from_f32(*x).to_f32();
+                }
                 Ok(())
             })
             .unwrap();
@@ -315,7 +317,9 @@ fn a_reference_is_a_copy_on_the_device_that_can_follow() {
     let before = policy.logprobs(&sample_batch(true), 1.0).unwrap();
     policy
         .update(|_, _, values| {
-            values.iter_mut().for_each(|x| *x *= 1.1);
+            for x in values {
+                *x *= 1.1;
+            }
             Ok(())
         })
         .unwrap();
