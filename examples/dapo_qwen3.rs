@@ -10,7 +10,7 @@
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use dapo::policy::{GenerationConfig, Purpose, SamplingConfig, save_checkpoint};
+use dapo::policy::{Device, GenerationConfig, Purpose, SamplingConfig, save_checkpoint};
 use dapo::reward::{Accuracy, Grader, Profile, RewardSum, SoftOverlong, VerifyConfig};
 use dapo::sampler::{GenBatch, SamplerConfig};
 use dapo::trainer::tasks::{Split, addition_problems};
@@ -78,6 +78,9 @@ struct Args {
     /// or whole.
     #[arg(long, default_value = "auto", value_name = "PROFILE")]
     extract: Profile,
+    /// Where the model computes: cpu, cuda or cuda:n (built with the feature cuda).
+    #[arg(long, default_value = "cpu")]
+    device: Device,
     /// Write the trained model here, as a Hugging Face folder.
     #[arg(long, value_name = "DIR")]
     save: Option<PathBuf>,
@@ -120,7 +123,8 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<()> {
     let started = Instant::now();
     let model = args.model.clone().unwrap_or_else(|| TINY_MODEL.into());
-    let (policy, tokenizer) = dapo::policy::load(&model)?;
+    let (mut policy, tokenizer) = dapo::policy::load(&model)?;
+    policy.to_device(args.device)?;
     say!(args, "model     {} ({:.2} M parameters)", model.display(), policy.num_parameters() as f64 / 1e6);
     let style = PromptStyle { system: args.system.clone(), suffix: args.suffix.clone(), ..PromptStyle::default() };
     let (train, held_out) = problems(args)?;

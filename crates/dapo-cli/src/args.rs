@@ -1,11 +1,11 @@
 //! Arguments that subcommands share, and what they mean for the libraries.
 
 use crate::talk::Talk;
-use anyhow::{Result, ensure};
+use anyhow::{Result, anyhow, ensure};
 use clap::builder::RangedU64ValueParser;
 use dapo_policy::{Decoder, GenerationConfig, Purpose, SamplingConfig, Tokenizer};
 use dapo_reward::{Accuracy, Grader, Profile, VerifyConfig};
-use dapo_run::ModelSource;
+use dapo_run::{DeviceChoice, ModelSource, Placed, place};
 use dapo_trainer::{Problem, Prompt, PromptStyle, encode_prompts};
 use std::path::PathBuf;
 use std::time::Instant;
@@ -117,11 +117,44 @@ impl ProblemArgs {
     }
 }
 
-/// Loads a model and says so.
+/// Which model, and where it computes.
+#[derive(clap::Args)]
+pub(crate) struct ModelArgs {
+    /// A Hugging Face folder, a GGUF file, a run folder or its checkpoint, or builtin:tiny.
+    #[arg(long = "model", value_name = "PATH")]
+    pub(crate) name: String,
+    /// Where the model computes: auto (the first GPU where this build and the model run on one), cpu, cuda or cuda:n.
+    #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = device)]
+    device: DeviceChoice,
+}
+
+fn device(text: &str) -> Result<DeviceChoice> {
+    text.parse().map_err(|_| anyhow!("expected auto, cpu, cuda or cuda:n"))
+}
+
+impl ModelArgs {
+    /// Loads the model onto its device.
+    pub(crate) fn load(&self, talk: Talk) -> Result<(Decoder, Tokenizer)> {
+        let (mut policy, tokenizer) = load(&self.name, talk)?;
+        let placed = place(&mut policy, self.device)?;
+        say_where(&placed, talk);
+        Ok((policy, tokenizer))
+    }
+}
+
+/// Loads a model on the cpu and says so.
 pub(crate) fn load(name: &str, talk: Talk) -> Result<(Decoder, Tokenizer)> {
     let started = Instant::now();
     let (policy, tokenizer) = ModelSource::find(name, "main")?.load()?;
     let (millions, seconds) = (policy.num_parameters() as f64 / 1e6, started.elapsed().as_secs_f64());
     talk.detail(format_args!("{name}: {millions:.2} M parameters, loaded in {seconds:.1} s"));
     Ok((policy, tokenizer))
+}
+
+/// Says where a model computes; aloud where a GPU might have been expected.
+pub(crate) fn say_where(placed: &Placed, talk: Talk) {
+    match &placed.fallback {
+        Some(why) => talk.warning(format_args!("computing on the cpu: {why}")),
+        None => talk.detail(format_args!("computing on {placed}")),
+    }
 }

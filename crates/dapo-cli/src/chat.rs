@@ -1,6 +1,6 @@
 //! `dapo chat`: a conversation with a model.
 
-use crate::args::{SamplingArgs, load};
+use crate::args::{ModelArgs, SamplingArgs};
 use crate::talk::Talk;
 use anyhow::{Result, ensure};
 use dapo_policy::{ChatOptions, FinishReason, Message, Policy, Purpose, Request};
@@ -12,9 +12,8 @@ use std::io::{self, BufRead, IsTerminal, Write};
 /// input ends it.
 #[derive(clap::Args)]
 pub(crate) struct Chat {
-    /// A Hugging Face folder, a GGUF file, a run folder or its checkpoint, or builtin:tiny.
-    #[arg(long, value_name = "PATH")]
-    model: String,
+    #[command(flatten)]
+    model: ModelArgs,
     /// System message before the conversation.
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
@@ -23,8 +22,12 @@ pub(crate) struct Chat {
 }
 
 pub(crate) fn run(args: &Chat, talk: Talk) -> Result<()> {
-    let (policy, tokenizer) = load(&args.model, talk)?;
-    ensure!(tokenizer.has_chat_template(), "{} has no chat template; `dapo generate` takes plain prompts", args.model);
+    let (policy, tokenizer) = args.model.load(talk)?;
+    ensure!(
+        tokenizer.has_chat_template(),
+        "{} has no chat template; `dapo generate` takes plain prompts",
+        args.model.name
+    );
     let mut generation = args.sampling.generation(&policy, Purpose::Preview)?;
     let asked = generation.max_new_tokens;
     let start = || args.system.iter().map(Message::system).collect::<Vec<_>>();

@@ -1,6 +1,6 @@
 //! `dapo eval`: how many problems a model solves.
 
-use crate::args::{ProblemArgs, SamplingArgs, at_least, load};
+use crate::args::{ModelArgs, ProblemArgs, SamplingArgs, at_least};
 use crate::talk::Talk;
 use anyhow::{Context, Result};
 use dapo_policy::{FinishReason, Purpose};
@@ -21,9 +21,8 @@ use std::time::Instant;
 /// used up their tokens, and their mean length.
 #[derive(clap::Args)]
 pub(crate) struct Eval {
-    /// A Hugging Face folder, a GGUF file, a run folder or its checkpoint, or builtin:tiny.
-    #[arg(long, value_name = "PATH")]
-    model: String,
+    #[command(flatten)]
+    model: ModelArgs,
     #[command(flatten)]
     problems: ProblemArgs,
     /// Completions of each problem.
@@ -64,7 +63,7 @@ const BLOCK: usize = 256;
 pub(crate) fn run(args: &Eval, talk: Talk) -> Result<()> {
     let mut problems = read_problems(&args.problems.data)?;
     problems.truncate(args.limit.unwrap_or(usize::MAX));
-    let (policy, tokenizer) = load(&args.model, talk)?;
+    let (policy, tokenizer) = args.model.load(talk)?;
     let generation = args.sampling.generation(&policy, Purpose::Evaluation)?;
     let (prompts, too_long) =
         args.problems.encode(&problems, (&policy, &tokenizer), generation.max_new_tokens, talk)?;
@@ -86,7 +85,7 @@ pub(crate) fn run(args: &Eval, talk: Talk) -> Result<()> {
         say_how_far(&evaluation, prompts.len(), started, talk);
     }
     let report = Report {
-        model: args.model.clone(),
+        model: args.model.name.clone(),
         data: args.problems.data.display().to_string(),
         too_long,
         temperature: generation.sampling.temperature,

@@ -1,6 +1,6 @@
 //! `dapo generate`: completions of one prompt.
 
-use crate::args::{SamplingArgs, at_least, load};
+use crate::args::{ModelArgs, SamplingArgs, at_least};
 use crate::talk::Talk;
 use anyhow::{Context, Result, bail, ensure};
 use dapo_policy::{FinishReason, Message, Policy, Purpose, Request};
@@ -12,9 +12,8 @@ use std::io::{self, Write};
 /// The prompt is rendered with the model's chat template; a model without one gets it as it is.
 #[derive(clap::Args)]
 pub(crate) struct Generate {
-    /// A Hugging Face folder, a GGUF file, a run folder or its checkpoint, or builtin:tiny.
-    #[arg(long, value_name = "PATH")]
-    model: String,
+    #[command(flatten)]
+    model: ModelArgs,
     /// What the model is asked; `-` reads it from stdin.
     prompt: String,
     /// System message before the prompt.
@@ -36,7 +35,7 @@ pub(crate) fn run(args: &Generate, talk: Talk) -> Result<()> {
         prompt => prompt.to_owned(),
     };
     ensure!(!question.is_empty(), "the prompt is empty, expected at least one token");
-    let (policy, tokenizer) = load(&args.model, talk)?;
+    let (policy, tokenizer) = args.model.load(talk)?;
     let generation = args.sampling.generation(&policy, Purpose::Preview)?;
     let problem = Problem { id: String::new(), messages: vec![Message::user(question)], answer: String::new() };
     let style = PromptStyle { system: args.system.clone(), ..PromptStyle::default() };

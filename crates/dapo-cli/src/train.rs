@@ -1,5 +1,6 @@
 //! `dapo train`: trains a model and writes a run folder.
 
+use crate::args::say_where;
 use crate::talk::Talk;
 use anyhow::{Context, Result, bail};
 use dapo_run::{DataSizes, Layer, ModelSource, Resolved, Run, RunStep, estimate, resolve, settings_of};
@@ -136,11 +137,7 @@ fn announce(run: &Run, dir: &Path, talk: Talk) {
             counts.conflicting
         ));
     }
-    if let Some(why) = &run.device().fallback {
-        talk.warning(format_args!("computing on the cpu: {why}"));
-    } else {
-        talk.detail(format_args!("computing on {}", run.device()));
-    }
+    say_where(run.device(), talk);
     let made = run.trainer().steps();
     if made > 0 {
         talk.note(format_args!("going on after step {made}"));

@@ -45,3 +45,14 @@ fn limits_beyond_the_context_are_refused() {
         .failure(1, &["error: ", "200 tokens", "256"]);
     dapo(&["generate", "--model", TINY_MODEL, ""]).failure(1, &["error: the prompt is empty"]);
 }
+
+#[test]
+fn a_device_that_is_asked_for_is_used_or_refused() {
+    let generate = |device| dapo(&["generate", "--model", TINY_MODEL, "17+4=", "-v", "--device", device]);
+    let run = generate("cpu").success();
+    assert!(run.stderr.contains("computing on cpu"), "{}", run.stderr);
+    if !cfg!(feature = "cuda") {
+        generate("cuda:1").failure(1, &["error: device is cuda:1, expected cpu: this build has no GPU code"]);
+        assert!(generate("auto").success().stderr.contains("computing on cpu"));
+    }
+}

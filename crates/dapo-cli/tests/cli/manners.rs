@@ -14,6 +14,7 @@ fn usage_errors_exit_with_2_and_name_the_argument() {
     eval("--temperature", "warm").failure(2, &["--temperature <T>", "invalid float"]);
     eval("--temperature=-1", "--json").failure(2, &["temperature is -1, expected a finite number of at least 0"]);
     eval("--top-p", "1.5").failure(2, &["top_p is 1.5, expected a number above 0 and at most 1"]);
+    eval("--device", "gpu").failure(2, &["--device <DEVICE>", "expected auto, cpu, cuda or cuda:n"]);
     eval("--extract", "nope").failure(2, &["unknown profile \"nope\"", "last-number"]);
     dapo(&["train", "tiny"]).failure(2, &["--out <DIR>"]);
     dapo(&["train", "--resume", "a", "--out", "b"]).failure(2, &["--resume <DIR>", "--out <DIR>"]);

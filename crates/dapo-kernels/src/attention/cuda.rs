@@ -12,7 +12,7 @@ use super::{Buffer, Element, Gpu, In, Kernel, Launch, Out, expect_len};
 use crate::attention::Heads;
 use candle_core::{Result, bail};
 
-/// Of kernels for bf16 and f32 and both widths, the one that is needed.
+/// Of kernels for bf16 and f32 and each width, the one that is needed.
 macro_rules! pick {
     ($t:ty, $dim:expr, $name:literal) => {
         pick!($t, $dim, $name, "")
@@ -21,6 +21,7 @@ macro_rules! pick {
         Kernel::new(
             "attention",
             match $dim {
+                32 => <$t>::pick(concat!($name, "_f32_d32", $end), concat!($name, "_bf16_d32", $end)),
                 64 => <$t>::pick(concat!($name, "_f32_d64", $end), concat!($name, "_bf16_d64", $end)),
                 _ => <$t>::pick(concat!($name, "_f32_d128", $end), concat!($name, "_bf16_d128", $end)),
             },
@@ -34,8 +35,8 @@ mod decode;
 mod plan;
 
 pub use decode::{BlockTable, CacheShape, NO_SEQUENCE, append, copy_blocks, decode, scratch_len};
-pub use plan::Plan;
 use plan::check_heads;
+pub use plan::{HEAD_WIDTHS, Plan};
 
 /// Threads of a block of packed attention; as `THREADS` in tile.cuh.
 const THREADS: usize = 128;
@@ -54,6 +55,7 @@ fn scale(dim: usize) -> f32 {
 macro_rules! pick_backward {
     ($t:ty, $g:ty, $dim:expr, $name:literal) => {
         match <$g>::pick(<$t>::pick(false, true), false) {
+            true if $dim == 32 => Kernel::new("attention", concat!($name, "_bf16_to_f32_d32")),
             true if $dim == 64 => Kernel::new("attention", concat!($name, "_bf16_to_f32_d64")),
             true => Kernel::new("attention", concat!($name, "_bf16_to_f32_d128")),
             false => pick!($t, $dim, $name),

@@ -33,7 +33,7 @@ impl Plan {
     /// Plans attention over these segments.
     ///
     /// # Errors
-    /// When there are no segments, heads do not divide, the head dimension is neither 64 nor 128, or the batch is so long that its
+    /// When there are no segments, heads do not divide, the head width is not one of [`HEAD_WIDTHS`], or the batch is so long that its
     /// row numbers overflow: a segment times the square of query heads per key-value head from 2³⁰ on.
     pub fn new(gpu: &Gpu, segments: &Segments, heads: Heads) -> Result<Self> {
         check_heads("attention", heads)?;
@@ -82,13 +82,16 @@ impl Plan {
     }
 }
 
+/// Widths of heads for which there are kernels.
+pub const HEAD_WIDTHS: [usize; 3] = [32, 64, 128];
+
 /// Fails unless there are kernels for these heads.
 pub(super) fn check_heads(op: &str, heads: Heads) -> Result<()> {
     if heads.key_value == 0 || heads.query == 0 || !heads.query.is_multiple_of(heads.key_value) {
         bail!("{op}: {} query heads do not divide among {} key-value heads", heads.query, heads.key_value);
     }
-    if heads.dim != 64 && heads.dim != 128 {
-        bail!("{op}: heads of width {}, expected 64 or 128", heads.dim);
+    if !HEAD_WIDTHS.contains(&heads.dim) {
+        bail!("{op}: heads of width {}, expected 32, 64 or 128", heads.dim);
     }
     Ok(())
 }

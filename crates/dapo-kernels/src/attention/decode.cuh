@@ -34,7 +34,8 @@ struct Vector {
     // Chunk `chunk` of a row of D elements in a swizzled tile.
     template <int D>
     __device__ __forceinline__ void read(const unsigned char* tile, int row, int chunk) {
-        load(reinterpret_cast<const T*>(tile + row * D * static_cast<int>(sizeof(T)) + ((chunk ^ (row & 7)) << 4)), x);
+        const int at = (chunk ^ permutation<D / N>(row)) << 4;
+        load(reinterpret_cast<const T*>(tile + row * D * static_cast<int>(sizeof(T)) + at), x);
     }
 };
 
@@ -132,7 +133,7 @@ __device__ __forceinline__ void partial(const T* q, const T* k_cache, const T* v
                 const bool valid = key < keys;
                 const unsigned in_block = valid ? blocks[key >> block_shift] : 0;
                 const size_t at = cache_row(in_block, kv_heads, kv_head, key, block_shift) * D + chunk * N;
-                copy_16(to + row * D * static_cast<int>(sizeof(T)) + ((chunk ^ (row & 7)) << 4),
+                copy_16(to + row * D * static_cast<int>(sizeof(T)) + ((chunk ^ permutation<CHUNKS>(row)) << 4),
                         from + (valid ? at : 0), valid);
             }
         }

@@ -182,7 +182,7 @@ __device__ __forceinline__ void forward(const bf16* q, const bf16* k, const bf16
 #pragma unroll
             for (int n = 0; n < D / 8; n++) {
                 unsigned pair = pack_bf16(acc[m][n][h * 2] * inverse, acc[m][n][h * 2 + 1] * inverse);
-                *reinterpret_cast<unsigned*>(row + ((n ^ lane_row) << 4)) = pair;
+                *reinterpret_cast<unsigned*>(row + ((n ^ permutation<D / 8>(lane_row)) << 4)) = pair;
             }
         }
     }

@@ -67,18 +67,25 @@
     }                                                                                                        \
     REGISTER_KERNEL(attention_combine_##suffix);
 
+FORWARD(tensor_cores, bf16, 32, bf16_d32)
 FORWARD(tensor_cores, bf16, 64, bf16_d64)
 FORWARD(tensor_cores, bf16, 128, bf16_d128)
+FORWARD(plain, float, 32, f32_d32)
 FORWARD(plain, float, 64, f32_d64)
 FORWARD(plain, float, 128, f32_d128)
+BACKWARD(tensor_cores, bf16, bf16, 32, bf16_d32)
 BACKWARD(tensor_cores, bf16, bf16, 64, bf16_d64)
 BACKWARD(tensor_cores, bf16, bf16, 128, bf16_d128)
+BACKWARD(tensor_cores, bf16, float, 32, bf16_to_f32_d32)
 BACKWARD(tensor_cores, bf16, float, 64, bf16_to_f32_d64)
 BACKWARD(tensor_cores, bf16, float, 128, bf16_to_f32_d128)
+BACKWARD(plain, float, float, 32, f32_d32)
 BACKWARD(plain, float, float, 64, f32_d64)
 BACKWARD(plain, float, float, 128, f32_d128)
+DECODE(bf16, 32, bf16_d32)
 DECODE(bf16, 64, bf16_d64)
 DECODE(bf16, 128, bf16_d128)
+DECODE(float, 32, f32_d32)
 DECODE(float, 64, f32_d64)
 DECODE(float, 128, f32_d128)
 

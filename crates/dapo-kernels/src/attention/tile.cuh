@@ -64,11 +64,18 @@ struct RowCursor {
     }
 };
 
-// Where 16-byte chunk `chunk` of a row lies in a tile of rows of D bf16 values: chunks of a row are permuted by the
-// row's number, so that the eight rows that ldmatrix reads at once lie in different banks.
+// Chunks of 16 bytes of a row are permuted by an exclusive or with this, so that one chunk of eight rows lies in
+// different banks. Four chunks take half of the banks: there it is two rows that share a permutation. The same for rows
+// that are a multiple of 8 apart.
+template <int CHUNKS>
+__device__ __forceinline__ int permutation(int row) {
+    return CHUNKS >= 8 ? row & 7 : row >> 1 & 3;
+}
+
+// Where chunk `chunk` of a row lies in a tile of rows of D bf16 values.
 template <int D>
 __device__ __forceinline__ int tile_offset(int row, int chunk) {
-    return row * D * 2 + ((chunk ^ (row & 7)) << 4);
+    return row * D * 2 + ((chunk ^ permutation<D / 8>(row)) << 4);
 }
 
 // Where a row of a matrix begins: its token and a first column; token -1 for a row of zeros.
@@ -97,7 +104,7 @@ struct LaneRows {
     Shared base;
     int swizzle;
     __device__ LaneRows(Shared tile, int row, int chunk)
-        : base(tile + row * D * 2), swizzle((chunk ^ (row & 7)) << 4) {}
+        : base(tile + row * D * 2), swizzle((chunk ^ permutation<D / 8>(row)) << 4) {}
     // Keeps the compiler from holding every chunk's offset in a register from before the loop over tiles.
     __device__ __forceinline__ LaneRows fresh() const {
         LaneRows copy = *this;

@@ -1,6 +1,5 @@
 use crate::common::{Checked, Numbers, SUMS, assert_close, floats, in_every_order};
 use dapo_kernels::adamw::{AdamWStep, squared_norm};
-use dapo_kernels::cuda::Gpu;
 use dapo_kernels::cuda::adamw::{adamw, clip_factor, square_sums, square_sums_len};
 use half::bf16;
 
@@ -70,7 +69,7 @@ fn a_norm_that_is_not_finite_changes_nothing() {
         let factor = norm(&[vec![1.0, bad, 2.0]], 1.0);
         assert!(!factor[0].is_finite() && factor[1].is_nan());
     }
-    let gpu = Gpu::emulated();
+    let gpu = crate::gpu();
     let (mut p, mut m, mut v) = (gpu.upload(&[1.0f32]).unwrap(), gpu.zeros(1).unwrap(), gpu.zeros(1).unwrap());
     let (g, factor) = (gpu.upload(&[1.0f32]).unwrap(), gpu.upload(&[f32::NAN]).unwrap());
     let (p_out, m_out, v_out) = (p.view_mut(), m.view_mut(), v.view_mut());

@@ -35,7 +35,7 @@ impl Attends for bf16 {
     };
 }
 
-const DIMS: [usize; 2] = [64, 128];
+const DIMS: [usize; 3] = [32, 64, 128];
 /// Query heads per key-value head, and key-value heads.
 const GROUPS: [(usize, usize); 4] = [(1, 2), (2, 2), (3, 2), (8, 1)];
 
@@ -184,7 +184,7 @@ fn sharing_keeps_bits<T: Attends>(dim: usize) {
     let order = || (0..75).chain(115..245).chain(0..75).chain(75..115);
     let mut other: Vec<T> = numbers.values(9 * width, 2.0);
     other.extend(order().flat_map(|token| qkv[token * width..][..width].to_vec()));
-    let gpu = Gpu::emulated();
+    let gpu = crate::gpu();
     let outputs = |qkv: &[T], segments: &Segments| {
         let dout = vec![T::from_f32(0.0); segments.total() * out_width];
         run::<T, T>(&gpu, qkv, &dout, heads, segments).unwrap()[0].clone()
@@ -203,10 +203,10 @@ fn a_shared_prompt_changes_no_bit() {
 
 #[test]
 fn sizes_of_packed_attention_are_checked() {
-    let gpu = Gpu::emulated();
+    let gpu = crate::gpu();
     let segments = Segments::new([(3, None)]).unwrap();
     let error = Plan::new(&gpu, &segments, heads(1, 1, 96)).unwrap_err().to_string();
-    assert!(error.contains("attention: heads of width 96, expected 64 or 128"), "{error}");
+    assert!(error.contains("attention: heads of width 96, expected 32, 64 or 128"), "{error}");
     let error = Plan::new(&gpu, &segments, Heads { query: 3, key_value: 2, dim: 64 }).unwrap_err().to_string();
     assert!(error.contains("attention: 3 query heads do not divide among 2 key-value heads"), "{error}");
     assert!(Plan::new(&gpu, &Segments::default(), heads(1, 1, 64)).is_err());

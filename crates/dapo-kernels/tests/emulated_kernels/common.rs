@@ -72,15 +72,15 @@ pub(crate) fn floats<T: Element>(values: &[T]) -> Vec<f32> {
     values.iter().map(|x| x.to_f32()).collect()
 }
 
-/// Runs `f` with several orders of blocks and threads, and returns its results, which must not differ in a bit.
+/// Runs `f` several times, where kernels are emulated with other orders of blocks and threads, and returns its results, which must not differ in a bit.
 #[track_caller]
 pub(crate) fn in_every_order(f: impl Fn(&Gpu) -> candle_core::Result<Vec<Vec<f32>>>) -> Vec<Vec<f32>> {
     let bits = |results: &[Vec<f32>]| -> Vec<Vec<u32>> {
         results.iter().map(|values| values.iter().map(|x| x.to_bits()).collect()).collect()
     };
-    let first = f(&Gpu::emulated()).unwrap();
-    for order in [1, 77] {
-        let other = f(&Gpu::emulated_in_order(order)).unwrap();
+    let first = f(&crate::gpu()).unwrap();
+    for gpu in crate::again() {
+        let other = f(&gpu).unwrap();
         assert!(bits(&first) == bits(&other), "the result depends on the order of threads");
     }
     first

@@ -147,7 +147,7 @@ impl<T: Checked> Rollout<T> {
 
 fn decoding_agrees<T: Checked>(tolerance: Tolerance) {
     let mut numbers = Numbers::new(1);
-    for dim in [64, 128] {
+    for dim in [32, 64, 128] {
         for (group, key_value, block_size, prompts) in [
             (1, 2, 16, [1, 33]),
             (2, 2, 32, [64, 255]),
@@ -177,7 +177,7 @@ fn decoding_agrees_with_the_cpu() {
 fn batch_and_bound_change_no_bit() {
     let heads = Heads { query: 4, key_value: 2, dim: 64 };
     let shape = CacheShape { heads, blocks: 12, block_size: 64 };
-    let gpu = Gpu::emulated();
+    let gpu = crate::gpu();
     let mut numbers = Numbers::new(2);
     let (k, v): (Vec<bf16>, Vec<bf16>) =
         (numbers.values(shape.layer_len(), 2.0), numbers.values(shape.layer_len(), 2.0));
@@ -206,7 +206,7 @@ fn batch_and_bound_change_no_bit() {
 fn rows_of_no_sequence_are_left_out() {
     let heads = Heads { query: 1, key_value: 1, dim: 64 };
     let shape = CacheShape { heads, blocks: 1, block_size: 16 };
-    let gpu = Gpu::emulated();
+    let gpu = crate::gpu();
     let qkv = gpu.upload(&vec![1.0f32; 2 * 192]).unwrap();
     let (mut k, mut v) = (gpu.zeros(shape.layer_len()).unwrap(), gpu.zeros(shape.layer_len()).unwrap());
     let (sequences, positions) = (gpu.upload(&[NO_SEQUENCE, 0]).unwrap(), gpu.upload(&[2u32, 5]).unwrap());
@@ -222,7 +222,7 @@ fn rows_of_no_sequence_are_left_out() {
 #[test]
 fn sizes_of_decoding_are_checked() {
     let heads = Heads { query: 1, key_value: 1, dim: 64 };
-    let gpu = Gpu::emulated();
+    let gpu = crate::gpu();
     let blocks = gpu.upload(&[0u32]).unwrap();
     let table = BlockTable { blocks: blocks.view(), max_blocks: 1 };
     let decode_with = |block_size: usize, max_len: usize, scratch: usize| {

@@ -1,5 +1,4 @@
 use crate::common::{Checked, Numbers, SUMS, assert_close, floats, in_every_order};
-use dapo_kernels::cuda::Gpu;
 use dapo_kernels::cuda::embedding::{Occurrences, accumulate, gather};
 use half::bf16;
 
@@ -38,7 +37,7 @@ fn rows_are_gathered_and_their_gradients_summed() {
 
 #[test]
 fn a_token_outside_the_table_is_refused() {
-    let gpu = Gpu::emulated();
+    let gpu = crate::gpu();
     let occurrences = Occurrences::of(&[1, 4]).upload(&gpu).unwrap();
     let (dy, mut gradient) = (gpu.zeros::<f32>(6).unwrap(), gpu.zeros(12).unwrap());
     let error = accumulate(&gpu, dy.view(), &occurrences, 3, gradient.view_mut()).unwrap_err().to_string();

@@ -1,8 +1,8 @@
 #![allow(clippy::unwrap_used)]
 
 use crate::common::{Checked, Numbers, SUMS, assert_close, floats};
+use dapo_kernels::cuda::bias;
 use dapo_kernels::cuda::gemm::{Form, Matrix, Output, gemm};
-use dapo_kernels::cuda::{Gpu, bias};
 use half::bf16;
 
 /// Sums in f64 over rows with gaps.
@@ -20,7 +20,7 @@ fn expected(form: Form, [m, n, k]: [usize; 3], a: &[f32], b: &[f32], strides: [u
 }
 
 fn check<X: Checked, Y: Checked>(into: Output) {
-    let gpu = Gpu::emulated();
+    let gpu = crate::gpu();
     let mut numbers = Numbers::new(7);
     let shape @ [m, n, k] = [5, 7, 9];
     for form in [Form::Plain, Form::RightTransposed, Form::LeftTransposed] {
@@ -55,7 +55,7 @@ fn products_agree_with_sums_in_f64() {
 
 #[test]
 fn a_matrix_that_is_too_small_is_refused() {
-    let gpu = Gpu::emulated();
+    let gpu = crate::gpu();
     let (a, b, mut c) = (gpu.zeros::<f32>(6).unwrap(), gpu.zeros(5).unwrap(), gpu.zeros::<f32>(4).unwrap());
     let (a, b) = (Matrix::rows(a.view(), 3), Matrix::rows(b.view(), 3));
     let error = gemm(&gpu, Form::RightTransposed, [2, 2, 3], a, b, c.view_mut(), 2, Output::Write).unwrap_err();
@@ -63,7 +63,7 @@ fn a_matrix_that_is_too_small_is_refused() {
 }
 
 fn check_bias<T: Checked>() {
-    let gpu = Gpu::emulated();
+    let gpu = crate::gpu();
     let mut numbers = Numbers::new(3);
     let (rows, width) = (19, 45);
     let (y, values): (Vec<T>, Vec<T>) = (numbers.values(rows * width, 1.0), numbers.values(width, 1.0));

@@ -1,7 +1,8 @@
 //! Every kernel for GPUs, run on the CPU thread by thread and compared with its twin in Rust.
 //!
 //! Each launch is repeated with blocks and threads taking turns in other orders and must give the same bits: a race, or a
-//! sum whose order is not fixed, shows as a difference. `scripts/cuda-emulation.sh` runs these tests with sanitizers.
+//! sum whose order is not fixed, shows as a difference. `scripts/cuda-emulation.sh` runs these tests with sanitizers;
+//! `gpu_kernels` runs them on a device.
 #![allow(clippy::unwrap_used)]
 
 mod adamw;
@@ -17,3 +18,15 @@ mod rms_norm;
 mod rope;
 mod sampling;
 mod swiglu;
+
+use dapo_kernels::cuda::Gpu;
+
+/// Where the kernels run.
+fn gpu() -> Gpu {
+    Gpu::emulated()
+}
+
+/// Where they run again, with blocks and threads in other orders.
+fn again() -> [Gpu; 2] {
+    [1, 77].map(Gpu::emulated_in_order)
+}

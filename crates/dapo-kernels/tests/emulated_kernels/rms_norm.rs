@@ -89,7 +89,7 @@ fn backward_agrees_with_the_cpu() {
 
 #[test]
 fn sizes_are_checked() {
-    let gpu = dapo_kernels::cuda::Gpu::emulated();
+    let gpu = crate::gpu();
     let (x, weight, mut y) = (gpu.zeros::<f32>(6).unwrap(), gpu.zeros(4).unwrap(), gpu.zeros(6).unwrap());
     let error = forward(&gpu, x.view(), weight.view(), EPS, y.view_mut()).unwrap_err().to_string();
     assert!(error.contains("x has 6 values, weight 4"), "{error}");

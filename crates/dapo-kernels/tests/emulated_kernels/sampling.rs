@@ -6,6 +6,9 @@ use half::bf16;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
+/// No token has this number; arrays on a device are not empty.
+const NO_STOP: u32 = u32::MAX;
+
 const RULE: SamplingRule = SamplingRule { temperature: 1.0, top_k: 0, top_p: 1.0, seed: 11, purpose: 0 };
 
 /// The policy's derivation of random numbers.
@@ -68,7 +71,7 @@ fn agrees<T: Checked>(rule: &SamplingRule, shape: LogitsShape, logits: &[T]) {
     let rows = shape.rows;
     let temperature = if rule.temperature > 0.0 { rule.temperature } else { 1.0 };
     let results = in_every_order(|gpu| {
-        let (logits, none) = (gpu.upload(logits)?, gpu.zeros::<u32>(0)?);
+        let (logits, none) = (gpu.upload(logits)?, gpu.upload(&[NO_STOP])?);
         let mut sequences = sequences(gpu, rows, 2, 2)?;
         draw(gpu, rule, shape, logits.view(), rows, Assignment::default(), none.view(), &mut sequences)?;
         let tokens = gpu.read(sequences.tokens.view())?;
@@ -114,7 +117,7 @@ fn rules() -> Vec<SamplingRule> {
 fn random_numbers_are_those_of_the_host() {
     let rule = SamplingRule { seed: u64::MAX - 5, purpose: 2, ..RULE };
     let positions: Vec<u64> = (0..200).chain([u64::from(u32::MAX), u64::MAX, 1 << 40]).collect();
-    let got = uniforms(&Gpu::emulated(), &rule, 1 << 33, 7, &positions).unwrap();
+    let got = uniforms(&crate::gpu(), &rule, 1 << 33, 7, &positions).unwrap();
     let expected: Vec<f64> = positions.iter().map(|p| uniform(&rule, 1 << 33, 7, *p)).collect();
     assert_eq!(got, expected);
 }
@@ -218,7 +221,7 @@ fn rows_and_sequences_may_be_assigned() {
     let logits: Vec<f32> = Numbers::new(5).values(2 * vocab, 3.0);
     let results = in_every_order(|gpu| {
         let mut sequences = sequences(gpu, 6, 1, 1)?;
-        let (logits, none) = (gpu.upload(&logits)?, gpu.zeros::<u32>(0)?);
+        let (logits, none) = (gpu.upload(&logits)?, gpu.upload(&[NO_STOP])?);
         let (rows, numbers) = (gpu.upload(&[1, 1, 0])?, gpu.upload(&[4, 0, 2])?);
         let assignment = Assignment { rows: Some(rows.view()), sequences: Some(numbers.view()) };
         draw(gpu, &RULE, shape(2, vocab, vocab), logits.view(), 3, assignment, none.view(), &mut sequences)?;

@@ -1,5 +1,9 @@
 //! Blocks of the cache of keys and values: which are free, and how many fit.
 
+use super::compute::Compute;
+use super::model::Model;
+use crate::{GenerationConfig, PolicyError, Request};
+
 /// Positions of a block.
 pub(super) const BLOCK_SIZE: usize = 32;
 
@@ -35,6 +39,34 @@ pub(super) fn of_prompt(len: usize) -> usize {
 /// Blocks of its own that a completion of a prompt of `len` tokens needs for `new` tokens: the prompt's whole blocks are shared.
 pub(super) fn of_completion(len: usize, new: usize) -> usize {
     (len + new).div_ceil(BLOCK_SIZE) - len / BLOCK_SIZE
+}
+
+impl<T: Compute> Model<T> {
+    /// How many blocks the cache gets: within the budget and the memory that is free, and no more than all completions need.
+    pub(super) fn plan_blocks(&self, requests: &[Request], config: &GenerationConfig) -> Result<usize, PolicyError> {
+        let c = &self.config;
+        let bytes = 2 * c.num_hidden_layers * c.num_key_value_heads * BLOCK_SIZE * c.head_dim * size_of::<T>();
+        let needs =
+            |r: &Request| (of_prompt(r.prompt_ids.len()), of_completion(r.prompt_ids.len(), config.max_new_tokens));
+        let busy = || requests.iter().filter(|r| r.samples > 0);
+        let least = busy().map(needs).map(|(prompt, own)| prompt + own).max().unwrap_or(0);
+        let most: usize = busy().map(|r| needs(r).0 + needs(r).1 * r.samples).sum();
+        let info = self.gpu.info()?;
+        // The emulation has no memory of its own. A tenth is left for the pass's own arrays.
+        let free = if info.total_memory == 0 { usize::MAX } else { info.free_memory / 10 * 9 };
+        let blocks = (config.cache_bytes.min(free) / bytes).min(most);
+        if blocks < least {
+            return Err(PolicyError::Setting {
+                field: "cache_bytes".into(),
+                found: config.cache_bytes.min(free).to_string(),
+                expected: format!(
+                    "at least {}, the keys and values of one sequence, and as much free memory",
+                    least * bytes
+                ),
+            });
+        }
+        Ok(blocks)
+    }
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ use crate::{
 };
 use compute::Compute;
 use dapo_kernels::adamw::AdamWStep;
+use dapo_kernels::cuda::attention::HEAD_WIDTHS;
 use dapo_kernels::cuda::{Buffer, Gpu};
 use half::bf16;
 use model::Model;
@@ -39,11 +40,11 @@ pub(crate) fn engine(
     weights: &[Vec<f32>],
     in_bf16: bool,
 ) -> Result<Box<dyn Engine>, PolicyError> {
-    if config.head_dim != 64 && config.head_dim != 128 {
+    if !HEAD_WIDTHS.contains(&config.head_dim) {
         return Err(PolicyError::Setting {
             field: "head_dim".into(),
             found: config.head_dim.to_string(),
-            expected: "64 or 128 on a GPU".into(),
+            expected: "32, 64 or 128 on a GPU".into(),
         });
     }
     if in_bf16 {

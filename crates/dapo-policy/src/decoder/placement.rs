@@ -33,7 +33,7 @@ impl Decoder {
     ///
     /// # Errors
     /// When this build has no code for the device, there is none, it lacks memory, or the decoder is not one that runs there: with
-    /// adapters, or with heads of a width other than 64 or 128.
+    /// adapters, or with heads of a width other than 32, 64 or 128.
     pub fn to_device(&mut self, device: Device) -> Result<(), PolicyError> {
         let weights = self.weights()?;
         if device == Device::Cpu {

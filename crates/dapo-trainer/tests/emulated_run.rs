@@ -1,0 +1,71 @@
+//! Training steps of the tiny model on the emulated kernels of a GPU.
+#![allow(clippy::unwrap_used)]
+
+use dapo_loss::Kl;
+use dapo_policy::{Decoder, Device};
+use dapo_reward::{Accuracy, RewardSum};
+use dapo_sampler::{GenBatch, SamplerConfig};
+use dapo_trainer::tasks::{Split, addition_problems};
+use dapo_trainer::{OptimizerConfig, PromptStyle, StepOutcome, Trainer, TrainerConfig, encode_prompts};
+use std::path::Path;
+
+fn config() -> TrainerConfig {
+    let mut config = TrainerConfig {
+        seed: 2,
+        group_size: 4,
+        max_new_tokens: 24,
+        micro_batch_tokens: 128,
+        sampler: SamplerConfig { train_batch: 2, gen_batch: GenBatch::Fixed(6), ..SamplerConfig::default() },
+        optimizer: OptimizerConfig { lr: 1e-4, warmup_steps: 0, ..OptimizerConfig::default() },
+        ..TrainerConfig::default()
+    };
+    config.loss.kl = Kl { coef: 0.01, ..Kl::default() };
+    config
+}
+
+fn trainer(device: Device) -> Trainer {
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/tiny-qwen3");
+    let (mut policy, tokenizer) = dapo_policy::load(&model).unwrap();
+    policy.to_device(device).unwrap();
+    let problems = addition_problems(Split::Train, 64, 5);
+    let prompts = encode_prompts(&problems, &tokenizer, &PromptStyle::default(), 64).unwrap().0;
+    let rewards = RewardSum::new(vec![(1.0, Box::new(Accuracy::default()))]);
+    Trainer::new(policy, tokenizer, prompts, rewards, config()).unwrap()
+}
+
+fn tokens(outcome: &StepOutcome) -> Vec<Vec<u32>> {
+    let groups = outcome.groups.iter().map(|record| &record.group);
+    groups.flat_map(|group| &group.completions).map(|completion| completion.token_ids.clone()).collect()
+}
+
+fn weights(policy: &Decoder) -> Vec<(String, Vec<f32>)> {
+    let tensors = policy.tensors().unwrap().into_iter();
+    tensors.map(|(name, tensor)| (name, tensor.flatten_all().unwrap().to_vec1().unwrap())).collect()
+}
+
+#[test]
+fn steps_are_the_cpus_to_rounding_and_go_on_from_a_checkpoint_to_the_bit() {
+    let device = Device::Emulated { bf16: false };
+    let (mut on_cpu, mut first) = (trainer(Device::Cpu), trainer(device));
+    let (expected, got) = (on_cpu.step().unwrap(), first.step().unwrap());
+    assert_eq!(tokens(&got), tokens(&expected), "the same random numbers");
+    let (expected, got) = (expected.metrics, got.metrics);
+    assert!(got.updates > 0);
+    assert_eq!(expected.logp_difference_max, 0.0);
+    assert!(got.logp_difference_max > 0.0 && got.logp_difference_max < 1e-4, "{}", got.logp_difference_max);
+    assert!((got.grad_norm - expected.grad_norm).abs() < 1e-4 * expected.grad_norm, "{got:?} {expected:?}");
+    assert!((got.loss - expected.loss).abs() < 1e-5, "{} {}", got.loss, expected.loss);
+
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoint = folder.path().join("checkpoint");
+    first.save(&checkpoint, "tiny").unwrap();
+    let mut second = trainer(device);
+    second.restore(&checkpoint).unwrap();
+    assert_eq!(first.step().unwrap().metrics, second.step().unwrap().metrics);
+    assert_eq!(weights(first.policy()), weights(second.policy()));
+
+    // A run may go on elsewhere.
+    on_cpu.restore(&checkpoint).unwrap();
+    let elsewhere = on_cpu.step().unwrap().metrics;
+    assert_eq!((elsewhere.step, elsewhere.logp_difference_max), (2, 0.0));
+}

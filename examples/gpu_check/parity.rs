@@ -1,0 +1,89 @@
+//! The decoder on the GPU against the decoder on the CPU.
+
+use crate::model::{backward, batch, qwen3_0_6b, random_decoder};
+use anyhow::{Context, Result, ensure};
+use dapo::policy::{Decoder, Device, GenerationConfig, Gradients, ModelConfig, Policy, Request};
+use serde_json::{Value, json};
+
+/// √Σ (a − b)² / √Σ a².
+fn distance(a: &[f32], b: &[f32]) -> f64 {
+    let sum = |values: &mut dyn Iterator<Item = f32>| values.map(|x| f64::from(x).powi(2)).sum::<f64>();
+    (sum(&mut a.iter().zip(b).map(|(a, b)| a - b)) / sum(&mut a.iter().copied())).sqrt()
+}
+
+/// Log-probs and gradients in bf16 against those in f32. The measure is what rounding nothing but the weights to bf16 does to the same
+/// figure on the CPU; the GPU rounds activations and their gradients besides, some 16 times on the way of each, so that √16 of it are
+/// allowed.
+pub(crate) fn check() -> Result<Value> {
+    let config = ModelConfig {
+        vocab_size: 999,
+        hidden_size: 256,
+        intermediate_size: 512,
+        num_hidden_layers: 3,
+        num_attention_heads: 4,
+        num_key_value_heads: 2,
+        max_position_embeddings: 1024,
+        eos_token_ids: vec![1],
+        ..qwen3_0_6b()
+    };
+    let (cpu, mut rounded, mut gpu) =
+        (random_decoder(&config, 5)?, random_decoder(&config, 5)?, random_decoder(&config, 5)?);
+    rounded.update(|_, _, values| {
+        for x in values {
+            *x = half::bf16::from_f32(*x).to_f32();
+        }
+        Ok(())
+    })?;
+    gpu.to_device(Device::Cuda(0))?;
+    let batch = batch(2, 37, 3, 61, config.vocab_size)?;
+    let decoders = [&cpu, &rounded, &gpu];
+    let [expected, nearby, got] = decoders.map(|decoder| decoder.logprobs(&batch, 1.0));
+    let (expected, nearby, got) = (expected?.logprobs, nearby?.logprobs, got?.logprobs);
+    let mut worst = 0.0f64;
+    let mut compare = |what: &str, expected: &[f32], nearby: &[f32], got: &[f32]| -> Result<()> {
+        let (measure, off) = (distance(expected, nearby), distance(expected, got));
+        ensure!(off < 4.0 * measure, "{what} differ by {off}, rounded weights alone by {measure}");
+        worst = worst.max(off / measure);
+        Ok(())
+    };
+    compare("log-probs", &expected, &nearby, &got)?;
+    let gradients = decoders.map(|decoder| {
+        let mut gradients = Gradients::new(decoder.parameters().len());
+        backward(decoder, &batch, &mut gradients).map(|()| gradients)
+    });
+    let [g_cpu, g_rounded, g_gpu] = gradients;
+    let (g_cpu, g_rounded, g_gpu) = (g_cpu?, g_rounded?, g_gpu?);
+    for (index, (name, _)) in cpu.parameters().iter().enumerate() {
+        let read = |policy: &Decoder, gradients| -> Result<Vec<f32>> {
+            Ok(policy.gradient(gradients, index)?.context("no gradient")?.flatten_all()?.to_vec1()?)
+        };
+        compare(name, &read(&cpu, &g_cpu)?, &read(&rounded, &g_rounded)?, &read(&gpu, &g_gpu)?)?;
+    }
+    println!("log-probs and gradients differ by at most {worst:.2} times what rounded weights do");
+    let rollout = rollout(&gpu)?;
+    Ok(json!({ "times_rounded_weights": worst, "rollout_logprob_difference": rollout }))
+}
+
+/// The same completions on every run, however many grow at a time; their log-probs beside those of a training pass.
+fn rollout(gpu: &Decoder) -> Result<f32> {
+    let prompt_ids: Vec<u32> = (0..45).map(|i| i * 17 % 999).collect();
+    let request = Request { prompt_ids: prompt_ids.clone(), samples: 24, first_sample: 0, draw: 3 };
+    let config = GenerationConfig { max_new_tokens: 50, ..GenerationConfig::default() };
+    let first = gpu.generate(std::slice::from_ref(&request), &config)?;
+    ensure!(first == gpu.generate(std::slice::from_ref(&request), &config)?, "two runs differ");
+    // Keys and values of some six sequences.
+    let few = GenerationConfig { cache_bytes: 6 * 128 * 3 * 2 * 2 * 128 * 2, ..config };
+    ensure!(first == gpu.generate(&[request], &few)?, "completions depend on their number");
+    let (mut token_ids, mut layout, mut targets) = (prompt_ids.clone(), vec![(prompt_ids.len(), None)], Vec::new());
+    for completion in &first[0] {
+        layout.push((completion.token_ids.len(), Some(0)));
+        targets.extend(token_ids.len()..token_ids.len() + completion.token_ids.len());
+        token_ids.extend(&completion.token_ids);
+    }
+    let segments = std::sync::Arc::new(dapo::policy::Segments::new(layout)?);
+    let scored = gpu.logprobs(&dapo::policy::TokenBatch { token_ids, segments, targets }, 1.0)?.logprobs;
+    let rolled_out = first[0].iter().flat_map(|completion| completion.logprobs.iter().copied());
+    let difference = scored.iter().zip(rolled_out).map(|(a, b)| (a - b).abs()).fold(0.0f32, f32::max);
+    println!("log-probs of roll-out and training pass differ by at most {difference:.4}");
+    Ok(difference)
+}
