@@ -7,7 +7,8 @@ export DAPO_EMULATION_SANITIZE=1 CXX=${CXX:-g++}
 # Every thread of a kernel has a small stack of its own, which the detection of uses after return cannot follow.
 export ASAN_OPTIONS=detect_leaks=0:detect_stack_use_after_return=0
 export UBSAN_OPTIONS=print_stacktrace=1
-tests() { cargo test --release -p dapo-kernels --features emulate --test emulated_kernels -- "$@"; }
+features=dapo-kernels/emulate,dapo-loss/emulate
+tests() { cargo test --release --workspace --features "$features" --test emulated_kernels -- "$@"; }
 
 echo "== the sanitizer sees a write past the end"
 for memory in global shared; do
@@ -20,6 +21,4 @@ done
 
 echo "== the kernels"
 tests "$@"
-if [ -d crates/dapo-loss/src/cuda ]; then
-  cargo test --release -p dapo-loss --features emulate --test emulated_kernel -- "$@"
-fi
+cargo test --release --workspace --features "$features" --test emulated_kernel -- "$@"
