@@ -12,6 +12,15 @@ fn open(config: &ModelConfig, device: Device, weights: &[Vec<f32>]) -> Result<Bo
         Device::Cpu => Err(PolicyError::Internal("the cpu needs no engine".into())),
         #[cfg(feature = "cuda")]
         Device::Cuda(ordinal) => {
+            let found = crate::cuda_devices()?;
+            if ordinal >= found.len() {
+                let found = if found.is_empty() { "none".to_owned() } else { found.join("; ") };
+                return Err(PolicyError::Setting {
+                    field: "device".into(),
+                    found: device.to_string(),
+                    expected: format!("one of this machine's GPUs, counted from 0: {found}"),
+                });
+            }
             let gpu = dapo_kernels::cuda::Gpu::open(ordinal)?;
             crate::cuda::engine(gpu.into(), config.clone(), weights, true)
         }
