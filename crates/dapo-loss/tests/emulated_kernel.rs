@@ -79,6 +79,21 @@ fn on_slices(config: &LossConfig, case: &Case, denominator: Denominator) -> (Los
     (output, gradient, d_entropies)
 }
 
+/// What the terms of the KL loss, and those of its metric, come to without their signs, for the one estimator whose terms
+/// have both.
+fn signed_kl_sizes(config: &LossConfig, case: &Case, denominator: &Denominator) -> (f64, f64) {
+    if config.kl.estimator != KlEstimator::K1 {
+        return (0.0, 0.0);
+    }
+    let weights = token_weights(denominator, &case.cu_seqlens, Some(&case.mask));
+    let distances = case.logprobs.iter().zip(&case.reference).map(|(x, y)| f64::from(x - y).abs());
+    weights
+        .iter()
+        .zip(distances)
+        .filter(|(weight, _)| **weight != 0.0)
+        .fold((0.0, 0.0), |(loss, metric), (w, d)| (loss + f64::from(config.kl.coef) * f64::from(*w) * d, metric + d))
+}
+
 fn check(config: &LossConfig, case: &Case) {
     let lengths = masked_lengths(&case.cu_seqlens, Some(&case.mask));
     let Some(denominator) = Denominator::of_step(config.aggregation, &lengths, EmptySequences::Exclude) else {
@@ -101,13 +116,15 @@ fn check(config: &LossConfig, case: &Case) {
     let (m, e) = (output.metrics, expected.metrics);
     let size = e.ratio_sum + e.tokens as f64;
     let share = size / e.tokens.max(1) as f64 * 3.0;
-    close("policy loss", m.policy_loss, e.policy_loss, share * e.tokens as f64 * denominator.weight(1).max(1e-9));
-    close("KL loss", m.kl_loss, e.kl_loss, 0.0);
+    let policy_size = share * e.tokens as f64 * denominator.weight(1).max(1e-9);
+    let (kl_size, ref_kl_size) = signed_kl_sizes(config, case, &denominator);
+    close("policy loss", m.policy_loss, e.policy_loss, policy_size);
+    close("KL loss", m.kl_loss, e.kl_loss, kl_size);
     close("entropy loss", m.entropy_loss, e.entropy_loss, 0.0);
-    close("loss", output.loss, expected.loss, share * e.tokens as f64 * denominator.weight(1).max(1e-9));
+    close("loss", output.loss, expected.loss, policy_size + kl_size);
     close("ratio", m.ratio_sum, e.ratio_sum, 0.0);
     close("log ratio", m.log_ratio_sum, e.log_ratio_sum, size);
-    close("reference", m.ref_kl_sum, e.ref_kl_sum, 0.0);
+    close("reference", m.ref_kl_sum, e.ref_kl_sum, ref_kl_size);
     close("entropy", m.entropy_sum, e.entropy_sum, 0.0);
     assert_eq!(
         (m.tokens, m.clipped_low, m.clipped_high, m.dual_clipped, m.clamped, m.entropy_tokens, m.max_abs_log_ratio),
