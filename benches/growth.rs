@@ -5,15 +5,12 @@
 //! 4,096) unless the row says otherwise. Each row doubles one thing; `exponent` is log₂ of what the time grew by: 1 where
 //! the cost grows in proportion.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use candle_core::{Device, Tensor};
 use dapo::policy::{
-    Architecture, Decoder, GenerationConfig, Gradients, ModelConfig, Policy, Request, RowGradients, Rows, Segments,
-    TokenBatch,
+    Decoder, GenerationConfig, Gradients, ModelConfig, Policy, Request, RowGradients, Rows, Segments, TokenBatch,
 };
 
 #[global_allocator]
@@ -23,7 +20,6 @@ const VOCAB: usize = 4096;
 
 fn decoder(width: usize) -> Result<Decoder> {
     let config = ModelConfig {
-        architecture: Architecture::Qwen3,
         vocab_size: VOCAB,
         hidden_size: width,
         intermediate_size: 3 * width,
@@ -31,31 +27,11 @@ fn decoder(width: usize) -> Result<Decoder> {
         num_attention_heads: width / 64,
         num_key_value_heads: width / 128,
         head_dim: 64,
-        rope_theta: 1e4,
-        rms_norm_eps: 1e-6,
-        tie_word_embeddings: true,
-        qk_norm: true,
-        qkv_bias: false,
-        o_bias: false,
-        mlp_bias: false,
         max_position_embeddings: 1 << 16,
-        bos_token_id: None,
         eos_token_ids: Vec::new(),
-        pad_token_id: None,
+        ..ModelConfig::qwen3_0_6b()
     };
-    let mut state = 1_u64;
-    let mut value = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        ((state >> 40) as f32 / (1_u64 << 23) as f32 - 1.0) * 0.05
-    };
-    let mut tensors = BTreeMap::new();
-    for (name, shape) in config.parameter_shapes() {
-        let count: usize = shape.iter().product();
-        let one = shape.len() == 1;
-        let values: Vec<f32> = (0..count).map(|_| if one { 1.0 } else { value() }).collect();
-        tensors.insert(name, Tensor::from_vec(values, shape, &Device::Cpu)?);
-    }
-    Ok(Decoder::new(config, tensors)?)
+    Ok(Decoder::random(config, 1)?)
 }
 
 /// The shortest of a few runs.

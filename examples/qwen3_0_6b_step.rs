@@ -4,12 +4,10 @@
 //! `cargo run --release --example qwen3_0_6b_step -- --tokenizer DIR` (see `scripts/fetch-qwen3-tokenizer.sh`)
 
 use anyhow::{Context, Result};
-use candle_core::{Device, Tensor};
 use clap::Parser;
-use dapo::policy::{Architecture, Decoder, LayerMemory, Message, ModelConfig, Tokenizer};
+use dapo::policy::{Decoder, LayerMemory, Message, ModelConfig, Tokenizer};
 use dapo::reward::{RewardFn, RewardInput, RewardSum, Score, SoftOverlong};
 use dapo::sampler::{FilterMetric, GenBatch, SamplerConfig};
-use dapo::trainer::tasks::SplitMix;
 use dapo::trainer::{Problem, PromptStyle, Trainer, TrainerConfig, encode_prompts};
 use std::path::PathBuf;
 use std::time::Instant;
@@ -50,45 +48,6 @@ impl RewardFn for AsciiShare {
     }
 }
 
-fn qwen3_0_6b() -> ModelConfig {
-    ModelConfig {
-        architecture: Architecture::Qwen3,
-        vocab_size: 151_936,
-        hidden_size: 1024,
-        intermediate_size: 3072,
-        num_hidden_layers: 28,
-        num_attention_heads: 16,
-        num_key_value_heads: 8,
-        head_dim: 128,
-        rope_theta: 1e6,
-        rms_norm_eps: 1e-6,
-        tie_word_embeddings: true,
-        qk_norm: true,
-        qkv_bias: false,
-        o_bias: false,
-        mlp_bias: false,
-        max_position_embeddings: 40_960,
-        bos_token_id: Some(151_643),
-        eos_token_ids: vec![151_645, 151_643],
-        pad_token_id: Some(151_643),
-    }
-}
-
-fn random_policy(config: ModelConfig) -> Result<Decoder> {
-    let mut rng = SplitMix::new(0);
-    let mut tensors = std::collections::BTreeMap::new();
-    for (name, shape) in config.parameter_shapes() {
-        let count: usize = shape.iter().product();
-        let values: Vec<f32> = if shape.len() == 1 {
-            vec![1.0; count]
-        } else {
-            std::iter::repeat_with(|| (rng.uniform() as f32 - 0.5) * 0.07).take(count).collect()
-        };
-        tensors.insert(name, Tensor::from_vec(values, shape, &Device::Cpu)?);
-    }
-    Ok(Decoder::new(config, tensors)?)
-}
-
 /// A line of Linux's account of this process, in GiB.
 fn memory(field: &str) -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
@@ -99,7 +58,7 @@ fn memory(field: &str) -> Option<f64> {
 fn main() -> Result<()> {
     let args = Args::parse();
     let tokenizer = Tokenizer::from_folder(&args.tokenizer).with_context(|| args.tokenizer.display().to_string())?;
-    let mut policy = random_policy(qwen3_0_6b())?;
+    let mut policy = Decoder::random(ModelConfig::qwen3_0_6b(), 0)?;
     if args.recompute {
         policy.set_layer_memory(LayerMemory::Recompute);
     }

@@ -7,7 +7,8 @@
 #   scripts/gpu-check.sh [TARGET_DIR]
 #
 # Every kernel against its twin on the CPU; the decoder on the GPU against the one on the CPU; both under compute-sanitizer where
-# it is installed; the tiny example; measurements beside what bytes and operations allow. Writes docs/gpu/DATE-DEVICE.json.
+# it is installed; the tiny example; the same work in torch and transformers where python3 has them (PYTHON names another);
+# measurements beside what bytes and operations allow. Writes docs/gpu/DATE-DEVICE.json.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target=${1:-${CARGO_TARGET_DIR:-target}}/release
@@ -43,5 +44,13 @@ else
 fi
 echo "$sanitized" >"$work/sanitizers"
 
-"$check" "$report" kernel_tests="$work/kernel_tests" example="$work/example" sanitizers="$work/sanitizers"
+torch=()
+if "${PYTHON:-python3}" -c 'import torch, transformers, sys; sys.exit(not torch.cuda.is_available())' 2>/dev/null; then
+    "${PYTHON:-python3}" benches/peers/gpu_torch.py >"$work/torch"
+    torch=(torch="$work/torch")
+else
+    echo "torch and transformers with CUDA are not installed: there is nothing to compare with" >&2
+fi
+
+"$check" "$report" kernel_tests="$work/kernel_tests" example="$work/example" sanitizers="$work/sanitizers" "${torch[@]}"
 echo "$report"

@@ -67,8 +67,9 @@ fn elementwise(gpu: &Gpu, rates: &Rates) -> Result<Vec<Value>> {
     figures.push(bytes("rms_norm with residual", seconds, 8 * TOKENS * WIDTH));
     let (mut dw, mut scratch) = (gpu.zeros::<f32>(WIDTH)?, gpu.zeros::<f32>(rms_norm::scratch_len(TOKENS, WIDTH))?);
     let seconds = time(gpu, RUNS, || {
-        let (dx, dw, scratch) = (InputGradient::Add(sum.view_mut()), dw.view_mut(), scratch.view_mut());
-        rms_norm::backward(gpu, x.view(), weight.view(), 1e-6, delta.view(), dx, dw, scratch)
+        let dw = rms_norm::WeightGradient { weight: dw.view_mut(), scratch: scratch.view_mut() };
+        let dx = InputGradient::Add(sum.view_mut());
+        rms_norm::backward(gpu, x.view(), weight.view(), 1e-6, delta.view(), dx, Some(dw))
     })?;
     figures.push(bytes("rms_norm backward", seconds, 8 * TOKENS * WIDTH));
     let (mut fused, mut inner) = (numbers(gpu, 2 * TOKENS * INNER)?, gpu.zeros::<bf16>(TOKENS * INNER)?);

@@ -1,8 +1,9 @@
 //! Checks and measures a GPU: `cargo run --release --features cuda --example gpu_check -- [report.json [NAME=FILE ...] | --parity]`.
 //!
-//! First the decoder on the GPU is compared with the decoder on the CPU; then every kernel, a training step and decoding at the
-//! shape of Qwen3-0.6B, with random weights, are timed beside what bytes and operations allow at the rates that a copy and a product
-//! reach on the same device. The report is one JSON object; files named after it become parts of it.
+//! First the decoder on the GPU is compared with the decoder on the CPU; then every kernel at the shape of Qwen3-0.6B, and training
+//! steps and decoding at those of Qwen3-0.6B and Qwen3-4B, with random weights, are timed beside what bytes and operations allow at
+//! the rates that a copy and a product reach on the same device. The report is one JSON object; files named after it become parts of
+//! it, of which `torch`, made by benches/peers/gpu_torch.py, is compared with what was measured.
 
 mod kernels;
 mod model;
@@ -10,7 +11,7 @@ mod parity;
 
 use anyhow::{Context, Result};
 use dapo::kernels::cuda::Gpu;
-use dapo::policy::Device;
+use dapo::policy::{Decoder, Device, LayerMemory, LoraConfig, ModelConfig};
 use serde_json::{Value, json};
 use std::time::Instant;
 
@@ -34,16 +35,53 @@ fn main() -> Result<()> {
     report["rates"] = json!({ "copy_bytes_per_second": rates.copy, "product_flops_per_second": rates.product });
     report["kernels"] = kernels::measure(&gpu, &rates)?;
     drop(gpu);
-    let mut policy = model::random_decoder(&model::qwen3_0_6b(), 1)?;
-    policy.to_device(Device::Cuda(0))?;
-    report["decode"] = json!([model::decode(&policy, &rates, 64)?, model::decode(&policy, &rates, 960)?]);
-    report["step"] = model::step(&mut policy, &rates)?;
+    for (name, config, memory) in [
+        ("Qwen3-0.6B", ModelConfig::qwen3_0_6b(), LayerMemory::Keep),
+        ("Qwen3-4B", ModelConfig::qwen3_4b(), LayerMemory::Recompute),
+    ] {
+        println!("{name}");
+        let mut policy = Decoder::random(config, 1)?;
+        policy.set_layer_memory(memory);
+        policy.to_device(Device::Cuda(0))?;
+        report[name]["decode"] = json!([model::decode(&policy, &rates, 64)?, model::decode(&policy, &rates, 960)?]);
+        report[name]["step"] = model::steps(&mut policy, &rates)?;
+        let mut policy = policy.with_lora(&LoraConfig::default(), 1)?;
+        println!("{name}, adapters of rank 16");
+        report[name]["step_with_adapters"] = model::steps(&mut policy, &rates)?;
+    }
+    compare(&mut report);
     let text = serde_json::to_string_pretty(&report)?;
     match arguments.first() {
         Some(file) => std::fs::write(file, text).with_context(|| file.clone())?,
         None => println!("{text}"),
     }
     Ok(())
+}
+
+/// What torch needs for the same work, over what was measured here: of its variants the fastest, and the one with the least memory.
+fn compare(report: &mut Value) {
+    let torch = report["torch"].take();
+    let least = |of: &str, field: &str| {
+        let all = torch[of].as_array().into_iter().flatten();
+        all.filter_map(|line| line[field].as_f64()).min_by(f64::total_cmp)
+    };
+    let ours = &report["Qwen3-0.6B"];
+    let (step, decode) = (&ours["step"][0], &ours["decode"]);
+    let ratio = |a: Option<f64>, b: Option<f64>| a.zip(b).map(|(a, b)| a / b);
+    let rate =
+        |i: usize| ratio(decode[i]["tokens_per_second"].as_f64(), torch["decode"][i]["tokens_per_second"].as_f64());
+    let compared = json!({
+        "step_times_faster": ratio(least("train", "seconds"), step["seconds"].as_f64()),
+        "step_share_of_memory": ratio(step["memory"].as_f64(), least("train", "peak_memory")),
+        "decode_times_faster": [rate(0), rate(1)],
+    });
+    if torch.is_null() {
+        println!("torch was not measured: there is nothing to compare with");
+    } else {
+        println!("beside torch, Qwen3-0.6B: {compared}");
+        report["beside_torch"] = compared;
+    }
+    report["torch"] = torch;
 }
 
 /// What this device reaches.

@@ -1,58 +1,12 @@
-//! A training step and decoding at the shape of Qwen3-0.6B.
+//! Training steps and decoding of a whole model.
 
 use crate::{Rates, figure};
 use anyhow::Result;
-use candle_core::{Device as CandleDevice, Tensor};
-use dapo::policy::{
-    AdamWStep, Architecture, Decoder, GenerationConfig, Gradients, LayerMemory, ModelConfig, Moments, Policy, Request,
-    Segments, TokenBatch,
-};
-use serde_json::Value;
-use std::collections::BTreeMap;
+use dapo::kernels::cuda::Gpu;
+use dapo::policy::{AdamWStep, Decoder, GenerationConfig, Gradients, Moments, Policy, Request, Segments, TokenBatch};
+use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Instant;
-
-pub(crate) fn qwen3_0_6b() -> ModelConfig {
-    ModelConfig {
-        architecture: Architecture::Qwen3,
-        vocab_size: 151_936,
-        hidden_size: 1024,
-        intermediate_size: 3072,
-        num_hidden_layers: 28,
-        num_attention_heads: 16,
-        num_key_value_heads: 8,
-        head_dim: 128,
-        rope_theta: 1e6,
-        rms_norm_eps: 1e-6,
-        tie_word_embeddings: true,
-        qk_norm: true,
-        qkv_bias: false,
-        o_bias: false,
-        mlp_bias: false,
-        max_position_embeddings: 40_960,
-        bos_token_id: None,
-        eos_token_ids: vec![151_645],
-        pad_token_id: None,
-    }
-}
-
-pub(crate) fn random_decoder(config: &ModelConfig, seed: u64) -> Result<Decoder> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-    };
-    let mut tensors = BTreeMap::new();
-    for (name, shape) in config.parameter_shapes() {
-        let count: usize = shape.iter().product();
-        let norm = name.contains("norm");
-        let values: Vec<f32> = (0..count).map(|_| if norm { 1.0 + 0.1 * next() } else { 0.04 * next() }).collect();
-        tensors.insert(name, Tensor::from_vec(values, shape, &CandleDevice::Cpu)?);
-    }
-    Ok(Decoder::new(config.clone(), tensors)?)
-}
 
 /// Groups of completions, each prompt once.
 pub(crate) fn batch(
@@ -87,16 +41,50 @@ pub(crate) fn backward(policy: &Decoder, batch: &TokenBatch, gradients: &mut Gra
     })?)
 }
 
-/// Forward, backward and update of 8 × 4,096 tokens: groups of a prompt and eight completions.
-pub(crate) fn step(policy: &mut Decoder, rates: &Rates) -> Result<Value> {
-    policy.set_layer_memory(LayerMemory::Keep);
-    let batch = batch(8, 256, 8, 480, policy.config().vocab_size)?;
+/// A batch of a training step.
+struct Work {
+    what: &'static str,
+    batch: TokenBatch,
+    /// Pairs of tokens of which the later sees the earlier.
+    pairs: f64,
+}
+
+/// 8 × 4,096 tokens: as sequences, and as groups of a prompt and eight completions.
+fn works(vocab: usize) -> Result<[Work; 2]> {
+    let triangle = |n: usize| (n * n) as f64 / 2.0;
+    let sequences =
+        Work { what: "8 sequences of 4,096", batch: batch(8, 1, 1, 4095, vocab)?, pairs: 8.0 * triangle(4096) };
+    let groups = Work {
+        what: "8 prompts of 256, 8 completions of 480 each",
+        batch: batch(8, 256, 8, 480, vocab)?,
+        pairs: 8.0 * (triangle(256) + 8.0 * (triangle(480) + 256.0 * 480.0)),
+    };
+    Ok([sequences, groups])
+}
+
+/// Forward, backward and update of each of the works; what the device has no memory for is said.
+pub(crate) fn steps(policy: &mut Decoder, rates: &Rates) -> Result<Value> {
+    let mut figures = Vec::new();
+    for work in works(policy.config().vocab_size)? {
+        match step(policy, &work, rates) {
+            Ok(figure) => figures.push(figure),
+            Err(error) if format!("{error:#}").to_lowercase().contains("memory") => {
+                println!("{:<44} not measured: {error:#}", work.what);
+                figures.push(json!({ "what": work.what, "not_measured": format!("{error:#}") }));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(figures.into())
+}
+
+fn step(policy: &mut Decoder, work: &Work, rates: &Rates) -> Result<Value> {
     let (mut gradients, mut moments) = (Gradients::new(policy.parameters().len()), Moments::zeros(policy)?);
     let mut seconds = 0.0;
     for run in 0..4u64 {
         let started = Instant::now();
         gradients.clear();
-        backward(policy, &batch, &mut gradients)?;
+        backward(policy, &work.batch, &mut gradients)?;
         let step = AdamWStep {
             lr: 1e-6,
             beta1: 0.9,
@@ -109,14 +97,29 @@ pub(crate) fn step(policy: &mut Decoder, rates: &Rates) -> Result<Value> {
         policy.adamw(&gradients, &mut moments, &step, 1.0)?;
         seconds = if run == 0 { 0.0 } else { seconds + started.elapsed().as_secs_f64() / 3.0 };
     }
-    let (tokens, parameters) = (batch.token_ids.len() as f64, policy.num_parameters() as f64);
-    let floor = 6.0 * tokens * parameters / rates.product + 30.0 * parameters / rates.copy;
-    let mut value = figure(&format!("training step of {tokens} tokens"), seconds, floor);
-    let utilisation = 6.0 * tokens * parameters / seconds / rates.product;
-    println!("{:<44} {:>10.1} % of a product's rate", "utilisation", 100.0 * utilisation);
+    let memory = used_memory()?;
+    let c = policy.config();
+    let all: usize = c.parameter_shapes().iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
+    let (tokens, all, trained) = (work.batch.token_ids.len() as f64, all as f64, policy.num_parameters() as f64);
+    // A product forward and two backward; frozen weights need no gradient of their own.
+    let products = if trained < all { 4.0 } else { 6.0 } * tokens * all;
+    let attention = 12.0 * work.pairs * (c.num_hidden_layers * c.num_attention_heads * c.head_dim) as f64;
+    let floor = (products + attention) / rates.product + 30.0 * trained / rates.copy;
+    let mut value = figure(work.what, seconds, floor);
+    let utilisation = (products + attention) / seconds / rates.product;
+    let gib = memory as f64 / f64::from(1u32 << 30);
+    println!("{:<44} {:>10.1} % of a product's rate, {gib:.1} GiB", "", 100.0 * utilisation);
     value["tokens"] = tokens.into();
+    value["tokens_per_second"] = (tokens / seconds).into();
     value["utilisation"] = utilisation.into();
+    value["memory"] = memory.into();
     Ok(value)
+}
+
+/// What is in use on the device, in bytes: memory that a step has had is kept for the next.
+fn used_memory() -> Result<usize> {
+    let info = Gpu::open(0)?.info()?;
+    Ok(info.total_memory - info.free_memory)
 }
 
 /// 256 completions of prompts of their own, 128 tokens each, the time of the prompts taken off.

@@ -1,6 +1,6 @@
 //! The decoder on the GPU against the decoder on the CPU.
 
-use crate::model::{backward, batch, qwen3_0_6b, random_decoder};
+use crate::model::{backward, batch};
 use anyhow::{Context, Result, ensure};
 use dapo::policy::{Decoder, Device, GenerationConfig, Gradients, ModelConfig, Policy, Request};
 use serde_json::{Value, json};
@@ -24,10 +24,10 @@ pub(crate) fn check() -> Result<Value> {
         num_key_value_heads: 2,
         max_position_embeddings: 1024,
         eos_token_ids: vec![1],
-        ..qwen3_0_6b()
+        ..ModelConfig::qwen3_0_6b()
     };
-    let (cpu, mut rounded, mut gpu) =
-        (random_decoder(&config, 5)?, random_decoder(&config, 5)?, random_decoder(&config, 5)?);
+    let random = || Decoder::random(config.clone(), 5);
+    let (cpu, mut rounded, mut gpu) = (random()?, random()?, random()?);
     rounded.update(|_, _, values| {
         for x in values {
             *x = half::bf16::from_f32(*x).to_f32();

@@ -3,7 +3,7 @@
 use crate::args::say_where;
 use crate::talk::Talk;
 use anyhow::{Context, Result, bail};
-use dapo_run::{DataSizes, Layer, ModelSource, Resolved, Run, RunStep, estimate, resolve, settings_of};
+use dapo_run::{DataSizes, DeviceChoice, Layer, ModelSource, Resolved, Run, RunStep, estimate, resolve, settings_of};
 use dapo_trainer::{EvalReport, StepMetrics};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -114,7 +114,9 @@ fn dry_run(settings: &Resolved) -> Result<()> {
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "{}", settings.to_annotated_toml()?)?;
     let model = ModelSource::find(&settings.config.model.path, &settings.config.model.revision)?;
-    writeln!(stdout, "{}", estimate(&settings.config, &model.config()?, DataSizes::default()))?;
+    let mut config = settings.config.clone();
+    config.model.device = config.model.device.parse::<DeviceChoice>()?.expected().to_string();
+    writeln!(stdout, "{}", estimate(&config, &model.config()?, DataSizes::default()))?;
     Ok(())
 }
 

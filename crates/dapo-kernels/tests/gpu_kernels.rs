@@ -39,3 +39,15 @@ fn gpu() -> Gpu {
 fn again() -> [Gpu; 2] {
     [gpu(), gpu()]
 }
+
+#[test]
+fn an_array_of_another_stream_is_refused() {
+    let (first, second) = (gpu(), gpu());
+    let (ours, theirs, mut y) =
+        (first.zeros::<f32>(8).unwrap(), second.zeros::<f32>(8).unwrap(), first.zeros::<f32>(8).unwrap());
+    first.copy(ours.view(), y.view_mut()).unwrap();
+    let copied = first.copy(theirs.view(), y.view_mut()).unwrap_err().to_string();
+    assert!(copied.starts_with("an array of another device or stream"), "{copied}");
+    let launched = dapo_kernels::cuda::elementwise::axpy(&first, 1.0, theirs.view(), y.view_mut()).unwrap_err();
+    assert_eq!(launched.to_string(), copied);
+}

@@ -31,7 +31,7 @@ impl TokenBatch {
     /// Checks the batch for a model of this vocabulary, and leaves out what no target depends on.
     pub(crate) fn inputs(&self, vocab: usize) -> Result<Inputs, PolicyError> {
         check_total(&self.token_ids, &self.segments)?;
-        check_ids(&self.token_ids, vocab)?;
+        check_ids("token_ids", &self.token_ids, vocab)?;
         let segments = self.segments.list();
         // Of each target the segment and the place in it of its predictor; of each segment how much is needed.
         let mut places = Vec::with_capacity(self.targets.len());

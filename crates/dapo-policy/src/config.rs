@@ -1,6 +1,7 @@
 //! The shape of a decoder: read from `config.json`, written back, and turned into the list of its parameters.
 
 mod fields;
+mod presets;
 
 use crate::PolicyError;
 use fields::Fields;

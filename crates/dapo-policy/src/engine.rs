@@ -1,7 +1,10 @@
 //! What the decoder asks of its model on a device.
 
 use crate::batch::Inputs;
-use crate::{Completion, GenerationConfig, LayerMemory, Loss, PolicyError, Request, Segments, TokenLogprobs};
+use crate::decoder::{Adapters, Trained};
+use crate::{
+    Completion, GenerationConfig, LayerMemory, LoraConfig, Loss, PolicyError, Request, Segments, TokenLogprobs,
+};
 use dapo_kernels::adamw::AdamWStep;
 use std::fmt;
 
@@ -25,12 +28,25 @@ impl DeviceGradients {
 #[derive(Debug)]
 pub(crate) enum DeviceMoments {}
 
-/// A model on a device, whatever it computes in. Parameters go by their numbers.
-pub(crate) trait Engine: fmt::Debug + Send + Sync {
-    /// Another model on the same device, with these weights.
-    fn another(&self, weights: &[Vec<f32>]) -> Result<Box<dyn Engine>, PolicyError>;
+/// A parameter of a model on a device, by its number among its like.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(
+    not(any(feature = "cuda", feature = "emulate")),
+    expect(dead_code, reason = "only a model on a device looks at the numbers")
+)]
+pub(crate) enum ParameterId {
+    /// In the configuration's order.
+    Own(usize),
+    /// In the order of the adapters.
+    Adapter(usize),
+}
 
-    fn score(&self, inputs: &Inputs, temperature: f32) -> Result<TokenLogprobs, PolicyError>;
+/// A model on a device, whatever it computes in. Its weights are 0 until they are written.
+pub(crate) trait Engine: fmt::Debug + Send + Sync {
+    /// Another model of this shape on the same device.
+    fn another(&self, lora: Option<&LoraConfig>, trained: Trained) -> Result<Box<dyn Engine>, PolicyError>;
+
+    fn score(&self, inputs: &Inputs, temperature: f32, adapters: Adapters) -> Result<TokenLogprobs, PolicyError>;
 
     fn score_backward(
         &self,
@@ -50,14 +66,23 @@ pub(crate) trait Engine: fmt::Debug + Send + Sync {
 
     fn new_moments(&self) -> Result<DeviceMoments, PolicyError>;
 
-    fn read_gradient(&self, gradients: &DeviceGradients, parameter: usize) -> Result<Option<Vec<f32>>, PolicyError>;
+    /// Of a parameter that is trained; `None` before any was added.
+    fn read_gradient(
+        &self,
+        gradients: &DeviceGradients,
+        parameter: ParameterId,
+    ) -> Result<Option<Vec<f32>>, PolicyError>;
 
-    fn read_moments(&self, moments: &DeviceMoments, parameter: usize) -> Result<(Vec<f32>, Vec<f32>), PolicyError>;
+    fn read_moments(
+        &self,
+        moments: &DeviceMoments,
+        parameter: ParameterId,
+    ) -> Result<(Vec<f32>, Vec<f32>), PolicyError>;
 
     fn write_moments(
         &self,
         moments: &mut DeviceMoments,
-        parameter: usize,
+        parameter: ParameterId,
         m: &[f32],
         v: &[f32],
     ) -> Result<(), PolicyError>;
@@ -71,8 +96,8 @@ pub(crate) trait Engine: fmt::Debug + Send + Sync {
         max_norm: f32,
     ) -> Result<f64, PolicyError>;
 
-    fn read_weight(&self, parameter: usize) -> Result<Vec<f32>, PolicyError>;
+    /// Of a parameter that is trained.
+    fn read_weight(&self, parameter: ParameterId) -> Result<Vec<f32>, PolicyError>;
 
-    /// Takes the weights of all parameters.
-    fn write_weights(&mut self, weights: &[Vec<f32>]) -> Result<(), PolicyError>;
+    fn write_weight(&mut self, parameter: ParameterId, values: &[f32]) -> Result<(), PolicyError>;
 }

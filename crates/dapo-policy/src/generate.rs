@@ -1,7 +1,7 @@
 //! Sampling completions: prompts are computed once, their caches forked for each completion, and the batch refilled as
 //! completions end.
 
-use crate::decoder::{Adapters, Attend, Context, Saved, Scratch};
+use crate::decoder::{Adapters, Attend, Context, Saved, Scratch, check_ids};
 use crate::sampling::{StreamKey, sample};
 use crate::{Decoder, PolicyError, Purpose, SamplingConfig, Segments};
 use dapo_kernels::attention::KvCache;
@@ -131,6 +131,7 @@ pub(crate) fn validate(decoder: &Decoder, requests: &[Request], config: &Generat
                 format!("at least 1, and at most the model's {limit} with {} new ones", config.max_new_tokens),
             );
         }
+        check_ids(&format!("requests[{i}].prompt_ids"), &request.prompt_ids, decoder.config().vocab_size)?;
     }
     Ok(())
 }

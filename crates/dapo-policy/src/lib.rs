@@ -44,6 +44,7 @@ pub mod hub;
 mod lora;
 mod moments;
 mod policy;
+mod random;
 mod sampling;
 mod tokenizer;
 

@@ -2,12 +2,11 @@
 //!
 //! r the rank; of a projection `[out, in]`, A is `[r, in]` and B `[out, r]`.
 
+use crate::random::uniform;
 use crate::{ModelConfig, PolicyError};
 use candle_core::Tensor;
 use dapo_kernels::matmul::{Lhs, Mode, Rhs, matmul};
 use dapo_kernels::with_slice;
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::str::FromStr;
@@ -179,27 +178,14 @@ pub(crate) fn initial_tensors(
 ) -> Result<BTreeMap<String, Tensor>, PolicyError> {
     let tensor = |(name, shape): &(String, Vec<usize>)| {
         let values = match shape[..] {
-            [rank, width] if name.ends_with("lora_A.weight") => uniform(name, seed, rank * width, width),
+            [rank, width] if name.ends_with("lora_A.weight") => {
+                uniform(name, seed, *b"lowrankA", rank * width, 1.0 / (width as f32).sqrt())
+            }
             _ => vec![0.0; shape.iter().product()],
         };
         Ok((name.clone(), Tensor::from_vec(values, shape.as_slice(), &candle_core::Device::Cpu)?))
     };
     shapes.iter().map(tensor).collect()
-}
-
-/// Numbers in ±1/√width from the stream of (seed, name).
-fn uniform(name: &str, seed: u64, count: usize, width: usize) -> Vec<f32> {
-    // FNV-1a of the name.
-    let hash =
-        name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, byte| (h ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-    let mut key = [0u8; 32];
-    for (bytes, word) in key.chunks_exact_mut(8).zip([seed, u64::from_le_bytes(*b"lowrankA"), hash]) {
-        bytes.copy_from_slice(&word.to_le_bytes());
-    }
-    let mut rng = ChaCha8Rng::from_seed(key);
-    let bound = 1.0 / (width as f32).sqrt();
-    let mut next = || ((rng.next_u32() >> 8) as f32 / (1u32 << 23) as f32 - 1.0) * bound;
-    (0..count).map(|_| next()).collect()
 }
 
 /// W + scale · B·A.

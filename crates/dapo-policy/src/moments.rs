@@ -35,7 +35,7 @@ impl Moments {
     pub fn read(&self, policy: &Decoder, index: usize) -> Result<(Vec<f32>, Vec<f32>), PolicyError> {
         match (&self.0, policy.engine()) {
             (Place::Host(moments), None) => Ok(moments[index].clone()),
-            (Place::Device(moments), Some(engine)) => engine.read_moments(moments, index),
+            (Place::Device(moments), Some(engine)) => engine.read_moments(moments, policy.trained_id(index)),
             _ => Err(elsewhere("moments")),
         }
     }
@@ -60,7 +60,7 @@ impl Moments {
                 *of = (m.to_vec(), v.to_vec());
                 Ok(())
             }
-            (Place::Device(moments), Some(engine)) => engine.write_moments(moments, index, m, v),
+            (Place::Device(moments), Some(engine)) => engine.write_moments(moments, policy.trained_id(index), m, v),
             _ => Err(elsewhere("moments")),
         }
     }

@@ -82,7 +82,7 @@ impl Decoder {
             return Ok(TokenLogprobs::default());
         }
         if let Some(engine) = self.engine() {
-            return engine.score(&inputs, temperature);
+            return engine.score(&inputs, temperature, adapters);
         }
         threads::enter(|| {
             let (mut rows, mut normed) = (Vec::new(), Vec::new());

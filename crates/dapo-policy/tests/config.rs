@@ -1,8 +1,9 @@
 //! Configurations: what is read, what is refused, what is written.
 #![allow(clippy::unwrap_used)]
 
-use dapo_policy::{Architecture, ModelConfig, PolicyError};
+use dapo_policy::{Architecture, Decoder, ModelConfig, PolicyError};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -212,4 +213,55 @@ fn settings_that_no_file_could_say_are_refused() {
     ] {
         assert!(bad.validate().unwrap_err().to_string().starts_with(field));
     }
+}
+
+#[test]
+fn published_shapes_have_their_published_numbers_of_parameters() {
+    let count = |config: ModelConfig| -> usize {
+        config.validate().unwrap();
+        config.parameter_shapes().iter().map(|(_, shape)| shape.iter().product::<usize>()).sum()
+    };
+    assert_eq!(count(ModelConfig::qwen3_0_6b()), 596_049_920);
+    assert_eq!(count(ModelConfig::qwen3_4b()), 4_022_468_096);
+}
+
+#[test]
+fn random_weights_have_the_spread_they_should_and_depend_on_the_seed_and_their_name() {
+    let config = ModelConfig {
+        num_hidden_layers: 2,
+        hidden_size: 64,
+        intermediate_size: 96,
+        vocab_size: 300,
+        num_attention_heads: 2,
+        num_key_value_heads: 1,
+        head_dim: 32,
+        architecture: Architecture::Qwen2,
+        qk_norm: false,
+        qkv_bias: true,
+        ..ModelConfig::qwen3_0_6b()
+    };
+    let weights = |seed: u64| {
+        let decoder = Decoder::random(config.clone(), seed).unwrap();
+        let tensors = decoder.tensors().unwrap().into_iter();
+        tensors.map(|(name, t)| (name, t.flatten_all().unwrap().to_vec1::<f32>().unwrap())).collect::<BTreeMap<_, _>>()
+    };
+    let (first, same, other) = (weights(1), weights(1), weights(2));
+    assert_eq!(first, same);
+    for (name, values) in &first {
+        let bias = name.contains("bias");
+        if name.ends_with("norm.weight") || bias {
+            let value = if bias { 0.0 } else { 1.0 };
+            assert!(values.iter().all(|x| *x == value), "{name}");
+            continue;
+        }
+        assert_ne!(values, &other[name], "{name}");
+        let n = values.len() as f64;
+        let mean = values.iter().map(|x| f64::from(*x)).sum::<f64>() / n;
+        let deviation = (values.iter().map(|x| (f64::from(*x) - mean).powi(2)).sum::<f64>() / n).sqrt();
+        // Five standard errors of a uniform distribution's mean and deviation.
+        assert!(mean.abs() < 5.0 * 0.02 / n.sqrt(), "{name}: {mean}");
+        assert!((deviation - 0.02).abs() < 5.0 * 0.02 * 0.45 / n.sqrt(), "{name}: {deviation}");
+    }
+    let layer = |i: usize| &first[&format!("model.layers.{i}.mlp.up_proj.weight")];
+    assert_ne!(layer(0), layer(1));
 }

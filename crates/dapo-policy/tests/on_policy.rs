@@ -161,7 +161,7 @@ fn bad_requests_are_errors_that_name_the_field() {
     assert!(error(&request(vec![1; 400]), &config).contains("at most the model's 512 with 256 new ones"));
     assert!(
         error(&request(vec![1, 50]), &config)
-            .contains("token_ids[1] is 50, expected an id below the vocabulary size, 50")
+            .contains("requests[0].prompt_ids[1] is 50, expected an id below the vocabulary size, 50")
     );
     assert!(
         error(&request(vec![1]), &GenerationConfig { max_new_tokens: 0, ..config.clone() })

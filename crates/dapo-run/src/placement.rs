@@ -15,6 +15,17 @@ pub enum DeviceChoice {
     Exactly(Device),
 }
 
+impl DeviceChoice {
+    /// Where [`place`] puts a policy, as far as that can be said without one.
+    pub fn expected(self) -> Device {
+        match self {
+            Self::Exactly(device) => device,
+            Self::Auto if cuda_devices().is_ok_and(|devices| !devices.is_empty()) => Device::Cuda(0),
+            Self::Auto => Device::Cpu,
+        }
+    }
+}
+
 impl FromStr for DeviceChoice {
     type Err = RunError;
 

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use dapo_loss::Kl;
-use dapo_policy::{Decoder, Device};
+use dapo_policy::{Decoder, Device, LoraConfig};
 use dapo_reward::{Accuracy, RewardSum};
 use dapo_sampler::{GenBatch, SamplerConfig};
 use dapo_trainer::tasks::{Split, addition_problems};
@@ -23,9 +23,13 @@ fn config() -> TrainerConfig {
     config
 }
 
-fn trainer(device: Device) -> Trainer {
+fn trainer(device: Device, lora: Option<&LoraConfig>) -> Trainer {
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/tiny-qwen3");
-    let (mut policy, tokenizer) = dapo_policy::load(&model).unwrap();
+    let (policy, tokenizer) = dapo_policy::load(&model).unwrap();
+    let mut policy = match lora {
+        Some(lora) => policy.with_lora(lora, 1).unwrap(),
+        None => policy,
+    };
     policy.to_device(device).unwrap();
     let problems = addition_problems(Split::Train, 64, 5);
     let prompts = encode_prompts(&problems, &tokenizer, &PromptStyle::default(), 64).unwrap().0;
@@ -43,10 +47,9 @@ fn weights(policy: &Decoder) -> Vec<(String, Vec<f32>)> {
     tensors.map(|(name, tensor)| (name, tensor.flatten_all().unwrap().to_vec1().unwrap())).collect()
 }
 
-#[test]
-fn steps_are_the_cpus_to_rounding_and_go_on_from_a_checkpoint_to_the_bit() {
+fn steps_agree(lora: Option<&LoraConfig>) {
     let device = Device::Emulated { bf16: false };
-    let (mut on_cpu, mut first) = (trainer(Device::Cpu), trainer(device));
+    let (mut on_cpu, mut first) = (trainer(Device::Cpu, lora), trainer(device, lora));
     let (expected, got) = (on_cpu.step().unwrap(), first.step().unwrap());
     assert_eq!(tokens(&got), tokens(&expected), "the same random numbers");
     let (expected, got) = (expected.metrics, got.metrics);
@@ -59,7 +62,7 @@ fn steps_are_the_cpus_to_rounding_and_go_on_from_a_checkpoint_to_the_bit() {
     let folder = tempfile::tempdir().unwrap();
     let checkpoint = folder.path().join("checkpoint");
     first.save(&checkpoint, "tiny").unwrap();
-    let mut second = trainer(device);
+    let mut second = trainer(device, lora);
     second.restore(&checkpoint).unwrap();
     assert_eq!(first.step().unwrap().metrics, second.step().unwrap().metrics);
     assert_eq!(weights(first.policy()), weights(second.policy()));
@@ -68,4 +71,14 @@ fn steps_are_the_cpus_to_rounding_and_go_on_from_a_checkpoint_to_the_bit() {
     on_cpu.restore(&checkpoint).unwrap();
     let elsewhere = on_cpu.step().unwrap().metrics;
     assert_eq!((elsewhere.step, elsewhere.logp_difference_max), (2, 0.0));
+}
+
+#[test]
+fn steps_are_the_cpus_to_rounding_and_go_on_from_a_checkpoint_to_the_bit() {
+    steps_agree(None);
+}
+
+#[test]
+fn so_are_those_of_adapters() {
+    steps_agree(Some(&LoraConfig { rank: 4, alpha: 6.0, ..LoraConfig::default() }));
 }

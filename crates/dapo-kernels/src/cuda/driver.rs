@@ -8,8 +8,8 @@ use super::launch::Kernel;
 use super::memory::Element;
 use candle_core::cuda_backend::cudarc::cublas::{CudaBlas, result as cublas, sys as blas};
 use candle_core::cuda_backend::cudarc::driver::{
-    CudaContext, CudaFunction, CudaModule, CudaStream, CudaView, CudaViewMut, DevicePtr, DevicePtrMut, LaunchConfig,
-    PushKernelArg, sys,
+    CudaContext, CudaFunction, CudaModule, CudaStream, CudaView, CudaViewMut, DevicePtr, DevicePtrMut, DeviceSlice,
+    LaunchConfig, PushKernelArg, sys,
 };
 use candle_core::cuda_backend::cudarc::nvrtc::Ptx;
 use candle_core::cuda_backend::{CudaDevice, WrapErr};
@@ -52,6 +52,15 @@ impl std::fmt::Debug for Driver {
     }
 }
 
+/// A device with a stream of its own. Uses of its arrays are not recorded by events, which would cost each launch more than the
+/// launch itself: their order is that of the stream.
+pub(crate) fn open(ordinal: usize) -> Result<CudaDevice> {
+    let device = CudaDevice::new_with_stream(ordinal)?;
+    // SAFETY: arrays are made on this stream, and used on it alone, as `Driver::own` sees to.
+    unsafe { device.disable_event_tracking() };
+    Ok(device)
+}
+
 impl Driver {
     pub(crate) fn new(device: &CudaDevice) -> Result<Self> {
         let stream = device.cuda_stream();
@@ -75,6 +84,14 @@ impl Driver {
         let context = self.stream.context();
         let (free_memory, total_memory) = context.mem_get_info().w()?;
         info(context, free_memory, total_memory)
+    }
+
+    /// Passes on memory of this stream; that of another would not wait for it.
+    pub(crate) fn own<T, S: DeviceSlice<T>>(&self, memory: S) -> Result<S> {
+        if memory.stream().cu_stream() == self.stream.cu_stream() {
+            return Ok(memory);
+        }
+        bail!("an array of another device or stream, expected one of {:?}", self.device)
     }
 
     fn function(&self, kernel: Kernel) -> Result<CudaFunction> {
@@ -129,9 +146,10 @@ impl Driver {
         &self,
         form: Form,
         [m, n, k]: [usize; 3],
+        scale: f32,
         (a, a_stride): (CudaView<'_, X>, usize),
         (b, b_stride): (CudaView<'_, X>, usize),
-        (mut c, c_stride): (CudaViewMut<'_, Y>, usize),
+        (c, c_stride): (CudaViewMut<'_, Y>, usize),
         into: Output,
     ) -> Result<()> {
         use blas::cublasOperation_t::{CUBLAS_OP_N, CUBLAS_OP_T};
@@ -141,7 +159,7 @@ impl Driver {
             Form::RightTransposed => (CUBLAS_OP_N, CUBLAS_OP_T),
             Form::LeftTransposed => (CUBLAS_OP_T, CUBLAS_OP_N),
         };
-        let (alpha, beta) = (1.0f32, if into == Output::Add { 1.0f32 } else { 0.0 });
+        let (alpha, beta) = (scale, if into == Output::Add { 1.0f32 } else { 0.0 });
         let kind_of = |wide: bool| {
             if wide { blas::cudaDataType_t::CUDA_R_32F } else { blas::cudaDataType_t::CUDA_R_16BF }
         };
@@ -150,6 +168,8 @@ impl Driver {
             Ok(value) => Ok(value),
             Err(_) => bail!("gemm: {name} is {value}, too large"),
         };
+        let (a, b) = (self.own(a)?, self.own(b)?);
+        let mut c = self.own(c)?;
         let (a, _a) = a.device_ptr(&self.stream);
         let (b, _b) = b.device_ptr(&self.stream);
         let (c, _c) = c.device_ptr_mut(&self.stream);

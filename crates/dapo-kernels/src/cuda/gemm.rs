@@ -52,7 +52,25 @@ pub enum Output {
 pub fn gemm<X: Element, Y: Element>(
     gpu: &Gpu,
     form: Form,
+    shape: [usize; 3],
+    a: Matrix<'_, X>,
+    b: Matrix<'_, X>,
+    c: Out<'_, Y>,
+    c_stride: usize,
+    into: Output,
+) -> Result<()> {
+    scaled_gemm(gpu, form, shape, 1.0, a, b, c, c_stride, into)
+}
+
+/// [`gemm`], the product times `scale`.
+///
+/// # Errors
+/// As [`gemm`].
+pub fn scaled_gemm<X: Element, Y: Element>(
+    gpu: &Gpu,
+    form: Form,
     [m, n, k]: [usize; 3],
+    scale: f32,
     a: Matrix<'_, X>,
     b: Matrix<'_, X>,
     c: Out<'_, Y>,
@@ -76,11 +94,11 @@ pub fn gemm<X: Element, Y: Element>(
     match (&gpu.0, a.data.0, b.data.0, c.0) {
         #[cfg(feature = "cuda")]
         (Backend::Driver(driver), Source::Device(x), Source::Device(y), Sink::Device(c)) => {
-            driver.gemm(form, [m, n, k], (x, a.stride), (y, b.stride), (c, c_stride), into)
+            driver.gemm(form, [m, n, k], scale, (x, a.stride), (y, b.stride), (c, c_stride), into)
         }
         #[cfg(feature = "emulate")]
         (Backend::Emulator(_), Source::Host(x), Source::Host(y), Sink::Host(c)) => {
-            loops::gemm(form, [m, n, k], (x, a.stride), (y, b.stride), (c, c_stride), into);
+            loops::gemm(form, [m, n, k], scale, (x, a.stride), (y, b.stride), (c, c_stride), into);
             Ok(())
         }
         #[cfg(all(feature = "cuda", feature = "emulate"))]
@@ -109,6 +127,7 @@ mod loops {
     pub(super) fn gemm<X: Element + Sync, Y: Element + Send>(
         form: Form,
         [m, n, k]: [usize; 3],
+        scale: f32,
         a: (&[X], usize),
         b: (&[X], usize),
         (c, c_stride): (&mut [Y], usize),
@@ -123,7 +142,7 @@ mod loops {
             }
             for (c, sum) in row.iter_mut().zip(sums) {
                 let before = if into == Output::Add { c.to_f32() } else { 0.0 };
-                *c = Y::from_f32(before + sum);
+                *c = Y::from_f32(before + scale * sum);
             }
         });
     }

@@ -68,13 +68,14 @@ impl Gpu {
         Ok(Self(Backend::Driver(Driver::new(device)?)))
     }
 
-    /// The kernels on device `ordinal`, on a stream of their own.
+    /// The kernels on device `ordinal`, on a stream of their own. Turns off, in this process, the events by which cudarc orders the
+    /// uses of an array made from now on by several streams of that device: they cost each launch more than the launch itself.
     ///
     /// # Errors
     /// When there is no such device, or it does not answer.
     #[cfg(feature = "cuda")]
     pub fn open(ordinal: usize) -> Result<Self> {
-        Self::new(&CudaDevice::new_with_stream(ordinal)?)
+        Self::new(&super::driver::open(ordinal)?)
     }
 
     /// The kernels on the CPU, thread by thread.
@@ -165,7 +166,7 @@ impl Gpu {
     pub fn fill_zero<T: DeviceValue>(&self, array: Out<'_, T>) -> Result<()> {
         match (&self.0, array.0) {
             #[cfg(feature = "cuda")]
-            (Backend::Driver(driver), Sink::Device(mut view)) => driver.stream().memset_zeros(&mut view).w(),
+            (Backend::Driver(driver), Sink::Device(view)) => driver.stream().memset_zeros(&mut driver.own(view)?).w(),
             #[cfg(feature = "emulate")]
             (Backend::Emulator(_), Sink::Host(slice)) => {
                 slice.fill(T::default());
@@ -184,7 +185,9 @@ impl Gpu {
         super::expect_len("write", "values", values.len(), to.len())?;
         match (&self.0, to.0) {
             #[cfg(feature = "cuda")]
-            (Backend::Driver(driver), Sink::Device(mut view)) => driver.stream().memcpy_htod(values, &mut view).w(),
+            (Backend::Driver(driver), Sink::Device(view)) => {
+                driver.stream().memcpy_htod(values, &mut driver.own(view)?).w()
+            }
             #[cfg(feature = "emulate")]
             (Backend::Emulator(_), Sink::Host(slice)) => {
                 slice.copy_from_slice(values);
@@ -203,8 +206,8 @@ impl Gpu {
         super::expect_len("copy", "source", from.len(), to.len())?;
         match (&self.0, from.0, to.0) {
             #[cfg(feature = "cuda")]
-            (Backend::Driver(driver), Source::Device(from), Sink::Device(mut to)) => {
-                driver.stream().memcpy_dtod(&from, &mut to).w()
+            (Backend::Driver(driver), Source::Device(from), Sink::Device(to)) => {
+                driver.stream().memcpy_dtod(&driver.own(from)?, &mut driver.own(to)?).w()
             }
             #[cfg(feature = "emulate")]
             (Backend::Emulator(_), Source::Host(from), Sink::Host(to)) => {
@@ -224,7 +227,7 @@ impl Gpu {
         match (&self.0, array.0) {
             #[cfg(feature = "cuda")]
             (Backend::Driver(driver), Source::Device(view)) => {
-                let values = driver.stream().clone_dtoh(&view).w()?;
+                let values = driver.stream().clone_dtoh(&driver.own(view)?).w()?;
                 driver.stream().synchronize().w()?;
                 Ok(values)
             }

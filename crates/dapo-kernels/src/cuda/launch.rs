@@ -35,6 +35,9 @@ pub(crate) struct Launch<'a> {
     /// Record, when dropped, that the launch has used the memory.
     #[cfg(feature = "cuda")]
     guards: Vec<SyncOnDrop<'a>>,
+    /// The first argument that cannot be used here.
+    #[cfg(feature = "cuda")]
+    refused: Option<candle_core::Error>,
 }
 
 impl<'a> Launch<'a> {
@@ -47,6 +50,8 @@ impl<'a> Launch<'a> {
             count: 0,
             #[cfg(feature = "cuda")]
             guards: Vec::new(),
+            #[cfg(feature = "cuda")]
+            refused: None,
         }
     }
 
@@ -62,10 +67,13 @@ impl<'a> Launch<'a> {
     pub(crate) fn input<T: DeviceValue>(self, input: In<'a, T>) -> Self {
         match (input.0, &self.gpu.0) {
             #[cfg(feature = "cuda")]
-            (Source::Device(view), Backend::Driver(driver)) => {
-                let (address, guard) = view.view_ptr(driver.stream());
-                self.guarded(address, guard)
-            }
+            (Source::Device(view), Backend::Driver(driver)) => match driver.own(view) {
+                Ok(view) => {
+                    let (address, guard) = view.view_ptr(driver.stream());
+                    self.guarded(address, guard)
+                }
+                Err(error) => self.refuse(error),
+            },
             #[cfg(feature = "emulate")]
             (Source::Host(slice), Backend::Emulator(_)) => self.push(slice.as_ptr() as u64, 8),
             #[cfg(all(feature = "cuda", feature = "emulate"))]
@@ -85,10 +93,13 @@ impl<'a> Launch<'a> {
     pub(crate) fn output<T: DeviceValue>(self, output: Out<'a, T>) -> Self {
         match (output.0, &self.gpu.0) {
             #[cfg(feature = "cuda")]
-            (Sink::Device(view), Backend::Driver(driver)) => {
-                let (address, guard) = view.view_ptr_mut(driver.stream());
-                self.guarded(address, guard)
-            }
+            (Sink::Device(view), Backend::Driver(driver)) => match driver.own(view) {
+                Ok(view) => {
+                    let (address, guard) = view.view_ptr_mut(driver.stream());
+                    self.guarded(address, guard)
+                }
+                Err(error) => self.refuse(error),
+            },
             #[cfg(feature = "emulate")]
             (Sink::Host(slice), Backend::Emulator(_)) => self.push(slice.as_mut_ptr() as u64, 8),
             #[cfg(all(feature = "cuda", feature = "emulate"))]
@@ -122,6 +133,12 @@ impl<'a> Launch<'a> {
         self.push(address, 8)
     }
 
+    #[cfg(feature = "cuda")]
+    fn refuse(mut self, error: candle_core::Error) -> Self {
+        self.refused.get_or_insert(error);
+        self.push(0, 8)
+    }
+
     /// An `int`.
     pub(crate) fn int(self, value: usize) -> Self {
         assert!(i32::try_from(value).is_ok(), "{}: {value} is too large for an int", self.kernel.name);
@@ -140,6 +157,10 @@ impl<'a> Launch<'a> {
 
     /// Launches it. Nothing is launched for an empty grid.
     pub(crate) fn run(mut self, grid: [usize; 3], block: [usize; 3], shared_bytes: usize) -> Result<()> {
+        #[cfg(feature = "cuda")]
+        if let Some(error) = self.refused {
+            return Err(error);
+        }
         if grid.contains(&0) {
             return Ok(());
         }

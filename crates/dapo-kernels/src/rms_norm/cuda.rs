@@ -88,10 +88,19 @@ pub enum InputGradient<'a, T> {
     Add(Out<'a, T>),
 }
 
-/// The gradients of [`forward`] for x and, added to what is there, for the weight.
+/// Where the gradient of the weight is added, and scratch for its sums.
+#[derive(Debug)]
+pub struct WeightGradient<'a> {
+    /// `[H]`.
+    pub weight: Out<'a, f32>,
+    /// At least [`scratch_len`].
+    pub scratch: Out<'a, f32>,
+}
+
+/// The gradients of [`forward`] for x and, where it is asked for, for the weight.
 ///
 /// # Shapes
-/// x and dy `[T, H]`, weight `[H]`, dx `[T, H]`, dweight `[H]` in f32, scratch at least [`scratch_len`].
+/// x and dy `[T, H]`, weight `[H]`, dx `[T, H]`.
 ///
 /// # Errors
 /// As [`forward`].
@@ -102,27 +111,28 @@ pub fn backward<T: Element>(
     eps: f32,
     dy: In<'_, T>,
     dx: InputGradient<'_, T>,
-    dweight: Out<'_, f32>,
-    mut scratch: Out<'_, f32>,
+    dweight: Option<WeightGradient<'_>>,
 ) -> Result<()> {
     let (rows, width) = check("rms_norm backward", x.len(), &weight)?;
     expect_len("rms_norm backward", "dy", dy.len(), x.len())?;
-    expect_len("rms_norm backward", "dweight", dweight.len(), width)?;
     let (dx, residual) = match dx {
         InputGradient::Write(dx) => (dx, false),
         InputGradient::Add(dx) => (dx, true),
     };
     expect_len("rms_norm backward", "dx", dx.len(), x.len())?;
-    let blocks = rows.min(BACKWARD_BLOCKS);
-    let mut partial = scratch.slice_mut(0..scratch_len(rows, width))?;
     let kernel = T::pick("rms_norm_backward_f32", "rms_norm_backward_bf16");
     let launch = Launch::new(gpu, Kernel::new("rms_norm", kernel)).input(x).input(weight).input(dy);
     let launch = if residual { launch.output(dx).same_as(3) } else { launch.optional_input::<T>(None).output(dx) };
-    launch.output(partial.reborrow()).int(rows).int(width).float(eps).run(
-        [blocks, 1, 1],
-        [threads::<T>(width), 1, 1],
-        width * size_of::<f32>(),
-    )?;
+    let run = |launch: Launch<'_>, shared| {
+        let launch = launch.int(rows).int(width).float(eps);
+        launch.run([rows.min(BACKWARD_BLOCKS), 1, 1], [threads::<T>(width), 1, 1], shared)
+    };
+    let Some(WeightGradient { weight: dweight, mut scratch }) = dweight else {
+        return run(launch.optional_output::<f32>(None), 0);
+    };
+    expect_len("rms_norm backward", "dweight", dweight.len(), width)?;
+    let mut partial = scratch.slice_mut(0..scratch_len(rows, width))?;
+    run(launch.output(partial.reborrow()), width * size_of::<f32>())?;
     elementwise::sum_columns(gpu, partial.view(), dweight)
 }
 

@@ -48,19 +48,21 @@ __device__ void forward(const T* x, const T* delta, const T* weight, T* sum, T* 
     });
 }
 
-// Dynamic shared memory: this block's part of the weight's gradient. Rows are strided over the blocks. `dx` may be the
-// memory of `dy` or of `residual`. The second read of a row comes from the cache.
+// Dynamic shared memory: this block's part of the weight's gradient, which is left out where `partial` is null. Rows are
+// strided over the blocks. `dx` may be the memory of `dy` or of `residual`. The second read of a row comes from the cache.
 template <class T>
 __device__ void backward(const T* x, const T* weight, const T* dy, const T* residual, T* dx, float* partial, int rows,
                          int width, float eps) {
     DYN_SHARED(float, dw);
     __shared__ float scratch[2][32];
     const bool vector = vectorizes<T>(width, x, dy, residual, dx) && vectorizes<T>(width, weight, partial);
-    each_column<T>(width, vector, [&](int i, auto count) {
-        constexpr int N = decltype(count)::value;
-        float zeros[N] = {};
-        store(dw + i, zeros);
-    });
+    if (partial) {
+        each_column<T>(width, vector, [&](int i, auto count) {
+            constexpr int N = decltype(count)::value;
+            float zeros[N] = {};
+            store(dw + i, zeros);
+        });
+    }
     for (int r = blockIdx.x; r < rows; r += gridDim.x) {
         const size_t first = size_t(r) * width;
         float squares = 0, product = 0;
@@ -83,11 +85,11 @@ __device__ void backward(const T* x, const T* weight, const T* dy, const T* resi
         const float mean = product * scale / width;
         each_column<T>(width, vector, [&](int i, auto count) {
             constexpr int N = decltype(count)::value;
-            float v[N], w[N], g[N], d[N] = {}, sums[N];
+            float v[N], w[N], g[N], d[N] = {}, sums[N] = {};
             load(x + first + i, v);
             load(weight + i, w);
             load(dy + first + i, g);
-            load(dw + i, sums);
+            if (partial) load(dw + i, sums);
             if (residual) load(residual + first + i, d);
 #pragma unroll
             for (int k = 0; k < N; k++) {
@@ -95,10 +97,11 @@ __device__ void backward(const T* x, const T* weight, const T* dy, const T* resi
                 sums[k] += g[k] * n;
                 d[k] += scale * (g[k] * w[k] - n * mean);
             }
-            store(dw + i, sums);
+            if (partial) store(dw + i, sums);
             store(dx + first + i, d);
         });
     }
+    if (!partial) return;
     each_column<T>(width, vector, [&](int i, auto count) {
         constexpr int N = decltype(count)::value;
         float sums[N];

@@ -110,13 +110,13 @@ pub struct QkNormGradient<'a> {
 }
 
 /// The gradients of the heads (dq `[T, Hq·d]`, dk `[T, Hkv·d]`) turned into those of the fused rows' queries and keys; and,
-/// with a norm, those of its weights added to what is there.
+/// where they are asked for, those of the norm's weights added to what is there.
 ///
 /// # Shapes
 /// qkv and d_qkv `[T, W]`.
 ///
 /// # Errors
-/// As [`forward`]; and when only one of `norm` and `norm_gradient` is given.
+/// As [`forward`]; and when the gradient of a norm is asked for that is not there.
 pub fn backward<T: Element>(
     gpu: &Gpu,
     shape: HeadShape,
@@ -225,7 +225,7 @@ fn run_backward<T: Element>(
     let blocks = blocks::<T>(shape).min(BACKWARD_BLOCKS);
     let d = shape.head_dim;
     match (normed, norm_gradient) {
-        (false, None) => sizes(launch.optional_output::<f32>(None), shape, eps).run([blocks, 1, 1], [THREADS, 1, 1], 0),
+        (_, None) => sizes(launch.optional_output::<f32>(None), shape, eps).run([blocks, 1, 1], [THREADS, 1, 1], 0),
         (true, Some(mut gradient)) => {
             expect_len("rope backward", "q_weight", gradient.q_weight.len(), d)?;
             expect_len("rope backward", "k_weight", gradient.k_weight.len(), d)?;
@@ -240,7 +240,7 @@ fn run_backward<T: Element>(
             elementwise::axpy(gpu, 1.0, gradient.sums.view().slice(0..d)?, gradient.q_weight)?;
             elementwise::axpy(gpu, 1.0, gradient.sums.view().slice(d..2 * d)?, gradient.k_weight)
         }
-        _ => bail!("rope backward: the norm and its gradient are given together or not at all"),
+        (false, Some(_)) => bail!("rope backward: the gradient of a norm that is not there"),
     }
 }
 

@@ -160,11 +160,11 @@ __device__ void forward_by(const Heads<const T>& from, const T* q_weight, const 
 template <class T, int N, int K>
 __device__ void backward_by(const Heads<const T>& from, const T* q_weight, const T* k_weight,
                             const Heads<const T>& gradient, const Heads<T>& to, float* partial, const Shape& shape) {
-    DYN_SHARED(float, sums);  // of every group: 2 * head_dim, for queries and keys
+    DYN_SHARED(float, sums);  // of every group: 2 * head_dim, for queries and keys; only with `partial`
     const int head_dim = shape.head_dim, half = head_dim / 2;
     const Part part = part_of<N>(half);
     const int groups = blockDim.x / part.lanes;
-    if (q_weight) {
+    if (partial) {
         for (int i = threadIdx.x; i < groups * 2 * head_dim; i += blockDim.x) sums[i] = 0;
         __syncthreads();
     }
@@ -190,7 +190,7 @@ __device__ void backward_by(const Heads<const T>& from, const T* q_weight, const
             float* dw = sums + size_t(group) * 2 * head_dim + (is_q ? 0 : head_dim);
             if (live) {
                 Halves<N, K> total = {};
-                total.read(dw, part, half);
+                if (partial) total.read(dw, part, half);
 #pragma unroll
                 for (int k = 0; k < K; k++) {
 #pragma unroll
@@ -202,12 +202,12 @@ __device__ void backward_by(const Heads<const T>& from, const T* q_weight, const
                         g.b[k][n] = scale * (gw.b[k][n] - nb * mean);
                     }
                 }
-                total.write(dw, part, half);
+                if (partial) total.write(dw, part, half);
             }
         }
         if (live) g.write(to.at(row, head), part, half);
     });
-    if (!q_weight) return;
+    if (!partial) return;
     __syncthreads();
     for (int i = threadIdx.x; i < 2 * head_dim; i += blockDim.x) {
         float total = 0;

@@ -2,7 +2,7 @@
 
 use crate::common::{Checked, Numbers, SUMS, assert_close, floats};
 use dapo_kernels::cuda::bias;
-use dapo_kernels::cuda::gemm::{Form, Matrix, Output, gemm};
+use dapo_kernels::cuda::gemm::{Form, Matrix, Output, gemm, scaled_gemm};
 use half::bf16;
 
 /// Sums in f64 over rows with gaps.
@@ -19,7 +19,7 @@ fn expected(form: Form, [m, n, k]: [usize; 3], a: &[f32], b: &[f32], strides: [u
     (0..m).flat_map(|i| (0..n).map(move |j| (i, j))).map(|(i, j)| cell(i, j)).collect()
 }
 
-fn check<X: Checked, Y: Checked>(into: Output) {
+fn check<X: Checked, Y: Checked>(into: Output, scale: f32) {
     let gpu = crate::gpu();
     let mut numbers = Numbers::new(7);
     let shape @ [m, n, k] = [5, 7, 9];
@@ -31,13 +31,17 @@ fn check<X: Checked, Y: Checked>(into: Output) {
         let (da, db, mut c) = (gpu.upload(&a).unwrap(), gpu.upload(&b).unwrap(), gpu.upload(&before).unwrap());
         let a_matrix = Matrix { data: da.view(), stride: strides[0] };
         let b_matrix = Matrix { data: db.view(), stride: strides[1] };
-        gemm(&gpu, form, shape, a_matrix, b_matrix, c.view_mut(), 10, into).unwrap();
+        if scale == 1.0 {
+            gemm(&gpu, form, shape, a_matrix, b_matrix, c.view_mut(), 10, into).unwrap();
+        } else {
+            scaled_gemm(&gpu, form, shape, scale, a_matrix, b_matrix, c.view_mut(), 10, into).unwrap();
+        }
         let c = floats(&gpu.read(c.view()).unwrap());
         let before = floats(&before);
         let products = expected(form, shape, &floats(&a), &floats(&b), strides);
         for i in 0..m {
             let old = |j: usize| if into == Output::Add { before[i * 10 + j] } else { 0.0 };
-            let row: Vec<f32> = (0..n).map(|j| products[i * n + j] as f32 + old(j)).collect();
+            let row: Vec<f32> = (0..n).map(|j| scale * products[i * n + j] as f32 + old(j)).collect();
             assert_close(&format!("{form:?} row {i}"), &c[i * 10..i * 10 + n], &row, Y::TOLERANCE);
             assert_eq!(c[i * 10 + n..(i + 1) * 10], before[i * 10 + n..(i + 1) * 10], "what lies between rows stays");
         }
@@ -46,10 +50,10 @@ fn check<X: Checked, Y: Checked>(into: Output) {
 
 #[test]
 fn products_agree_with_sums_in_f64() {
-    for into in [Output::Write, Output::Add] {
-        check::<f32, f32>(into);
-        check::<bf16, f32>(into);
-        check::<bf16, bf16>(into);
+    for (into, scale) in [(Output::Write, 1.0), (Output::Add, 1.0), (Output::Write, -0.7), (Output::Add, 3.0)] {
+        check::<f32, f32>(into, scale);
+        check::<bf16, f32>(into, scale);
+        check::<bf16, bf16>(into, scale);
     }
 }
 

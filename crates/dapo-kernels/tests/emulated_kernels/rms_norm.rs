@@ -2,7 +2,9 @@ use crate::common::{
     Checked, Numbers, SUMS, assert_close, floats, gradients, in_every_order, tensor, to_vec, variable,
 };
 use dapo_kernels::cuda::Buffer;
-use dapo_kernels::cuda::rms_norm::{InputGradient, backward, forward, forward_add, forward_add_in_place, scratch_len};
+use dapo_kernels::cuda::rms_norm::{
+    InputGradient, WeightGradient, backward, forward, forward_add, forward_add_in_place, scratch_len,
+};
 use half::bf16;
 
 const EPS: f32 = 1e-6;
@@ -58,20 +60,24 @@ fn backward_agrees<T: Checked>() {
             let (mut dx, mut stream) = (gpu.zeros::<T>(rows * width)?, gpu.upload(&residual)?);
             let (mut dw, mut dw2) = (gpu.upload(&before)?, gpu.zeros(width)?);
             let mut scratch = gpu.zeros(scratch_len(rows, width))?;
+            let mut frozen = gpu.zeros::<T>(rows * width)?;
             for (to, dw) in [
-                (InputGradient::Write(dx.view_mut()), dw.view_mut()),
-                (InputGradient::Add(stream.view_mut()), dw2.view_mut()),
+                (InputGradient::Write(dx.view_mut()), Some(dw.view_mut())),
+                (InputGradient::Add(stream.view_mut()), Some(dw2.view_mut())),
+                (InputGradient::Write(frozen.view_mut()), None),
             ] {
-                backward(gpu, x.view(), weight.view(), EPS, dy.view(), to, dw, scratch.view_mut())?;
+                let dw = dw.map(|weight| WeightGradient { weight, scratch: scratch.view_mut() });
+                backward(gpu, x.view(), weight.view(), EPS, dy.view(), to, dw)?;
             }
             let read = |values: &Buffer<T>| gpu.read(values.view()).map(|values| floats(&values));
-            Ok(vec![read(&dx)?, read(&stream)?, gpu.read(dw.view())?, gpu.read(dw2.view())?])
+            Ok(vec![read(&dx)?, read(&stream)?, gpu.read(dw.view())?, gpu.read(dw2.view())?, read(&frozen)?])
         });
         let name = format!("{rows}x{width} backward");
         assert_close(&name, &results[0], &expected[0], T::TOLERANCE);
         assert_close(&name, &results[1], &plus(&expected[0], &floats(&residual)), T::TOLERANCE);
         assert_close(&name, &results[2], &plus(&expected[1], &before), SUMS);
         assert_close(&name, &results[3], &expected[1], SUMS);
+        assert_eq!(results[4], results[0], "{name}: without the weight's");
     }
 }
 

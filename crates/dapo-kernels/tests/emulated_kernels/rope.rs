@@ -97,8 +97,11 @@ fn agrees<T: Checked>(normed: bool) {
                     backward_in_place(gpu, shape, x.view(), norm(), rotary(), d_in_place.view_mut(), gradient)?;
                 }
             }
+            let mut frozen = gpu.upload(&d_heads)?;
+            backward_in_place(gpu, shape, x.view(), norm(), rotary(), frozen.view_mut(), None)?;
             let read = |values: &dapo_kernels::cuda::Buffer<T>| gpu.read(values.view()).map(|values| floats(&values));
-            let mut all = vec![read(&q)?, read(&k)?, read(&in_place)?, read(&d_qkv)?, read(&d_in_place)?];
+            let mut all =
+                vec![read(&q)?, read(&k)?, read(&in_place)?, read(&d_qkv)?, read(&d_in_place)?, read(&frozen)?];
             for dw in dw.iter().chain(&dw2) {
                 all.push(gpu.read(dw.view())?);
             }
@@ -117,11 +120,12 @@ fn agrees<T: Checked>(normed: bool) {
         assert_close(&name, &columns(&results[3], width, qw, qw + kw), &gk[0], T::TOLERANCE);
         assert_eq!(columns(&results[3], width, 0, qw + kw), columns(&results[4], width, 0, qw + kw), "{name}");
         assert_eq!(values(&results[4]), values(&floats(&d_heads)), "{name}: values are left alone");
+        assert_eq!(results[5], results[4], "{name}: without the weights'");
         if normed {
             for (i, gradient) in [(0, &gq[1]), (1, &gk[1])] {
                 let expected: Vec<f32> = gradient.iter().zip(&before[i]).map(|(a, b)| a + b).collect();
-                assert_close(&name, &results[5 + i], &expected, SUMS);
-                assert_eq!(results[5 + i], results[7 + i], "{name}: weight in place");
+                assert_close(&name, &results[6 + i], &expected, SUMS);
+                assert_eq!(results[6 + i], results[8 + i], "{name}: weight in place");
             }
         }
     }

@@ -32,7 +32,7 @@ pub fn save_adapter(dir: &Path, base_model: &str, decoder: &Decoder) -> Result<(
         return Err(PolicyError::Setting { field: "decoder".into(), found, expected: "one with adapters".into() });
     };
     std::fs::create_dir_all(dir).map_err(PolicyError::io(dir))?;
-    let tensors = decoder.trainable_tensors().into_iter().map(|(name, tensor)| (format!("{PREFIX}{name}"), tensor));
+    let tensors = decoder.trainable_tensors()?.into_iter().map(|(name, tensor)| (format!("{PREFIX}{name}"), tensor));
     write_tensors(&dir.join(WEIGHTS), &tensors.collect())?;
     write_json(&dir.join(CONFIG), &to_json(lora, base_model))
 }

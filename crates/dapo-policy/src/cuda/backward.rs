@@ -4,49 +4,51 @@
 
 use super::array::Array;
 use super::compute::Compute;
-use super::forward::{Attend, Tokens};
+use super::forward::{Attend, Pass};
 use super::gradients::DeviceGradients;
 use super::model::Model;
-use super::workspace::{Saved, Scratch, Workspace};
+use super::slabs::Linear;
+use super::workspace::{LowRank, Saved, Scratch, Workspace};
 use crate::LayerMemory;
 use candle_core::Result;
 use dapo_kernels::cuda::attention::{self, Plan};
 use dapo_kernels::cuda::gemm::{Form, Matrix, Output, gemm};
-use dapo_kernels::cuda::rms_norm::InputGradient;
+use dapo_kernels::cuda::rms_norm::{InputGradient, WeightGradient};
 use dapo_kernels::cuda::rope::{self, QkNormGradient};
 use dapo_kernels::cuda::{In, Out, bias, embedding, rms_norm, swiglu};
 
 impl<T: Compute> Model<T> {
-    /// dx = dy · W, with W `[out, width]`.
-    pub(super) fn linear_input(&self, dy: In<'_, T>, weight: usize, width: usize, dx: &mut Array<T>) -> Result<()> {
-        let weight = self.compute[weight].view();
-        let out = weight.len() / width;
-        let rows = dy.len() / out;
-        let dx = dx.sized(&self.gpu, rows * width)?;
-        let (dy, weight) = (Matrix::rows(dy, out), Matrix::rows(weight, width));
-        gemm(&self.gpu, Form::Plain, [rows, width, out], dy, weight, dx, width, Output::Write)
-    }
-
-    /// The gradients of W and b, for the input and the gradient of the output.
-    fn linear_weights(
+    /// The way back through projections that read the same: dx from their gradient dy, and the gradients of what is trained of
+    /// them. x `[T, in]`, dy `[T, out]`; `low` is scratch.
+    fn linear_backward(
         &self,
-        x: In<'_, T>,
-        dy: In<'_, T>,
-        (weight, bias): (usize, Option<usize>),
+        x: &In<'_, T>,
+        dy: &In<'_, T>,
+        linear: &Linear,
+        low: &mut LowRank<T>,
+        dx: &mut Array<T>,
         width: usize,
         gradients: &mut DeviceGradients,
     ) -> Result<()> {
-        let (rows, out) = (x.len() / width, self.slabs.lens[weight] / width);
-        let (dw, into) = gradients.target(weight);
-        let (a, b) = (Matrix::rows(dy.clone(), out), Matrix::rows(x, width));
-        gemm(&self.gpu, Form::LeftTransposed, [out, width, rows], a, b, dw, width, into)?;
-        match bias {
-            Some(bias) => bias::accumulate(&self.gpu, dy, gradients.adding(&self.gpu, bias)?),
+        let (gpu, rows, out) = (&self.gpu, x.len() / width, self.slabs.lens[linear.weight] / width);
+        if self.slabs.trains(linear.weight) {
+            let (dw, into) = gradients.target(linear.weight);
+            let (a, b) = (Matrix::rows(dy.clone(), out), Matrix::rows(x.clone(), width));
+            gemm(gpu, Form::LeftTransposed, [out, width, rows], a, b, dw, width, into)?;
+            if let Some(bias) = linear.bias {
+                bias::accumulate(gpu, dy.clone(), gradients.adding(gpu, bias)?)?;
+            }
+        }
+        let weight = Matrix::rows(self.compute[linear.weight].view(), width);
+        let to = dx.sized(gpu, rows * width)?;
+        gemm(gpu, Form::Plain, [rows, width, out], Matrix::rows(dy.clone(), out), weight, to, width, Output::Write)?;
+        match &linear.adapters {
+            Some(of) => self.low_rank_backward(x, dy, of, width, out, low, dx, gradients),
             None => Ok(()),
         }
     }
 
-    /// The gradients of a norm's input and weight.
+    /// The gradients of a norm's input and, where it is trained, of its weight.
     pub(super) fn norm_backward(
         &self,
         x: In<'_, T>,
@@ -57,9 +59,13 @@ impl<T: Compute> Model<T> {
         gradients: &mut DeviceGradients,
     ) -> Result<()> {
         let (gpu, width) = (&self.gpu, self.config.hidden_size);
-        let scratch = scratch.sized(gpu, rms_norm::scratch_len(x.len() / width, width))?;
-        let d_weight = gradients.adding(gpu, weight)?;
-        rms_norm::backward(gpu, x, self.compute[weight].view(), self.eps(), d_normed, dx, d_weight, scratch)
+        let d_weight = if self.slabs.trains(weight) {
+            let scratch = scratch.sized(gpu, rms_norm::scratch_len(x.len() / width, width))?;
+            Some(WeightGradient { weight: gradients.adding(gpu, weight)?, scratch })
+        } else {
+            None
+        };
+        rms_norm::backward(gpu, x, self.compute[weight].view(), self.eps(), d_normed, dx, d_weight)
     }
 
     /// One layer: turns the gradient `d_x` of its output into that of its input, and adds up those of its parameters. Uses up
@@ -68,7 +74,7 @@ impl<T: Compute> Model<T> {
         &self,
         index: usize,
         input: In<'_, T>,
-        positions: &In<'_, i32>,
+        pass: &Pass<'_>,
         plan: &Plan,
         saved: &mut Saved<T>,
         scratch: &mut Scratch<T>,
@@ -80,34 +86,29 @@ impl<T: Compute> Model<T> {
         let heads = self.heads();
         let attended_width = heads.query * heads.dim;
 
-        swiglu::forward(gpu, saved.gate_up.view()?, inner, scratch.activated.sized(gpu, tokens * inner)?)?;
-        self.linear_weights(scratch.activated.view()?, d_x.view()?, (layer.down, layer.down_bias), inner, gradients)?;
-        self.linear_input(d_x.view()?, layer.down, inner, &mut scratch.d_activated)?;
-        swiglu::backward_in_place(gpu, saved.gate_up.view_mut()?, inner, scratch.d_activated.view()?)?;
-        self.norm(saved.middle.view()?, layer.mlp_norm, scratch.normed.sized(gpu, tokens * width)?)?;
-        let (normed, d_gate_up) = (scratch.normed.view()?, saved.gate_up.view()?);
-        self.linear_weights(normed, d_gate_up.clone(), (layer.gate_up, layer.gate_up_bias), width, gradients)?;
-        self.linear_input(d_gate_up, layer.gate_up, width, &mut scratch.projected)?;
-        let (middle, d_normed) = (saved.middle.view()?, scratch.projected.view()?);
+        let Scratch { activated, d_activated, normed, projected, d_attended, delta, d_qkv, norm, low, .. } = scratch;
+        swiglu::forward(gpu, saved.gate_up.view()?, inner, activated.sized(gpu, tokens * inner)?)?;
+        self.linear_backward(&activated.view()?, &d_x.view()?, &layer.down, low, d_activated, inner, gradients)?;
+        swiglu::backward_in_place(gpu, saved.gate_up.view_mut()?, inner, d_activated.view()?)?;
+        self.norm(saved.middle.view()?, layer.mlp_norm, normed.sized(gpu, tokens * width)?)?;
+        let d_gate_up = saved.gate_up.view()?;
+        self.linear_backward(&normed.view()?, &d_gate_up, &layer.gate_up, low, projected, width, gradients)?;
         let into = InputGradient::Add(d_x.view_mut()?);
-        self.norm_backward(middle, layer.mlp_norm, d_normed, into, &mut scratch.norm, gradients)?;
+        self.norm_backward(saved.middle.view()?, layer.mlp_norm, projected.view()?, into, norm, gradients)?;
 
-        let output = (layer.output, layer.output_bias);
-        self.linear_weights(saved.attended.view()?, d_x.view()?, output, attended_width, gradients)?;
-        self.linear_input(d_x.view()?, layer.output, attended_width, &mut scratch.d_attended)?;
-        let delta = scratch.delta.sized(gpu, tokens * heads.query)?;
-        let d_qkv = scratch.d_qkv.sized(gpu, saved.qkv.view()?.len())?;
+        let attended = saved.attended.view()?;
+        self.linear_backward(&attended, &d_x.view()?, &layer.output, low, d_attended, attended_width, gradients)?;
+        let delta = delta.sized(gpu, tokens * heads.query)?;
         let kept = attention::Saved { qkv: saved.qkv.view()?, out: saved.attended.view()?, lse: saved.lse.view()? };
-        attention::backward(gpu, plan, kept, scratch.d_attended.view()?, delta, d_qkv)?;
-        self.rotate_backward(index, positions, tokens, saved, scratch, gradients)?;
+        let to = d_qkv.sized(gpu, saved.qkv.view()?.len())?;
+        attention::backward(gpu, plan, kept, d_attended.view()?, delta, to)?;
+        self.rotate_backward(index, &pass.positions, tokens, saved, scratch, gradients)?;
 
-        self.norm(input.clone(), layer.input_norm, scratch.normed.sized(gpu, tokens * width)?)?;
-        let (normed, d_qkv) = (scratch.normed.view()?, scratch.d_qkv.view()?);
-        self.linear_weights(normed, d_qkv.clone(), (layer.qkv, layer.qkv_bias), width, gradients)?;
-        self.linear_input(d_qkv, layer.qkv, width, &mut scratch.projected)?;
+        let Scratch { normed, projected, d_qkv, norm, low, .. } = scratch;
+        self.norm(input.clone(), layer.input_norm, normed.sized(gpu, tokens * width)?)?;
+        self.linear_backward(&normed.view()?, &d_qkv.view()?, &layer.qkv, low, projected, width, gradients)?;
         let into = InputGradient::Add(d_x.view_mut()?);
-        let d_normed = scratch.projected.view()?;
-        self.norm_backward(input, layer.input_norm, d_normed, into, &mut scratch.norm, gradients)
+        self.norm_backward(input, layer.input_norm, projected.view()?, into, norm, gradients)
     }
 
     /// Undoes the rotation and QK-norm of queries' and keys' gradients, in place.
@@ -126,10 +127,14 @@ impl<T: Compute> Model<T> {
         let Some((query, key)) = self.slabs.layers[index].head_norms else {
             return rope::backward_in_place::<T>(gpu, shape, saved.qkv.view()?, None, rotary, d_qkv.view_mut()?, None);
         };
-        let scratch = head_norms.sized(gpu, rope::scratch_len::<T>(&shape))?;
-        let sums = sums.sized(gpu, 2 * shape.head_dim)?;
-        let (q_weight, k_weight) = gradients.adding_two(gpu, query, key)?;
-        let into = Some(QkNormGradient { q_weight, k_weight, scratch, sums });
+        let into = if self.slabs.trains(query) {
+            let scratch = head_norms.sized(gpu, rope::scratch_len::<T>(&shape))?;
+            let sums = sums.sized(gpu, 2 * shape.head_dim)?;
+            let (q_weight, k_weight) = gradients.adding_two(gpu, query, key)?;
+            Some(QkNormGradient { q_weight, k_weight, scratch, sums })
+        } else {
+            None
+        };
         let plain = saved.plain_qkv.view()?;
         rope::backward_in_place(gpu, shape, plain, self.qk_norm(index), rotary, d_qkv.view_mut()?, into)
     }
@@ -138,14 +143,14 @@ impl<T: Compute> Model<T> {
     /// `x`, into that of the embeddings' rows.
     pub(super) fn backward(
         &self,
-        tokens: &Tokens<'_>,
+        pass: &Pass<'_>,
         plan: &Plan,
         memory: LayerMemory,
         workspace: &mut Workspace<T>,
         gradients: &mut DeviceGradients,
     ) -> Result<()> {
         let Workspace { inputs, saved, scratch, x: d_x, .. } = workspace;
-        let (gpu, positions) = (&self.gpu, &tokens.positions);
+        let gpu = &self.gpu;
         for index in (0..self.slabs.layers.len()).rev() {
             let input = inputs[index].view()?;
             let saved = &mut saved[if memory == LayerMemory::Keep { index } else { 0 }];
@@ -153,9 +158,9 @@ impl<T: Compute> Model<T> {
                 let normed = scratch.normed.sized(gpu, input.len())?;
                 self.norm(input.clone(), self.slabs.layers[index].input_norm, normed)?;
                 let attend = &mut Attend::Packed(plan);
-                self.layer_forward(index, input.clone(), positions, attend, saved, scratch, true, false)?;
+                self.layer_forward(index, input.clone(), pass, attend, saved, scratch, true, false)?;
             }
-            self.layer_backward(index, input, positions, plan, saved, scratch, d_x, gradients)?;
+            self.layer_backward(index, input, pass, plan, saved, scratch, d_x, gradients)?;
         }
         Ok(())
     }

@@ -5,8 +5,10 @@
 use super::array::Array;
 use super::compute::Compute;
 use super::model::{Cache, Model};
+use super::slabs::Linear;
 use super::workspace::{Saved, Scratch, Workspace};
 use crate::LayerMemory;
+use crate::decoder::Adapters;
 use candle_core::Result;
 use dapo_kernels::cuda::attention::{self, BlockTable, Plan};
 use dapo_kernels::cuda::gemm::{Form, Matrix, Output, gemm};
@@ -31,31 +33,45 @@ pub(super) struct Places<'a> {
     pub(super) table: BlockTable<'a>,
 }
 
-/// The tokens of a forward.
-pub(super) struct Tokens<'a> {
+/// What a pass is over.
+pub(super) struct Pass<'a> {
     pub(super) ids: In<'a, u32>,
     pub(super) positions: In<'a, i32>,
+    /// Whether adapters take part.
+    pub(super) adapters: Adapters,
 }
 
 impl<T: Compute> Model<T> {
-    /// y = x · Wᵀ + b.
+    /// y = x · Wᵀ + b, and the adapters' addition. x `[T, in]`; `low` is scratch.
     pub(super) fn linear(
         &self,
         x: In<'_, T>,
-        weight: usize,
-        bias: Option<usize>,
-        width: usize,
+        linear: &Linear,
+        adapters: Adapters,
+        low: &mut Array<T>,
         y: &mut Array<T>,
+        width: usize,
     ) -> Result<()> {
-        let rows = x.len() / width;
-        let weight = self.compute[weight].view();
+        let (gpu, rows) = (&self.gpu, x.len() / width);
+        let weight = self.compute[linear.weight].view();
         let out = weight.len() / width;
-        let (x, weight) = (Matrix::rows(x, width), Matrix::rows(weight, width));
-        let y_view = y.sized(&self.gpu, rows * out)?;
-        gemm(&self.gpu, Form::RightTransposed, [rows, out, width], x, weight, y_view, out, Output::Write)?;
-        match bias {
-            Some(bias) => bias::add(&self.gpu, y.view_mut()?, self.compute[bias].view()),
-            None => Ok(()),
+        let (from, weight) = (Matrix::rows(x.clone(), width), Matrix::rows(weight, width));
+        gemm(
+            gpu,
+            Form::RightTransposed,
+            [rows, out, width],
+            from,
+            weight,
+            y.sized(gpu, rows * out)?,
+            out,
+            Output::Write,
+        )?;
+        if let Some(bias) = linear.bias {
+            bias::add(gpu, y.view_mut()?, self.compute[bias].view())?;
+        }
+        match &linear.adapters {
+            Some(of) if adapters == Adapters::On => self.add_low_rank(x, of, width, low, y, out),
+            _ => Ok(()),
         }
     }
 
@@ -84,7 +100,7 @@ impl<T: Compute> Model<T> {
         &self,
         index: usize,
         input: In<'_, T>,
-        positions: &In<'_, i32>,
+        pass: &Pass<'_>,
         attend: &mut Attend<'_, T>,
         saved: &mut Saved<T>,
         scratch: &mut Scratch<T>,
@@ -93,29 +109,30 @@ impl<T: Compute> Model<T> {
     ) -> Result<()> {
         let (gpu, layer, width) = (&self.gpu, &self.slabs.layers[index], self.config.hidden_size);
         let tokens = input.len() / width;
-        self.linear(scratch.normed.view()?, layer.qkv, layer.qkv_bias, width, &mut saved.qkv)?;
+        let (adapters, low) = (pass.adapters, &mut scratch.low.t);
+        self.linear(scratch.normed.view()?, &layer.qkv, adapters, low, &mut saved.qkv, width)?;
         if keep && layer.head_norms.is_some() {
             let plain = saved.plain_qkv.sized(gpu, saved.qkv.view()?.len())?;
             gpu.copy(saved.qkv.view()?, plain)?;
         }
         let (shape, norm) = (self.head_shape(tokens), self.qk_norm(index));
-        rope::forward_in_place(gpu, shape, saved.qkv.view_mut()?, norm, self.rotary(positions))?;
+        rope::forward_in_place(gpu, shape, saved.qkv.view_mut()?, norm, self.rotary(&pass.positions))?;
         self.attend(index, tokens, attend, saved, &mut scratch.decode)?;
         let attended_width = self.heads().query * self.heads().dim;
         let attended = saved.attended.view()?;
-        self.linear(attended, layer.output, layer.output_bias, attended_width, &mut scratch.projected)?;
+        self.linear(attended, &layer.output, adapters, low, &mut scratch.projected, attended_width)?;
         let middle = saved.middle.sized(gpu, tokens * width)?;
         let normed = scratch.normed.sized(gpu, tokens * width)?;
         let weight = self.compute[layer.mlp_norm].view();
         rms_norm::forward_add(gpu, input, scratch.projected.view()?, weight, self.eps(), middle, normed)?;
-        self.linear(scratch.normed.view()?, layer.gate_up, layer.gate_up_bias, width, &mut saved.gate_up)?;
+        self.linear(scratch.normed.view()?, &layer.gate_up, adapters, low, &mut saved.gate_up, width)?;
         if !output {
             return Ok(());
         }
         let inner = self.config.intermediate_size;
         let activated = scratch.activated.sized(gpu, tokens * inner)?;
         swiglu::forward(gpu, saved.gate_up.view()?, inner, activated)?;
-        self.linear(scratch.activated.view()?, layer.down, layer.down_bias, inner, &mut scratch.projected)
+        self.linear(scratch.activated.view()?, &layer.down, adapters, low, &mut scratch.projected, inner)
     }
 
     fn attend(
@@ -150,7 +167,7 @@ impl<T: Compute> Model<T> {
     /// All layers: the last one's output is in the workspace's `x`; what a backward needs stays where `memory` asks for it.
     pub(super) fn forward(
         &self,
-        tokens: &Tokens<'_>,
+        pass: &Pass<'_>,
         attend: &mut Attend<'_, T>,
         memory: Option<LayerMemory>,
         workspace: &mut Workspace<T>,
@@ -161,15 +178,15 @@ impl<T: Compute> Model<T> {
         let slot = |kept: bool, layer: usize| if kept { layer } else { 0 };
         inputs.resize_with((slot(memory.is_some(), layers - 1) + 1).max(inputs.len()), Array::default);
         saved.resize_with((slot(keep_all, layers - 1) + 1).max(saved.len()), Saved::default);
-        let len = tokens.ids.len() * width;
+        let len = pass.ids.len() * width;
         let table = self.compute[self.slabs.embeddings].view();
-        embedding::gather(gpu, table, tokens.ids.clone(), width, inputs[0].sized(gpu, len)?)?;
+        embedding::gather(gpu, table, pass.ids.clone(), width, inputs[0].sized(gpu, len)?)?;
         let first = self.slabs.layers[0].input_norm;
         self.norm(inputs[0].view()?, first, scratch.normed.sized(gpu, len)?)?;
         for index in 0..layers {
             let saved = &mut saved[slot(keep_all, index)];
             let input = inputs[slot(memory.is_some(), index)].view()?;
-            self.layer_forward(index, input, &tokens.positions, attend, saved, scratch, memory.is_some(), true)?;
+            self.layer_forward(index, input, pass, attend, saved, scratch, memory.is_some(), true)?;
             let (middle, projected) = (saved.middle.view()?, scratch.projected.view()?);
             if let Some(next) = self.slabs.layers.get(index + 1) {
                 let sum = inputs[slot(memory.is_some(), index + 1)].sized(gpu, len)?;

@@ -4,9 +4,10 @@
 use super::array::Array;
 use super::blocks::{BLOCK_SIZE, FreeBlocks, of_completion, of_prompt};
 use super::compute::Compute;
-use super::forward::{Attend, Places, Tokens};
+use super::forward::{Attend, Pass, Places};
 use super::model::{Cache, Model};
 use super::workspace::Workspace;
+use crate::decoder::Adapters;
 use crate::{Completion, FinishReason, GenerationConfig, PolicyError, Request, Segments};
 use dapo_kernels::cuda::attention::{BlockTable, CacheShape, Plan, copy_blocks};
 use dapo_kernels::cuda::decoding::StepInputs;
@@ -82,9 +83,6 @@ impl<T: Compute> Model<T> {
         requests: &[Request],
         config: &GenerationConfig,
     ) -> Result<Vec<Vec<Completion>>, PolicyError> {
-        for (i, request) in requests.iter().enumerate() {
-            self.check_ids(&format!("requests[{i}].prompt_ids"), &request.prompt_ids)?;
-        }
         if requests.iter().all(|request| request.samples == 0) {
             return Ok(vec![Vec::new(); requests.len()]);
         }
@@ -233,7 +231,7 @@ impl<'a, T: Compute> Generator<'a, T> {
             table: BlockTable { blocks: table.view(), max_blocks },
         };
         let mut attend = Attend::Prefill { plan: &plan, cache: &mut self.cache, places };
-        let of = Tokens { ids: ids.view(), positions: rotary.view() };
+        let of = Pass { ids: ids.view(), positions: rotary.view(), adapters: Adapters::On };
         model.forward(&of, &mut attend, None, &mut self.workspace)?;
         let last: Vec<u32> = segments.list().iter().map(|s| (s.start + s.len - 1) as u32).collect();
         let last = gpu.upload(&last)?;
@@ -318,7 +316,8 @@ impl<'a, T: Compute> Generator<'a, T> {
         };
         let max_len = (rows.longest + step).min(rows.max_blocks * BLOCK_SIZE);
         let mut attend = Attend::Decode { cache: &mut self.cache, places, lengths: inputs.lengths.view(), max_len };
-        let of = Tokens { ids: inputs.tokens.view(), positions: inputs.rotary_positions.view() };
+        let (ids, positions) = (inputs.tokens.view(), inputs.rotary_positions.view());
+        let of = Pass { ids, positions, adapters: Adapters::On };
         model.forward(&of, &mut attend, None, &mut self.workspace)?;
         let (width, head) = (model.config.hidden_size, &mut self.workspace.head);
         model.norm(self.workspace.x.view()?, model.slabs.norm, head.normed.sized(gpu, count * width)?)?;

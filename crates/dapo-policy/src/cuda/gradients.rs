@@ -3,20 +3,23 @@
 use super::slabs::Slabs;
 use candle_core::Result;
 use dapo_kernels::cuda::gemm::Output;
-use dapo_kernels::cuda::{Buffer, Gpu, Out};
+use dapo_kernels::cuda::{Buffer, Gpu, In, Out};
 
-/// The gradients of all slabs.
+/// The gradients of all slabs that are trained.
 #[derive(Debug)]
 pub(crate) struct DeviceGradients {
-    pub(super) slabs: Vec<Buffer<f32>>,
+    /// Number of the first.
+    first: usize,
+    slabs: Vec<Buffer<f32>>,
     /// Whether a slab holds anything of this step.
-    pub(super) written: Vec<bool>,
+    written: Vec<bool>,
 }
 
 impl DeviceGradients {
     pub(super) fn new(gpu: &Gpu, slabs: &Slabs) -> Result<Self> {
-        let written = vec![false; slabs.lens.len()];
-        Ok(Self { slabs: slabs.lens.iter().map(|len| gpu.zeros(*len)).collect::<Result<_>>()?, written })
+        let lens = slabs.trained_lens();
+        let of = lens.iter().map(|len| gpu.zeros(*len)).collect::<Result<_>>()?;
+        Ok(Self { first: slabs.trained.start, slabs: of, written: vec![false; lens.len()] })
     }
 
     /// No gradients again, in the memory that is there.
@@ -24,35 +27,49 @@ impl DeviceGradients {
         self.written.fill(false);
     }
 
+    /// Those that hold anything of this step: by their place among the slabs that are trained.
+    pub(super) fn written(&self) -> impl Iterator<Item = (usize, In<'_, f32>)> {
+        let slabs = self.slabs.iter().zip(&self.written).enumerate();
+        slabs.filter(|(_, (_, written))| **written).map(|(i, (slab, _))| (i, slab.view()))
+    }
+
+    /// A slab, where it holds anything of this step.
+    pub(super) fn get(&self, slab: usize) -> Option<&Buffer<f32>> {
+        let index = slab - self.first;
+        self.written[index].then(|| &self.slabs[index])
+    }
+
     /// A slab, and whether to overwrite it or to add to it.
     pub(super) fn target(&mut self, slab: usize) -> (Out<'_, f32>, Output) {
-        let written = std::mem::replace(&mut self.written[slab], true);
-        (self.slabs[slab].view_mut(), if written { Output::Add } else { Output::Write })
+        let index = slab - self.first;
+        let written = std::mem::replace(&mut self.written[index], true);
+        (self.slabs[index].view_mut(), if written { Output::Add } else { Output::Write })
     }
 
     /// A slab to add to.
     pub(super) fn adding(&mut self, gpu: &Gpu, slab: usize) -> Result<Out<'_, f32>> {
         self.prepare(gpu, slab)?;
-        Ok(self.slabs[slab].view_mut())
+        Ok(self.slabs[slab - self.first].view_mut())
     }
 
     /// Two slabs to add to, the first before the second.
     pub(super) fn adding_two(&mut self, gpu: &Gpu, a: usize, b: usize) -> Result<(Out<'_, f32>, Out<'_, f32>)> {
         self.prepare(gpu, a)?;
         self.prepare(gpu, b)?;
-        let (before, after) = self.slabs.split_at_mut(b);
-        Ok((before[a].view_mut(), after[0].view_mut()))
+        let (before, after) = self.slabs.split_at_mut(b - self.first);
+        Ok((before[a - self.first].view_mut(), after[0].view_mut()))
     }
 
     fn prepare(&mut self, gpu: &Gpu, slab: usize) -> Result<()> {
-        if !std::mem::replace(&mut self.written[slab], true) {
-            gpu.fill_zero(self.slabs[slab].view_mut())?;
+        let index = slab - self.first;
+        if !std::mem::replace(&mut self.written[index], true) {
+            gpu.fill_zero(self.slabs[index].view_mut())?;
         }
         Ok(())
     }
 }
 
-/// First and second moments of all slabs.
+/// First and second moments of all slabs that are trained.
 #[derive(Debug)]
 pub(crate) struct DeviceMoments {
     pub(super) slabs: Vec<(Buffer<f32>, Buffer<f32>)>,
@@ -61,6 +78,6 @@ pub(crate) struct DeviceMoments {
 impl DeviceMoments {
     pub(super) fn new(gpu: &Gpu, slabs: &Slabs) -> Result<Self> {
         let zeros = |len: &usize| Ok((gpu.zeros(*len)?, gpu.zeros(*len)?));
-        Ok(Self { slabs: slabs.lens.iter().map(zeros).collect::<Result<_>>()? })
+        Ok(Self { slabs: slabs.trained_lens().iter().map(zeros).collect::<Result<_>>()? })
     }
 }

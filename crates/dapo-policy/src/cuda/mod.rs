@@ -1,4 +1,5 @@
-//! The decoder on a GPU: f32 master weights, gradients and moments, activations and products in bf16.
+//! The decoder on a GPU: f32 master weights, gradients and moments of what is trained, activations and products in bf16.
+//! What is not trained is there in bf16 alone.
 //!
 //! The same code runs on the kernels' emulation (feature `emulate`), which is how it is tested without a GPU, in f32 too.
 //! Sums are in another order than on the CPU, and a roll-out's in another than a training pass's: results agree to rounding,
@@ -11,6 +12,7 @@ mod compute;
 mod forward;
 mod generate;
 mod gradients;
+mod low_rank;
 mod model;
 mod optimizer;
 mod score;
@@ -20,24 +22,27 @@ mod workspace;
 pub(crate) use gradients::{DeviceGradients, DeviceMoments};
 
 use crate::batch::Inputs;
-use crate::engine::Engine;
+use crate::decoder::{Adapters, Trained};
+use crate::engine::{Engine, ParameterId};
 use crate::{
-    Completion, GenerationConfig, LayerMemory, Loss, ModelConfig, PolicyError, Request, Segments, TokenLogprobs,
+    Completion, GenerationConfig, LayerMemory, LoraConfig, Loss, ModelConfig, PolicyError, Request, Segments,
+    TokenLogprobs,
 };
 use compute::Compute;
 use dapo_kernels::adamw::AdamWStep;
+use dapo_kernels::cuda::Gpu;
 use dapo_kernels::cuda::attention::HEAD_WIDTHS;
-use dapo_kernels::cuda::{Buffer, Gpu};
 use half::bf16;
 use model::Model;
 use slabs::Place;
 use std::sync::Arc;
 
-/// A model on this device: in bf16, or in f32 for comparisons.
+/// A model on this device, its weights still 0: in bf16, or in f32 for comparisons.
 pub(crate) fn engine(
     gpu: Arc<Gpu>,
     config: ModelConfig,
-    weights: &[Vec<f32>],
+    lora: Option<&LoraConfig>,
+    trained: Trained,
     in_bf16: bool,
 ) -> Result<Box<dyn Engine>, PolicyError> {
     if !HEAD_WIDTHS.contains(&config.head_dim) {
@@ -48,25 +53,30 @@ pub(crate) fn engine(
         });
     }
     if in_bf16 {
-        return Ok(Box::new(Model::<bf16>::new(gpu, config, weights)?));
+        return Ok(Box::new(Model::<bf16>::new(gpu, config, lora, trained)?));
     }
-    Ok(Box::new(Model::<f32>::new(gpu, config, weights)?))
+    Ok(Box::new(Model::<f32>::new(gpu, config, lora, trained)?))
 }
 
 impl<T: Compute> Model<T> {
-    fn read_part(&self, slabs: &[Buffer<f32>], parameter: usize) -> Result<Vec<f32>, PolicyError> {
-        let Place { slab, start, len } = self.slabs.places[parameter];
-        Ok(self.gpu.read(slabs[slab].part(start..start + len)?)?)
+    /// Where a parameter lies, and the number of its slab among those that are trained.
+    fn trained_place(&self, parameter: ParameterId) -> Result<(Place, usize), PolicyError> {
+        let place = self.slabs.place(parameter);
+        if !self.slabs.trains(place.slab) {
+            return Err(PolicyError::Internal(format!("{parameter:?} is asked for, which is not trained")));
+        }
+        Ok((place, place.slab - self.slabs.trained.start))
     }
 }
 
 impl<T: Compute> Engine for Model<T> {
-    fn another(&self, weights: &[Vec<f32>]) -> Result<Box<dyn Engine>, PolicyError> {
-        Ok(Box::new(Model::<T>::new(Arc::clone(&self.gpu), self.config.clone(), weights)?))
+    fn another(&self, lora: Option<&LoraConfig>, trained: Trained) -> Result<Box<dyn Engine>, PolicyError> {
+        let (gpu, config) = (Arc::clone(&self.gpu), self.config.clone());
+        Ok(Box::new(Model::<T>::new(gpu, config, lora, trained)?))
     }
 
-    fn score(&self, inputs: &Inputs, temperature: f32) -> Result<TokenLogprobs, PolicyError> {
-        Model::score(self, inputs, temperature)
+    fn score(&self, inputs: &Inputs, temperature: f32, adapters: Adapters) -> Result<TokenLogprobs, PolicyError> {
+        Model::score(self, inputs, temperature, adapters)
     }
 
     fn score_backward(
@@ -96,28 +106,35 @@ impl<T: Compute> Engine for Model<T> {
         Ok(DeviceMoments::new(&self.gpu, &self.slabs)?)
     }
 
-    fn read_gradient(&self, gradients: &DeviceGradients, parameter: usize) -> Result<Option<Vec<f32>>, PolicyError> {
-        if !gradients.written[self.slabs.places[parameter].slab] {
-            return Ok(None);
-        }
-        self.read_part(&gradients.slabs, parameter).map(Some)
+    fn read_gradient(
+        &self,
+        gradients: &DeviceGradients,
+        parameter: ParameterId,
+    ) -> Result<Option<Vec<f32>>, PolicyError> {
+        let (Place { slab, start, len }, _) = self.trained_place(parameter)?;
+        let Some(slab) = gradients.get(slab) else { return Ok(None) };
+        Ok(Some(self.gpu.read(slab.part(start..start + len)?)?))
     }
 
-    fn read_moments(&self, moments: &DeviceMoments, parameter: usize) -> Result<(Vec<f32>, Vec<f32>), PolicyError> {
-        let Place { slab, start, len } = self.slabs.places[parameter];
-        let (m, v) = &moments.slabs[slab];
+    fn read_moments(
+        &self,
+        moments: &DeviceMoments,
+        parameter: ParameterId,
+    ) -> Result<(Vec<f32>, Vec<f32>), PolicyError> {
+        let (Place { start, len, .. }, index) = self.trained_place(parameter)?;
+        let (m, v) = &moments.slabs[index];
         Ok((self.gpu.read(m.part(start..start + len)?)?, self.gpu.read(v.part(start..start + len)?)?))
     }
 
     fn write_moments(
         &self,
         moments: &mut DeviceMoments,
-        parameter: usize,
+        parameter: ParameterId,
         m: &[f32],
         v: &[f32],
     ) -> Result<(), PolicyError> {
-        let Place { slab, start, len } = self.slabs.places[parameter];
-        let of = &mut moments.slabs[slab];
+        let (Place { start, len, .. }, index) = self.trained_place(parameter)?;
+        let of = &mut moments.slabs[index];
         self.gpu.write(m, of.0.part_mut(start..start + len)?)?;
         Ok(self.gpu.write(v, of.1.part_mut(start..start + len)?)?)
     }
@@ -132,11 +149,12 @@ impl<T: Compute> Engine for Model<T> {
         Ok(Model::adamw(self, gradients, moments, step, max_norm)?)
     }
 
-    fn read_weight(&self, parameter: usize) -> Result<Vec<f32>, PolicyError> {
-        self.read_part(&self.master, parameter)
+    fn read_weight(&self, parameter: ParameterId) -> Result<Vec<f32>, PolicyError> {
+        let (Place { start, len, .. }, index) = self.trained_place(parameter)?;
+        Ok(self.gpu.read(self.master[index].part(start..start + len)?)?)
     }
 
-    fn write_weights(&mut self, weights: &[Vec<f32>]) -> Result<(), PolicyError> {
-        Ok(self.set_weights(weights)?)
+    fn write_weight(&mut self, parameter: ParameterId, values: &[f32]) -> Result<(), PolicyError> {
+        Ok(self.set_weight(self.slabs.place(parameter), values)?)
     }
 }

@@ -4,7 +4,8 @@ use super::compute::Compute;
 use super::forward::Places;
 use super::slabs::{Place, Slabs};
 use super::workspace::Workspace;
-use crate::{ModelConfig, PolicyError};
+use crate::decoder::Trained;
+use crate::{LoraConfig, ModelConfig, PolicyError};
 use dapo_kernels::RotaryTable;
 use dapo_kernels::attention::Heads;
 use dapo_kernels::cuda::attention::{CacheShape, append};
@@ -16,8 +17,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub(super) struct Model<T> {
     pub(super) gpu: Arc<Gpu>,
     pub(super) config: ModelConfig,
+    /// r and α / r of the adapters.
+    pub(super) low_rank: (usize, f32),
     pub(super) slabs: Slabs,
+    /// Of the slabs that are trained.
     pub(super) master: Vec<Buffer<f32>>,
+    /// Of all slabs.
     pub(super) compute: Vec<Buffer<T>>,
     /// Cosines and sines of every position.
     pub(super) rotary: Buffer<f32>,
@@ -25,28 +30,32 @@ pub(super) struct Model<T> {
 }
 
 impl<T: Compute> Model<T> {
-    /// Copies the weights, in the order of the configuration's parameters, to the device.
-    pub(super) fn new(gpu: Arc<Gpu>, config: ModelConfig, weights: &[Vec<f32>]) -> Result<Self, PolicyError> {
-        let slabs = Slabs::of(&config)?;
+    /// A model whose weights are 0.
+    pub(super) fn new(
+        gpu: Arc<Gpu>,
+        config: ModelConfig,
+        lora: Option<&LoraConfig>,
+        trained: Trained,
+    ) -> Result<Self, PolicyError> {
+        let slabs = Slabs::of(&config, lora, trained)?;
         let positions: Vec<u32> = (0..config.max_position_embeddings as u32).collect();
         let rotary = RotaryTable::new(&positions, config.head_dim, config.rope_theta);
         let rotary = gpu.upload(rotary.values())?;
-        let master = slabs.lens.iter().map(|len| gpu.zeros(*len)).collect::<candle_core::Result<_>>()?;
+        let master = slabs.trained_lens().iter().map(|len| gpu.zeros(*len)).collect::<candle_core::Result<_>>()?;
         let compute = slabs.lens.iter().map(|len| gpu.zeros(*len)).collect::<candle_core::Result<_>>()?;
-        let mut model = Self { gpu, config, slabs, master, compute, rotary, store: Mutex::default() };
-        model.set_weights(weights)?;
-        Ok(model)
+        let low_rank = lora.map_or((0, 0.0), |lora| (lora.rank, lora.scale()));
+        Ok(Self { gpu, config, low_rank, slabs, master, compute, rotary, store: Mutex::default() })
     }
 
-    /// Takes other weights, in the order of the configuration's parameters.
-    pub(super) fn set_weights(&mut self, weights: &[Vec<f32>]) -> candle_core::Result<()> {
-        for (Place { slab, start, len }, values) in self.slabs.places.iter().zip(weights) {
-            self.gpu.write(values, self.master[*slab].part_mut(*start..start + len)?)?;
+    /// Takes other values for what lies at a place.
+    pub(super) fn set_weight(&mut self, place: Place, values: &[f32]) -> candle_core::Result<()> {
+        let Place { slab, start, len } = place;
+        if self.slabs.trains(slab) {
+            let master = &mut self.master[slab - self.slabs.trained.start];
+            self.gpu.write(values, master.part_mut(start..start + len)?)?;
         }
-        for (master, compute) in self.master.iter().zip(&mut self.compute) {
-            T::from_floats(&self.gpu, master.view(), compute.view_mut())?;
-        }
-        Ok(())
+        let rounded: Vec<T> = values.iter().map(|x| T::from_f32(*x)).collect();
+        self.gpu.write(&rounded, self.compute[slab].part_mut(start..start + len)?)
     }
 
     pub(super) fn heads(&self) -> Heads {
@@ -64,19 +73,6 @@ impl<T: Compute> Model<T> {
 
     pub(super) fn put_workspace(&self, workspace: Workspace<T>) {
         *self.store.lock().unwrap_or_else(PoisonError::into_inner) = workspace;
-    }
-
-    /// Fails where an id is outside the vocabulary: kernels do not look.
-    pub(super) fn check_ids(&self, field: &str, ids: &[u32]) -> Result<(), PolicyError> {
-        let vocab = self.config.vocab_size;
-        match ids.iter().position(|id| *id as usize >= vocab) {
-            None => Ok(()),
-            Some(i) => Err(PolicyError::Setting {
-                field: format!("{field}[{i}]"),
-                found: ids[i].to_string(),
-                expected: format!("an id below the vocabulary size, {vocab}"),
-            }),
-        }
     }
 }
 

@@ -17,25 +17,25 @@ impl<T: Compute> Model<T> {
         max_norm: f32,
     ) -> Result<f64> {
         let gpu = &self.gpu;
-        let written = || (0..self.slabs.lens.len()).filter(|slab| gradients.written[*slab]);
-        let count: usize = written().map(|slab| square_sums_len(self.slabs.lens[slab])).sum();
+        let trained = self.slabs.trained.clone();
+        let count: usize = gradients.written().map(|(_, gradient)| square_sums_len(gradient.len())).sum();
         if count == 0 {
             return Ok(0.0);
         }
         let mut sums = gpu.zeros::<f64>(count)?;
         let mut end = 0;
-        for slab in written() {
+        for (_, gradient) in gradients.written() {
             let start = end;
-            end += square_sums_len(self.slabs.lens[slab]);
-            square_sums(gpu, gradients.slabs[slab].view(), sums.part_mut(start..end)?)?;
+            end += square_sums_len(gradient.len());
+            square_sums(gpu, gradient, sums.part_mut(start..end)?)?;
         }
         let mut norm_and_factor = gpu.zeros::<f32>(2)?;
         clip_factor(gpu, sums.view(), max_norm, norm_and_factor.view_mut())?;
-        for slab in written() {
-            let (m, v) = &mut moments.slabs[slab];
-            let (param, copy) = (self.master[slab].view_mut(), self.compute[slab].view_mut());
-            let (grad, factor) = (gradients.slabs[slab].view(), norm_and_factor.part(1..2)?);
-            T::adamw(gpu, param, grad, (m.view_mut(), v.view_mut()), copy, factor, step)?;
+        for (index, gradient) in gradients.written() {
+            let (m, v) = &mut moments.slabs[index];
+            let (param, copy) = (self.master[index].view_mut(), self.compute[trained.start + index].view_mut());
+            let factor = norm_and_factor.part(1..2)?;
+            T::adamw(gpu, param, gradient, (m.view_mut(), v.view_mut()), copy, factor, step)?;
         }
         Ok(f64::from(gpu.read(norm_and_factor.view())?[0]))
     }

@@ -3,11 +3,12 @@
 //! N targets, H hidden size, V vocabulary.
 
 use super::compute::Compute;
-use super::forward::{Attend, Tokens};
+use super::forward::{Attend, Pass};
 use super::gradients::DeviceGradients;
 use super::model::Model;
 use super::workspace::{HeadMemory, Workspace};
 use crate::batch::Inputs;
+use crate::decoder::Adapters;
 use crate::{LayerMemory, Loss, PolicyError, RowGradients, Rows, Segments, TokenLogprobs};
 use dapo_kernels::cuda::attention::Plan;
 use dapo_kernels::cuda::gemm::{Form, Matrix, Output, gemm};
@@ -27,14 +28,13 @@ pub(super) struct Batch<'a> {
 }
 
 impl Batch<'_> {
-    fn tokens(&self) -> Tokens<'_> {
-        Tokens { ids: self.ids.view(), positions: self.positions.view() }
+    fn pass(&self, adapters: Adapters) -> Pass<'_> {
+        Pass { ids: self.ids.view(), positions: self.positions.view(), adapters }
     }
 }
 
 impl<T: Compute> Model<T> {
     pub(super) fn batch<'a>(&self, token_ids: &'a [u32], segments: &Segments) -> Result<Batch<'a>, PolicyError> {
-        self.check_ids("token_ids", token_ids)?;
         let positions: Vec<i32> = segments.positions().into_iter().map(|p| p as i32).collect();
         let longest = positions.iter().max().map_or(0, |p| *p as usize + 1);
         if longest > self.config.max_position_embeddings {
@@ -78,7 +78,7 @@ impl<T: Compute> Model<T> {
     pub(super) fn all_logits(&self, token_ids: &[u32], segments: &Segments) -> Result<Vec<f32>, PolicyError> {
         let batch = self.batch(token_ids, segments)?;
         let mut workspace = self.take_workspace();
-        self.forward(&batch.tokens(), &mut Attend::Packed(&batch.plan), None, &mut workspace)?;
+        self.forward(&batch.pass(Adapters::On), &mut Attend::Packed(&batch.plan), None, &mut workspace)?;
         let normed = workspace.head.normed.sized(&self.gpu, token_ids.len() * self.config.hidden_size)?;
         self.norm(workspace.x.view()?, self.slabs.norm, normed)?;
         self.logits_of(workspace.head.normed.view()?, &mut workspace.head.logits)?;
@@ -90,7 +90,6 @@ impl<T: Compute> Model<T> {
 
     /// The rows that predict, under the final norm.
     fn gather_rows(&self, inputs: &Inputs, workspace: &mut Workspace<T>) -> Result<Buffer<u32>, PolicyError> {
-        self.check_ids("targets", &inputs.targets)?;
         let (gpu, width) = (&self.gpu, self.config.hidden_size);
         let rows: Vec<u32> = inputs.predictors.iter().map(|row| *row as u32).collect();
         let HeadMemory { plain, normed, .. } = &mut workspace.head;
@@ -130,10 +129,15 @@ impl<T: Compute> Model<T> {
         Ok(())
     }
 
-    pub(super) fn score(&self, inputs: &Inputs, temperature: f32) -> Result<TokenLogprobs, PolicyError> {
+    pub(super) fn score(
+        &self,
+        inputs: &Inputs,
+        temperature: f32,
+        adapters: Adapters,
+    ) -> Result<TokenLogprobs, PolicyError> {
         let batch = self.batch(&inputs.token_ids, &inputs.segments)?;
         let mut workspace = self.take_workspace();
-        self.forward(&batch.tokens(), &mut Attend::Packed(&batch.plan), None, &mut workspace)?;
+        self.forward(&batch.pass(adapters), &mut Attend::Packed(&batch.plan), None, &mut workspace)?;
         let ids = self.gather_rows(inputs, &mut workspace)?;
         let head = &mut workspace.head;
         self.size_rows(inputs.targets.len(), head)?;
@@ -155,8 +159,9 @@ impl<T: Compute> Model<T> {
     ) -> Result<(), PolicyError> {
         let batch = self.batch(&inputs.token_ids, &inputs.segments)?;
         let (gpu, width) = (&self.gpu, self.config.hidden_size);
+        let pass = batch.pass(Adapters::On);
         let mut workspace = self.take_workspace();
-        self.forward(&batch.tokens(), &mut Attend::Packed(&batch.plan), Some(memory), &mut workspace)?;
+        self.forward(&pass, &mut Attend::Packed(&batch.plan), Some(memory), &mut workspace)?;
         let ids = self.gather_rows(inputs, &mut workspace)?;
         let head = &mut workspace.head;
         let rows = inputs.targets.len();
@@ -178,8 +183,10 @@ impl<T: Compute> Model<T> {
         embedding::accumulate(gpu, d_plain.view()?, &occurrences, width, workspace.sums.view_mut()?)?;
         T::from_floats(gpu, workspace.sums.view()?, workspace.x.sized(gpu, len)?)?;
 
-        self.backward(&batch.tokens(), &batch.plan, memory, &mut workspace, gradients)?;
-        self.embeddings_backward(batch.token_ids, workspace.x.view()?, gradients)?;
+        self.backward(&pass, &batch.plan, memory, &mut workspace, gradients)?;
+        if self.slabs.trains(self.slabs.embeddings) {
+            self.embeddings_backward(batch.token_ids, workspace.x.view()?, gradients)?;
+        }
         self.put_workspace(workspace);
         Ok(())
     }
@@ -216,6 +223,9 @@ impl<T: Compute> Model<T> {
         let weight = Matrix::rows(self.compute[self.slabs.head].view(), width);
         let d_normed = head.d_normed.part_mut(start * width, n * width)?;
         gemm(gpu, Form::Plain, [n, width, vocab], d_logits()?, weight, d_normed, width, Output::Write)?;
+        if !self.slabs.trains(self.slabs.head) {
+            return Ok(());
+        }
         let normed = Matrix::rows(head.normed.part(start * width, n * width)?, width);
         let (dw, into) = gradients.target(self.slabs.head);
         gemm(gpu, Form::LeftTransposed, [vocab, width, n], d_logits()?, normed, dw, width, into)?;

@@ -44,6 +44,15 @@ pub(super) struct Scratch<T> {
     pub(super) sums: Array<f32>,
     /// Decoding attention's.
     pub(super) decode: Array<f32>,
+    pub(super) low: LowRank<T>,
+}
+
+/// The adapters', of projections that read the same.
+#[derive(Debug, Default)]
+pub(super) struct LowRank<T> {
+    /// What A makes of the input, `[T, n·r]`, and its gradient.
+    pub(super) t: Array<T>,
+    pub(super) d_t: Array<T>,
 }
 
 /// The head's, over rows that predict a target.

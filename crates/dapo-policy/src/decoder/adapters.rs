@@ -40,6 +40,7 @@ impl Decoder {
             let expected = "a model without adapters".into();
             return Err(PolicyError::Setting { field: "lora".into(), found, expected });
         }
+        self.refresh_host()?;
         let mut source = Source::new(lora.parameter_shapes(&self.config)?, tensors)?;
         for (i, layer) in self.layers.iter_mut().enumerate() {
             for (target, projection) in LoraTarget::ALL.into_iter().zip(layer.projections_mut()) {
@@ -50,6 +51,11 @@ impl Decoder {
         }
         self.lora = Some(lora.clone());
         self.trained = Trained::Adapters;
+        if let Some(engine) = self.engine.take() {
+            let adapted = engine.another(self.lora.as_ref(), self.trained)?;
+            drop(engine);
+            self.enter(adapted)?;
+        }
         Ok(self)
     }
 

@@ -25,11 +25,10 @@ use crate::{Gradients, ModelConfig, PolicyError, Segments};
 use candle_core::Tensor;
 use dapo_kernels::attention::Heads;
 use dapo_kernels::logprobs::Head;
-use dapo_kernels::matmul::PackedMatrix;
 use dapo_kernels::{RotaryTable, rms_norm};
 use layer::Layer;
 use parameter::Source;
-use projection::pack;
+use projection::Packed;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use workspace::Store;
@@ -46,7 +45,7 @@ pub enum LayerMemory {
 
 /// Which tensors are trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Trained {
+pub(crate) enum Trained {
     /// The model's own.
     Base,
     /// Its adapters.
@@ -66,10 +65,10 @@ pub struct Decoder {
     norm: Parameter,
     /// `None`: the embeddings serve as head.
     head: Option<Parameter>,
-    packed_head: Arc<PackedMatrix>,
+    packed_head: Packed,
     layer_memory: LayerMemory,
     store: Store,
-    /// The model on a device; the tensors above are then those it began with.
+    /// The model on a device; the tensors above that are trained are then those it began with.
     engine: Option<Box<dyn Engine>>,
 }
 
@@ -86,7 +85,7 @@ impl Decoder {
             (0..config.num_hidden_layers).map(|i| Layer::new(&mut source, &config, i)).collect::<Result<_, _>>()?;
         let norm = source.take("model.norm.weight")?;
         let head = if config.tie_word_embeddings { None } else { Some(source.take("lm_head.weight")?) };
-        let packed_head = pack(&head.as_ref().unwrap_or(&embeddings).var)?;
+        let packed_head = Packed::default();
         let (lora, trained, layer_memory) = (None, Trained::Base, LayerMemory::Keep);
         let store = Store::default();
         let engine = None;
@@ -128,7 +127,7 @@ impl Decoder {
     /// Rows of the embedding matrix, `[T, H]`, in place of what `rows` held.
     pub(crate) fn embed(&self, token_ids: &[u32], rows: &mut Vec<f32>) -> Result<(), PolicyError> {
         let (vocab, width) = (self.config.vocab_size, self.config.hidden_size);
-        check_ids(token_ids, vocab)?;
+        check_ids("token_ids", token_ids, vocab)?;
         let table = self.embeddings.values()?;
         rows.clear();
         for token in token_ids {
@@ -162,8 +161,9 @@ impl Decoder {
         temperature: f32,
         f: impl FnOnce(Head<'_>) -> Result<T, PolicyError>,
     ) -> Result<T, PolicyError> {
-        let weight = self.head_parameter().values()?;
-        f(Head { weight: &weight, packed: &self.packed_head, temperature })
+        let parameter = self.head_parameter();
+        let (weight, packed) = (parameter.values()?, self.packed_head.of(&parameter.var)?);
+        f(Head { weight: &weight, packed, temperature })
     }
 
     pub(crate) fn head_parameter(&self) -> &Parameter {
@@ -182,6 +182,7 @@ impl Decoder {
         let shape = (token_ids.len(), self.config.vocab_size);
         if let Some(engine) = &self.engine {
             check_total(token_ids, segments)?;
+            check_ids("token_ids", token_ids, self.config.vocab_size)?;
             return Ok(Tensor::from_vec(engine.logits(token_ids, segments)?, shape, self.embeddings.var.device())?);
         }
         let hidden = self.hidden_states(token_ids, segments)?.pop();
@@ -249,18 +250,19 @@ impl Decoder {
     }
 }
 
-/// Fails when the tokens do not fill the segments.
-pub(crate) fn check_ids(token_ids: &[u32], vocab: usize) -> Result<(), PolicyError> {
-    match token_ids.iter().position(|id| *id as usize >= vocab) {
+/// Fails where an id is outside the vocabulary.
+pub(crate) fn check_ids(field: &str, ids: &[u32], vocab: usize) -> Result<(), PolicyError> {
+    match ids.iter().position(|id| *id as usize >= vocab) {
         None => Ok(()),
         Some(i) => Err(PolicyError::Setting {
-            field: format!("token_ids[{i}]"),
-            found: token_ids[i].to_string(),
+            field: format!("{field}[{i}]"),
+            found: ids[i].to_string(),
             expected: format!("an id below the vocabulary size, {vocab}"),
         }),
     }
 }
 
+/// Fails when the tokens do not fill the segments.
 pub(crate) fn check_total(token_ids: &[u32], segments: &Segments) -> Result<(), PolicyError> {
     if token_ids.len() == segments.total() {
         return Ok(());

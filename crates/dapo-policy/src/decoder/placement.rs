@@ -1,13 +1,18 @@
 //! The decoder on a device: its weights go there and, for a checkpoint, come back.
 
 use super::{Decoder, Trained};
-use crate::engine::Engine;
-use crate::{Device, Gradients, ModelConfig, PolicyError};
+use crate::engine::{Engine, ParameterId};
+use crate::{Device, Gradients, LoraConfig, ModelConfig, PolicyError};
 use candle_core::Tensor;
-use dapo_kernels::{values, with_slice_mut};
+use dapo_kernels::with_slice_mut;
 
-/// The model on a device that is not the cpu.
-fn open(config: &ModelConfig, device: Device, weights: &[Vec<f32>]) -> Result<Box<dyn Engine>, PolicyError> {
+/// The model on a device that is not the cpu, its weights still 0.
+fn open(
+    config: &ModelConfig,
+    lora: Option<&LoraConfig>,
+    trained: Trained,
+    device: Device,
+) -> Result<Box<dyn Engine>, PolicyError> {
     match device {
         Device::Cpu => Err(PolicyError::Internal("the cpu needs no engine".into())),
         #[cfg(feature = "cuda")]
@@ -22,17 +27,17 @@ fn open(config: &ModelConfig, device: Device, weights: &[Vec<f32>]) -> Result<Bo
                 });
             }
             let gpu = dapo_kernels::cuda::Gpu::open(ordinal)?;
-            crate::cuda::engine(gpu.into(), config.clone(), weights, true)
+            crate::cuda::engine(gpu.into(), config.clone(), lora, trained, true)
         }
         #[cfg(not(feature = "cuda"))]
         Device::Cuda(_) => {
-            let _ = (config, weights);
+            let _ = (config, lora, trained);
             Err(crate::device::not_built(&device.to_string()))
         }
         #[cfg(feature = "emulate")]
         Device::Emulated { bf16 } => {
             let gpu = dapo_kernels::cuda::Gpu::emulated();
-            crate::cuda::engine(gpu.into(), config.clone(), weights, bf16)
+            crate::cuda::engine(gpu.into(), config.clone(), lora, trained, bf16)
         }
     }
 }
@@ -41,24 +46,26 @@ impl Decoder {
     /// Moves the decoder to a device, where it then generates, scores and learns. Its gradients and moments are made anew.
     ///
     /// # Errors
-    /// When this build has no code for the device, there is none, it lacks memory, or the decoder is not one that runs there: with
-    /// adapters, or with heads of a width other than 32, 64 or 128.
+    /// When this build has no code for the device, there is none, it lacks memory, or the decoder's heads have a width other
+    /// than 32, 64 or 128.
     pub fn to_device(&mut self, device: Device) -> Result<(), PolicyError> {
-        let weights = self.weights()?;
+        self.refresh_host()?;
         if device == Device::Cpu {
-            if self.engine.take().is_some() {
-                self.set_host_weights(&weights)?;
-            }
+            self.engine = None;
             return Ok(());
         }
-        if self.lora.is_some() {
-            return Err(PolicyError::Setting {
-                field: "lora".into(),
-                found: format!("adapters on {device}"),
-                expected: "none: adapters are trained on the cpu only".into(),
-            });
+        let engine = open(&self.config, self.lora.as_ref(), self.trained, device)?;
+        self.enter(engine)
+    }
+
+    /// Goes on in an engine, with the host's weights.
+    pub(super) fn enter(&mut self, engine: Box<dyn Engine>) -> Result<(), PolicyError> {
+        let mut engine = engine;
+        for (id, parameter) in self.all_parameters() {
+            engine.write_weight(id, &parameter.values()?)?;
         }
-        self.engine = Some(open(&self.config, device, &weights)?);
+        self.engine = Some(engine);
+        self.clear_packed();
         Ok(())
     }
 
@@ -79,31 +86,17 @@ impl Decoder {
         }
     }
 
-    /// The model's own tensors as they are now, in the order of the configuration.
-    fn weights(&self) -> Result<Vec<Vec<f32>>, PolicyError> {
-        let own = self.own().into_iter();
-        match &self.engine {
-            Some(engine) => own.map(|(parameter, _)| engine.read_weight(parameter.index)).collect(),
-            None => own.map(|(parameter, _)| Ok(values(&parameter.var)?.to_vec())).collect(),
-        }
+    /// A parameter that is trained, by its place among [`parameters`](Decoder::parameters).
+    pub(crate) fn trained_id(&self, index: usize) -> ParameterId {
+        if self.trained == Trained::Adapters { ParameterId::Adapter(index) } else { ParameterId::Own(index) }
     }
 
-    fn set_host_weights(&mut self, weights: &[Vec<f32>]) -> Result<(), PolicyError> {
-        for ((parameter, _), values) in self.own().into_iter().zip(weights) {
-            with_slice_mut(&parameter.var, |own| {
-                own.copy_from_slice(values);
-                Ok(())
-            })?;
-        }
-        self.repack_own()
-    }
-
-    /// Brings the weights that training changed on the device to the host's tensors.
+    /// Brings what training changed on the device to the host's tensors.
     pub(super) fn refresh_host(&self) -> Result<(), PolicyError> {
         let Some(engine) = &self.engine else { return Ok(()) };
-        for (parameter, _) in self.own() {
-            let values = engine.read_weight(parameter.index)?;
-            with_slice_mut(&parameter.var, |own| {
+        for (index, (_, var)) in self.parameters().into_iter().enumerate() {
+            let values = engine.read_weight(self.trained_id(index))?;
+            with_slice_mut(var, |own| {
                 own.copy_from_slice(&values);
                 Ok(())
             })?;
@@ -111,25 +104,26 @@ impl Decoder {
         Ok(())
     }
 
-    /// Takes the host's tensors to the device.
+    /// Takes the host's tensors, those that may have changed there, to the device.
     pub(super) fn refresh_device(&mut self) -> Result<(), PolicyError> {
-        if self.engine.is_none() {
-            return Ok(());
-        }
-        let own = self.own().into_iter();
-        let weights = own.map(|(p, _)| Ok(values(&p.var)?.to_vec())).collect::<Result<Vec<_>, PolicyError>>()?;
-        match &mut self.engine {
-            Some(engine) => engine.write_weights(&weights),
-            None => Ok(()),
-        }
+        let Some(mut engine) = self.engine.take() else { return Ok(()) };
+        let adapters_alone = self.trained == Trained::Adapters;
+        let changed = |id: &ParameterId| !adapters_alone || matches!(id, ParameterId::Adapter(_));
+        let outcome = self
+            .all_parameters()
+            .into_iter()
+            .filter(|(id, _)| changed(id))
+            .try_for_each(|(id, parameter)| engine.write_weight(id, &parameter.values()?));
+        self.engine = Some(engine);
+        outcome
     }
 
-    /// Puts this decoder where another one is.
+    /// Puts this decoder, a reference, where another one is.
     pub(super) fn join(&mut self, other: &Self) -> Result<(), PolicyError> {
-        if let Some(engine) = &other.engine {
-            self.engine = Some(engine.another(&self.weights()?)?);
+        match &other.engine {
+            Some(engine) => self.enter(engine.another(self.lora.as_ref(), self.trained)?),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// The gradient of one parameter, wherever it is; `None` before any was added.
@@ -140,8 +134,7 @@ impl Decoder {
         let (Some(engine), Some(on_device)) = (&self.engine, gradients.on_device()) else {
             return Ok(gradients.get(index).cloned());
         };
-        debug_assert_eq!(self.trained, Trained::Base, "adapters are trained on the host");
-        let Some(values) = engine.read_gradient(on_device, index)? else { return Ok(None) };
+        let Some(values) = engine.read_gradient(on_device, self.trained_id(index))? else { return Ok(None) };
         let (_, var) = self.parameters()[index];
         Ok(Some(Tensor::from_vec(values, var.shape(), var.device())?))
     }

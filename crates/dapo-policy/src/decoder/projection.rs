@@ -7,14 +7,16 @@ use crate::{Gradients, PolicyError, lora};
 use candle_core::{Tensor, Var};
 use dapo_kernels::matmul::PackedMatrix;
 use dapo_kernels::{LowRankFactors, linear, with_slice};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// A linear layer: weight, optional bias, the packed copy of the weight, and the adapter where there is one.
 #[derive(Debug)]
 pub(super) struct Projection {
     pub(super) weight: Parameter,
     pub(super) bias: Option<Parameter>,
-    packed: Arc<PackedMatrix>,
+    /// Outputs and inputs.
+    shape: (usize, usize),
+    packed: Packed,
     pub(super) adapter: Option<Adapter>,
 }
 
@@ -32,28 +34,61 @@ pub(crate) enum Adapters {
 pub(super) struct Adapter {
     pub(super) a: Parameter,
     pub(super) b: Parameter,
-    packed_a: Arc<PackedMatrix>,
-    packed_b: Arc<PackedMatrix>,
+    packed_a: Packed,
+    packed_b: Packed,
     scale: f32,
+}
+
+/// A weight's copy as products read it: made when the first one does, so that a decoder on a device has none.
+#[derive(Debug, Default)]
+pub(super) struct Packed(OnceLock<Arc<PackedMatrix>>);
+
+impl Packed {
+    /// The copy of this weight.
+    pub(super) fn of(&self, weight: &Var) -> Result<&Arc<PackedMatrix>, PolicyError> {
+        if let Some(packed) = self.0.get() {
+            return Ok(packed);
+        }
+        let (n, k) = weight.dims2()?;
+        let packed = with_slice(weight, |w| Ok(Arc::new(PackedMatrix::from_transposed(w, n, k))))?;
+        Ok(self.0.get_or_init(|| packed))
+    }
+
+    /// Follows a change of the weight, where there is a copy.
+    pub(super) fn renew(&mut self, weight: &Var) -> Result<(), PolicyError> {
+        let Some(packed) = self.0.get_mut() else { return Ok(()) };
+        let Some(packed) = Arc::get_mut(packed) else {
+            self.clear();
+            return Ok(());
+        };
+        with_slice(weight, |w| {
+            packed.repack_transposed(w);
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.0.take();
+    }
 }
 
 impl Adapter {
     pub(super) fn new(source: &mut Source, module: &str, scale: f32) -> Result<Self, PolicyError> {
         let (a, b) = (source.take(&lora::name_of_a(module))?, source.take(&lora::name_of_b(module))?);
-        let (packed_a, packed_b) = (pack(&a.var)?, pack(&b.var)?);
-        Ok(Self { a, b, packed_a, packed_b, scale })
+        Ok(Self { a, b, packed_a: Packed::default(), packed_b: Packed::default(), scale })
     }
 
     fn with_factors(&self, f: impl FnOnce(LowRankFactors<'_>)) -> Result<(), PolicyError> {
         let (a, b) = (self.a.values()?, self.b.values()?);
-        let Self { packed_a, packed_b, scale, .. } = self;
-        f(LowRankFactors { a: &a, packed_a, b: &b, packed_b, scale: *scale });
+        let (packed_a, packed_b) = (self.packed_a.of(&self.a.var)?, self.packed_b.of(&self.b.var)?);
+        f(LowRankFactors { a: &a, packed_a, b: &b, packed_b, scale: self.scale });
         Ok(())
     }
 
     fn repack(&mut self) -> Result<(), PolicyError> {
-        repack(&mut self.packed_a, &self.a.var)?;
-        repack(&mut self.packed_b, &self.b.var)
+        self.packed_a.renew(&self.a.var)?;
+        self.packed_b.renew(&self.b.var)
     }
 }
 
@@ -61,15 +96,16 @@ impl Projection {
     pub(super) fn new(source: &mut Source, module: &str, bias: bool) -> Result<Self, PolicyError> {
         let weight = source.take(&format!("{module}.weight"))?;
         let bias = if bias { Some(source.take(&format!("{module}.bias"))?) } else { None };
-        let packed = pack(&weight.var)?;
-        Ok(Self { weight, bias, packed, adapter: None })
+        let shape = weight.var.dims2()?;
+        Ok(Self { weight, bias, shape, packed: Packed::default(), adapter: None })
     }
 
     /// y ← x · Wᵀ + b, and the adapter's addition. x `[T, in]`, y `[T, out]`.
     pub(super) fn forward(&self, x: &[f32], adapters: Adapters, y: &mut Vec<f32>) -> Result<(), PolicyError> {
-        let y = sized(y, x.len() / self.packed.k() * self.packed.n());
+        let (out, width) = self.shape;
+        let y = sized(y, x.len() / width * out);
         let bias = self.bias.as_ref().map(Parameter::values).transpose()?;
-        linear::forward(x, &self.packed, bias.as_deref(), y);
+        linear::forward(x, self.packed.of(&self.weight.var)?, bias.as_deref(), y);
         match &self.adapter {
             Some(adapter) if adapters == Adapters::On => adapter.with_factors(|factors| factors.add_forward(x, y)),
             _ => Ok(()),
@@ -78,8 +114,8 @@ impl Projection {
 
     /// dx ← dy · W and the adapter's part; added to what dx holds where `accumulate` says so.
     pub(super) fn backward_input(&self, dy: &[f32], accumulate: bool, dx: &mut Vec<f32>) -> Result<(), PolicyError> {
-        let out = self.packed.n();
-        let dx = sized(dx, dy.len() / out * self.packed.k());
+        let (out, width) = self.shape;
+        let dx = sized(dx, dy.len() / out * width);
         linear::backward_input(dy, &self.weight.values()?, out, dx, accumulate);
         match &self.adapter {
             Some(adapter) => adapter.with_factors(|factors| factors.add_backward_input(dy, dx)),
@@ -97,7 +133,7 @@ impl Projection {
     ) -> Result<(), PolicyError> {
         match (trained, &self.adapter) {
             (Trained::Base, _) => {
-                let out = self.packed.n();
+                let (out, _) = self.shape;
                 self.weight.write(gradients, |dw, add| linear::backward_weight(x, dy, out, dw, add))?;
                 match &self.bias {
                     Some(bias) => bias.add(gradients, |db| linear::backward_bias(dy, db)),
@@ -125,27 +161,19 @@ impl Projection {
     }
 
     pub(super) fn repack_weight(&mut self) -> Result<(), PolicyError> {
-        repack(&mut self.packed, &self.weight.var)
+        self.packed.renew(&self.weight.var)
     }
 
     pub(super) fn repack_adapter(&mut self) -> Result<(), PolicyError> {
         self.adapter.as_mut().map_or(Ok(()), Adapter::repack)
     }
-}
 
-pub(super) fn pack(weight: &Var) -> Result<Arc<PackedMatrix>, PolicyError> {
-    let (n, k) = weight.dims2()?;
-    Ok(with_slice(weight, |w| Ok(Arc::new(PackedMatrix::from_transposed(w, n, k))))?)
-}
-
-pub(super) fn repack(packed: &mut Arc<PackedMatrix>, weight: &Var) -> Result<(), PolicyError> {
-    if let Some(packed) = Arc::get_mut(packed) {
-        with_slice(weight, |w| {
-            packed.repack_transposed(w);
-            Ok(())
-        })?;
-    } else {
-        *packed = pack(weight)?;
+    /// Gives up what products on the host read.
+    pub(super) fn clear_packed(&mut self) {
+        self.packed.clear();
+        if let Some(adapter) = &mut self.adapter {
+            adapter.packed_a.clear();
+            adapter.packed_b.clear();
+        }
     }
-    Ok(())
 }

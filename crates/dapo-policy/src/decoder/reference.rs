@@ -58,7 +58,7 @@ impl Decoder {
         }
         self.refresh_host()?;
         let (share, rest) = (mixup as f32, (1.0 - mixup) as f32);
-        for ((own, _), theirs) in self.own().into_iter().zip(policy.merged()) {
+        for ((own, _), theirs) in self.own().into_iter().zip(policy.merged()?) {
             let (_, theirs) = theirs?;
             with_slice(&theirs, |theirs| {
                 with_slice_mut(&own.var, |own| {

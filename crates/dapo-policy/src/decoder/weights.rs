@@ -2,9 +2,10 @@
 
 use super::layer::Layer;
 use super::parameter::{Parameter, check_tensor};
-use super::projection::{Projection, repack};
+use super::projection::Projection;
 use super::{Decoder, Trained};
 use crate::PolicyError;
+use crate::engine::ParameterId;
 use candle_core::{Tensor, Var};
 use dapo_kernels::with_slice_mut;
 use std::collections::BTreeMap;
@@ -21,13 +22,23 @@ impl Decoder {
     pub fn parameters(&self) -> Vec<(&str, &Var)> {
         let parameters: Vec<&Parameter> = match self.trained {
             Trained::Base => self.own().into_iter().map(|(parameter, _)| parameter).collect(),
-            Trained::Adapters => {
-                let projections = self.layers.iter().flat_map(Layer::projections);
-                projections.filter_map(|p| p.adapter.as_ref()).flat_map(|adapter| [&adapter.a, &adapter.b]).collect()
-            }
+            Trained::Adapters => self.adapters(),
             Trained::Nothing => Vec::new(),
         };
         parameters.into_iter().map(|p| (p.name.as_str(), &p.var)).collect()
+    }
+
+    /// The adapters' tensors, in their order.
+    fn adapters(&self) -> Vec<&Parameter> {
+        let projections = self.layers.iter().flat_map(Layer::projections);
+        projections.filter_map(|p| p.adapter.as_ref()).flat_map(|adapter| [&adapter.a, &adapter.b]).collect()
+    }
+
+    /// Every tensor: the model's own, and the adapters'.
+    pub(super) fn all_parameters(&self) -> Vec<(ParameterId, &Parameter)> {
+        let own = self.own().into_iter().map(|(parameter, _)| (ParameterId::Own(parameter.index), parameter));
+        let adapters = self.adapters().into_iter().map(|p| (ParameterId::Adapter(p.index), p));
+        own.chain(adapters).collect()
     }
 
     /// Number of trainable values.
@@ -53,34 +64,46 @@ impl Decoder {
     }
 
     /// The model's tensors, one by one, adapters merged.
-    pub(super) fn merged(&self) -> impl Iterator<Item = Result<(&Parameter, Tensor), PolicyError>> {
-        self.own().into_iter().map(|(parameter, projection)| {
-            if let Some(engine) = self.engine() {
-                let values = engine.read_weight(parameter.index)?;
-                return Ok((parameter, Tensor::from_vec(values, parameter.var.shape(), parameter.var.device())?));
-            }
-            let whole = || Ok(parameter.var.as_detached_tensor());
-            Ok((parameter, projection.map_or_else(whole, Projection::merged_weight)?))
-        })
+    pub(super) fn merged(
+        &self,
+    ) -> Result<impl Iterator<Item = Result<(&Parameter, Tensor), PolicyError>>, PolicyError> {
+        if self.trained == Trained::Adapters {
+            self.refresh_host()?;
+        }
+        Ok(self.own().into_iter().map(|(parameter, projection)| {
+            let tensor = match projection {
+                Some(projection) if projection.adapter.is_some() => projection.merged_weight()?,
+                _ if self.trained == Trained::Base => self.trained_now(parameter.index, &parameter.var)?,
+                _ => parameter.var.as_detached_tensor(),
+            };
+            Ok((parameter, tensor))
+        }))
+    }
+
+    /// A tensor that is trained as it is now: on the host itself, from a device a copy.
+    fn trained_now(&self, index: usize, var: &Var) -> Result<Tensor, PolicyError> {
+        let Some(engine) = self.engine() else { return Ok(var.as_detached_tensor()) };
+        Ok(Tensor::from_vec(engine.read_weight(self.trained_id(index))?, var.shape(), var.device())?)
     }
 
     /// The whole model by Hugging Face names, as a checkpoint holds it: its own tensors (handles, not copies), where
-    /// there are adapters with W + (α / r)·B·A in place of W. Of a decoder on a device these are copies.
+    /// there are adapters with W + (α / r)·B·A in place of W. What is trained on a device is copied.
     ///
     /// # Errors
     /// When a tensor cannot be read.
     pub fn tensors(&self) -> Result<BTreeMap<String, Tensor>, PolicyError> {
-        self.merged().map(|item| item.map(|(parameter, tensor)| (parameter.name.clone(), tensor))).collect()
+        self.merged()?.map(|item| item.map(|(parameter, tensor)| (parameter.name.clone(), tensor))).collect()
     }
 
-    /// The trainable tensors by name (handles, not copies: they follow the next update). With
+    /// The trainable tensors by name: on the host handles, which follow the next update, from a device copies. With
     /// [`write_tensors`](crate::write_tensors), [`read_tensors`](crate::read_tensors) and
     /// [`load_trainable`](Decoder::load_trainable) a run goes on from exactly these values.
     ///
-    /// Of a decoder on a device they have the values with which it came there; [`tensors`](Decoder::tensors) reads those it
-    /// has now.
-    pub fn trainable_tensors(&self) -> BTreeMap<String, Tensor> {
-        self.parameters().into_iter().map(|(name, var)| (name.to_owned(), var.as_detached_tensor())).collect()
+    /// # Errors
+    /// When the device fails.
+    pub fn trainable_tensors(&self) -> Result<BTreeMap<String, Tensor>, PolicyError> {
+        let parameters = self.parameters().into_iter().enumerate();
+        parameters.map(|(index, (name, var))| Ok((name.to_owned(), self.trained_now(index, var)?))).collect()
     }
 
     /// Takes the values of [`trainable_tensors`](Decoder::trainable_tensors), bit for bit.
@@ -145,7 +168,13 @@ impl Decoder {
 
     pub(super) fn repack_own(&mut self) -> Result<(), PolicyError> {
         self.layers.iter_mut().flat_map(Layer::projections_mut).try_for_each(Projection::repack_weight)?;
-        repack(&mut self.packed_head, &self.head.as_ref().unwrap_or(&self.embeddings).var)
+        self.packed_head.renew(&self.head.as_ref().unwrap_or(&self.embeddings).var)
+    }
+
+    /// Gives up what products on the host read.
+    pub(super) fn clear_packed(&mut self) {
+        self.layers.iter_mut().flat_map(Layer::projections_mut).for_each(Projection::clear_packed);
+        self.packed_head.clear();
     }
 
     /// Whether the model's own tensors are trained.

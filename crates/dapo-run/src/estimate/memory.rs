@@ -32,6 +32,8 @@ pub struct Part {
 /// Memory, by what takes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Memory {
+    /// Whether it is a GPU's. The processor's then holds the weights in f32, and little else.
+    pub gpu: bool,
     /// What takes memory; parts of no bytes are left out.
     pub parts: Vec<Part>,
 }
@@ -80,6 +82,6 @@ impl Memory {
             ("head, a chunk of rows", head, Phases::Update),
         ];
         let parts = parts.into_iter().map(|(name, bytes, phases)| Part { name, bytes, phases });
-        Self { parts: parts.filter(|part| part.bytes > 0).collect() }
+        Self { gpu: false, parts: parts.filter(|part| part.bytes > 0).collect() }
     }
 }

@@ -4,6 +4,7 @@
 //! what it rests.
 
 mod disk;
+mod gpu;
 mod memory;
 mod shape;
 mod units;
@@ -40,7 +41,8 @@ pub struct Estimate {
     pub disk: Disk,
 }
 
-/// What a run of these settings on a model of these sizes will need, on the CPU.
+/// What a run of these settings on a model of these sizes will need: on a GPU where `model.device` names one, else on the
+/// processor.
 ///
 /// ```
 /// use dapo_run::{DataSizes, Layer, estimate, resolve};
@@ -57,10 +59,11 @@ pub struct Estimate {
 pub fn estimate(config: &RunConfig, model: &ModelConfig, data: DataSizes) -> Estimate {
     let room = model.max_position_embeddings.saturating_sub(config.rollout.max_new_tokens);
     let prompt = data.longest_prompt.unwrap_or(config.data.max_prompt_tokens.min(room)).max(1);
-    let shape = Shape::of(model);
+    let gpu = config.model.device.starts_with("cuda");
+    let shape = Shape::of(model, gpu);
     let work = Work::of(config, data, prompt, &shape);
     let parameters = Parameters::of(config, model);
-    let memory = Memory::of(config, &shape, &parameters, &work);
+    let memory = if gpu { Memory::of_gpu } else { Memory::of }(config, &shape, &parameters, &work);
     let disk = Disk::of(config, &parameters, &work);
     Estimate { memory, work, disk }
 }
@@ -114,7 +117,7 @@ impl fmt::Display for Estimate {
         let mut row = |name: &str, text: String| writeln!(f, "{name:<26}{text}");
         let (roll_out, update) = (bytes(memory.roll_out()), bytes(memory.update()));
         row(
-            "memory at most",
+            if memory.gpu { "GPU memory at most" } else { "memory at most" },
             if memory.roll_out() > memory.update() {
                 format!("{roll_out}, in roll-outs; {update} in updates")
             } else {

@@ -1,5 +1,5 @@
 //! Bytes that a model of given widths takes for its tokens, as its forward and backward passes are written. Values are
-//! f32.
+//! f32, on a GPU bf16.
 
 use super::Work;
 use crate::RunConfig;
@@ -12,21 +12,26 @@ const PREFILL_TOKENS: f64 = 4096.0;
 
 /// A model's widths.
 pub(super) struct Shape {
-    layers: f64,
-    hidden: f64,
-    intermediate: f64,
-    queries: f64,
-    keys: f64,
+    /// Whether it is on a GPU.
+    pub(super) gpu: bool,
+    pub(super) layers: f64,
+    pub(super) hidden: f64,
+    pub(super) intermediate: f64,
+    pub(super) heads: f64,
+    pub(super) queries: f64,
+    pub(super) keys: f64,
     head_dim: f64,
-    vocab: f64,
+    pub(super) vocab: f64,
     chunk_rows: f64,
-    qk_norm: bool,
+    pub(super) qk_norm: bool,
 }
 
 impl Shape {
-    pub(super) fn of(model: &ModelConfig) -> Self {
+    pub(super) fn of(model: &ModelConfig, gpu: bool) -> Self {
         let head_dim = model.head_dim as f64;
         Self {
+            gpu,
+            heads: model.num_attention_heads as f64,
             layers: model.num_hidden_layers as f64,
             hidden: model.hidden_size as f64,
             intermediate: model.intermediate_size as f64,
@@ -39,9 +44,15 @@ impl Shape {
         }
     }
 
+    /// Completions that grow at a time at most, however large the cache.
+    pub(super) fn most_at_a_time(&self) -> f64 {
+        if self.gpu { 512.0 } else { 256.0 }
+    }
+
     /// Keys and values of some positions in all layers; room is made for multiples of 32.
     pub(super) fn cache(&self, positions: f64) -> f64 {
-        8.0 * (positions / 32.0).ceil() * 32.0 * self.layers * self.keys
+        let pair = if self.gpu { 4.0 } else { 8.0 };
+        pair * (positions / 32.0).ceil() * 32.0 * self.layers * self.keys
     }
 
     /// Values a token of a layer that its backward needs: its input, the sum after attention; queries and keys before (with
@@ -73,7 +84,7 @@ impl Shape {
     }
 
     /// Tokens of a micro-batch: a mini-batch's groups fill it or not; a prompt and a completion are never parted.
-    fn micro_batch(config: &RunConfig, work: &Work) -> f64 {
+    pub(super) fn micro_batch(config: &RunConfig, work: &Work) -> f64 {
         let (prompt, completion) = (work.prompt as f64, config.rollout.max_new_tokens as f64);
         let groups = (config.sampler.train_batch as f64 / config.train.mini_batches.max(1) as f64).ceil();
         let mini_batch = groups * (prompt + work.completions_a_prompt as f64 * completion);

@@ -7,8 +7,6 @@ use serde::Serialize;
 
 /// The share of informative groups that expectations rest on; dynamic sampling starts with the same guess.
 const KEEP_RATE: f64 = 0.5;
-/// Completions that grow at a time at most, however large the cache.
-const MAX_AT_A_TIME: f64 = 256.0;
 
 /// Tokens and updates.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -74,7 +72,7 @@ impl Work {
             updates: (config.train.epochs as f64 * (config.train.mini_batches as f64).min(train_batch)) as u64,
             prompts_a_round: first as u64,
             completions_a_prompt: completions_a_prompt as u64,
-            at_a_time: (first * completions_a_prompt).min(room.max(1.0)).min(MAX_AT_A_TIME) as u64,
+            at_a_time: (first * completions_a_prompt).min(room.max(1.0)).min(shape.most_at_a_time()) as u64,
             rounds_expected: rounds_expected as u64,
             rounds_at_most,
             tokens_expected: tokens(rounds_expected * first),

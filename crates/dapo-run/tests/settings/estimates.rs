@@ -131,6 +131,41 @@ fn phases_add_up_and_the_larger_is_the_peak() {
 }
 
 #[test]
+fn a_gpus_memory_is_that_of_bf16_with_f32_of_what_is_trained() {
+    let n = 596_049_920;
+    let keep = ["model.device=cuda:1", "sampler.train_batch=16", "rollout.cache_mib=100000"];
+    let estimate = of(&qwen3_0_6b(), &keep, 100);
+    let memory = |estimate: &Estimate| {
+        ["weights in bf16", "f32 of what is trained", "optimiser's moments", "gradients", "reference model"]
+            .map(|name| part(estimate, name))
+    };
+    assert!(estimate.memory.gpu);
+    assert_eq!(memory(&estimate), [2 * n, 4 * n, 8 * n, 4 * n, 0]);
+    // A micro-batch of 4,096 tokens: bytes of a token in each of 28 layers with its input, and in one layer at a time.
+    let layer = 2 * (2 * 4096 + 2048 + 1024 + 6144 + 1024) + 64;
+    let scratch = 2 * (2048 + 6144 + 4096 + 4096) + 6 * 1024;
+    assert_eq!(part(&estimate, "activations"), 4096 * (28 * layer + scratch));
+    // The 8 completions of 32 prompts, and of more as many as the batch takes.
+    assert_eq!(estimate.work.at_a_time, 256);
+    let many = [&keep[..], &["sampler.train_batch=64"]].concat();
+    assert_eq!(of(&qwen3_0_6b(), &many, 100).work.at_a_time, 512);
+    let positions = 100 + 256_u64;
+    assert_eq!(part(&estimate, "keys and values"), 256 * positions.next_multiple_of(32) * 28 * 1024 * 4);
+    let on_cpu = of(&qwen3_0_6b(), &keep[1..], 100);
+    assert!(!on_cpu.memory.gpu && estimate.memory.update() < on_cpu.memory.update());
+
+    let recomputing = of(&qwen3_0_6b(), &[&keep[..], &["train.layer_memory=recompute"]].concat(), 100);
+    assert!(part(&recomputing, "activations") < part(&estimate, "activations") / 8);
+    let with_reference = of(&qwen3_0_6b(), &[&keep[..], &["kl.coef=0.1"]].concat(), 100);
+    assert_eq!(part(&with_reference, "reference model"), 2 * n);
+    let adapted = of(&qwen3_0_6b(), &[&keep[..], &["lora.rank=16", "kl.coef=0.1"]].concat(), 100);
+    let adapters = part(&adapted, "gradients") / 4;
+    assert!((10_000_000..10_200_000).contains(&adapters), "{adapters}");
+    assert_eq!(memory(&adapted), [2 * (n + adapters), 4 * adapters, 8 * adapters, 4 * adapters, 0]);
+    assert!(estimate.to_string().starts_with("GPU memory at most        "), "{estimate}");
+}
+
+#[test]
 fn a_steps_tokens_and_updates_follow_from_batch_rounds_and_lengths() {
     let work = |layers: &[&str]| of(&tiny(), layers, 20).work;
     let paper = work(&["dapo-paper"]);

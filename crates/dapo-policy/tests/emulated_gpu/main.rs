@@ -1,13 +1,15 @@
 //! The decoder on the emulated kernels of a GPU against the decoder on the CPU.
 #![allow(clippy::unwrap_used)]
 
+#[path = "../common/mod.rs"]
 mod common;
+mod lora;
 
 use candle_core::Tensor;
 use common::{Shape, batch, decoder};
 use dapo_policy::{
     AdamWStep, Architecture, Completion, Decoder, Device, FinishReason, GenerationConfig, Gradients, LayerMemory,
-    LoraConfig, Moments, Policy, Request, SamplingConfig, Segments, TokenBatch, TokenLogprobs,
+    Moments, Policy, Request, SamplingConfig, Segments, TokenBatch, TokenLogprobs,
 };
 use std::sync::Arc;
 
@@ -108,39 +110,44 @@ fn distance(a: &[f32], b: &[f32]) -> f32 {
     (difference / a.iter().map(|a| a.powi(2)).sum::<f32>()).sqrt()
 }
 
-/// The yardstick is what rounding nothing but the weights to bf16 does to the same figure on the CPU. On its way each weight's
-/// product meets some 16 roundings of that size: weight, input, output, residual stream, norm and attention, and the gradients of each.
-/// They are independent, so that √16 yardsticks bound them.
+/// The yardstick is what rounding nothing but the weights to bf16 does to the same figure on the CPU, `nearby`. On its way each
+/// weight's product meets some 16 roundings of that size: weight, input, output, residual stream, norm and attention, and the
+/// gradients of each. They are independent, so that √16 yardsticks bound them.
+#[track_caller]
+fn assert_rounded(what: &str, expected: &[f32], nearby: &[f32], got: &[f32]) {
+    let (yardstick, off) = (distance(expected, nearby), distance(expected, got));
+    assert!(off < 4.0 * yardstick, "{what} differ by {off}, with rounded weights by {yardstick}");
+}
+
+/// Rounds what is trained of a decoder to bf16.
+fn round_weights(decoder: &mut Decoder) {
+    decoder
+        .update(|_, _, values| {
+            for x in values {
+                *x = half::bf16::from_f32(*x).to_f32();
+            }
+            Ok(())
+        })
+        .unwrap();
+}
+
 #[test]
 fn in_bf16_they_differ_by_its_rounding() {
     for architecture in ARCHITECTURES {
         let (cpu, mut gpu) = (decoder(shape(architecture)), on_gpu(shape(architecture), true));
         let mut rounded = decoder(shape(architecture));
-        rounded
-            .update(|_, _, values| {
-                for x in values {
-                    *x = half::bf16::from_f32(*x).to_f32();
-                }
-                Ok(())
-            })
-            .unwrap();
+        round_weights(&mut rounded);
         for (shared, memory) in WAYS {
             gpu.set_layer_memory(memory);
             let batch = sample_batch(shared);
             let ((of_cpu, expected), (of_rounded, nearby)) = (gradients(&cpu, &batch), gradients(&rounded, &batch));
             let (of_gpu, seen) = gradients(&gpu, &batch);
-            let check = |what: &str, expected: &[f32], nearby: &[f32], got: &[f32]| {
-                let (yardstick, off) = (distance(expected, nearby), distance(expected, got));
-                assert!(
-                    off < 4.0 * yardstick,
-                    "{architecture:?} {memory:?}: {what} differ by {off}, weights {yardstick}"
-                );
-            };
-            check("log-probs", &expected.logprobs, &nearby.logprobs, &seen.logprobs);
-            check("entropies", &expected.entropies, &nearby.entropies, &seen.entropies);
+            let about = format!("{architecture:?} {memory:?}");
+            assert_rounded(&format!("{about}: log-probs"), &expected.logprobs, &nearby.logprobs, &seen.logprobs);
+            assert_rounded(&format!("{about}: entropies"), &expected.entropies, &nearby.entropies, &seen.entropies);
             for (index, (name, _)) in cpu.parameters().iter().enumerate() {
                 let (expected, nearby) = (gradient(&cpu, &of_cpu, index), gradient(&rounded, &of_rounded, index));
-                check(name, &expected, &nearby, &gradient(&gpu, &of_gpu, index));
+                assert_rounded(&format!("{about}: {name}"), &expected, &nearby, &gradient(&gpu, &of_gpu, index));
             }
         }
     }
@@ -335,9 +342,6 @@ fn what_does_not_run_on_a_gpu_is_refused_by_name() {
     let narrow = Shape { head_dim: 96, ..shape(Architecture::Qwen3) };
     let error = decoder(narrow).to_device(Device::Emulated { bf16: true }).unwrap_err().to_string();
     assert_eq!(error, "head_dim is 96, expected 32, 64 or 128 on a GPU");
-    let mut adapted = decoder(shape(Architecture::Qwen3)).with_lora(&LoraConfig::default(), 0).unwrap();
-    let error = adapted.to_device(Device::Emulated { bf16: true }).unwrap_err().to_string();
-    assert!(error.starts_with("lora is adapters on"), "{error}");
     let gpu = on_gpu(shape(Architecture::Qwen3), false);
     let mut bad = sample_batch(true);
     bad.token_ids[0] = 50;

@@ -1,0 +1,57 @@
+//! Memory of a GPU, by what takes it and when.
+//!
+//! What a pass has had stays for the next one, and so do gradients; keys and values are given back after a roll-out.
+
+use super::memory::{Memory, Part, Phases};
+use super::{Parameters, Shape, Work};
+use crate::RunConfig;
+use crate::settings::LayerMemoryName;
+
+/// The driver's context and cuBLAS's workspace, about.
+const CONTEXT: u64 = 1 << 30;
+/// Logits of a chunk of rows.
+const CHUNK_LOGITS: f64 = 134_217_728.0;
+
+impl Memory {
+    pub(super) fn of_gpu(config: &RunConfig, shape: &Shape, parameters: &Parameters, work: &Work) -> Self {
+        let reference = config.kl.coef > 0.0 && parameters.adapters == 0;
+        let trained = parameters.trained();
+        let parts = [
+            ("weights in bf16", 2 * (parameters.model + parameters.adapters), Phases::Always),
+            ("f32 of what is trained", 4 * trained, Phases::Always),
+            ("optimiser's moments", 8 * trained, Phases::Always),
+            ("gradients", 4 * trained, Phases::Always),
+            ("reference model", if reference { 2 * parameters.model } else { 0 }, Phases::Always),
+            ("activations", shape.gpu_activations(config, work) as u64, Phases::Always),
+            ("head, a chunk of rows", shape.gpu_head(config, work) as u64, Phases::Always),
+            ("driver and libraries", CONTEXT, Phases::Always),
+            ("keys and values", shape.growing(config, work) as u64, Phases::RollOut),
+            ("logits", 4 * (2.0 * work.at_a_time as f64 * shape.vocab) as u64, Phases::RollOut),
+        ];
+        let parts = parts.into_iter().map(|(name, bytes, phases)| Part { name, bytes, phases });
+        Self { gpu: true, parts: parts.filter(|part| part.bytes > 0).collect() }
+    }
+}
+
+impl Shape {
+    fn gpu_activations(&self, config: &RunConfig, work: &Work) -> f64 {
+        let qkv = self.queries + 2.0 * self.keys;
+        let plain = if self.qk_norm { qkv } else { 0.0 };
+        // In bf16: queries, keys and values before and after rotation, what attention gives, the sum behind it, gate and up;
+        // in f32 a number a head.
+        let layer = 2.0 * (plain + qkv + self.queries + self.hidden + 2.0 * self.intermediate) + 4.0 * self.heads;
+        let layers = if config.train.layer_memory == LayerMemoryName::Keep { self.layers } else { 1.0 };
+        let inputs = 2.0 * self.layers * self.hidden;
+        // Two of the width, two of the MLP's, two of attention's, one of queries, keys and values; the residual stream, and
+        // its gradient in f32.
+        let scratch = 2.0 * (2.0 * self.hidden + 2.0 * self.intermediate + 2.0 * self.queries + qkv);
+        Self::micro_batch(config, work) * (layers * layer + inputs + scratch + 6.0 * self.hidden)
+    }
+
+    /// Logits in f32 and their gradient in bf16; rows before and after the norm, and their gradients.
+    fn gpu_head(&self, config: &RunConfig, work: &Work) -> f64 {
+        let rows = Self::micro_batch(config, work);
+        let chunk = (CHUNK_LOGITS / self.vocab).clamp(16.0, 8192.0).min(rows);
+        6.0 * chunk * self.vocab + 8.0 * rows * self.hidden
+    }
+}
