@@ -1,4 +1,4 @@
-//! Checks and measures a GPU: `cargo run --release --features cuda --example gpu_check -- [report.json [NAME=FILE ...] | --parity]`.
+//! Checks and measures a GPU: `cargo run --release --features cuda --example gpu_check -- --help`.
 //!
 //! First the decoder on the GPU is compared with the decoder on the CPU; then every kernel at the shape of Qwen3-0.6B, and training
 //! steps and decoding at those of Qwen3-0.6B and Qwen3-4B, with random weights, are timed beside what bytes and operations allow at
@@ -9,28 +9,79 @@ mod kernels;
 mod model;
 mod parity;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use clap::Parser;
 use dapo::kernels::cuda::Gpu;
 use dapo::policy::{Decoder, Device, LayerMemory, LoraConfig, ModelConfig};
 use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+#[derive(Parser)]
+struct Args {
+    /// The report; without one it is printed.
+    report: Option<PathBuf>,
+    /// Parts of the report that others made, as NAME=FILE: JSON or text.
+    parts: Vec<String>,
+    /// Compare the GPU's results with the processor's, and no more.
+    #[arg(long)]
+    parity: bool,
+    /// Only add the parts to a report that is there.
+    #[arg(long, requires = "report")]
+    add: bool,
+}
+
 fn main() -> Result<()> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let args = Args::parse();
+    if args.add {
+        let path = args.report.as_deref().unwrap_or(Path::new("-"));
+        let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+        let mut report = serde_json::from_str(&text).with_context(|| path.display().to_string())?;
+        add_parts(&mut report, &args.parts)?;
+        return write(&report, Some(path));
+    }
     let gpu = Gpu::open(0)?;
     let info = gpu.info()?;
     println!("{}, {:.1} GiB", info.name, info.total_memory as f64 / f64::from(1u32 << 30));
+    if args.parity {
+        return parity::check().map(drop);
+    }
     let seconds = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs();
     let mut report = json!({ "unix_time": seconds, "device": info.name, "memory": info.total_memory });
-    report["parity"] = parity::check()?;
-    if arguments.first().is_some_and(|argument| argument == "--parity") {
-        return Ok(());
+    // A device that computes something else is measured all the same.
+    let parity = parity::check();
+    report["parity"] = match &parity {
+        Ok(figures) => figures.clone(),
+        Err(error) => json!({ "failed": format!("{error:#}") }),
+    };
+    add_parts(&mut report, &args.parts)?;
+    measure(gpu, &mut report)?;
+    write(&report, args.report.as_deref())?;
+    match parity {
+        Ok(_) => Ok(()),
+        Err(error) => bail!("the GPU computes something else than the processor: {error:#}"),
     }
-    for part in arguments.iter().skip(1) {
+}
+
+fn add_parts(report: &mut Value, parts: &[String]) -> Result<()> {
+    for part in parts {
         let (name, file) = part.split_once('=').with_context(|| format!("{part} is not NAME=FILE"))?;
         let text = std::fs::read_to_string(file).with_context(|| file.to_owned())?;
-        report[name] = serde_json::from_str(&text).unwrap_or(Value::String(text));
+        report[name] = serde_json::from_str(&text).unwrap_or_else(|_| text.trim_end().into());
     }
+    Ok(())
+}
+
+fn write(report: &Value, path: Option<&Path>) -> Result<()> {
+    let text = serde_json::to_string_pretty(report)? + "\n";
+    if let Some(path) = path {
+        return std::fs::write(path, text).with_context(|| path.display().to_string());
+    }
+    print!("{text}");
+    Ok(())
+}
+
+fn measure(gpu: Gpu, report: &mut Value) -> Result<()> {
     let rates = kernels::rates(&gpu)?;
     report["rates"] = json!({ "copy_bytes_per_second": rates.copy, "product_flops_per_second": rates.product });
     report["kernels"] = kernels::measure(&gpu, &rates)?;
@@ -49,12 +100,7 @@ fn main() -> Result<()> {
         println!("{name}, adapters of rank 16");
         report[name]["step_with_adapters"] = model::steps(&mut policy, &rates)?;
     }
-    compare(&mut report);
-    let text = serde_json::to_string_pretty(&report)?;
-    match arguments.first() {
-        Some(file) => std::fs::write(file, text).with_context(|| file.clone())?,
-        None => println!("{text}"),
-    }
+    compare(report);
     Ok(())
 }
 

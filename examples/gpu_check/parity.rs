@@ -2,7 +2,7 @@
 
 use crate::model::{backward, batch};
 use anyhow::{Context, Result, ensure};
-use dapo::policy::{Decoder, Device, GenerationConfig, Gradients, ModelConfig, Policy, Request};
+use dapo::policy::{Completion, Decoder, Device, GenerationConfig, Gradients, ModelConfig, Policy, Request};
 use serde_json::{Value, json};
 
 /// √Σ (a − b)² / √Σ a².
@@ -61,29 +61,50 @@ pub(crate) fn check() -> Result<Value> {
     }
     println!("log-probs and gradients differ by at most {worst:.2} times what rounded weights do");
     let rollout = rollout(&gpu)?;
-    Ok(json!({ "times_rounded_weights": worst, "rollout_logprob_difference": rollout }))
+    Ok(json!({ "times_rounded_weights": worst, "rollout": rollout }))
 }
 
-/// The same completions on every run, however many grow at a time; their log-probs beside those of a training pass.
-fn rollout(gpu: &Decoder) -> Result<f32> {
+/// The same completions on every run. Their log-probs beside those of a training pass, and beside those of a smaller batch, whose
+/// products sum in another order: a completion goes its own way there from the first draw on that rounding turns.
+fn rollout(gpu: &Decoder) -> Result<Value> {
     let prompt_ids: Vec<u32> = (0..45).map(|i| i * 17 % 999).collect();
     let request = Request { prompt_ids: prompt_ids.clone(), samples: 24, first_sample: 0, draw: 3 };
     let config = GenerationConfig { max_new_tokens: 50, ..GenerationConfig::default() };
-    let first = gpu.generate(std::slice::from_ref(&request), &config)?;
-    ensure!(first == gpu.generate(std::slice::from_ref(&request), &config)?, "two runs differ");
-    // Keys and values of some six sequences.
-    let few = GenerationConfig { cache_bytes: 6 * 128 * 3 * 2 * 2 * 128 * 2, ..config };
-    ensure!(first == gpu.generate(&[request], &few)?, "completions depend on their number");
+    let generate = |config: &GenerationConfig| -> Result<Vec<Completion>> {
+        gpu.generate(std::slice::from_ref(&request), config)?.pop().context("no completions")
+    };
+    let first = generate(&config)?;
+    ensure!(first == generate(&config)?, "two runs differ");
+
     let (mut token_ids, mut layout, mut targets) = (prompt_ids.clone(), vec![(prompt_ids.len(), None)], Vec::new());
-    for completion in &first[0] {
+    for completion in &first {
         layout.push((completion.token_ids.len(), Some(0)));
         targets.extend(token_ids.len()..token_ids.len() + completion.token_ids.len());
         token_ids.extend(&completion.token_ids);
     }
     let segments = std::sync::Arc::new(dapo::policy::Segments::new(layout)?);
     let scored = gpu.logprobs(&dapo::policy::TokenBatch { token_ids, segments, targets }, 1.0)?.logprobs;
-    let rolled_out = first[0].iter().flat_map(|completion| completion.logprobs.iter().copied());
+    let rolled_out = first.iter().flat_map(|completion| completion.logprobs.iter().copied());
     let difference = scored.iter().zip(rolled_out).map(|(a, b)| (a - b).abs()).fold(0.0f32, f32::max);
-    println!("log-probs of roll-out and training pass differ by at most {difference:.4}");
-    Ok(difference)
+    ensure!(difference < 0.2, "log-probs of roll-out and training pass differ by {difference}");
+
+    // Keys and values of some six sequences.
+    let few = generate(&GenerationConfig { cache_bytes: 6 * 128 * 3 * 2 * 2 * 128 * 2, ..config })?;
+    let (mut same, mut apart) = (0, 0.0f32);
+    for (a, b) in first.iter().zip(&few) {
+        let common = a.token_ids.iter().zip(&b.token_ids).take_while(|(a, b)| a == b).count();
+        ensure!(common > 0, "first tokens differ with the number of completions, but not their logits");
+        same += usize::from(common == a.token_ids.len());
+        let pairs = a.logprobs.iter().zip(&b.logprobs).take(common);
+        apart = pairs.map(|(a, b)| (a - b).abs()).fold(apart, f32::max);
+    }
+    // Two roll-outs round independently, as a roll-out and a training pass do.
+    ensure!(apart <= 2.0 * difference.max(1e-3), "log-probs in a small and a large batch differ by {apart}");
+    println!(
+        "log-probs: roll-out and training pass differ by at most {difference:.4}, batches of 24 and 6 by {apart:.4}"
+    );
+    println!("completions that are the same in both batches: {same} of {}", first.len());
+    Ok(
+        json!({ "training_logprob_difference": difference, "batch_logprob_difference": apart, "same_in_both_batches": same }),
+    )
 }
