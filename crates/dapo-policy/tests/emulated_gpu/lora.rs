@@ -5,9 +5,7 @@ use super::{
     ARCHITECTURES, WAYS, assert_close, assert_rounded, flat, gradient, gradients, requests, round_weights,
     sample_batch, shape, step,
 };
-use dapo_policy::{
-    Architecture, Decoder, Device, GenerationConfig, LoraConfig, LoraTarget, Moments, Policy, SamplingConfig,
-};
+use dapo_policy::{Architecture, Decoder, Device, GenerationConfig, LoraConfig, LoraTarget, Policy, SamplingConfig};
 
 const EMULATED: Device = Device::Emulated { bf16: false };
 
@@ -93,16 +91,7 @@ fn updates_change_the_adapters_as_on_the_cpu_and_can_go_on_from_what_was_read() 
     let [lora, ..] = configs();
     let architecture = Architecture::Qwen2;
     let (mut cpu, mut gpu) = (adapted(shape(architecture), &lora), on_gpu(architecture, &lora, false));
-    let (mut of_cpu, mut of_gpu) = (Moments::zeros(&cpu).unwrap(), Moments::zeros(&gpu).unwrap());
-    let update = |decoder: &mut Decoder, moments: &mut Moments, number, max_norm| {
-        let (gradients, _) = gradients(decoder, &sample_batch(true));
-        decoder.adamw(&gradients, moments, &step(number), max_norm).unwrap()
-    };
-    for (number, max_norm) in [(1, 0.5), (2, f64::INFINITY)] {
-        let expected = update(&mut cpu, &mut of_cpu, number, max_norm);
-        let norm = update(&mut gpu, &mut of_gpu, number, max_norm);
-        assert!((norm - expected).abs() < 1e-5 * expected, "{norm} {expected}");
-    }
+    let mut of_gpu = update_both(&mut cpu, &mut gpu);
     let (expected, trained) = (cpu.trainable_tensors().unwrap(), gpu.trainable_tensors().unwrap());
     for (name, expected) in &expected {
         assert_close(name, &flat(&trained[name]), &flat(expected), 2e-4);
@@ -121,11 +110,7 @@ fn updates_change_the_adapters_as_on_the_cpu_and_can_go_on_from_what_was_read() 
     let mut second = second.with_lora(&lora, 1).unwrap();
     assert!(second.is_on_device());
     second.load_trainable(&trained).unwrap();
-    let mut moments = Moments::zeros(&second).unwrap();
-    for index in 0..second.parameters().len() {
-        let (m, v) = of_gpu.read(&gpu, index).unwrap();
-        moments.write(&second, index, &m, &v).unwrap();
-    }
+    let mut moments = carried_over(&of_gpu, &gpu, &second);
     update(&mut gpu, &mut of_gpu, 3, 1.0);
     update(&mut second, &mut moments, 3, 1.0);
     let (first, other) = (gpu.trainable_tensors().unwrap(), second.trainable_tensors().unwrap());

@@ -261,20 +261,37 @@ fn step(number: u64) -> AdamWStep {
     AdamWStep { lr: 1e-2, beta1: 0.9, beta2: 0.99, eps: 1e-6, weight_decay: 0.1, step: number, grad_scale: 1.0 }
 }
 
+fn update(decoder: &mut Decoder, moments: &mut Moments, number: u64, max_norm: f64) -> f64 {
+    let (gradients, _) = gradients(decoder, &sample_batch(true));
+    decoder.adamw(&gradients, moments, &step(number), max_norm).unwrap()
+}
+
+/// Two updates of both, the first clipped; their norms must agree. Returns the second one's moments.
+fn update_both(cpu: &mut Decoder, gpu: &mut Decoder) -> Moments {
+    let (mut of_cpu, mut of_gpu) = (Moments::zeros(cpu).unwrap(), Moments::zeros(gpu).unwrap());
+    for (number, max_norm) in [(1, 0.5), (2, f64::INFINITY)] {
+        let expected = update(cpu, &mut of_cpu, number, max_norm);
+        let norm = update(gpu, &mut of_gpu, number, max_norm);
+        assert!((norm - expected).abs() < 1e-5 * expected, "{norm} {expected}");
+    }
+    of_gpu
+}
+
+/// Another decoder's moments, as a checkpoint would carry them over.
+fn carried_over(moments: &Moments, from: &Decoder, to: &Decoder) -> Moments {
+    let mut carried = Moments::zeros(to).unwrap();
+    for index in 0..to.parameters().len() {
+        let (m, v) = moments.read(from, index).unwrap();
+        carried.write(to, index, &m, &v).unwrap();
+    }
+    carried
+}
+
 #[test]
 fn updates_give_the_cpus_weights_and_can_go_on_from_what_was_read() {
     let shape = shape(Architecture::Qwen3);
     let (mut cpu, mut gpu) = (decoder(shape), on_gpu(shape, false));
-    let (mut of_cpu, mut of_gpu) = (Moments::zeros(&cpu).unwrap(), Moments::zeros(&gpu).unwrap());
-    let update = |decoder: &mut Decoder, moments: &mut Moments, number, max_norm| {
-        let (gradients, _) = gradients(decoder, &sample_batch(true));
-        decoder.adamw(&gradients, moments, &step(number), max_norm).unwrap()
-    };
-    for (number, max_norm) in [(1, 0.5), (2, f64::INFINITY)] {
-        let expected = update(&mut cpu, &mut of_cpu, number, max_norm);
-        let norm = update(&mut gpu, &mut of_gpu, number, max_norm);
-        assert!((norm - expected).abs() < 1e-5 * expected, "{norm} {expected}");
-    }
+    let mut of_gpu = update_both(&mut cpu, &mut gpu);
     let (expected, got) = (cpu.tensors().unwrap(), gpu.tensors().unwrap());
     for (name, expected) in &expected {
         assert_close(name, &flat(&got[name]), &flat(expected), 2e-4);
@@ -282,11 +299,7 @@ fn updates_give_the_cpus_weights_and_can_go_on_from_what_was_read() {
     // A second decoder takes the weights and moments, as from a checkpoint, and goes on to the bit.
     let mut second = on_gpu(shape, false);
     second.load_trainable(&got).unwrap();
-    let mut moments = Moments::zeros(&second).unwrap();
-    for index in 0..second.parameters().len() {
-        let (m, v) = of_gpu.read(&gpu, index).unwrap();
-        moments.write(&second, index, &m, &v).unwrap();
-    }
+    let mut moments = carried_over(&of_gpu, &gpu, &second);
     update(&mut gpu, &mut of_gpu, 3, 1.0);
     update(&mut second, &mut moments, 3, 1.0);
     let (first, second_weights) = (gpu.tensors().unwrap(), second.tensors().unwrap());
