@@ -19,22 +19,36 @@ fn groups() -> impl Strategy<Value = Vec<TrainingGroup>> {
     prop::collection::vec(group, 1..4)
 }
 
-fn step(
-    policy: &Decoder,
-    groups: &[TrainingGroup],
-    config: &LossConfig,
-    budget: usize,
-) -> Option<(Update, Vec<Vec<f32>>)> {
+fn flat(gradients: &Gradients) -> Vec<Vec<f32>> {
+    (0..gradients.len()).map(|i| gradients.get(i).unwrap().flatten_all().unwrap().to_vec1().unwrap()).collect()
+}
+
+fn largest(gradient: &[f32]) -> f32 {
+    gradient.iter().fold(0.0f32, |m, x| m.max(x.abs()))
+}
+
+/// A step cut into micro-batches.
+struct Step {
+    update: Update,
+    gradients: Vec<Vec<f32>>,
+    /// For each parameter, the largest of each micro-batch's gradients, added up: what rounding is measured by, for they may
+    /// cancel.
+    sizes: Vec<f32>,
+}
+
+fn step(policy: &Decoder, groups: &[TrainingGroup], config: &LossConfig, budget: usize) -> Option<Step> {
     let lengths: Vec<usize> =
         groups.iter().flat_map(|g| g.sequences.iter().map(TrainingSequence::loss_tokens)).collect();
     let denominator = Denominator::of_step(config.aggregation, &lengths, EmptySequences::Exclude)?;
-    let mut gradients = Gradients::new(policy.parameters().len());
-    let mut update = Update::default();
+    let parameters = policy.parameters().len();
+    let (mut gradients, mut update, mut sizes) = (Gradients::new(parameters), Update::default(), vec![0.0; parameters]);
     for batch in pack(groups, budget).unwrap() {
         accumulate(policy, &batch, 1.0, config, denominator, &mut gradients, &mut update).unwrap();
+        let (mut alone, mut ignored) = (Gradients::new(parameters), Update::default());
+        accumulate(policy, &batch, 1.0, config, denominator, &mut alone, &mut ignored).unwrap();
+        sizes.iter_mut().zip(flat(&alone)).for_each(|(size, gradient)| *size += largest(&gradient));
     }
-    let flat = |i| gradients.get(i).unwrap().flatten_all().unwrap().to_vec1().unwrap();
-    Some((update, (0..policy.parameters().len()).map(flat).collect()))
+    Some(Step { update, gradients: flat(&gradients), sizes })
 }
 
 proptest! {
@@ -46,16 +60,17 @@ proptest! {
         let policy = dapo::policy::load(&folder).unwrap().0;
         for aggregation in [Aggregation::TokenMean, Aggregation::SeqMeanTokenMean] {
             let config = LossConfig { aggregation, ..LossConfig::default() };
-            let (Some((whole, gradients)), Some((parts, split))) =
-                (step(&policy, &groups, &config, 1 << 20), step(&policy, &groups, &config, budget))
-            else {
+            let whole = step(&policy, &groups, &config, 1 << 20);
+            // Each completion in a batch of its own, for the sizes.
+            let alone = step(&policy, &groups, &config, 1);
+            let (Some(whole), Some(parts), Some(alone)) = (whole, step(&policy, &groups, &config, budget), alone) else {
                 return Ok(());
             };
-            prop_assert!((whole.loss - parts.loss).abs() < 1e-9 * whole.loss.abs().max(1.0));
-            prop_assert_eq!(whole.metrics.tokens, parts.metrics.tokens);
-            for (a, b) in gradients.iter().zip(&split) {
-                let largest = a.iter().fold(1e-6f32, |m, x| m.max(x.abs()));
-                prop_assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() <= 1e-4 * largest));
+            let (loss, of_parts) = (whole.update.loss, parts.update.loss);
+            prop_assert!((loss - of_parts).abs() < 1e-9 * loss.abs().max(1.0));
+            prop_assert_eq!(whole.update.metrics.tokens, parts.update.metrics.tokens);
+            for ((a, b), size) in whole.gradients.iter().zip(&parts.gradients).zip(&alone.sizes) {
+                prop_assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() <= 1e-5 * size));
             }
         }
     }
