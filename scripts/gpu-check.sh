@@ -4,7 +4,7 @@
 #   cargo build --release --features cuda --example gpu_check --example dapo_qwen3
 #   cargo build --release --features cuda -p dapo-cli
 #   cargo test --release --features cuda -p dapo-kernels --test gpu_kernels --no-run
-#   scripts/gpu-check.sh [--no-sanitizers] [TARGET_DIR]
+#   scripts/gpu-check.sh [--no-torch] [--no-sanitizers] [TARGET_DIR]
 #
 # Every kernel against its twin on the CPU; the tiny example; the same work in torch and transformers where python3 has them
 # (PYTHON names another); the decoder on the GPU against the one on the CPU; measurements beside what bytes and operations
@@ -12,11 +12,20 @@
 # Writes docs/gpu/DATE-DEVICE.json. What fails is in it, does not keep the rest from running, and makes the script fail.
 set -uo pipefail
 cd "$(dirname "$0")/.."
-sanitize=yes
-if [ "${1:-}" = --no-sanitizers ]; then
-    sanitize=
+sanitize=yes peers=yes
+while true; do
+    case ${1:-} in
+        --no-sanitizers) sanitize= ;;
+        --no-torch) peers= ;;
+        *) break ;;
+    esac
     shift
-fi
+done
+# The programs need cuBLAS, cuRAND and the runtime: those of the toolkit they were built with, or those that torch brings.
+wheels=$("${PYTHON:-python3}" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])' 2>/dev/null)
+for folder in ${CUDA_HOME:+"$CUDA_HOME"/lib} "${wheels:-/none}"/nvidia/*/lib; do
+    [ ! -d "$folder" ] || export LD_LIBRARY_PATH="${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$folder"
+done
 target=${1:-${CARGO_TARGET_DIR:-target}}/release
 check=$target/examples/gpu_check
 example=$target/examples/dapo_qwen3
@@ -40,15 +49,16 @@ grep -E '^test .* FAILED$|^test result' "$work/tests.txt" >"$work/kernel_tests"
 cat "$work/example"
 
 torch=()
-if "${PYTHON:-python3}" -c 'import torch, transformers, sys; sys.exit(not torch.cuda.is_available())' 2>/dev/null; then
+if [ -n "$peers" ] && "${PYTHON:-python3}" -c 'import torch, transformers, sys; sys.exit(not torch.cuda.is_available())' 2>/dev/null; then
     if "${PYTHON:-python3}" benches/peers/gpu_torch.py >"$work/torch"; then torch=(torch="$work/torch"); else failed+=("torch"); fi
 else
-    echo "torch and transformers with CUDA are not installed: there is nothing to compare with" >&2
+    echo "no torch and transformers with CUDA, or not asked for: there is nothing to compare with" >&2
 fi
 
 "$check" "$report" kernel_tests="$work/kernel_tests" example="$work/example" "${torch[@]}" || failed+=("gpu_check")
 
-if [ -n "$sanitize" ] && command -v compute-sanitizer >/dev/null; then
+# Some drivers do not let it look.
+if [ -n "$sanitize" ] && compute-sanitizer "$dapo" doctor >/dev/null 2>&1; then
     for tool in memcheck racecheck; do
         for run in "$tests" "$check --parity"; do
             outcome=passed

@@ -5,8 +5,9 @@
 #   scripts/setup-cuda.sh --typecheck PREFIX  a stand-in for nvcc that writes empty files: no download, enough for
 #                                             `cargo clippy --features cuda`; give it a CARGO_TARGET_DIR of its own
 #
-# Then `. PREFIX/env.sh` before cargo. On a machine without a driver, `. PREFIX/env.sh run` lets a finished program start
-# (a driver that refuses every call stands in); never do that where there is a GPU.
+# Then `. PREFIX/env.sh` before cargo. `. PREFIX/env.sh gpu` lets a finished program find cuBLAS and its like where there is a
+# driver. Where there is none, `. PREFIX/env.sh run` lets it start (a driver that refuses every call stands in); never do that
+# where there is a GPU.
 # Needs python3 with pip, and gcc. Running it again does nothing.
 set -euo pipefail
 
@@ -16,12 +17,12 @@ if [ "${1:-}" = --typecheck ]; then
   shift
 fi
 if [ $# -ne 1 ]; then
-  sed -n '2,11s/^# \{0,1\}//p' "$0" >&2
+  sed -n '2,12s/^# \{0,1\}//p' "$0" >&2
   exit 2
 fi
 mkdir -p "$1"
 prefix=$(cd "$1" && pwd)
-version="$kind 2"
+version="$kind 3"
 if [ -f "$prefix/version" ] && [ "$(<"$prefix/version")" = "$version" ]; then
   echo "$prefix is ready"
   exit
@@ -35,9 +36,10 @@ export CUDA_HOME='$prefix' CUDA_PATH='$prefix'
 export CUDA_COMPUTE_CAP="\${CUDA_COMPUTE_CAP:-90}"
 export CUDAFORGE_THREADS="\${CUDAFORGE_THREADS:-\$(nproc)}"
 [[ ":\$PATH:" == *':$prefix/bin:'* ]] || export PATH='$prefix/bin':"\$PATH"
-if [ "\${1:-}" = run ]; then
-  export LD_LIBRARY_PATH='$prefix/lib:$prefix/lib/stubs'"\${LD_LIBRARY_PATH:+:\$LD_LIBRARY_PATH}"
-fi
+case "\${1:-}" in
+  gpu) export LD_LIBRARY_PATH='$prefix/lib'"\${LD_LIBRARY_PATH:+:\$LD_LIBRARY_PATH}" ;;
+  run) export LD_LIBRARY_PATH='$prefix/lib:$prefix/lib/stubs'"\${LD_LIBRARY_PATH:+:\$LD_LIBRARY_PATH}" ;;
+esac
 EOF
   echo "$version" >"$prefix/version"
 }

@@ -55,8 +55,13 @@ fn main() -> Result<()> {
         Err(error) => json!({ "failed": format!("{error:#}") }),
     };
     add_parts(&mut report, &args.parts)?;
-    measure(gpu, &mut report)?;
+    // So is what comes after a failure, as far as it can be, and what there is is written.
+    let measured = measure(&gpu, &mut report);
+    if let Err(error) = &measured {
+        report["failed"] = format!("{error:#}").into();
+    }
     write(&report, args.report.as_deref())?;
+    measured?;
     match parity {
         Ok(_) => Ok(()),
         Err(error) => bail!("the GPU computes something else than the processor: {error:#}"),
@@ -81,11 +86,10 @@ fn write(report: &Value, path: Option<&Path>) -> Result<()> {
     Ok(())
 }
 
-fn measure(gpu: Gpu, report: &mut Value) -> Result<()> {
-    let rates = kernels::rates(&gpu)?;
+fn measure(gpu: &Gpu, report: &mut Value) -> Result<()> {
+    let rates = kernels::rates(gpu)?;
     report["rates"] = json!({ "copy_bytes_per_second": rates.copy, "product_flops_per_second": rates.product });
-    report["kernels"] = kernels::measure(&gpu, &rates)?;
-    drop(gpu);
+    report["kernels"] = kernels::measure(gpu, &rates)?;
     for (name, config, memory) in [
         ("Qwen3-0.6B", ModelConfig::qwen3_0_6b(), LayerMemory::Keep),
         ("Qwen3-4B", ModelConfig::qwen3_4b(), LayerMemory::Recompute),
@@ -96,17 +100,17 @@ fn measure(gpu: Gpu, report: &mut Value) -> Result<()> {
         policy.to_device(Device::Cuda(0))?;
         report[name]["decode"] = json!([model::decode(&policy, &rates, 64)?, model::decode(&policy, &rates, 960)?]);
         report[name]["step"] = model::steps(&mut policy, &rates)?;
-        let mut policy = policy.with_lora(&LoraConfig::default(), 1)?;
         println!("{name}, adapters of rank 16");
+        let mut policy = policy.with_lora(&LoraConfig::default(), 1)?;
         report[name]["step_with_adapters"] = model::steps(&mut policy, &rates)?;
+        compare(report);
     }
-    compare(report);
     Ok(())
 }
 
-/// What torch needs for the same work, over what was measured here: of its variants the fastest, and the one with the least memory.
+/// What torch needs for the same work at the shape of Qwen3-0.6B, over what was measured here: of its variants the fastest, and the one with the least memory.
 fn compare(report: &mut Value) {
-    let torch = report["torch"].take();
+    let torch = report["torch"].clone();
     let least = |of: &str, field: &str| {
         let all = torch[of].as_array().into_iter().flatten();
         all.filter_map(|line| line[field].as_f64()).min_by(f64::total_cmp)
@@ -127,7 +131,6 @@ fn compare(report: &mut Value) {
         println!("beside torch, Qwen3-0.6B: {compared}");
         report["beside_torch"] = compared;
     }
-    report["torch"] = torch;
 }
 
 /// What this device reaches.

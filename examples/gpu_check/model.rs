@@ -1,8 +1,8 @@
 //! Training steps and decoding of a whole model.
 
 use crate::{Rates, figure};
-use anyhow::Result;
-use dapo::kernels::cuda::Gpu;
+use anyhow::{Context, Result};
+use dapo::kernels::cuda::devices;
 use dapo::policy::{AdamWStep, Decoder, GenerationConfig, Gradients, Moments, Policy, Request, Segments, TokenBatch};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -68,7 +68,7 @@ pub(crate) fn steps(policy: &mut Decoder, rates: &Rates) -> Result<Value> {
     for work in works(policy.config().vocab_size)? {
         match step(policy, &work, rates) {
             Ok(figure) => figures.push(figure),
-            Err(error) if format!("{error:#}").to_lowercase().contains("memory") => {
+            Err(error) if lacks_memory(&error) => {
                 println!("{:<44} not measured: {error:#}", work.what);
                 figures.push(json!({ "what": work.what, "not_measured": format!("{error:#}") }));
             }
@@ -76,6 +76,12 @@ pub(crate) fn steps(policy: &mut Decoder, rates: &Rates) -> Result<Value> {
         }
     }
     Ok(figures.into())
+}
+
+/// Whether the device, or cuBLAS, had no memory left. An access outside of it is another thing.
+fn lacks_memory(error: &anyhow::Error) -> bool {
+    let text = format!("{error:#}").to_lowercase();
+    text.contains("out of memory") || text.contains("out_of_memory") || text.contains("alloc_failed")
 }
 
 fn step(policy: &mut Decoder, work: &Work, rates: &Rates) -> Result<Value> {
@@ -118,13 +124,14 @@ fn step(policy: &mut Decoder, work: &Work, rates: &Rates) -> Result<Value> {
 
 /// What is in use on the device, in bytes: memory that a step has had is kept for the next.
 fn used_memory() -> Result<usize> {
-    let info = Gpu::open(0)?.info()?;
-    Ok(info.total_memory - info.free_memory)
+    let device = devices()?.into_iter().next().context("no device")?;
+    Ok(device.total_memory - device.free_memory)
 }
 
-/// 256 completions of prompts of their own, 128 tokens each, the time of the prompts taken off.
+/// 256 completions of prompts of their own: what 120 tokens more of each take, from 9 tokens on.
 pub(crate) fn decode(policy: &Decoder, rates: &Rates, prompt: usize) -> Result<Value> {
-    let (batch, new) = (256usize, 128usize);
+    // A first token, and whole runs of 8 between two looks at what has ended.
+    let (batch, few, many) = (256usize, 9usize, 129usize);
     let request = |draw: usize| Request {
         prompt_ids: (0..prompt).map(|i| ((i * 31 + draw * 7) % 1000) as u32).collect(),
         samples: 1,
@@ -132,27 +139,25 @@ pub(crate) fn decode(policy: &Decoder, rates: &Rates, prompt: usize) -> Result<V
         draw: draw as u64,
     };
     let requests: Vec<Request> = (0..batch).map(request).collect();
-    let config = GenerationConfig { max_new_tokens: new, cache_bytes: 48 << 30, ..GenerationConfig::default() };
-    let short = GenerationConfig { max_new_tokens: 1, ..config.clone() };
-    let run = |config: &GenerationConfig| -> Result<(f64, usize)> {
+    let run = |new: usize| -> Result<(f64, usize)> {
+        let config = GenerationConfig { max_new_tokens: new, cache_bytes: 48 << 30, ..GenerationConfig::default() };
         let started = Instant::now();
-        let completions = policy.generate(&requests, config)?;
+        let completions = policy.generate(&requests, &config)?;
         let tokens = completions.iter().flatten().map(|completion| completion.token_ids.len()).sum();
         Ok((started.elapsed().as_secs_f64(), tokens))
     };
-    run(&short)?;
-    let (prompts, _) = run(&short)?;
-    let (all, tokens) = run(&config)?;
-    let seconds = all - prompts;
+    run(few)?;
+    let ((short, first), (long, all)) = (run(few)?, run(many)?);
+    let (seconds, tokens, steps) = (long - short, all - first, (many - few) as f64);
     let c = policy.config();
     let weights = 2.0 * policy.num_parameters() as f64;
     let position = (4 * c.num_hidden_layers * c.num_key_value_heads * c.head_dim) as f64;
-    let cache = batch as f64 * (prompt + new / 2) as f64 * position;
+    let cache = batch as f64 * (prompt + usize::midpoint(few, many)) as f64 * position;
     // Written, read by the draw, in f32.
     let logits = batch as f64 * c.vocab_size as f64 * 8.0;
-    let what = format!("decoding, {batch} completions of {new} after {prompt}");
-    let mut value = figure(&what, seconds, new as f64 * (weights + cache + logits) / rates.copy);
-    let rate = (tokens - batch) as f64 / seconds;
+    let what = format!("decoding, {batch} completions after {prompt}");
+    let mut value = figure(&what, seconds, steps * (weights + cache + logits) / rates.copy);
+    let rate = tokens as f64 / seconds;
     println!("{:<44} {rate:>10.0} tokens/s", "");
     value["tokens_per_second"] = rate.into();
     Ok(value)

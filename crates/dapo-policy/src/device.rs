@@ -50,7 +50,17 @@ impl FromStr for Device {
     }
 }
 
-/// The GPUs of this machine: name and memory of each. Empty where there are none.
+/// How many GPUs this machine has that this build has code for.
+pub fn cuda_device_count() -> usize {
+    #[cfg(feature = "cuda")]
+    {
+        dapo_kernels::cuda::device_count()
+    }
+    #[cfg(not(feature = "cuda"))]
+    0
+}
+
+/// The GPUs of this machine: name and memory of each. Empty where there are none. Each of them is opened for it.
 ///
 /// # Errors
 /// Says what is missing: a build with the feature `cuda`, or a driver.

@@ -1,7 +1,7 @@
 //! On which device a run's policy computes.
 
 use crate::RunError;
-use dapo_policy::{Decoder, Device, cuda_devices};
+use dapo_policy::{Decoder, Device, cuda_device_count};
 use std::fmt;
 use std::str::FromStr;
 
@@ -20,7 +20,7 @@ impl DeviceChoice {
     pub fn expected(self) -> Device {
         match self {
             Self::Exactly(device) => device,
-            Self::Auto if cuda_devices().is_ok_and(|devices| !devices.is_empty()) => Device::Cuda(0),
+            Self::Auto if cuda_device_count() > 0 => Device::Cuda(0),
             Self::Auto => Device::Cpu,
         }
     }
@@ -69,12 +69,9 @@ pub fn place(policy: &mut Decoder, choice: DeviceChoice) -> Result<Placed, RunEr
         }
         // A build without GPU code was chosen when it was built.
         DeviceChoice::Auto if !cfg!(feature = "cuda") => None,
-        DeviceChoice::Auto => match cuda_devices() {
-            Ok(devices) if devices.is_empty() => Some("no GPU was found".to_owned()),
-            Ok(_) => match policy.to_device(Device::Cuda(0)) {
-                Ok(()) => return Ok(Placed { device: Device::Cuda(0), fallback: None }),
-                Err(error) => Some(format!("not on the GPU: {error}")),
-            },
+        DeviceChoice::Auto if cuda_device_count() == 0 => Some("no GPU was found".to_owned()),
+        DeviceChoice::Auto => match policy.to_device(Device::Cuda(0)) {
+            Ok(()) => return Ok(Placed { device: Device::Cuda(0), fallback: None }),
             Err(error) => Some(format!("not on the GPU: {error}")),
         },
     };

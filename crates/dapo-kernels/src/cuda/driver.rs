@@ -27,8 +27,8 @@ struct Compiled {
 
 include!(concat!(env!("OUT_DIR"), "/modules.rs"));
 
-/// Dynamic shared memory in bytes that a kernel has without asking.
-const DEFAULT_SHARED_BYTES: usize = 48 << 10;
+/// Dynamic shared memory in bytes that a kernel has without asking: 48 KiB less what it has besides, and some KiB.
+const DEFAULT_SHARED_BYTES: usize = 40 << 10;
 
 /// A device, and the modules and functions loaded so far.
 pub(crate) struct Driver {
@@ -122,6 +122,8 @@ impl Driver {
         shared_bytes: usize,
         values: &mut [u64],
     ) -> Result<()> {
+        // An attribute, as a product of cuBLAS, is for the context of the calling thread.
+        self.stream.context().bind_to_thread().w()?;
         let function = self.function(kernel)?;
         if shared_bytes > DEFAULT_SHARED_BYTES {
             let attribute = sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
@@ -168,6 +170,7 @@ impl Driver {
             Ok(value) => Ok(value),
             Err(_) => bail!("gemm: {name} is {value}, too large"),
         };
+        self.stream.context().bind_to_thread().w()?;
         let (a, b) = (self.own(a)?, self.own(b)?);
         let mut c = self.own(c)?;
         let (a, _a) = a.device_ptr(&self.stream);

@@ -26,15 +26,20 @@ pub(crate) enum Backend {
     Emulator(Emulator),
 }
 
-/// The devices of this machine; none where the driver does not start.
+/// How many devices this machine has; 0 where the driver does not start.
+#[cfg(feature = "cuda")]
+pub fn device_count() -> usize {
+    super::driver::device_count()
+}
+
+/// The devices of this machine; none where the driver does not start. Each of them is opened for it.
 ///
 /// # Errors
 /// When a device does not answer.
 #[cfg(feature = "cuda")]
 pub fn devices() -> Result<Vec<DeviceInfo>> {
     use candle_core::cuda_backend::cudarc::driver::CudaContext;
-    let count = super::driver::device_count();
-    (0..count)
+    (0..device_count())
         .map(|ordinal| {
             let context = CudaContext::new(ordinal).w()?;
             let (free_memory, total_memory) = context.mem_get_info().w()?;

@@ -54,9 +54,9 @@ pub mod sampling;
 #[path = "../swiglu/cuda.rs"]
 pub mod swiglu;
 
-#[cfg(feature = "cuda")]
-pub use gpu::devices;
 pub use gpu::{DeviceInfo, Gpu};
+#[cfg(feature = "cuda")]
+pub use gpu::{device_count, devices};
 pub(crate) use launch::{Kernel, Launch, expect_len, row_threads};
 pub use memory::{Buffer, DeviceValue, Element, In, Out};
 

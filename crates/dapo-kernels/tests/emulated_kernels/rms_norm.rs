@@ -3,13 +3,14 @@ use crate::common::{
 };
 use dapo_kernels::cuda::Buffer;
 use dapo_kernels::cuda::rms_norm::{
-    InputGradient, WeightGradient, backward, forward, forward_add, forward_add_in_place, scratch_len,
+    InputGradient, MAX_WIDTH, WeightGradient, backward, forward, forward_add, forward_add_in_place, scratch_len,
 };
 use half::bf16;
 
 const EPS: f32 = 1e-6;
-/// Rows and widths: one row, odd widths, several rounds of a block's threads.
-const SIZES: [(usize, usize); 7] = [(1, 3), (1, 64), (3, 7), (2, 1031), (5, 1024), (600, 24), (2, 9000)];
+/// Rows and widths: one row, odd widths, several rounds of a block's threads, as wide as may be.
+const SIZES: [(usize, usize); 8] =
+    [(1, 3), (1, 64), (3, 7), (2, 1031), (5, 1024), (600, 24), (2, 9000), (2, MAX_WIDTH)];
 
 fn sizes() -> impl Iterator<Item = (usize, usize)> {
     let mut numbers = Numbers::new(1);

@@ -51,9 +51,12 @@ impl<T: Compute> Model<T> {
         let busy = || requests.iter().filter(|r| r.samples > 0);
         let least = busy().map(needs).map(|(prompt, own)| prompt + own).max().unwrap_or(0);
         let most: usize = busy().map(|r| needs(r).0 + needs(r).1 * r.samples).sum();
-        let info = self.gpu.info()?;
-        // The emulation has no memory of its own. A tenth is left for the pass's own arrays.
-        let free = if info.total_memory == 0 { usize::MAX } else { info.free_memory / 10 * 9 };
+        let mut free = self.free_memory()?;
+        if free < config.cache_bytes.min(most * bytes) {
+            // What training passes keep for the next one is given up, where it is in the way.
+            drop(self.take_workspace());
+            free = self.free_memory()?;
+        }
         let blocks = (config.cache_bytes.min(free) / bytes).min(most);
         if blocks < least {
             return Err(PolicyError::Setting {
@@ -66,6 +69,15 @@ impl<T: Compute> Model<T> {
             });
         }
         Ok(blocks)
+    }
+
+    /// Bytes that a cache may take. A tenth of what is free is left for the pass's own arrays.
+    fn free_memory(&self) -> Result<usize, PolicyError> {
+        // What has been given back is free once the stream has come that far.
+        self.gpu.synchronize()?;
+        let info = self.gpu.info()?;
+        // The emulation has no memory of its own.
+        Ok(if info.total_memory == 0 { usize::MAX } else { info.free_memory / 10 * 9 })
     }
 }
 

@@ -17,8 +17,8 @@ fn open(
         Device::Cpu => Err(PolicyError::Internal("the cpu needs no engine".into())),
         #[cfg(feature = "cuda")]
         Device::Cuda(ordinal) => {
-            let found = crate::cuda_devices()?;
-            if ordinal >= found.len() {
+            if ordinal >= crate::cuda_device_count() {
+                let found = crate::cuda_devices()?;
                 let found = if found.is_empty() { "none".to_owned() } else { found.join("; ") };
                 return Err(PolicyError::Setting {
                     field: "device".into(),
