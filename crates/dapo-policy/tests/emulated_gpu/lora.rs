@@ -2,8 +2,8 @@
 
 use super::common::{adapted, decoder, numbers};
 use super::{
-    ARCHITECTURES, WAYS, assert_close, assert_rounded, flat, gradient, gradients, requests, round_weights,
-    sample_batch, shape, step,
+    ARCHITECTURES, WAYS, assert_close, assert_rounded, carried_over, flat, gradient, gradients, requests,
+    round_weights, sample_batch, shape, update, update_both,
 };
 use dapo_policy::{Architecture, Decoder, Device, GenerationConfig, LoraConfig, LoraTarget, Policy, SamplingConfig};
 
