@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Checks and measures the code for GPUs on a machine that has one, from programs that were built elsewhere or here:
 #
+#   cargo build --release --features cuda
 #   cargo build --release --features cuda --example gpu_check --example dapo_qwen3
-#   cargo build --release --features cuda -p dapo-cli
 #   cargo test --release --features cuda -p dapo-kernels --test gpu_kernels --no-run
 #   scripts/gpu-check.sh [--no-torch] [--no-sanitizers] [TARGET_DIR]
 #
