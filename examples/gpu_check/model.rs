@@ -1,8 +1,8 @@
 //! Training steps and decoding of a whole model.
 
 use crate::{Rates, figure};
-use anyhow::{Context, Result};
-use dapo::kernels::cuda::devices;
+use anyhow::Result;
+use dapo::kernels::cuda::device_info;
 use dapo::policy::{AdamWStep, Decoder, GenerationConfig, Gradients, Moments, Policy, Request, Segments, TokenBatch};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -124,7 +124,7 @@ fn step(policy: &mut Decoder, work: &Work, rates: &Rates) -> Result<Value> {
 
 /// What is in use on the device, in bytes: memory that a step has had is kept for the next.
 fn used_memory() -> Result<usize> {
-    let device = devices()?.into_iter().next().context("no device")?;
+    let device = device_info(0)?;
     Ok(device.total_memory - device.free_memory)
 }
 
@@ -140,7 +140,7 @@ pub(crate) fn decode(policy: &Decoder, rates: &Rates, prompt: usize) -> Result<V
     };
     let requests: Vec<Request> = (0..batch).map(request).collect();
     let run = |new: usize| -> Result<(f64, usize)> {
-        let config = GenerationConfig { max_new_tokens: new, cache_bytes: 48 << 30, ..GenerationConfig::default() };
+        let config = GenerationConfig { max_new_tokens: new, ..GenerationConfig::default() };
         let started = Instant::now();
         let completions = policy.generate(&requests, &config)?;
         let tokens = completions.iter().flatten().map(|completion| completion.token_ids.len()).sum();

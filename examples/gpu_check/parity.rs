@@ -89,7 +89,7 @@ fn rollout(gpu: &Decoder) -> Result<Value> {
     ensure!(difference < 0.2, "log-probs of roll-out and training pass differ by {difference}");
 
     // Keys and values of some six sequences.
-    let few = generate(&GenerationConfig { cache_bytes: 6 * 128 * 3 * 2 * 2 * 128 * 2, ..config })?;
+    let few = generate(&GenerationConfig { cache_bytes: Some(6 * 128 * 3 * 2 * 2 * 128 * 2), ..config })?;
     let (mut same, mut apart) = (0, 0.0f32);
     for (a, b) in first.iter().zip(&few) {
         let common = a.token_ids.iter().zip(&b.token_ids).take_while(|(a, b)| a == b).count();

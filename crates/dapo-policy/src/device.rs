@@ -75,6 +75,19 @@ pub fn cuda_devices() -> Result<Vec<String>, PolicyError> {
     Err(not_built("cuda"))
 }
 
+/// A GPU's memory, in bytes.
+///
+/// # Errors
+/// When there is no such GPU, or this build has no code for it.
+pub fn cuda_memory(ordinal: usize) -> Result<usize, PolicyError> {
+    #[cfg(feature = "cuda")]
+    {
+        Ok(dapo_kernels::cuda::device_info(ordinal)?.total_memory)
+    }
+    #[cfg(not(feature = "cuda"))]
+    Err(not_built(&Device::Cuda(ordinal).to_string()))
+}
+
 #[cfg(not(feature = "cuda"))]
 pub(crate) fn not_built(found: &str) -> PolicyError {
     PolicyError::Setting {

@@ -36,12 +36,12 @@ pub struct GenerationConfig {
     /// What the completions are for.
     pub purpose: Purpose,
     /// Memory for keys and values, in bytes; it bounds how many completions grow at a time. On a GPU no more is taken than is
-    /// free there.
-    pub cache_bytes: usize,
+    /// free there. `None`: 2 GiB, on a GPU what is free.
+    pub cache_bytes: Option<usize>,
 }
 
 impl Default for GenerationConfig {
-    /// Up to 256 tokens at temperature 1, no stop tokens, seed 0, 2 GiB of keys and values.
+    /// Up to 256 tokens at temperature 1, no stop tokens, seed 0.
     fn default() -> Self {
         Self {
             max_new_tokens: 256,
@@ -49,7 +49,7 @@ impl Default for GenerationConfig {
             stop_token_ids: Vec::new(),
             seed: 0,
             purpose: Purpose::Rollout,
-            cache_bytes: 2 << 30,
+            cache_bytes: None,
         }
     }
 }
@@ -75,6 +75,8 @@ pub struct Completion {
     pub finish_reason: FinishReason,
 }
 
+/// Memory for keys and values where nothing else is said.
+const CACHE_BYTES: usize = 2 << 30;
 /// Most completions in one decoding batch; more gain nothing on a CPU.
 const MAX_BATCH: usize = 256;
 /// Prompt tokens computed in one packed batch.
@@ -168,14 +170,15 @@ impl<'a> Engine<'a> {
         let c = decoder.config();
         let longest = requests.iter().map(|r| r.prompt_ids.len()).max().unwrap_or(0) + config.max_new_tokens;
         let bytes = longest.next_multiple_of(32) * c.num_hidden_layers * c.num_key_value_heads * c.head_dim * 8;
-        if config.cache_bytes < bytes && !requests.is_empty() {
+        let cache_bytes = config.cache_bytes.unwrap_or(CACHE_BYTES);
+        if cache_bytes < bytes && !requests.is_empty() {
             return Err(PolicyError::Setting {
                 field: "cache_bytes".into(),
-                found: config.cache_bytes.to_string(),
+                found: cache_bytes.to_string(),
                 expected: format!("at least {bytes}, the keys and values of one sequence of {longest} tokens"),
             });
         }
-        let max_batch = (config.cache_bytes / bytes).min(MAX_BATCH);
+        let max_batch = (cache_bytes / bytes).min(MAX_BATCH);
         let most = max_batch.min(requests.iter().map(|r| r.samples).sum());
         let empty = || Vec::with_capacity(most);
         Ok(Self {

@@ -59,7 +59,7 @@ pub use dapo_kernels::adamw::AdamWStep;
 pub use dapo_kernels::attention::{Segment, Segments};
 pub use dapo_kernels::logprobs::{RowGradients, Rows};
 pub use decoder::{Decoder, KEPT_BYTES, LayerMemory};
-pub use device::{Device, cuda_device_count, cuda_devices};
+pub use device::{Device, cuda_device_count, cuda_devices, cuda_memory};
 pub use error::PolicyError;
 pub use generate::{Completion, FinishReason, GenerationConfig, Request};
 pub use gradients::Gradients;

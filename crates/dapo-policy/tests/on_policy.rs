@@ -69,7 +69,7 @@ proptest! {
         // A completion does not depend on threads, on what is generated beside it, or on how many at a time.
         let longest = lengths.iter().max().unwrap() + max_new_tokens;
         let one = longest.next_multiple_of(32) * shape.layers * shape.kv_heads * shape.head_dim * 8;
-        let single = GenerationConfig { cache_bytes: one, ..config.clone() };
+        let single = GenerationConfig { cache_bytes: Some(one), ..config.clone() };
         prop_assert_eq!(&groups, &on_threads(1, || decoder.generate(&requests, &single)).unwrap());
         let last = requests.len() - 1;
         prop_assert_eq!(&groups[last..], &decoder.generate(&requests[last..], &config).unwrap()[..]);
@@ -167,7 +167,7 @@ fn bad_requests_are_errors_that_name_the_field() {
         error(&request(vec![1]), &GenerationConfig { max_new_tokens: 0, ..config.clone() })
             .contains("max_new_tokens is 0")
     );
-    let small = GenerationConfig { cache_bytes: 100, ..config.clone() };
+    let small = GenerationConfig { cache_bytes: Some(100), ..config.clone() };
     assert!(
         error(&request(vec![1]), &small).contains(
             "cache_bytes is 100, expected at least 147456, the keys and values of one sequence of 257 tokens"

@@ -26,7 +26,6 @@ impl RunConfig {
         for (key, value) in [
             ("data.max_prompt_tokens", self.data.max_prompt_tokens as u64),
             ("rollout.max_new_tokens", self.rollout.max_new_tokens as u64),
-            ("rollout.cache_mib", self.rollout.cache_mib as u64),
             ("sampler.train_batch", self.sampler.train_batch as u64),
             ("sampler.per_prompt_increment", self.sampler.per_prompt_increment as u64),
             ("train.steps", self.train.steps),
@@ -181,7 +180,7 @@ impl RunConfig {
             mini_batches: self.train.mini_batches,
             epochs: self.train.epochs,
             micro_batch_tokens: self.train.micro_batch_tokens,
-            cache_bytes: self.rollout.cache_mib << 20,
+            cache_bytes: Some(self.rollout.cache_mib << 20).filter(|bytes| *bytes > 0),
         })
     }
 

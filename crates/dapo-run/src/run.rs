@@ -1,7 +1,8 @@
 //! A run from its first step to its last, with everything it writes on the way.
 
+use crate::estimate::cache_left;
 use crate::{ModelSource, Placed, ProblemCounts, Resolved, RunConfig, RunError, RunFolder, load_problems, place};
-use dapo_policy::{FinishReason, GenerationConfig, Purpose, SamplingConfig};
+use dapo_policy::{Device, FinishReason, GenerationConfig, Purpose, SamplingConfig, cuda_memory};
 use dapo_reward::RewardSum;
 use dapo_trainer::{EvalReport, Fate, GroupRecord, Prompt, StepMetrics, StepTimings, Trainer, evaluate};
 use serde::Serialize;
@@ -139,7 +140,10 @@ impl Run {
         };
         policy.set_layer_memory(config.layer_memory());
         let placed = place(&mut policy, config.model.device.parse()?)?;
-        let trainer_config = config.trainer_config()?;
+        let mut trainer_config = config.trainer_config()?;
+        if let (None, Device::Cuda(ordinal)) = (trainer_config.cache_bytes, placed.device) {
+            trainer_config.cache_bytes = Some(cache_left(config, policy.config(), cuda_memory(ordinal)?));
+        }
         let trainer = Trainer::new(policy, tokenizer, problems.train, config.reward_sum()?, trainer_config)?;
         let judge = RewardSum::new(vec![(1.0, Box::new(config.accuracy()?))]);
         let (base_model, config, counts) = (source.base()?, config.clone(), problems.counts);
@@ -235,7 +239,7 @@ impl Run {
             stop_token_ids: self.trainer.policy().config().eos_token_ids.clone(),
             seed: self.config.seed,
             purpose: Purpose::Evaluation,
-            cache_bytes: self.config.rollout.cache_mib << 20,
+            cache_bytes: self.trainer.config().cache_bytes,
         };
         let (policy, tokenizer) = (self.trainer.policy(), self.trainer.tokenizer());
         let evaluation = evaluate(policy, tokenizer, &self.validation, eval.samples, &generation, &self.judge)?;

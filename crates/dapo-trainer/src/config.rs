@@ -37,8 +37,8 @@ pub struct TrainerConfig {
     pub epochs: usize,
     /// Tokens computed at a time; bounds memory, and changes results only by rounding.
     pub micro_batch_tokens: usize,
-    /// Memory for keys and values of roll-outs, in bytes.
-    pub cache_bytes: usize,
+    /// Memory for keys and values of roll-outs, in bytes; see [`GenerationConfig::cache_bytes`](dapo_policy::GenerationConfig::cache_bytes).
+    pub cache_bytes: Option<usize>,
 }
 
 impl Default for TrainerConfig {
@@ -58,7 +58,7 @@ impl Default for TrainerConfig {
             mini_batches: 1,
             epochs: 1,
             micro_batch_tokens: 4096,
-            cache_bytes: 2 << 30,
+            cache_bytes: None,
         }
     }
 }

@@ -38,14 +38,19 @@ pub fn device_count() -> usize {
 /// When a device does not answer.
 #[cfg(feature = "cuda")]
 pub fn devices() -> Result<Vec<DeviceInfo>> {
+    (0..device_count()).map(device_info).collect()
+}
+
+/// What one of them says.
+///
+/// # Errors
+/// When there is no such device, or it does not answer.
+#[cfg(feature = "cuda")]
+pub fn device_info(ordinal: usize) -> Result<DeviceInfo> {
     use candle_core::cuda_backend::cudarc::driver::CudaContext;
-    (0..device_count())
-        .map(|ordinal| {
-            let context = CudaContext::new(ordinal).w()?;
-            let (free_memory, total_memory) = context.mem_get_info().w()?;
-            super::driver::info(&context, free_memory, total_memory)
-        })
-        .collect()
+    let context = CudaContext::new(ordinal).w()?;
+    let (free_memory, total_memory) = context.mem_get_info().w()?;
+    super::driver::info(&context, free_memory, total_memory)
 }
 
 /// What a device says about itself.

@@ -56,7 +56,7 @@ pub mod swiglu;
 
 pub use gpu::{DeviceInfo, Gpu};
 #[cfg(feature = "cuda")]
-pub use gpu::{device_count, devices};
+pub use gpu::{device_count, device_info, devices};
 pub(crate) use launch::{Kernel, Launch, expect_len, row_threads};
 pub use memory::{Buffer, DeviceValue, Element, In, Out};
 

@@ -52,16 +52,17 @@ impl<T: Compute> Model<T> {
         let least = busy().map(needs).map(|(prompt, own)| prompt + own).max().unwrap_or(0);
         let most: usize = busy().map(|r| needs(r).0 + needs(r).1 * r.samples).sum();
         let mut free = self.free_memory()?;
-        if free < config.cache_bytes.min(most * bytes) {
+        let budget = config.cache_bytes.unwrap_or(usize::MAX);
+        if free < budget.min(most * bytes) {
             // What training passes keep for the next one is given up, where it is in the way.
             drop(self.take_workspace());
             free = self.free_memory()?;
         }
-        let blocks = (config.cache_bytes.min(free) / bytes).min(most);
+        let blocks = (budget.min(free) / bytes).min(most);
         if blocks < least {
             return Err(PolicyError::Setting {
                 field: "cache_bytes".into(),
-                found: config.cache_bytes.min(free).to_string(),
+                found: budget.min(free).to_string(),
                 expected: format!(
                     "at least {}, the keys and values of one sequence, and as much free memory",
                     least * bytes

@@ -1,6 +1,7 @@
 //! Accumulated gradients, and AdamW's moments, on the device: in f32, slab by slab.
 
 use super::slabs::Slabs;
+use crate::PolicyError;
 use candle_core::Result;
 use dapo_kernels::cuda::gemm::Output;
 use dapo_kernels::cuda::{Buffer, Gpu, In, Out};
@@ -20,6 +21,13 @@ impl DeviceGradients {
         let lens = slabs.trained_lens();
         let of = lens.iter().map(|len| gpu.zeros(*len)).collect::<Result<_>>()?;
         Ok(Self { first: slabs.trained.start, slabs: of, written: vec![false; lens.len()] })
+    }
+
+    /// Fails where they were made for a decoder that trains something else.
+    pub(super) fn check(&self, slabs: &Slabs) -> std::result::Result<(), PolicyError> {
+        let lens = self.slabs.iter().map(Buffer::len);
+        let same = self.first == slabs.trained.start && lens.eq(slabs.trained_lens().iter().copied());
+        if same { Ok(()) } else { Err(of_another("gradients")) }
     }
 
     /// No gradients again, in the memory that is there.
@@ -80,4 +88,15 @@ impl DeviceMoments {
         let zeros = |len: &usize| Ok((gpu.zeros(*len)?, gpu.zeros(*len)?));
         Ok(Self { slabs: slabs.trained_lens().iter().map(zeros).collect::<Result<_>>()? })
     }
+
+    /// Fails where they were made for a decoder that trains something else.
+    pub(super) fn check(&self, slabs: &Slabs) -> std::result::Result<(), PolicyError> {
+        let lens = self.slabs.iter().map(|(m, _)| m.len());
+        if lens.eq(slabs.trained_lens().iter().copied()) { Ok(()) } else { Err(of_another("moments")) }
+    }
+}
+
+fn of_another(field: &str) -> PolicyError {
+    let (found, expected) = ("those of a decoder that trains other tensors".into(), "those of this one".into());
+    PolicyError::Setting { field: field.into(), found, expected }
 }

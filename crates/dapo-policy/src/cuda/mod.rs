@@ -87,6 +87,7 @@ impl<T: Compute> Engine for Model<T> {
         gradients: &mut DeviceGradients,
         loss: &mut Loss<'_>,
     ) -> Result<(), PolicyError> {
+        gradients.check(&self.slabs)?;
         Model::score_backward(self, inputs, temperature, memory, gradients, loss)
     }
 
@@ -111,6 +112,7 @@ impl<T: Compute> Engine for Model<T> {
         gradients: &DeviceGradients,
         parameter: ParameterId,
     ) -> Result<Option<Vec<f32>>, PolicyError> {
+        gradients.check(&self.slabs)?;
         let (Place { slab, start, len }, _) = self.trained_place(parameter)?;
         let Some(slab) = gradients.get(slab) else { return Ok(None) };
         Ok(Some(self.gpu.read(slab.part(start..start + len)?)?))
@@ -121,6 +123,7 @@ impl<T: Compute> Engine for Model<T> {
         moments: &DeviceMoments,
         parameter: ParameterId,
     ) -> Result<(Vec<f32>, Vec<f32>), PolicyError> {
+        moments.check(&self.slabs)?;
         let (Place { start, len, .. }, index) = self.trained_place(parameter)?;
         let (m, v) = &moments.slabs[index];
         Ok((self.gpu.read(m.part(start..start + len)?)?, self.gpu.read(v.part(start..start + len)?)?))
@@ -133,6 +136,7 @@ impl<T: Compute> Engine for Model<T> {
         m: &[f32],
         v: &[f32],
     ) -> Result<(), PolicyError> {
+        moments.check(&self.slabs)?;
         let (Place { start, len, .. }, index) = self.trained_place(parameter)?;
         let of = &mut moments.slabs[index];
         self.gpu.write(m, of.0.part_mut(start..start + len)?)?;
@@ -146,6 +150,8 @@ impl<T: Compute> Engine for Model<T> {
         step: &AdamWStep,
         max_norm: f32,
     ) -> Result<f64, PolicyError> {
+        gradients.check(&self.slabs)?;
+        moments.check(&self.slabs)?;
         Ok(Model::adamw(self, gradients, moments, step, max_norm)?)
     }
 

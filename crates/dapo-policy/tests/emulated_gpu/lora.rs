@@ -3,9 +3,11 @@
 use super::common::{adapted, decoder, numbers};
 use super::{
     ARCHITECTURES, WAYS, assert_close, assert_rounded, carried_over, flat, gradient, gradients, requests,
-    round_weights, sample_batch, shape, update, update_both,
+    round_weights, sample_batch, shape, step, update, update_both,
 };
-use dapo_policy::{Architecture, Decoder, Device, GenerationConfig, LoraConfig, LoraTarget, Policy, SamplingConfig};
+use dapo_policy::{
+    Architecture, Decoder, Device, GenerationConfig, LoraConfig, LoraTarget, Moments, Policy, SamplingConfig,
+};
 
 const EMULATED: Device = Device::Emulated { bf16: false };
 
@@ -123,6 +125,21 @@ fn updates_change_the_adapters_as_on_the_cpu_and_can_go_on_from_what_was_read() 
     second.to_device(Device::Cpu).unwrap();
     let back = second.logprobs(&sample_batch(true), 1.0).unwrap();
     assert_close("log-probs", &back.logprobs, &expected.logprobs, 1e-5);
+}
+
+#[test]
+fn gradients_and_moments_of_the_whole_model_are_not_those_of_its_adapters() {
+    let targets = LoraTarget::ALL[..5].to_vec();
+    let mut whole = decoder(shape(Architecture::Llama));
+    whole.to_device(EMULATED).unwrap();
+    let (of_whole, _) = gradients(&whole, &sample_batch(true));
+    let mut moments = Moments::zeros(&whole).unwrap();
+    let mut adapted = whole.with_lora(&LoraConfig { rank: 2, alpha: 2.0, targets }, 0).unwrap();
+    let error = adapted.adamw(&of_whole, &mut moments, &step(1), 1.0).unwrap_err().to_string();
+    assert_eq!(error, "gradients is those of a decoder that trains other tensors, expected those of this one");
+    let (of_adapters, _) = gradients(&adapted, &sample_batch(true));
+    let error = adapted.adamw(&of_adapters, &mut moments, &step(1), 1.0).unwrap_err().to_string();
+    assert!(error.starts_with("moments is those of a decoder that trains other tensors"), "{error}");
 }
 
 #[test]

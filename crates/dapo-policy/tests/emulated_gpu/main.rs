@@ -238,9 +238,9 @@ fn sampled_generation_draws_by_the_same_keys_whatever_is_beside_it() {
             assert_close("log-probs", &b.logprobs, &a.logprobs, 1e-4);
         }
         // Room for one sequence at a time: 3 blocks of 32 positions, 2 layers, one head of 64, keys and values of 4 bytes.
-        let one = GenerationConfig { cache_bytes: 3 * 32 * 2 * 64 * 2 * 4, ..config.clone() };
+        let one = GenerationConfig { cache_bytes: Some(3 * 32 * 2 * 64 * 2 * 4), ..config.clone() };
         assert_eq!(gpu.generate(&requests(), &one).unwrap(), got, "completions do not depend on the batch");
-        let too_little = GenerationConfig { cache_bytes: 1000, ..config };
+        let too_little = GenerationConfig { cache_bytes: Some(1000), ..config };
         let error = gpu.generate(&requests(), &too_little).unwrap_err().to_string();
         assert!(error.starts_with("cache_bytes is 1000"), "{error}");
     }

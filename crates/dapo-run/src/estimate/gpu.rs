@@ -3,14 +3,28 @@
 //! What a pass has had stays for the next one, and so do gradients; keys and values are given back after a roll-out.
 
 use super::memory::{Memory, Part, Phases};
-use super::{Parameters, Shape, Work};
+use super::{DataSizes, Parameters, Shape, Work, estimate};
 use crate::RunConfig;
 use crate::settings::LayerMemoryName;
+use dapo_policy::ModelConfig;
 
 /// The driver's context and cuBLAS's workspace, about.
 const CONTEXT: u64 = 1 << 30;
 /// Logits of a chunk of rows.
 const CHUNK_LOGITS: f64 = 134_217_728.0;
+
+const CACHE: &str = "keys and values";
+
+/// What a GPU with so much memory leaves for keys and values beside all else that a run needs of it, in bytes: by the settings
+/// alone, so that a run that is resumed has the same.
+pub(crate) fn cache_left(config: &RunConfig, model: &ModelConfig, total: usize) -> usize {
+    let mut config = config.clone();
+    config.model.device = "cuda".into();
+    let mut memory = estimate(&config, model, DataSizes::default()).memory;
+    memory.parts.retain(|part| part.name != CACHE);
+    // The estimate is one.
+    (total / 20 * 19).saturating_sub(usize::try_from(memory.roll_out()).unwrap_or(usize::MAX))
+}
 
 impl Memory {
     pub(super) fn of_gpu(config: &RunConfig, shape: &Shape, parameters: &Parameters, work: &Work) -> Self {
@@ -25,7 +39,7 @@ impl Memory {
             ("activations", shape.gpu_activations(config, work) as u64, Phases::Always),
             ("head, a chunk of rows", shape.gpu_head(config, work) as u64, Phases::Always),
             ("driver and libraries", CONTEXT, Phases::Always),
-            ("keys and values", shape.growing(config, work) as u64, Phases::RollOut),
+            (CACHE, shape.growing(config, work) as u64, Phases::RollOut),
             ("logits", 4 * (2.0 * work.at_a_time as f64 * shape.vocab) as u64, Phases::RollOut),
         ];
         let parts = parts.into_iter().map(|(name, bytes, phases)| Part { name, bytes, phases });
@@ -53,5 +67,29 @@ impl Shape {
         let rows = Self::micro_batch(config, work);
         let chunk = (CHUNK_LOGITS / self.vocab).clamp(16.0, 8192.0).min(rows);
         6.0 * chunk * self.vocab + 8.0 * rows * self.hidden
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Layer, resolve};
+
+    #[test]
+    fn the_cache_and_the_rest_fill_a_gpu_and_no_more() -> Result<(), Box<dyn std::error::Error>> {
+        let model = ModelConfig::qwen3_0_6b();
+        let of = |layers: &[&str]| -> Result<RunConfig, Box<dyn std::error::Error>> {
+            let layers = layers.iter().map(|layer| Layer::parse(layer)).collect::<Result<Vec<_>, _>>()?;
+            Ok(resolve(&layers)?.config)
+        };
+        let (config, total) = (of(&["sampler.train_batch=16"])?, 80 << 30);
+        let left = cache_left(&config, &model, total);
+        // 18 bytes a parameter, 2 GiB of context and logits, and a micro-batch's activations.
+        assert!((55 << 30..60 << 30).contains(&left), "{left}");
+        assert_eq!(cache_left(&config, &model, 2 * total) - left, total / 20 * 19);
+        assert_eq!(cache_left(&config, &model, 4 << 30), 0);
+        let adapters = cache_left(&of(&["sampler.train_batch=16", "lora.rank=16"])?, &model, total);
+        assert!(adapters > left + (8 << 30), "{adapters}");
+        Ok(())
     }
 }

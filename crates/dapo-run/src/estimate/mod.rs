@@ -11,6 +11,7 @@ mod units;
 mod work;
 
 pub use disk::Disk;
+pub(crate) use gpu::cache_left;
 pub use memory::{Memory, Part, Phases};
 pub use work::Work;
 

@@ -60,7 +60,12 @@ impl Work {
         let rounds_expected = (needed / first).ceil().max(1.0).min(rounds_at_most.map_or(f64::MAX, |most| most as f64));
         let completions_a_prompt = rollout.group_size.max(sampler.per_prompt_max_samples) as f64;
         let full_length = prompt as f64 + rollout.max_new_tokens as f64;
-        let room = (rollout.cache_mib as f64 * 1_048_576.0 / shape.cache(full_length).max(1.0)).floor();
+        let cache_mib = match rollout.cache_mib {
+            0 if shape.gpu => f64::INFINITY,
+            0 => 2048.0,
+            mib => mib as f64,
+        };
+        let room = (cache_mib * 1_048_576.0 / shape.cache(full_length).max(1.0)).floor();
         let tokens = |prompts: f64| (prompts * completions_a_prompt * rollout.max_new_tokens as f64) as u64;
         // Without a limit on rounds, the last one begins before the data are through.
         let prompts_at_most = match rounds_at_most {

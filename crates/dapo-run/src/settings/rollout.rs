@@ -20,13 +20,14 @@ pub struct RolloutSection {
     pub top_p: f32,
     /// Number of most probable tokens sampled from; 0 keeps all.
     pub top_k: usize,
-    /// Memory for keys and values, in MiB; bounds how many completions grow at a time.
+    /// Memory for keys and values, in MiB; bounds how many completions grow at a time. 0: 2048, on a GPU what its memory
+    /// leaves beside all else that the run needs.
     pub cache_mib: usize,
 }
 
 impl Default for RolloutSection {
     fn default() -> Self {
-        Self { group_size: 8, max_new_tokens: 256, temperature: 1.0, top_p: 1.0, top_k: 0, cache_mib: 2048 }
+        Self { group_size: 8, max_new_tokens: 256, temperature: 1.0, top_p: 1.0, top_k: 0, cache_mib: 0 }
     }
 }
 

@@ -151,6 +151,12 @@ fn a_gpus_memory_is_that_of_bf16_with_f32_of_what_is_trained() {
     assert_eq!(of(&qwen3_0_6b(), &many, 100).work.at_a_time, 512);
     let positions = 100 + 256_u64;
     assert_eq!(part(&estimate, "keys and values"), 256 * positions.next_multiple_of(32) * 28 * 1024 * 4);
+    // Without a limit, as many as may be.
+    let unlimited = of(&qwen3_0_6b(), &["model.device=cuda", "sampler.train_batch=64"], 100);
+    assert_eq!(
+        (unlimited.work.at_a_time, of(&qwen3_0_6b(), &["sampler.train_batch=64"], 100).work.at_a_time),
+        (512, 24)
+    );
     let on_cpu = of(&qwen3_0_6b(), &keep[1..], 100);
     assert!(!on_cpu.memory.gpu && estimate.memory.update() < on_cpu.memory.update());
 
