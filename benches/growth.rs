@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use dapo::policy::{
-    Decoder, GenerationConfig, Gradients, ModelConfig, Policy, Request, RowGradients, Rows, Segments, TokenBatch,
+    Decoder, GenerationConfig, Gradients, ModelConfig, Policy, Request, RowGradients, Rows, Segments, StopTokens,
+    TokenBatch,
 };
 
 #[global_allocator]
@@ -79,7 +80,7 @@ fn roll_out(decoder: &Decoder, prompts: usize, prompt: usize, group: usize, leng
         draw: i as u64,
     };
     let requests: Vec<Request> = (0..prompts).map(request).collect();
-    let config = GenerationConfig { max_new_tokens: length, ..GenerationConfig::default() };
+    let config = GenerationConfig { max_new_tokens: length, ..GenerationConfig::new(StopTokens::none()) };
     best(|| Ok(decoder.generate(&requests, &config).map(drop)?))
 }
 

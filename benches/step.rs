@@ -14,7 +14,8 @@ use dapo::kernels::matmul::PackedMatrix;
 use dapo::kernels::threads;
 use dapo::loss::{Advantages, Aggregation, Denominator, EmptySequences, LossBatch, LossConfig, LossPlan, TokenChunk};
 use dapo::policy::{
-    Decoder, GenerationConfig, Gradients, Message, Policy, Request, RowGradients, Rows, Segments, TokenBatch, Tokenizer,
+    Decoder, GenerationConfig, Gradients, Message, Policy, Request, RowGradients, Rows, Segments, StopTokens,
+    TokenBatch, Tokenizer,
 };
 use dapo::reward::{RewardFn, RewardInput, RewardSum, Score};
 use dapo::sampler::{FilterMetric, SamplerConfig};
@@ -147,7 +148,7 @@ fn whole_step(bench: &Bench, model: &Model, max_new_tokens: usize, repetitions: 
     let mut trainer = Trainer::new(decoder, tokenizer, prompts, rewards, config)?;
     bench.measure(&name, repetitions, 32 * max_new_tokens, || {
         let outcome = trainer.step()?;
-        anyhow::ensure!(outcome.metrics.logp_difference_max == 0.0, "roll-out and training differ");
+        anyhow::ensure!(outcome.metrics.logp_difference_max == Some(0.0), "roll-out and training differ");
         anyhow::ensure!(outcome.groups.iter().flat_map(|g| &g.group.completions).count() == 32);
         Ok(vec![("rollout_s", outcome.timings.rollout_time), ("update_s", outcome.timings.update_time)])
     })
@@ -170,7 +171,7 @@ fn decode(bench: &Bench, model: &Model, batch: u32) -> Result<()> {
     };
     let requests: Vec<Request> = prompts.iter().enumerate().map(request).collect();
     let generate = |max_new_tokens| -> Result<f64> {
-        let config = GenerationConfig { max_new_tokens, ..GenerationConfig::default() };
+        let config = GenerationConfig { max_new_tokens, ..GenerationConfig::new(StopTokens::none()) };
         let started = Instant::now();
         decoder.generate(&requests, &config)?;
         Ok(started.elapsed().as_secs_f64())

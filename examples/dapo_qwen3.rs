@@ -10,13 +10,13 @@
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use dapo::policy::{Device, GenerationConfig, Purpose, SamplingConfig, save_checkpoint};
+use dapo::policy::{Device, GenerationConfig, Purpose, SamplingConfig, StopTokens, save_checkpoint};
 use dapo::reward::{Accuracy, Grader, Profile, RewardSum, SoftOverlong, VerifyConfig};
 use dapo::sampler::{GenBatch, SamplerConfig};
 use dapo::trainer::tasks::{Split, addition_problems};
 use dapo::trainer::{
-    Evaluation, OptimizerConfig, Prompt, PromptStyle, StepMetrics, StepOutcome, Trainer, TrainerConfig, encode_prompts,
-    evaluate, read_jsonl,
+    Evaluation, OptimizerConfig, Prompt, PromptStyle, StepMetrics, StepOutcome, Trainer, TrainerConfig, TrainerError,
+    encode_prompts, evaluate, read_jsonl,
 };
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::path::PathBuf;
@@ -229,7 +229,7 @@ fn config(args: &Args) -> TrainerConfig {
         sampling: args.sampling(),
         sampler: SamplerConfig {
             train_batch: args.prompts,
-            gen_batch: GenBatch::Adaptive { min: args.prompts, max: 3 * args.prompts },
+            gen_batch: GenBatch::Adaptive { min: 1, max: 3 * args.prompts },
             ..SamplerConfig::default()
         },
         optimizer: OptimizerConfig { lr: args.lr(), warmup_steps: 5, ..OptimizerConfig::default() },
@@ -249,9 +249,8 @@ fn examine(
     let generation = GenerationConfig {
         max_new_tokens: args.max_tokens(),
         sampling,
-        stop_token_ids: trainer.policy().config().eos_token_ids.clone(),
         purpose: Purpose::Evaluation,
-        ..GenerationConfig::default()
+        ..GenerationConfig::new(StopTokens::of(trainer.policy().config(), trainer.tokenizer()))
     };
     Ok(evaluate(trainer.policy(), trainer.tokenizer(), prompts, samples, &generation, trainer.rewards())?)
 }
@@ -272,7 +271,14 @@ fn train_steps(trainer: &mut Trainer, args: &Args) -> Result<()> {
     say!(args, "\n step  reward  accuracy  entropy  length  truncated  kept/dropped groups    tokens/s");
     let mut account = dapo::sampler::Account::default();
     for _ in 0..args.steps {
-        let StepOutcome { metrics, timings, .. } = trainer.step()?;
+        let StepOutcome { metrics, timings, .. } = match trainer.step() {
+            Ok(outcome) => outcome,
+            Err(TrainerError::NoSignal(end)) if end.ends_well => {
+                bar.suspend(|| say!(args, "{end}"));
+                break;
+            }
+            Err(error) => return Err(error.into()),
+        };
         let line = line(&metrics, timings.tokens_per_second);
         bar.suspend(|| say!(args, "{line}"));
         bar.inc(1);
@@ -287,14 +293,16 @@ fn train_steps(trainer: &mut Trainer, args: &Args) -> Result<()> {
 
 fn line(m: &StepMetrics, tokens_per_second: f64) -> String {
     let a = &m.dynamic_sampling;
+    // A step that generated nothing has nothing to show there.
+    let shown = |value: Option<f64>, digits: usize| value.map_or("-".to_owned(), |value| format!("{value:.digits$}"));
     format!(
-        "{:5} {:7.3} {:9.3} {:8.3} {:7.1} {:10.3}  {:4} / {} right, {} wrong {:11.0}",
+        "{:5} {:>7} {:>9} {:>8} {:>7} {:>10}  {:4} / {} right, {} wrong {:11.0}",
         m.step,
-        m.reward,
-        m.accuracy,
-        m.entropy,
-        m.mean_length,
-        m.clipped_ratio,
+        shown(m.reward, 3),
+        shown(m.accuracy, 3),
+        shown(m.entropy, 3),
+        shown(m.mean_length, 1),
+        shown(m.clipped_ratio, 3),
         a.generated - a.all_correct - a.all_wrong - a.other,
         a.all_correct,
         a.all_wrong,

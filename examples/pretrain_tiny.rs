@@ -7,8 +7,8 @@ use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
 use clap::Parser;
 use dapo::policy::{
-    Architecture, Decoder, GenerationConfig, Gradients, ModelConfig, Policy, PolicyError, SamplingConfig, Tokenizer,
-    save_checkpoint,
+    Architecture, Decoder, GenerationConfig, Gradients, ModelConfig, Policy, PolicyError, SamplingConfig, StopTokens,
+    Tokenizer, save_checkpoint,
 };
 use dapo::reward::{Accuracy, RewardSum};
 use dapo::trainer::tasks::{AdditionChain, Split, SplitMix, Style, addition_chains, addition_problems};
@@ -186,8 +186,8 @@ fn report(policy: &Decoder, tokenizer: &Tokenizer) -> Result<()> {
     let rewards = RewardSum::new(vec![(1.0, Box::new(Accuracy::default()))]);
     for (name, sampling, samples) in [("greedy", SamplingConfig::GREEDY, 1), ("sampled", SamplingConfig::default(), 8)]
     {
-        let stop_token_ids = policy.config().eos_token_ids.clone();
-        let generation = GenerationConfig { max_new_tokens: 80, sampling, stop_token_ids, ..Default::default() };
+        let stop = StopTokens::of(policy.config(), &tokenizer);
+        let generation = GenerationConfig { max_new_tokens: 80, sampling, ..GenerationConfig::new(stop) };
         let found = evaluate(policy, tokenizer, &prompts, samples, &generation, &rewards)?;
         println!(
             "{name}: accuracy {:.3}, pass@{samples} {:.3}, truncated {:.3}",

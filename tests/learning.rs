@@ -6,7 +6,7 @@
 #![allow(clippy::unwrap_used)]
 
 use dapo::loss::{Denominator, batch_advantages};
-use dapo::policy::{Decoder, GenerationConfig, Gradients, Purpose, SamplingConfig, Tokenizer};
+use dapo::policy::{Decoder, GenerationConfig, Gradients, Purpose, SamplingConfig, StopTokens, Tokenizer};
 use dapo::reward::{Accuracy, RewardSum, SoftOverlong};
 use dapo::sampler::SamplerConfig;
 use dapo::trainer::tasks::{Split, SplitMix, addition_problems};
@@ -33,20 +33,19 @@ fn rewards() -> RewardSum {
     RewardSum::new(vec![(1.0, Box::new(Accuracy::default())), (1.0, Box::new(overlong))])
 }
 
-fn generation(policy: &Decoder, seed: u64, purpose: Purpose) -> GenerationConfig {
+fn generation(policy: &Decoder, tokenizer: &Tokenizer, seed: u64, purpose: Purpose) -> GenerationConfig {
     GenerationConfig {
         max_new_tokens: MAX_NEW_TOKENS,
         sampling: SamplingConfig::default(),
-        stop_token_ids: policy.config().eos_token_ids.clone(),
         seed,
         purpose,
-        ..GenerationConfig::default()
+        ..GenerationConfig::new(StopTokens::of(policy.config(), tokenizer))
     }
 }
 
 fn accuracy(policy: &Decoder, tokenizer: &Tokenizer) -> f64 {
     let held_out = prompts(Split::HeldOut, 192, 1, tokenizer);
-    let generation = generation(policy, 0, Purpose::Evaluation);
+    let generation = generation(policy, tokenizer, 0, Purpose::Evaluation);
     evaluate(policy, tokenizer, &held_out, 4, &generation, &rewards()).unwrap().accuracy()
 }
 
@@ -102,7 +101,7 @@ fn train_with(seed: u64, mut reorder: impl FnMut(&mut [f32])) -> (f64, f64) {
     let problems = prompts(Split::Train, STEPS * 12, seed, &tokenizer);
     let config = TrainerConfig::default();
     let mut optimizer = AdamW::new(&policy, OptimizerConfig::default()).unwrap();
-    let generation = generation(&policy, seed, Purpose::Rollout);
+    let generation = generation(&policy, &tokenizer, seed, Purpose::Rollout);
     for (step, problems) in problems.chunks(12).enumerate() {
         let drawn: Vec<(u64, &Prompt)> = (12 * step as u64..).zip(problems).collect();
         let groups = roll_out(&policy, &tokenizer, &drawn, 8, &generation, &rewards()).unwrap();

@@ -11,7 +11,8 @@ use candle_core::{DType, Device, Tensor};
 use dapo::{loss, policy, trainer};
 use loss::{Denominator, EmptySequences, LossConfig};
 use policy::{
-    Decoder, GenerationConfig, Gradients, LayerMemory, Policy, Request, SamplingConfig, Segments, TokenBatch,
+    Decoder, GenerationConfig, Gradients, LayerMemory, Policy, Request, SamplingConfig, Segments, StopTokens,
+    TokenBatch,
 };
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -186,7 +187,11 @@ fn greedy_tokens_are_those_of_transformers() {
             .map(|prompt_ids| Request { prompt_ids, samples: 1, first_sample: 0, draw: 0 })
             .collect();
         let sampling = SamplingConfig::GREEDY;
-        let config = GenerationConfig { max_new_tokens: expected[0].len(), sampling, ..Default::default() };
+        let config = GenerationConfig {
+            max_new_tokens: expected[0].len(),
+            sampling,
+            ..GenerationConfig::new(StopTokens::none())
+        };
         let found = case.policy.generate(&requests, &config)?;
         for (found, expected) in found.iter().zip(&expected) {
             ensure!(&found[0].token_ids == expected, "{:?}, expected {expected:?}", found[0].token_ids);

@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 use candle_core::{DType, Device, Tensor};
-use dapo::policy::{GenerationConfig, Policy, Request, SamplingConfig, Segments, TokenBatch};
+use dapo::policy::{GenerationConfig, Policy, Request, SamplingConfig, Segments, StopTokens, TokenBatch};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -35,13 +35,9 @@ fn log_probs_and_greedy_chat_tokens_are_those_of_transformers() {
             assert!((found - expected).abs() < 2e-3, "text {i}: entropy {found}, expected {expected}");
         }
     }
-    let stop_token_ids = policy.config().eos_token_ids.clone();
-    let config = GenerationConfig {
-        max_new_tokens: 24,
-        sampling: SamplingConfig::GREEDY,
-        stop_token_ids,
-        ..GenerationConfig::default()
-    };
+    let stop = StopTokens::of(policy.config(), &tokenizer);
+    let config =
+        GenerationConfig { max_new_tokens: 24, sampling: SamplingConfig::GREEDY, ..GenerationConfig::new(stop) };
     for i in 0..3 {
         let prompt_ids = ids(&reference[&format!("chat.{i}.prompt_ids")]);
         let expected = ids(&reference[&format!("chat.{i}.greedy_ids")]);

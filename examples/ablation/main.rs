@@ -53,16 +53,16 @@ struct Args {
 /// A step of a run, of what its logs hold.
 #[derive(Clone, Deserialize)]
 struct Step {
-    entropy: f64,
+    entropy: Option<f64>,
     #[serde(rename = "completions/mean_length")]
-    mean_length: f64,
+    mean_length: Option<f64>,
     #[serde(rename = "completions/clipped_ratio")]
-    truncated: f64,
+    truncated: Option<f64>,
     num_tokens: u64,
     #[serde(rename = "dynamic_sampling/generated")]
     generated: u64,
     #[serde(rename = "clip_ratio/high_mean")]
-    clip_high: f64,
+    clip_high: Option<f64>,
 }
 
 /// An evaluation of a run.
@@ -142,7 +142,7 @@ fn train(args: &Args, recipe: &str, seed: u64, dir: &Path) -> Result<()> {
     run.evaluate_at_start()?;
     let mut accuracy = 0.0;
     while !run.is_finished() {
-        if let Some(report) = run.step()?.evaluation {
+        if let Some(report) = run.step()?.evaluation() {
             accuracy = report.avg_at_k.mean;
         }
     }

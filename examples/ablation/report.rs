@@ -11,9 +11,10 @@ use std::path::Path;
 pub(crate) fn write(dir: &Path, rungs: &[Rung]) -> Result<()> {
     fs::create_dir_all(dir)?;
     let accuracy = "accuracy, held-out problems";
-    let by_step = |of: fn(&Trace, usize) -> f64| curves(rungs, |trace| trace.steps.len(), |_, i| i as f64 + 1.0, of);
+    let by_step =
+        |of: fn(&Trace, usize) -> Option<f64>| curves(rungs, |trace| trace.steps.len(), |_, i| i as f64 + 1.0, of);
     let evaluated = |x: fn(&[Trace], usize) -> f64| {
-        curves(rungs, |trace| trace.evaluations.len(), x, |trace, i| trace.evaluations[i].avg_at_k.mean)
+        curves(rungs, |trace| trace.evaluations.len(), x, |trace, i| Some(trace.evaluations[i].avg_at_k.mean))
     };
     let steps = |traces: &[Trace], i: usize| traces[0].evaluations[i].step as f64;
     let tokens = |traces: &[Trace], i: usize| {
@@ -32,17 +33,18 @@ pub(crate) fn write(dir: &Path, rungs: &[Rung]) -> Result<()> {
     Ok(())
 }
 
-/// A curve a rung: as many points as its runs have, x from all runs together, y with an interval over them.
+/// A curve a rung: as many points as its runs have, x from all runs together, y with an interval over those that measured it.
 fn curves(
     rungs: &[Rung],
     len: impl Fn(&Trace) -> usize,
     x: impl Fn(&[Trace], usize) -> f64,
-    y: impl Fn(&Trace, usize) -> f64,
+    y: impl Fn(&Trace, usize) -> Option<f64>,
 ) -> Vec<Curve> {
     let curve = |rung: &Rung| {
         let count = rung.traces.iter().map(&len).min().unwrap_or(0);
-        let values = |i: usize| rung.traces.iter().map(|trace| y(trace, i)).collect::<Vec<f64>>();
-        let points = (0..count).map(|i| (x(&rung.traces, i), Interval::of(&values(i)))).collect();
+        let values = |i: usize| rung.traces.iter().filter_map(|trace| y(trace, i)).collect::<Vec<f64>>();
+        let measured = (0..count).map(|i| (x(&rung.traces, i), values(i))).filter(|(_, values)| !values.is_empty());
+        let points = measured.map(|(x, values)| (x, Interval::of(&values))).collect();
         Curve { label: rung.label, points }
     };
     rungs.iter().map(curve).collect()
@@ -63,10 +65,11 @@ fn tables(rungs: &[Rung]) -> String {
     );
     for rung in rungs {
         let over = |of: &dyn Fn(&Trace) -> f64| Interval::of(&rung.traces.iter().map(of).collect::<Vec<f64>>());
-        let end = |of: fn(&crate::Step) -> f64| {
+        let end = |of: fn(&crate::Step) -> Option<f64>| {
             over(&|trace: &Trace| {
                 let steps = &trace.steps[trace.steps.len().saturating_sub(10)..];
-                steps.iter().map(of).sum::<f64>() / steps.len() as f64
+                let measured: Vec<f64> = steps.iter().filter_map(of).collect();
+                measured.iter().sum::<f64>() / measured.len() as f64
             })
         };
         let reached: Vec<(u64, f64)> = rung.traces.iter().filter_map(|trace| reaches(trace, goal)).collect();

@@ -3,7 +3,9 @@
 use crate::{Rates, figure};
 use anyhow::Result;
 use dapo::kernels::cuda::device_info;
-use dapo::policy::{AdamWStep, Decoder, GenerationConfig, Gradients, Moments, Policy, Request, Segments, TokenBatch};
+use dapo::policy::{
+    AdamWStep, Decoder, GenerationConfig, Gradients, Moments, Policy, Request, Segments, StopTokens, TokenBatch,
+};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Instant;
@@ -140,7 +142,7 @@ pub(crate) fn decode(policy: &Decoder, rates: &Rates, prompt: usize) -> Result<V
     };
     let requests: Vec<Request> = (0..batch).map(request).collect();
     let run = |new: usize| -> Result<(f64, usize)> {
-        let config = GenerationConfig { max_new_tokens: new, ..GenerationConfig::default() };
+        let config = GenerationConfig { max_new_tokens: new, ..GenerationConfig::new(StopTokens::none()) };
         let started = Instant::now();
         let completions = policy.generate(&requests, &config)?;
         let tokens = completions.iter().flatten().map(|completion| completion.token_ids.len()).sum();

@@ -2,7 +2,9 @@
 
 use crate::model::{backward, batch};
 use anyhow::{Context, Result, ensure};
-use dapo::policy::{Completion, Decoder, Device, GenerationConfig, Gradients, ModelConfig, Policy, Request};
+use dapo::policy::{
+    Completion, Decoder, Device, GenerationConfig, Gradients, ModelConfig, Policy, Request, StopTokens,
+};
 use serde_json::{Value, json};
 
 /// √Σ (a − b)² / √Σ a².
@@ -69,7 +71,7 @@ pub(crate) fn check() -> Result<Value> {
 fn rollout(gpu: &Decoder) -> Result<Value> {
     let prompt_ids: Vec<u32> = (0..45).map(|i| i * 17 % 999).collect();
     let request = Request { prompt_ids: prompt_ids.clone(), samples: 24, first_sample: 0, draw: 3 };
-    let config = GenerationConfig { max_new_tokens: 50, ..GenerationConfig::default() };
+    let config = GenerationConfig { max_new_tokens: 50, ..GenerationConfig::new(StopTokens::none()) };
     let generate = |config: &GenerationConfig| -> Result<Vec<Completion>> {
         gpu.generate(std::slice::from_ref(&request), config)?.pop().context("no completions")
     };

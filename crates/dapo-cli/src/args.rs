@@ -3,7 +3,7 @@
 use crate::talk::Talk;
 use anyhow::{Result, anyhow, ensure};
 use clap::builder::RangedU64ValueParser;
-use dapo_policy::{Decoder, GenerationConfig, Purpose, SamplingConfig, Tokenizer};
+use dapo_policy::{Decoder, GenerationConfig, Purpose, SamplingConfig, StopTokens, Tokenizer};
 use dapo_reward::{Accuracy, Grader, Profile, VerifyConfig};
 use dapo_run::{DeviceChoice, ModelSource, Placed, place};
 use dapo_trainer::{Problem, Prompt, PromptStyle, encode_prompts};
@@ -46,15 +46,31 @@ pub(crate) struct SamplingArgs {
 }
 
 impl SamplingArgs {
-    pub(crate) fn generation(&self, policy: &Decoder, purpose: Purpose) -> Result<GenerationConfig> {
+    pub(crate) fn generation(
+        &self,
+        (policy, tokenizer): (&Decoder, &Tokenizer),
+        purpose: Purpose,
+        talk: Talk,
+    ) -> Result<GenerationConfig> {
+        let stop = StopTokens::of(policy.config(), tokenizer);
+        warn_if_none(&stop, talk);
         Ok(GenerationConfig {
             max_new_tokens: max_tokens(self.max_tokens, policy)?,
             sampling: SamplingConfig { temperature: self.temperature, top_p: self.top_p, ..SamplingConfig::default() },
-            stop_token_ids: policy.config().eos_token_ids.clone(),
             seed: self.seed,
             purpose,
-            ..GenerationConfig::default()
+            ..GenerationConfig::new(stop)
         })
+    }
+}
+
+/// Says that completions cannot end by themselves, where they cannot.
+pub(crate) fn warn_if_none(stop: &StopTokens, talk: Talk) {
+    if stop.is_empty() {
+        talk.warning(
+            "the model has no end token: neither config.json, generation_config.json, tokenizer_config.json nor \
+             special_tokens_map.json names one, so every completion runs to its length limit",
+        );
     }
 }
 
@@ -133,6 +149,11 @@ fn device(text: &str) -> Result<DeviceChoice> {
 }
 
 impl ModelArgs {
+    /// What was being done when generation fails.
+    pub(crate) fn generating(&self) -> String {
+        format!("{}: generation failed", self.name)
+    }
+
     /// Loads the model onto its device.
     pub(crate) fn load(&self, talk: Talk) -> Result<(Decoder, Tokenizer)> {
         let (mut policy, tokenizer) = load(&self.name, talk)?;

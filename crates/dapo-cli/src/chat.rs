@@ -2,7 +2,7 @@
 
 use crate::args::{ModelArgs, SamplingArgs};
 use crate::talk::Talk;
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use dapo_policy::{ChatOptions, FinishReason, Message, Policy, Purpose, Request};
 use std::io::{self, BufRead, IsTerminal, Write};
 
@@ -28,7 +28,7 @@ pub(crate) fn run(args: &Chat, talk: Talk) -> Result<()> {
         "{} has no chat template; `dapo generate` takes plain prompts",
         args.model.name
     );
-    let mut generation = args.sampling.generation(&policy, Purpose::Preview)?;
+    let mut generation = args.sampling.generation((&policy, &tokenizer), Purpose::Preview, talk)?;
     let asked = generation.max_new_tokens;
     let start = || args.system.iter().map(Message::system).collect::<Vec<_>>();
     let mut messages = start();
@@ -63,7 +63,7 @@ pub(crate) fn run(args: &Chat, talk: Talk) -> Result<()> {
         }
         generation.max_new_tokens = asked.min(room);
         let request = Request { prompt_ids, samples: 1, first_sample: 0, draw };
-        let completions = policy.generate(&[request], &generation)?;
+        let completions = policy.generate(&[request], &generation).with_context(|| args.model.generating())?;
         for completion in completions.iter().flatten() {
             let answer = tokenizer.decode(&completion.token_ids, true)?;
             let mut stdout = io::stdout().lock();

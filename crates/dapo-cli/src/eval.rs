@@ -64,7 +64,7 @@ pub(crate) fn run(args: &Eval, talk: Talk) -> Result<()> {
     let mut problems = read_problems(&args.problems.data)?;
     problems.truncate(args.limit.unwrap_or(usize::MAX));
     let (policy, tokenizer) = args.model.load(talk)?;
-    let generation = args.sampling.generation(&policy, Purpose::Evaluation)?;
+    let generation = args.sampling.generation((&policy, &tokenizer), Purpose::Evaluation, talk)?;
     let (prompts, too_long) =
         args.problems.encode(&problems, (&policy, &tokenizer), generation.max_new_tokens, talk)?;
     let accuracy = args.problems.accuracy();
@@ -77,7 +77,7 @@ pub(crate) fn run(args: &Eval, talk: Talk) -> Result<()> {
     let block = BLOCK.div_ceil(args.samples);
     let mut evaluation = Evaluation { groups: Vec::with_capacity(prompts.len()) };
     for groups in evaluate_in_blocks(&policy, &tokenizer, &prompts, args.samples, &generation, &rewards, block) {
-        let groups = groups?;
+        let groups = groups.with_context(|| args.model.generating())?;
         if let Some(log) = &mut log {
             log.append(&groups, &grader)?;
         }

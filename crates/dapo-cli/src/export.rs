@@ -1,10 +1,10 @@
 //! `dapo export`: a trained model as a Hugging Face folder.
 
-use crate::args::load;
+use crate::args::{load, warn_if_none};
 use crate::talk::Talk;
 use anyhow::{Context, Result, bail};
 use candle_core::DType;
-use dapo_policy::save_checkpoint;
+use dapo_policy::{StopTokens, save_checkpoint};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
@@ -45,6 +45,7 @@ pub(crate) fn run(args: &Export, talk: Talk) -> Result<()> {
     let tensors = policy.tensors()?;
     let tensors =
         tensors.into_iter().map(|(name, tensor)| Ok((name, tensor.to_dtype(dtype)?))).collect::<Result<_>>()?;
+    warn_if_none(&StopTokens::of(policy.config(), &tokenizer), talk);
     save_checkpoint(&args.out, policy.config(), &tensors, &tokenizer)?;
     writeln!(io::stdout().lock(), "{}", args.out.display())?;
     Ok(())

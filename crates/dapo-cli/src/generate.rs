@@ -36,7 +36,7 @@ pub(crate) fn run(args: &Generate, talk: Talk) -> Result<()> {
     };
     ensure!(!question.is_empty(), "the prompt is empty, expected at least one token");
     let (policy, tokenizer) = args.model.load(talk)?;
-    let generation = args.sampling.generation(&policy, Purpose::Preview)?;
+    let generation = args.sampling.generation((&policy, &tokenizer), Purpose::Preview, talk)?;
     let problem = Problem { id: String::new(), messages: vec![Message::user(question)], answer: String::new() };
     let style = PromptStyle { system: args.system.clone(), ..PromptStyle::default() };
     let (prompts, _) = encode_prompts(&[problem], &tokenizer, &style, usize::MAX)?;
@@ -44,7 +44,7 @@ pub(crate) fn run(args: &Generate, talk: Talk) -> Result<()> {
     talk.detail(format_args!("prompt of {} tokens: {}", prompt.token_ids.len(), prompt.text));
 
     let request = Request { prompt_ids: prompt.token_ids, samples: args.samples, first_sample: 0, draw: 0 };
-    let completions = policy.generate(&[request], &generation)?;
+    let completions = policy.generate(&[request], &generation).with_context(|| args.model.generating())?;
     let mut stdout = io::stdout().lock();
     for (i, completion) in completions.iter().flatten().enumerate() {
         let text = tokenizer.decode(&completion.token_ids, true)?;

@@ -1,10 +1,14 @@
 //! `dapo train`: trains a model and writes a run folder.
 
-use crate::args::say_where;
+use crate::args::{say_where, warn_if_none};
 use crate::talk::Talk;
-use anyhow::{Context, Result, bail};
-use dapo_run::{DataSizes, DeviceChoice, Layer, ModelSource, Resolved, Run, RunStep, estimate, resolve, settings_of};
-use dapo_trainer::{EvalReport, StepMetrics};
+use anyhow::{Result, bail};
+use dapo_policy::FinishReason;
+use dapo_run::{
+    DataSizes, DeviceChoice, Layer, Mastered, ModelSource, Progress, Resolved, Run, RunError, RunStep, estimate,
+    resolve, settings_of,
+};
+use dapo_trainer::{EvalReport, GroupRecord, StepMetrics, TrainerError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -71,9 +75,14 @@ pub(crate) fn run(args: &Train, talk: Talk) -> Result<()> {
         evaluated(&report, "before training", talk);
     }
     while !run.is_finished() {
-        let step = run.trainer().steps() + 1;
-        let done = run.step().with_context(|| format!("step {step} of {steps} failed"))?;
-        report(&done, steps, talk);
+        match run.step() {
+            Ok(Progress::Step(done)) => report(&done, steps, talk),
+            Ok(Progress::Mastered(end)) => report_mastered(&end, steps, talk),
+            Err(error) => {
+                explain(&error, &run, talk);
+                return Err(error.into());
+            }
+        }
     }
     let checkpoint = run.save()?;
     let model = ModelSource::find(&checkpoint.to_string_lossy(), "main")?;
@@ -98,9 +107,9 @@ fn changes(layers: &[String]) -> Result<Vec<String>> {
 }
 
 /// Says where a setting that a run refuses comes from.
-pub(crate) fn locate(error: dapo_run::RunError, settings: &Resolved) -> anyhow::Error {
+pub(crate) fn locate(error: RunError, settings: &Resolved) -> anyhow::Error {
     let place = match &error {
-        dapo_run::RunError::Setting { key, .. } => Some(format!("{} ({key})", settings.source_of(key))),
+        RunError::Setting { key, .. } => Some(format!("{} ({key})", settings.source_of(key))),
         _ => None,
     };
     match place {
@@ -139,6 +148,7 @@ fn announce(run: &Run, dir: &Path, talk: Talk) {
             counts.conflicting
         ));
     }
+    warn_if_none(run.trainer().stop_tokens(), talk);
     say_where(run.device(), talk);
     let made = run.trainer().steps();
     if made > 0 {
@@ -149,16 +159,25 @@ fn announce(run: &Run, dir: &Path, talk: Talk) {
 fn report(step: &RunStep, steps: u64, talk: Talk) {
     let StepMetrics { reward, accuracy, entropy, mean_length, clipped_ratio, .. } = step.metrics;
     let (number, groups) = (step.metrics.step, &step.metrics.dynamic_sampling);
+    // A step that generated nothing has nothing to show there.
+    let shown = |value: Option<f64>, digits: usize| value.map_or("-".to_owned(), |value| format!("{value:.digits$}"));
     talk.note(format_args!(
-        "step {number}/{steps}: reward {reward:.3}, accuracy {accuracy:.3}, entropy {entropy:.3}, \
-         length {mean_length:.1}, truncated {clipped_ratio:.3}, groups {} trained and {} drawn, {:.0} tokens/s",
+        "step {number}/{steps}: reward {}, accuracy {}, entropy {}, length {}, truncated {}, groups {} trained and {} drawn, \
+         {:.0} tokens/s",
+        shown(reward, 3),
+        shown(accuracy, 3),
+        shown(entropy, 3),
+        shown(mean_length, 1),
+        shown(clipped_ratio, 3),
         groups.trained + groups.filled,
         groups.generated,
         step.timings.tokens_per_second
     ));
     let terms: Vec<String> = groups.terms().iter().map(|(name, count)| format!("{name} {count}")).collect();
     talk.detail(format_args!("  groups: {}", terms.join(", ")));
-    if step.metrics.updates == 0 {
+    if groups.trained + groups.filled == 0 {
+        talk.warning(format_args!("step {number}: no group carried a signal, no update was made"));
+    } else if step.metrics.updates == 0 {
         talk.warning(format_args!("step {number}: no token was left in the loss, no update was made"));
     }
     if let Some(report) = &step.evaluation {
@@ -167,6 +186,79 @@ fn report(step: &RunStep, steps: u64, talk: Talk) {
     if let Some(path) = &step.checkpoint {
         talk.detail(format_args!("  checkpoint: {}", path.display()));
     }
+}
+
+fn report_mastered(end: &Mastered, steps: u64, talk: Talk) {
+    let (made, groups) = (end.steps, &end.shortage);
+    talk.note(format_args!(
+        "nothing left to learn after {made} of {steps} steps: of {} groups drawn, {} were all correct, {} all incorrect \
+         and {} not comparable",
+        groups.generated, groups.all_correct, groups.all_wrong, groups.other
+    ));
+    if let Some(report) = &end.evaluation {
+        evaluated(report, &format!("after step {made}"), talk);
+    }
+    talk.detail(format_args!("  checkpoint: {}", end.checkpoint.display()));
+}
+
+/// Says what a failed step leaves behind, and where no group carried a signal, what its completions look like.
+fn explain(error: &RunError, run: &Run, talk: Talk) {
+    let RunError::Step { step, checkpoint, source, .. } = error else { return };
+    if let RunError::Trainer(source) = &**source
+        && let TrainerError::NoSignal(end) = &**source
+    {
+        show_samples(&end.groups, run, talk);
+        let file = run.folder().completions_file(*step);
+        talk.note(format_args!("every completion of step {step}: {}", file.display()));
+    }
+    match checkpoint {
+        Some(path) => talk.note(format_args!(
+            "{} finished steps are saved in {}; `dapo train --resume {}` goes on from there",
+            run.trainer().steps(),
+            path.display(),
+            run.folder().path().display()
+        )),
+        None if run.trainer().steps() > 0 => {
+            talk.note("the step failed between its updates: --resume goes on from the last checkpoint");
+        }
+        None => {}
+    }
+}
+
+/// Three completions with what was read from them, and what to look at first.
+fn show_samples(groups: &[GroupRecord], run: &Run, talk: Talk) {
+    let Ok(accuracy) = run.config().accuracy() else { return };
+    for record in groups.iter().filter(|record| !record.group.texts.is_empty()).take(3) {
+        let (text, gold) = (&record.group.texts[0], &record.group.prompt.answer);
+        let found = accuracy.grader.answer(text).map_or("no answer found".to_owned(), |found| excerpt(found, 80));
+        talk.note(format_args!("  prompt      {}", excerpt(&record.group.prompt.text, 160)));
+        talk.note(format_args!("  completion  {}", excerpt(text, 320)));
+        talk.note(format_args!("  extracted   {found}"));
+        talk.note(format_args!("  gold        {}", excerpt(gold, 80)));
+        talk.note("");
+    }
+    let completions = || groups.iter().flat_map(|record| record.group.completions.iter().zip(&record.group.texts));
+    let all = completions().count();
+    let truncated = completions().filter(|(of, _)| of.finish_reason == FinishReason::Length).count();
+    let silent = completions().filter(|(_, text)| accuracy.grader.answer(text).is_none()).count();
+    talk.note(format_args!(
+        "of {all} completions, {truncated} were cut off and {silent} have no answer that can be found:"
+    ));
+    talk.note("  - cut off: raise rollout.max_new_tokens, or ask for shorter answers in data.suffix");
+    talk.note("  - not found, or another part extracted than you meant: choose rewards.accuracy.extract or .grader");
+    talk.note("  - otherwise the problems are too hard for the model: easier ones, a larger rollout.group_size");
+    talk.note(
+        "  `dapo eval --model MODEL --data FILE --completions OUT.jsonl` shows what is extracted from each completion",
+    );
+}
+
+/// The end of a text, on one line, without control characters.
+fn excerpt(text: &str, chars: usize) -> String {
+    let text = text.trim();
+    let start = text.char_indices().nth_back(chars.saturating_sub(1)).map_or(0, |(start, _)| start);
+    let cut = if start > 0 { "… " } else { "" };
+    let escape = |c: char| if c.is_control() { c.escape_default().collect() } else { c.to_string() };
+    cut.chars().map(String::from).chain(text[start..].chars().map(escape)).collect()
 }
 
 fn evaluated(report: &EvalReport, when: &str, talk: Talk) {

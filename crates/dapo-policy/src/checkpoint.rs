@@ -3,13 +3,13 @@
 mod adapter;
 mod safetensors;
 
-pub use adapter::{adapter_base, load_adapter, save_adapter};
+pub use adapter::{adapter_base, adapter_tokenizer, load_adapter, save_adapter};
 pub use safetensors::{read_tensors, write_tensors};
 
 use crate::config::token_ids;
 use crate::lora::{merge, name_of_a, name_of_b};
 use crate::tokenizer::{read_json, read_json_if_exists, write_json};
-use crate::{Decoder, ModelConfig, PolicyError, Tokenizer, gguf};
+use crate::{Decoder, ModelConfig, PolicyError, StopTokens, Tokenizer, gguf};
 use adapter::Adapter;
 use candle_core::{DType, Tensor};
 use safetensors::Weights;
@@ -81,11 +81,7 @@ pub fn load_checkpoint(path: &Path) -> Result<Checkpoint, PolicyError> {
 /// The model an adapter's folder names, with the adapter's tokenizer where it has one of its own.
 fn load_base(dir: &Path) -> Result<Checkpoint, PolicyError> {
     let mut base = load_model(&adapter::base_model(dir)?)?;
-    if dir.join("tokenizer.json").exists() {
-        let stop_tokens = base.tokenizer.stop_token_ids().to_vec();
-        base.tokenizer = Tokenizer::from_folder(dir)?;
-        base.tokenizer.add_stop_tokens(&stop_tokens);
-    }
+    base.tokenizer = adapter_tokenizer(dir, base.tokenizer)?;
     Ok(base)
 }
 
@@ -141,8 +137,8 @@ fn load_tensors(weights: &mut Weights, config: &ModelConfig) -> Result<BTreeMap<
 }
 
 /// Writes a Hugging Face folder that transformers reads back: `config.json`, `generation_config.json`,
-/// `model.safetensors`, `tokenizer.json`, `tokenizer_config.json` and the chat template. Each file is written aside
-/// and then renamed; the folder is made where it does not exist.
+/// `model.safetensors`, `tokenizer.json`, `tokenizer_config.json` and the chat template. Both configurations name all of
+/// the model's [`StopTokens`]. Each file is written aside and then renamed; the folder is made where it does not exist.
 ///
 /// # Errors
 /// When a tensor is missing, unexpected or of another shape than the configuration says, or a file cannot be written.
@@ -167,6 +163,8 @@ pub fn save_checkpoint(
     }
     fs::create_dir_all(dir).map_err(PolicyError::io(dir))?;
     safetensors::write(&file, tensors)?;
+    let stop = StopTokens::of(config, tokenizer);
+    let config = ModelConfig { eos_token_ids: stop.ids().to_vec(), ..config.clone() };
     let mut json = config.to_json();
     if let Some(name) = common_dtype(tensors) {
         json["dtype"] = name.into();

@@ -69,6 +69,19 @@ pub enum PolicyError {
         /// What is allowed.
         expected: String,
     },
+    /// The model's logits are NaN or infinite, so that no token can be drawn from them.
+    #[error(
+        "the model's logits are NaN or infinite at token {position} of sample {sample} of draw {draw}, expected finite \
+         numbers: its weights are damaged, or training has diverged"
+    )]
+    Logits {
+        /// Index of the draw.
+        draw: u64,
+        /// Number of the sample within the draw, from 0.
+        sample: usize,
+        /// Position of the token within the completion, from 0.
+        position: usize,
+    },
     /// Something this crate relies on about itself does not hold.
     #[error("internal error: {0}")]
     Internal(String),

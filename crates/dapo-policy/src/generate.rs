@@ -3,7 +3,7 @@
 
 use crate::decoder::{Adapters, Attend, Context, Saved, Scratch, check_ids};
 use crate::sampling::{StreamKey, sample};
-use crate::{Decoder, PolicyError, Purpose, SamplingConfig, Segments};
+use crate::{Decoder, PolicyError, Purpose, SamplingConfig, Segments, StopTokens};
 use dapo_kernels::attention::KvCache;
 use dapo_kernels::{RotaryTable, threads};
 use rayon::prelude::*;
@@ -30,7 +30,7 @@ pub struct GenerationConfig {
     /// How tokens are drawn.
     pub sampling: SamplingConfig,
     /// Tokens that end a completion (and belong to it).
-    pub stop_token_ids: Vec<u32>,
+    pub stop: StopTokens,
     /// Seed of all random numbers.
     pub seed: u64,
     /// What the completions are for.
@@ -40,13 +40,13 @@ pub struct GenerationConfig {
     pub cache_bytes: Option<usize>,
 }
 
-impl Default for GenerationConfig {
-    /// Up to 256 tokens at temperature 1, no stop tokens, seed 0.
-    fn default() -> Self {
+impl GenerationConfig {
+    /// Up to 256 tokens at temperature 1, seed 0. There is no default for the stop tokens: take [`StopTokens::of`] the model.
+    pub fn new(stop: StopTokens) -> Self {
         Self {
             max_new_tokens: 256,
             sampling: SamplingConfig::default(),
-            stop_token_ids: Vec::new(),
+            stop,
             seed: 0,
             purpose: Purpose::Rollout,
             cache_bytes: None,
@@ -89,6 +89,18 @@ struct Growing {
     completion: Completion,
     /// What drawing a token works with.
     sums: Vec<f64>,
+}
+
+impl Growing {
+    /// The error for logits from which the next token cannot be drawn.
+    fn not_finite(&self, requests: &[Request]) -> PolicyError {
+        let request = &requests[self.request];
+        PolicyError::Logits {
+            draw: request.draw,
+            sample: request.first_sample + self.sample,
+            position: self.completion.token_ids.len(),
+        }
+    }
 }
 
 /// A computed prompt, waiting for its completions to start.
@@ -162,7 +174,8 @@ struct Buffers {
     scratch: Scratch,
     normed: Vec<f32>,
     logits: Vec<f32>,
-    ended: Vec<bool>,
+    /// Whether each growing completion has ended; `None` where nothing could be drawn.
+    ended: Vec<Option<bool>>,
 }
 
 impl<'a> Engine<'a> {
@@ -233,7 +246,8 @@ impl<'a> Engine<'a> {
                 },
                 sums: Vec::new(),
             };
-            let ended = push(&mut growing, &prompt.logits, self.requests, self.config);
+            let ended = push(&mut growing, &prompt.logits, self.requests, self.config)
+                .ok_or_else(|| growing.not_finite(self.requests))?;
             if ended {
                 self.finished[growing.request][growing.sample] = Some(growing.completion);
             } else {
@@ -317,7 +331,10 @@ impl<'a> Engine<'a> {
             .zip(buffers.logits.par_chunks(stride))
             .map(|(growing, logits)| push(growing, &logits[..vocab], requests, config))
             .collect_into_vec(&mut buffers.ended);
-        for i in (0..self.growing.len()).rev().filter(|i| buffers.ended[*i]) {
+        if let Some(i) = buffers.ended.iter().position(Option::is_none) {
+            return Err(self.growing[i].not_finite(requests));
+        }
+        for i in (0..self.growing.len()).rev().filter(|i| buffers.ended[*i] == Some(true)) {
             // The last one takes the place of the one that leaves.
             let Growing { request, sample, completion, .. } = self.growing.swap_remove(i);
             for caches in &mut self.caches {
@@ -347,8 +364,8 @@ impl Buffers {
     }
 }
 
-/// Draws the next token of a completion; says whether it was the last one.
-fn push(growing: &mut Growing, logits: &[f32], requests: &[Request], config: &GenerationConfig) -> bool {
+/// Draws the next token of a completion and says whether it was the last one; `None` where a logit is not finite.
+fn push(growing: &mut Growing, logits: &[f32], requests: &[Request], config: &GenerationConfig) -> Option<bool> {
     let key = StreamKey {
         seed: config.seed,
         purpose: config.purpose,
@@ -356,12 +373,12 @@ fn push(growing: &mut Growing, logits: &[f32], requests: &[Request], config: &Ge
         sample: (requests[growing.request].first_sample + growing.sample) as u64,
     };
     let Growing { completion, sums, .. } = growing;
-    let (token, logprob) = sample(logits, &config.sampling, key, completion.token_ids.len() as u64, sums);
+    let (token, logprob) = sample(logits, &config.sampling, key, completion.token_ids.len() as u64, sums)?;
     completion.token_ids.push(token);
     completion.logprobs.push(logprob);
-    if config.stop_token_ids.contains(&token) {
+    if config.stop.contains(token) {
         completion.finish_reason = FinishReason::Stop;
-        return true;
+        return Some(true);
     }
-    completion.token_ids.len() == config.max_new_tokens
+    Some(completion.token_ids.len() == config.max_new_tokens)
 }

@@ -14,12 +14,13 @@
 //! When not to use it: for serving. It keeps f32 weights, twice on a CPU, so that they can be trained.
 //!
 //! ```no_run
-//! use dapo_policy::{GenerationConfig, Policy, Request, load};
+//! use dapo_policy::{GenerationConfig, Policy, Request, StopTokens, load};
 //! # fn main() -> Result<(), dapo_policy::PolicyError> {
 //! let (policy, tokenizer) = load("path/to/model".as_ref())?;
 //! let prompt_ids = tokenizer.encode("12+34=", false)?;
 //! let requests = [Request { prompt_ids, samples: 4, first_sample: 0, draw: 0 }];
-//! for completion in &policy.generate(&requests, &GenerationConfig::default())?[0] {
+//! let config = GenerationConfig::new(StopTokens::of(policy.config(), &tokenizer));
+//! for completion in &policy.generate(&requests, &config)?[0] {
 //!     println!("{} ({:?})", tokenizer.decode(&completion.token_ids, true)?, completion.finish_reason);
 //! }
 //! # Ok(())
@@ -46,13 +47,14 @@ mod moments;
 mod policy;
 mod random;
 mod sampling;
+mod stop;
 mod tokenizer;
 
 pub use batch::TokenBatch;
 pub use chat::{ChatOptions, Message};
 pub use checkpoint::{
-    Checkpoint, adapter_base, load, load_adapter, load_checkpoint, read_tensors, save_adapter, save_checkpoint,
-    write_tensors,
+    Checkpoint, adapter_base, adapter_tokenizer, load, load_adapter, load_checkpoint, read_tensors, save_adapter,
+    save_checkpoint, write_tensors,
 };
 pub use config::{Architecture, ModelConfig};
 pub use dapo_kernels::adamw::AdamWStep;
@@ -67,4 +69,5 @@ pub use lora::{LoraConfig, LoraTarget};
 pub use moments::Moments;
 pub use policy::{Loss, Policy, TokenLogprobs};
 pub use sampling::{Purpose, SamplingConfig};
+pub use stop::StopTokens;
 pub use tokenizer::Tokenizer;

@@ -85,18 +85,23 @@ impl StreamKey {
     }
 }
 
-/// Draws a token and returns it with its log-prob in the full softmax at the temperature. `sums` is memory to work with.
+/// Draws a token and returns it with its log-prob in the full softmax at the temperature; `None` where a logit is NaN or
+/// infinite, so that nothing can be drawn. `sums` is memory to work with.
 pub(crate) fn sample(
     logits: &[f32],
     config: &SamplingConfig,
     key: StreamKey,
     position: u64,
     sums: &mut Vec<f64>,
-) -> (u32, f32) {
+) -> Option<(u32, f32)> {
     let stats = row_stats_by_block(logits, config.logprob_temperature(), sums);
+    // Every logit enters the entropy, multiplied by its distance from the largest: one that is not finite shows there.
+    if !(stats.entropy.is_finite() && stats.log_sum.is_finite()) {
+        return None;
+    }
     if config.temperature == 0.0 {
-        let token = logits.iter().position(|x| *x == stats.max).unwrap_or(0);
-        return (token as u32, stats.logprob(stats.max));
+        let token = logits.iter().position(|x| *x == stats.max)?;
+        return Some((token as u32, stats.logprob(stats.max)));
     }
     let share = key.uniform(position);
     let token = if config.top_k != 0 || config.top_p < 1.0 {
@@ -105,7 +110,7 @@ pub(crate) fn sample(
     } else {
         pick(logits, stats, sums, share) as u32
     };
-    (token, stats.logprob(logits[token as usize]))
+    Some((token, stats.logprob(logits[token as usize])))
 }
 
 /// The first token at which the running sum exceeds a share of the whole.
@@ -165,7 +170,7 @@ mod tests {
     fn frequencies(logits: &[f32], config: SamplingConfig, n: u64) -> Vec<f64> {
         let mut counts = vec![0.0; logits.len()];
         for i in 0..n {
-            let (token, _) = sample(logits, &config, key(i / 64), i % 64, &mut Vec::new());
+            let (token, _) = sample(logits, &config, key(i / 64), i % 64, &mut Vec::new()).unwrap();
             counts[token as usize] += 1.0 / n as f64;
         }
         counts
@@ -186,14 +191,13 @@ mod tests {
 
     #[test]
     fn draws_from_a_large_vocabulary_follow_its_probabilities() {
-        // Weight 0, 1, 2 or 3 in turn, over several blocks.
+        // Weight 0 (to f32), 1, 2 or 3 in turn, over several blocks.
         let n = 2_500;
-        let logits: Vec<f32> =
-            (0..n).map(|i| if i % 4 == 0 { f32::NEG_INFINITY } else { ((i % 4) as f32).ln() }).collect();
+        let logits: Vec<f32> = (0..n).map(|i| if i % 4 == 0 { -1e6 } else { ((i % 4) as f32).ln() }).collect();
         let mut blocks = [[0.0f64; 4]; 3];
         let draws = 60_000;
         for i in 0..draws {
-            let (token, _) = sample(&logits, &SamplingConfig::default(), key(i), 0, &mut Vec::new());
+            let (token, _) = sample(&logits, &SamplingConfig::default(), key(i), 0, &mut Vec::new()).unwrap();
             blocks[token as usize / 1024][token as usize % 4] += 1.0 / draws as f64;
         }
         for (block, size) in blocks.iter().zip([1024.0, 1024.0, 452.0]) {
@@ -215,14 +219,28 @@ mod tests {
         let top_p = frequencies(&logits, SamplingConfig { top_p: 0.8, ..Default::default() }, 5_000);
         assert!(top_p[2] > 0.2 && top_p[3] == 0.0 && top_p[0] == 0.0);
         let config = SamplingConfig { top_k: 1, ..Default::default() };
-        let (token, logprob) = sample(&logits, &config, key(0), 0, &mut Vec::new());
+        let (token, logprob) = sample(&logits, &config, key(0), 0, &mut Vec::new()).unwrap();
         assert_eq!(token, 1);
         assert!((f64::from(logprob) - (0.643_914_f64).ln()).abs() < 1e-4, "{logprob}");
     }
 
     #[test]
     fn greedy_takes_the_first_of_the_largest() {
-        assert_eq!(sample(&[1.0, 4.0, 4.0], &SamplingConfig::GREEDY, key(0), 0, &mut Vec::new()).0, 1);
+        assert_eq!(sample(&[1.0, 4.0, 4.0], &SamplingConfig::GREEDY, key(0), 0, &mut Vec::new()).unwrap().0, 1);
+    }
+
+    #[test]
+    fn draws_nothing_where_a_single_logit_is_not_finite() {
+        let top_p = SamplingConfig { top_p: 0.5, ..SamplingConfig::default() };
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            for at in [0, 31, 700, 1500, 2499] {
+                let mut logits: Vec<f32> = (0..2500).map(|i| (i as f32).sin()).collect();
+                logits[at] = bad;
+                for config in [SamplingConfig::GREEDY, SamplingConfig::default(), top_p] {
+                    assert_eq!(sample(&logits, &config, key(0), 0, &mut Vec::new()), None, "{bad} at {at}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -23,8 +23,9 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
-    /// Reads `tokenizer.json` and, where they exist, `tokenizer_config.json`, the chat template and the stop tokens
-    /// named by `config.json` and `generation_config.json`.
+    /// Reads `tokenizer.json` and, where they exist, `tokenizer_config.json`, `special_tokens_map.json` (for special tokens
+    /// that `tokenizer_config.json` does not name), the chat template and the stop tokens named by `config.json` and
+    /// `generation_config.json`.
     ///
     /// The template comes from `chat_template.jinja`, else from `tokenizer_config.json` (a text, or the one named
     /// `default` of a list), else from `chat_template.json`: the order in which transformers prefers them. Truncation
@@ -58,6 +59,12 @@ impl Tokenizer {
                 .transpose()?
         };
         let mut tokenizer = Self::new(inner, config, template.as_deref())?;
+        let map_file = dir.join("special_tokens_map.json");
+        match read_json_if_exists(&map_file)? {
+            None => {}
+            Some(Value::Object(map)) => tokenizer.add_special_tokens(&map),
+            Some(_) => return Err(PolicyError::file(&map_file, "not a JSON object")),
+        }
         for name in ["config.json", "generation_config.json"] {
             let file = dir.join(name);
             if let Some(json) = read_json_if_exists(&file)? {
@@ -74,14 +81,23 @@ impl Tokenizer {
         template: Option<&str>,
     ) -> Result<Self, PolicyError> {
         inner.with_padding(None).with_truncation(None).map_err(tokenizer_error)?;
-        let content = |value: &Value| value.as_str().or_else(|| value.get("content")?.as_str()).map(str::to_owned);
-        let special_tokens: BTreeMap<String, String> = SPECIAL_TOKENS
-            .into_iter()
-            .filter_map(|name| Some((name.to_owned(), content(config.get(name)?)?)))
-            .collect();
+        let special_tokens = special_tokens(&config);
         let eos = special_tokens.get("eos_token").and_then(|token| inner.token_to_id(token));
         let template = template.map(ChatTemplate::new);
         Ok(Self { inner, config, template, special_tokens, stop_token_ids: eos.into_iter().collect() })
+    }
+
+    /// What `special_tokens_map.json` adds: special tokens that are not known yet, and its `eos_token` as a stop token even
+    /// where `tokenizer_config.json` names another.
+    fn add_special_tokens(&mut self, map: &Map<String, Value>) {
+        for (role, token) in special_tokens(map) {
+            if role == "eos_token"
+                && let Some(id) = self.token_id(&token)
+            {
+                self.add_stop_tokens(&[id]);
+            }
+            self.special_tokens.entry(role).or_insert(token);
+        }
     }
 
     pub(crate) fn add_stop_tokens(&mut self, ids: &[u32]) {
@@ -120,8 +136,9 @@ impl Tokenizer {
         self.inner.id_to_token(id)
     }
 
-    /// Every token that ends a completion: the tokenizer's own `eos_token` first, then those the model's
-    /// configuration and generation configuration name.
+    /// The tokens that end a completion as far as the tokenizer's folder tells: the tokenizer's own `eos_token` first, then
+    /// those that `special_tokens_map.json`, `config.json` and `generation_config.json` name. For generation take
+    /// [`StopTokens::of`](crate::StopTokens::of), which includes the model's.
     pub fn stop_token_ids(&self) -> &[u32] {
         &self.stop_token_ids
     }
@@ -178,6 +195,12 @@ impl Tokenizer {
 #[expect(clippy::needless_pass_by_value, reason = "the form that map_err takes")]
 fn tokenizer_error(error: tokenizers::Error) -> PolicyError {
     PolicyError::Tokenizer(error.to_string())
+}
+
+/// The special tokens in the form of `tokenizer_config.json`: by role, each a text or an object with its `content`.
+fn special_tokens(json: &Map<String, Value>) -> BTreeMap<String, String> {
+    let content = |value: &Value| value.as_str().or_else(|| value.get("content")?.as_str()).map(str::to_owned);
+    SPECIAL_TOKENS.into_iter().filter_map(|role| Some((role.to_owned(), content(json.get(role)?)?))).collect()
 }
 
 /// A template given as text, or the one named `default` in a list of named ones.

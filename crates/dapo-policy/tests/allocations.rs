@@ -5,7 +5,7 @@
 mod common;
 
 use common::{decoder, plain};
-use dapo_policy::{GenerationConfig, Policy, Request};
+use dapo_policy::{GenerationConfig, Policy, Request, StopTokens};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -35,7 +35,7 @@ fn a_token_costs_no_allocation() {
     let decoder = decoder(plain());
     let requests = [Request { prompt_ids: (3..20).collect(), samples: 12, first_sample: 0, draw: 0 }];
     let allocations = |max_new_tokens| {
-        let config = GenerationConfig { max_new_tokens, ..GenerationConfig::default() };
+        let config = GenerationConfig { max_new_tokens, ..GenerationConfig::new(StopTokens::none()) };
         let before = ALLOCATIONS.load(Ordering::Relaxed);
         decoder.generate(&requests, &config).unwrap();
         ALLOCATIONS.load(Ordering::Relaxed) - before

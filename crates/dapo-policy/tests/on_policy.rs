@@ -6,7 +6,7 @@ mod common;
 use common::{Shape, adapted, batch, bits, decoder, plain};
 use dapo_policy::{
     Architecture, FinishReason, GenerationConfig, Gradients, LayerMemory, LoraConfig, LoraTarget, Policy, Request,
-    SamplingConfig, Segments, TokenBatch,
+    SamplingConfig, Segments, StopTokens, TokenBatch,
 };
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -62,8 +62,8 @@ proptest! {
             })
             .collect();
         let sampling = SamplingConfig { temperature, ..SamplingConfig::default() };
-        let stop_token_ids = vec![1, 2];
-        let config = GenerationConfig { max_new_tokens, sampling, seed, stop_token_ids, ..GenerationConfig::default() };
+        let stop = StopTokens::new([1, 2]);
+        let config = GenerationConfig { max_new_tokens, sampling, seed, ..GenerationConfig::new(stop) };
         let groups = on_threads(2, || decoder.generate(&requests, &config)).unwrap();
 
         // A completion does not depend on threads, on what is generated beside it, or on how many at a time.
@@ -104,7 +104,7 @@ proptest! {
         decoder.set_layer_memory(memory);
         let prompt_ids = (0..prompt).map(|t| (t * 7 % shape.vocab) as u32).collect();
         let requests = [Request { prompt_ids, samples: n, first_sample: 0, draw: 0 }];
-        let config = GenerationConfig { max_new_tokens: 33, ..GenerationConfig::default() };
+        let config = GenerationConfig { max_new_tokens: 33, ..GenerationConfig::new(StopTokens::none()) };
         let groups = decoder.generate(&requests, &config).unwrap();
         let gradients = |shared| {
             let mut gradients = Gradients::new(decoder.parameters().len());
@@ -134,11 +134,11 @@ proptest! {
 fn a_stop_token_ends_a_completion_and_belongs_to_it() {
     let decoder = decoder(plain());
     let requests = [Request { prompt_ids: vec![3, 4], samples: 40, first_sample: 0, draw: 0 }];
-    let config = GenerationConfig { max_new_tokens: 12, stop_token_ids: vec![7, 9, 11], ..GenerationConfig::default() };
+    let config = GenerationConfig { max_new_tokens: 12, ..GenerationConfig::new(StopTokens::new([7, 9, 11])) };
     let completions = decoder.generate(&requests, &config).unwrap().remove(0);
     assert_eq!(completions.len(), 40);
     for completion in &completions {
-        let stop = completion.token_ids.iter().position(|t| config.stop_token_ids.contains(t));
+        let stop = completion.token_ids.iter().position(|t| config.stop.contains(*t));
         match completion.finish_reason {
             FinishReason::Stop => assert_eq!(stop, Some(completion.token_ids.len() - 1)),
             FinishReason::Length => assert_eq!((stop, completion.token_ids.len()), (None, 12)),
@@ -156,7 +156,7 @@ fn bad_requests_are_errors_that_name_the_field() {
     let request = |prompt_ids: Vec<u32>| [Request { prompt_ids, samples: 1, first_sample: 0, draw: 0 }];
     let error =
         |requests: &[Request], config: &GenerationConfig| decoder.generate(requests, config).unwrap_err().to_string();
-    let config = GenerationConfig::default();
+    let config = GenerationConfig::new(StopTokens::none());
     assert!(error(&request(vec![]), &config).contains("requests[0].prompt_ids is 0 tokens"));
     assert!(error(&request(vec![1; 400]), &config).contains("at most the model's 512 with 256 new ones"));
     assert!(

@@ -121,7 +121,7 @@ impl RunConfig {
         if sampler.surplus == SurplusName::Carry && sampler.max_age == 0 {
             return Err(RunError::setting("sampler.max_age", 0, "at least 1, or surplus = \"discard\""));
         }
-        let least = if sampler.gen_batch_min == 0 { sampler.train_batch } else { sampler.gen_batch_min };
+        let least = sampler.gen_batch_min.max(1);
         if sampler.gen_batch_max != 0 && sampler.gen_batch_max < least {
             let expected = format!("0, or at least the {least} prompts that a round has at least");
             return Err(RunError::setting("sampler.gen_batch_max", sampler.gen_batch_max, expected));
@@ -180,6 +180,7 @@ impl RunConfig {
             mini_batches: self.train.mini_batches,
             epochs: self.train.epochs,
             micro_batch_tokens: self.train.micro_batch_tokens,
+            on_mastered: self.train.on_mastered,
             cache_bytes: Some(self.rollout.cache_mib << 20).filter(|bytes| *bytes > 0),
         })
     }
@@ -201,10 +202,9 @@ impl RunConfig {
             train_batch: s.train_batch,
             gen_batch: match s.gen_batch {
                 GenBatchSize::Fixed(prompts) => GenBatch::Fixed(prompts),
-                GenBatchSize::Adaptive(_) => GenBatch::Adaptive {
-                    min: or(s.gen_batch_min, s.train_batch),
-                    max: or(s.gen_batch_max, 3 * s.train_batch),
-                },
+                GenBatchSize::Adaptive(_) => {
+                    GenBatch::Adaptive { min: or(s.gen_batch_min, 1), max: or(s.gen_batch_max, 3 * s.train_batch) }
+                }
             },
             max_gen_rounds: s.max_gen_rounds,
             surplus: match s.surplus {

@@ -179,12 +179,18 @@ impl RunFolder {
         Ok(())
     }
 
+    /// Whether the log has an evaluation made after so many steps.
+    pub(crate) fn has_evaluation(&self, steps: u64) -> Result<bool, RunError> {
+        let file = self.path.join(Self::EVALUATIONS);
+        match fs::read(&file) {
+            Ok(text) => Ok(text.split(|byte| *byte == b'\n').any(|line| step_of(line) == Some(steps))),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(RunError::io(&file)(error)),
+        }
+    }
+
     /// Keeps the whole lines of a log whose step passes.
     fn keep_lines(&self, name: &str, keep: impl Fn(u64) -> bool) -> Result<(), RunError> {
-        #[derive(serde::Deserialize)]
-        struct Line {
-            step: u64,
-        }
         let file = self.path.join(name);
         if !file.exists() {
             return Ok(());
@@ -192,7 +198,7 @@ impl RunFolder {
         let text = fs::read(&file).map_err(RunError::io(&file))?;
         let mut kept = Vec::with_capacity(text.len());
         for line in text.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n")) {
-            if serde_json::from_slice::<Line>(line).is_ok_and(|line| keep(line.step)) {
+            if step_of(line).is_some_and(&keep) {
                 kept.extend_from_slice(line);
             }
         }
@@ -214,6 +220,15 @@ impl RunFolder {
         let mut handle = File::create(&file).map_err(RunError::io(&file))?;
         handle.write_all(&text).map_err(RunError::io(&file))
     }
+}
+
+/// The step of a line of a log.
+fn step_of(line: &[u8]) -> Option<u64> {
+    #[derive(serde::Deserialize)]
+    struct Line {
+        step: u64,
+    }
+    serde_json::from_slice::<Line>(line).ok().map(|line| line.step)
 }
 
 /// Names and paths in a folder, in the order of their names; none where it does not exist.

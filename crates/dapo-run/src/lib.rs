@@ -40,7 +40,7 @@ pub use model::{ModelSource, TINY};
 pub use placement::{DeviceChoice, Placed, place};
 pub use problems::{ADDITION, ProblemCounts, Problems, load_problems};
 pub use recipes::{Recipe, recipes};
-pub use run::{Run, RunStep, settings_of};
+pub use run::{Mastered, Progress, Run, RunStep, settings_of};
 pub use run_error::RunError;
 pub use settings::{
     AccuracyReward, AdaptiveName, AdvantageSection, DataSection, EvalSection, FormatReward, GenBatchSize, GraderName,

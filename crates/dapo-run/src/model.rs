@@ -95,6 +95,7 @@ impl ModelSource {
         }
         let base = Self::find(&dapo_policy::adapter_base(&self.path)?, "main")?;
         let (decoder, tokenizer) = base.load()?;
+        let tokenizer = dapo_policy::adapter_tokenizer(&self.path, tokenizer)?;
         Ok((dapo_policy::load_adapter(&self.path, decoder)?, tokenizer))
     }
 }

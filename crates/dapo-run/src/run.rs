@@ -2,9 +2,13 @@
 
 use crate::estimate::cache_left;
 use crate::{ModelSource, Placed, ProblemCounts, Resolved, RunConfig, RunError, RunFolder, load_problems, place};
-use dapo_policy::{Device, FinishReason, GenerationConfig, Purpose, SamplingConfig, cuda_memory};
+use dapo_policy::{Device, FinishReason, GenerationConfig, PolicyError, Purpose, SamplingConfig, cuda_memory};
 use dapo_reward::RewardSum;
-use dapo_trainer::{EvalReport, Fate, GroupRecord, Prompt, StepMetrics, StepTimings, Trainer, evaluate};
+use dapo_sampler::Shortage;
+use dapo_trainer::{
+    EvalReport, Fate, GroupRecord, NoSignal, Prompt, StepMetrics, StepOutcome, StepTimings, Trainer, TrainerError,
+    evaluate,
+};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -22,8 +26,52 @@ pub struct Run {
     /// What an adapter's folder names as its model.
     base_model: String,
     placed: Placed,
+    /// Whether the policy has mastered its data.
+    mastered: bool,
+    /// Whether an evaluation that was due is missing from the log of a resumed run.
+    owes_evaluation: bool,
     /// Held for as long as the run is.
     lock: Option<File>,
+}
+
+/// What [`Run::step`] came to.
+#[derive(Clone, Debug)]
+pub enum Progress {
+    /// A step was made.
+    Step(Box<RunStep>),
+    /// None was made: the policy has mastered its data, and the run is finished.
+    Mastered(Box<Mastered>),
+}
+
+impl Progress {
+    /// The step, where one was made.
+    pub fn step(&self) -> Option<&RunStep> {
+        match self {
+            Self::Step(step) => Some(step),
+            Self::Mastered(_) => None,
+        }
+    }
+
+    /// The evaluation that belongs to it, where one was due.
+    pub fn evaluation(&self) -> Option<&EvalReport> {
+        match self {
+            Self::Step(step) => step.evaluation.as_ref(),
+            Self::Mastered(end) => end.evaluation.as_ref(),
+        }
+    }
+}
+
+/// The end of a run that has nothing left to learn.
+#[derive(Clone, Debug)]
+pub struct Mastered {
+    /// Steps made.
+    pub steps: u64,
+    /// The groups in which no signal was found.
+    pub shortage: Shortage,
+    /// The evaluation of the final policy, where the run evaluates and there was none after the last step.
+    pub evaluation: Option<EvalReport>,
+    /// The checkpoint of the final policy.
+    pub checkpoint: PathBuf,
 }
 
 /// What a step of a run did.
@@ -105,7 +153,9 @@ impl Run {
         if let Some((_, path)) = &checkpoint {
             run.trainer.restore(path)?;
         }
-        run.folder.rewind(run.trainer.steps(), |steps| run.is_evaluated(steps))?;
+        let steps = run.trainer.steps();
+        run.folder.rewind(steps, |steps| run.is_evaluated(steps))?;
+        run.owes_evaluation = steps > 0 && run.is_evaluated(steps) && !run.folder.has_evaluation(steps)?;
         // Settings that train nothing leave no trace.
         if before != *config && !run.is_finished() {
             run.folder.write(RunFolder::CONFIG, settings.to_toml()?.as_bytes())?;
@@ -147,7 +197,19 @@ impl Run {
         let trainer = Trainer::new(policy, tokenizer, problems.train, config.reward_sum()?, trainer_config)?;
         let judge = RewardSum::new(vec![(1.0, Box::new(config.accuracy()?))]);
         let (base_model, config, counts) = (source.base()?, config.clone(), problems.counts);
-        Ok(Self { folder, config, trainer, validation, judge, counts, base_model, placed, lock: None })
+        Ok(Self {
+            folder,
+            config,
+            trainer,
+            validation,
+            judge,
+            counts,
+            base_model,
+            placed,
+            mastered: false,
+            owes_evaluation: false,
+            lock: None,
+        })
     }
 
     /// The run's folder.
@@ -175,28 +237,77 @@ impl Run {
         self.counts
     }
 
-    /// Whether all steps are made.
+    /// Whether all steps are made, or the policy has mastered its data.
     pub fn is_finished(&self) -> bool {
-        self.trainer.steps() >= self.config.train.steps
+        self.mastered || self.trainer.steps() >= self.config.train.steps
     }
 
-    /// The evaluation before the first step, where evaluations are asked for and the run is at its start.
+    /// The evaluation that is due before the next step, where evaluations are asked for: at the start of a run, and when a
+    /// resumed run's last evaluation failed.
     ///
     /// # Errors
     /// When it fails, or cannot be written.
     pub fn evaluate_at_start(&mut self) -> Result<Option<EvalReport>, RunError> {
-        if self.config.eval.every == 0 || self.trainer.steps() > 0 {
+        if self.config.eval.every == 0 || (self.trainer.steps() > 0 && !self.owes_evaluation) {
             return Ok(None);
         }
-        self.evaluate().map(Some)
+        let report = self.evaluate()?;
+        self.owes_evaluation = false;
+        Ok(Some(report))
     }
 
-    /// A step: trains, logs, and evaluates and writes a checkpoint where these are due.
+    /// A step: trains, logs, and evaluates and writes a checkpoint where these are due. Where the policy has mastered its data,
+    /// and the settings say that training then stops, the run is finished instead: evaluated and saved.
     ///
     /// # Errors
-    /// When training fails, or something cannot be written; the run can be resumed from its last checkpoint.
-    pub fn step(&mut self) -> Result<RunStep, RunError> {
-        let outcome = self.trainer.step()?;
+    /// [`RunError::Step`] when training or an evaluation fails. The steps made before are then saved in a checkpoint, and the
+    /// completions of a step in which no group carried a signal are written. Other errors when something cannot be written;
+    /// the run can be resumed from its last checkpoint.
+    pub fn step(&mut self) -> Result<Progress, RunError> {
+        match self.trainer.step() {
+            Ok(outcome) => Ok(Progress::Step(Box::new(self.log(outcome)?))),
+            Err(TrainerError::NoSignal(end)) if end.ends_well => {
+                self.finish(*end).map(|end| Progress::Mastered(Box::new(end)))
+            }
+            Err(error) => {
+                if let TrainerError::NoSignal(end) = &error {
+                    // What the groups look like is the first thing to be asked.
+                    let lines = end.groups.iter().flat_map(|record| lines(end.step, record));
+                    self.folder.write_completions(end.step, lines)?;
+                }
+                let error = self.of_model(error);
+                Err(self.failed(self.trainer.steps() + 1, error))
+            }
+        }
+    }
+
+    /// The end of a run that has nothing left to learn.
+    fn finish(&mut self, end: NoSignal) -> Result<Mastered, RunError> {
+        let (steps, checkpoint) = (self.trainer.steps(), self.save()?);
+        let is_missing = self.config.eval.every > 0 && !self.folder.has_evaluation(steps)?;
+        let evaluation = if is_missing { Some(self.evaluate()?) } else { None };
+        self.mastered = true;
+        Ok(Mastered { steps, shortage: end.shortage, evaluation, checkpoint })
+    }
+
+    /// An error of a step, after what was trained has been saved.
+    fn failed(&self, step: u64, source: RunError) -> RunError {
+        let checkpoint = (self.trainer.is_whole() && self.trainer.steps() > 0).then(|| self.save().ok()).flatten();
+        RunError::Step { step, steps: self.config.train.steps, checkpoint, source: Box::new(source) }
+    }
+
+    /// An error of the trainer, with the model's name where its numbers are at fault.
+    fn of_model(&self, error: TrainerError) -> RunError {
+        match error {
+            TrainerError::Policy(source @ PolicyError::Logits { .. }) => {
+                RunError::Model { model: self.config.model.path.clone(), source }
+            }
+            other => other.into(),
+        }
+    }
+
+    /// Writes what a step did, evaluates and saves where these are due.
+    fn log(&mut self, outcome: StepOutcome) -> Result<RunStep, RunError> {
         let steps = self.trainer.steps();
         if self.config.output.completions {
             let step = outcome.metrics.step;
@@ -204,7 +315,11 @@ impl Run {
         }
         self.folder.append(RunFolder::METRICS, &outcome.metrics)?;
         self.folder.append(RunFolder::TIMINGS, &outcome.timings)?;
-        let evaluation = if self.is_evaluated(steps) { Some(self.evaluate()?) } else { None };
+        let evaluation = if self.is_evaluated(steps) {
+            Some(self.evaluate().map_err(|error| self.failed(steps, error))?)
+        } else {
+            None
+        };
         let every = self.config.output.checkpoint_every;
         let is_saved = (every > 0 && steps.is_multiple_of(every)) || self.is_finished();
         let checkpoint = if is_saved { Some(self.save()?) } else { None };
@@ -236,13 +351,14 @@ impl Run {
         let generation = GenerationConfig {
             max_new_tokens: tokens,
             sampling: SamplingConfig { temperature: eval.temperature, top_p: eval.top_p, top_k: 0 },
-            stop_token_ids: self.trainer.policy().config().eos_token_ids.clone(),
+            stop: self.trainer.stop_tokens().clone(),
             seed: self.config.seed,
             purpose: Purpose::Evaluation,
             cache_bytes: self.trainer.config().cache_bytes,
         };
         let (policy, tokenizer) = (self.trainer.policy(), self.trainer.tokenizer());
-        let evaluation = evaluate(policy, tokenizer, &self.validation, eval.samples, &generation, &self.judge)?;
+        let evaluation = evaluate(policy, tokenizer, &self.validation, eval.samples, &generation, &self.judge)
+            .map_err(|error| self.of_model(error))?;
         let mut report = evaluation.report(&self.config.accuracy()?.grader);
         report.per_problem.clear();
         self.folder.append(RunFolder::EVALUATIONS, &EvaluationLine { step: self.trainer.steps(), report: &report })?;

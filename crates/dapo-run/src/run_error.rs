@@ -36,6 +36,26 @@ pub enum RunError {
     /// The settings cannot be read.
     #[error(transparent)]
     Settings(#[from] crate::SettingsError),
+    /// A step failed.
+    #[error("step {step} of {steps} failed")]
+    Step {
+        /// The step, from 1.
+        step: u64,
+        /// Steps that the run should have made.
+        steps: u64,
+        /// The checkpoint of the last whole step, where there is one.
+        checkpoint: Option<PathBuf>,
+        /// Why.
+        source: Box<RunError>,
+    },
+    /// The model's numbers are at fault.
+    #[error("{model}: {source}")]
+    Model {
+        /// Its path.
+        model: String,
+        /// What is wrong with them.
+        source: dapo_policy::PolicyError,
+    },
     /// Training failed.
     #[error(transparent)]
     Trainer(Box<dapo_trainer::TrainerError>),

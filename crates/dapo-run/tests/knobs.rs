@@ -82,7 +82,7 @@ const ROWS: &[Row] = &[
     ("sampler.train_batch", &["sampler.gen_batch=12"], "3", "2", Update),
     ("sampler.gen_batch", &[], "adaptive", "12", Rollout),
     ("sampler.gen_batch_min", &[], "0", "9", Rollout),
-    ("sampler.gen_batch_max", &["sampler.train_batch=8"], "0", "8", Draws),
+    ("sampler.gen_batch_max", &["sampler.train_batch=8"], "0", "2", Draws),
     ("sampler.max_gen_rounds", &["sampler.gen_batch=3", "sampler.train_batch=6"], "10", "2", Rollout),
     ("sampler.surplus", SURPLUS, "carry", "discard", Update),
     ("sampler.max_age", SURPLUS, "1", "3", Update),
@@ -125,7 +125,7 @@ const ROWS: &[Row] = &[
     ("loss.policy_loss", &[], "dapo", "cispo", Update),
     ("loss.clip_low", &[], "0.2", "0.01", Update),
     ("loss.clip_high", &[], "0.28", "0.01", Update),
-    ("loss.dual_clip", &["train.epochs=8", "optimizer.lr=0.01"], "0.0", "1.05", Update),
+    ("loss.dual_clip", &["train.epochs=8", "optimizer.lr=0.01", "train.steps=1"], "0.0", "1.05", Update),
     ("loss.tau_positive", &["loss.policy_loss=sapo"], "1.0", "2.0", Update),
     ("loss.tau_negative", &["loss.policy_loss=sapo"], "1.05", "2.0", Update),
     ("loss.aggregation", &[], "token-mean", "seq-mean-token-mean", Update),
@@ -166,8 +166,9 @@ const ROWS: &[Row] = &[
 ];
 
 /// Keys whose effect needs what a run of the tiny model does not have, and where it is tested instead.
-const ELSEWHERE: [(&str, &str); 4] = [
+const ELSEWHERE: [(&str, &str); 5] = [
     ("model.path", "tests/runs.rs: a run from every kind of model"),
+    ("train.on_mastered", "tests/endings.rs: the three ways in which a run ends that has mastered its data"),
     ("model.revision", "dapo-policy's tests/hub.rs"),
     ("model.device", "dapo-policy's tests/emulated_gpu.rs, and src/placement.rs"),
     ("data.enable_thinking", "dapo-policy's tests/tokenizer.rs, with Qwen3's own template"),

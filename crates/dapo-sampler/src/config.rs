@@ -47,16 +47,19 @@ impl fmt::Display for FilterMetric {
 pub enum GenBatch {
     /// Always this many, however few groups are missing.
     Fixed(usize),
-    /// As many as should yield the missing groups at the recent keep rate, but at least `min` and at most `max`.
+    /// As many as are missing, more where the recent keep rate is below 1/2, but at least `min` and at most `max`.
     ///
     /// ```text
-    /// prompts = clamp(⌈missing · (judged + 2) / (kept + 1)⌉, min, max)
+    /// prompts = clamp(max(missing, ⌊missing · (judged + 2) / (2 · (kept + 1))⌋), min, max)
     /// ```
     ///
     /// `kept` of `judged` groups were informative in the latest rounds that together hold 4 · `train_batch` groups.
-    /// Before the first round the rate counts as 1/2.
+    /// Before the first round the rate counts as 1/2. A round then fills about half of what is missing, or all of it at
+    /// the highest keep rates: with `min` = 1 there is no surplus while at least half of the groups are kept, and hardly
+    /// any below that, so that (nearly) every group is trained on by the policy that generated it.
     Adaptive {
-        /// Fewest prompts of a round; small rounds leave a device idle.
+        /// Fewest prompts of a round. 1 draws only what is missing; a larger number keeps a device busy, and its surplus
+        /// groups are trained on in a later step or discarded, as [`SurplusPolicy`] says.
         min: usize,
         /// Most prompts of a round; large ones take memory.
         max: usize,
@@ -139,7 +142,7 @@ impl Default for SamplerConfig {
             tolerance: 0.0,
             correct_above: 0.0,
             train_batch: 8,
-            gen_batch: GenBatch::Adaptive { min: 8, max: 24 },
+            gen_batch: GenBatch::Adaptive { min: 1, max: 24 },
             max_gen_rounds: 10,
             surplus: SurplusPolicy::Carry { max_age: 1 },
             on_exhausted: OnExhausted::TrainShort,
@@ -266,7 +269,7 @@ mod tests {
         };
         assert_eq!(config, expected);
         let written = serde_json::to_string(&SamplerConfig::default()).unwrap();
-        assert!(written.contains(r#""gen_batch":{"adaptive":{"min":8,"max":24}},"max_gen_rounds":10"#), "{written}");
+        assert!(written.contains(r#""gen_batch":{"adaptive":{"min":1,"max":24}},"max_gen_rounds":10"#), "{written}");
         assert!(written.contains(r#""surplus":{"carry":{"max_age":1}},"on_exhausted":"train-short""#), "{written}");
         assert!(serde_json::from_str::<SamplerConfig>(r#"{"max_num_gen_batches": 3}"#).is_err());
     }

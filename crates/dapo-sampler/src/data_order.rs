@@ -70,6 +70,17 @@ impl DataOrder {
         (0..count).map(|_| self.next_draw()).collect()
     }
 
+    /// Takes draws back, so that `draws` were made: the next ones are the same again.
+    ///
+    /// # Errors
+    /// [`SamplerError::Config`] if fewer were made.
+    pub fn rewind(&mut self, draws: u64) -> Result<(), SamplerError> {
+        let made = self.draws();
+        expect_config(draws <= made, "draws", &draws, "at most the number of draws made")?;
+        self.position.next_draw = draws;
+        Ok(())
+    }
+
     /// How many draws were made.
     pub fn draws(&self) -> u64 {
         self.position.next_draw
@@ -169,6 +180,16 @@ mod tests {
         assert_eq!(permutation(7, 0, 10), [0, 1, 2, 4, 9, 5, 8, 6, 3, 7]);
         assert_eq!(permutation(7, 1, 10), [0, 1, 7, 6, 9, 5, 2, 4, 8, 3]);
         assert_eq!(permutation(8, 0, 10), [7, 1, 0, 9, 4, 3, 6, 8, 5, 2]);
+    }
+
+    #[test]
+    fn draws_that_are_taken_back_come_again() {
+        let mut order = DataOrder::new(3, 4).unwrap();
+        order.next_draws(3);
+        let drawn = order.next_draws(7);
+        order.rewind(3).unwrap();
+        assert_eq!(order.next_draws(7), drawn, "across epochs too");
+        assert_eq!(order.rewind(11).unwrap_err().to_string(), "draws is 11, expected at most the number of draws made");
     }
 
     #[test]

@@ -27,10 +27,12 @@ impl KeepRate {
         }
     }
 
-    /// How many prompts should yield `missing` informative groups, counting the rate as (kept + 1) / (judged + 2).
+    /// How many prompts to draw for `missing` informative groups: half of what the rate (kept + 1) / (judged + 2) asks for, so
+    /// that hardly ever more are kept than are missing, but at least one for each missing group.
     pub(crate) fn prompts_for(&self, missing: usize) -> usize {
         let Round { judged, kept } = self.total();
-        (missing as u64).saturating_mul(judged + 2).div_ceil(kept + 1) as usize
+        let half = (missing as u64).saturating_mul(judged + 2) / (2 * (kept + 1));
+        missing.max(half as usize)
     }
 
     fn total(&self) -> Round {
@@ -46,24 +48,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn asks_for_twice_the_missing_groups_before_the_first_round() {
-        assert_eq!(KeepRate::default().prompts_for(8), 16);
+    fn asks_for_the_missing_groups_alone_unless_fewer_than_half_are_kept() {
+        assert_eq!(KeepRate::default().prompts_for(8), 8);
+        let mut rate = KeepRate::default();
+        rate.push(98, 50, 1000);
+        assert_eq!(rate.prompts_for(8), 8);
     }
 
     #[test]
-    fn follows_the_observed_rate() {
+    fn asks_for_half_of_what_a_low_rate_calls_for() {
         let mut rate = KeepRate::default();
-        rate.push(98, 24, 1000);
-        assert_eq!(rate.prompts_for(8), 32);
-        rate.push(100, 25, 1000);
-        assert_eq!(rate.prompts_for(1), 4);
+        rate.push(98, 9, 1000);
+        assert_eq!(rate.prompts_for(8), 40);
+        assert_eq!(rate.prompts_for(1), 5);
     }
 
     #[test]
     fn stays_finite_when_nothing_is_kept() {
         let mut rate = KeepRate::default();
         rate.push(10, 0, 1000);
-        assert_eq!(rate.prompts_for(8), 96);
+        assert_eq!(rate.prompts_for(8), 48);
     }
 
     #[test]

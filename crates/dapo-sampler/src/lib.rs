@@ -6,7 +6,7 @@
 //! counting around a loop that the caller owns:
 //!
 //! - [`judge`] tells informative groups by the spread of a raw metric, not of the shaped reward;
-//! - [`GenBatch::Adaptive`] draws as many prompts as the recent keep rate suggests, within bounds;
+//! - [`GenBatch::Adaptive`] draws as many prompts as groups are missing, more at a low keep rate, within bounds;
 //! - surplus is carried to the next step or discarded, and an exhausted step trains short, fills up or fails
 //!   ([`SurplusPolicy`], [`OnExhausted`]);
 //! - [`Account`] puts every group into exactly one term;

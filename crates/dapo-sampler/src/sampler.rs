@@ -157,7 +157,7 @@ impl<G> DynamicSampler<G> {
     /// [`SamplerError::Exhausted`] for a short batch under [`OnExhausted::Error`], and
     /// [`SamplerError::NothingKept`] if there is no group at all to train on. The sampler is then unchanged.
     pub fn take_batch(&mut self) -> Result<TakenBatch<G>, SamplerError> {
-        let mut missing = self.missing();
+        let missing = self.missing();
         if let Some(prompts) = self.next_round() {
             return Err(SamplerError::Unfinished { missing, prompts });
         }
@@ -169,7 +169,30 @@ impl<G> DynamicSampler<G> {
         if self.kept.is_empty() && !(fills && self.dropped.iter().any(can_fill)) {
             return Err(SamplerError::NothingKept(Box::new(self.shortage())));
         }
+        Ok(self.end_step(missing, fills))
+    }
 
+    /// Ends a step without a single group to train on, where [`take_batch`](Self::take_batch) would be an error: the batch is
+    /// empty, all groups of the step are among the dropped ones, and the next step begins.
+    ///
+    /// # Errors
+    /// [`SamplerError::Unfinished`] while there is a [`next_round`](Self::next_round) or a group to train on. The sampler is
+    /// then unchanged.
+    pub fn skip_step(&mut self) -> Result<TakenBatch<G>, SamplerError> {
+        let missing = self.missing();
+        let prompts = self.next_round().unwrap_or(0);
+        if prompts > 0 || !self.kept.is_empty() {
+            return Err(SamplerError::Unfinished { missing, prompts });
+        }
+        Ok(self.end_step(missing, false))
+    }
+
+    /// The dropped groups of the present step so far: what there is to look at when nothing was kept.
+    pub fn dropped(&self) -> &[DroppedGroup<G>] {
+        &self.dropped
+    }
+
+    fn end_step(&mut self, mut missing: usize, fills: bool) -> TakenBatch<G> {
         let mut groups = mem::take(&mut self.kept);
         let surplus = groups.split_off(self.config.train_batch.min(groups.len()));
         self.account.trained = groups.len() as u64;
@@ -191,7 +214,7 @@ impl<G> DynamicSampler<G> {
         debug_assert_eq!(account.check(), Ok(()));
         let mut dropped = mem::take(&mut self.dropped);
         dropped.sort_by_key(|group| group.draw);
-        Ok(TakenBatch { groups, missing, dropped, account })
+        TakenBatch { groups, missing, dropped, account }
     }
 
     /// The verdict under the present settings.

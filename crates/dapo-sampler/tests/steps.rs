@@ -213,19 +213,71 @@ fn without_filtering_a_step_is_one_round_and_keeps_every_group_with_a_baseline()
 
 #[test]
 fn adaptive_rounds_follow_the_keep_rate_within_bounds() {
-    let mut sampler = sampler(SamplerConfig { gen_batch: GenBatch::Adaptive { min: 4, max: 20 }, ..fixed(8, 1, 10) });
-    assert_eq!(sampler.next_round(), Some(16), "a rate of 1/2 before the first round");
-    sampler.push_round(round(0, "kkwwwwwwwwwwwwww")).unwrap();
-    assert_eq!(sampler.next_round(), Some(20), "6 missing at (2+1)/(16+2) ask for 36");
-    sampler.push_round(round(16, "kkkkkwwwwwwwwwwwwwww")).unwrap();
-    assert_eq!(sampler.next_round(), Some(5), "1 missing at (7+1)/(36+2)");
-    sampler.push_round(round(36, "kkkkk")).unwrap();
+    let mut sampler = sampler(SamplerConfig { gen_batch: GenBatch::Adaptive { min: 2, max: 20 }, ..fixed(8, 1, 10) });
+    assert_eq!(sampler.next_round(), Some(8), "a rate of 1/2 before the first round");
+    sampler.push_round(round(0, "kwwwwwww")).unwrap();
+    assert_eq!(sampler.next_round(), Some(17), "7 missing at (1+1)/(8+2): half of 35");
+    sampler.push_round(round(8, "wwwwwwwwwwwwwwwww")).unwrap();
+    assert_eq!(sampler.next_round(), Some(20), "7 missing at (1+1)/(25+2): half of 94.5, and 20 at most");
+    sampler.push_round(round(25, "kkkkkkwwwwwwwwwwwwww")).unwrap();
+    assert_eq!(sampler.next_round(), Some(2), "1 missing at (6+1)/(37+2): half of 5.6; the first round is forgotten");
+    sampler.push_round(round(45, "kk")).unwrap();
     sampler.take_batch().unwrap();
-    assert_eq!((sampler.missing(), sampler.next_round()), (4, Some(14)), "4 missing at (12+1)/(41+2)");
-    sampler.push_round(round(50, "kkkkkkkkkkkkkk")).unwrap();
-    sampler.take_batch().unwrap();
-    sampler.take_batch().unwrap();
-    assert_eq!(sampler.next_round(), Some(14), "the first round is out of the window: (24+1)/(39+2)");
+    assert_eq!((sampler.missing(), sampler.next_round()), (7, Some(15)), "7 missing at (8+1)/(39+2): half of 31.9");
+}
+
+#[test]
+fn draws_no_surplus_while_half_of_the_groups_are_kept() {
+    let mut sampler = sampler(SamplerConfig { gen_batch: GenBatch::Adaptive { min: 1, max: 100 }, ..fixed(16, 1, 10) });
+    let mut draw = 0;
+    for step in 0..20 {
+        while let Some(prompts) = sampler.next_round() {
+            assert!(prompts <= sampler.missing(), "step {step}");
+            // Every other group is kept, the larger half of an odd number.
+            let verdicts: String = (0..prompts).map(|i| if i % 2 == 0 { 'k' } else { 'w' }).collect();
+            sampler.push_round(round(draw, &verdicts)).unwrap();
+            draw += prompts as u64;
+        }
+        let account = sampler.take_batch().unwrap().account;
+        assert_eq!((account.trained, account.carried_out, account.carried_in), (16, 0, 0), "step {step}");
+    }
+}
+
+#[test]
+fn a_step_without_a_group_to_train_on_can_be_skipped() {
+    let mut sampler = sampler(fixed(2, 3, 2));
+    sampler.push_round(round(0, "ccw")).unwrap();
+    assert_eq!(sampler.skip_step(), Err(SamplerError::Unfinished { missing: 2, prompts: 3 }));
+    sampler.push_round(round(3, "ccc")).unwrap();
+    assert_eq!(sampler.dropped().len(), 6);
+    let SamplerError::NothingKept(shortage) = sampler.take_batch().unwrap_err() else { panic!("nothing was kept") };
+    assert!(shortage.is_mastered());
+    let skipped = sampler.skip_step().unwrap();
+    assert_eq!((skipped.groups.len(), skipped.dropped.len(), skipped.missing), (0, 6, 2));
+    assert_eq!((skipped.account.generated, skipped.account.all_correct, skipped.account.all_wrong), (6, 5, 1));
+    assert!(skipped.account.check().is_ok());
+    assert_eq!(sampler.next_round(), Some(3), "the next step begins");
+    sampler.push_round(round(6, "kwc")).unwrap();
+    sampler.push_round(round(9, "wwc")).unwrap();
+    let refused = sampler.skip_step();
+    assert!(matches!(refused, Err(SamplerError::Unfinished { .. })), "there is a group to train on: {refused:?}");
+}
+
+#[test]
+fn a_step_is_mastered_when_most_groups_are_all_correct() {
+    let shortage = |verdicts: &str| {
+        let mut sampler = sampler(fixed(4, verdicts.len(), 1));
+        sampler.push_round(round(0, verdicts)).unwrap();
+        match sampler.take_batch().unwrap_err() {
+            SamplerError::NothingKept(shortage) => shortage,
+            other => panic!("{other}"),
+        }
+    };
+    assert!(shortage("cccccc").is_mastered());
+    assert!(shortage("ccccww").is_mastered(), "some problems may be beyond it");
+    assert!(!shortage("cccwww").is_mastered());
+    assert!(!shortage("wwwwww").is_mastered());
+    assert!(!shortage("ccaaaa").is_mastered(), "abstentions prove nothing");
 }
 
 #[test]

@@ -16,6 +16,7 @@ use dapo_sampler::{DataOrder, DynamicSampler};
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 const FORMAT: u32 = 1;
 
@@ -32,7 +33,7 @@ struct State {
     /// Of the frozen weights that are not in the checkpoint; the model they come from must not have changed.
     base: Option<String>,
     order: DataOrder,
-    sampler: DynamicSampler<Group>,
+    sampler: DynamicSampler<Arc<Group>>,
 }
 
 impl Trainer {
@@ -42,8 +43,11 @@ impl Trainer {
     /// The same state gives the same bytes.
     ///
     /// # Errors
-    /// When the folder exists, or a file cannot be written.
+    /// When the folder exists, a file cannot be written, or the last step failed between two updates.
     pub fn save(&self, dir: &Path, base_model: &str) -> Result<(), TrainerError> {
+        if self.is_torn {
+            return Err(TrainerError::Torn { step: self.step + 1 });
+        }
         let io = |path: &Path| {
             let path = path.to_owned();
             move |source| TrainerError::Io { path, source }
@@ -130,6 +134,7 @@ impl Trainer {
         self.order = state.order;
         self.step = state.step;
         self.num_tokens = state.num_tokens;
+        self.is_torn = false;
         Ok(())
     }
 

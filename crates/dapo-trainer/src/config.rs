@@ -5,6 +5,7 @@ use dapo_loss::{AdvantageNorm, LossConfig};
 use dapo_policy::SamplingConfig;
 use dapo_reward::OverlongFilter;
 use dapo_sampler::SamplerConfig;
+use serde::{Deserialize, Serialize};
 
 /// Everything that decides how a policy is trained. The defaults are DAPO's, at a size for one machine.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,8 +38,23 @@ pub struct TrainerConfig {
     pub epochs: usize,
     /// Tokens computed at a time; bounds memory, and changes results only by rounding.
     pub micro_batch_tokens: usize,
+    /// What [`Trainer::step`](crate::Trainer::step) does once no group carries a signal because the policy has mastered its data.
+    pub on_mastered: OnMastered,
     /// Memory for keys and values of roll-outs, in bytes; see [`GenerationConfig::cache_bytes`](dapo_policy::GenerationConfig::cache_bytes).
     pub cache_bytes: Option<usize>,
+}
+
+/// What happens when a step finds no group with a training signal because most groups are all correct.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnMastered {
+    /// Training ends: [`NoSignal::ends_well`](crate::NoSignal::ends_well) says so.
+    #[default]
+    Stop,
+    /// The step counts, without an update, and training goes on.
+    Skip,
+    /// An error like any other step without a signal.
+    Error,
 }
 
 impl Default for TrainerConfig {
@@ -58,6 +74,7 @@ impl Default for TrainerConfig {
             mini_batches: 1,
             epochs: 1,
             micro_batch_tokens: 4096,
+            on_mastered: OnMastered::default(),
             cache_bytes: None,
         }
     }

@@ -1,5 +1,7 @@
 //! What can go wrong in training.
 
+use crate::GroupRecord;
+use dapo_sampler::Shortage;
 use std::path::PathBuf;
 
 /// An error of the trainer, or of a part it composes.
@@ -55,6 +57,17 @@ pub enum TrainerError {
         /// Its value.
         value: f64,
     },
+    /// No group of a step carries a training signal: all are all correct, all incorrect, or not graded.
+    #[error("{0}")]
+    NoSignal(Box<NoSignal>),
+    /// The trainer's state is no longer that after a whole step.
+    #[error(
+        "step {step} failed between its updates, expected a whole step before a checkpoint: go on from an earlier one"
+    )]
+    Torn {
+        /// The step.
+        step: u64,
+    },
     /// From the policy.
     #[error(transparent)]
     Policy(#[from] dapo_policy::PolicyError),
@@ -70,6 +83,39 @@ pub enum TrainerError {
     /// From candle.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
+}
+
+/// A step that found nothing to train on, and what it looked at.
+#[derive(Clone, PartialEq)]
+pub struct NoSignal {
+    /// The step, from 1.
+    pub step: u64,
+    /// What it had to choose from.
+    pub shortage: Shortage,
+    /// Every group of the step, by draw index.
+    pub groups: Vec<GroupRecord>,
+    /// Whether training ends well: the policy has mastered its data, and [`OnMastered::Stop`](crate::OnMastered::Stop) is set.
+    pub ends_well: bool,
+}
+
+/// Without the groups, which are large.
+impl std::fmt::Debug for NoSignal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { step, shortage, groups, ends_well } = self;
+        let mut out = f.debug_struct("NoSignal");
+        out.field("step", step)
+            .field("shortage", shortage)
+            .field("groups", &groups.len())
+            .field("ends_well", ends_well);
+        out.finish()
+    }
+}
+
+impl std::fmt::Display for NoSignal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let what = if self.shortage.is_mastered() { "nothing left to learn" } else { "nothing to train on" };
+        write!(f, "{what}: {}", self.shortage)
+    }
 }
 
 impl TrainerError {

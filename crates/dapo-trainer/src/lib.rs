@@ -19,7 +19,7 @@
 //! let mut trainer = Trainer::new(policy, tokenizer, prompts, rewards, TrainerConfig::default())?;
 //! for _ in 0..100 {
 //!     let metrics = trainer.step()?.metrics;
-//!     println!("{}: reward {:.3}, accuracy {:.3}", metrics.step, metrics.reward, metrics.accuracy);
+//!     println!("{}: reward {:.3?}, accuracy {:.3?}", metrics.step, metrics.reward, metrics.accuracy);
 //! }
 //! # Ok(())
 //! # }
@@ -41,9 +41,9 @@ pub mod tasks;
 mod trainer;
 mod update;
 
-pub use config::TrainerConfig;
+pub use config::{OnMastered, TrainerConfig};
 pub use data::{Problem, Prompt, PromptStyle, encode_prompts, read_jsonl, read_problems};
-pub use error::TrainerError;
+pub use error::{NoSignal, TrainerError};
 pub use evaluate::{Estimate, EvalReport, Evaluation, PassAt, ProblemScore, evaluate, evaluate_in_blocks};
 pub use metrics::{StepMetrics, StepTimings};
 pub use optimizer::{AdamW, OptimizerConfig, Schedule};

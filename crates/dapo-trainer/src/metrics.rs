@@ -7,63 +7,66 @@ use dapo_sampler::Account;
 use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
 
-/// The numbers of one training step, the same in every repetition of the run. Completion figures are over all groups that
-/// were generated in the step.
+/// What one training step measured, the same in every repetition of the run. `None` (`null` in a log): there was nothing to
+/// measure. Reward, accuracy, lengths and token probability are over all completions generated in the step, those of dropped
+/// groups included; a step that trains on carried groups alone generates none.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct StepMetrics {
     /// Number of the step, from 1.
     pub step: u64,
     /// Mean reward.
-    pub reward: f64,
+    pub reward: Option<f64>,
     /// Mean over groups of the rewards' standard deviation (n − 1).
-    pub reward_std: f64,
+    pub reward_std: Option<f64>,
     /// Share of groups whose rewards are all the same.
-    pub frac_reward_zero_std: f64,
+    pub frac_reward_zero_std: Option<f64>,
     /// Mean of each reward component before weighting, over completions where it did not abstain.
     #[serde(flatten, serialize_with = "component_means")]
-    pub components: BTreeMap<String, f64>,
+    pub components: BTreeMap<String, Option<f64>>,
     /// Share of right completions.
-    pub accuracy: f64,
+    pub accuracy: Option<f64>,
     /// Mean length in tokens.
     #[serde(rename = "completions/mean_length")]
-    pub mean_length: f64,
+    pub mean_length: Option<f64>,
     /// Share of completions that used up their tokens.
     #[serde(rename = "completions/clipped_ratio")]
-    pub clipped_ratio: f64,
+    pub clipped_ratio: Option<f64>,
     /// Mean length of those that stopped by themselves.
     #[serde(rename = "completions/mean_terminated_length")]
-    pub mean_terminated_length: f64,
+    pub mean_terminated_length: Option<f64>,
     /// Mean entropy over the trained tokens and all updates of the step, in nats.
-    pub entropy: f64,
+    pub entropy: Option<f64>,
     /// Mean probability of the generated tokens.
-    pub mean_token_prob: f64,
+    pub mean_token_prob: Option<f64>,
     /// Estimate k1 of KL(old ‖ policy) over all updates of the step.
-    pub kl: f64,
-    /// Mean KL estimate to the reference, over the trained tokens (in the loss) or the generated ones (in the reward); 0
-    /// without a reference.
-    pub ref_kl: f64,
+    pub kl: Option<f64>,
+    /// Mean KL estimate to the reference, over the trained tokens (in the loss) or the generated ones (in the reward).
+    pub ref_kl: Option<f64>,
     /// Share of tokens with A < 0 and ρ < 1 − ε_low, over all updates of the step.
     #[serde(rename = "clip_ratio/low_mean")]
-    pub clip_low: f64,
+    pub clip_low: Option<f64>,
     /// Share of tokens with A > 0 and ρ > 1 + ε_high.
     #[serde(rename = "clip_ratio/high_mean")]
-    pub clip_high: f64,
+    pub clip_high: Option<f64>,
     /// Share of tokens outside the clip range on either side.
     #[serde(rename = "clip_ratio/region_mean")]
-    pub clip_region: f64,
+    pub clip_region: Option<f64>,
     /// Mean over updates of the gradient norm before clipping.
-    pub grad_norm: f64,
+    pub grad_norm: Option<f64>,
     /// Learning rate.
     pub lr: f64,
     /// Mean over updates of the loss.
-    pub loss: f64,
+    pub loss: Option<f64>,
     /// Largest |log-prob in training − log-prob in the roll-out| before the first update, over this step's groups: 0 on a CPU,
     /// where both come from one forward; rounding on a GPU. Carried groups were drawn by an earlier policy and count in `kl` alone.
     #[serde(rename = "sampling/logp_difference/max")]
-    pub logp_difference_max: f64,
+    pub logp_difference_max: Option<f64>,
     /// Its mean.
     #[serde(rename = "sampling/logp_difference/mean")]
-    pub logp_difference_mean: f64,
+    pub logp_difference_mean: Option<f64>,
+    /// Share of the groups trained on that were generated in an earlier step, by an earlier policy.
+    #[serde(rename = "sampling/stale_fraction")]
+    pub stale_fraction: Option<f64>,
     /// Tokens generated so far in the run.
     pub num_tokens: u64,
     /// Groups in the step's account.
@@ -74,7 +77,10 @@ pub struct StepMetrics {
 }
 
 /// As `rewards/NAME/mean`.
-fn component_means<S: Serializer>(components: &BTreeMap<String, f64>, serializer: S) -> Result<S::Ok, S::Error> {
+fn component_means<S: Serializer>(
+    components: &BTreeMap<String, Option<f64>>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     serializer.collect_map(components.iter().map(|(name, mean)| (format!("rewards/{name}/mean"), mean)))
 }
 
@@ -116,6 +122,11 @@ pub(crate) struct GroupSums {
 }
 
 impl GroupSums {
+    /// Nothing yet, of these reward components.
+    pub(crate) fn of<'a>(components: impl Iterator<Item = &'a str>) -> Self {
+        Self { components: components.map(|name| (name.to_owned(), (0.0, 0))).collect(), ..Self::default() }
+    }
+
     pub(crate) fn add(&mut self, group: &Group) {
         let totals: Vec<f64> = (0..group.completions.len()).filter_map(|i| group.final_reward(i)).collect();
         let std = sample_std(&totals);
@@ -147,18 +158,23 @@ impl GroupSums {
     }
 
     pub(crate) fn write(self, metrics: &mut StepMetrics) {
-        let ratio = |a: f64, b: u64| a / b.max(1) as f64;
-        metrics.reward = ratio(self.rewards, self.rewarded);
-        metrics.reward_std = ratio(self.stds, self.groups);
-        metrics.frac_reward_zero_std = ratio(self.flat as f64, self.groups);
-        metrics.components = self.components.into_iter().map(|(name, (sum, n))| (name, ratio(sum, n))).collect();
-        metrics.accuracy = ratio(self.right as f64, self.completions);
-        metrics.mean_length = ratio(self.tokens as f64, self.completions);
-        metrics.clipped_ratio = ratio((self.completions - self.terminated) as f64, self.completions);
-        metrics.mean_terminated_length = ratio(self.terminated_tokens as f64, self.terminated);
-        metrics.mean_token_prob = ratio(self.probability, self.tokens);
+        let truncated = self.completions - self.terminated;
+        metrics.reward = share(self.rewards, self.rewarded);
+        metrics.reward_std = share(self.stds, self.groups);
+        metrics.frac_reward_zero_std = share(self.flat as f64, self.groups);
+        metrics.components = self.components.into_iter().map(|(name, (sum, n))| (name, share(sum, n))).collect();
+        metrics.accuracy = share(self.right as f64, self.completions);
+        metrics.mean_length = share(self.tokens as f64, self.completions);
+        metrics.clipped_ratio = share(truncated as f64, self.completions);
+        metrics.mean_terminated_length = share(self.terminated_tokens as f64, self.terminated);
+        metrics.mean_token_prob = share(self.probability, self.tokens);
         metrics.num_tokens += self.tokens;
     }
+}
+
+/// The `count`th part of a sum; nothing of nothing.
+pub(crate) fn share(sum: f64, count: u64) -> Option<f64> {
+    (count > 0).then(|| sum / count as f64)
 }
 
 fn sample_std(values: &[f64]) -> f64 {
@@ -169,20 +185,25 @@ fn sample_std(values: &[f64]) -> f64 {
     (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (values.len() - 1) as f64).sqrt()
 }
 
-/// Figures of the step's updates.
-pub(crate) fn of_updates(metrics: &mut StepMetrics, updates: &[Update]) {
+/// Figures of the step's updates; `has_reference` where their loss has a KL term.
+pub(crate) fn of_updates(metrics: &mut StepMetrics, updates: &[Update], has_reference: bool) {
     let mut all = LossMetrics::default();
     for update in updates {
         all += update.metrics;
     }
-    let n = updates.len().max(1) as f64;
     metrics.updates = updates.len() as u64;
-    metrics.loss = updates.iter().map(|u| u.loss).sum::<f64>() / n;
-    metrics.grad_norm = updates.iter().map(|u| u.grad_norm).sum::<f64>() / n;
-    metrics.kl = all.approx_kl();
-    metrics.ref_kl += all.ref_kl();
-    metrics.clip_low = all.clip_low();
-    metrics.clip_high = all.clip_high();
-    metrics.clip_region = all.clip_region();
-    metrics.entropy = all.mean_entropy();
+    if updates.is_empty() {
+        return;
+    }
+    let mean = |of: fn(&Update) -> f64| share(updates.iter().map(of).sum(), updates.len() as u64);
+    metrics.loss = mean(|update| update.loss);
+    metrics.grad_norm = mean(|update| update.grad_norm);
+    metrics.kl = Some(all.approx_kl());
+    metrics.clip_low = Some(all.clip_low());
+    metrics.clip_high = Some(all.clip_high());
+    metrics.clip_region = Some(all.clip_region());
+    metrics.entropy = Some(all.mean_entropy());
+    if has_reference {
+        metrics.ref_kl = Some(all.ref_kl());
+    }
 }

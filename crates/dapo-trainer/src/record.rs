@@ -3,6 +3,7 @@
 use crate::Group;
 use dapo_sampler::{DropReason, Verdict};
 use serde::Serialize;
+use std::sync::Arc;
 
 /// What became of a group in a step; the terms of the step's account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -57,7 +58,7 @@ pub struct GroupRecord {
     /// What became of it.
     pub fate: Fate,
     /// The group.
-    pub group: Group,
+    pub group: Arc<Group>,
     /// Each completion's advantage, where it was trained on; `None` outside the baseline.
     pub advantages: Vec<Option<f32>>,
     /// Whether each completion's tokens were in the loss.

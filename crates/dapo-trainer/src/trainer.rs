@@ -2,17 +2,18 @@
 
 use crate::advantages::{advantages, filter_metric, training_group};
 use crate::checkpoint::base_fingerprint;
-use crate::metrics::{GroupSums, of_updates};
+use crate::metrics::{GroupSums, of_updates, share};
 use crate::reference::Reference;
 use crate::update::{rescore, update};
 use crate::{
-    AdamW, Fate, Group, GroupRecord, Prompt, StepMetrics, StepTimings, TrainerConfig, TrainerError, TrainingGroup,
-    add_completions, roll_out,
+    AdamW, Fate, Group, GroupRecord, NoSignal, OnMastered, Prompt, StepMetrics, StepTimings, TrainerConfig,
+    TrainerError, TrainingGroup, add_completions, roll_out,
 };
 use dapo_loss::kl_in_reward;
-use dapo_policy::{Decoder, GenerationConfig, Gradients, Purpose, Tokenizer};
+use dapo_policy::{Decoder, GenerationConfig, Gradients, Purpose, StopTokens, Tokenizer};
 use dapo_reward::{OverlongFilter, RewardSum};
-use dapo_sampler::{DataOrder, Drawn, DynamicSampler, KeptGroup, TakenBatch};
+use dapo_sampler::{DataOrder, Drawn, DroppedGroup, DynamicSampler, KeptGroup, SamplerError, Shortage, TakenBatch};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// A run: a policy, what it learns from, and where it stands.
@@ -30,10 +31,12 @@ pub struct Trainer {
     pub(crate) optimizer: AdamW,
     /// Memory for gradients, from one update to the next.
     gradients: Gradients,
-    pub(crate) sampler: DynamicSampler<Group>,
+    pub(crate) sampler: DynamicSampler<Arc<Group>>,
     pub(crate) order: DataOrder,
     pub(crate) step: u64,
     pub(crate) num_tokens: u64,
+    /// Whether a step failed after it had changed the weights.
+    pub(crate) is_torn: bool,
 }
 
 /// What a step did.
@@ -74,7 +77,7 @@ impl Trainer {
         let generation = GenerationConfig {
             max_new_tokens: config.max_new_tokens,
             sampling: config.sampling,
-            stop_token_ids: policy.config().eos_token_ids.clone(),
+            stop: StopTokens::of(policy.config(), &tokenizer),
             seed: config.seed,
             purpose: Purpose::Rollout,
             cache_bytes: config.cache_bytes,
@@ -95,6 +98,7 @@ impl Trainer {
             generation,
             step: 0,
             num_tokens: 0,
+            is_torn: false,
         })
     }
 
@@ -106,6 +110,11 @@ impl Trainer {
     /// The policy's tokenizer.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
+    }
+
+    /// The tokens that end a completion.
+    pub fn stop_tokens(&self) -> &StopTokens {
+        &self.generation.stop
     }
 
     /// The rewards.
@@ -126,9 +135,29 @@ impl Trainer {
     /// One step of DAPO (the paper's Algorithm 1): roll out until enough groups carry a signal, then update the policy.
     ///
     /// # Errors
-    /// When no group carries a signal, a number is not finite (then no update was made), or a part fails. The run can then
-    /// only go on from a checkpoint.
+    /// When no group carries a signal ([`TrainerError::NoSignal`]; see [`OnMastered`](crate::OnMastered) for a policy that has
+    /// mastered its data), a number is not finite, or a part fails. Unless the step had made an update already, the trainer is
+    /// then as it was before the step, and can be saved.
     pub fn step(&mut self) -> Result<StepOutcome, TrainerError> {
+        let (sampler, draws, updates) = (self.sampler.clone(), self.order.draws(), self.optimizer.steps());
+        let outcome = self.try_step();
+        if outcome.is_err() {
+            if self.optimizer.steps() == updates {
+                self.sampler = sampler;
+                self.order.rewind(draws)?;
+            } else {
+                self.is_torn = true;
+            }
+        }
+        outcome
+    }
+
+    /// Whether the state is that after a whole step, so that it can be saved.
+    pub fn is_whole(&self) -> bool {
+        !self.is_torn
+    }
+
+    fn try_step(&mut self) -> Result<StepOutcome, TrainerError> {
         let started = Instant::now();
         self.gradients.release_large();
         let mut metrics = StepMetrics { step: self.step + 1, num_tokens: self.num_tokens, ..StepMetrics::default() };
@@ -136,7 +165,7 @@ impl Trainer {
         let rolled_out = Instant::now();
 
         let filter = self.config.overlong_filter;
-        let chosen: Vec<&Group> = taken.groups.iter().map(|kept| &kept.group).collect();
+        let chosen: Vec<&Group> = taken.groups.iter().map(|kept| &*kept.group).collect();
         let advantages = advantages(&chosen, &self.config.advantage, filter)?;
         let groups = taken.groups.iter().zip(&advantages);
         let mut training: Vec<TrainingGroup> =
@@ -146,10 +175,13 @@ impl Trainer {
         metrics.lr = self.config.optimizer.lr_at(self.step);
         let updates =
             update(&mut self.policy, &mut self.optimizer, &mut self.gradients, &training, &self.config, metrics.lr)?;
-        of_updates(&mut metrics, &updates);
+        let kl_in_loss = self.reference.is_some() && self.config.loss.kl.coef != 0.0;
+        of_updates(&mut metrics, &updates, kl_in_loss);
+        let stale = taken.groups.iter().filter(|kept| kept.age > 0).count();
+        metrics.stale_fraction = share(stale as f64, taken.groups.len() as u64);
         if let Some(difference) = difference.or(updates.first().map(|first| first.difference)) {
-            metrics.logp_difference_max = difference.max;
-            metrics.logp_difference_mean = difference.mean();
+            metrics.logp_difference_max = (difference.tokens > 0).then_some(difference.max);
+            metrics.logp_difference_mean = share(difference.sum, difference.tokens);
         }
         let updated = Instant::now();
 
@@ -171,8 +203,8 @@ impl Trainer {
     }
 
     /// Rounds of roll-outs until the sampler is satisfied.
-    fn sample(&mut self, metrics: &mut StepMetrics) -> Result<TakenBatch<Group>, TrainerError> {
-        let mut sums = GroupSums::default();
+    fn sample(&mut self, metrics: &mut StepMetrics) -> Result<TakenBatch<Arc<Group>>, TrainerError> {
+        let mut sums = GroupSums::of(self.rewards.names());
         let mut kl_sum = 0.0;
         while let Some(count) = self.sampler.next_round() {
             let drawn = self.order.next_draws(count);
@@ -180,15 +212,33 @@ impl Trainer {
             let drawn = groups.into_iter().map(|(draw, group)| {
                 sums.add(&group);
                 let metric = filter_metric(&self.config.sampler.metric, &group, self.config.overlong_filter);
-                Drawn { draw, metric, group }
+                Drawn { draw, metric, group: Arc::new(group) }
             });
             self.sampler.push_round(drawn.collect())?;
         }
-        metrics.ref_kl = kl_sum / sums.tokens().max(1) as f64;
+        if self.reference.is_some() && self.config.kl_in_reward > 0.0 {
+            metrics.ref_kl = share(kl_sum, sums.tokens());
+        }
         sums.write(metrics);
-        let taken = self.sampler.take_batch()?;
+        let taken = match self.sampler.take_batch() {
+            Ok(taken) => taken,
+            Err(SamplerError::NothingKept(shortage) | SamplerError::Exhausted(shortage)) if shortage.kept == 0 => {
+                self.without_signal(*shortage)?
+            }
+            Err(error) => return Err(error.into()),
+        };
         metrics.dynamic_sampling = taken.account;
         Ok(taken)
+    }
+
+    /// What a step does that found no group with a signal: an empty batch where it is skipped, else an error that shows its groups.
+    fn without_signal(&mut self, shortage: Shortage) -> Result<TakenBatch<Arc<Group>>, TrainerError> {
+        if shortage.is_mastered() && self.config.on_mastered == OnMastered::Skip {
+            return Ok(self.sampler.skip_step()?);
+        }
+        let ends_well = shortage.is_mastered() && self.config.on_mastered == OnMastered::Stop;
+        let groups = self.sampler.dropped().iter().cloned().map(dropped_record).collect();
+        Err(TrainerError::NoSignal(Box::new(NoSignal { step: self.step + 1, shortage, groups, ends_well })))
     }
 
     /// One round's groups, with more completions where the per-prompt mode asks for them, and KL in the reward.
@@ -270,9 +320,9 @@ fn check_metric(config: &TrainerConfig, rewards: &RewardSum) -> Result<(), Train
 
 /// Everything that took part in a step, by draw index.
 fn records(
-    taken: TakenBatch<Group>,
+    taken: TakenBatch<Arc<Group>>,
     advantages: Vec<Vec<Option<f32>>>,
-    carried: &[KeptGroup<Group>],
+    carried: &[KeptGroup<Arc<Group>>],
     filter: OverlongFilter,
 ) -> Vec<GroupRecord> {
     let mut records = Vec::new();
@@ -282,18 +332,22 @@ fn records(
         let in_loss = advantages.iter().enumerate().map(in_loss).collect();
         records.push(GroupRecord { draw, age, fate: Fate::of_taken(verdict), group, advantages, in_loss });
     }
-    let idle = |draw, age, fate, group: Group| {
-        let n = group.completions.len();
-        GroupRecord { draw, age, fate, group, advantages: vec![None; n], in_loss: vec![false; n] }
-    };
-    for dropped in taken.dropped {
-        let fate = Fate::of_dropped(dropped.reason, dropped.verdict);
-        records.push(idle(dropped.draw, dropped.age, fate, dropped.group));
-    }
+    records.extend(taken.dropped.into_iter().map(dropped_record));
     for kept in carried {
         // The sampler counts the coming step already.
         records.push(idle(kept.draw, kept.age.saturating_sub(1), Fate::CarriedOut, kept.group.clone()));
     }
     records.sort_by_key(|record| record.draw);
     records
+}
+
+fn dropped_record(dropped: DroppedGroup<Arc<Group>>) -> GroupRecord {
+    let fate = Fate::of_dropped(dropped.reason, dropped.verdict);
+    idle(dropped.draw, dropped.age, fate, dropped.group)
+}
+
+/// A group that is not trained on.
+fn idle(draw: u64, age: u32, fate: Fate, group: Arc<Group>) -> GroupRecord {
+    let n = group.completions.len();
+    GroupRecord { draw, age, fate, group, advantages: vec![None; n], in_loss: vec![false; n] }
 }

@@ -1,7 +1,7 @@
 //! Evaluations of the tiny model of the test data.
 #![allow(clippy::unwrap_used)]
 
-use dapo_policy::{Decoder, GenerationConfig, Purpose, SamplingConfig, Tokenizer, load};
+use dapo_policy::{Decoder, GenerationConfig, Purpose, SamplingConfig, StopTokens, Tokenizer, load};
 use dapo_reward::{Accuracy, Grader, RewardSum};
 use dapo_trainer::tasks::{Split, addition_problems};
 use dapo_trainer::{
@@ -26,9 +26,8 @@ impl Setup {
         let generation = GenerationConfig {
             max_new_tokens: 72,
             sampling: SamplingConfig { top_p: 0.7, ..SamplingConfig::default() },
-            stop_token_ids: policy.config().eos_token_ids.clone(),
             purpose: Purpose::Evaluation,
-            ..GenerationConfig::default()
+            ..GenerationConfig::new(StopTokens::of(policy.config(), &tokenizer))
         };
         let rewards = RewardSum::new(vec![(1.0, Box::new(Accuracy::default()))]);
         Self { policy, tokenizer, prompts, generation, rewards }

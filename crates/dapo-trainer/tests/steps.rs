@@ -62,7 +62,7 @@ fn what_was_generated_is_what_is_trained() {
         trainer(TrainerConfig { optimizer: OptimizerConfig { lr: 0.0, ..config().optimizer }, ..config() });
     let outcome = trainer.step().unwrap();
     // The training forward scored the generated ids: every log-prob came out the same to the last bit.
-    assert_eq!(outcome.metrics.logp_difference_max, 0.0);
+    assert_eq!(outcome.metrics.logp_difference_max, Some(0.0));
     assert!(outcome.metrics.updates > 0);
     let mut differ_as_text = 0;
     for record in &outcome.groups {
@@ -105,7 +105,9 @@ fn every_group_has_one_fate_and_the_account_counts_them() {
         assert_eq!(account.carried_in, carried);
         carried = account.carried_out;
         // Carried groups were drawn by an earlier policy; those of this step by the one that is updated.
-        assert_eq!(outcome.metrics.logp_difference_max, 0.0);
+        let (stale, trained) = (outcome.trained().filter(|r| r.age > 0).count(), outcome.trained().count());
+        assert_eq!(outcome.metrics.stale_fraction, Some(stale as f64 / trained as f64));
+        assert_eq!(outcome.metrics.logp_difference_max, (stale < trained).then_some(0.0));
         let advantages: Vec<f32> = outcome.trained().flat_map(|r| r.advantages.iter().flatten().copied()).collect();
         assert!(!advantages.is_empty() && advantages.iter().sum::<f32>().abs() < 1e-4);
         total += account;
@@ -176,7 +178,7 @@ fn the_kl_term_is_that_of_the_reference() {
     let (initial, _) = model();
     let first = still.step().unwrap();
     // The policy is its reference until it is updated.
-    assert_eq!(first.metrics.ref_kl, 0.0);
+    assert_eq!(first.metrics.ref_kl, Some(0.0));
     // k3 of the next step's trained tokens, from the definition.
     let before = still.policy().frozen_copy().unwrap();
     let second = still.step().unwrap();
@@ -195,11 +197,12 @@ fn the_kl_term_is_that_of_the_reference() {
     }
     let expected = sum / f64::from(tokens);
     assert!(expected > 1e-6, "the policy has not moved");
-    assert!((second.metrics.ref_kl - expected).abs() < 1e-4 * expected, "{} and {expected}", second.metrics.ref_kl);
+    let found = second.metrics.ref_kl.unwrap();
+    assert!((found - expected).abs() < 1e-4 * expected, "{found} and {expected}");
     // A reference that follows every step is the policy again.
     let mut following = trainer(with(1));
     following.step().unwrap();
-    assert_eq!(following.step().unwrap().metrics.ref_kl, 0.0);
+    assert_eq!(following.step().unwrap().metrics.ref_kl, Some(0.0));
 }
 
 #[test]
@@ -237,6 +240,92 @@ fn the_metric_must_be_measured() {
 }
 
 #[test]
+fn a_step_that_generates_nothing_measures_nothing() {
+    let sampler = SamplerConfig { gen_batch: GenBatch::Fixed(24), ..config().sampler };
+    let mut trainer = trainer(TrainerConfig { sampler, ..config() });
+    let first = trainer.step().unwrap().metrics;
+    assert!(first.dynamic_sampling.carried_out >= 4, "the next step needs no completions");
+    assert!(first.reward.is_some() && first.mean_length.is_some() && first.stale_fraction == Some(0.0));
+    let second = trainer.step().unwrap().metrics;
+    assert_eq!((second.dynamic_sampling.generated, second.num_tokens), (0, first.num_tokens));
+    let json = serde_json::to_value(&second).unwrap();
+    for name in [
+        "reward",
+        "reward_std",
+        "frac_reward_zero_std",
+        "rewards/accuracy/mean",
+        "rewards/soft_overlong/mean",
+        "accuracy",
+        "completions/mean_length",
+        "completions/clipped_ratio",
+        "completions/mean_terminated_length",
+        "mean_token_prob",
+        "sampling/logp_difference/max",
+        "sampling/logp_difference/mean",
+    ] {
+        assert_eq!(json.get(name), Some(&serde_json::Value::Null), "{name}");
+    }
+    assert_eq!(json["sampling/stale_fraction"], 1.0);
+    assert!(second.entropy.is_some() && second.loss.is_some() && second.updates == 1);
+}
+
+#[test]
+fn the_default_draws_what_is_missing_and_trains_on_fresh_groups() {
+    let sampler = SamplerConfig { train_batch: 4, ..SamplerConfig::default() };
+    let mut trainer = trainer(TrainerConfig { sampler, ..config() });
+    for _ in 0..6 {
+        let metrics = trainer.step().unwrap().metrics;
+        assert_eq!((metrics.dynamic_sampling.trained, metrics.stale_fraction), (4, Some(0.0)));
+        assert_eq!(metrics.logp_difference_max, Some(0.0));
+        assert_eq!(metrics.kl, Some(0.0), "one update, by the policy that generated: the ratio is 1");
+    }
+}
+
+#[test]
+fn a_step_that_fails_leaves_the_trainer_as_it_was() {
+    /// Fails on purpose, by a reward that is not a number, from its given call on.
+    #[derive(Debug)]
+    struct Failing(std::sync::atomic::AtomicUsize);
+    impl dapo_reward::RewardFn for Failing {
+        fn name(&self) -> &str {
+            "failing"
+        }
+        fn score(&self, _: &dapo_reward::RewardInput<'_>) -> dapo_reward::Score {
+            let order = std::sync::atomic::Ordering::SeqCst;
+            let left = self.0.fetch_update(order, order, |left| Some(left.saturating_sub(1))).unwrap();
+            dapo_reward::Score { value: Some(if left == 0 { f64::NAN } else { 0.0 }), correct: None }
+        }
+    }
+    let with = |calls| {
+        let (policy, tokenizer) = model();
+        let prompts = prompts(&tokenizer);
+        let failing = Failing(std::sync::atomic::AtomicUsize::new(calls));
+        let rewards = RewardSum::new(vec![(1.0, Box::new(Accuracy::default())), (1.0, Box::new(failing))]);
+        Trainer::new(policy, tokenizer, prompts, rewards, config()).unwrap()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    // The first step scores 12 groups of 4; the third one draws again.
+    let (mut failing, mut sound) = (with(50), with(usize::MAX));
+    let mut steps = 0;
+    let error = loop {
+        match failing.step() {
+            Ok(_) => steps += 1,
+            Err(error) => break error.to_string(),
+        }
+    };
+    assert!(steps > 0 && failing.is_whole(), "{error}");
+    for _ in 0..steps {
+        sound.step().unwrap();
+    }
+    failing.save(&folder.path().join("failing"), "tiny").unwrap();
+    sound.save(&folder.path().join("sound"), "tiny").unwrap();
+    for file in ["trainer.json", "optimizer.safetensors", "model/model.safetensors"] {
+        let read = |name: &str| std::fs::read(folder.path().join(name).join(file)).unwrap();
+        assert!(read("failing") == read("sound"), "{file}");
+    }
+}
+
+#[test]
 fn a_discarding_sampler_trains_on_policy_only() {
     let sampler = SamplerConfig { surplus: SurplusPolicy::Discard, ..config().sampler };
     let mut trainer = trainer(TrainerConfig { sampler, ..config() });
@@ -245,7 +334,7 @@ fn a_discarding_sampler_trains_on_policy_only() {
         let outcome = trainer.step().unwrap();
         assert!(outcome.groups.iter().all(|record| record.age == 0));
         discarded += outcome.metrics.dynamic_sampling.discarded;
-        assert_eq!(outcome.metrics.kl, 0.0, "one update, by the policy that generated: the ratio is 1");
+        assert_eq!(outcome.metrics.kl, Some(0.0), "one update, by the policy that generated: the ratio is 1");
     }
     assert!(discarded > 0, "there was no surplus");
 }

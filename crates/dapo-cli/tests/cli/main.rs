@@ -5,6 +5,7 @@
 mod eval;
 mod generate;
 mod manners;
+mod models;
 mod settings;
 mod tools;
 mod train;

@@ -1,6 +1,6 @@
 //! `dapo train`.
 
-use crate::{additions, dapo, folder, path};
+use crate::{additions, dapo, file, folder, path};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
@@ -186,4 +186,32 @@ fn a_dry_run_tells_what_would_happen_and_does_nothing() {
 fn a_file_is_no_folder() {
     let data = additions();
     dapo(&train(&["--out", path(&data)])).failure(1, &["error: ", path(&data)]);
+}
+
+#[test]
+fn a_run_with_nothing_left_to_learn_ends_well() {
+    let data = file("{\"question\": \"5+5=\", \"answer\": 10}\n{\"question\": \"17+4=\", \"answer\": 21}\n");
+    let dir = folder();
+    let out = dir.path().join("run");
+    let train = format!("data.train={}", path(&data));
+    let args = ["train", "tiny", &train, "sampler.train_batch=2", "sampler.gen_batch=4", "train.mini_batches=1"];
+    let more = ["sampler.max_gen_rounds=3", "optimizer.warmup_steps=0", "eval.limit=8", "--out", out.to_str().unwrap()];
+    let run = dapo(&[args.as_slice(), &more].concat()).success();
+    assert!(run.stderr.contains("nothing left to learn after "), "{}", run.stderr);
+    assert!(Path::new(run.stdout.trim()).join("model.safetensors").exists(), "{}", run.stdout);
+}
+
+#[test]
+fn a_run_that_solves_nothing_shows_what_its_completions_look_like() {
+    let data = file("{\"question\": \"5+5=\", \"answer\": 1000}\n{\"question\": \"17+4=\", \"answer\": 2000}\n");
+    let dir = folder();
+    let out = dir.path().join("run");
+    let train = format!("data.train={}", path(&data));
+    let args = ["train", "tiny", &train, "sampler.train_batch=2", "sampler.max_gen_rounds=2", "eval.every=0"];
+    let said = ["step 1 of 80 failed", "nothing to train on", "prompt      5+5=", "gold        1000", "extracted"];
+    let run = dapo(&[args.as_slice(), &["--out", out.to_str().unwrap()]].concat()).failure(1, &said);
+    for said in ["were cut off", "rewards.accuracy.extract", "rollout.max_new_tokens", "dapo eval", "--completions"] {
+        assert!(run.stderr.contains(said), "no {said:?} in {}", run.stderr);
+    }
+    assert!(out.join("completions/step-1.jsonl").exists());
 }

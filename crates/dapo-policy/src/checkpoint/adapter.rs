@@ -3,7 +3,7 @@
 use super::safetensors::{TensorFile, write_tensors};
 use crate::lora::{LoraConfig, LoraTarget};
 use crate::tokenizer::{read_json, write_json};
-use crate::{Decoder, ModelConfig, PolicyError};
+use crate::{Decoder, ModelConfig, PolicyError, Tokenizer};
 use candle_core::Tensor;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -84,6 +84,19 @@ impl Adapter {
             .map(|(name, shape)| Ok((name.clone(), weights.read(&format!("{PREFIX}{name}"), &shape)?)))
             .collect()
     }
+}
+
+/// The tokenizer of an adapter: that in its folder where there is one, with the base's stop tokens added, else the base's.
+///
+/// # Errors
+/// When the folder's tokenizer cannot be read; names the file.
+pub fn adapter_tokenizer(dir: &Path, base: Tokenizer) -> Result<Tokenizer, PolicyError> {
+    if !dir.join("tokenizer.json").exists() {
+        return Ok(base);
+    }
+    let mut tokenizer = Tokenizer::from_folder(dir)?;
+    tokenizer.add_stop_tokens(base.stop_token_ids());
+    Ok(tokenizer)
 }
 
 /// The base model that an adapter's folder names: a path, or a name on the hub.

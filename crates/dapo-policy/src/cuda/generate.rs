@@ -101,7 +101,7 @@ impl<'a, T: Compute> Generator<'a, T> {
         let batch = MAX_BATCH.min(requests.iter().map(|r| r.samples).sum());
         let sampling = &config.sampling;
         // Arrays on a device are not empty; no token has this number.
-        let stops = if config.stop_token_ids.is_empty() { vec![u32::MAX] } else { config.stop_token_ids.clone() };
+        let stops = if config.stop.is_empty() { vec![u32::MAX] } else { config.stop.ids().to_vec() };
         Ok(Self {
             model,
             requests,
@@ -355,6 +355,11 @@ impl<'a, T: Compute> Generator<'a, T> {
             };
             self.free.give_back(growing.own);
             let prompt = &mut self.prompts[growing.prompt];
+            if let Some(position) = completion.logprobs.iter().position(|logprob| !logprob.is_finite()) {
+                let request = &self.requests[prompt.request];
+                let sample = request.first_sample + growing.sample;
+                return Err(PolicyError::Logits { draw: request.draw, sample, position });
+            }
             prompt.users -= 1;
             if prompt.users == 0 {
                 self.free.give_back(std::mem::take(&mut prompt.blocks));

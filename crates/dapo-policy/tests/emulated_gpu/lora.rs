@@ -7,6 +7,7 @@ use super::{
 };
 use dapo_policy::{
     Architecture, Decoder, Device, GenerationConfig, LoraConfig, LoraTarget, Moments, Policy, SamplingConfig,
+    StopTokens,
 };
 
 const EMULATED: Device = Device::Emulated { bf16: false };
@@ -75,8 +76,11 @@ fn in_bf16_they_differ_by_its_rounding() {
 #[test]
 fn greedy_generation_gives_the_cpus_tokens() {
     for (architecture, lora) in ARCHITECTURES.into_iter().zip(configs()) {
-        let config =
-            GenerationConfig { max_new_tokens: 9, sampling: SamplingConfig::GREEDY, ..GenerationConfig::default() };
+        let config = GenerationConfig {
+            max_new_tokens: 9,
+            sampling: SamplingConfig::GREEDY,
+            ..GenerationConfig::new(StopTokens::none())
+        };
         let plain = decoder(shape(architecture)).generate(&requests(), &config).unwrap();
         let expected = adapted(shape(architecture), &lora).generate(&requests(), &config).unwrap();
         let got = on_gpu(architecture, &lora, false).generate(&requests(), &config).unwrap();

@@ -9,7 +9,7 @@ use candle_core::Tensor;
 use common::{Shape, batch, decoder};
 use dapo_policy::{
     AdamWStep, Architecture, Completion, Decoder, Device, FinishReason, GenerationConfig, Gradients, LayerMemory,
-    Moments, Policy, Request, SamplingConfig, Segments, TokenBatch, TokenLogprobs,
+    Moments, Policy, Request, SamplingConfig, Segments, StopTokens, TokenBatch, TokenLogprobs,
 };
 use std::sync::Arc;
 
@@ -208,8 +208,7 @@ fn greedy_generation_gives_the_cpus_tokens() {
         let config = GenerationConfig {
             max_new_tokens: 11,
             sampling: SamplingConfig::GREEDY,
-            stop_token_ids: vec![1, 2, 5],
-            ..GenerationConfig::default()
+            ..GenerationConfig::new(StopTokens::new([1, 2, 5]))
         };
         let expected = decoder(shape(architecture)).generate(&requests(), &config).unwrap();
         let got = on_gpu(shape(architecture), false).generate(&requests(), &config).unwrap();
@@ -226,7 +225,7 @@ fn sampled_generation_draws_by_the_same_keys_whatever_is_beside_it() {
     let gpu = on_gpu(shape, false);
     for sampling in [SamplingConfig::default(), SamplingConfig { temperature: 0.7, top_p: 0.9, top_k: 20 }] {
         let config =
-            GenerationConfig { max_new_tokens: 20, sampling, seed: 5, stop_token_ids: vec![1], ..Default::default() };
+            GenerationConfig { max_new_tokens: 20, sampling, seed: 5, ..GenerationConfig::new(StopTokens::new([1])) };
         let expected = decoder(shape).generate(&requests(), &config).unwrap();
         let got = gpu.generate(&requests(), &config).unwrap();
         // Rounding may turn a draw at a boundary: rarely, and the rest of that completion with it.
@@ -250,7 +249,7 @@ fn sampled_generation_draws_by_the_same_keys_whatever_is_beside_it() {
 fn a_rollouts_log_probs_agree_with_a_training_pass_to_rounding() {
     let gpu = on_gpu(shape(Architecture::Qwen2), false);
     assert!(!gpu.exact_rollout() && decoder(shape(Architecture::Qwen2)).exact_rollout());
-    let config = GenerationConfig { max_new_tokens: 9, ..Default::default() };
+    let config = GenerationConfig { max_new_tokens: 9, ..GenerationConfig::new(StopTokens::none()) };
     let groups = gpu.generate(&requests(), &config).unwrap();
     let scored = gpu.logprobs(&batch(&requests(), &groups, true), 1.0).unwrap();
     let rolled_out: Vec<f32> = groups.iter().flatten().flat_map(|c| c.logprobs.clone()).collect();

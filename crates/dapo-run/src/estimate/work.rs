@@ -19,7 +19,7 @@ pub struct Work {
     pub prompts_a_round: u64,
     /// Completions of each.
     pub completions_a_prompt: u64,
-    /// Completions that grow at a time, each with room for its full length.
+    /// Completions that grow at a time in the largest round, each with room for its full length.
     pub at_a_time: u64,
     /// Rounds of a step when half of the groups are informative.
     pub rounds_expected: u64,
@@ -35,6 +35,22 @@ pub struct Work {
     pub prompt: u64,
 }
 
+/// Rounds and prompts of a step that draws what is missing, between `least` and `most` prompts at a time, when half of the
+/// groups are kept.
+fn adaptive_rounds(train_batch: f64, least: f64, most: f64, round_limit: f64) -> (f64, f64) {
+    // Rounds of the largest size fill the batch steadily; after them each one halves what is missing.
+    let full = ((train_batch - most).max(0.0) / (most * KEEP_RATE)).ceil().min(round_limit);
+    let (mut rounds, mut prompts) = (full, full * most);
+    let mut missing = train_batch - prompts * KEEP_RATE;
+    while (missing >= 1.0 || rounds == 0.0) && rounds < round_limit {
+        let drawn = missing.max(least).min(most);
+        rounds += 1.0;
+        prompts += drawn;
+        missing -= drawn * KEEP_RATE;
+    }
+    (rounds, prompts)
+}
+
 impl Work {
     /// Sums and products are of 64-bit floating point, so that absurd settings give large figures, not wrong ones.
     pub(super) fn of(config: &RunConfig, data: DataSizes, prompt: usize, shape: &Shape) -> Self {
@@ -46,9 +62,9 @@ impl Work {
             _ if !sampler.dynamic => (train_batch, train_batch),
             GenBatchSize::Fixed(prompts) => (prompts as f64, prompts as f64),
             GenBatchSize::Adaptive(AdaptiveName::Adaptive) => {
-                let least = or(sampler.gen_batch_min, train_batch);
+                let least = or(sampler.gen_batch_min, 1.0);
                 let most = or(sampler.gen_batch_max, 3.0 * train_batch).max(least);
-                (needed.max(least).min(most), most)
+                (train_batch.max(least).min(most), most)
             }
         };
         let first = first.max(1.0);
@@ -57,7 +73,14 @@ impl Work {
             0 => None,
             rounds => Some(u64::from(rounds)),
         };
-        let rounds_expected = (needed / first).ceil().max(1.0).min(rounds_at_most.map_or(f64::MAX, |most| most as f64));
+        let round_limit = rounds_at_most.map_or(f64::MAX, |most| most as f64);
+        let adaptive = sampler.dynamic && sampler.gen_batch == GenBatchSize::Adaptive(AdaptiveName::Adaptive);
+        let (rounds_expected, prompts_expected) = if adaptive {
+            adaptive_rounds(train_batch, or(sampler.gen_batch_min, 1.0), most, round_limit)
+        } else {
+            let rounds = (needed / first).ceil().max(1.0).min(round_limit);
+            (rounds, rounds * first)
+        };
         let completions_a_prompt = rollout.group_size.max(sampler.per_prompt_max_samples) as f64;
         let full_length = prompt as f64 + rollout.max_new_tokens as f64;
         let cache_mib = match rollout.cache_mib {
@@ -77,10 +100,10 @@ impl Work {
             updates: (config.train.epochs as f64 * (config.train.mini_batches as f64).min(train_batch)) as u64,
             prompts_a_round: first as u64,
             completions_a_prompt: completions_a_prompt as u64,
-            at_a_time: (first * completions_a_prompt).min(room.max(1.0)).min(shape.most_at_a_time()) as u64,
+            at_a_time: (most.max(1.0) * completions_a_prompt).min(room.max(1.0)).min(shape.most_at_a_time()) as u64,
             rounds_expected: rounds_expected as u64,
             rounds_at_most,
-            tokens_expected: tokens(rounds_expected * first),
+            tokens_expected: tokens(prompts_expected),
             tokens_at_most: prompts_at_most.map(tokens),
             tokens_trained: tokens(train_batch),
             prompt: prompt as u64,

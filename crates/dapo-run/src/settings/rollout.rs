@@ -37,7 +37,7 @@ impl Default for RolloutSection {
 pub enum GenBatchSize {
     /// Always this many.
     Fixed(usize),
-    /// As many as the recent keep rate asks for.
+    /// As many as are missing, more where the recent keep rate is below 1/2.
     Adaptive(AdaptiveName),
 }
 
@@ -45,7 +45,7 @@ pub enum GenBatchSize {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum AdaptiveName {
-    /// As many as the recent keep rate asks for.
+    /// As many as are missing, more where the recent keep rate is below 1/2.
     Adaptive,
 }
 
@@ -72,9 +72,11 @@ pub struct SamplerSection {
     pub tolerance: f64,
     /// P, groups a step trains on.
     pub train_batch: usize,
-    /// Prompts of a round: a number, or `"adaptive"` between `gen_batch_min` and `gen_batch_max`.
+    /// Prompts of a round: a number, or `"adaptive"`, as many as groups are missing, more where the recent keep rate is
+    /// below 1/2, between `gen_batch_min` and `gen_batch_max`.
     pub gen_batch: GenBatchSize,
-    /// Fewest prompts of an adaptive round; 0: `train_batch`.
+    /// Fewest prompts of an adaptive round; 0: 1, so that only what is missing is drawn and (nearly) all groups are trained on
+    /// by the policy that generated them. More keep a GPU busy, at the price of surplus groups.
     pub gen_batch_min: usize,
     /// Most prompts of an adaptive round; 0: three times `train_batch`.
     pub gen_batch_max: usize,

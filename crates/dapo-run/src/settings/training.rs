@@ -1,6 +1,7 @@
 //! Loss, KL, optimiser and the portions of training.
 
 use dapo_loss::{EmptySequences, KlEstimator};
+use dapo_trainer::OnMastered;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -177,10 +178,21 @@ pub struct TrainSection {
     pub micro_batch_tokens: usize,
     /// What a backward pass keeps of each layer: `keep`, or `recompute` for long sequences.
     pub layer_memory: LayerMemoryName,
+    /// What happens when no group carries a signal any more because most are all correct: `stop` ends the run, saved and
+    /// evaluated; `skip` counts the step, without an update, and goes on; `error` fails.
+    #[schemars(with = "String", extend("enum" = ["stop", "skip", "error"]))]
+    pub on_mastered: OnMastered,
 }
 
 impl Default for TrainSection {
     fn default() -> Self {
-        Self { steps: 100, epochs: 1, mini_batches: 1, micro_batch_tokens: 4096, layer_memory: LayerMemoryName::Keep }
+        Self {
+            steps: 100,
+            epochs: 1,
+            mini_batches: 1,
+            micro_batch_tokens: 4096,
+            layer_memory: LayerMemoryName::Keep,
+            on_mastered: OnMastered::Stop,
+        }
     }
 }

@@ -145,12 +145,12 @@ fn a_gpus_memory_is_that_of_bf16_with_f32_of_what_is_trained() {
     let layer = 2 * (2 * 4096 + 2048 + 1024 + 6144 + 1024) + 64;
     let scratch = 2 * (2048 + 6144 + 4096 + 4096) + 6 * 1024;
     assert_eq!(part(&estimate, "activations"), 4096 * (28 * layer + scratch));
-    // The 8 completions of 32 prompts, and of more as many as the batch takes.
-    assert_eq!(estimate.work.at_a_time, 256);
+    // The 8 completions of 48 prompts, three batches, and of more as many as a decoding batch takes.
+    assert_eq!(estimate.work.at_a_time, 384);
     let many = [&keep[..], &["sampler.train_batch=64"]].concat();
     assert_eq!(of(&qwen3_0_6b(), &many, 100).work.at_a_time, 512);
     let positions = 100 + 256_u64;
-    assert_eq!(part(&estimate, "keys and values"), 256 * positions.next_multiple_of(32) * 28 * 1024 * 4);
+    assert_eq!(part(&estimate, "keys and values"), 384 * positions.next_multiple_of(32) * 28 * 1024 * 4);
     // Without a limit, as many as may be.
     let unlimited = of(&qwen3_0_6b(), &["model.device=cuda", "sampler.train_batch=64"], 100);
     assert_eq!(
@@ -184,11 +184,14 @@ fn a_steps_tokens_and_updates_follow_from_batch_rounds_and_lengths() {
     assert_eq!((without.prompts_a_round, without.rounds_at_most), (512, Some(1)));
     assert_eq!((without.tokens_at_most, without.tokens_trained), (Some(512 * 16 * 20_480), 512 * 16 * 20_480));
 
-    // Adaptive rounds: twice the batch to start with, at most three times.
+    // Adaptive rounds: what is missing, so 16, 8, 4, 2 and 1 prompts; at most three batches at a time.
     let adaptive = work(&["tiny"]);
-    assert_eq!((adaptive.prompts_a_round, adaptive.rounds_expected, adaptive.updates), (32, 1, 2));
-    assert_eq!(adaptive.tokens_at_most, Some(10 * 48 * 8 * 72));
-    assert_eq!(work(&["tiny", "sampler.gen_batch_max=20"]).rounds_expected, 2);
+    assert_eq!((adaptive.prompts_a_round, adaptive.rounds_expected, adaptive.updates), (16, 5, 2));
+    assert_eq!((adaptive.tokens_expected, adaptive.tokens_at_most), (31 * 8 * 72, Some(10 * 48 * 8 * 72)));
+    // With at least 12 and at most 12 prompts: 12, 12 and 12 for 16 groups.
+    let bounded = work(&["tiny", "sampler.gen_batch_min=12", "sampler.gen_batch_max=12"]);
+    assert_eq!((bounded.rounds_expected, bounded.tokens_expected), (3, 36 * 8 * 72));
+    assert_eq!(work(&["tiny", "sampler.gen_batch_min=32"]).rounds_expected, 1);
     assert_eq!(work(&["tiny", "sampler.gen_batch=8", "sampler.max_gen_rounds=3"]).rounds_expected, 3);
     assert_eq!(work(&["tiny", "sampler.per_prompt_max_samples=32"]).completions_a_prompt, 32);
     assert_eq!(work(&["tiny", "train.epochs=3", "train.mini_batches=100"]).updates, 48);
@@ -210,7 +213,7 @@ fn disk_space_counts_the_checkpoints_there_are_at_a_time() {
     assert_eq!(disk(&["output.checkpoint_every=30", "output.keep_checkpoints=2"]).checkpoints, 3);
     let following = disk(&["kl.coef=0.1", "kl.sync_every=10"]);
     assert_eq!(following.checkpoint, 16 * 596_049_920);
-    assert_eq!(disk(&["tiny"]).completions, 80 * 32 * 8 * 72 * 4);
+    assert_eq!(disk(&["tiny"]).completions, 80 * 31 * 8 * 72 * 4);
 }
 
 #[test]
@@ -220,9 +223,9 @@ fn the_text_shows_each_figure_with_its_unit() {
         "memory at most            25.9 GiB, in roll-outs; 13.3 GiB in updates\n",
         "  weights                 2.2 GiB\n",
         "  keys and values         15.8 GiB  in roll-outs\n",
-        "a step                    128 prompts a round, 1 of at most 10 rounds, 8 completions each, 48 at a time\n",
+        "a step                    64 prompts a round, 7 of at most 10 rounds, 8 completions each, 48 at a time\n",
         "  tokens trained          524 thousand at most\n",
-        "the run                   200 steps, 800 updates, 210 million tokens generated if half of the groups are kept\n",
+        "the run                   200 steps, 800 updates, 208 million tokens generated if half of the groups are kept\n",
         "  checkpoints             3 of 6.7 GiB\n",
     ] {
         assert!(text.contains(line), "{line}{text}");

@@ -1,0 +1,138 @@
+//! Models whose files disagree or are damaged, in every command that generates.
+
+use crate::{TINY_MODEL, additions, dapo, dapo_with_stdin, folder, path};
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+use tempfile::TempDir;
+
+/// A copy of the tiny model.
+fn copy() -> TempDir {
+    let dir = folder();
+    for entry in fs::read_dir(TINY_MODEL).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, dir.path().join(path.file_name().unwrap())).unwrap();
+    }
+    dir
+}
+
+fn edit(dir: &Path, name: &str, change: impl FnOnce(&mut Value)) {
+    let file = dir.join(name);
+    let mut json = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    change(&mut json);
+    fs::write(&file, json.to_string()).unwrap();
+}
+
+/// The tiny model with another end token in its configurations than in its tokenizer, as base models have it.
+fn with_other_config_eos() -> TempDir {
+    let dir = copy();
+    for name in ["config.json", "generation_config.json"] {
+        edit(dir.path(), name, |json| json["eos_token_id"] = 2.into());
+    }
+    dir
+}
+
+/// The tiny model with a NaN in its last norm.
+fn with_nan() -> TempDir {
+    let dir = copy();
+    let file = dir.path().join("model.safetensors");
+    let mut bytes = fs::read(&file).unwrap();
+    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let json: Value = serde_json::from_slice(&bytes[8..8 + header]).unwrap();
+    let start = json["model.norm.weight"]["data_offsets"][0].as_u64().unwrap() as usize;
+    bytes[8 + header + start..][..4].copy_from_slice(&f32::NAN.to_le_bytes());
+    fs::write(&file, bytes).unwrap();
+    dir
+}
+
+fn name(dir: &TempDir) -> &str {
+    dir.path().to_str().unwrap()
+}
+
+#[test]
+fn the_tokenizers_end_token_counts_in_every_command() {
+    let dir = with_other_config_eos();
+    let generate = |model: &str| {
+        let args = ["generate", "--model", model, "12+7=", "--temperature", "0", "--max-tokens", "40", "--json"];
+        dapo(&args).success().json_lines()
+    };
+    let found = generate(name(&dir));
+    assert_eq!(found, generate(TINY_MODEL));
+    assert_eq!(found[0]["finish_reason"], "stop");
+
+    let problems = additions();
+    let eval = |model: &str| {
+        let args = ["eval", "--model", model, "--data", path(&problems), "--temperature", "0", "--max-tokens", "72"];
+        let mut report = dapo(&[args.as_slice(), &["--json"]].concat()).success().json_lines().remove(0);
+        for field in ["model", "seconds"] {
+            report.as_object_mut().unwrap().remove(field);
+        }
+        report
+    };
+    assert_eq!(eval(name(&dir)), eval(TINY_MODEL));
+
+    let chat = |model: &str| {
+        let args = ["chat", "--model", model, "--temperature", "0", "--max-tokens", "40"];
+        dapo_with_stdin(&args, "12+7=\n").success()
+    };
+    let talk = chat(name(&dir));
+    assert_eq!(talk.stdout, chat(TINY_MODEL).stdout);
+    assert!(!talk.stderr.contains("stopped after"), "{}", talk.stderr);
+
+    let exported = folder();
+    let out = exported.path().join("out");
+    dapo(&["export", name(&dir), "--out", out.to_str().unwrap()]).success();
+    let written: Value = serde_json::from_slice(&fs::read(out.join("generation_config.json")).unwrap()).unwrap();
+    assert_eq!(written["eos_token_id"], serde_json::json!([2, 1]));
+}
+
+#[test]
+fn training_stops_at_the_tokenizers_end_token() {
+    let dir = with_other_config_eos();
+    let runs = folder();
+    let train = |model: &str, run: &str| {
+        let out = runs.path().join(run);
+        let model = format!("model.path={model}");
+        let args = ["train", "tiny", &model, "train.steps=1", "eval.limit=16", "--out", out.to_str().unwrap()];
+        dapo(&args).success();
+        let read = |log: &str| fs::read_to_string(out.join(log)).unwrap();
+        (read("metrics.jsonl"), read("evaluations.jsonl"))
+    };
+    assert_eq!(train(name(&dir), "other"), train(TINY_MODEL, "original"));
+}
+
+#[test]
+fn a_model_without_an_end_token_is_warned_about() {
+    let dir = with_other_config_eos();
+    for name in ["config.json", "generation_config.json"] {
+        edit(dir.path(), name, |json| json["eos_token_id"] = Value::Null);
+    }
+    edit(dir.path(), "tokenizer_config.json", |json| drop(json.as_object_mut().unwrap().remove("eos_token")));
+    let said = "warning: the model has no end token";
+    let generate = dapo(&["generate", "--model", name(&dir), "12+7=", "--max-tokens", "4"]).success();
+    assert!(generate.stderr.contains(said), "{}", generate.stderr);
+    let out = folder();
+    let run = out.path().join("run");
+    let model = format!("model.path={}", name(&dir));
+    let args = ["train", "tiny", &model, "train.steps=1", "eval.limit=16", "--out", run.to_str().unwrap()];
+    let train = dapo(&args).success();
+    assert!(train.stderr.contains(said), "{}", train.stderr);
+    assert!(!dapo(&["generate", "--model", TINY_MODEL, "12+7="]).success().stderr.contains("end token"));
+}
+
+#[test]
+fn logits_that_are_not_finite_are_an_error_in_every_command() {
+    let dir = with_nan();
+    let said: &[&str] = &[name(&dir), "logits are NaN or infinite at token 0"];
+    dapo(&["generate", "--model", name(&dir), "12+7=", "--max-tokens", "8"]).failure(1, said);
+    let problems = additions();
+    dapo(&["eval", "--model", name(&dir), "--data", path(&problems)]).failure(1, said);
+    dapo_with_stdin(&["chat", "--model", name(&dir)], "12+7=\n").failure(1, said);
+    let out = folder();
+    let run = out.path().join("run");
+    let model = format!("model.path={}", name(&dir));
+    for eval in ["eval.every=0", "eval.every=20"] {
+        dapo(&["train", "tiny", &model, eval, "--out", run.to_str().unwrap()]).failure(1, said);
+        fs::remove_dir_all(&run).unwrap();
+    }
+}

@@ -1,0 +1,195 @@
+//! How runs end other than by their last step: nothing left to learn, nothing to learn from, and failures.
+#![allow(clippy::unwrap_used)]
+
+use dapo_run::{Layer, Progress, Run, RunError, RunFolder, resolve, settings_of};
+use dapo_trainer::TrainerError;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Two problems that the tiny model solves now and then, and masters within a few steps.
+fn easy(dir: &Path) -> PathBuf {
+    let file = dir.join("easy.jsonl");
+    fs::write(&file, "{\"question\": \"5+5=\", \"answer\": 10}\n{\"question\": \"17+4=\", \"answer\": 21}\n").unwrap();
+    file
+}
+
+/// Problems that nothing solves.
+fn impossible(dir: &Path) -> PathBuf {
+    let file = dir.join("impossible.jsonl");
+    fs::write(&file, "{\"question\": \"5+5=\", \"answer\": 1000}\n{\"question\": \"17+4=\", \"answer\": 2000}\n")
+        .unwrap();
+    file
+}
+
+fn settings(data: &Path, more: &[&str]) -> dapo_run::Resolved {
+    let data = format!("data.train={}", data.display());
+    let own = [
+        "model.path=builtin:tiny",
+        data.as_str(),
+        "data.validation=builtin:addition",
+        "rollout.group_size=8",
+        "rollout.max_new_tokens=48",
+        "sampler.train_batch=2",
+        "sampler.gen_batch=4",
+        "sampler.max_gen_rounds=3",
+        "optimizer.lr=1e-4",
+        "optimizer.warmup_steps=0",
+        "train.steps=60",
+        "eval.every=25",
+        "eval.limit=8",
+        "eval.samples=1",
+    ];
+    let layers: Vec<Layer> = own.iter().chain(more).map(|setting| Layer::Override((*setting).to_owned())).collect();
+    resolve(&layers).unwrap()
+}
+
+/// Runs to the end; gives the last word.
+fn finish(run: &mut Run) -> Result<Option<Progress>, RunError> {
+    run.evaluate_at_start()?;
+    let mut last = None;
+    while !run.is_finished() {
+        last = Some(run.step()?);
+    }
+    Ok(last)
+}
+
+fn lines(dir: &Path, log: &str) -> Vec<Value> {
+    let text = fs::read_to_string(dir.join(log)).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Every file but the timings.
+fn content(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![dir.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.strip_prefix(dir).unwrap().to_string_lossy().into_owned();
+            if path.is_dir() {
+                folders.push(path);
+            } else if ![RunFolder::TIMINGS, ".lock", RunFolder::CONFIG].contains(&name.as_str()) {
+                found.insert(name, fs::read(&path).unwrap());
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn a_run_that_has_mastered_its_data_ends_well_with_checkpoint_and_evaluation() {
+    let temp = tempfile::tempdir().unwrap();
+    let (data, dir) = (easy(temp.path()), temp.path().join("run"));
+    let mut run = Run::create(&settings(&data, &[]), &dir).unwrap();
+    let Some(Progress::Mastered(end)) = finish(&mut run).unwrap() else { panic!("the run was not mastered") };
+    let steps = run.trainer().steps();
+    assert!(steps > 0 && steps < 60, "{steps} steps");
+    assert!(end.steps == steps && end.shortage.is_mastered() && end.shortage.kept == 0);
+    assert!(run.is_finished());
+    assert_eq!(end.checkpoint, run.folder().checkpoint(steps));
+    assert!(end.checkpoint.join("model/model.safetensors").exists());
+    let evaluations = lines(&dir, RunFolder::EVALUATIONS);
+    assert_eq!(evaluations.last().unwrap()["step"], steps);
+    assert_eq!(lines(&dir, RunFolder::METRICS).len() as u64, steps);
+    assert!(!run.folder().completions_file(steps + 1).exists(), "the step in which nothing was learned is none");
+
+    // Resumed, it finds the same, and leaves the same bytes.
+    let before = content(&dir);
+    drop(run);
+    let mut again = Run::resume(&settings_of(&dir, &[]).unwrap(), &dir).unwrap();
+    assert!(matches!(finish(&mut again).unwrap(), Some(Progress::Mastered(_))));
+    assert_eq!(content(&dir), before);
+}
+
+#[test]
+fn a_mastered_step_can_be_skipped_and_is_accounted_for() {
+    let temp = tempfile::tempdir().unwrap();
+    let (data, dir) = (easy(temp.path()), temp.path().join("run"));
+    let mut run = Run::create(&settings(&data, &["train.on_mastered=skip", "train.steps=40"]), &dir).unwrap();
+    let last = finish(&mut run).unwrap();
+    assert!(matches!(last, Some(Progress::Step(_))));
+    let metrics = lines(&dir, RunFolder::METRICS);
+    assert_eq!(metrics.len(), 40);
+    let skipped: Vec<&Value> = metrics.iter().filter(|line| line["dynamic_sampling/trained"] == 0).collect();
+    assert!(!skipped.is_empty());
+    for line in skipped {
+        assert_eq!((&line["updates"], &line["dynamic_sampling/generated"]), (&0.into(), &12.into()));
+        for unknown in ["loss", "grad_norm", "entropy", "sampling/stale_fraction"] {
+            assert_eq!(line[unknown], Value::Null, "{unknown}");
+        }
+        let rewards: f64 = line["rewards/accuracy/mean"].as_f64().unwrap();
+        assert!(rewards > 0.0, "what was generated is measured");
+    }
+}
+
+#[test]
+fn a_mastered_run_fails_on_request_and_loses_no_step() {
+    let temp = tempfile::tempdir().unwrap();
+    let (data, dir) = (easy(temp.path()), temp.path().join("run"));
+    let mut run = Run::create(&settings(&data, &["train.on_mastered=error"]), &dir).unwrap();
+    let error = finish(&mut run).unwrap_err();
+    let steps = run.trainer().steps();
+    let RunError::Step { step, checkpoint: Some(checkpoint), source, .. } = error else { panic!("{error}") };
+    assert_eq!((step, &checkpoint), (steps + 1, &run.folder().checkpoint(steps)));
+    assert!(
+        source.to_string().starts_with("nothing left to learn: 0 of 2 groups were kept after 3 rounds"),
+        "{source}"
+    );
+    let completions = fs::read_to_string(run.folder().completions_file(step)).unwrap();
+    assert_eq!(completions.lines().count(), 12 * 8, "every completion of the step");
+
+    // What was saved is what an uninterrupted run has after so many steps.
+    let other = temp.path().join("other");
+    let settings = settings(&data, &["train.on_mastered=error", &format!("train.steps={steps}")]);
+    finish(&mut Run::create(&settings, &other).unwrap()).unwrap();
+    let state = |dir: &Path| {
+        let all = content(&dir.join(format!("checkpoints/step-{steps}")));
+        assert!(all.len() > 5);
+        all
+    };
+    assert_eq!(state(&dir), state(&other));
+    drop(run);
+    let resumed = Run::resume(&settings_of(&dir, &[]).unwrap(), &dir).unwrap();
+    assert_eq!(resumed.trainer().steps(), steps);
+    assert!(!dir.join(format!("completions/step-{step}.jsonl")).exists(), "the failed step is taken back");
+}
+
+#[test]
+fn a_run_that_solves_nothing_fails_and_leaves_its_completions() {
+    let temp = tempfile::tempdir().unwrap();
+    for on_exhausted in ["train-short", "error"] {
+        let (data, dir) = (impossible(temp.path()), temp.path().join(on_exhausted));
+        let own = ["output.completions=false", &format!("sampler.on_exhausted={on_exhausted}")];
+        let mut run = Run::create(&settings(&data, &own), &dir).unwrap();
+        let RunError::Step { step: 1, steps: 60, checkpoint: None, source } = finish(&mut run).unwrap_err() else {
+            panic!("another error")
+        };
+        let RunError::Trainer(source) = *source else { panic!("{source}") };
+        let TrainerError::NoSignal(end) = *source else { panic!("{source}") };
+        assert!(!end.ends_well && end.shortage.all_wrong == 12 && end.groups.len() == 12);
+        assert!(end.to_string().starts_with("nothing to train on: 0 of 2 groups were kept"), "{end}");
+        for line in lines(&dir, "completions/step-1.jsonl") {
+            assert_eq!((&line["fate"], &line["correct"]), (&"all_wrong".into(), &false.into()));
+        }
+    }
+}
+
+#[test]
+fn an_evaluation_that_is_missing_after_a_checkpoint_is_made_on_resume() {
+    let temp = tempfile::tempdir().unwrap();
+    let own = ["data.train=builtin:addition", "train.steps=2", "eval.every=1"];
+    let (whole, torn) = (temp.path().join("whole"), temp.path().join("torn"));
+    for dir in [&whole, &torn] {
+        finish(&mut Run::create(&settings(&easy(temp.path()), &own), dir).unwrap()).unwrap();
+    }
+    let log = torn.join(RunFolder::EVALUATIONS);
+    let text = fs::read_to_string(&log).unwrap();
+    let kept: Vec<&str> = text.lines().collect();
+    fs::write(&log, format!("{}\n", kept[..kept.len() - 1].join("\n"))).unwrap();
+    let mut run = Run::resume(&settings_of(&torn, &[]).unwrap(), &torn).unwrap();
+    assert!(run.evaluate_at_start().unwrap().is_some());
+    assert!(run.evaluate_at_start().unwrap().is_none());
+    assert_eq!(content(&torn), content(&whole));
+}
