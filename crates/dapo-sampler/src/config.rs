@@ -50,13 +50,15 @@ pub enum GenBatch {
     /// As many as are missing, more where the recent keep rate is below 1/2, but at least `min` and at most `max`.
     ///
     /// ```text
-    /// prompts = clamp(max(missing, ⌊missing · (judged + 2) / (2 · (kept + 1))⌋), min, max)
+    /// needed  = ⌈missing · (judged + 2) / (kept + 1)⌉
+    /// prompts = clamp(max(missing, ⌊needed / 2⌋), min, max)     in the first half of `max_gen_rounds`
+    /// prompts = clamp(needed, min, max)                         in the second half
     /// ```
     ///
     /// `kept` of `judged` groups were informative in the latest rounds that together hold 4 · `train_batch` groups.
-    /// Before the first round the rate counts as 1/2. A round then fills about half of what is missing, or all of it at
-    /// the highest keep rates: with `min` = 1 there is no surplus while at least half of the groups are kept, and hardly
-    /// any below that, so that (nearly) every group is trained on by the policy that generated it.
+    /// Before the first round the rate counts as 1/2. An early round fills about half of what is missing, so that with
+    /// `min` = 1 there is no surplus while at least half of the groups are kept, and hardly any below that: (nearly)
+    /// every group is trained on by the policy that generated it. Late rounds draw as many as should fill the batch.
     Adaptive {
         /// Fewest prompts of a round. 1 draws only what is missing; a larger number keeps a device busy, and its surplus
         /// groups are trained on in a later step or discarded, as [`SurplusPolicy`] says.

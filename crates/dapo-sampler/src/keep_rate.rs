@@ -27,12 +27,15 @@ impl KeepRate {
         }
     }
 
-    /// How many prompts to draw for `missing` informative groups: half of what the rate (kept + 1) / (judged + 2) asks for, so
-    /// that hardly ever more are kept than are missing, but at least one for each missing group.
+    /// How many prompts should yield `missing` informative groups, counting the rate as (kept + 1) / (judged + 2).
     pub(crate) fn prompts_for(&self, missing: usize) -> usize {
         let Round { judged, kept } = self.total();
-        let half = (missing as u64).saturating_mul(judged + 2) / (2 * (kept + 1));
-        missing.max(half as usize)
+        (missing as u64).saturating_mul(judged + 2).div_ceil(kept + 1) as usize
+    }
+
+    /// Half of these, so that hardly ever more are kept than are missing, but at least one for each missing group.
+    pub(crate) fn cautious_prompts_for(&self, missing: usize) -> usize {
+        missing.max(self.prompts_for(missing) / 2)
     }
 
     fn total(&self) -> Round {
@@ -48,26 +51,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn asks_for_the_missing_groups_alone_unless_fewer_than_half_are_kept() {
-        assert_eq!(KeepRate::default().prompts_for(8), 8);
-        let mut rate = KeepRate::default();
-        rate.push(98, 50, 1000);
-        assert_eq!(rate.prompts_for(8), 8);
+    fn asks_for_twice_the_missing_groups_before_the_first_round() {
+        assert_eq!(KeepRate::default().prompts_for(8), 16);
     }
 
     #[test]
-    fn asks_for_half_of_what_a_low_rate_calls_for() {
+    fn follows_the_observed_rate() {
         let mut rate = KeepRate::default();
-        rate.push(98, 9, 1000);
-        assert_eq!(rate.prompts_for(8), 40);
-        assert_eq!(rate.prompts_for(1), 5);
+        rate.push(98, 24, 1000);
+        assert_eq!(rate.prompts_for(8), 32);
+        rate.push(100, 25, 1000);
+        assert_eq!(rate.prompts_for(1), 4);
+    }
+
+    #[test]
+    fn caution_asks_for_the_missing_groups_alone_unless_fewer_than_half_are_kept() {
+        assert_eq!(KeepRate::default().cautious_prompts_for(8), 8);
+        let mut rate = KeepRate::default();
+        rate.push(98, 50, 1000);
+        assert_eq!(rate.cautious_prompts_for(8), 8);
+        rate.push(100, 0, 1000);
+        assert_eq!((rate.prompts_for(8), rate.cautious_prompts_for(8)), (32, 16));
     }
 
     #[test]
     fn stays_finite_when_nothing_is_kept() {
         let mut rate = KeepRate::default();
         rate.push(10, 0, 1000);
-        assert_eq!(rate.prompts_for(8), 48);
+        assert_eq!(rate.prompts_for(8), 96);
     }
 
     #[test]

@@ -106,7 +106,14 @@ impl<G> DynamicSampler<G> {
         }
         let prompts = match self.config.gen_batch {
             GenBatch::Fixed(prompts) => prompts,
-            GenBatch::Adaptive { min, max } => self.keep_rate.prompts_for(missing).min(max).max(min),
+            GenBatch::Adaptive { min, max } => {
+                let rounds = u64::from(self.config.max_gen_rounds);
+                // The second half of the permitted rounds sees to it that the batch is filled.
+                let is_late = rounds > 0 && 2 * (self.account.rounds + 1) > rounds;
+                let rate = &self.keep_rate;
+                let prompts = if is_late { rate.prompts_for(missing) } else { rate.cautious_prompts_for(missing) };
+                prompts.min(max).max(min)
+            }
         };
         match self.config.max_gen_rounds {
             0 => {

@@ -73,7 +73,7 @@ pub struct SamplerSection {
     /// P, groups a step trains on.
     pub train_batch: usize,
     /// Prompts of a round: a number, or `"adaptive"`, as many as groups are missing, more where the recent keep rate is
-    /// below 1/2, between `gen_batch_min` and `gen_batch_max`.
+    /// below 1/2 or few rounds are left, between `gen_batch_min` and `gen_batch_max`.
     pub gen_batch: GenBatchSize,
     /// Fewest prompts of an adaptive round; 0: 1, so that only what is missing is drawn and (nearly) all groups are trained on
     /// by the policy that generated them. More keep a GPU busy, at the price of surplus groups.
