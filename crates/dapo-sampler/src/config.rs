@@ -51,8 +51,8 @@ pub enum GenBatch {
     ///
     /// ```text
     /// needed  = ⌈missing · (judged + 2) / (kept + 1)⌉
-    /// prompts = clamp(max(missing, ⌊needed / 2⌋), min, max)     in the first half of `max_gen_rounds`
-    /// prompts = clamp(needed, min, max)                         in the second half
+    /// prompts = clamp(max(missing, ⌊needed / 2⌋), min, max)     in the first three quarters of `max_gen_rounds`
+    /// prompts = clamp(needed, min, max)                         in the last quarter
     /// ```
     ///
     /// `kept` of `judged` groups were informative in the latest rounds that together hold 4 · `train_batch` groups.

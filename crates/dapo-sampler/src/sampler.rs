@@ -108,8 +108,8 @@ impl<G> DynamicSampler<G> {
             GenBatch::Fixed(prompts) => prompts,
             GenBatch::Adaptive { min, max } => {
                 let rounds = u64::from(self.config.max_gen_rounds);
-                // The second half of the permitted rounds sees to it that the batch is filled.
-                let is_late = rounds > 0 && 2 * (self.account.rounds + 1) > rounds;
+                // The last quarter of the permitted rounds must fill the batch.
+                let is_late = rounds > 0 && 4 * (self.account.rounds + 1) > 3 * rounds;
                 let rate = &self.keep_rate;
                 let prompts = if is_late { rate.prompts_for(missing) } else { rate.cautious_prompts_for(missing) };
                 prompts.min(max).max(min)

@@ -213,7 +213,7 @@ fn without_filtering_a_step_is_one_round_and_keeps_every_group_with_a_baseline()
 
 #[test]
 fn adaptive_rounds_follow_the_keep_rate_within_bounds() {
-    let mut sampler = sampler(SamplerConfig { gen_batch: GenBatch::Adaptive { min: 2, max: 20 }, ..fixed(8, 1, 6) });
+    let mut sampler = sampler(SamplerConfig { gen_batch: GenBatch::Adaptive { min: 2, max: 20 }, ..fixed(8, 1, 4) });
     assert_eq!(sampler.next_round(), Some(8), "a rate of 1/2 before the first round");
     sampler.push_round(round(0, "kwwwwwww")).unwrap();
     assert_eq!(sampler.next_round(), Some(17), "7 missing at (1+1)/(8+2): half of 35");
