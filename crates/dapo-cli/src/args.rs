@@ -4,7 +4,7 @@ use crate::talk::Talk;
 use anyhow::{Result, anyhow, ensure};
 use clap::builder::RangedU64ValueParser;
 use dapo_policy::{Decoder, GenerationConfig, Purpose, SamplingConfig, StopTokens, Tokenizer};
-use dapo_reward::{Accuracy, Grader, Profile, VerifyConfig};
+use dapo_reward::{Accuracy, Grader, Profile, TextOptions, VerifyConfig};
 use dapo_run::{DeviceChoice, ModelSource, Placed, place};
 use dapo_trainer::{Problem, Prompt, PromptStyle, encode_prompts};
 use std::path::PathBuf;
@@ -99,12 +99,34 @@ pub(crate) struct ProblemArgs {
     /// last-number or whole.
     #[arg(long, value_name = "PROFILE", default_value = "auto")]
     extract: Profile,
+    /// How answers are judged. `text` and `choice` find an announced answer by themselves; --extract is for `math`.
+    #[arg(long, value_name = "GRADER", default_value = "math")]
+    grader: GraderName,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum GraderName {
+    /// Mathematical equivalence.
+    Math,
+    /// The same text, up to case, white space, punctuation and articles; JSON up to the order of keys.
+    Text,
+    /// The same choice: a letter A to J, or a label.
+    Choice,
+    /// DAPO's published string rule, on the last `Answer:` line.
+    Dapo,
 }
 
 impl ProblemArgs {
     /// The judge of answers.
     pub(crate) fn accuracy(&self) -> Accuracy {
-        let grader = Grader::Math(VerifyConfig { profile: self.extract.clone(), ..VerifyConfig::default() });
+        let grader = match self.grader {
+            GraderName::Math => {
+                Grader::Math(VerifyConfig { profile: self.extract.clone(), ..VerifyConfig::default() })
+            }
+            GraderName::Text => Grader::Text(TextOptions::default()),
+            GraderName::Choice => Grader::Choice,
+            GraderName::Dapo => Grader::Dapo { strict_box: false },
+        };
         Accuracy { grader, ..Accuracy::default() }
     }
 

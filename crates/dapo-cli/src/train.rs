@@ -148,6 +148,16 @@ fn announce(run: &Run, dir: &Path, talk: Talk) {
             counts.conflicting
         ));
     }
+    if counts.unreadable > 0 {
+        let examples: Vec<String> = run.unreadable_golds().iter().map(|gold| format!("{:?}", excerpt(gold, 60))).collect();
+        talk.warning(format_args!(
+            "the grader cannot read {} of {} gold answers, such as {}: completions count as correct only with the same text, \
+             and are left out of their group otherwise (rewards.accuracy.grader = \"text\" compares texts)",
+            counts.unreadable,
+            counts.train + counts.validation,
+            examples.join(", ")
+        ));
+    }
     warn_if_none(run.trainer().stop_tokens(), talk);
     say_where(run.device(), talk);
     let made = run.trainer().steps();
@@ -213,13 +223,13 @@ fn explain(error: &RunError, run: &Run, talk: Talk) {
     }
     match checkpoint {
         Some(path) => talk.note(format_args!(
-            "{} finished steps are saved in {}; `dapo train --resume {}` goes on from there",
+            "{} finished steps are saved in {}; resume with `dapo train --resume {}`",
             run.trainer().steps(),
             path.display(),
             run.folder().path().display()
         )),
         None if run.trainer().steps() > 0 => {
-            talk.note("the step failed between its updates: --resume goes on from the last checkpoint");
+            talk.note("the step failed between two updates; resume from the last checkpoint with --resume");
         }
         None => {}
     }
@@ -245,7 +255,7 @@ fn show_samples(groups: &[GroupRecord], run: &Run, talk: Talk) {
         "of {all} completions, {truncated} were cut off and {silent} have no answer that can be found:"
     ));
     talk.note("  - cut off: raise rollout.max_new_tokens, or ask for shorter answers in data.suffix");
-    talk.note("  - not found, or another part extracted than you meant: choose rewards.accuracy.extract or .grader");
+    talk.note("  - no answer, or the wrong part, extracted: set rewards.accuracy.extract or rewards.accuracy.grader");
     talk.note("  - otherwise the problems are too hard for the model: easier ones, a larger rollout.group_size");
     talk.note(
         "  `dapo eval --model MODEL --data FILE --completions OUT.jsonl` shows what is extracted from each completion",

@@ -5,7 +5,7 @@ use dapo_loss::{AdvantageNorm, Aggregation, ClipRange, Kl, LossConfig, PolicyLos
 use dapo_policy::{LayerMemory, LoraConfig, SamplingConfig};
 use dapo_reward::{
     Accuracy, CosineLength, Format, Grader, Profile, ProportionalOverlong, Repetition, RewardFn, RewardSum,
-    SoftOverlong, TagCount, VerifyConfig,
+    SoftOverlong, TextOptions, TagCount, VerifyConfig,
 };
 use dapo_sampler::{FilterMetric, GenBatch, PerPrompt, SamplerConfig, SurplusPolicy};
 use dapo_trainer::{OptimizerConfig, PromptStyle, ReferenceSync, Schedule, TrainerConfig};
@@ -293,6 +293,13 @@ impl RunConfig {
             GraderName::Dapo => Grader::Dapo { strict_box: false },
             GraderName::StrictBox => Grader::Dapo { strict_box: true },
             GraderName::DapoOrBox => Grader::DapoOrBox,
+            GraderName::Text => Grader::Text(TextOptions {
+                ignore_case: accuracy.ignore_case,
+                ignore_whitespace: accuracy.ignore_whitespace,
+                ignore_punctuation: accuracy.ignore_punctuation,
+                ignore_articles: accuracy.ignore_articles,
+            }),
+            GraderName::Choice => Grader::Choice,
         };
         Ok(Accuracy { right: accuracy.right, wrong: accuracy.wrong, grader })
     }

@@ -2,9 +2,11 @@
 
 use crate::{DataSection, RunError};
 use dapo_policy::Tokenizer;
+use dapo_reward::Grader;
 use dapo_trainer::data::{Duplicates, deduplicate, read_distinct, read_problems, split};
 use dapo_trainer::tasks::{Split, addition_problems};
 use dapo_trainer::{Problem, Prompt, PromptStyle, encode_prompts};
+use rayon::prelude::*;
 use std::path::{Path, PathBuf};
 
 /// Chains of additions, made by the crate.
@@ -26,6 +28,8 @@ pub struct ProblemCounts {
     pub conflicting: usize,
     /// Left out: their prompt is longer than `data.max_prompt_tokens` or than the model's context allows.
     pub too_long: usize,
+    /// Problems whose gold answer the grader cannot read: only the same text is correct, and anything else is not judged.
+    pub unreadable: usize,
 }
 
 impl ProblemCounts {
@@ -44,9 +48,12 @@ pub struct Problems {
     pub validation: Vec<Prompt>,
     /// How many there are, and how many were left out.
     pub counts: ProblemCounts,
+    /// The first gold answers that the grader cannot read, at most three.
+    pub unreadable: Vec<String>,
 }
 
-/// Reads, de-duplicates, splits and encodes the problems of a run. Prompts may have `max_prompt_tokens` at most.
+/// Reads, de-duplicates, splits and encodes the problems of a run. Prompts may have `max_prompt_tokens` at most; gold answers
+/// that `grader` cannot read are counted.
 ///
 /// # Errors
 /// When a file cannot be read, or nothing is left to train on.
@@ -56,6 +63,7 @@ pub fn load_problems(
     tokenizer: &Tokenizer,
     style: &PromptStyle,
     max_prompt_tokens: usize,
+    grader: &Grader,
 ) -> Result<Problems, RunError> {
     if data.train.is_empty() {
         let expected = "files of problems with answers, or builtin:addition";
@@ -86,7 +94,16 @@ pub fn load_problems(
         let expected = format!("at least one problem whose prompt has at most {max_prompt_tokens} tokens");
         return Err(RunError::setting("data.train", format!("{too_long} longer problems"), expected));
     }
-    Ok(Problems { train, validation, counts })
+    let unreadable = unreadable(train.iter().chain(&validation), grader);
+    counts.unreadable = unreadable.len();
+    let unreadable = unreadable.into_iter().take(3).map(|prompt| prompt.answer.clone()).collect();
+    Ok(Problems { train, validation, counts, unreadable })
+}
+
+/// The problems whose gold answer the grader cannot read.
+fn unreadable<'a>(prompts: impl Iterator<Item = &'a Prompt>, grader: &Grader) -> Vec<&'a Prompt> {
+    let prompts: Vec<&Prompt> = prompts.collect();
+    prompts.into_par_iter().filter(|prompt| !grader.can_read(&prompt.answer)).collect()
 }
 
 fn read_all(

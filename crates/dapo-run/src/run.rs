@@ -23,6 +23,7 @@ pub struct Run {
     validation: Vec<Prompt>,
     judge: RewardSum,
     counts: ProblemCounts,
+    unreadable: Vec<String>,
     /// What an adapter's folder names as its model.
     base_model: String,
     placed: Placed,
@@ -175,7 +176,7 @@ impl Run {
             return Err(RunError::setting(&format!("{key}.max_new_tokens"), longest, expected));
         }
         let limit = config.data.max_prompt_tokens.min(context - longest);
-        let problems = load_problems(&config.data, config.seed, &tokenizer, &config.prompt_style(), limit)?;
+        let problems = load_problems(&config.data, config.seed, &tokenizer, &config.prompt_style(), limit, &config.accuracy()?.grader)?;
         if config.eval.every > 0 && problems.validation.is_empty() {
             let expected = "0, or problems in data.validation or data.validation_split";
             return Err(RunError::setting("eval.every", config.eval.every, expected));
@@ -197,6 +198,7 @@ impl Run {
         let trainer = Trainer::new(policy, tokenizer, problems.train, config.reward_sum()?, trainer_config)?;
         let judge = RewardSum::new(vec![(1.0, Box::new(config.accuracy()?))]);
         let (base_model, config, counts) = (source.base()?, config.clone(), problems.counts);
+        let unreadable = problems.unreadable;
         Ok(Self {
             folder,
             config,
@@ -204,6 +206,7 @@ impl Run {
             validation,
             judge,
             counts,
+            unreadable,
             base_model,
             placed,
             mastered: false,
@@ -235,6 +238,11 @@ impl Run {
     /// How many problems there are, and how many were left out.
     pub fn counts(&self) -> ProblemCounts {
         self.counts
+    }
+
+    /// The first gold answers that the grader cannot read, at most three; [`Run::counts`] has their number.
+    pub fn unreadable_golds(&self) -> &[String] {
+        &self.unreadable
     }
 
     /// Whether all steps are made, or the policy has mastered its data.

@@ -49,6 +49,7 @@ const BASE: [&str; 11] = [
     "train.epochs=2",
 ];
 
+const TEXT: &[&str] = &["rewards.accuracy.grader=text"];
 const LORA: &[&str] = &["lora.rank=2"];
 const KL: &[&str] = &["kl.coef=0.5"];
 const EVAL: &[&str] = &["eval.every=1", "data.validation=[\"builtin:addition\"]", "eval.limit=12", "eval.samples=2"];
@@ -94,6 +95,10 @@ const ROWS: &[Row] = &[
     ("rewards.accuracy.wrong", &[], "-1.0", "0.0", Reward),
     ("rewards.accuracy.grader", &[], "math", "strict-box", Reward),
     ("rewards.accuracy.extract", &[], "auto", "boxed", Reward),
+    ("rewards.accuracy.ignore_case", TEXT, "true", "false", Reward),
+    ("rewards.accuracy.ignore_whitespace", TEXT, "true", "false", Reward),
+    ("rewards.accuracy.ignore_punctuation", TEXT, "true", "false", Reward),
+    ("rewards.accuracy.ignore_articles", TEXT, "true", "false", Reward),
     ("rewards.format.weight", &[], "1.0", "0.5", Reward),
     ("rewards.format.pattern", &["rewards.format.weight=1.0"], "think-answer", "think", Reward),
     ("rewards.tag_count.weight", &[], "1.0", "0.5", Reward),
@@ -248,7 +253,12 @@ fn rewards(layers: &[Layer]) -> Vec<Option<f64>> {
         let (prompt, answer, truncated) = ("2+2=", "4", false);
         sum.score(&RewardInput { prompt, completion, answer, num_tokens, truncated }).total
     };
-    completions.map(judge).to_vec()
+    // Answers in words: in other case, with other spaces, punctuation and articles.
+    let worded = ["North Pole", "north Pole", "North  Pole", "North Pole.", "the North Pole"].map(|completion| {
+        let (prompt, answer, num_tokens, truncated) = ("Where?", "North Pole", 9, false);
+        sum.score(&RewardInput { prompt, completion, answer, num_tokens, truncated }).total
+    });
+    completions.map(judge).into_iter().chain(worded).collect()
 }
 
 /// Some problems, each of them twice.

@@ -215,3 +215,18 @@ fn a_run_that_solves_nothing_shows_what_its_completions_look_like() {
     }
     assert!(out.join("completions/step-1.jsonl").exists());
 }
+
+#[test]
+fn unreadable_gold_answers_are_counted_and_shown_at_the_start() {
+    let data = file(
+        "{\"question\": \"5+5=\", \"answer\": \"10\"}\n{\"question\": \"1+1=\", \"answer\": \"\\\\frac{1}{\"}\n\
+         {\"question\": \"17+4=\", \"answer\": \"21\"}\n",
+    );
+    let dir = folder();
+    let out = dir.path().join("run");
+    let train = format!("data.train={}", path(&data));
+    let args = ["train", "tiny", &train, "train.steps=0", "eval.every=0", "--out", out.to_str().unwrap()];
+    let said = "the grader cannot read 1 of 3 gold answers, such as \"\\\\frac{1}{\"";
+    let run = dapo(&args);
+    assert!(run.stderr.contains(said), "{}", run.stderr);
+}

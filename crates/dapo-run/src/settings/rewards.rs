@@ -1,6 +1,6 @@
 //! What completions are rewarded for.
 
-use dapo_reward::{FormatPattern, LengthUnit};
+use dapo_reward::{FormatPattern, LengthUnit, TextOptions};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -37,11 +37,16 @@ pub enum GraderName {
     StrictBox,
     /// The `Answer:` line, and the strict box where there is none.
     DapoOrBox,
+    /// The same text; JSON objects and arrays up to the order of their keys.
+    Text,
+    /// The same choice: a letter A to J, or a label such as `billing`.
+    Choice,
 }
 
 /// Whether the answer is right.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "independent switches, each a key of its own")]
 pub struct AccuracyReward {
     /// Weight in the sum.
     pub weight: f64,
@@ -49,16 +54,35 @@ pub struct AccuracyReward {
     pub right: f64,
     /// Value of any other answer.
     pub wrong: f64,
-    /// How answers are judged.
+    /// How answers are judged: `math`, `text`, `choice`, or DAPO's published string rules `dapo`, `strict-box`, `dapo-or-box`.
     pub grader: GraderName,
     /// For the `math` grader: where the answer stands (`auto`, `boxed`, `answer-line`, `hash`, `answer-tag`, `answer-is`,
     /// `last-math`, `choice`, `last-number`, `whole`).
     pub extract: String,
+    /// For the `text` grader: upper and lower case are the same.
+    pub ignore_case: bool,
+    /// For the `text` grader: any run of white space is one space.
+    pub ignore_whitespace: bool,
+    /// For the `text` grader: punctuation outside numbers does not count.
+    pub ignore_punctuation: bool,
+    /// For the `text` grader: the words "a", "an" and "the" do not count.
+    pub ignore_articles: bool,
 }
 
 impl Default for AccuracyReward {
     fn default() -> Self {
-        Self { weight: 1.0, right: 1.0, wrong: -1.0, grader: GraderName::Math, extract: "auto".into() }
+        let TextOptions { ignore_case, ignore_whitespace, ignore_punctuation, ignore_articles } = TextOptions::default();
+        Self {
+            weight: 1.0,
+            right: 1.0,
+            wrong: -1.0,
+            grader: GraderName::Math,
+            extract: "auto".into(),
+            ignore_case,
+            ignore_whitespace,
+            ignore_punctuation,
+            ignore_articles,
+        }
     }
 }
 
