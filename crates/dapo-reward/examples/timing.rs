@@ -5,7 +5,8 @@ use std::time::Instant;
 use dapo_reward::{Gold, VerifyConfig};
 
 fn main() {
-    let reasoning = "First we compute the number of eggs, which is 16 - 3 - 4 = 9. Then $9 \\cdot 2 = 18$ follows.\n".repeat(40);
+    let reasoning =
+        "First we compute the number of eggs, which is 16 - 3 - 4 = 9. Then $9 \\cdot 2 = 18$ follows.\n".repeat(40);
     let cases = [
         ("box, short", "18", "So she earns \\boxed{18} dollars.".to_owned()),
         ("box, long", "18", format!("{reasoning}So she earns \\boxed{{18}} dollars.")),

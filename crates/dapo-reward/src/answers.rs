@@ -7,6 +7,7 @@ use crate::dapo::{DapoAnswer, dapo_answer, dapo_normalize};
 use crate::equiv::compare;
 use crate::extract::extract_answer;
 use crate::fuel::Fuel;
+use crate::normalise::canonical_text;
 use crate::parse::{Answer, parse_answer};
 use crate::rewards::{Grader, Method};
 use crate::verify::small_integers;
@@ -120,7 +121,11 @@ impl Classes {
         if let Some(equal) = small_integers(&first.text, &new.text) {
             return equal;
         }
-        let (Some(first), Some(new)) = (&first.answer, &new.answer) else { return false };
+        let (Some(first), Some(new)) = (&first.answer, &new.answer) else {
+            return first.answer.is_none()
+                && new.answer.is_none()
+                && canonical_text(&first.text).is_some_and(|first| canonical_text(&new.text) == Some(first));
+        };
         let (precision, budget) = (self.precision, &mut self.budget);
         let mut is_right = |gold, prediction| {
             /// Spent even where nothing is to be computed.

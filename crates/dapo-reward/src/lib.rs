@@ -33,6 +33,8 @@ mod error;
 mod expr;
 mod extract;
 mod fuel;
+mod letters;
+mod normalise;
 mod number;
 mod parse;
 mod reward;

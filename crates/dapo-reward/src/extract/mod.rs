@@ -1,11 +1,21 @@
 //! Finding the answer in a completion.
 
 pub(crate) use boxed::matching_brace;
+pub(crate) use find::find;
+pub(crate) use gold::gold_text;
+pub(crate) use trim::trim;
 
+mod announce;
 mod boxed;
 mod choice;
+mod find;
+mod gold;
+mod joined;
 mod lines;
 mod math;
+mod money;
+mod prose;
+mod trim;
 
 use std::ops::Range;
 use std::str::FromStr;
@@ -157,71 +167,7 @@ impl Extracted {
 /// assert_eq!(text("  "), None);
 /// ```
 pub fn extract_answer(text: &str, profile: &Profile) -> Option<Extracted> {
-    let mut start = 0;
-    if let Some(window) = profile.window {
-        start = text.char_indices().rev().take(window).last().map_or(text.len(), |(at, _)| at);
-    }
-    if profile.after_think {
-        const CLOSE: &str = "</think>";
-        start = start.max(text.rfind(CLOSE)? + CLOSE.len());
-        // The window may begin inside the tag's end; both bounds are character boundaries.
-    }
-    let searched = &text[start..];
-    profile.rules.iter().find_map(|&rule| {
-        let span = apply(rule, searched)?;
-        let span = trim(searched, span);
-        (!span.is_empty()).then(|| Extracted { span: start + span.start..start + span.end, rule })
-    })
-}
-
-fn apply(rule: ExtractRule, text: &str) -> Option<Range<usize>> {
-    match rule {
-        ExtractRule::Boxed => boxed::last(text),
-        ExtractRule::AnswerLine => lines::answer_line(text),
-        ExtractRule::Hash => lines::hash(text),
-        ExtractRule::AnswerTag => lines::answer_tag(text),
-        ExtractRule::AnswerIs => lines::answer_is(text),
-        ExtractRule::LastMath => math::last_math(text),
-        ExtractRule::Choice => choice::letter(text),
-        ExtractRule::LastNumber => math::last_number(text),
-        ExtractRule::Whole => Some(0..text.len()),
-    }
-}
-
-/// Narrows a span past what surrounds an answer without being part of it.
-pub(crate) fn trim(text: &str, span: Range<usize>) -> Range<usize> {
-    let (mut start, mut end) = (span.start, span.end);
-    loop {
-        let piece = &text[start..end];
-        let inner = piece.trim_matches(|c: char| c.is_whitespace() || c == '\u{200b}');
-        let inner = strip_pair(inner);
-        let inner =
-            inner.strip_suffix('.').filter(|rest| !rest.ends_with('.') && !rest.ends_with("\\right")).unwrap_or(inner);
-        if inner.len() == piece.len() {
-            return start..end;
-        }
-        start += inner.as_ptr() as usize - piece.as_ptr() as usize;
-        end = start + inner.len();
-    }
-}
-
-fn strip_pair(text: &str) -> &str {
-    for (open, close) in
-        [("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("**", "**"), ("`", "`"), ("\"", "\"")]
-    {
-        let Some(inner) = text.strip_prefix(open).and_then(|rest| rest.strip_suffix(close)) else {
-            continue;
-        };
-        // The two ends must belong together: `$a$ and $b$` keeps its dollars.
-        let escaped = close == "$" && inner.ends_with('\\');
-        if !(escaped || inner.contains(open) || inner.contains(close)) {
-            return inner;
-        }
-    }
-    if let Some(inner) = text.strip_prefix("**").filter(|inner| !inner.contains("**")) {
-        return inner;
-    }
-    text.strip_suffix("**").filter(|inner| !inner.contains("**")).unwrap_or(text)
+    find(text, profile).map(|found| found.extracted)
 }
 
 #[cfg(test)]
@@ -230,18 +176,6 @@ mod tests {
 
     fn auto(text: &str) -> Option<&str> {
         extract_answer(text, &Profile::auto()).map(|found| found.text(text))
-    }
-
-    #[test]
-    fn trims_delimiters_but_never_across_two_formulas() {
-        let trimmed = |text: &'static str| &text[trim(text, 0..text.len())];
-        assert_eq!(trimmed(" $\\frac12$. "), "\\frac12");
-        assert_eq!(trimmed("**$5$**"), "5");
-        assert_eq!(trimmed("$1$ and $2$"), "$1$ and $2$");
-        assert_eq!(trimmed("\\[ x \\]"), "x");
-        assert_eq!(trimmed("0.333..."), "0.333...");
-        assert_eq!(trimmed("$"), "$");
-        assert_eq!(trimmed(""), "");
     }
 
     #[test]

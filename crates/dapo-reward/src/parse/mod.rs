@@ -11,7 +11,7 @@ mod shape;
 mod structure;
 mod text;
 pub(crate) mod units;
-mod words;
+pub(crate) mod words;
 
 use crate::expr::Expr;
 use cursor::Cursor;
@@ -98,7 +98,7 @@ fn parse_with(source: &str, commas: Commas) -> Parse<Expr> {
 }
 
 /// Takes off what wraps an answer as a whole: delimiters, boxes, text and font commands, bare braces.
-fn unwrap(source: &str) -> &str {
+pub(crate) fn unwrap(source: &str) -> &str {
     let mut source = source;
     loop {
         let trimmed = &source[crate::extract::trim(source, 0..source.len())];

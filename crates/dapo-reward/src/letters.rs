@@ -1,0 +1,183 @@
+//! Choice letters as answers: one of A to J, or several.
+
+use crate::parse::unwrap;
+
+/// The letters an answer names, as a set of bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Letters(u16);
+
+/// How many letters are looked at; there are ten.
+const MOST: usize = 10;
+
+impl Letters {
+    /// The letters of a gold answer: `C`, `(C)`, `C.`, `ABD`, `A, B, D`, `A and C`.
+    pub(crate) fn of_gold(gold: &str) -> Option<Self> {
+        match named(unwrap(gold), false) {
+            Some(Named::All(letters)) => Some(letters),
+            _ => None,
+        }
+    }
+
+    /// The letter that a gold answer begins with: `C. …`, `(C) …`.
+    pub(crate) fn of_label(gold: &str) -> Option<Self> {
+        label(unwrap(gold)).filter(|byte| byte.is_ascii_uppercase()).map(Self::one)
+    }
+
+    /// Whether a prediction names these letters; `None` where it names none. `any_case`: several small letters count, too.
+    pub(crate) fn are_named_by(self, prediction: &str, any_case: bool) -> Option<bool> {
+        let bare = unwrap(prediction);
+        match named(bare, any_case || self.count() == 1) {
+            Some(Named::All(letters)) => Some(letters == self),
+            Some(Named::Either) => Some(false),
+            None if self.count() == 1 => label(bare).map(|byte| Self::one(byte) == self),
+            None => None,
+        }
+    }
+
+    /// The letters of what a choice was found to be.
+    pub(crate) fn of_choice(found: &str) -> Option<Self> {
+        match named(unwrap(found), true) {
+            Some(Named::All(letters)) => Some(letters),
+            _ => None,
+        }
+    }
+
+    fn one(byte: u8) -> Self {
+        Self(1 << (byte.to_ascii_uppercase() - b'A'))
+    }
+
+    fn count(self) -> u32 {
+        self.0.count_ones()
+    }
+}
+
+enum Named {
+    All(Letters),
+    /// "A or B".
+    Either,
+}
+
+/// The letters that a text names and nothing else.
+fn named(text: &str, any_case: bool) -> Option<Named> {
+    if text.len() > 80 {
+        return None;
+    }
+    let text = text.replace("\\text", " ").replace("\\quad", " ").replace("\\,", " ").replace(". ", " ");
+    let text = text.trim_end_matches('.');
+    let mut letters = Letters(0);
+    let mut either = false;
+    let mut separated = true;
+    for word in text.split(|c: char| {
+        matches!(c, ' ' | ',' | ';' | '/' | '&' | '(' | ')' | '{' | '}' | ':' | '$' | '*' | '、' | '，' | '[' | ']')
+    }) {
+        if word.is_empty() {
+            continue;
+        }
+        if word.eq_ignore_ascii_case("and") || word.eq_ignore_ascii_case("or") {
+            either |= word.eq_ignore_ascii_case("or");
+            continue;
+        }
+        let small = any_case && word.len() == 1;
+        for byte in word.bytes() {
+            let is_letter = matches!(byte, b'A'..=b'J') || (small && matches!(byte, b'a'..=b'j'));
+            if !is_letter || letters.0 & Letters::one(byte).0 != 0 {
+                return None;
+            }
+            letters.0 |= Letters::one(byte).0;
+        }
+        separated &= word.len() == 1;
+    }
+    let count = letters.count() as usize;
+    // `(A)(B)` is a product, `[A, B]` and `(A, B)` are no letters of choice.
+    let is_structure = count > 1 && (text.contains(")(") || text.starts_with('[') || is_tuple(text));
+    if count == 0 || count > MOST || is_structure {
+        return None;
+    }
+    Some(if either && separated { Named::Either } else { Named::All(letters) })
+}
+
+/// Whether one pair of brackets holds all letters.
+fn is_tuple(text: &str) -> bool {
+    text.starts_with('(') && text.find(')') == Some(text.len() - 1)
+}
+
+/// The letter that labels an answer: `x. 4`, `x) 4`, `(x) 4`, `x: 4`, and `X - 4`.
+fn label(text: &str) -> Option<u8> {
+    let text = text.trim_start_matches("\\text").trim_start_matches("bf").trim_start_matches(['{', ' ']);
+    let (bracketed, rest) = match text.strip_prefix('(') {
+        Some(rest) => (true, rest),
+        None => (false, text),
+    };
+    let byte = *rest.as_bytes().first()?;
+    if !matches!(byte.to_ascii_uppercase(), b'A'..=b'J') {
+        return None;
+    }
+    let rest = &rest[1..];
+    if !bracketed
+        && byte.is_ascii_uppercase()
+        && (rest.starts_with(" - ") || rest.starts_with(" – ") || rest.starts_with(" — "))
+    {
+        return Some(byte);
+    }
+    let rest = if bracketed { rest.strip_prefix(')')? } else { rest.strip_prefix(['.', ')', ':'])? };
+    let stands_for = rest.trim_start_matches(['}', ':']).strip_prefix(' ')?.trim_start_matches(['}', ' ']);
+    stands_for.starts_with(|c: char| c.is_alphanumeric() || matches!(c, '$' | '\\' | '{' | '"')).then_some(byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(gold: &str, prediction: &str) -> Option<bool> {
+        Letters::of_gold(gold)?.are_named_by(prediction, false)
+    }
+
+    #[test]
+    fn one_letter_is_named_in_many_ways() {
+        for prediction in [
+            "C",
+            "c",
+            "(c)",
+            "C.",
+            "C)",
+            "C - 12",
+            "c. 12",
+            "(C) 12",
+            "\\text{C}",
+            "\\textbf{(C)}",
+            "**C**",
+            "c) twelve",
+        ] {
+            assert_eq!(names("C", prediction), Some(true), "{prediction}");
+        }
+        for prediction in ["D", "d", "(d)", "D - 12", "d. 12", "C or D", "C, D", "CD"] {
+            assert_eq!(names("C", prediction), Some(false), "{prediction}");
+        }
+        for prediction in ["", "12", "car", "c - 12", "C + 1", "cd", "Cat", "c.d", "(a)(b)", "e.g. it"] {
+            assert_eq!(names("C", prediction), None, "{prediction}");
+        }
+    }
+
+    #[test]
+    fn several_letters_are_a_set() {
+        for prediction in ["ABD", "A, B, D", "A, B and D", "BDA", "A,B,D", "\\text{A, B, D}", "(A), (B), (D)"] {
+            assert_eq!(names("ABD", prediction), Some(true), "{prediction}");
+        }
+        for prediction in ["ABC", "A, B", "A, B, C, D", "A", "A, B or D"] {
+            assert_eq!(names("ABD", prediction), Some(false), "{prediction}");
+        }
+        assert_eq!(names("ABD", "a, b, d"), None);
+        assert_eq!(names("A and C", "AC"), Some(true));
+        assert_eq!(Letters::of_gold("ABD").and_then(|gold| gold.are_named_by("a, b, d", true)), Some(true));
+        for gold in ["AA", "K", "x", "12", "A or B", "(A)(B)", "bad", ""] {
+            assert_eq!(Letters::of_gold(gold), None, "{gold}");
+        }
+    }
+
+    #[test]
+    fn labels_of_gold_answers_are_capitals() {
+        assert!(Letters::of_label("C. {x \\mid-3<x<4}").is_some());
+        assert!(Letters::of_label("(D) 12").is_some());
+        assert!(Letters::of_label("e. g").is_none());
+    }
+}
