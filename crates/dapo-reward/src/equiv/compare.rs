@@ -1,9 +1,11 @@
 //! Two answers of any kind: structures against structures, words against words, scalars against scalars.
 
+use super::measure::{same_time, time_value};
+use super::prepare::{prepare, products_for_applications};
 use super::{Stop, real_set};
 use crate::expr::{Bracket, Expr, Function, Separator};
 use crate::fuel::Fuel;
-use crate::parse::{Answer, units};
+use crate::parse::Answer;
 use crate::verify::Rule;
 
 /// A decision and the rule that made it.
@@ -44,6 +46,9 @@ pub(crate) fn compare(gold: &Answer, prediction: &Answer, precision: u32, fuel: 
         let equal = gold.words.is_some() && gold.words == prediction.words;
         return Ok(Decision::new(equal, Rule::Words));
     }
+    if let Some((gold, prediction)) = products_for_applications(gold, prediction) {
+        return compare(&gold, &prediction, precision, fuel);
+    }
     let mut decision = Decision::wrong(Rule::Structure);
     for (index, gold) in gold.readings.iter().enumerate() {
         for (other, prediction) in prediction.readings.iter().enumerate() {
@@ -57,87 +62,6 @@ pub(crate) fn compare(gold: &Answer, prediction: &Answer, precision: u32, fuel: 
         }
     }
     Ok(decision)
-}
-
-/// Writes out ± as two answers, and scalars before vectors into their entries.
-fn prepare(expr: &Expr) -> Expr {
-    let is_plus_minus = |node: &Expr| matches!(node, Expr::PlusMinus { .. });
-    let expanded = if expr.any(&is_plus_minus) { expand_plus_minus(expr) } else { expr.clone() };
-    let needs_distribution = |node: &Expr| matches!(node, Expr::Product(items) | Expr::Sum(items) if items.iter().any(|item| matches!(item, Expr::Matrix(_) | Expr::Tuple { .. } | Expr::Product(_) | Expr::Sum(_))));
-    if expanded.any(&|node| matches!(node, Expr::Matrix(_) | Expr::Tuple { .. })) && expanded.any(&needs_distribution) {
-        distribute(&expanded)
-    } else {
-        expanded
-    }
-}
-
-fn expand_plus_minus(expr: &Expr) -> Expr {
-    let both = |item: &Expr| {
-        if item.any(&|node| matches!(node, Expr::PlusMinus { .. })) {
-            vec![with_sign(item, false), with_sign(item, true)]
-        } else {
-            vec![item.clone()]
-        }
-    };
-    match expr {
-        Expr::List(separator, items) => Expr::List(*separator, items.iter().flat_map(both).collect()),
-        Expr::Set(items) => Expr::Set(items.iter().flat_map(both).collect()),
-        other => Expr::List(Separator::Or, both(other)),
-    }
-}
-
-fn with_sign(expr: &Expr, negative: bool) -> Expr {
-    match expr {
-        Expr::PlusMinus { flipped, term } => {
-            let term = with_sign(term, negative);
-            if *flipped == negative { term } else { term.negate() }
-        }
-        other => other.map_children(&mut |child| with_sign(child, negative)),
-    }
-}
-
-/// `k (a, b)` → `(k a, k b)`, and sums of vectors entry by entry.
-fn distribute(expr: &Expr) -> Expr {
-    let expr = expr.map_children(&mut distribute);
-    let is_vector = |item: &Expr| matches!(item, Expr::Matrix(_) | Expr::Tuple { .. });
-    match &expr {
-        Expr::Product(factors) if factors.iter().filter(|factor| is_vector(factor)).count() == 1 => {
-            let Some(at) = factors.iter().position(is_vector) else {
-                return expr;
-            };
-            let mut scalars = factors.clone();
-            let vector = scalars.remove(at);
-            if !scalars.iter().all(Expr::is_scalar) {
-                return expr;
-            }
-            vector.map_children(&mut |entry| {
-                let mut factors = scalars.clone();
-                factors.push(entry.clone());
-                Expr::Product(factors)
-            })
-        }
-        Expr::Sum(terms) if terms.iter().all(is_vector) => {
-            let Some((first, rest)) = terms.split_first() else {
-                return expr;
-            };
-            let shape = |item: &Expr| match item {
-                Expr::Matrix(rows) => Some((rows.len(), rows.first().map_or(0, Vec::len))),
-                Expr::Tuple { items, .. } => Some((0, items.len())),
-                _ => None,
-            };
-            if rest.iter().any(|term| shape(term) != shape(first)) {
-                return expr;
-            }
-            let mut columns: Vec<Vec<&Expr>> = terms.iter().map(|term| term.children().collect()).collect();
-            for column in &mut columns {
-                column.reverse();
-            }
-            first.map_children(&mut |_| {
-                Expr::Sum(columns.iter_mut().filter_map(|column| column.pop().cloned()).collect())
-            })
-        }
-        _ => expr,
-    }
 }
 
 impl Judge<'_> {
@@ -155,6 +79,17 @@ impl Judge<'_> {
             (Expr::Choice(gold, _), Expr::Choice(prediction, _)) => Ok(Decision::new(gold == prediction, Rule::Choice)),
             (Expr::Choice(letter, rest), other) => self.choice(*letter, rest.as_deref(), other, true),
             (other, Expr::Choice(letter, rest)) => self.choice(*letter, rest.as_deref(), other, false),
+            (Expr::Time(gold), Expr::Time(prediction)) => {
+                Ok(Decision::new(same_time(*gold, *prediction), Rule::Structure))
+            }
+            (Expr::Time(time), other) if other.is_scalar() => match time_value(*time) {
+                Some(value) => self.equal(&value, other),
+                None => Ok(Decision::wrong(Rule::Structure)),
+            },
+            (other, Expr::Time(time)) if other.is_scalar() => match time_value(*time) {
+                Some(value) => self.equal(other, &value),
+                None => Ok(Decision::wrong(Rule::Structure)),
+            },
             (Expr::Quantity(gold, gold_unit), Expr::Quantity(prediction, prediction_unit)) => {
                 self.quantities((gold, gold_unit), (prediction, prediction_unit))
             }
@@ -247,43 +182,6 @@ impl Judge<'_> {
             Some(rest) => self.equal(other, rest),
             None => Ok(Decision::wrong(Rule::Choice)),
         }
-    }
-
-    fn quantities(&self, gold: (&Expr, &str), prediction: (&Expr, &str)) -> Comparison {
-        let (Some(gold_unit), Some(unit)) = (units::resolve(gold.1), units::resolve(prediction.1)) else {
-            return self.equal(gold.0, prediction.0);
-        };
-        if !gold_unit.comparable(&unit) {
-            return Ok(Decision::wrong(Rule::Unit));
-        }
-        if gold_unit.size == unit.size {
-            return self.equal(gold.0, prediction.0);
-        }
-        let converted = Expr::Product(vec![prediction.0.clone(), Expr::rational(unit.size / gold_unit.size)]);
-        self.equal(gold.0, &converted)
-    }
-
-    fn ratios(&self, gold: &[Expr], prediction: &[Expr]) -> Comparison {
-        if gold.len() != prediction.len() || !gold.iter().chain(prediction).all(Expr::is_scalar) {
-            return Ok(Decision::wrong(Rule::Structure));
-        }
-        let mut decision = Decision::wrong(Rule::Structure);
-        for (a, b) in gold.iter().zip(prediction).skip(1) {
-            let cross = |x: &Expr, y: &Expr| Expr::Product(vec![x.clone(), y.clone()]);
-            decision = self.exact_scalars(&cross(a, &prediction[0]), &cross(b, &gold[0]))?;
-            if !decision.equal {
-                break;
-            }
-        }
-        Ok(decision)
-    }
-
-    fn ratio_and_scalar(&self, terms: &[Expr], scalar: &Expr, ratio_is_gold: bool) -> Comparison {
-        let [antecedent, consequent] = terms else {
-            return Ok(Decision::wrong(Rule::Structure));
-        };
-        let quotient = Expr::Product(vec![antecedent.clone(), consequent.clone().reciprocal()]);
-        if ratio_is_gold { self.equal(&quotient, scalar) } else { self.equal(scalar, &quotient) }
     }
 
     /// `[[1, 2], [3, 4]]` is a matrix written as rows.

@@ -71,7 +71,23 @@ impl<'a> Cursor<'a> {
         while self.eat('\'') {
             name.push('\'');
         }
-        Ok(Expr::Variable(name.into()))
+        if super::label::is_function_name(&name) && self.inverse_mark() {
+            name.push_str("^{-1}");
+        }
+        self.application(name.into())
+    }
+
+    /// `^{-1}` before the bracket of a function's argument.
+    fn inverse_mark(&mut self) -> bool {
+        let marks = [Kind::Symbol('^'), Kind::Symbol('{'), Kind::Symbol('-'), Kind::Number("1"), Kind::Symbol('}')];
+        let found = marks.iter().enumerate().all(|(ahead, mark)| self.peek_at(ahead) == Some(*mark))
+            && self.peek_at(marks.len()) == Some(Kind::Symbol('('));
+        if found {
+            for _ in marks {
+                self.next();
+            }
+        }
+        found
     }
 
     fn subscript(&mut self) -> Parse<String> {

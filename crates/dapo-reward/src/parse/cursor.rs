@@ -34,6 +34,10 @@ impl<'a> Cursor<'a> {
         self.tokens.get(self.at + ahead).map(|token| token.kind)
     }
 
+    pub(super) fn kind_at(&self, at: usize) -> Option<Kind<'a>> {
+        self.tokens.get(at).map(|token| token.kind)
+    }
+
     /// Whether space stands before the next token.
     pub(super) fn spaced(&self) -> bool {
         self.tokens.get(self.at).is_some_and(|token| token.spaced)

@@ -144,6 +144,12 @@ impl<'a> Lexer<'a> {
         let rest = self.rest();
         let length = rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len());
         let word = &rest[..length];
+        if matches!(self.tokens.last(), Some(Token { kind: Kind::Number(_), .. }))
+            && let Some((_, length)) = super::clock::half_of_day(rest)
+        {
+            self.push(Kind::Text(&rest[..length]), length);
+            return;
+        }
         if length == 1 {
             self.push(Kind::Letter(char::from(rest.as_bytes()[0])), 1);
             return;
@@ -202,7 +208,7 @@ impl<'a> Lexer<'a> {
             '|' => self.push(Kind::Command("Vert"), 2),
             '%' => self.push(Kind::Symbol('%'), 2),
             '$' => self.push(Kind::Command("dollar"), 2),
-            '_' => self.push(Kind::Symbol('_'), 2),
+            c @ ('_' | '#') => self.push(Kind::Symbol(c), 2),
             ',' | ';' | ':' | '!' | ' ' | '(' | ')' | '[' | ']' | '>' | '\n' | '/' | '-' => self.skip(2),
             'a'..='z' | 'A'..='Z' => self.named(command_name(after))?,
             _ => return Err(ParseError::Syntax),

@@ -1,9 +1,11 @@
 //! Reading an answer, plain or LaTeX: whole or not at all.
 
 mod atom;
+mod clock;
 mod counted;
 mod cursor;
 mod glyphs;
+mod label;
 mod lexer;
 mod number;
 mod scalar;

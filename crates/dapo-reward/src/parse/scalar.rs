@@ -69,6 +69,10 @@ impl<'a> Cursor<'a> {
                         factors = vec![Expr::Call(Function::Mod, vec![value, modulus])];
                         previous_is_integer = false;
                     }
+                    Some(Kind::Number(_)) if cursor.numeral_is_factor(factors.last()) => {
+                        factors.push(cursor.factor()?);
+                        previous_is_integer = false;
+                    }
                     Some(Kind::Number(_)) => {
                         let mixed = if previous_is_integer { cursor.mixed_literal(&factors)? } else { None };
                         *factors.last_mut().ok_or(ParseError::Syntax)? = mixed.ok_or(ParseError::Syntax)?;
@@ -106,6 +110,20 @@ impl<'a> Cursor<'a> {
     fn last_was_integer(&self, factors: &[Expr]) -> bool {
         let ended_in_digits = self.position().checked_sub(1).is_some();
         ended_in_digits && matches!(factors, [Expr::Number(Number { value, places: None })] if value.is_int())
+    }
+
+    /// Whether a numeral after a factor is another factor: `n 2^{n-1}`, `(n-2)2^n`, `\frac12 3^n`. Two bare numerals side by
+    /// side are none.
+    fn numeral_is_factor(&self, previous: Option<&Expr>) -> bool {
+        let before = self.position().checked_sub(1).and_then(|at| self.kind_at(at));
+        let after_bracket = matches!(before, Some(Kind::Symbol(')' | ']')));
+        let has_exponent = self.peek_at(1) == Some(Kind::Symbol('^'));
+        match previous {
+            Some(Expr::Number(_)) => after_bracket,
+            Some(Expr::Power(base, _)) if matches!(base.as_ref(), Expr::Number(_)) => after_bracket || has_exponent,
+            Some(_) => after_bracket || has_exponent || before == Some(Kind::Symbol('}')),
+            None => false,
+        }
     }
 
     /// `3 1/2` and `3½`.
