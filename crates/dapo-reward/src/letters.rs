@@ -6,6 +6,17 @@ use crate::parse::unwrap;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Letters(u16);
 
+/// Which small letters stand for choices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Small {
+    /// None: `a` is a variable.
+    Differ,
+    /// One that stands alone.
+    CountAlone,
+    /// Each of several, too.
+    Count,
+}
+
 /// How many letters are looked at; there are ten.
 const MOST: usize = 10;
 
@@ -23,13 +34,17 @@ impl Letters {
         label(unwrap(gold)).filter(|byte| byte.is_ascii_uppercase()).map(Self::one)
     }
 
-    /// Whether a prediction names these letters; `None` where it names none. `any_case`: several small letters count, too.
-    pub(crate) fn are_named_by(self, prediction: &str, any_case: bool) -> Option<bool> {
+    /// Whether a prediction names these letters; `None` where it names none.
+    pub(crate) fn are_named_by(self, prediction: &str, small: Small) -> Option<bool> {
         let bare = unwrap(prediction);
-        match named(bare, any_case || self.count() == 1) {
+        let any_case = small == Small::Count || (small == Small::CountAlone && self.count() == 1);
+        match named(bare, any_case) {
             Some(Named::All(letters)) => Some(letters == self),
             Some(Named::Either) => Some(false),
-            None if self.count() == 1 => label(bare).map(|byte| Self::one(byte) == self),
+            None if self.count() == 1 => {
+                let byte = label(bare).filter(|byte| byte.is_ascii_uppercase() || any_case)?;
+                Some(Self::one(byte) == self)
+            }
             None => None,
         }
     }
@@ -129,7 +144,7 @@ mod tests {
     use super::*;
 
     fn names(gold: &str, prediction: &str) -> Option<bool> {
-        Letters::of_gold(gold)?.are_named_by(prediction, false)
+        Letters::of_gold(gold)?.are_named_by(prediction, Small::CountAlone)
     }
 
     #[test]
@@ -168,7 +183,7 @@ mod tests {
         }
         assert_eq!(names("ABD", "a, b, d"), None);
         assert_eq!(names("A and C", "AC"), Some(true));
-        assert_eq!(Letters::of_gold("ABD").and_then(|gold| gold.are_named_by("a, b, d", true)), Some(true));
+        assert_eq!(Letters::of_gold("ABD").and_then(|gold| gold.are_named_by("a, b, d", Small::Count)), Some(true));
         for gold in ["AA", "K", "x", "12", "A or B", "(A)(B)", "bad", ""] {
             assert_eq!(Letters::of_gold(gold), None, "{gold}");
         }

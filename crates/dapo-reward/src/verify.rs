@@ -8,7 +8,7 @@ use crate::equiv::{Stop, compare};
 use crate::expr::Expr;
 use crate::extract::{ExtractRule, Extracted, Profile, find, gold_text};
 use crate::fuel::Fuel;
-use crate::letters::Letters;
+use crate::letters::{Letters, Small};
 use crate::normalise::canonical_text;
 use crate::parse::{Answer, ParseError, parse_answer};
 
@@ -245,7 +245,7 @@ impl Gold {
                 Verification::new(Verdict::Wrong, Rule::Number, "different integers")
             };
         }
-        if let Some(equal) = self.letters.and_then(|letters| letters.are_named_by(prediction, self.is_choice())) {
+        if let Some(equal) = self.letters.and_then(|letters| letters.are_named_by(prediction, self.small_letters())) {
             return if equal {
                 Verification::new(Verdict::Correct, Rule::Choice, "the same choice")
             } else {
@@ -267,8 +267,12 @@ impl Gold {
         }
     }
 
-    fn is_choice(&self) -> bool {
-        self.config.profile.rules.as_slice() == [ExtractRule::Choice]
+    fn small_letters(&self) -> Small {
+        match self.config.profile.rules.as_slice() {
+            [ExtractRule::Choice] => Small::Count,
+            [ExtractRule::Whole] => Small::Differ,
+            _ => Small::CountAlone,
+        }
     }
 
     fn is_words(&self) -> bool {

@@ -35,7 +35,6 @@ const CONVENTIONS: &[(&str, &str)] = &[
     ("og-063", "the order of a list does not matter"),
     ("og-075", "fractions need not be in lowest terms"),
     ("og-100", "a box inside a thought counts unless the profile looks only after it"),
-    ("og-115", "the last box is the answer, not all of them"),
     ("og-121", "a quotient need not be left as written"),
     ("og-126", "0.196008 is no better written as 0.196 where the gold states three digits, but 0.29 states only two"),
 ];

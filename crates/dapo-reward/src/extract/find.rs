@@ -52,6 +52,9 @@ fn search_start(text: &str, profile: &Profile) -> Option<usize> {
         const CLOSE: &str = "</think>";
         start = start.max(text.rfind(CLOSE)? + CLOSE.len());
         // The window may begin inside the tag's end; both bounds are character boundaries.
+    } else if text.trim_start().starts_with("<think>") && !text.contains("</think>") {
+        // A thought that is not finished gives no answer yet.
+        return None;
     }
     Some(start)
 }

@@ -26,9 +26,10 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ExtractRule {
-    /// The last `\boxed{…}` (or `\fbox{…}`) whose braces balance.
+    /// The last `\boxed{…}` (or `\fbox{…}`) whose braces balance; several joined by nothing but separators are one list.
     Boxed,
-    /// What follows the last `Answer:` on its line, or on the next one that is not empty.
+    /// What follows the last `Answer:` on its line, or on the next one that is not empty; also what follows a heading such as
+    /// `## Answer`.
     AnswerLine,
     /// What follows the last `####` on its line.
     Hash,
@@ -36,10 +37,11 @@ pub enum ExtractRule {
     AnswerTag,
     /// The rest of the sentence after the last "answer is".
     AnswerIs,
-    /// The last `$…$`, `$$…$$`, `\(…\)` or `\[…\]`.
+    /// The last `$…$`, `$$…$$`, `\(…\)` or `\[…\]`; several joined by nothing but separators are one list. Where dollars
+    /// are money, the amount that ends the text.
     LastMath,
-    /// A choice letter, A to J: after "answer is" or "answer:", else at the start of a line, else the last one standing
-    /// alone.
+    /// A choice letter, A to J: in what is announced, else at the start of a line, else the last one standing alone; never
+    /// one that is denied. Letters joined by "and", "or" and commas stay together.
     Choice,
     /// The last number. Judges a fragment of whatever was said, so it is never tried unless asked for.
     LastNumber,
@@ -53,7 +55,7 @@ pub enum ExtractRule {
 /// ```
 /// use dapo_reward::{ExtractRule, Profile, extract_answer};
 ///
-/// let text = "<think>maybe \\boxed{1}</think> Answer: 2";
+/// let text = "<think>so \\boxed{1}</think> It is $2$";
 /// let found = extract_answer(text, &Profile::auto()).map(|found| found.text(text));
 /// assert_eq!(found, Some("1"));
 /// let after = Profile { after_think: true, ..Profile::auto() };
@@ -64,7 +66,8 @@ pub enum ExtractRule {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Profile {
-    /// Rules by priority: the first that finds something decides.
+    /// Rules by priority: the first that finds something decides. Among neighbours that look for explicit announcements
+    /// (box, `Answer:` line, `####`, tag) the last announcement in the text decides.
     pub rules: Vec<ExtractRule>,
     /// Look only at this many last characters.
     pub window: Option<usize>,
@@ -162,7 +165,9 @@ impl Extracted {
 /// assert_eq!(text("**Answer:** 42"), Some("42"));
 /// assert_eq!(text("16 - 3 = 13\n#### 13"), Some("13"));
 /// assert_eq!(text("The answer is $0.5$. Done."), Some("0.5"));
-/// assert_eq!(text(r"so $a = 1$ and $b = 2$ follow"), Some("b = 2"));
+/// assert_eq!(text(r"so $a = 1$, hence $b = 2$ follows"), Some("b = 2"));
+/// assert_eq!(text(r"the roots are $1$ and $2$"), Some("$1$ and $2$"));
+/// assert_eq!(text("The answer is 72, in total."), Some("72"));
 /// assert_eq!(text("x + 1"), Some("x + 1"));
 /// assert_eq!(text("  "), None);
 /// ```
@@ -181,6 +186,7 @@ mod tests {
     #[test]
     fn rules_are_tried_by_priority() {
         assert_eq!(auto("Answer: 3\nso \\boxed{4}"), Some("4"));
+        assert_eq!(auto("so \\boxed{4}\n**Answer: D**"), Some("D"), "the last explicit announcement");
         assert_eq!(auto("#### 5\nAnswer: 3"), Some("3"));
         assert_eq!(auto("<answer> 7 </answer> the answer is 8."), Some("7"));
         assert_eq!(auto("just 42"), Some("just 42"));
