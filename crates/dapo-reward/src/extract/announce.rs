@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::lines::{math_block, rest_of_line, sentence_end, skip_blank, strip_word};
+use super::lines::{math_block, rest_of_line, rfind, sentence_end, skip_blank, strip_word};
 
 /// How an answer is announced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,18 +38,20 @@ pub(super) fn last(text: &str, from: usize, manner: Manner) -> Option<Announceme
 
 fn last_latin(text: &str, from: usize, manner: Manner) -> Option<Announcement> {
     const WORD: &[u8] = b"answer";
-    let bytes = text.as_bytes();
-    let mut end = bytes.len();
-    // The rarest letter of the word is looked for.
-    while let Some(at) = bytes[from..end].iter().rposition(|byte| matches!(byte, b'w' | b'W')) {
-        end = from + at;
-        let Some(start) = end.checked_sub(3).filter(|start| *start >= from) else { break };
-        let is_word = bytes.get(start..start + WORD.len()).is_some_and(|word| word.eq_ignore_ascii_case(WORD));
-        if is_word && let Some(content) = content(text, start, start + WORD.len(), manner) {
+    // "Answer" and "answer" end alike.
+    let mut endings = ["nswer", "NSWER"].map(|ending| (ending, rfind(&text[from..], ending)));
+    loop {
+        let last = endings.iter_mut().max_by_key(|(_, at)| *at)?;
+        let at = from + last.1?;
+        let start = at.checked_sub(1).filter(|start| *start >= from);
+        if let Some(start) = start
+            && text.as_bytes()[start..start + WORD.len()].eq_ignore_ascii_case(WORD)
+            && let Some(content) = content(text, start, start + WORD.len(), manner)
+        {
             return Some(Announcement { manner, start, content });
         }
+        last.1 = text[from..at].rfind(last.0);
     }
-    None
 }
 
 fn last_other(text: &str, from: usize, manner: Manner) -> Option<Announcement> {

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::joined;
+use super::lines::rfind;
 
 const NAMES: [&str; 2] = ["boxed{", "fbox{"];
 
@@ -16,16 +17,20 @@ pub(super) struct Found {
 /// The last box; boxes joined by nothing but separators are one list.
 pub(super) fn last(text: &str) -> Option<Found> {
     let command = last_command(text);
-    match last_pair(text) {
-        Some(pair) if command.as_ref().is_none_or(|command| command.whole.start < pair.whole.start) => Some(pair),
-        _ => command.map(|command| list(text, command)),
-    }
+    // Only a pair behind the box comes after it.
+    let from = command.as_ref().map_or(0, |command| command.whole.start);
+    last_pair(text, from).or_else(|| command.map(|command| list(text, command)))
 }
 
 fn last_command(text: &str) -> Option<Found> {
-    let start = NAMES.iter().filter_map(|name| last_open(text, name)).max();
-    let bare = last_bare(text);
-    let bare = bare.filter(|bare| start.is_none_or(|start| start < bare.content.start));
+    if !text.contains("box") {
+        return None;
+    }
+    let start = NAMES.iter().fold(None, |last, name| {
+        let from = last.unwrap_or(0);
+        last_open(&text[from..], name).map(|at| from + at).or(last)
+    });
+    let bare = last_bare(text, start.unwrap_or(0));
     if bare.is_some() {
         return bare;
     }
@@ -43,9 +48,9 @@ fn braced(text: &str, content: Range<usize>) -> Found {
 }
 
 /// `\boxed 5`: what follows up to the end of the formula, else the next word.
-fn last_bare(text: &str) -> Option<Found> {
+fn last_bare(text: &str, from: usize) -> Option<Found> {
     const NAME: &str = "\\boxed ";
-    let start = text.rfind(NAME)?;
+    let start = from + rfind(&text[from..], NAME)?;
     let content = start + NAME.len();
     let rest = &text[content..];
     let blank = rest.len() - rest.trim_start_matches(' ').len();
@@ -61,10 +66,10 @@ fn last_bare(text: &str) -> Option<Found> {
 }
 
 /// `<|begin_of_box|>…<|end_of_box|>`.
-fn last_pair(text: &str) -> Option<Found> {
+fn last_pair(text: &str, from: usize) -> Option<Found> {
     const OPEN: &str = "<|begin_of_box|>";
     const CLOSE: &str = "<|end_of_box|>";
-    let start = text.rfind(OPEN)?;
+    let start = from + rfind(&text[from..], OPEN)?;
     let content = start + OPEN.len();
     let end = text[content..].find(CLOSE).map_or(text.len(), |end| content + end);
     Some(Found { content: content..end, whole: start..(end + CLOSE.len()).min(text.len()) })
@@ -111,6 +116,9 @@ fn floor(text: &str, at: usize) -> usize {
 
 /// Where the content of the last `\name{` begins.
 fn last_open(text: &str, name: &str) -> Option<usize> {
+    if !text.contains(name) {
+        return None;
+    }
     text.rmatch_indices(name).find(|&(at, _)| text[..at].ends_with('\\')).map(|(at, _)| at + name.len())
 }
 

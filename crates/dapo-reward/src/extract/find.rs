@@ -102,17 +102,29 @@ fn explicit_answer(
     spare: &mut Option<(ExtractRule, Resolved)>,
 ) -> Option<(ExtractRule, Resolved)> {
     let mut candidates: Vec<Candidate> = Vec::new();
-    let mut after = 0;
+    let boxed = if rules.contains(&ExtractRule::Boxed) { boxed::last(text) } else { None };
+    // Only what stands behind the box comes after it.
+    let box_end = boxed.as_ref().map_or(0, |found| found.whole.end);
+    let mut after = box_end;
+    if let Some(found) = boxed {
+        if announces_nothing(&text[box_end..])
+            && let Some(resolved) = resolve(text, ExtractRule::Boxed, found.content.clone())
+            && !resolved.is_prose
+        {
+            return Some((ExtractRule::Boxed, resolved));
+        }
+        candidates.push(Candidate { rule: ExtractRule::Boxed, start: found.whole.start, content: found.content });
+    }
     for &rule in rules {
-        let found = match rule {
-            ExtractRule::Boxed => boxed::last(text).map(|found| (found.whole, found.content)),
-            ExtractRule::Hash => lines::hash(text).map(|content| (content.clone(), content)),
-            ExtractRule::AnswerTag => lines::answer_tag(text).map(|content| (content.clone(), content)),
+        let content = match rule {
+            ExtractRule::Hash => lines::hash(&text[box_end..]),
+            ExtractRule::AnswerTag => lines::answer_tag(&text[box_end..]),
             _ => None,
         };
-        if let Some((whole, content)) = found {
-            after = after.max(whole.end);
-            candidates.push(Candidate { rule, start: whole.start, content });
+        if let Some(content) = content {
+            let content = box_end + content.start..box_end + content.end;
+            after = after.max(content.end);
+            candidates.push(Candidate { rule, start: content.start, content });
         }
     }
     candidates.sort_by_key(|candidate| std::cmp::Reverse(candidate.start));
@@ -184,6 +196,12 @@ fn resolve(text: &str, rule: ExtractRule, content: Range<usize>) -> Option<Resol
             Some(Resolved { span: value, sentence: Some(span), is_prose: false })
         }
     }
+}
+
+/// Whether a short text holds none of the signs of an announcement.
+fn announces_nothing(text: &str) -> bool {
+    const LONGEST: usize = 256;
+    text.len() <= LONGEST && text.bytes().all(|byte| byte.is_ascii() && !matches!(byte, b'#' | b'<' | b'w' | b'W'))
 }
 
 /// Whether an answer needs no further look: a plain integer.

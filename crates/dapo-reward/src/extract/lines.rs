@@ -4,10 +4,18 @@ use std::ops::Range;
 
 use super::trim::first_mark;
 
+/// `str::rfind`; most texts do not hold what is looked for, and that is found out faster.
+pub(super) fn rfind(text: &str, word: &str) -> Option<usize> {
+    if text.contains(word) { text.rfind(word) } else { None }
+}
+
 /// The rest of the line after the last `####` that is not a heading.
 pub(super) fn hash(text: &str) -> Option<Range<usize>> {
     /// Headings looked past.
     const MOST: usize = 64;
+    if !text.contains("####") {
+        return None;
+    }
     text.rmatch_indices("####").take(MOST).find_map(|(at, mark)| {
         let line = rest_of_line(text, at + mark.len());
         (!is_heading(&text[line.clone()], &text[line.end..])).then_some(line)
@@ -27,7 +35,7 @@ fn is_heading(line: &str, after: &str) -> bool {
 /// The content of the last `<answer>` tag, to the end of the text where it is not closed.
 pub(super) fn answer_tag(text: &str) -> Option<Range<usize>> {
     const OPEN: &str = "<answer>";
-    let start = text.rfind(OPEN)? + OPEN.len();
+    let start = rfind(text, OPEN)? + OPEN.len();
     let end = text[start..].find("</answer>").map_or(text.len(), |end| start + end);
     Some(start..end)
 }
