@@ -11,6 +11,7 @@ use crate::normalise::canonical_text;
 use crate::parse::{Answer, parse_answer};
 use crate::rewards::{Grader, Method};
 use crate::verify::small_integers;
+use crate::wording;
 
 impl Grader {
     /// The answer that a completion is judged by, as it stands there; `None` where there is none.
@@ -30,6 +31,8 @@ impl Grader {
             Method::Dapo(rule) => match dapo_answer(completion, rule)? {
                 DapoAnswer::Line(answer) | DapoAnswer::Boxed(answer) => Some(answer),
             },
+            Method::Text(_) => wording::text_answer(completion),
+            Method::Choice => wording::choice_answer(completion),
         }
     }
 }
@@ -38,7 +41,7 @@ impl Grader {
 /// `None`: there is no answer in that completion.
 ///
 /// The same means, for [`Grader::Math`], that each would be right if the other were the gold answer; answers that cannot be read
-/// are the same where they are written alike. For the published rules it means equal strings after normalisation.
+/// are the same where they are written alike. For the other graders it means equal strings after normalisation.
 ///
 /// Equivalence to a precision is not transitive, so the first completion of a class stands for it: an answer joins the first class
 /// whose first member equals it. Numbers count up from 0 by first appearance.
@@ -65,19 +68,26 @@ pub fn group_answers(completions: &[&str], grader: &Grader) -> Vec<Option<usize>
             };
             completions.iter().map(|text| class(text)).collect()
         }
-        Method::Dapo(rule) => {
-            let mut classes: HashMap<Cow<'_, str>, usize> = HashMap::new();
-            let mut class = |text| {
-                let key = match dapo_answer(text, rule)? {
-                    DapoAnswer::Line(answer) => Cow::Owned(dapo_normalize(answer)),
-                    DapoAnswer::Boxed(answer) => Cow::Borrowed(answer),
-                };
-                let next = classes.len();
-                Some(*classes.entry(key).or_insert(next))
-            };
-            completions.iter().map(|text| class(text)).collect()
-        }
+        Method::Dapo(rule) => by_key(completions, |text| {
+            Some(match dapo_answer(text, rule)? {
+                DapoAnswer::Line(answer) => Cow::Owned(dapo_normalize(answer)),
+                DapoAnswer::Boxed(answer) => Cow::Borrowed(answer),
+            })
+        }),
+        Method::Text(options) => by_key(completions, |text| wording::text_key(text, options).map(Cow::Owned)),
+        Method::Choice => by_key(completions, |text| wording::choice_key(text).map(Cow::Owned)),
     }
+}
+
+/// Numbers the different keys.
+fn by_key<'a>(completions: &[&'a str], key: impl Fn(&'a str) -> Option<Cow<'a, str>>) -> Vec<Option<usize>> {
+    let mut classes: HashMap<Cow<'_, str>, usize> = HashMap::new();
+    let mut class = |text| {
+        let key = key(text)?;
+        let next = classes.len();
+        Some(*classes.entry(key).or_insert(next))
+    };
+    completions.iter().map(|text| class(*text)).collect()
 }
 
 /// The first member of a class.

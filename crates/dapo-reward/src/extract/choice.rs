@@ -7,7 +7,7 @@ use super::find::announced_within;
 use super::{boxed, lines, trim};
 
 /// The letter, or the letters joined by "and", "or" and commas, that a text chooses.
-pub(super) fn letter(text: &str) -> Option<Range<usize>> {
+pub(crate) fn letter(text: &str) -> Option<Range<usize>> {
     for piece in announced(text) {
         if begins_with_refusal(&text[piece.clone()]) {
             return None;
@@ -57,6 +57,14 @@ fn within(text: &str, piece: Range<usize>) -> Option<Range<usize>> {
     let first = groups(text, piece.clone()).into_iter().next().map(|group| group.span);
     let several = first.clone().filter(|span| span.len() > 1);
     several.or_else(|| lone(text, piece)).or(first)
+}
+
+/// The choice that a piece begins with.
+pub(super) fn opening(text: &str, piece: Range<usize>) -> Option<Range<usize>> {
+    let span = within(text, piece.clone())?;
+    let before = text[piece.start..span.start].to_ascii_lowercase();
+    let before = before.trim_matches(|c: char| !c.is_alphabetic());
+    matches!(before, "" | "option" | "choice" | "letter" | "text" | "textbf").then_some(span)
 }
 
 fn begins_with_refusal(piece: &str) -> bool {

@@ -1,9 +1,11 @@
 //! Finding the answer in a completion.
 
 pub(crate) use boxed::matching_brace;
+pub(crate) use choice::letter as choice_letter;
 pub(crate) use find::find;
 pub(crate) use gold::gold_text;
 pub(crate) use trim::trim;
+pub(crate) use wording::{choice_or_wording, wording};
 
 mod announce;
 mod boxed;
@@ -16,6 +18,7 @@ mod math;
 mod money;
 mod prose;
 mod trim;
+mod wording;
 
 use std::ops::Range;
 use std::str::FromStr;
