@@ -264,7 +264,7 @@ mod tests {
         assert_eq!(line("ANSWER :\n\n42"), Some("42"));
         assert_eq!(line("Answer: 1\nAnswer: 2\n"), Some("2"));
         assert_eq!(line("Answer:\n\\[\nx\n\\]\n"), Some("\\[\nx\n\\]"));
-        assert_eq!(line("***ANSWER***: ***C***"), Some("C***"));
+        assert_eq!(line("***ANSWER***: ***C***"), Some("***C***"));
         assert_eq!(line("Answer (in cm): 5"), Some("5"));
         assert_eq!(line("Answer choice: C"), Some("C"));
         assert_eq!(line("no such line"), None);

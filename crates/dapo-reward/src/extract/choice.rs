@@ -104,6 +104,9 @@ fn declines(piece: &str) -> bool {
 /// A letter of either case with nothing but its brackets or an answer after it: `d`, `(d)`, `b. 4`; or letters run together.
 fn lone(text: &str, piece: Range<usize>) -> Option<Range<usize>> {
     let source = &text[piece.clone()];
+    if is_small_list(source) {
+        return Some(piece);
+    }
     let bare =
         source.trim_start_matches("\\text").trim_start_matches("bf").trim_start_matches(['{', '(', '*', '$', ' ', '[']);
     let start = piece.start + source.len() - bare.len();
@@ -120,6 +123,17 @@ fn lone(text: &str, piece: Range<usize>) -> Option<Range<usize>> {
     let distinct = || (1..run).all(|at| !letters[..at].contains(&letters[at]));
     (ends && (2..=10).contains(&run) && letters.iter().all(|byte| matches!(byte, b'A'..=b'J')) && distinct())
         .then_some(start..start + run)
+}
+
+/// `a, b and d`: several small letters and nothing else.
+fn is_small_list(text: &str) -> bool {
+    let mut letters = 0;
+    text.len() <= 40
+        && text.split([' ', ',', '/', '&', '(', ')', '.']).filter(|word| !word.is_empty()).all(|word| {
+            letters += usize::from(word.len() == 1);
+            matches!(word.as_bytes(), [b'a'..=b'j']) || matches!(word, "and" | "or")
+        })
+        && letters >= 2
 }
 
 /// Letters joined by separators.

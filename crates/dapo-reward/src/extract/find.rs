@@ -33,7 +33,7 @@ struct Resolved {
 /// Finds the answer in a text, as [`super::extract_answer`] does.
 pub(crate) fn find(text: &str, profile: &Profile) -> Option<Found> {
     let start = search_start(text, profile)?;
-    let searched = &text[start..];
+    let searched = first_turn(&text[start..]);
     let shifted = |span: Range<usize>| start + span.start..start + span.end;
     let (rule, resolved) = search(searched, &profile.rules)?;
     Some(Found {
@@ -57,6 +57,15 @@ fn search_start(text: &str, profile: &Profile) -> Option<usize> {
         return None;
     }
     Some(start)
+}
+
+/// What a model says before the mark that ends its turn.
+fn first_turn(text: &str) -> &str {
+    if !text.contains("<|") {
+        return text;
+    }
+    let ends = ["<|im_end|>", "<|endoftext|>", "<|eot_id|>"].iter().filter_map(|mark| text.find(mark));
+    ends.min().map(|end| &text[..end]).filter(|turn| !turn.trim().is_empty()).unwrap_or(text)
 }
 
 fn search(text: &str, rules: &[ExtractRule]) -> Option<(ExtractRule, Resolved)> {

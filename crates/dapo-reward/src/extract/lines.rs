@@ -47,9 +47,19 @@ pub(super) fn strip_word<'a>(text: &'a str, word: &str) -> Option<&'a str> {
     (is_word && !rest.starts_with(|c: char| c.is_alphanumeric())).then_some(rest)
 }
 
+/// Past white space and emphasis that ends there; emphasis that begins there stays.
 pub(super) fn skip_blank(text: &str, from: usize) -> usize {
-    let rest = text[from..].trim_start_matches(|c: char| c.is_whitespace() || c == '*');
-    text.len() - rest.len()
+    let mut rest = &text[from..];
+    loop {
+        rest = rest.trim_start();
+        let bare = rest.trim_start_matches('*');
+        let ends = bare.is_empty() || bare.starts_with(char::is_whitespace);
+        let line = &bare[..bare.find('\n').unwrap_or(bare.len())];
+        if bare.len() == rest.len() || !(ends || !line.contains('*')) {
+            return text.len() - rest.len();
+        }
+        rest = bare;
+    }
 }
 
 /// To the end of the line, or to the mark of a tokenizer.

@@ -5,7 +5,7 @@ pub(crate) use choice::letter as choice_letter;
 pub(crate) use find::find;
 pub(crate) use gold::gold_text;
 pub(crate) use trim::trim;
-pub(crate) use wording::{choice_or_wording, wording};
+pub(crate) use wording::{choice_or_wording, label_wording, wording};
 
 mod announce;
 mod boxed;

@@ -327,7 +327,8 @@ pub(super) fn read(piece: &str, sentence: bool) -> Reading {
         let has_mark = end < piece.trim_end().len() && end > 0 && !tokens.iter().any(|token| token.kind == Kind::Mark);
         return if has_mark { Reading::Value(0..end) } else { Reading::Whole };
     }
-    if tokens.iter().any(|token| is_hedge(token.text)) {
+    let hedges = |token: &Token<'_>| is_hedge(token.text) || (token.text.starts_with("**") && is_hedged(token.text));
+    if tokens.iter().any(hedges) {
         return Reading::Whole;
     }
     let found = leading(&tokens).or_else(|| only_set(&tokens));
@@ -550,6 +551,10 @@ fn word_length(rest: &str) -> usize {
     let length = rest.find(|c: char| !(c.is_alphabetic() || matches!(c, '\'' | '’' | '-'))).unwrap_or(rest.len());
     let word = rest[..length].trim_end_matches(['-', '\'', '’']);
     if word.eq_ignore_ascii_case("a") && rest[word.len()..].starts_with(' ') && word == "a" {
+        return word.len();
+    }
+    let next = || rest[word.len()..].trim_start_matches(' ');
+    if word == "I" && next().len() + word.len() < rest.len() && next().starts_with(|c: char| c.is_ascii_lowercase()) {
         return word.len();
     }
     if word.chars().count() < 2 || !word.is_ascii() {

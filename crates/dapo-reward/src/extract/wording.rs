@@ -108,6 +108,12 @@ pub(crate) fn choice_or_wording(text: &str) -> Option<Range<usize>> {
     Some(label_in(text, piece))
 }
 
+/// The label that a completion gives, perhaps with its letter.
+pub(crate) fn label_wording(text: &str) -> Option<Range<usize>> {
+    let piece = announced(text).or_else(|| last_line(text))?;
+    Some(label_in(text, piece))
+}
+
 /// A label without the explanation behind it; a tail that hedges stays.
 fn label_in(text: &str, piece: Range<usize>) -> Range<usize> {
     const BREAKS: [&str; 10] = [". ", " - ", " — ", " – ", " (", " because ", ", because", ", since ", ", as ", "; "];

@@ -5,7 +5,7 @@ mod normal;
 
 pub use normal::TextOptions;
 
-use crate::extract::{ExtractRule, Profile, choice_letter, choice_or_wording, extract_answer, wording};
+use crate::extract::{ExtractRule, Profile, choice_letter, choice_or_wording, extract_answer, label_wording, wording};
 use crate::letters::{Letters, Small};
 use json::Json;
 
@@ -77,8 +77,8 @@ impl ChoiceGold {
     }
 
     pub(crate) fn is_met_by(&self, completion: &str) -> bool {
-        let words = choice_or_wording(completion).map(|span| &completion[span]);
-        if let (Some(label), Some(words)) = (&self.label, words)
+        let label_words = label_wording(completion).map(|span| &completion[span]);
+        if let (Some(label), Some(words)) = (&self.label, label_words)
             && plain_label(words) == *label
         {
             // "A. sales" does not mean "B. sales".
@@ -87,7 +87,7 @@ impl ChoiceGold {
         }
         let Some(letters) = self.letters else { return false };
         let names = |text: &str| letters.are_named_by(text, Small::Count);
-        let found = words.and_then(names);
+        let found = choice_answer(completion).and_then(names);
         found.unwrap_or_else(|| choice_letter(completion).and_then(|span| names(&completion[span])).unwrap_or(false))
     }
 }
