@@ -34,6 +34,11 @@ impl Letters {
         label(unwrap(gold)).filter(|byte| byte.is_ascii_uppercase()).map(Self::one)
     }
 
+    /// The letter of either case that an answer begins with.
+    pub(crate) fn of_any_label(answer: &str) -> Option<Self> {
+        label(unwrap(answer)).map(Self::one)
+    }
+
     /// Whether a prediction names these letters; `None` where it names none.
     pub(crate) fn are_named_by(self, prediction: &str, small: Small) -> Option<bool> {
         let bare = unwrap(prediction);
@@ -88,6 +93,9 @@ fn named(text: &str, any_case: bool) -> Option<Named> {
         if word.is_empty() {
             continue;
         }
+        if ["option", "choice", "letter", "answer"].iter().any(|noun| word.eq_ignore_ascii_case(noun)) {
+            continue;
+        }
         if word.eq_ignore_ascii_case("and") || word.eq_ignore_ascii_case("or") {
             either |= word.eq_ignore_ascii_case("or");
             continue;
@@ -119,6 +127,10 @@ fn is_tuple(text: &str) -> bool {
 /// The letter that labels an answer: `x. 4`, `x) 4`, `(x) 4`, `x: 4`, and `X - 4`.
 fn label(text: &str) -> Option<u8> {
     let text = text.trim_start_matches("\\text").trim_start_matches("bf").trim_start_matches(['{', ' ']);
+    let text = ["Option ", "option ", "Choice ", "choice ", "letter ", "Letter "]
+        .iter()
+        .find_map(|noun| text.strip_prefix(noun))
+        .unwrap_or(text);
     let (bracketed, rest) = match text.strip_prefix('(') {
         Some(rest) => (true, rest),
         None => (false, text),
@@ -130,7 +142,7 @@ fn label(text: &str) -> Option<u8> {
     let rest = &rest[1..];
     if !bracketed
         && byte.is_ascii_uppercase()
-        && (rest.starts_with(" - ") || rest.starts_with(" – ") || rest.starts_with(" — "))
+        && (rest.starts_with(" (") || rest.starts_with(" - ") || rest.starts_with(" – ") || rest.starts_with(" — "))
     {
         return Some(byte);
     }

@@ -23,7 +23,7 @@ pub(super) struct Announcement {
 }
 
 /// Words for an answer in scripts without capitals.
-const OTHER_WORDS: [&str; 3] = ["答案", "答え", "답"];
+const OTHER_WORDS: [&str; 4] = ["答案", "答え", "答", "답"];
 
 /// The last announcement of one manner that begins at or after `from` and has something in it.
 pub(super) fn last(text: &str, from: usize, manner: Manner) -> Option<Announcement> {
@@ -67,7 +67,7 @@ fn last_other(text: &str, from: usize, manner: Manner) -> Option<Announcement> {
 
 /// `答案：18`, `答案是 18。`, `【答案】18`.
 fn other_content(text: &str, end: usize, manner: Manner) -> Option<Range<usize>> {
-    let rest = text[end..].trim_start_matches(['*', ' ', '应', '该']);
+    let rest = text[end..].trim_start_matches(['*', ' ', '应', '该', '就']);
     let after = |rest: &str| text.len() - rest.len();
     match manner {
         Manner::Line => {
@@ -197,7 +197,7 @@ fn after_verb(text: &str, end: usize) -> Option<usize> {
         return None;
     }
     for _ in 0..10 {
-        rest = rest.trim_start();
+        rest = rest.trim_start().trim_start_matches([',', ' ']);
         if let Some(after) = rest.strip_prefix('=').filter(|after| !after.starts_with('=')) {
             return Some(text.len() - after.len());
         }
@@ -208,7 +208,9 @@ fn after_verb(text: &str, end: usize) -> Option<usize> {
         }
         let verb = ["is", "are", "equals", "be"].iter().find_map(|verb| strip_word(rest, verb));
         if let Some(after) = verb.filter(|after| !after.starts_with(['\'', '’'])) {
-            return Some(text.len() - after.trim_start_matches([':', '：', '*', ' ']).len());
+            let after = after.trim_start_matches([':', '：', ' ', '＝']);
+            let after = after.strip_prefix('=').filter(|after| !after.starts_with('=')).unwrap_or(after);
+            return Some(text.len() - after.len());
         }
         rest = BETWEEN.iter().find_map(|word| strip_word(rest, word))?;
     }
@@ -314,6 +316,9 @@ mod tests {
         assert_eq!(line("【答案】18"), Some("18"));
         assert_eq!(line("最终答案: 18\n完"), Some("18"));
         assert_eq!(line("Answer：18"), Some("18"));
+        assert_eq!(line("答：18。"), Some("18。"));
+        assert_eq!(sentence("答案就是18。"), Some("18"));
+        assert_eq!(sentence("The answer, then, is = 18."), Some("18"));
         assert_eq!(line("没有答案"), None);
     }
 }

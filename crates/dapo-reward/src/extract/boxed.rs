@@ -1,5 +1,6 @@
 //! The last `\boxed{…}` whose braces balance.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use super::joined;
@@ -99,6 +100,12 @@ fn list(text: &str, last: Found) -> Found {
 fn joined_before(text: &str, start: usize) -> Option<usize> {
     let from = floor(text, start);
     let end = from + text[from..start].rfind('}')?;
+    let end = match text[from..=end].rfind("\\text{") {
+        Some(open) if matches!(text[from + open + 6..end].trim(), "and" | "or" | ", and" | ", or") => {
+            from + text[from..from + open].rfind('}')?
+        }
+        _ => end,
+    };
     let label_brace = text[end + 1..start].trim_start().starts_with('=');
     let end = if label_brace { from + text[from..end].rfind('}')? } else { end };
     joined::joint(&text[end + 1..start])?;
@@ -138,6 +145,23 @@ pub(crate) fn matching_brace(text: &str, start: usize) -> Option<usize> {
         at += 1;
     }
     None
+}
+
+/// A list of boxes without the boxes: `\\boxed{x = 1}, \\boxed{x = 2}` is `x = 1, x = 2`.
+pub(crate) fn unboxed(text: &str) -> Cow<'_, str> {
+    /// More boxes than this are left alone.
+    const MOST: usize = 40;
+    if !text.contains("\\boxed{") || text.len() > 4_096 {
+        return Cow::Borrowed(text);
+    }
+    let mut out = text.to_owned();
+    for _ in 0..MOST {
+        let Some(start) = out.find("\\boxed{") else { break };
+        let Some(end) = matching_brace(&out, start + "\\boxed{".len()) else { break };
+        out.remove(end);
+        out.replace_range(start..start + "\\boxed{".len(), "");
+    }
+    Cow::Owned(out)
 }
 
 /// One pass with a stack of open braces, for texts whose last box is cut off.

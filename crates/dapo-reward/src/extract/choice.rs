@@ -148,6 +148,7 @@ fn groups(text: &str, range: Range<usize>) -> Vec<Group> {
     let bytes = text.as_bytes();
     let mut groups: Vec<Group> = Vec::new();
     let mut denied = false;
+    let mut exempts = false;
     let mut at = range.start;
     while at < range.end {
         let byte = bytes[at];
@@ -178,12 +179,16 @@ fn groups(text: &str, range: Range<usize>) -> Vec<Group> {
             }
         } else if is_denial(&text[at..end]) || text[end..].starts_with("’t") {
             denied = true;
+        } else if exempts && text[at..end].eq_ignore_ascii_case("but") {
+            denied = true;
         } else if ["but", "so", "it", "rather", "instead", "therefore"]
             .iter()
             .any(|word| text[at..end].eq_ignore_ascii_case(word))
         {
             denied = false;
         }
+        exempts =
+            ["anything", "everything", "all", "nothing"].iter().any(|word| text[at..end].eq_ignore_ascii_case(word));
         at = end;
     }
     groups.retain(|group| !group.denied);
@@ -191,9 +196,22 @@ fn groups(text: &str, range: Range<usize>) -> Vec<Group> {
 }
 
 fn is_denial(word: &str) -> bool {
-    ["not", "neither", "nor", "never", "cannot", "except", "isn", "eliminate", "excluding"]
-        .iter()
-        .any(|known| word.eq_ignore_ascii_case(known))
+    [
+        "not",
+        "neither",
+        "nor",
+        "never",
+        "cannot",
+        "except",
+        "isn",
+        "eliminating",
+        "ruling",
+        "rule",
+        "eliminate",
+        "excluding",
+    ]
+    .iter()
+    .any(|known| word.eq_ignore_ascii_case(known))
         || word.ends_with("n't")
         || word.ends_with("N'T")
 }
@@ -256,10 +274,11 @@ fn is_letter(text: &str, at: usize) -> bool {
         return false;
     }
     let after = &text[at + 1..];
-    if !matches!(byte, b'A' | b'I') || !after.starts_with([' ', '\t']) {
+    let pauses = byte == b'I' && after.starts_with(',');
+    if !matches!(byte, b'A' | b'I') || !(pauses || after.starts_with([' ', '\t'])) {
         return true;
     }
-    let next = after.trim_start_matches([' ', '\t']);
+    let next = after.trim_start_matches([' ', '\t', ',']);
     let word = &next[..next.find(|c: char| !c.is_alphabetic()).unwrap_or(next.len())];
     !word.starts_with(char::is_lowercase)
         || matches!(word, "because" | "is" | "since" | "as" | "and" | "or" | "but" | "for")

@@ -52,10 +52,11 @@ pub(super) fn skip_blank(text: &str, from: usize) -> usize {
     let mut rest = &text[from..];
     loop {
         rest = rest.trim_start();
-        let bare = rest.trim_start_matches('*');
+        let bare = rest.trim_start_matches(['*', '_']);
         let ends = bare.is_empty() || bare.starts_with(char::is_whitespace);
         let line = &bare[..bare.find('\n').unwrap_or(bare.len())];
-        if bare.len() == rest.len() || !(ends || !line.contains('*')) {
+        let begins = line.contains('*') || rest.starts_with('_');
+        if bare.len() == rest.len() || (begins && !ends) {
             return text.len() - rest.len();
         }
         rest = bare;
@@ -81,8 +82,21 @@ pub(super) fn math_block(text: &str, start: usize) -> Option<Range<usize>> {
 /// Where the sentence ends: at a full stop that no digit follows, at another stop before a new sentence, or before a clause
 /// that explains.
 pub(super) fn sentence_end(line: &str) -> usize {
-    const CLAUSES: [&str; 8] =
-        [" because ", " since ", ", so ", ", as ", ", which ", ", where ", ", because ", ", since "];
+    const CLAUSES: [&str; 13] = [
+        " because ",
+        " since ",
+        ", so ",
+        ", as ",
+        ", which ",
+        ", where ",
+        ", because ",
+        ", since ",
+        ", obtained ",
+        ", computed ",
+        ", calculated ",
+        ", using ",
+        ", by ",
+    ];
     let ends = |at: usize, c: char| {
         let after = &line[at + c.len_utf8()..];
         match c {
@@ -90,11 +104,11 @@ pub(super) fn sentence_end(line: &str) -> usize {
                 !line[..at].ends_with(['.', '\\'])
                     && (after.is_empty() || after.starts_with([' ', '\t', '\r', '*', '<']))
             }
-            '!' | '?' => after.starts_with(' ') && after.trim_start().starts_with(char::is_uppercase),
+            '!' => after.starts_with(' ') && after.trim_start().starts_with(char::is_uppercase),
             _ => c == '。',
         }
     };
-    let stop = line.match_indices(['.', '!', '?', '。']).find(|(at, c)| c.chars().next().is_some_and(|c| ends(*at, c)));
+    let stop = line.match_indices(['.', '!', '。']).find(|(at, c)| c.chars().next().is_some_and(|c| ends(*at, c)));
     let end = stop.map_or(line.len(), |(at, c)| if c == "!" { at + 1 } else { at });
     CLAUSES.iter().filter_map(|clause| line[..end].find(clause)).min().unwrap_or(end)
 }

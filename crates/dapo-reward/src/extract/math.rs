@@ -165,7 +165,7 @@ mod tests {
         assert_eq!(math("$a$ then $$b$$."), Some("b"));
         assert_eq!(math(r"$a$ then \(b\)"), Some("b"));
         assert_eq!(math(r"\[a\] then $b$"), Some("b"));
-        assert_eq!(math(r"it costs \$5"), None);
+        assert_eq!(math(r"it costs \$5"), Some("$5"));
         assert_eq!(math("costs $5"), Some("$5"));
         assert_eq!(math("$$"), None);
     }

@@ -1,6 +1,6 @@
 //! Finding the answer in a completion.
 
-pub(crate) use boxed::matching_brace;
+pub(crate) use boxed::{matching_brace, unboxed};
 pub(crate) use choice::letter as choice_letter;
 pub(crate) use find::find;
 pub(crate) use gold::gold_text;

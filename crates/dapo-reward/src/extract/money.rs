@@ -39,7 +39,7 @@ pub(super) fn last(text: &str) -> Option<Range<usize>> {
     let digits = &text[amount + 1..end];
     let is_amount = digits.starts_with(|c: char| c.is_ascii_digit())
         && digits.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b','));
-    if !is_amount || text[..amount].ends_with('\\') {
+    if !is_amount {
         return None;
     }
     let in_chain = |c: char| {
@@ -82,9 +82,7 @@ mod tests {
 
     #[test]
     fn amounts_that_are_hedged_or_not_at_the_end_are_no_answer() {
-        for text in
-            ["She pays $5 for it and gets $3 back.", "between $5 and $10", "It is $5 or $6", "not $5", r"it costs \$5"]
-        {
+        for text in ["She pays $5 for it and gets $3 back.", "between $5 and $10", "It is $5 or $6", "not $5"] {
             assert_eq!(math(text), None, "{text}");
         }
     }

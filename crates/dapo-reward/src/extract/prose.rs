@@ -90,6 +90,7 @@ const HEDGES: &[&str] = &[
     "modulo",
     "off",
     "short",
+    "no",
     "from",
     "through",
     "up",
@@ -154,6 +155,20 @@ const CHANGES: &[&str] = &[
     "pm",
     "am",
     "out",
+];
+
+/// Words anywhere behind a value that add to it.
+const NUMBERS: &[&str] = &[
+    "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "half", "halves", "third", "thirds",
+    "quarter", "quarters", "fourths", "fifths", "sixths", "eighths", "tenths", "hundred", "thousand", "million",
+    "billion", "point",
+];
+
+/// Words right before a formula that say that it is not the value.
+const PREPOSITIONS: &[&str] = &[
+    "after", "before", "by", "to", "for", "within", "at", "from", "with", "on", "against", "toward", "towards",
+    "beyond", "past", "into", "onto", "via", "as", "near", "of", "than", "until", "per", "through", "in", "outside",
+    "inside", "like", "about",
 ];
 
 /// Words before a value that make another value of it.
@@ -245,6 +260,12 @@ const FILLERS: &[&str] = &[
     "are",
     "obviously",
     "really",
+    "it",
+    "so",
+    "we",
+    "get",
+    "there",
+    "course",
     "definitely",
     "again",
     "simplified",
@@ -345,8 +366,8 @@ fn leading(tokens: &[Token<'_>]) -> Option<Range<usize>> {
     let mut first = 0;
     while let Some(token) = tokens.get(first) {
         let is_filler = token.kind == Kind::Word && token.is_one_of(FILLERS) && is_well_placed(tokens, first);
-        let is_colon = first > 0 && token.text == ":";
-        if !(is_filler || is_colon) {
+        let is_pause = (first > 0 && token.text == ":") || token.kind == Kind::Comma;
+        if !(is_filler || is_pause) {
             break;
         }
         first += 1;
@@ -395,6 +416,7 @@ fn is_well_placed(tokens: &[Token<'_>], at: usize) -> bool {
     let token = &tokens[at];
     let after = |words: &[&str]| at > 0 && tokens[at - 1].is_one_of(words);
     match token.text {
+        "of" if tokens.get(at + 1).is_some_and(|next| next.text == "course") => true,
         "of" => after(&["total", "value", "number", "amount", "result", "answer"]),
         "to" => after(&["equal", "equals", "found"]),
         "by" => after(&["given"]),
@@ -422,7 +444,8 @@ fn says_no_more(tail: &[Token<'_>]) -> bool {
                 true
             }
             Kind::Set | Kind::Plain => clause,
-            Kind::Word | Kind::Mark => true,
+            Kind::Word => !token.is_one_of(NUMBERS),
+            Kind::Mark => true,
         }
     })
 }
@@ -448,8 +471,17 @@ fn is_complete(value: &[Token<'_>]) -> bool {
 fn only_set(tokens: &[Token<'_>]) -> Option<Range<usize>> {
     let mut set = tokens.iter().enumerate().filter(|(_, token)| token.kind == Kind::Set);
     let (at, found) = set.next()?;
-    let alone = set.next().is_none() && !tokens.iter().any(|token| token.kind == Kind::Plain);
-    let of = at > 0 && tokens[at - 1].is_one_of(&["of"]) && !is_well_placed(tokens, at - 1);
+    // A letter before it is a name: "the value of x is $5$".
+    let is_name = |place: usize, token: &Token<'_>| {
+        place < at && token.text.len() == 1 && token.text.starts_with(char::is_alphabetic)
+    };
+    let plain = tokens.iter().enumerate().any(|(place, token)| token.kind == Kind::Plain && !is_name(place, token));
+    let alone = set.next().is_none() && !plain;
+    let before = at.checked_sub(1).map(|before| &tokens[before]);
+    let of = before.is_some_and(|before| {
+        let is_safe = before.is_one_of(&["of", "to", "by"]) && is_well_placed(tokens, at - 1);
+        before.text.ends_with("ing") || (before.is_one_of(PREPOSITIONS) && !is_safe && !before.is_one_of(&["about"]))
+    });
     let changed = tokens[..at].iter().any(|token| token.is_one_of(OPERATIONS))
         || tokens.get(at + 1).is_some_and(|next| next.is_one_of(CHANGES));
     (alone && !of && !changed).then(|| found.start..found.end())

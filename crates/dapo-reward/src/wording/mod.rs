@@ -82,7 +82,7 @@ impl ChoiceGold {
             && plain_label(words) == *label
         {
             // "A. sales" does not mean "B. sales".
-            let named = Letters::of_label(words);
+            let named = Letters::of_any_label(words);
             return named.is_none() || self.letters.is_none() || named == self.letters;
         }
         let Some(letters) = self.letters else { return false };
@@ -106,7 +106,7 @@ pub(crate) fn choice_answer(completion: &str) -> Option<&str> {
 /// A label without its letter and without the noun it is a label of.
 fn plain_label(label: &str) -> String {
     let label = label.trim();
-    let words = match Letters::of_label(label) {
+    let words = match Letters::of_any_label(label) {
         Some(_) => label.split_once([' ']).map_or(label, |(_, words)| words),
         None => label,
     };
