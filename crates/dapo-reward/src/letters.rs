@@ -31,7 +31,7 @@ impl Letters {
 
     /// The letter that a gold answer begins with: `C. …`, `(C) …`.
     pub(crate) fn of_label(gold: &str) -> Option<Self> {
-        label(unwrap(gold)).filter(|byte| byte.is_ascii_uppercase()).map(Self::one)
+        label(unwrap(gold)).filter(u8::is_ascii_uppercase).map(Self::one)
     }
 
     /// The letter of either case that an answer begins with.

@@ -21,16 +21,11 @@ pub(crate) fn canonical_text(source: &str) -> Option<String> {
         at += match c {
             '\\' => command(rest, &mut out),
             _ if c.is_whitespace() || matches!(c, '~' | '$' | '\u{200b}' | '\u{feff}') => c.len_utf8(),
-            '{' => match one_sign(rest) {
-                Some(sign) => {
-                    out.push(sign);
-                    2 + sign.len_utf8()
-                }
-                None => {
-                    out.push('{');
-                    1
-                }
-            },
+            '{' => {
+                let sign = one_sign(rest);
+                out.push(sign.unwrap_or('{'));
+                sign.map_or(1, |sign| 2 + sign.len_utf8())
+            }
             _ if c.is_ascii_alphabetic() => word(rest, &mut out),
             _ => {
                 out.push_str(&plain(c));
@@ -46,7 +41,8 @@ pub(crate) fn canonical_text(source: &str) -> Option<String> {
 
 /// Writes the command that `rest` begins with; returns its length.
 fn command(rest: &str, out: &mut String) -> usize {
-    let name = &rest[1..1 + rest[1..].find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len() - 1)];
+    let name = &rest[1..];
+    let name = &name[..name.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(name.len())];
     if name.is_empty() {
         let Some(sign) = rest[1..].chars().next() else { return 1 };
         if !matches!(sign, '!' | ',' | ';' | ':' | ' ') {

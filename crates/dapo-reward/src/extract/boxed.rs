@@ -17,6 +17,9 @@ pub(super) struct Found {
 
 /// The last box; boxes joined by nothing but separators are one list.
 pub(super) fn last(text: &str) -> Option<Found> {
+    if !text.contains("box") {
+        return None;
+    }
     let command = last_command(text);
     // Only a pair behind the box comes after it.
     let from = command.as_ref().map_or(0, |command| command.whole.start);
@@ -24,9 +27,6 @@ pub(super) fn last(text: &str) -> Option<Found> {
 }
 
 fn last_command(text: &str) -> Option<Found> {
-    if !text.contains("box") {
-        return None;
-    }
     let start = NAMES.iter().fold(None, |last, name| {
         let from = last.unwrap_or(0);
         last_open(&text[from..], name).map(|at| from + at).or(last)

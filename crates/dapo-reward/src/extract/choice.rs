@@ -177,9 +177,10 @@ fn groups(text: &str, range: Range<usize>) -> Vec<Group> {
                     _ => groups.push(Group { span: at..end, denied: denied_here }),
                 }
             }
-        } else if is_denial(&text[at..end]) || text[end..].starts_with("’t") {
-            denied = true;
-        } else if exempts && text[at..end].eq_ignore_ascii_case("but") {
+        } else if is_denial(&text[at..end])
+            || text[end..].starts_with("’t")
+            || (exempts && text[at..end].eq_ignore_ascii_case("but"))
+        {
             denied = true;
         } else if ["but", "so", "it", "rather", "instead", "therefore"]
             .iter()

@@ -7,10 +7,7 @@ use super::{joined, money};
 /// The last formula; formulas joined by nothing but separators are one list. Where dollars are money, the amount that ends
 /// the text.
 pub(super) fn last_math(text: &str) -> Option<Range<usize>> {
-    let last = match last_formula(text) {
-        Some(last) => last,
-        None => return money::last(text),
-    };
+    let Some(last) = last_formula(text) else { return money::last(text) };
     if last.after_money
         && let Some(amount) = money::last(text)
     {

@@ -7,7 +7,8 @@ use std::ops::Range;
 /// `digit_follows`: whether a digit follows the second sign.
 pub(super) fn is_between_amounts(content: &str, digit_follows: bool) -> bool {
     let begins_with_amount = content.starts_with(|c: char| c.is_ascii_digit());
-    if !begins_with_amount && !(digit_follows && content.starts_with([' ', '.', ','])) {
+    let follows_amount = digit_follows && content.starts_with([' ', '.', ',']);
+    if !(begins_with_amount || follows_amount) {
         return false;
     }
     let bare = content.trim_end_matches(['*', ' ', '\n']);

@@ -516,14 +516,13 @@ fn token(piece: &str, at: usize, c: char) -> (Kind, usize) {
             (Kind::Comma, c.len_utf8())
         }
         ';' | '；' => (Kind::Break, 1),
-        ':' if space_follows() || rest.len() == 1 => (Kind::Break, 1),
+        ':' | '.' if space_follows() || rest.len() == 1 => (Kind::Break, 1),
         '—' | '–' if !rest[c.len_utf8()..].trim_start().starts_with(|c: char| c.is_ascii_digit()) => {
             (Kind::Break, c.len_utf8())
         }
         '-' if spaced && space_follows() && word_length(rest[1..].trim_start()) > 0 => (Kind::Break, 1),
         '(' if word_length(&rest[1..]) > 0 => (Kind::Aside, 1),
         '!' => (Kind::Mark, 1),
-        '.' if rest.len() == 1 || space_follows() => (Kind::Break, 1),
         _ if c.is_alphabetic() => {
             let length = word_length(rest);
             if length == 0 {

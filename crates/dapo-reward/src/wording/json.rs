@@ -52,11 +52,11 @@ pub(crate) fn last_object(completion: &str) -> Option<(Json, std::ops::Range<usi
 }
 
 fn last(completion: &str, wanted: impl Fn(&Json) -> bool) -> Option<(Json, std::ops::Range<usize>)> {
+    /// Values passed before the search is given up.
+    const MOST: usize = 10_000;
     if let Some(found) = last_fenced(completion, &wanted) {
         return Some(found);
     }
-    /// Values passed before the search is given up.
-    const MOST: usize = 10_000;
     let mut found = None;
     let mut at = 0;
     for _ in 0..MOST {
@@ -289,7 +289,7 @@ mod tests {
     #[test]
     fn order_of_keys_and_writing_do_not_count() {
         assert!(equal(r#"{"a": 1, "b": [true, null]}"#, r#"{ "b":[true,null],"a":1.0 }"#));
-        assert!(equal(r#"[1e2, 0.50, -0]"#, r#"[100, 0.5, 0]"#));
+        assert!(equal("[1e2, 0.50, -0]", "[100, 0.5, 0]"));
         assert!(equal(r#"["\u00e9\n", "\ud83d\ude00"]"#, "[\"é\\n\", \"😀\"]"));
     }
 
@@ -300,9 +300,9 @@ mod tests {
             (r#"{"a": 1}"#, r#"{"a": -1}"#),
             (r#"{"a": 1}"#, r#"{"a": "1"}"#),
             (r#"{"a": 1}"#, r#"{"A": 1}"#),
-            (r#"[1, 2]"#, r#"[2, 1]"#),
-            (r#"[1]"#, r#"[1, 1]"#),
-            (r#"[100000000000000000001]"#, r#"[100000000000000000002]"#),
+            ("[1, 2]", "[2, 1]"),
+            ("[1]", "[1, 1]"),
+            ("[100000000000000000001]", "[100000000000000000002]"),
             (r#"{"a": 1}"#, r#"{"a": 1, "b": 2}"#),
             ("[0.1]", "[1]"),
         ] {

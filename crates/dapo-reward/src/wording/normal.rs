@@ -25,7 +25,7 @@ impl Default for TextOptions {
 
 impl TextOptions {
     /// The text without what does not count; empty only where there is no text.
-    pub(crate) fn normalise(&self, text: &str) -> String {
+    pub(crate) fn normalise(self, text: &str) -> String {
         let text = text.trim();
         let bare = if text.len() <= 4_096 { crate::parse::unwrap(text) } else { text };
         let mut out = if self.ignore_punctuation { without_punctuation(bare) } else { bare.to_owned() };
@@ -109,15 +109,26 @@ fn is_punctuation(c: char) -> bool {
 
 fn without_articles(text: &str) -> String {
     let words: Vec<&str> = text.split(' ').collect();
-    let is_article = |at: usize| {
-        let word = words[at];
-        let article = ["a", "an", "the"].iter().any(|article| word.eq_ignore_ascii_case(article));
+    // Whether a word of more than one letter comes next, told from the end.
+    let mut word_next = vec![false; words.len()];
+    let mut next = false;
+    for (at, word) in words.iter().enumerate().rev() {
+        word_next[at] = next;
+        if !word.is_empty() {
+            next = word.chars().nth(1).is_some();
+        }
+    }
+    let mut kept: Vec<&str> = Vec::with_capacity(words.len());
+    let mut is_first = true;
+    for (word, word_next) in words.into_iter().zip(word_next) {
+        let is_article = ["a", "an", "the"].iter().any(|article| word.eq_ignore_ascii_case(article));
         // "Vitamin A", "A" and "A B" name letters.
-        let names = word == "A" && words[..at].iter().any(|word| !word.is_empty());
-        let next = words[at + 1..].iter().find(|word| !word.is_empty());
-        article && !names && next.is_some_and(|next| next.chars().count() > 1)
-    };
-    let kept: Vec<&str> = (0..words.len()).filter(|at| !is_article(*at)).map(|at| words[at]).collect();
+        let is_name = word == "A" && !is_first;
+        is_first &= word.is_empty();
+        if !(is_article && word_next && !is_name) {
+            kept.push(word);
+        }
+    }
     kept.join(" ")
 }
 
