@@ -6,6 +6,9 @@ use std::ops::Range;
 use super::joined;
 use super::lines::rfind;
 
+/// In a shorter text, asking whether it holds a word costs as much as looking for it.
+const SHORT: usize = 128;
+
 const NAMES: [&str; 2] = ["boxed{", "fbox{"];
 
 /// A box: what it holds, and all of it.
@@ -17,7 +20,7 @@ pub(super) struct Found {
 
 /// The last box; boxes joined by nothing but separators are one list.
 pub(super) fn last(text: &str) -> Option<Found> {
-    if !text.contains("box") {
+    if text.len() > SHORT && !text.contains("box") {
         return None;
     }
     let command = last_command(text);
@@ -123,7 +126,7 @@ fn floor(text: &str, at: usize) -> usize {
 
 /// Where the content of the last `\name{` begins.
 fn last_open(text: &str, name: &str) -> Option<usize> {
-    if !text.contains(name) {
+    if text.len() > SHORT && !text.contains(name) {
         return None;
     }
     text.rmatch_indices(name).find(|&(at, _)| text[..at].ends_with('\\')).map(|(at, _)| at + name.len())
