@@ -129,3 +129,169 @@ fn a_numeral_may_follow_a_factor() {
     ]);
     different(&[("6", "2 3"), ("23", "2 3"), ("f(1)=2", "f(3)=2")]);
 }
+
+#[test]
+fn units_follow_any_value() {
+    equal(&[
+        (r"2\pi", r"2\pi cm"),
+        (r"12\pi", r"12\pi cm^2"),
+        (r"12\pi", "12π cm²"),
+        ("5", "5 m/s"),
+        ("5", "5 km/h"),
+        ("5", "5 m^2"),
+        ("5", "5 m"),
+        ("5", r"5\ \mathrm{m\,s^{-1}}"),
+        ("5", r"5\,\mathrm{J/(kg\cdot K)}"),
+        ("5", r"5\,\mathrm{J}"),
+        (r"3920 \mathrm{~N}-\mathrm{m}", "3920"),
+        ("5", "5 kg·m/s^2"),
+        (r"5\text{ m/s}", "5 m/s"),
+        ("18 km/h", "5 m/s"),
+        ("5m", r"m\cdot 5"),
+        (r"2\sqrt3", r"2\sqrt{3} cm"),
+        (r"7.5 \text{ ft-lb}", "7.5"),
+    ]);
+    different(&[
+        ("18 km/h", "18 m/s"),
+        ("5 cm", "5 s"),
+        ("5", "6 m/s"),
+        (r"2\pi", r"3\pi cm"),
+        ("5", "5x"),
+        ("5", "5xy"),
+        ("5", "5m"),
+        ("5m^2", "5"),
+    ]);
+}
+
+#[test]
+fn currencies_stand_before_or_after() {
+    equal(&[
+        ("5", "USD 5"),
+        ("5", "Rs. 5"),
+        ("5", r"\text{Rs. }5"),
+        ("5", "5¢"),
+        ("5", r"\pounds 5"),
+        ("5", r"\text{\$}5"),
+        ("5", r"US\$5"),
+        ("5", "5 EUR"),
+        ("5", "€5"),
+        (r"0.05 \text{ dollars}", "5¢"),
+        ("5", "¥5"),
+        ("USD 5", r"5 \text{ dollars}"),
+    ]);
+    different(&[(r"5 \text{ dollars}", "5 EUR"), ("5", "USD 6"), ("USD 5", "Rs. 5")]);
+}
+
+#[test]
+fn a_unit_may_stand_in_parentheses() {
+    equal(&[
+        ("9 (apples)", "9"),
+        ("9 (apples)", r"9 \text{ apples}"),
+        ("3/4 (pizza)", "0.75"),
+        ("9", "9 (cm)"),
+        ("9", r"9\text{ (apples)}"),
+        ("12", "12 (square units)"),
+        ("f(x)", "f (x)"),
+    ]);
+    different(&[("9 (apples)", "10"), ("9", "9 (or 10)"), ("9", "9 (a)"), ("9", "8 (apples)")]);
+}
+
+#[test]
+fn full_width_and_script_characters_are_plain() {
+    equal(&[
+        ("72", "７２"),
+        ("72.5", "72．5"),
+        ("x_1=1", "x₁=1"),
+        ("0.001", "10⁻³"),
+        ("x^{12}", "x¹²"),
+        ("18", "18元"),
+        ("18", "18个"),
+        (r"25 \text{ cm}^2", "25 平方厘米"),
+        ("2024", "2024年"),
+        ("30000", "3万"),
+        (r"30000 \text{ m}", "30千米"),
+        ("3,5", "3或5"),
+        ("don't know", "don’t know"),
+        ("18", "18 元。"),
+        ("(1,2)", "（１，２）"),
+        ("5", "x＝5"),
+        (r"30^\circ", "30度"),
+        ("x=1, x=2", "x=1或x=2"),
+    ]);
+    different(&[
+        (r"25 \text{ m}^2", "25 平方厘米"),
+        ("2024", "2023年"),
+        ("18", "18元以上"),
+        ("18", "18或19"),
+        ("18", "第18"),
+    ]);
+}
+
+#[test]
+fn approximately_before_a_value() {
+    equal(&[
+        (r"\sqrt{2}-1", r"\approx 0.414214"),
+        (r"\sqrt{2}-1", "≈ 0.414214"),
+        (r"\approx 24.33^{\circ} \mathrm{F}", "24.33"),
+        (r"\approx 15.15^{\circ} \mathrm{F}", r"15.15^\circ\text{F}"),
+        ("72", "about 72"),
+        ("72", r"\text{approximately } 72"),
+        ("72", r"\sim 72"),
+        ("72", "=72"),
+        (r"2\sqrt3", r"2\sqrt{3} (\approx 3.46)"),
+        (r"2\sqrt3", r"2\sqrt{3} \approx 3.46"),
+    ]);
+    different(&[(r"\approx 24.33", "24.34"), (r"2\sqrt3", r"2\sqrt{3} (\approx 3.56)"), (r"2\sqrt3", r"\approx 3.56")]);
+}
+
+#[test]
+fn primes_decimals_and_ordinals() {
+    equal(&[
+        ("f'(x)=2x", r"f^{\prime}(x)=2x"),
+        ("f''(x)=2x", r"f^{\prime\prime}(x)=2x"),
+        (r"x^{\prime}+\frac{r}{V} x-r c=0", r"x' + \frac{r}{V}x = rc"),
+        ("-1./3", r"-\frac{1}{3}"),
+        ("12", "12th"),
+        ("21st", "21"),
+        (r"63^{\circ} 45^{\prime}", r"63.75^\circ"),
+        (r"63^{\circ} 45'", r"63.75^\circ"),
+        ("63°45′36″", r"63.76^\circ"),
+    ]);
+    different(&[
+        ("f'(x)=2x", r"f^{\prime\prime}(x)=3x"),
+        ("-1./3", r"\frac{1}{3}"),
+        ("12", "13th"),
+        ("12", "12t"),
+        (r"63^{\circ} 45^{\prime}", r"63.45^\circ"),
+    ]);
+}
+
+#[test]
+fn quantities_in_two_units_are_one() {
+    equal(&[
+        ("210 minutes", r"3 \text{ hours and } 30 \text{ minutes}"),
+        ("66 inches", r"5 \text{ feet } 6 \text{ inches}"),
+        ("210 minutes", "3 hours 30 minutes"),
+        (r"3.5 \text{ hours}", "3 hours and 30 minutes"),
+        ("3.5", "3 hours 30 minutes"),
+        ("72", "72 dollars and 0 cents"),
+        ("3, 30", "3 and 30"),
+        ("210分钟", "3小时30分钟"),
+    ]);
+    different(&[("210 minutes", "3 hours 20 minutes"), ("66 inches", "5 feet 7 inches")]);
+}
+
+#[test]
+fn remainders_may_be_written_in_text() {
+    equal(&[
+        (r"2 \pmod 5", r"2 \ (\text{mod } 5)"),
+        (r"2 \pmod 5", "2 (mod 5)"),
+        (r"x \equiv 2 \pmod 5", r"x \equiv 2 (mod 5)"),
+    ]);
+    different(&[
+        (r"2 \pmod 5", "3 (mod 5)"),
+        (r"x \equiv 2 \pmod 5", r"x \equiv 2 (mod 7)"),
+        (r"x \equiv 2 \pmod 5", r"x \equiv 2 \pmod 7"),
+        (r"2 \pmod 5", r"2 \pmod 7"),
+    ]);
+}

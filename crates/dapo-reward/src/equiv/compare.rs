@@ -51,7 +51,7 @@ pub(crate) fn compare(gold: &Answer, prediction: &Answer, precision: u32, fuel: 
     }
     let mut decision = Decision::wrong(Rule::Structure);
     for (index, gold) in gold.readings.iter().enumerate() {
-        for (other, prediction) in prediction.readings.iter().enumerate() {
+        for (other, prediction) in prediction.readings.iter().chain(&prediction.guesses).enumerate() {
             let found = judge.equal(&prepare(gold), &prepare(prediction))?;
             if found.equal {
                 return Ok(found);
@@ -70,6 +70,12 @@ impl Judge<'_> {
         self.fuel.spend(50)?;
         if gold == prediction {
             return Ok(Decision::correct(Rule::Identical));
+        }
+        if let (Expr::Call(Function::Mod, gold), Expr::Call(Function::Mod, prediction)) = (gold, prediction)
+            && let ([_, modulus], [_, other]) = (gold.as_slice(), prediction.as_slice())
+            && !self.equal(modulus, other)?.equal
+        {
+            return Ok(Decision::wrong(Rule::Structure));
         }
         if gold.is_scalar() && prediction.is_scalar() {
             return self.scalars(gold, prediction);

@@ -197,7 +197,7 @@ impl<'a> Cursor<'a> {
             "lceil" => self.enclosed(Function::Ceil, &[Kind::Command("rceil")]),
             "langle" => self.tuple_or_group(Bracket::Round),
             "begin" => self.environment(),
-            "dollar" | "euro" | "sterling" | "yen" | "rupee" => {
+            "dollar" | "euro" | "sterling" | "yen" | "rupee" | "yuan" | "cent" => {
                 let value = self.factor()?;
                 let unit = if name == "dollar" { "dollar" } else { name };
                 Ok(Expr::Quantity(Box::new(value), unit.into()))

@@ -4,13 +4,16 @@ mod atom;
 mod clock;
 mod counted;
 mod cursor;
+mod fold;
 mod glyphs;
 mod label;
 mod lexer;
 mod number;
+mod quantity;
 mod scalar;
 mod shape;
 mod structure;
+mod tail;
 mod text;
 pub(crate) mod units;
 mod words;
@@ -37,6 +40,8 @@ pub(crate) type Parse<T> = Result<T, ParseError>;
 pub(crate) struct Answer {
     /// What it means; two readings where `1,000` may be a thousand or two numbers.
     pub(crate) readings: Vec<Expr>,
+    /// What it may mean besides, when it is the answer judged: `5 m` is five metres if it is no product.
+    pub(crate) guesses: Vec<Expr>,
     /// The same as words, for comparison with an answer that is nothing but words.
     pub(crate) words: Option<Box<str>>,
 }
@@ -46,12 +51,13 @@ pub(crate) fn parse_answer(source: &str) -> Parse<Answer> {
     if source.len() > MAX_BYTES {
         return Err(ParseError::TooLarge);
     }
-    let source = unwrap(source);
+    let folded = fold::fold(source);
+    let source = unwrap(&folded);
     if source.is_empty() {
         return Err(ParseError::Syntax);
     }
     if source.len() < 18 && source.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Ok(Answer { readings: vec![Expr::Number(number::parse(source)?)], words: None });
+        return Ok(answer(Expr::Number(number::parse(source)?), None));
     }
     let words = if source.bytes().any(|byte| byte.is_ascii_alphabetic()) || !source.is_ascii() {
         text::plain_words(source)
@@ -69,6 +75,13 @@ pub(crate) fn parse_answer(source: &str) -> Parse<Answer> {
     match parse_with(source, Commas::Thousands) {
         Ok(expr) => {
             let mut answer = answer(expr, words.as_deref());
+            if let Some((quantity, is_certain)) = with_unit(source) {
+                if is_certain {
+                    answer.readings.push(quantity);
+                } else {
+                    answer.guesses.push(quantity);
+                }
+            }
             if has_ambiguous_comma(source)
                 && let Ok(other) = parse_with(source, Commas::Separate)
                 && other != answer.readings[0]
@@ -79,6 +92,7 @@ pub(crate) fn parse_answer(source: &str) -> Parse<Answer> {
         }
         Err(ParseError::TooLarge) => Err(ParseError::TooLarge),
         Err(ParseError::Syntax) => match words {
+            _ if let Some(expr) = otherwise(source) => Ok(answer(expr, words.as_deref())),
             Some(words) if has_word(&words) => Ok(answer(Expr::Text(words.as_str().into()), Some(&words))),
             _ => Err(ParseError::Syntax),
         },
@@ -86,7 +100,25 @@ pub(crate) fn parse_answer(source: &str) -> Parse<Answer> {
 }
 
 fn answer(expr: Expr, words: Option<&str>) -> Answer {
-    Answer { readings: vec![expr], words: words.map(Into::into) }
+    Answer { readings: vec![expr], guesses: Vec::new(), words: words.map(Into::into) }
+}
+
+/// The reading of an answer that is not read as it stands.
+fn otherwise(source: &str) -> Option<Expr> {
+    if let Some((value, rounded)) = tail::rounding(source) {
+        let sides = vec![parse_with(value, Commas::Thousands).ok()?, parse_with(rounded, Commas::Thousands).ok()?];
+        let chain = Expr::Relation { sides, operators: vec![crate::expr::Relation::Approximately] };
+        return shape::is_well_formed(&chain).then_some(chain);
+    }
+    with_unit(source).map(|(quantity, _)| quantity)
+}
+
+/// A constant with the unit after it, and whether the unit can be nothing else.
+fn with_unit(source: &str) -> Option<(Expr, bool)> {
+    let tail = tail::split(source)?;
+    let value = parse_with(tail.value, Commas::Thousands).ok()?;
+    let is_constant = value.is_scalar() && !value.any(&|node| matches!(node, Expr::Variable(_)));
+    is_constant.then(|| (Expr::Quantity(Box::new(value), tail.unit.into()), tail.is_certain))
 }
 
 fn parse_with(source: &str, commas: Commas) -> Parse<Expr> {
@@ -104,8 +136,12 @@ fn unwrap(source: &str) -> &str {
     let mut source = source;
     loop {
         let trimmed = &source[crate::extract::trim(source, 0..source.len())];
-        let trimmed = trimmed.trim_matches(['\u{feff}', '\u{200b}', '~']).trim();
-        let Some(inner) = wrapped(trimmed) else {
+        let trimmed = trimmed.trim_matches(['\u{feff}', '\u{200b}', '~', '。']).trim();
+        let inner = wrapped(trimmed).or_else(|| tail::without_approximately(trimmed)).or_else(|| {
+            let inner = trimmed.strip_prefix('=').filter(|inner| !inner.starts_with('='))?.trim_start();
+            (!inner.is_empty()).then_some(inner)
+        });
+        let Some(inner) = inner else {
             return trimmed;
         };
         source = inner;
