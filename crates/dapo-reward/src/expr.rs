@@ -102,6 +102,8 @@ pub(crate) enum SetOperation {
     Union,
     Intersection,
     Difference,
+    /// One set written in several ways.
+    Same,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

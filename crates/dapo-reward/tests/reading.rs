@@ -295,3 +295,125 @@ fn remainders_may_be_written_in_text() {
         (r"2 \pmod 5", r"2 \pmod 7"),
     ]);
 }
+
+#[test]
+fn conditions_are_sets() {
+    equal(&[
+        ("(-3,3)", "|x|<3"),
+        (r"(-\infty,-5]\cup[5,\infty)", r"|x| \ge 5"),
+        ("(-1,5)", "|x-2|<3"),
+        (r"(0,9) \cup (9,36)", r"0<x<36, x \ne 9"),
+        (r"[-3,0)\cup(0,\infty)", r"x \ge -3, x \ne 0"),
+        (r"[-3,0)\cup(0,\infty)", r"x \ge -3 \text{ and } x \ne 0"),
+        (r"x<-7:(-\infty,-7)", "x<-7"),
+        (r"x<-7:(-\infty,-7)", r"(-\infty,-7)"),
+        (r"k \geqslant 2$ or $k<-20:(-\infty,-20) \cup[2, \infty)", r"(-\infty,-20)\cup[2,\infty)"),
+        (r"-1<x \leqslant 1:(-1,1]", "(-1,1]"),
+        (r"(-\infty,1)\cup(3,\infty)", "x<1, x>3"),
+        (r"(-\infty,5)", r"-\infty < x < 5"),
+        ("|x|<3", "-3<x<3"),
+        (r"(-3,-1)\cup(1,3)", "1<|x|<3"),
+    ]);
+    different(&[
+        ("(-3,3)", r"|x|\le 3"),
+        ("(-3,3)", "|x|<4"),
+        (r"(-\infty,-5]\cup[5,\infty)", "|x| > 5"),
+        (r"[-3,0)\cup(0,\infty)", r"x \ge -3, x \ne 1"),
+        (r"x<-7:(-\infty,-7)", r"(-\infty,-7]"),
+        ("x<-7", r"x<-7:(-\infty,-6)"),
+        ("3", "|x|<3"),
+        ("(-3,3)", "|x|>3"),
+    ]);
+}
+
+#[test]
+fn a_condition_may_be_left_out() {
+    equal(&[
+        ("f(x)=cx", r"f(x)=cx \text{ for any } c"),
+        ("x^2+1", r"f(x) = x^2 + 1, x \in \mathbb{R}"),
+        ("x^2+1", r"x^2+1 \quad (x>0)"),
+        ("x^2+1", r"x^2+1 \text{ for } x \ge 0"),
+        (
+            r"\left(\frac{19}{13} t+\frac{51}{13},-\frac{11}{13} t+\frac{4}{13}, t\right)$ for all real numbers $t",
+            r"\left(\frac{19t+51}{13},\frac{4-11t}{13},t\right)",
+        ),
+        (r"\frac{x^{2}}{16}+\frac{y^{2}}{4}=1 (y>0)", r"\frac{x^{2}}{16}+\frac{y^{2}}{4}=1(y>0)"),
+        (r"\frac{x^{2}}{16}+\frac{y^{2}}{4}=1 (y>0)", r"\frac{x^{2}}{16}+\frac{y^{2}}{4}=1"),
+        (r"x=2k\pi, k \in \mathbb{Z}", r"x=2k\pi"),
+        (r"x=2k\pi, k \in \mathbb{Z}", r"x=2k\pi \ (k\in\mathbb{Z})"),
+        (r"2k\pi, k \in \mathbb{Z}", r"2k\pi \text{ where } k \text{ is an integer}"),
+        ("y=x^2, x>0", "y=x^2"),
+        ("x^2", "x^2, x>0"),
+    ]);
+    different(&[
+        ("x^2+1", r"x^2-1 \text{ for } x \ge 0"),
+        (r"\frac{x^{2}}{16}+\frac{y^{2}}{4}=1 (y>0)", r"\frac{x^{2}}{16}+\frac{y^{2}}{4}=1 (y<0)"),
+        ("3", r"3 \text{ for } n \text{ even}, 5 \text{ for } n \text{ odd}"),
+        ("0", "x=0, x>5"),
+        ("3n", r"3n \text{ or } 5n \text{ for all } n"),
+        ("n", r"n \text{ if } n>0"),
+        ("x^2", "x^3, x>0"),
+        ("5", "5, x>3"),
+    ]);
+}
+
+#[test]
+fn a_base_may_be_left_out() {
+    equal(&[("2516", "2516_8"), ("2516_8", "2516"), ("4210_5", "4210"), ("101_2", "5")]);
+    different(&[("4210_5", "4211"), ("52_8", "52_9"), ("101_2", "1100101_2"), ("101_3", "5_6")]);
+}
+
+#[test]
+fn indexed_letters_are_counts() {
+    equal(&[
+        ("120", r"\mathrm{C}_{10}^{3}"),
+        (r"\frac{n(n-1)(n-2)}{6}", "C_n^3"),
+        ("120", "{}_{10}C_{3}"),
+        ("120", "C_{10}^3"),
+        ("20", "A_5^2"),
+        ("20", "P_5^2"),
+        ("120", "C(10,3)"),
+        ("120", "10C3"),
+        ("120", "{}^{10}C_3"),
+        ("120", "_{10}C_3"),
+        ("C_n^3", "C_n^3"),
+        ("C_1", "C_1"),
+        ("2C_{10}^3", "240"),
+        ("C_5^2 + C_5^3", "20"),
+        (r"C_5^2 \cdot A_4^2", "120"),
+    ]);
+    different(&[("120", "C_{10}^4"), ("20", "A_5^3"), ("C_n^3", "C_n^2")]);
+}
+
+#[test]
+fn decimals_in_a_structure_need_two_digits() {
+    equal(&[("(0.29, 0.196)", "(0.2902, 0.19601)")]);
+    different(&[
+        ("(0.29, 0.196)", "(0.2952, 0.19601)"),
+        ("(0.29, 0.196)", "(0.2902, 0.1966)"),
+        ("0.29", "0.2902"),
+        ("(0.5, 0.25)", "(0.48, 0.25)"),
+    ]);
+}
+
+#[test]
+fn integers_printed_as_machine_numbers() {
+    equal(&[("1e+20", "100000000000000000001"), ("1e+20", "100000000000000000000")]);
+    different(&[
+        ("1e+20", "100000000000000100001"),
+        ("1e+20", "1e+21"),
+        ("1000000000000", "1000000000001"),
+        ("100000000000000000000", "100000000000000000001"),
+    ]);
+}
+
+#[test]
+fn solutions_may_be_numbered() {
+    equal(&[
+        ("x_1=3, x_2=5", r"x=3 \text{ or } x=5"),
+        (r"x=3 \text{ or } x=5", "x_1=5, x_2=3"),
+        ("3, 5", "x_1=3, x_2=5"),
+        ("3, 5", r"x_{1}=3,\ x_{2}=5"),
+    ]);
+    different(&[("x_1=3, x_2=5", r"x=3 \text{ or } x=6"), ("x_1=3, x_2=5", "x_1=5, x_2=3")]);
+}

@@ -23,6 +23,7 @@ pub(super) fn products_for_applications(gold: &Answer, prediction: &Answer) -> O
     let write_out = |answer: &Answer| Answer {
         readings: answer.readings.iter().map(|reading| as_product(reading, &is_product)).collect(),
         guesses: Vec::new(),
+        digits: None,
         words: answer.words.clone(),
     };
     Some((write_out(gold), write_out(prediction)))

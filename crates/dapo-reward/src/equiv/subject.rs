@@ -160,3 +160,31 @@ pub(super) fn same_subject(left: &[Expr], right: &[Expr]) -> bool {
         (None, None) => !has_variable(left) && !has_variable(right),
     }
 }
+
+/// The values of `x_1 = 3, x_2 = 5` and `x = 3, x = 5`, where one numbers the solutions that the other does not.
+pub(super) fn without_indices(gold: &[Expr], prediction: &[Expr]) -> Option<(Vec<Expr>, Vec<Expr>)> {
+    let named = |items: &[Expr]| -> Option<Vec<(Box<str>, Expr)>> {
+        let split = |item: &Expr| match item {
+            Expr::Relation { sides, operators } if operators.as_slice() == [Relation::Equal] => {
+                match sides.as_slice() {
+                    [Expr::Variable(name), value] => Some((name.clone(), value.clone())),
+                    _ => None,
+                }
+            }
+            _ => None,
+        };
+        items.iter().map(split).collect()
+    };
+    let (gold, prediction) = (named(gold)?, named(prediction)?);
+    let (base, _) = gold.first()?.0.split_once('_').unwrap_or((&gold.first()?.0, ""));
+    let is_bare = |items: &[(Box<str>, Expr)]| items.iter().all(|(name, _)| name.as_ref() == base);
+    let is_numbered = |items: &[(Box<str>, Expr)]| {
+        items.iter().all(|(name, _)| {
+            name.split_once('_')
+                .is_some_and(|(letter, index)| letter == base && index.bytes().all(|c| c.is_ascii_digit()))
+        })
+    };
+    let fits = (is_bare(&gold) && is_numbered(&prediction)) || (is_numbered(&gold) && is_bare(&prediction));
+    let values = |items: Vec<(Box<str>, Expr)>| items.into_iter().map(|(_, value)| value).collect();
+    fits.then(|| (values(gold), values(prediction)))
+}

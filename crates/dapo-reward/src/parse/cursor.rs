@@ -15,11 +15,13 @@ pub(super) struct Cursor<'a> {
     nodes: usize,
     /// Whether a `|` closes an absolute value or separates a set's condition instead of opening.
     pub(super) bar_closes: bool,
+    /// Whether indexed letters C, A and P are counts.
+    pub(super) counts: bool,
 }
 
 impl<'a> Cursor<'a> {
     pub(super) fn new(tokens: Vec<Token<'a>>) -> Self {
-        Self { tokens, at: 0, depth: 0, nodes: 0, bar_closes: false }
+        Self { tokens, at: 0, depth: 0, nodes: 0, bar_closes: false, counts: false }
     }
 
     pub(super) fn at_end(&self) -> bool {

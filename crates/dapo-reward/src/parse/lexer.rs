@@ -167,7 +167,10 @@ impl<'a> Lexer<'a> {
             self.push(Kind::Text(word), length);
             return;
         }
-        if let Some((currency, length)) = counted::currency_before(rest) {
+        if matches!(length, 2..=3)
+            && word.starts_with(|c: char| c.is_ascii_uppercase())
+            && let Some((currency, length)) = counted::currency_before(rest)
+        {
             self.push(Kind::Command(currency), length);
             return;
         }

@@ -2,6 +2,7 @@
 
 mod atom;
 mod clock;
+mod count;
 mod counted;
 mod cursor;
 mod fold;
@@ -9,6 +10,7 @@ mod glyphs;
 mod label;
 mod lexer;
 mod number;
+mod qualifier;
 mod quantity;
 mod scalar;
 mod shape;
@@ -42,6 +44,8 @@ pub(crate) struct Answer {
     pub(crate) readings: Vec<Expr>,
     /// What it may mean besides, when it is the answer judged: `5 m` is five metres if it is no product.
     pub(crate) guesses: Vec<Expr>,
+    /// A numeral's digits without the base they are written in: what an answer that leaves the base out is compared with.
+    pub(crate) digits: Option<Expr>,
     /// The same as words, for comparison with an answer that is nothing but words.
     pub(crate) words: Option<Box<str>>,
 }
@@ -74,7 +78,13 @@ pub(crate) fn parse_answer(source: &str) -> Parse<Answer> {
     }
     match parse_with(source, Commas::Thousands) {
         Ok(expr) => {
-            let mut answer = answer(expr, words.as_deref());
+            let mut answer = answer(qualifier::from_list(expr), words.as_deref());
+            answer.digits = based_digits(source);
+            if let Some(counts) = count::reading(source)
+                && counts != answer.readings[0]
+            {
+                answer.readings.push(counts);
+            }
             if let Some((quantity, is_certain)) = with_unit(source) {
                 if is_certain {
                     answer.readings.push(quantity);
@@ -100,7 +110,7 @@ pub(crate) fn parse_answer(source: &str) -> Parse<Answer> {
 }
 
 fn answer(expr: Expr, words: Option<&str>) -> Answer {
-    Answer { readings: vec![expr], guesses: Vec::new(), words: words.map(Into::into) }
+    Answer { readings: vec![expr], guesses: Vec::new(), digits: None, words: words.map(Into::into) }
 }
 
 /// The reading of an answer that is not read as it stands.
@@ -110,7 +120,39 @@ fn otherwise(source: &str) -> Option<Expr> {
         let chain = Expr::Relation { sides, operators: vec![crate::expr::Relation::Approximately] };
         return shape::is_well_formed(&chain).then_some(chain);
     }
-    with_unit(source).map(|(quantity, _)| quantity)
+    with_unit(source)
+        .map(|(quantity, _)| quantity)
+        .or_else(|| both_ways(source))
+        .or_else(|| qualifier::split(source))
+        .or_else(|| count::reading(source))
+}
+
+/// `x < -7 : (-\infty, -7)`: one set written in two ways.
+fn both_ways(source: &str) -> Option<Expr> {
+    let (condition, set) = source.rsplit_once(':')?;
+    let set = set.trim_start();
+    if !["(", "[", "\\left", "\\{", "\\mathbb"].iter().any(|open| set.starts_with(open)) {
+        return None;
+    }
+    let (condition, set) = (parse_with(condition, Commas::Thousands).ok()?, parse_with(set, Commas::Thousands).ok()?);
+    let is_condition = |expr: &Expr| matches!(expr, Expr::Relation { .. });
+    let are_conditions = match &condition {
+        Expr::List(_, items) => items.iter().all(is_condition),
+        other => is_condition(other),
+    };
+    let is_set = matches!(set, Expr::Tuple { .. } | Expr::SetOperation(..) | Expr::Set(_) | Expr::Constant(_));
+    (are_conditions && is_set).then(|| Expr::SetOperation(crate::expr::SetOperation::Same, vec![condition, set]))
+}
+
+/// The digits of a numeral that is written with its base, without the base.
+fn based_digits(source: &str) -> Option<Expr> {
+    let (digits, base) = source.split_once('_')?;
+    let digits = digits.trim_end();
+    let is_base = !base.is_empty() && base.len() < 24 && !base.contains(['+', '=', ',', '-', '*', '/', '^']);
+    if !(is_base && (1..=15).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit())) {
+        return None;
+    }
+    number::parse(digits).ok().map(Expr::Number)
 }
 
 /// A constant with the unit after it, and whether the unit can be nothing else.
@@ -122,11 +164,21 @@ fn with_unit(source: &str) -> Option<(Expr, bool)> {
 }
 
 fn parse_with(source: &str, commas: Commas) -> Parse<Expr> {
+    parse_tokens(source, commas, false)
+}
+
+/// Reads indexed letters C, A and P as counts.
+fn parse_counts(source: &str, commas: Commas) -> Parse<Expr> {
+    parse_tokens(source, commas, true)
+}
+
+fn parse_tokens(source: &str, commas: Commas, counts: bool) -> Parse<Expr> {
     let mut tokens = lex(source, commas)?;
     while tokens.last().is_some_and(|token| matches!(token.kind, Kind::NewRow | Kind::Symbol('.' | ',' | ';'))) {
         tokens.pop();
     }
     let mut cursor = Cursor::new(tokens);
+    cursor.counts = counts;
     let expr = cursor.list()?;
     if cursor.at_end() && shape::is_well_formed(&expr) { Ok(expr) } else { Err(ParseError::Syntax) }
 }

@@ -138,7 +138,7 @@ pub(super) fn parse(text: &str) -> Result<Number, ParseError> {
     if scale != 0 {
         value *= RBig::from(10).pow(scale as isize);
     }
-    let is_decimal = (text.contains('.') || scale < 0) && repetend.is_empty();
+    let is_decimal = (text.contains('.') || !(0..16).contains(&scale)) && repetend.is_empty();
     Ok(Number { value, places: is_decimal.then_some(places as i64 - scale) })
 }
 

@@ -24,7 +24,7 @@ pub(super) fn split(source: &str) -> Option<Tail<'_>> {
     if last == ')' {
         return parenthesised(source);
     }
-    if !(last.is_ascii_alphanumeric() || last == '}') {
+    if !ends_in_symbol(source) {
         return None;
     }
     // Units are short: only the end of the answer is looked at.
@@ -47,6 +47,18 @@ pub(super) fn split(source: &str) -> Option<Tail<'_>> {
         let is_spaced = text.len() < rest.len();
         (is_spaced || is_certain).then(|| Tail { value, unit: text.to_owned(), is_certain })
     })
+}
+
+/// Whether the last letters, before a power if there is one, are a unit symbol: most answers go no further.
+fn ends_in_symbol(source: &str) -> bool {
+    let is_power = |c: char| c.is_ascii_digit() || matches!(c, '-' | '{' | '}');
+    let base = source.trim_end_matches(is_power);
+    let base = match base.strip_suffix('^') {
+        Some(base) if base.len() + 1 < source.len() => base,
+        _ => source,
+    };
+    let letters = base.len() - base.trim_end_matches(|c: char| c.is_ascii_alphabetic()).len();
+    (1..=4).contains(&letters) && SYMBOLS.contains(&&base[base.len() - letters..])
 }
 
 /// The number of unit symbols when a text is nothing but these, with powers, products and quotients.
@@ -78,6 +90,9 @@ fn parenthesised(source: &str) -> Option<Tail<'_>> {
     let open = inner.rfind('(')?;
     let value = source[..open].trim_end().trim_end_matches("\\text{").trim_end_matches("\\left");
     let content = inner[open + 1..].trim_end_matches("\\right");
+    if !content.starts_with(|c: char| c.is_alphabetic() || c == '\\') {
+        return None;
+    }
     let words = plain_words(content)?;
     let is_phrase = words.chars().all(|c| c.is_alphabetic() || matches!(c, ' ' | '-' | '/' | '\''))
         && counted::is_unit_phrase(&words)
@@ -100,6 +115,10 @@ pub(super) fn rounding(source: &str) -> Option<(&str, &str)> {
 
 /// What follows `≈`, `\approx`, `about` at the start of a text.
 pub(super) fn without_approximately(source: &str) -> Option<&str> {
+    let first = source.chars().next()?;
+    if first.is_ascii() && !matches!(first, '\\' | 'a' | 'A' | 'r' | 'R' | 'n' | 'N') {
+        return None;
+    }
     let inner = source.strip_prefix("\\text{").and_then(|rest| {
         let (word, rest) = rest.split_once('}')?;
         is_approximately(word).then_some(rest)
