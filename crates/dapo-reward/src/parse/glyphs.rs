@@ -65,6 +65,8 @@ pub(crate) fn unicode_command(c: char) -> Option<&'static str> {
         '∞' => "infty",
         'π' | 'Π' | '𝜋' => "pi",
         '√' => "sqrt",
+        '∑' => "sum",
+        '∏' => "prod",
         '∛' => "cbrt",
         '°' | '˚' | 'º' => "degree",
         '∪' => "cup",

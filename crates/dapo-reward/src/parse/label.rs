@@ -41,6 +41,9 @@ impl Cursor<'_> {
         let is_name = matches!(
             self.peek(),
             Some(Kind::Letter(_) | Kind::Text(_) | Kind::Word(_) | Kind::Command(_) | Kind::Symbol('|' | '#' | '{'))
+        ) || matches!(
+            (self.peek(), self.peek_at(1)),
+            (Some(Kind::Symbol('(' | '[')), Some(Kind::Letter(_) | Kind::Command(_) | Kind::Text(_)))
         );
         if !is_name {
             return Err(ParseError::Syntax);
@@ -48,6 +51,7 @@ impl Cursor<'_> {
         let mut name = String::from("=");
         let mut depth = 0_usize;
         let mut is_complete = false;
+        let mut in_bars = false;
         loop {
             let kind = self.peek().ok_or(ParseError::Syntax)?;
             if depth == 0 && matches!(kind, Kind::Symbol('=') | Kind::Command("approx")) {
@@ -60,9 +64,10 @@ impl Cursor<'_> {
                     depth = depth.checked_sub(1).ok_or(ParseError::Syntax)?;
                 }
                 Kind::NewRow => return Err(ParseError::Syntax),
+                Kind::Symbol('|') => in_bars = !in_bars,
                 Kind::Symbol(',' | ';' | '<' | '>' | ':' | '?')
                 | Kind::Command("le" | "ge" | "lt" | "gt" | "ne" | "equiv" | "in" | "not" | "or" | "and")
-                    if depth == 0 =>
+                    if depth == 0 && !in_bars =>
                 {
                     return Err(ParseError::Syntax);
                 }
@@ -94,7 +99,10 @@ impl Cursor<'_> {
 
     /// `f(x)`, `g'(2, 3)`, the name already taken: a function that is only named.
     pub(super) fn application(&mut self, name: Box<str>) -> Parse<Expr> {
-        let is_applied = is_function_name(&name) && self.peek() == Some(Kind::Symbol('('));
+        let is_applied = match self.peek() {
+            Some(Kind::Symbol('(')) => is_function_name(&name) || self.is_numeral_in_parentheses(),
+            _ => false,
+        };
         let mut arguments = vec![Expr::Variable(name)];
         if is_applied {
             self.next();
@@ -108,6 +116,14 @@ impl Cursor<'_> {
             return Err(ParseError::Syntax);
         }
         Ok(arguments.remove(0))
+    }
+}
+
+impl Cursor<'_> {
+    /// Whether `(2)` or `(-1)` is next: what a sequence or a function is taken at.
+    fn is_numeral_in_parentheses(&self) -> bool {
+        let at = 1 + usize::from(self.peek_at(1) == Some(Kind::Symbol('-')));
+        matches!(self.peek_at(at), Some(Kind::Number(_))) && self.peek_at(at + 1) == Some(Kind::Symbol(')'))
     }
 }
 
@@ -126,7 +142,7 @@ pub(super) fn name_application(sides: &mut [Expr]) {
 }
 
 /// Letters that name functions, with primes and subscripts.
-pub(super) fn is_function_name(name: &str) -> bool {
+pub(crate) fn is_function_name(name: &str) -> bool {
     let base = name.trim_end_matches('\'');
     let base = base.strip_suffix("^{-1}").unwrap_or(base);
     let base = base.split_once('_').map_or(base, |(base, _)| base);

@@ -13,6 +13,7 @@ mod number;
 mod qualifier;
 mod quantity;
 mod scalar;
+mod series;
 mod shape;
 mod structure;
 mod tail;
@@ -22,6 +23,7 @@ mod words;
 
 use crate::expr::Expr;
 use cursor::Cursor;
+pub(crate) use label::is_function_name;
 use lexer::{Commas, Kind, lex};
 
 /// Longest answer that is read, in bytes.

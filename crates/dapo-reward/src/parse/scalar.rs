@@ -46,7 +46,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Factors joined by `·`, `/`, or nothing.
-    fn product(&mut self) -> Parse<Expr> {
+    pub(super) fn product(&mut self) -> Parse<Expr> {
         self.nested(|cursor| {
             let mut factors = vec![cursor.factor()?];
             let mut previous_is_integer = cursor.last_was_integer(&factors);
@@ -184,6 +184,8 @@ impl<'a> Cursor<'a> {
                         | "mathbb"
                         | "angle"
                         | "exp"
+                        | "sum"
+                        | "prod"
                 ) || words::function(name).is_some()
                     || words::greek(name).is_some()
             }
