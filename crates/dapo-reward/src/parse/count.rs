@@ -7,6 +7,9 @@ use crate::expr::{Bracket, Expr, Function};
 
 /// The answer read so that indexed letters C, A and P are counts, when there is such a letter.
 pub(super) fn reading(source: &str) -> Option<Expr> {
+    if !source.bytes().any(|byte| matches!(byte, b'A' | b'C' | b'P')) {
+        return None;
+    }
     let found = source
         .match_indices(['C', 'A', 'P'])
         .any(|(at, letter)| source[at + letter.len()..].trim_start_matches('}').starts_with(['_', '^', '(']));

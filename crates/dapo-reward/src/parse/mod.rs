@@ -57,12 +57,17 @@ pub(crate) fn parse_answer(source: &str) -> Parse<Answer> {
     if source.len() > MAX_BYTES {
         return Err(ParseError::TooLarge);
     }
+    let is_plain_integer =
+        |source: &str| (1..18).contains(&source.len()) && source.bytes().all(|byte| byte.is_ascii_digit());
+    if is_plain_integer(source) {
+        return Ok(answer(Expr::Number(number::parse(source)?), None));
+    }
     let folded = fold::fold(source);
     let source = unwrap(&folded);
     if source.is_empty() {
         return Err(ParseError::Syntax);
     }
-    if source.len() < 18 && source.bytes().all(|byte| byte.is_ascii_digit()) {
+    if is_plain_integer(source) {
         return Ok(answer(Expr::Number(number::parse(source)?), None));
     }
     let words = if source.bytes().any(|byte| byte.is_ascii_alphabetic()) || !source.is_ascii() {

@@ -3,12 +3,64 @@
 use super::text::plain_words;
 use super::{counted, units};
 
-/// Letters that name units, in the spelling that stands after a number.
-const SYMBOLS: &[&str] = &[
-    "m", "s", "g", "h", "l", "L", "N", "J", "W", "V", "A", "K", "C", "F", "T", "t", "mm", "cm", "dm", "km", "nm", "in",
-    "ft", "yd", "mi", "kg", "mg", "lb", "lbs", "oz", "hr", "min", "sec", "ms", "ml", "mL", "Pa", "kPa", "Hz", "kHz",
-    "MHz", "mol", "kJ", "kW", "kN", "kWh", "eV", "MeV", "rad", "rpm", "Wb", "cal", "kcal",
-];
+/// Whether letters name a unit, in the spelling that stands after a number.
+fn is_symbol(letters: &str) -> bool {
+    matches!(
+        letters,
+        "m" | "s"
+            | "g"
+            | "h"
+            | "l"
+            | "L"
+            | "N"
+            | "J"
+            | "W"
+            | "V"
+            | "A"
+            | "K"
+            | "C"
+            | "F"
+            | "T"
+            | "t"
+            | "mm"
+            | "cm"
+            | "dm"
+            | "km"
+            | "nm"
+            | "in"
+            | "ft"
+            | "yd"
+            | "mi"
+            | "kg"
+            | "mg"
+            | "lb"
+            | "lbs"
+            | "oz"
+            | "hr"
+            | "min"
+            | "sec"
+            | "ms"
+            | "ml"
+            | "mL"
+            | "Pa"
+            | "kPa"
+            | "Hz"
+            | "kHz"
+            | "MHz"
+            | "mol"
+            | "kJ"
+            | "kW"
+            | "kN"
+            | "kWh"
+            | "eV"
+            | "MeV"
+            | "rad"
+            | "rpm"
+            | "Wb"
+            | "cal"
+            | "kcal"
+    )
+}
 
 /// A value and the unit after it.
 pub(super) struct Tail<'a> {
@@ -58,7 +110,7 @@ fn ends_in_symbol(source: &str) -> bool {
         _ => source,
     };
     let letters = base.len() - base.trim_end_matches(|c: char| c.is_ascii_alphabetic()).len();
-    (1..=4).contains(&letters) && SYMBOLS.contains(&&base[base.len() - letters..])
+    (1..=4).contains(&letters) && is_symbol(&base[base.len() - letters..])
 }
 
 /// The number of unit symbols when a text is nothing but these, with powers, products and quotients.
@@ -67,7 +119,7 @@ fn terms(text: &str) -> Option<usize> {
     let mut count = 0;
     loop {
         let length = rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len());
-        if !SYMBOLS.contains(&&rest[..length]) {
+        if !is_symbol(&rest[..length]) {
             return None;
         }
         count += 1;
