@@ -1,6 +1,6 @@
 //! Two answers of any kind: structures against structures, words against words, scalars against scalars.
 
-use super::measure::{same_time, time_value};
+use super::measure::meets_time;
 use super::prepare::{prepare, products_for_applications};
 use super::subject::without_indices;
 use super::{Stop, decimal, real_set};
@@ -102,25 +102,12 @@ impl Judge<'_> {
             (Expr::Choice(letter, rest), other) => self.choice(*letter, rest.as_deref(), other, true),
             (other, Expr::Choice(letter, rest)) => self.choice(*letter, rest.as_deref(), other, false),
             (Expr::Qualified(gold, condition), Expr::Qualified(prediction, other)) => {
-                let found = self.equal(gold, prediction)?;
-                if !found.equal || condition == other || same_variable(condition, other) {
-                    return Ok(found);
-                }
-                self.equal(condition, other)
+                self.qualified((gold, condition), (prediction, other))
             }
             (Expr::Qualified(gold, _), other) => self.equal(gold, other),
             (other, Expr::Qualified(prediction, _)) => self.equal(other, prediction),
-            (Expr::Time(gold), Expr::Time(prediction)) => {
-                Ok(Decision::new(same_time(*gold, *prediction), Rule::Structure))
-            }
-            (Expr::Time(time), other) if other.is_scalar() => match time_value(*time) {
-                Some(value) => self.equal(&value, other),
-                None => Ok(Decision::wrong(Rule::Structure)),
-            },
-            (other, Expr::Time(time)) if other.is_scalar() => match time_value(*time) {
-                Some(value) => self.equal(other, &value),
-                None => Ok(Decision::wrong(Rule::Structure)),
-            },
+            (Expr::Time(time), other) if meets_time(other) => self.time_and(*time, other, true),
+            (other, Expr::Time(time)) if meets_time(other) => self.time_and(*time, other, false),
             (Expr::Quantity(gold, gold_unit), Expr::Quantity(prediction, prediction_unit)) => {
                 self.quantities((gold, gold_unit), (prediction, prediction_unit))
             }
@@ -183,6 +170,15 @@ impl Judge<'_> {
             },
             _ => Ok(Decision::wrong(Rule::Structure)),
         }
+    }
+
+    /// Two values under conditions: both must be the same.
+    fn qualified(&self, gold: (&Expr, &Expr), prediction: (&Expr, &Expr)) -> Comparison {
+        let found = self.equal(gold.0, prediction.0)?;
+        if !found.equal || gold.1 == prediction.1 || same_variable(gold.1, prediction.1) {
+            return Ok(found);
+        }
+        self.equal(gold.1, prediction.1)
     }
 
     /// Pairs of answers, all equal; the rule reported is the last one's.

@@ -19,7 +19,14 @@ pub(crate) fn assigned(expr: &Expr) -> Option<Expr> {
     {
         return None;
     }
-    let is_constant = |side: &Expr| side.is_scalar() && !side.any(&|node| matches!(node, Expr::Variable(_)));
+    let is_constant = |side: &Expr| side.is_scalar() && !has_variable(side);
+    // `6 = x`
+    if let ([value, Expr::Variable(_) | Expr::Call(Function::Apply, _)], [Relation::Equal]) =
+        (sides.as_slice(), operators.as_slice())
+        && is_constant(value)
+    {
+        return Some(value.clone());
+    }
     (end == 0 || names(&sides[0], &sides[end]) || is_constant(&sides[0])).then(|| sides[end].clone())
 }
 

@@ -38,16 +38,7 @@ impl Cursor<'_> {
 
     /// Everything up to the equals sign, as one name.
     fn opaque_name(&mut self) -> Parse<Expr> {
-        let is_name = matches!(
-            self.peek(),
-            Some(Kind::Letter(_) | Kind::Text(_) | Kind::Word(_) | Kind::Command(_) | Kind::Symbol('|' | '#' | '{'))
-        ) || matches!(
-            (self.peek(), self.peek_at(1)),
-            (Some(Kind::Symbol('(' | '[')), Some(Kind::Letter(_) | Kind::Command(_) | Kind::Text(_)))
-        );
-        if !is_name {
-            return Err(ParseError::Syntax);
-        }
+        let operator = self.name_begins().ok_or(ParseError::Syntax)?;
         let mut name = String::from("=");
         let mut depth = 0_usize;
         let mut is_complete = false;
@@ -77,6 +68,9 @@ impl Cursor<'_> {
                 {
                     return Err(ParseError::Syntax);
                 }
+                // What is added to a name or multiplies it makes an equation.
+                Kind::Symbol('+' | '-' | '*' | '/') if depth == 0 && !operator => return Err(ParseError::Syntax),
+                Kind::Symbol('^') if depth == 0 && !self.is_mark() => return Err(ParseError::Syntax),
                 Kind::Symbol('+' | '-' | '*' | '/' | '^' | '_') => is_complete = false,
                 _ => {}
             }
@@ -95,6 +89,40 @@ impl Cursor<'_> {
             }
         }
         if is_complete && depth == 0 { Ok(Expr::Variable(name.into())) } else { Err(ParseError::Syntax) }
+    }
+
+    /// Whether a name may begin here; `Some(true)` for an operator whose scope reaches to the equals sign.
+    fn name_begins(&self) -> Option<bool> {
+        match (self.peek()?, self.peek_at(1)) {
+            (Kind::Command("int" | "iint" | "iiint" | "oint" | "lim" | "sum" | "prod" | "max" | "min" | "sup"), _) => {
+                Some(true)
+            }
+            // A derivative is written as a fraction.
+            (Kind::Command("frac"), _) => {
+                matches!(self.peek_at(2), Some(Kind::Command("partial") | Kind::Letter('d'))).then_some(false)
+            }
+            (Kind::Command("sqrt" | "cbrt" | "binom" | "ln" | "log" | "exp" | "sin" | "cos" | "tan" | "pm"), _) => None,
+            (Kind::Letter(_) | Kind::Text(_) | Kind::Word(_) | Kind::Command(_) | Kind::Symbol('|' | '#' | '{'), _)
+            | (Kind::Symbol('(' | '['), Some(Kind::Letter(_) | Kind::Command(_) | Kind::Text(_))) => Some(false),
+            _ => None,
+        }
+    }
+
+    /// Whether what a caret raises is a mark on a name, such as `^*`, `^{-1}` or `^{(4)}`, and no expression.
+    fn is_mark(&self) -> bool {
+        if self.peek_at(1) != Some(Kind::Symbol('{')) {
+            return true;
+        }
+        let mut letters = 0;
+        for ahead in 2..10 {
+            match self.peek_at(ahead) {
+                Some(Kind::Symbol('}')) => return true,
+                Some(Kind::Letter(_) | Kind::Command(_)) if letters == 0 => letters = 1,
+                Some(Kind::Symbol('(' | ')' | '*' | '+' | '-') | Kind::Number(_) | Kind::Text(_)) => {}
+                _ => return false,
+            }
+        }
+        false
     }
 
     /// `f(x)`, `g'(2, 3)`, the name already taken: a function that is only named.

@@ -128,7 +128,9 @@ impl<'a> Cursor<'a> {
         let has_exponent = self.peek_at(1) == Some(Kind::Symbol('^'));
         match previous {
             Some(Expr::Number(_)) => after_bracket,
-            Some(Expr::Power(base, _)) if matches!(base.as_ref(), Expr::Number(_)) => after_bracket || has_exponent,
+            Some(Expr::Power(base, exponent)) if is_numeral(base) && !is_fraction(exponent) => {
+                after_bracket || has_exponent
+            }
             Some(_) => after_bracket || has_exponent || before == Some(Kind::Symbol('}')),
             None => false,
         }
@@ -300,6 +302,14 @@ enum Sign {
     Plus,
     Minus,
     PlusMinus { flipped: bool },
+}
+
+fn is_numeral(expr: &Expr) -> bool {
+    matches!(expr, Expr::Number(_))
+}
+
+fn is_fraction(expr: &Expr) -> bool {
+    matches!(expr, Expr::Number(number) if !number.value.is_int())
 }
 
 fn product_of(mut factors: Vec<Expr>) -> Expr {

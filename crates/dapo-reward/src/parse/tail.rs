@@ -149,10 +149,11 @@ fn parenthesised(source: &str) -> Option<Tail<'_>> {
     let is_phrase = words.chars().all(|c| c.is_alphabetic() || matches!(c, ' ' | '-' | '/' | '\''))
         && counted::is_unit_phrase(&words)
         && !words.is_empty();
+    let is_measure = open > value.len() && units::resolve(&words).is_some();
     let is_word = words.split(|c: char| !c.is_alphabetic()).any(|word| word.chars().count() >= 3)
         || !words.is_ascii()
-        || (open > value.len() && units::resolve(&words).is_some());
-    let is_certain = !super::words::is_letters(&words);
+        || is_measure;
+    let is_certain = !super::words::is_letters(&words) || (is_measure && words.len() > 1);
     (is_phrase && is_word && !value.is_empty()).then_some(Tail { value, unit: words, is_certain })
 }
 

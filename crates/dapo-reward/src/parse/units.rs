@@ -105,11 +105,8 @@ pub(crate) fn is_measure(word: &str) -> bool {
 /// measure: the phrase then says nothing about the value.
 pub(crate) fn resolve(phrase: &str) -> Option<Unit> {
     let mut unit = Unit { dimension: NONE, kind: None, size: RBig::ONE };
-    let spaced = phrase
-        .to_lowercase()
-        .replace('/', " / ")
-        .replace(['*', '·', '.', '{', '}', '~', '\\', ','], " ")
-        .replace("^ ", "^");
+    let spaced = phrase.replace('/', " / ").replace(['*', '·', '.', '{', '}', '~', '\\', ','], " ").replace("^ ", "^");
+    let spaced = spell_symbols(&spaced).to_lowercase();
     let (mut divide, mut prefix_power, mut any) = (false, 1_i8, false);
     for word in spaced.split_whitespace() {
         match word {
@@ -151,6 +148,28 @@ pub(crate) fn resolve(phrase: &str) -> Option<Unit> {
         any = true;
     }
     any.then_some(unit)
+}
+
+/// Writes out the symbols that are told from other words by their capitals only.
+fn spell_symbols(phrase: &str) -> String {
+    let words: Vec<&str> = phrase
+        .split_whitespace()
+        .map(|word| match word {
+            "N" => "newton",
+            "J" => "joule",
+            "W" => "watt",
+            "V" => "volt",
+            "A" => "ampere",
+            "K" => "kelvin",
+            "C" => "celsius",
+            "F" => "fahrenheit",
+            "Hz" => "hertz",
+            "Pa" => "pascal",
+            "mol" => "mole",
+            other => other,
+        })
+        .collect();
+    words.join(" ")
 }
 
 #[cfg(test)]
