@@ -102,6 +102,8 @@ pub(crate) enum SetOperation {
     Union,
     Intersection,
     Difference,
+    /// One set written in several ways.
+    Same,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -257,7 +259,27 @@ impl Expr {
 
     /// Whether `test` holds for this node or any below it.
     pub(crate) fn any(&self, test: &dyn Fn(&Expr) -> bool) -> bool {
-        test(self) || self.children().any(|child| child.any(test))
+        test(self) || self.any_child(&|child| child.any(test))
+    }
+
+    /// Whether `test` holds for a child.
+    fn any_child(&self, test: &dyn Fn(&Expr) -> bool) -> bool {
+        match self {
+            Self::Number(_) | Self::Constant(_) | Self::Variable(_) | Self::Text(_) | Self::Time(_) => false,
+            Self::Sum(items)
+            | Self::Product(items)
+            | Self::Call(_, items)
+            | Self::List(_, items)
+            | Self::Set(items)
+            | Self::SetOperation(_, items)
+            | Self::Ratio(items)
+            | Self::Tuple { items, .. }
+            | Self::Relation { sides: items, .. } => items.iter().any(test),
+            Self::Power(one, other) | Self::Qualified(one, other) => test(one) || test(other),
+            Self::PlusMinus { term, .. } | Self::Percent(term) | Self::Quantity(term, _) => test(term),
+            Self::Choice(_, rest) => rest.as_ref().is_some_and(|rest| test(rest)),
+            Self::Matrix(rows) => rows.iter().flatten().any(test),
+        }
     }
 
     /// Whether this is a value that arithmetic can be done with, not a structure or words.
@@ -270,7 +292,7 @@ impl Expr {
             | Self::Power(..)
             | Self::Call(..)
             | Self::PlusMinus { .. }
-            | Self::Percent(_) => self.children().all(Self::is_scalar),
+            | Self::Percent(_) => !self.any_child(&|child| !child.is_scalar()),
             _ => false,
         }
     }

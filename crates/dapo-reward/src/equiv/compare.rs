@@ -1,9 +1,10 @@
 //! Two answers of any kind: structures against structures, words against words, scalars against scalars.
 
-use super::measure::{same_time, time_value};
+use super::measure::meets_time;
 use super::prepare::{prepare, products_for_applications};
-use super::{Stop, real_set};
-use crate::expr::{Bracket, Expr, Function, Separator};
+use super::subject::without_indices;
+use super::{Stop, decimal, real_set};
+use crate::expr::{Bracket, Expr, Function, Relation, Separator};
 use crate::fuel::Fuel;
 use crate::parse::Answer;
 use crate::verify::Rule;
@@ -36,11 +37,13 @@ pub(crate) type Comparison = Result<Decision, Stop>;
 pub(crate) struct Judge<'f> {
     pub(crate) fuel: &'f Fuel,
     pub(crate) precision: u32,
+    /// Whether the values compared are entries of a structure of decimals: two stated digits suffice there.
+    pub(crate) in_decimals: bool,
 }
 
 /// Compares a prediction with a gold answer.
 pub(crate) fn compare(gold: &Answer, prediction: &Answer, precision: u32, fuel: &Fuel) -> Comparison {
-    let judge = Judge { fuel, precision };
+    let judge = Judge { fuel, precision, in_decimals: false };
     let is_text = |answer: &Answer| matches!(answer.readings.first(), Some(Expr::Text(_)));
     if is_text(gold) || is_text(prediction) {
         let equal = gold.words.is_some() && gold.words == prediction.words;
@@ -51,7 +54,7 @@ pub(crate) fn compare(gold: &Answer, prediction: &Answer, precision: u32, fuel: 
     }
     let mut decision = Decision::wrong(Rule::Structure);
     for (index, gold) in gold.readings.iter().enumerate() {
-        for (other, prediction) in prediction.readings.iter().enumerate() {
+        for (other, prediction) in prediction.readings.iter().chain(&prediction.guesses).enumerate() {
             let found = judge.equal(&prepare(gold), &prepare(prediction))?;
             if found.equal {
                 return Ok(found);
@@ -59,6 +62,19 @@ pub(crate) fn compare(gold: &Answer, prediction: &Answer, precision: u32, fuel: 
             if index == 0 && other == 0 {
                 decision = found;
             }
+        }
+    }
+    let without_base = match (&gold.digits, &prediction.digits) {
+        (Some(digits), None) => prediction.readings.first().map(|other| (digits, other)),
+        (None, Some(digits)) => gold.readings.first().map(|other| (other, digits)),
+        _ => None,
+    };
+    if let Some((gold, prediction)) = without_base
+        && matches!((gold, prediction), (Expr::Number(_), Expr::Number(_)))
+    {
+        let found = judge.equal(gold, prediction)?;
+        if found.equal {
+            return Ok(found);
         }
     }
     Ok(decision)
@@ -71,6 +87,12 @@ impl Judge<'_> {
         if gold == prediction {
             return Ok(Decision::correct(Rule::Identical));
         }
+        if let (Expr::Call(Function::Mod, gold), Expr::Call(Function::Mod, prediction)) = (gold, prediction)
+            && let ([_, modulus], [_, other]) = (gold.as_slice(), prediction.as_slice())
+            && !self.equal(modulus, other)?.equal
+        {
+            return Ok(Decision::wrong(Rule::Structure));
+        }
         if gold.is_scalar() && prediction.is_scalar() {
             return self.scalars(gold, prediction);
         }
@@ -79,17 +101,13 @@ impl Judge<'_> {
             (Expr::Choice(gold, _), Expr::Choice(prediction, _)) => Ok(Decision::new(gold == prediction, Rule::Choice)),
             (Expr::Choice(letter, rest), other) => self.choice(*letter, rest.as_deref(), other, true),
             (other, Expr::Choice(letter, rest)) => self.choice(*letter, rest.as_deref(), other, false),
-            (Expr::Time(gold), Expr::Time(prediction)) => {
-                Ok(Decision::new(same_time(*gold, *prediction), Rule::Structure))
+            (Expr::Qualified(gold, condition), Expr::Qualified(prediction, other)) => {
+                self.qualified((gold, condition), (prediction, other))
             }
-            (Expr::Time(time), other) if other.is_scalar() => match time_value(*time) {
-                Some(value) => self.equal(&value, other),
-                None => Ok(Decision::wrong(Rule::Structure)),
-            },
-            (other, Expr::Time(time)) if other.is_scalar() => match time_value(*time) {
-                Some(value) => self.equal(other, &value),
-                None => Ok(Decision::wrong(Rule::Structure)),
-            },
+            (Expr::Qualified(gold, _), other) => self.equal(gold, other),
+            (other, Expr::Qualified(prediction, _)) => self.equal(other, prediction),
+            (Expr::Time(time), other) if meets_time(other) => self.time_and(*time, other, true),
+            (other, Expr::Time(time)) if meets_time(other) => self.time_and(*time, other, false),
             (Expr::Quantity(gold, gold_unit), Expr::Quantity(prediction, prediction_unit)) => {
                 self.quantities((gold, gold_unit), (prediction, prediction_unit))
             }
@@ -154,15 +172,27 @@ impl Judge<'_> {
         }
     }
 
+    /// Two values under conditions: both must be the same.
+    fn qualified(&self, gold: (&Expr, &Expr), prediction: (&Expr, &Expr)) -> Comparison {
+        let found = self.equal(gold.0, prediction.0)?;
+        if !found.equal || gold.1 == prediction.1 || same_variable(gold.1, prediction.1) {
+            return Ok(found);
+        }
+        self.equal(gold.1, prediction.1)
+    }
+
     /// Pairs of answers, all equal; the rule reported is the last one's.
     pub(crate) fn all_equal<'a>(
         &self,
         gold: impl Iterator<Item = &'a Expr>,
         prediction: impl Iterator<Item = &'a Expr>,
     ) -> Comparison {
+        let gold: Vec<&Expr> = gold.collect();
+        let are_decimals = gold.len() >= 2 && gold.iter().all(|entry| decimal::stated(entry).is_some());
+        let judge = Judge { in_decimals: are_decimals, ..*self };
         let mut decision = Decision::correct(Rule::Structure);
-        for (gold, prediction) in gold.zip(prediction) {
-            decision = self.equal(gold, prediction)?;
+        for (gold, prediction) in gold.into_iter().zip(prediction) {
+            decision = judge.equal(gold, prediction)?;
             if !decision.equal {
                 return Ok(decision);
             }
@@ -221,11 +251,16 @@ impl Judge<'_> {
         if gold_items.is_empty() || items.is_empty() {
             return Ok(Decision::new(gold_items.is_empty() && items.is_empty(), Rule::Structure));
         }
+        if let Some((gold, items)) = without_indices(&gold_items, &items) {
+            return self.same_members(&gold, &items, is_set);
+        }
         self.same_members(&gold_items, &items, is_set)
     }
 
     /// Every gold item has its own equal among the items and none is left over; in a set, repeats do not count.
     fn same_members(&self, gold: &[Expr], items: &[Expr], is_set: bool) -> Comparison {
+        let are_decimals = gold.len() >= 2 && gold.iter().all(|entry| decimal::stated(entry).is_some());
+        let judge = Judge { in_decimals: are_decimals, ..*self };
         let mut taken = vec![false; items.len()];
         let mut last = Decision::wrong(Rule::Structure);
         for one in gold {
@@ -234,7 +269,7 @@ impl Judge<'_> {
                 if taken[index] && (found || !is_set) {
                     continue;
                 }
-                let decision = self.equal(one, other)?;
+                let decision = judge.equal(one, other)?;
                 if decision.equal {
                     taken[index] = true;
                     found = true;
@@ -278,6 +313,21 @@ impl Judge<'_> {
             return Ok(Some(Decision::wrong(Rule::RealSet)));
         }
         Ok(Some(Decision::new(real_set::equal(&gold, &prediction, self)?, Rule::RealSet)))
+    }
+}
+
+/// Whether of two conditions one says of a variable in words what the other says by the set it is in.
+fn same_variable(one: &Expr, other: &Expr) -> bool {
+    match (one, other) {
+        (Expr::Text(letters), Expr::Relation { sides, operators })
+        | (Expr::Relation { sides, operators }, Expr::Text(letters)) => {
+            let variable = sides.first();
+            operators.as_slice() == [Relation::In]
+                && letters
+                    .split(' ')
+                    .any(|letter| matches!(variable, Some(Expr::Variable(name)) if name.as_ref() == letter))
+        }
+        _ => false,
     }
 }
 

@@ -51,10 +51,29 @@ impl Judge<'_> {
         let quotient = Expr::Product(vec![antecedent.clone(), consequent.clone().reciprocal()]);
         if ratio_is_gold { self.equal(&quotient, scalar) } else { self.equal(scalar, &quotient) }
     }
+
+    /// A time of day against a time, a value, or a quantity.
+    pub(super) fn time_and(&self, time: Time, other: &Expr, time_is_gold: bool) -> Comparison {
+        match other {
+            Expr::Time(other) => return Ok(Decision::new(same_time(time, *other), Rule::Structure)),
+            Expr::Quantity(_, unit) if units::resolve(unit).is_some() => return Ok(Decision::wrong(Rule::Unit)),
+            _ => {}
+        }
+        match time_value(time) {
+            Some(value) if time_is_gold => self.equal(&value, other),
+            Some(value) => self.equal(other, &value),
+            None => Ok(Decision::wrong(Rule::Structure)),
+        }
+    }
+}
+
+/// Whether an answer is of a kind that a time of day is compared with.
+pub(super) fn meets_time(other: &Expr) -> bool {
+    matches!(other, Expr::Time(_) | Expr::Quantity(..)) || other.is_scalar()
 }
 
 /// Whether two times of day are the same; one without `a.m.` or `p.m.` is a time on a clock of either 12 or 24 hours.
-pub(super) fn same_time(one: Time, other: Time) -> bool {
+fn same_time(one: Time, other: Time) -> bool {
     let of_day = |time: Time| match time.half {
         Some(Half::Afternoon) if time.hour < 12 => time.hour + 12,
         Some(Half::Morning) if time.hour == 12 => 0,
@@ -69,13 +88,18 @@ pub(super) fn same_time(one: Time, other: Time) -> bool {
 }
 
 /// What a time may be compared with a bare value as: `3 p.m.` with 3, `1:12` with the ratio.
-pub(super) fn time_value(time: Time) -> Option<Expr> {
+fn time_value(time: Time) -> Option<Expr> {
     let hour = Expr::integer(i64::from(time.hour));
     match (time.half, time.minute) {
         (Some(_), 0) if time.second == 0 => Some(hour),
-        (None, 10..) if time.second == 0 && time.hour > 0 => {
+        // A ratio would be in lowest terms.
+        (None, 10..) if time.second == 0 && time.hour > 0 && has_lowest_terms(time) => {
             Some(Expr::Product(vec![hour, Expr::integer(i64::from(time.minute)).reciprocal()]))
         }
         _ => None,
     }
+}
+
+fn has_lowest_terms(time: Time) -> bool {
+    !(2..=time.hour).any(|divisor| time.hour.is_multiple_of(divisor) && time.minute.is_multiple_of(divisor))
 }

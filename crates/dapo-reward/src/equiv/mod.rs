@@ -20,6 +20,7 @@ mod subject;
 mod tests;
 
 pub(crate) use compare::compare;
+pub(crate) use exact::rational;
 
 use crate::fuel::Spent;
 

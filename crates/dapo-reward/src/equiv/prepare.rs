@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::expr::{Expr, Function, Separator};
-use crate::parse::Answer;
+use crate::parse::{Answer, is_function_name};
 
 /// Where a letter that is applied as a function also stands alone, it is a variable, and `f(1+m)` is a product.
 pub(super) fn products_for_applications(gold: &Answer, prediction: &Answer) -> Option<(Answer, Answer)> {
@@ -16,15 +16,23 @@ pub(super) fn products_for_applications(gold: &Answer, prediction: &Answer) -> O
     for reading in all() {
         bare_names(reading, &mut bare);
     }
-    let is_product = |node: &Expr| matches!(node, Expr::Call(Function::Apply, arguments) if matches!(arguments.as_slice(), [Expr::Variable(name), _] if bare.contains(name)));
-    if !all().any(|reading| reading.any(&is_product)) {
+    let is_product = |node: &Expr| matches!(node, Expr::Call(Function::Apply, arguments) if matches!(arguments.as_slice(), [Expr::Variable(name), argument] if bare.contains(name) && !(is_constant(argument) && is_function_name(name))));
+    let is_product = &is_product;
+    if !all().any(|reading| reading.any(is_product)) {
         return None;
     }
     let write_out = |answer: &Answer| Answer {
-        readings: answer.readings.iter().map(|reading| as_product(reading, &is_product)).collect(),
+        readings: answer.readings.iter().map(|reading| as_product(reading, is_product)).collect(),
+        guesses: Vec::new(),
+        digits: None,
         words: answer.words.clone(),
     };
     Some((write_out(gold), write_out(prediction)))
+}
+
+/// `f(2)` is no product, whatever f is elsewhere.
+fn is_constant(argument: &Expr) -> bool {
+    !argument.any(&|node| matches!(node, Expr::Variable(_)))
 }
 
 fn bare_names(expr: &Expr, into: &mut BTreeSet<Box<str>>) {

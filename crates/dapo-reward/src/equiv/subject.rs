@@ -19,7 +19,14 @@ pub(crate) fn assigned(expr: &Expr) -> Option<Expr> {
     {
         return None;
     }
-    let is_constant = |side: &Expr| side.is_scalar() && !side.any(&|node| matches!(node, Expr::Variable(_)));
+    let is_constant = |side: &Expr| side.is_scalar() && !has_variable(side);
+    // `6 = x`
+    if let ([value, Expr::Variable(_) | Expr::Call(Function::Apply, _)], [Relation::Equal]) =
+        (sides.as_slice(), operators.as_slice())
+        && is_constant(value)
+    {
+        return Some(value.clone());
+    }
     (end == 0 || names(&sides[0], &sides[end]) || is_constant(&sides[0])).then(|| sides[end].clone())
 }
 
@@ -44,7 +51,9 @@ pub(super) fn is_name(expr: &Expr) -> bool {
         Expr::Variable(_) | Expr::Call(Function::Apply, _) => true,
         Expr::Constant(constant) => matches!(constant, Constant::E | Constant::I),
         Expr::Tuple { items, .. } => items.iter().all(|item| matches!(item, Expr::Variable(_))),
-        Expr::Product(factors) => is_application(factors) || is_product_of_names(factors),
+        Expr::Product(factors) => is_application(factors) || is_product_of_names(factors) || is_quotient(factors),
+        // `[G:H]`
+        Expr::Ratio(terms) => terms.iter().all(|term| matches!(term, Expr::Variable(_))),
         Expr::Sum(terms) => is_sum_of_names(terms),
         Expr::Call(Function::Abs, arguments) => {
             arguments.iter().all(|argument| is_name(argument) || has_vector(argument))
@@ -71,6 +80,11 @@ fn has_variable(expr: &Expr) -> bool {
     expr.any(&|node| matches!(node, Expr::Variable(_)))
 }
 
+/// Whether a small letter is in the expression: `f(x)` and `g(t)` define functions, `P(A)` and `P(B)` are two values.
+fn has_unknown(expr: &Expr) -> bool {
+    expr.any(&|node| matches!(node, Expr::Variable(name) if name.starts_with(|c: char| c.is_ascii_lowercase())))
+}
+
 /// Whether a variable with an arrow, a bar or bold letters is in the expression: the bars around it are a norm.
 fn has_vector(expr: &Expr) -> bool {
     expr.any(&|node| matches!(node, Expr::Variable(name) if name.contains(' ')))
@@ -88,6 +102,10 @@ fn is_application(factors: &[Expr]) -> bool {
                 && (inverted || matches!(argument, Expr::Variable(_)))
         }
         [numerator, Expr::Power(denominator, _)] => is_differential(numerator) && is_differential(denominator),
+        [Expr::Product(operator), _] => match operator.as_slice() {
+            [Expr::Variable(d), Expr::Power(denominator, _)] => d.as_ref() == "d" && is_differential(denominator),
+            _ => false,
+        },
         _ => false,
     }
 }
@@ -105,18 +123,30 @@ fn is_differential(expr: &Expr) -> bool {
     }
 }
 
-/// `AB`, `mn`, `AB^2`.
+/// `a/b`.
+fn is_quotient(factors: &[Expr]) -> bool {
+    match factors {
+        [Expr::Variable(_), Expr::Power(denominator, exponent)] => {
+            matches!(denominator.as_ref(), Expr::Variable(_))
+                && matches!(exponent.as_ref(), Expr::Number(number) if number.value == dashu_ratio::RBig::NEG_ONE)
+        }
+        _ => false,
+    }
+}
+
+/// `AB`, `mn`, `AB^2`, `f(1) f(2)`.
 fn is_product_of_names(factors: &[Expr]) -> bool {
     let is_upper = |name: &str| name.starts_with(|c: char| c.is_ascii_uppercase());
-    factors.iter().all(|factor| matches!(factor, Expr::Variable(_) | Expr::Tuple { .. }) && is_name(factor))
-        || factors.iter().all(|factor| match factor {
-            Expr::Variable(name) => is_upper(name),
-            Expr::Power(base, exponent) => {
-                matches!(base.as_ref(), Expr::Variable(name) if is_upper(name))
-                    && matches!(exponent.as_ref(), Expr::Number(_))
-            }
-            _ => false,
-        })
+    factors.iter().all(|factor| {
+        matches!(factor, Expr::Variable(_) | Expr::Tuple { .. } | Expr::Call(Function::Apply, _)) && is_name(factor)
+    }) || factors.iter().all(|factor| match factor {
+        Expr::Variable(name) => is_upper(name),
+        Expr::Power(base, exponent) => {
+            matches!(base.as_ref(), Expr::Variable(name) if is_upper(name))
+                && matches!(exponent.as_ref(), Expr::Number(_))
+        }
+        _ => false,
+    })
 }
 
 /// `m + n`, `AB + CD`, `ab + bc + ca`; an equation in x, y or z is none.
@@ -154,9 +184,37 @@ pub(super) fn same_subject(left: &[Expr], right: &[Expr]) -> bool {
         return true;
     }
     match (arguments(left), arguments(right)) {
-        (Some(left), Some(right)) => left == right || (left.iter().all(has_variable) && right.iter().all(has_variable)),
+        (Some(left), Some(right)) => left == right || (left.iter().all(has_unknown) && right.iter().all(has_unknown)),
         (Some(of), None) => is_value(right, &of),
         (None, Some(of)) => is_value(left, &of),
         (None, None) => !has_variable(left) && !has_variable(right),
     }
+}
+
+/// The values of `x_1 = 3, x_2 = 5` and `x = 3, x = 5`, where one numbers the solutions that the other does not.
+pub(super) fn without_indices(gold: &[Expr], prediction: &[Expr]) -> Option<(Vec<Expr>, Vec<Expr>)> {
+    let named = |items: &[Expr]| -> Option<Vec<(Box<str>, Expr)>> {
+        let split = |item: &Expr| match item {
+            Expr::Relation { sides, operators } if operators.as_slice() == [Relation::Equal] => {
+                match sides.as_slice() {
+                    [Expr::Variable(name), value] => Some((name.clone(), value.clone())),
+                    _ => None,
+                }
+            }
+            _ => None,
+        };
+        items.iter().map(split).collect()
+    };
+    let (gold, prediction) = (named(gold)?, named(prediction)?);
+    let (base, _) = gold.first()?.0.split_once('_').unwrap_or((&gold.first()?.0, ""));
+    let is_bare = |items: &[(Box<str>, Expr)]| items.iter().all(|(name, _)| name.as_ref() == base);
+    let is_numbered = |items: &[(Box<str>, Expr)]| {
+        items.iter().all(|(name, _)| {
+            name.split_once('_')
+                .is_some_and(|(letter, index)| letter == base && index.bytes().all(|c| c.is_ascii_digit()))
+        })
+    };
+    let fits = (is_bare(&gold) && is_numbered(&prediction)) || (is_numbered(&gold) && is_bare(&prediction));
+    let values = |items: Vec<(Box<str>, Expr)>| items.into_iter().map(|(_, value)| value).collect();
+    fits.then(|| (values(gold), values(prediction)))
 }

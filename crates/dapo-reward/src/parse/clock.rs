@@ -53,7 +53,7 @@ impl<'a> Cursor<'a> {
             parts.push(self.clock_part()?);
         }
         let half = match self.peek() {
-            Some(Kind::Text(text)) => half_named(text),
+            Some(Kind::Text(text) | Kind::Word(text)) => half_named(text),
             _ => None,
         };
         if half.is_some() {

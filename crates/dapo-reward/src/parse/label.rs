@@ -38,16 +38,11 @@ impl Cursor<'_> {
 
     /// Everything up to the equals sign, as one name.
     fn opaque_name(&mut self) -> Parse<Expr> {
-        let is_name = matches!(
-            self.peek(),
-            Some(Kind::Letter(_) | Kind::Text(_) | Kind::Word(_) | Kind::Command(_) | Kind::Symbol('|' | '#' | '{'))
-        );
-        if !is_name {
-            return Err(ParseError::Syntax);
-        }
+        let operator = self.name_begins().ok_or(ParseError::Syntax)?;
         let mut name = String::from("=");
         let mut depth = 0_usize;
         let mut is_complete = false;
+        let mut in_bars = false;
         loop {
             let kind = self.peek().ok_or(ParseError::Syntax)?;
             if depth == 0 && matches!(kind, Kind::Symbol('=') | Kind::Command("approx")) {
@@ -60,9 +55,10 @@ impl Cursor<'_> {
                     depth = depth.checked_sub(1).ok_or(ParseError::Syntax)?;
                 }
                 Kind::NewRow => return Err(ParseError::Syntax),
+                Kind::Symbol('|') => in_bars = !in_bars,
                 Kind::Symbol(',' | ';' | '<' | '>' | ':' | '?')
                 | Kind::Command("le" | "ge" | "lt" | "gt" | "ne" | "equiv" | "in" | "not" | "or" | "and")
-                    if depth == 0 =>
+                    if depth == 0 && !in_bars =>
                 {
                     return Err(ParseError::Syntax);
                 }
@@ -72,6 +68,9 @@ impl Cursor<'_> {
                 {
                     return Err(ParseError::Syntax);
                 }
+                // What is added to a name or multiplies it makes an equation.
+                Kind::Symbol('+' | '-' | '*' | '/') if depth == 0 && !operator => return Err(ParseError::Syntax),
+                Kind::Symbol('^') if depth == 0 && !self.is_mark() => return Err(ParseError::Syntax),
                 Kind::Symbol('+' | '-' | '*' | '/' | '^' | '_') => is_complete = false,
                 _ => {}
             }
@@ -92,9 +91,46 @@ impl Cursor<'_> {
         if is_complete && depth == 0 { Ok(Expr::Variable(name.into())) } else { Err(ParseError::Syntax) }
     }
 
+    /// Whether a name may begin here; `Some(true)` for an operator whose scope reaches to the equals sign.
+    fn name_begins(&self) -> Option<bool> {
+        match (self.peek()?, self.peek_at(1)) {
+            (Kind::Command("int" | "iint" | "iiint" | "oint" | "lim" | "sum" | "prod" | "max" | "min" | "sup"), _) => {
+                Some(true)
+            }
+            // A derivative is written as a fraction.
+            (Kind::Command("frac"), _) => {
+                matches!(self.peek_at(2), Some(Kind::Command("partial") | Kind::Letter('d'))).then_some(false)
+            }
+            (Kind::Command("sqrt" | "cbrt" | "binom" | "ln" | "log" | "exp" | "sin" | "cos" | "tan" | "pm"), _) => None,
+            (Kind::Letter(_) | Kind::Text(_) | Kind::Word(_) | Kind::Command(_) | Kind::Symbol('|' | '#' | '{'), _)
+            | (Kind::Symbol('(' | '['), Some(Kind::Letter(_) | Kind::Command(_) | Kind::Text(_))) => Some(false),
+            _ => None,
+        }
+    }
+
+    /// Whether what a caret raises is a mark on a name, such as `^*`, `^{-1}` or `^{(4)}`, and no expression.
+    fn is_mark(&self) -> bool {
+        if self.peek_at(1) != Some(Kind::Symbol('{')) {
+            return true;
+        }
+        let mut letters = 0;
+        for ahead in 2..10 {
+            match self.peek_at(ahead) {
+                Some(Kind::Symbol('}')) => return true,
+                Some(Kind::Letter(_) | Kind::Command(_)) if letters == 0 => letters = 1,
+                Some(Kind::Symbol('(' | ')' | '*' | '+' | '-') | Kind::Number(_) | Kind::Text(_)) => {}
+                _ => return false,
+            }
+        }
+        false
+    }
+
     /// `f(x)`, `g'(2, 3)`, the name already taken: a function that is only named.
     pub(super) fn application(&mut self, name: Box<str>) -> Parse<Expr> {
-        let is_applied = is_function_name(&name) && self.peek() == Some(Kind::Symbol('('));
+        let is_applied = match self.peek() {
+            Some(Kind::Symbol('(')) => is_function_name(&name) || self.is_numeral_in_parentheses(),
+            _ => false,
+        };
         let mut arguments = vec![Expr::Variable(name)];
         if is_applied {
             self.next();
@@ -108,6 +144,14 @@ impl Cursor<'_> {
             return Err(ParseError::Syntax);
         }
         Ok(arguments.remove(0))
+    }
+}
+
+impl Cursor<'_> {
+    /// Whether `(2)` or `(-1)` is next: what a sequence or a function is taken at.
+    fn is_numeral_in_parentheses(&self) -> bool {
+        let at = 1 + usize::from(self.peek_at(1) == Some(Kind::Symbol('-')));
+        matches!(self.peek_at(at), Some(Kind::Number(_))) && self.peek_at(at + 1) == Some(Kind::Symbol(')'))
     }
 }
 
@@ -126,7 +170,7 @@ pub(super) fn name_application(sides: &mut [Expr]) {
 }
 
 /// Letters that name functions, with primes and subscripts.
-pub(super) fn is_function_name(name: &str) -> bool {
+pub(crate) fn is_function_name(name: &str) -> bool {
     let base = name.trim_end_matches('\'');
     let base = base.strip_suffix("^{-1}").unwrap_or(base);
     let base = base.split_once('_').map_or(base, |(base, _)| base);

@@ -108,8 +108,8 @@ impl Grader {
     /// use dapo_reward::{Grader, TextOptions};
     ///
     /// assert!(Grader::default().can_read(r"\frac12"));
-    /// assert!(!Grader::default().can_read(r"\sum_{k=1}^{30} 2^{k-1}"));
-    /// assert!(Grader::Text(TextOptions::default()).can_read(r"\sum_{k=1}^{30} 2^{k-1}"));
+    /// assert!(!Grader::default().can_read(r"\int_0^1 f(x) dx"));
+    /// assert!(Grader::Text(TextOptions::default()).can_read(r"\int_0^1 f(x) dx"));
     /// assert!(!Grader::Choice.can_read(" "));
     /// ```
     pub fn can_read(&self, gold: &str) -> bool {
