@@ -5,10 +5,10 @@ use std::collections::HashMap;
 
 use crate::dapo::{DapoAnswer, dapo_answer, dapo_normalize};
 use crate::equiv::compare;
-use crate::extract::{extract_answer, unboxed};
+use crate::extract::{extract_answer, parse_prediction};
 use crate::fuel::Fuel;
 use crate::normalise::canonical_text;
-use crate::parse::{Answer, parse_answer};
+use crate::parse::Answer;
 use crate::rewards::{Grader, Method};
 use crate::verify::small_integers;
 use crate::wording;
@@ -116,7 +116,7 @@ impl Classes {
         if let Some(class) = self.seen.get(text) {
             return *class;
         }
-        let new = Representative { text: text.to_owned(), answer: parse_answer(&unboxed(text)).ok() };
+        let new = Representative { text: text.to_owned(), answer: parse_prediction(text).ok() };
         let found = (0..self.representatives.len()).find(|class| self.is_same(*class, &new));
         let class = found.unwrap_or(self.representatives.len());
         if found.is_none() {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::equiv::{Stop, compare};
 use crate::expr::Expr;
-use crate::extract::{ExtractRule, Extracted, Profile, find, gold_text, unboxed};
+use crate::extract::{ExtractRule, Extracted, Profile, find, gold_text, parse_prediction};
 use crate::fuel::Fuel;
 use crate::letters::{Letters, Small};
 use crate::normalise::canonical_text;
@@ -268,7 +268,7 @@ impl Gold {
                 Verification::new(Verdict::Unparsable(Side::Gold), Rule::Parsing, UNREADABLE_GOLD)
             };
         };
-        match parse_answer(&unboxed(prediction)) {
+        match parse_prediction(prediction) {
             Err(ParseError::TooLarge) => Verification::new(UNREAD, Rule::Parsing, "the answer is too long or too deep"),
             Err(ParseError::Syntax) => Verification::new(UNREAD, Rule::Parsing, "the answer cannot be read as a whole"),
             Ok(prediction) => judge(gold, &prediction, self.config.precision),

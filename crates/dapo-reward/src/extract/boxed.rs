@@ -151,7 +151,7 @@ pub(crate) fn matching_brace(text: &str, start: usize) -> Option<usize> {
 }
 
 /// A list of boxes without the boxes: `\\boxed{x = 1}, \\boxed{x = 2}` is `x = 1, x = 2`.
-pub(crate) fn unboxed(text: &str) -> Cow<'_, str> {
+pub(super) fn unboxed(text: &str) -> Cow<'_, str> {
     /// More boxes than this are left alone.
     const MOST: usize = 40;
     if !text.contains("\\boxed{") || text.len() > 4_096 {

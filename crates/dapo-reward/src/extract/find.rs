@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::announce::{self, Manner};
 use super::prose::{self, Reading};
 use super::{ExtractRule, Extracted, Profile, boxed, choice, lines, math, trim};
-use crate::parse::parse_answer;
+use crate::parse::{Answer, ParseError, parse_answer};
 
 /// An answer that was found.
 #[derive(Debug)]
@@ -59,6 +59,16 @@ fn search_start(text: &str, profile: &Profile) -> Option<usize> {
     Some(start)
 }
 
+/// Reads what was found: a list of boxes without the boxes; emphasis and signs of money go where they are in the way.
+pub(crate) fn parse_prediction(text: &str) -> Result<Answer, ParseError> {
+    let text = boxed::unboxed(text);
+    if text.starts_with("**") {
+        return parse_answer(&text.replace("**", ""));
+    }
+    let read = parse_answer(&text);
+    if read.is_err() && text.contains("\\$") { parse_answer(&text.replace("\\$", "")) } else { read }
+}
+
 /// What a model says before the mark that ends its turn.
 fn first_turn(text: &str) -> &str {
     if !text.contains("<|") {
@@ -96,7 +106,7 @@ impl Resolved {
     /// Whether the answer cannot be read.
     fn is_unreadable(&self, text: &str) -> bool {
         let piece = &text[self.span.clone()];
-        !is_plain(piece) && parse_answer(piece).is_err()
+        !is_plain(piece) && parse_prediction(piece).is_err()
     }
 }
 

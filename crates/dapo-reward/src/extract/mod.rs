@@ -1,8 +1,8 @@
 //! Finding the answer in a completion.
 
-pub(crate) use boxed::{matching_brace, unboxed};
+pub(crate) use boxed::matching_brace;
 pub(crate) use choice::letter as choice_letter;
-pub(crate) use find::find;
+pub(crate) use find::{find, parse_prediction};
 pub(crate) use gold::gold_text;
 pub(crate) use trim::trim;
 pub(crate) use wording::{choice_or_wording, label_wording, wording};

@@ -213,6 +213,10 @@ const OPERATIONS: &[&str] = &[
     "average",
     "mean",
     "odd",
+    "loses",
+    "lost",
+    "loss",
+    "owes",
     "even",
     "where",
     "minus",
@@ -266,6 +270,18 @@ const FILLERS: &[&str] = &[
     "get",
     "there",
     "course",
+    "point",
+    "ordered",
+    "pair",
+    "interval",
+    "coordinates",
+    "vector",
+    "polynomial",
+    "integer",
+    "set",
+    "function",
+    "equation",
+    "fraction",
     "definitely",
     "again",
     "simplified",
@@ -436,7 +452,7 @@ fn says_no_more(tail: &[Token<'_>]) -> bool {
         let next_is_value = tail.get(at + 1).is_some_and(Token::is_value);
         match token.kind {
             Kind::Comma | Kind::And => {
-                clause = true;
+                clause |= token.kind == Kind::Comma;
                 !next_is_value
             }
             Kind::Break | Kind::Aside => {
@@ -444,7 +460,7 @@ fn says_no_more(tail: &[Token<'_>]) -> bool {
                 true
             }
             Kind::Set | Kind::Plain => clause,
-            Kind::Word => !token.is_one_of(NUMBERS),
+            Kind::Word => clause || !token.is_one_of(NUMBERS),
             Kind::Mark => true,
         }
     })
@@ -469,13 +485,22 @@ fn is_complete(value: &[Token<'_>]) -> bool {
 
 /// The one formula, or the one thing in bold, of a sentence that holds no other value.
 fn only_set(tokens: &[Token<'_>]) -> Option<Range<usize>> {
-    let mut set = tokens.iter().enumerate().filter(|(_, token)| token.kind == Kind::Set);
+    let is_amount = |token: &Token<'_>| {
+        let digits = token.text.strip_prefix("$").unwrap_or("");
+        digits.starts_with(|c: char| c.is_ascii_digit())
+            && digits.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b',' | b'.'))
+    };
+    let is_set = |token: &Token<'_>| token.kind == Kind::Set || is_amount(token);
+    let mut set = tokens.iter().enumerate().filter(|(_, token)| is_set(token));
     let (at, found) = set.next()?;
     // A letter before it is a name: "the value of x is $5$".
     let is_name = |place: usize, token: &Token<'_>| {
         place < at && token.text.len() == 1 && token.text.starts_with(char::is_alphabetic)
     };
-    let plain = tokens.iter().enumerate().any(|(place, token)| token.kind == Kind::Plain && !is_name(place, token));
+    let plain = tokens
+        .iter()
+        .enumerate()
+        .any(|(place, token)| token.kind == Kind::Plain && !is_set(token) && !is_name(place, token));
     let alone = set.next().is_none() && !plain;
     let before = at.checked_sub(1).map(|before| &tokens[before]);
     let of = before.is_some_and(|before| {
@@ -523,6 +548,9 @@ fn token(piece: &str, at: usize, c: char) -> (Kind, usize) {
         '-' if spaced && space_follows() && word_length(rest[1..].trim_start()) > 0 => (Kind::Break, 1),
         '(' if word_length(&rest[1..]) > 0 => (Kind::Aside, 1),
         '!' => (Kind::Mark, 1),
+        '\'' | '"' if piece[..at].ends_with(char::is_alphabetic) && (space_follows() || rest.len() == 1) => {
+            (Kind::Mark, 1)
+        }
         _ if c.is_alphabetic() => {
             let length = word_length(rest);
             if length == 0 {
