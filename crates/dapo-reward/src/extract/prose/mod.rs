@@ -30,6 +30,9 @@ pub(super) fn is_hedged(sentence: &str) -> bool {
 }
 
 fn is_hedge(word: &str) -> bool {
+    if word.len() < 2 {
+        return false;
+    }
     holds(HEDGES, word) || ["n't", "n’t"].iter().any(|ending| word.ends_with(ending))
 }
 
