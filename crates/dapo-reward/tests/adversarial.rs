@@ -1,8 +1,8 @@
 //! Hostile input: every question ends, without a panic and always the same way.
 
 use dapo_reward::{
-    DapoRule, Format, Grader, Profile, Repetition, RewardFn, RewardInput, TagCount, VerifyConfig, dapo_grade,
-    extract_answer, group_answers, is_equivalent, verify,
+    Accuracy, DapoRule, Format, Grader, Profile, Repetition, RewardFn, RewardInput, TagCount, TextOptions,
+    VerifyConfig, dapo_grade, extract_answer, group_answers, is_equivalent, verify,
 };
 
 /// Asks twice: a verdict that hung on a clock, an address or leftover state would differ.
@@ -238,6 +238,20 @@ fn a_megabyte_is_searched_to_its_end() {
         megabyte("answer is\n$$"),
         megabyte("Answer:\\["),
         megabyte(" "),
+        megabyte("\\boxed{1}, "),
+        megabyte("$1$ and "),
+        megabyte("$5 each "),
+        megabyte("#### Title\n"),
+        megabyte("<|"),
+        megabyte("<|im_end|>"),
+        megabyte("答案："),
+        megabyte("# Answer\n"),
+        megabyte("not A or "),
+        megabyte("category is "),
+        megabyte("```json\n{"),
+        megabyte("[1,"),
+        megabyte("{\"a\":"),
+        megabyte("* "),
     ];
     let profiles = [
         "auto",
@@ -258,8 +272,15 @@ fn a_megabyte_is_searched_to_its_end() {
         }
         ends("verify", || verify("1", text, &VerifyConfig::default()));
         ends("verify gold", || verify(text, "1", &VerifyConfig::default()));
-        ends("dapo", || dapo_grade(text, "1", DapoRule::AnswerLineOrBox));
         let input = RewardInput { prompt: "", completion: text, answer: "1", num_tokens: 1, truncated: false };
+        for grader in [Grader::Text(TextOptions::default()), Grader::Choice] {
+            let accuracy = Accuracy { grader: grader.clone(), ..Accuracy::default() };
+            ends("words", || accuracy.score(&input));
+            ends("words as gold", || accuracy.score(&RewardInput { completion: "1", answer: text, ..input }));
+            ends("answer", || grader.answer(text));
+            ends("classes", || group_answers(&[text], &grader));
+        }
+        ends("dapo", || dapo_grade(text, "1", DapoRule::AnswerLineOrBox));
         ends("format", || Format::default().score(&input));
         ends("tags", || TagCount.score(&input));
         Repetition::default().score(&input);

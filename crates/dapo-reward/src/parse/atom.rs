@@ -17,6 +17,8 @@ impl<'a> Cursor<'a> {
             Kind::Text(text) => self.text_atom(text),
             Kind::Symbol('(') => self.tuple_or_group(Bracket::Round),
             Kind::Symbol('[') => self.tuple_or_group(Bracket::Square),
+            Kind::Symbol('{') if self.counts && self.peek() == Some(Kind::Symbol('}')) => self.count_after_index('{'),
+            Kind::Symbol(mark @ ('_' | '^')) if self.counts => self.count_after_index(mark),
             Kind::Symbol('{') => self.group_after_brace(),
             Kind::OpenSet => self.set(),
             Kind::Symbol('|') => {
@@ -58,6 +60,11 @@ impl<'a> Cursor<'a> {
 
     /// A letter with its primes and subscripts; `e` and `i` are constants.
     fn variable(&mut self, mut name: String) -> Parse<Expr> {
+        if self.counts
+            && let Some(count) = self.count(&name)?
+        {
+            return Ok(count);
+        }
         if self.eat('_') {
             name.push('_');
             name.push_str(&self.subscript()?);
@@ -71,7 +78,23 @@ impl<'a> Cursor<'a> {
         while self.eat('\'') {
             name.push('\'');
         }
-        Ok(Expr::Variable(name.into()))
+        if super::label::is_function_name(&name) && self.inverse_mark() {
+            name.push_str("^{-1}");
+        }
+        self.application(name.into())
+    }
+
+    /// `^{-1}` before the bracket of a function's argument.
+    fn inverse_mark(&mut self) -> bool {
+        let marks = [Kind::Symbol('^'), Kind::Symbol('{'), Kind::Symbol('-'), Kind::Number("1"), Kind::Symbol('}')];
+        let found = marks.iter().enumerate().all(|(ahead, mark)| self.peek_at(ahead) == Some(*mark))
+            && self.peek_at(marks.len()) == Some(Kind::Symbol('('));
+        if found {
+            for _ in marks {
+                self.next();
+            }
+        }
+        found
     }
 
     fn subscript(&mut self) -> Parse<String> {
@@ -131,7 +154,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// A LaTeX argument: a group, or a single token, of which a numeral gives one digit when `digit` is set.
-    fn argument(&mut self, digit: bool) -> Parse<Expr> {
+    pub(super) fn argument(&mut self, digit: bool) -> Parse<Expr> {
         if self.eat('{') {
             return self.group_after_brace();
         }
@@ -157,8 +180,14 @@ impl<'a> Cursor<'a> {
             "emptyset" => Ok(Expr::Constant(Constant::EmptySet)),
             "Reals" | "R" => Ok(Expr::Constant(Constant::Reals)),
             "mathbb" => match self.argument(false)? {
-                Expr::Variable(letter) if letter.as_ref() == "R" => Ok(Expr::Constant(Constant::Reals)),
-                Expr::Variable(letter) => Ok(Expr::Variable(format!("mathbb {letter}").into())),
+                Expr::Variable(letter) => {
+                    let mark = self.set_mark();
+                    if letter.as_ref() == "R" && mark.is_none() {
+                        return Ok(Expr::Constant(Constant::Reals));
+                    }
+                    let mark = mark.map(String::from).unwrap_or_default();
+                    Ok(Expr::Variable(format!("mathbb {letter}{mark}").into()))
+                }
                 _ => Err(ParseError::Syntax),
             },
             "frac" => {
@@ -181,7 +210,8 @@ impl<'a> Cursor<'a> {
             "lceil" => self.enclosed(Function::Ceil, &[Kind::Command("rceil")]),
             "langle" => self.tuple_or_group(Bracket::Round),
             "begin" => self.environment(),
-            "dollar" | "euro" | "sterling" | "yen" | "rupee" => {
+            "sum" | "prod" => self.series(name == "sum"),
+            "dollar" | "euro" | "sterling" | "yen" | "rupee" | "yuan" | "cent" => {
                 let value = self.factor()?;
                 let unit = if name == "dollar" { "dollar" } else { name };
                 Ok(Expr::Quantity(Box::new(value), unit.into()))
@@ -193,6 +223,22 @@ impl<'a> Cursor<'a> {
                 None => Err(ParseError::Syntax),
             },
         }
+    }
+
+    /// `^*`, `^+`, `_+` after the name of a set of numbers.
+    fn set_mark(&mut self) -> Option<char> {
+        let Some(Kind::Symbol('^' | '_')) = self.peek() else {
+            return None;
+        };
+        let (mark, length) = match (self.peek_at(1)?, self.peek_at(2), self.peek_at(3)) {
+            (Kind::Symbol(mark @ ('*' | '+' | '-')), _, _) => (mark, 2),
+            (Kind::Symbol('{'), Some(Kind::Symbol(mark @ ('*' | '+' | '-'))), Some(Kind::Symbol('}'))) => (mark, 4),
+            _ => return None,
+        };
+        for _ in 0..length {
+            self.next();
+        }
+        Some(mark)
     }
 
     fn enclosed(&mut self, function: Function, closers: &[Kind<'static>]) -> Parse<Expr> {
