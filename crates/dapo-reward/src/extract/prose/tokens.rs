@@ -80,6 +80,12 @@ fn token(piece: &str, at: usize, c: char) -> (Kind, usize) {
         }
         '-' if spaced && space_follows() && word_length(rest[1..].trim_start()) > 0 => (Kind::Break, 1),
         '(' if word_length(&rest[1..]) > 0 => (Kind::Aside, 1),
+        // A factorial, unless the sentence ends there.
+        '!' if piece[..at].ends_with(|c: char| c.is_alphanumeric() || matches!(c, ')' | '}'))
+            && !rest.trim_matches(['!', ' ']).is_empty() =>
+        {
+            (Kind::Plain, 1)
+        }
         '!' => (Kind::Mark, 1),
         '\'' | '"' if piece[..at].ends_with(char::is_alphabetic) && (space_follows() || rest.len() == 1) => {
             (Kind::Mark, 1)

@@ -6,7 +6,7 @@ pub(super) fn holds(list: &str, word: &str) -> bool {
 }
 
 /// Words that leave open, deny or change what is said.
-pub(super) const HEDGES: &str = "or not nor neither either between least most less more greater fewer lower higher larger smaller above below \
+pub(super) const HEDGES: &str = "or not nor repeated excluded ignored removed omitted neither either between least most less more greater fewer lower higher larger smaller above below \
     under over than except plus minus unless without cannot never maybe perhaps possibly probably might may could \
     but however wait wrong incorrect instead rather unknown unsure undefined impossible undetermined indeterminate \
     twice double triple multiplied divided times until vs versus excluding nothing exceeds exceed almost nearly \
@@ -35,5 +35,5 @@ pub(super) const OPERATIONS: &str = "root roots square cube negative opposite re
 /// Words before a value that say nothing about it.
 pub(super) const FILLERS: &str = "about approximately approx roughly around exactly precisely simply just therefore thus hence indeed clearly \
     then now also equal equals to given by found be a an the total value number amount result of final correct is \
-    are obviously really it so we get there course point ordered pair interval coordinates vector polynomial \
+    are obviously really it so we get there course that point ordered pair interval coordinates vector polynomial \
     integer set function equation fraction definitely again simplified expression answer actually";
