@@ -120,9 +120,7 @@ impl ProblemArgs {
     /// The judge of answers.
     pub(crate) fn accuracy(&self) -> Accuracy {
         let grader = match self.grader {
-            GraderName::Math => {
-                Grader::Math(VerifyConfig { profile: self.extract.clone(), ..VerifyConfig::default() })
-            }
+            GraderName::Math => Grader::Math(VerifyConfig { profile: self.extract.clone(), ..VerifyConfig::default() }),
             GraderName::Text => Grader::Text(TextOptions::default()),
             GraderName::Choice => Grader::Choice,
             GraderName::Dapo => Grader::Dapo { strict_box: false },

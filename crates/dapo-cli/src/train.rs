@@ -149,7 +149,8 @@ fn announce(run: &Run, dir: &Path, talk: Talk) {
         ));
     }
     if counts.unreadable > 0 {
-        let examples: Vec<String> = run.unreadable_golds().iter().map(|gold| format!("{:?}", excerpt(gold, 60))).collect();
+        let examples: Vec<String> =
+            run.unreadable_golds().iter().map(|gold| format!("{:?}", excerpt(gold, 60))).collect();
         talk.warning(format_args!(
             "the grader cannot read {} of {} gold answers, such as {}: completions count as correct only with the same text, \
              and are left out of their group otherwise (rewards.accuracy.grader = \"text\" compares texts)",

@@ -5,7 +5,7 @@ use dapo_loss::{AdvantageNorm, Aggregation, ClipRange, Kl, LossConfig, PolicyLos
 use dapo_policy::{LayerMemory, LoraConfig, SamplingConfig};
 use dapo_reward::{
     Accuracy, CosineLength, Format, Grader, Profile, ProportionalOverlong, Repetition, RewardFn, RewardSum,
-    SoftOverlong, TextOptions, TagCount, VerifyConfig,
+    SoftOverlong, TagCount, TextOptions, VerifyConfig,
 };
 use dapo_sampler::{FilterMetric, GenBatch, PerPrompt, SamplerConfig, SurplusPolicy};
 use dapo_trainer::{OptimizerConfig, PromptStyle, ReferenceSync, Schedule, TrainerConfig};

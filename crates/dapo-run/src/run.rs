@@ -176,7 +176,14 @@ impl Run {
             return Err(RunError::setting(&format!("{key}.max_new_tokens"), longest, expected));
         }
         let limit = config.data.max_prompt_tokens.min(context - longest);
-        let problems = load_problems(&config.data, config.seed, &tokenizer, &config.prompt_style(), limit, &config.accuracy()?.grader)?;
+        let problems = load_problems(
+            &config.data,
+            config.seed,
+            &tokenizer,
+            &config.prompt_style(),
+            limit,
+            &config.accuracy()?.grader,
+        )?;
         if config.eval.every > 0 && problems.validation.is_empty() {
             let expected = "0, or problems in data.validation or data.validation_split";
             return Err(RunError::setting("eval.every", config.eval.every, expected));

@@ -71,7 +71,8 @@ pub struct AccuracyReward {
 
 impl Default for AccuracyReward {
     fn default() -> Self {
-        let TextOptions { ignore_case, ignore_whitespace, ignore_punctuation, ignore_articles } = TextOptions::default();
+        let TextOptions { ignore_case, ignore_whitespace, ignore_punctuation, ignore_articles } =
+            TextOptions::default();
         Self {
             weight: 1.0,
             right: 1.0,
