@@ -254,7 +254,7 @@ fn rewards(layers: &[Layer]) -> Vec<Option<f64>> {
         sum.score(&RewardInput { prompt, completion, answer, num_tokens, truncated }).total
     };
     // Answers in words: in other case, with other spaces, punctuation and articles.
-    let worded = ["North Pole", "north Pole", "North  Pole", "North Pole.", "the North Pole"].map(|completion| {
+    let worded = ["North Pole", "north Pole", "North  Pole", "North, Pole", "the North Pole"].map(|completion| {
         let (prompt, answer, num_tokens, truncated) = ("Where?", "North Pole", 9, false);
         sum.score(&RewardInput { prompt, completion, answer, num_tokens, truncated }).total
     });

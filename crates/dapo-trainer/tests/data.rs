@@ -79,8 +79,12 @@ fn reads_the_layouts_of_common_data_sets() {
         ),
         (r#"{"id": 60, "problem": "h4", "solution": "long", "answer": "204", "year": "2024"}"#, ("60", "h4", "204")),
         (
-            r#"{"id": 61, "problem": "math-ai", "solution": "So \\boxed{1} or \\boxed{\\frac{1}{2}}.", "url": "u"}"#,
+            r#"{"id": 61, "problem": "math-ai", "solution": "Not \\boxed{1}. So \\boxed{\\frac{1}{2}}.", "url": "u"}"#,
             ("61", "math-ai", "\\frac{1}{2}"),
+        ),
+        (
+            r#"{"id": 62, "problem": "both", "solution": "So \\boxed{1} or \\boxed{\\frac{1}{2}}.", "url": "u"}"#,
+            ("62", "both", "\\boxed{1} or \\boxed{\\frac{1}{2}}"),
         ),
         (r#"{"prompt": "plain", "answer": -2.5}"#, ("11", "plain", "-2.5")),
     ];

@@ -68,7 +68,7 @@ fn a_bad_line_is_reported_and_the_run_goes_on() {
 
 #[test]
 fn profile_and_precision_come_from_the_line_or_else_from_the_flags() {
-    let line = |extra: &str| format!("{{\"gold\": \"1/3\", \"pred\": \"Answer: 0.33\\n#### 5\"{extra}}}\n");
+    let line = |extra: &str| format!("{{\"gold\": \"1/3\", \"pred\": \"#### 5\\nAnswer: 0.33\"{extra}}}\n");
     let input = line("") + &line(r#", "precision": 2"#) + &line(r#", "profile": "hash""#);
     let verdicts = |args: &[&str]| {
         let lines = dapo_with_stdin(args, &input).success().json_lines();

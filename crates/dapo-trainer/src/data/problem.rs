@@ -33,7 +33,7 @@ impl Misfit {
 enum Place {
     /// It is the field, or what follows `####` in it (GSM8K).
     Field,
-    /// It is the last `\boxed{…}` of the field.
+    /// It is the last `\boxed{…}` of the field, or several that are joined by commas, "and" or "or".
     Box,
 }
 
