@@ -40,11 +40,7 @@ impl Tokenizer {
         let inner = tokenizers::Tokenizer::from_bytes(bytes)
             .map_err(|error| PolicyError::file(&file, format!("not a tokenizer: {error}")))?;
         let config_file = dir.join("tokenizer_config.json");
-        let config = match read_json_if_exists(&config_file)? {
-            None => Map::new(),
-            Some(Value::Object(config)) => config,
-            Some(_) => return Err(PolicyError::file(&config_file, "not a JSON object")),
-        };
+        let config = read_object_if_exists(&config_file)?.unwrap_or_default();
         let jinja = dir.join("chat_template.jinja");
         let template = if jinja.exists() {
             Some(fs::read_to_string(&jinja).map_err(PolicyError::io(&jinja))?)
@@ -59,19 +55,31 @@ impl Tokenizer {
                 .transpose()?
         };
         let mut tokenizer = Self::new(inner, config, template.as_deref())?;
-        let map_file = dir.join("special_tokens_map.json");
-        match read_json_if_exists(&map_file)? {
-            None => {}
-            Some(Value::Object(map)) => tokenizer.add_special_tokens(&map),
-            Some(_) => return Err(PolicyError::file(&map_file, "not a JSON object")),
+        if let Some(map) = read_object_if_exists(&dir.join("special_tokens_map.json"))? {
+            tokenizer.add_special_tokens(&map);
         }
+        tokenizer.add_stop_token_ids_of(dir)?;
+        Ok(tokenizer)
+    }
+
+    /// Adds the end tokens that the files of a folder name: `eos_token`s by their text, `eos_token_id`s as they are.
+    pub(crate) fn add_stop_tokens_of(&mut self, dir: &Path) -> Result<(), PolicyError> {
+        for name in ["tokenizer_config.json", "special_tokens_map.json"] {
+            let json = read_object_if_exists(&dir.join(name))?.unwrap_or_default();
+            let eos = special_tokens(&json).get("eos_token").and_then(|token| self.token_id(token));
+            self.add_stop_tokens(eos.as_slice());
+        }
+        self.add_stop_token_ids_of(dir)
+    }
+
+    fn add_stop_token_ids_of(&mut self, dir: &Path) -> Result<(), PolicyError> {
         for name in ["config.json", "generation_config.json"] {
             let file = dir.join(name);
             if let Some(json) = read_json_if_exists(&file)? {
-                tokenizer.add_stop_tokens(&token_ids(&json, "eos_token_id", &file)?);
+                self.add_stop_tokens(&token_ids(&json, "eos_token_id", &file)?);
             }
         }
-        Ok(tokenizer)
+        Ok(())
     }
 
     /// A tokenizer of its parts; the stop token is `config`'s `eos_token`.
@@ -224,6 +232,14 @@ pub(crate) fn read_json(file: &Path) -> Result<Value, PolicyError> {
 
 pub(crate) fn read_json_if_exists(file: &Path) -> Result<Option<Value>, PolicyError> {
     if file.exists() { read_json(file).map(Some) } else { Ok(None) }
+}
+
+fn read_object_if_exists(file: &Path) -> Result<Option<Map<String, Value>>, PolicyError> {
+    match read_json_if_exists(file)? {
+        None => Ok(None),
+        Some(Value::Object(object)) => Ok(Some(object)),
+        Some(_) => Err(PolicyError::file(file, "not a JSON object")),
+    }
 }
 
 pub(crate) fn write_json(file: &Path, json: &Value) -> Result<(), PolicyError> {

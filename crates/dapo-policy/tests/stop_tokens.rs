@@ -118,6 +118,15 @@ fn an_adapters_tokenizer_adds_its_end_token_to_those_of_the_base() {
     let dir = tempfile::tempdir().unwrap();
     dapo_policy::save_adapter(dir.path(), base.path().to_str().unwrap(), &decoder).unwrap();
     assert_eq!(stop_tokens(dir.path()).ids(), [2, 1]);
+    // Without a tokenizer of its own, what its other files name counts all the same.
+    let tokenizer = load(base.path()).unwrap().1;
+    let (eight, five) = (tokenizer.token_id("8").unwrap(), tokenizer.token_id("5").unwrap());
+    fs::write(dir.path().join("special_tokens_map.json"), r#"{"eos_token": {"content": "8"}}"#).unwrap();
+    fs::write(dir.path().join("generation_config.json"), json!({"eos_token_id": five}).to_string()).unwrap();
+    assert_eq!(stop_tokens(dir.path()).ids(), [2, 1, eight, five]);
+    for name in ["special_tokens_map.json", "generation_config.json"] {
+        fs::remove_file(dir.path().join(name)).unwrap();
+    }
     fs::copy(base.path().join("tokenizer.json"), dir.path().join("tokenizer.json")).unwrap();
     fs::write(dir.path().join("tokenizer_config.json"), r#"{"eos_token": "9"}"#).unwrap();
     let nine = Tokenizer::from_folder(dir.path()).unwrap().token_id("9").unwrap();

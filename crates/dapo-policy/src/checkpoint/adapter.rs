@@ -86,12 +86,14 @@ impl Adapter {
     }
 }
 
-/// The tokenizer of an adapter: that in its folder where there is one, with the base's stop tokens added, else the base's.
+/// The tokenizer of an adapter: that in its folder where there is one, else the base's. Either has the stop tokens of both:
+/// a fine-tune may name its end token in `tokenizer_config.json`, `special_tokens_map.json` or `generation_config.json` alone.
 ///
 /// # Errors
-/// When the folder's tokenizer cannot be read; names the file.
-pub fn adapter_tokenizer(dir: &Path, base: Tokenizer) -> Result<Tokenizer, PolicyError> {
+/// When a file of the folder cannot be read; names the file.
+pub fn adapter_tokenizer(dir: &Path, mut base: Tokenizer) -> Result<Tokenizer, PolicyError> {
     if !dir.join("tokenizer.json").exists() {
+        base.add_stop_tokens_of(dir)?;
         return Ok(base);
     }
     let mut tokenizer = Tokenizer::from_folder(dir)?;
