@@ -86,7 +86,7 @@ fn reads_the_layouts_of_common_data_sets() {
             r#"{"id": 62, "problem": "both", "solution": "So \\boxed{1} or \\boxed{\\frac{1}{2}}.", "url": "u"}"#,
             ("62", "both", "\\boxed{1} or \\boxed{\\frac{1}{2}}"),
         ),
-        (r#"{"prompt": "plain", "answer": -2.5}"#, ("11", "plain", "-2.5")),
+        (r#"{"prompt": "plain", "answer": -2.5}"#, ("12", "plain", "-2.5")),
     ];
     let text: Vec<&str> = lines.iter().map(|(line, _)| *line).collect();
     let problems = read_problems(&folder.write("all.jsonl", &text.join("\n"))).unwrap();
