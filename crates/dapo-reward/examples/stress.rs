@@ -293,7 +293,7 @@ fn fill(template: &str, random: &mut Random) -> String {
 fn corpus() -> Vec<String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/answers");
     let mut texts = Vec::new();
-    for name in ["public.jsonl", "own.jsonl"] {
+    for name in ["public.jsonl", "own.jsonl", "reported.jsonl"] {
         let path = folder.join(name);
         let lines = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         for line in lines.lines() {

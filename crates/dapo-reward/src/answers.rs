@@ -5,11 +5,13 @@ use std::collections::HashMap;
 
 use crate::dapo::{DapoAnswer, dapo_answer, dapo_normalize};
 use crate::equiv::compare;
-use crate::extract::extract_answer;
+use crate::extract::{extract_answer, parse_prediction};
 use crate::fuel::Fuel;
-use crate::parse::{Answer, parse_answer};
+use crate::normalise::canonical_text;
+use crate::parse::Answer;
 use crate::rewards::{Grader, Method};
 use crate::verify::small_integers;
+use crate::wording;
 
 impl Grader {
     /// The answer that a completion is judged by, as it stands there; `None` where there is none.
@@ -29,6 +31,8 @@ impl Grader {
             Method::Dapo(rule) => match dapo_answer(completion, rule)? {
                 DapoAnswer::Line(answer) | DapoAnswer::Boxed(answer) => Some(answer),
             },
+            Method::Text(_) => wording::text_answer(completion),
+            Method::Choice => wording::choice_answer(completion),
         }
     }
 }
@@ -37,7 +41,7 @@ impl Grader {
 /// `None`: there is no answer in that completion.
 ///
 /// The same means, for [`Grader::Math`], that each would be right if the other were the gold answer; answers that cannot be read
-/// are the same where they are written alike. For the published rules it means equal strings after normalisation.
+/// are the same where they are written alike. For the other graders it means equal strings after normalisation.
 ///
 /// Equivalence to a precision is not transitive, so the first completion of a class stands for it: an answer joins the first class
 /// whose first member equals it. Numbers count up from 0 by first appearance.
@@ -64,19 +68,26 @@ pub fn group_answers(completions: &[&str], grader: &Grader) -> Vec<Option<usize>
             };
             completions.iter().map(|text| class(text)).collect()
         }
-        Method::Dapo(rule) => {
-            let mut classes: HashMap<Cow<'_, str>, usize> = HashMap::new();
-            let mut class = |text| {
-                let key = match dapo_answer(text, rule)? {
-                    DapoAnswer::Line(answer) => Cow::Owned(dapo_normalize(answer)),
-                    DapoAnswer::Boxed(answer) => Cow::Borrowed(answer),
-                };
-                let next = classes.len();
-                Some(*classes.entry(key).or_insert(next))
-            };
-            completions.iter().map(|text| class(text)).collect()
-        }
+        Method::Dapo(rule) => by_key(completions, |text| {
+            Some(match dapo_answer(text, rule)? {
+                DapoAnswer::Line(answer) => Cow::Owned(dapo_normalize(answer)),
+                DapoAnswer::Boxed(answer) => Cow::Borrowed(answer),
+            })
+        }),
+        Method::Text(options) => by_key(completions, |text| wording::text_key(text, options).map(Cow::Owned)),
+        Method::Choice => by_key(completions, |text| wording::choice_key(text).map(Cow::Owned)),
     }
+}
+
+/// Numbers the different keys.
+fn by_key<'a>(completions: &[&'a str], key: impl Fn(&'a str) -> Option<Cow<'a, str>>) -> Vec<Option<usize>> {
+    let mut classes: HashMap<Cow<'_, str>, usize> = HashMap::new();
+    let mut class = |text| {
+        let key = key(text)?;
+        let next = classes.len();
+        Some(*classes.entry(key).or_insert(next))
+    };
+    completions.iter().map(|text| class(*text)).collect()
 }
 
 /// The first member of a class.
@@ -105,7 +116,7 @@ impl Classes {
         if let Some(class) = self.seen.get(text) {
             return *class;
         }
-        let new = Representative { text: text.to_owned(), answer: parse_answer(text).ok() };
+        let new = Representative { text: text.to_owned(), answer: parse_prediction(text).ok() };
         let found = (0..self.representatives.len()).find(|class| self.is_same(*class, &new));
         let class = found.unwrap_or(self.representatives.len());
         if found.is_none() {
@@ -120,7 +131,11 @@ impl Classes {
         if let Some(equal) = small_integers(&first.text, &new.text) {
             return equal;
         }
-        let (Some(first), Some(new)) = (&first.answer, &new.answer) else { return false };
+        let (Some(first), Some(new)) = (&first.answer, &new.answer) else {
+            return first.answer.is_none()
+                && new.answer.is_none()
+                && canonical_text(&first.text).is_some_and(|first| canonical_text(&new.text) == Some(first));
+        };
         let (precision, budget) = (self.precision, &mut self.budget);
         let mut is_right = |gold, prediction| {
             /// Spent even where nothing is to be computed.

@@ -40,10 +40,30 @@ pub(crate) enum Expr {
     },
     /// `a : b : …`.
     Ratio(Vec<Expr>),
+    /// A time of day.
+    Time(Time),
+    /// A value and the condition under which it holds: `cx` for any `c`.
+    Qualified(Box<Expr>, Box<Expr>),
     /// A choice letter with the answer it stands for, if that was given.
     Choice(char, Option<Box<Expr>>),
     /// Words.
     Text(Box<str>),
+}
+
+/// A time of day as written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Time {
+    pub(crate) hour: u8,
+    pub(crate) minute: u8,
+    pub(crate) second: u8,
+    /// Which half of the day, where `a.m.` or `p.m.` says so.
+    pub(crate) half: Option<Half>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Half {
+    Morning,
+    Afternoon,
 }
 
 /// A rational number as written.
@@ -82,6 +102,8 @@ pub(crate) enum SetOperation {
     Union,
     Intersection,
     Difference,
+    /// One set written in several ways.
+    Same,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,6 +166,8 @@ pub(crate) enum Function {
     /// An angle in degrees.
     Degree,
     Determinant,
+    /// A function that is only named: its name as a variable, then its arguments.
+    Apply,
 }
 
 impl Expr {
@@ -186,7 +210,9 @@ impl Expr {
     /// The node's children, in order.
     pub(crate) fn children(&self) -> Box<dyn Iterator<Item = &Expr> + '_> {
         match self {
-            Self::Number(_) | Self::Constant(_) | Self::Variable(_) | Self::Text(_) => Box::new(std::iter::empty()),
+            Self::Number(_) | Self::Constant(_) | Self::Variable(_) | Self::Text(_) | Self::Time(_) => {
+                Box::new(std::iter::empty())
+            }
             Self::Sum(items)
             | Self::Product(items)
             | Self::Call(_, items)
@@ -196,7 +222,9 @@ impl Expr {
             | Self::Ratio(items)
             | Self::Tuple { items, .. }
             | Self::Relation { sides: items, .. } => Box::new(items.iter()),
-            Self::Power(base, exponent) => Box::new([base.as_ref(), exponent.as_ref()].into_iter()),
+            Self::Power(base, exponent) | Self::Qualified(base, exponent) => {
+                Box::new([base.as_ref(), exponent.as_ref()].into_iter())
+            }
             Self::PlusMinus { term, .. } | Self::Percent(term) | Self::Quantity(term, _) => {
                 Box::new(std::iter::once(term.as_ref()))
             }
@@ -209,7 +237,7 @@ impl Expr {
     pub(crate) fn map_children(&self, f: &mut dyn FnMut(&Expr) -> Expr) -> Expr {
         let mut all = |items: &[Expr]| items.iter().map(&mut *f).collect::<Vec<_>>();
         match self {
-            Self::Number(_) | Self::Constant(_) | Self::Variable(_) | Self::Text(_) => self.clone(),
+            Self::Number(_) | Self::Constant(_) | Self::Variable(_) | Self::Text(_) | Self::Time(_) => self.clone(),
             Self::Sum(items) => Self::Sum(all(items)),
             Self::Product(items) => Self::Product(all(items)),
             Self::Call(function, items) => Self::Call(*function, all(items)),
@@ -221,6 +249,7 @@ impl Expr {
             Self::Relation { sides, operators } => Self::Relation { sides: all(sides), operators: operators.clone() },
             Self::Power(base, exponent) => Self::power(f(base), f(exponent)),
             Self::PlusMinus { flipped, term } => Self::PlusMinus { flipped: *flipped, term: Box::new(f(term)) },
+            Self::Qualified(value, condition) => Self::Qualified(Box::new(f(value)), Box::new(f(condition))),
             Self::Percent(term) => Self::Percent(Box::new(f(term))),
             Self::Quantity(term, unit) => Self::Quantity(Box::new(f(term)), unit.clone()),
             Self::Choice(letter, rest) => Self::Choice(*letter, rest.as_ref().map(|rest| Box::new(f(rest)))),
@@ -230,7 +259,27 @@ impl Expr {
 
     /// Whether `test` holds for this node or any below it.
     pub(crate) fn any(&self, test: &dyn Fn(&Expr) -> bool) -> bool {
-        test(self) || self.children().any(|child| child.any(test))
+        test(self) || self.any_child(&|child| child.any(test))
+    }
+
+    /// Whether `test` holds for a child.
+    fn any_child(&self, test: &dyn Fn(&Expr) -> bool) -> bool {
+        match self {
+            Self::Number(_) | Self::Constant(_) | Self::Variable(_) | Self::Text(_) | Self::Time(_) => false,
+            Self::Sum(items)
+            | Self::Product(items)
+            | Self::Call(_, items)
+            | Self::List(_, items)
+            | Self::Set(items)
+            | Self::SetOperation(_, items)
+            | Self::Ratio(items)
+            | Self::Tuple { items, .. }
+            | Self::Relation { sides: items, .. } => items.iter().any(test),
+            Self::Power(one, other) | Self::Qualified(one, other) => test(one) || test(other),
+            Self::PlusMinus { term, .. } | Self::Percent(term) | Self::Quantity(term, _) => test(term),
+            Self::Choice(_, rest) => rest.as_ref().is_some_and(|rest| test(rest)),
+            Self::Matrix(rows) => rows.iter().flatten().any(test),
+        }
     }
 
     /// Whether this is a value that arithmetic can be done with, not a structure or words.
@@ -243,7 +292,7 @@ impl Expr {
             | Self::Power(..)
             | Self::Call(..)
             | Self::PlusMinus { .. }
-            | Self::Percent(_) => self.children().all(Self::is_scalar),
+            | Self::Percent(_) => !self.any_child(&|child| !child.is_scalar()),
             _ => false,
         }
     }

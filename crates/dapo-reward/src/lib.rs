@@ -33,11 +33,14 @@ mod error;
 mod expr;
 mod extract;
 mod fuel;
+mod letters;
+mod normalise;
 mod number;
 mod parse;
 mod reward;
 mod rewards;
 mod verify;
+mod wording;
 
 pub use answers::group_answers;
 pub use dapo::{DapoGrade, DapoRule, dapo_grade, dapo_normalize};
@@ -49,6 +52,7 @@ pub use rewards::{
     Repetition, SoftOverlong, TagCount,
 };
 pub use verify::{Gold, Rule, Side, Verdict, Verification, VerifyConfig, is_equivalent, verify};
+pub use wording::TextOptions;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -5,8 +5,11 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::equiv::{Stop, compare};
-use crate::extract::{ExtractRule, Extracted, Profile, extract_answer};
+use crate::expr::Expr;
+use crate::extract::{ExtractRule, Extracted, Profile, find, gold_text, parse_prediction};
 use crate::fuel::Fuel;
+use crate::letters::{Letters, Small};
+use crate::normalise::canonical_text;
 use crate::parse::{Answer, ParseError, parse_answer};
 
 /// How answers are found and compared.
@@ -102,6 +105,8 @@ pub enum Rule {
     Choice,
     /// Words.
     Words,
+    /// Texts written alike, where the gold answer cannot be read.
+    Text,
     /// A value that does not exist, such as a quotient by zero.
     Undefined,
     /// Nothing shows the answers equal, and nothing that they differ.
@@ -130,6 +135,7 @@ impl Rule {
             Self::Unit => "unit",
             Self::Choice => "choice",
             Self::Words => "words",
+            Self::Text => "text",
             Self::Undefined => "undefined",
             Self::Undecided => "undecided",
             Self::Fuel => "fuel",
@@ -164,8 +170,8 @@ impl Verification {
 
 /// A gold answer, parsed once and compared with many completions.
 ///
-/// The gold may be bare (`\frac12`, `43.0`), in math delimiters, in a `\boxed{}`, or a whole solution that ends in a box or in
-/// `#### 18`.
+/// The gold may be bare (`\frac12`, `43.0`), in math delimiters, in a `\boxed{}`, or a whole solution that ends in a box, in
+/// `#### 18` or in "the answer is 18".
 ///
 /// # Example
 /// ```
@@ -180,6 +186,12 @@ impl Verification {
 pub struct Gold {
     text: String,
     answer: Result<Answer, ParseError>,
+    /// The choice letters that the answer is.
+    letters: Option<Letters>,
+    /// The answer's text, where it cannot be read.
+    canonical: Option<String>,
+    /// The sentence that the answer was told from.
+    sentence: Option<String>,
     config: VerifyConfig,
 }
 
@@ -187,7 +199,13 @@ impl Gold {
     /// Parses a gold answer.
     pub fn new(gold: &str, config: &VerifyConfig) -> Self {
         let text = gold_text(gold, &config.profile);
-        Self { text: text.to_owned(), answer: parse_answer(text), config: config.clone() }
+        let answer = parse_answer(text);
+        let letters = Letters::of_gold(text).or_else(|| if answer.is_err() { Letters::of_label(text) } else { None });
+        let canonical = if answer.is_err() { canonical_text(text) } else { None };
+        let whole = gold.trim();
+        let is_told = text.len() < whole.len() && whole.len() <= MAX_SENTENCE && whole.contains(' ');
+        let sentence = is_told.then(|| whole.to_owned());
+        Self { text: text.to_owned(), answer, letters, canonical, sentence, config: config.clone() }
     }
 
     /// The answer itself, without what surrounded it.
@@ -195,49 +213,86 @@ impl Gold {
         &self.text
     }
 
-    /// Whether the answer can be read; where not, every verdict is [`Verdict::Unparsable`].
+    /// Whether the answer can be read. Where not, it is met by its own text and by its own choice letter, and every other
+    /// verdict is [`Verdict::Unparsable`].
     pub fn is_parsable(&self) -> bool {
         self.answer.is_ok()
     }
 
     /// Judges a completion.
     pub fn verify(&self, completion: &str) -> Verification {
-        let Ok(gold) = &self.answer else {
-            return Verification::new(Verdict::Unparsable(Side::Gold), Rule::Parsing, "the gold answer cannot be read");
+        let Some(found) = find(completion, &self.config.profile) else {
+            return match self.answer {
+                Ok(_) => Verification::new(UNREAD, Rule::Extraction, "no answer was found"),
+                Err(_) => Verification::new(Verdict::Unparsable(Side::Gold), Rule::Parsing, UNREADABLE_GOLD),
+            };
         };
-        let unparsable = Verdict::Unparsable(Side::Prediction);
-        let Some(extracted) = extract_answer(completion, &self.config.profile) else {
-            return Verification::new(unparsable, Rule::Extraction, "no answer was found");
-        };
-        let prediction = extracted.text(completion);
-        let mut verification = match small_integers(&self.text, prediction) {
-            Some(true) => Verification::new(Verdict::Correct, Rule::Number, "equal integers"),
-            Some(false) => Verification::new(Verdict::Wrong, Rule::Number, "different integers"),
-            None => match parse_answer(prediction) {
-                Err(ParseError::TooLarge) => {
-                    Verification::new(unparsable, Rule::Parsing, "the answer is too long or too deep")
-                }
-                Err(ParseError::Syntax) => {
-                    Verification::new(unparsable, Rule::Parsing, "the answer cannot be read as a whole")
-                }
-                Ok(prediction) => judge(gold, &prediction, self.config.precision),
-            },
-        };
-        verification.extracted = Some(extracted);
+        let prediction = found.extracted.text(completion);
+        let mut verification = self.judge(prediction);
+        if verification.verdict != Verdict::Correct
+            && let Some(sentence) = found.sentence
+            && self.is_words()
+        {
+            // To an answer in words, all words count.
+            verification = self.judge(&completion[sentence]);
+        }
+        if verification.verdict != Verdict::Correct && self.sentence.as_deref() == Some(completion.trim()) {
+            verification = Verification::new(Verdict::Correct, Rule::Text, "the answers are written alike");
+        }
+        if verification.verdict != Verdict::Unparsable(Side::Gold) {
+            verification.extracted = Some(found.extracted);
+        }
         verification
+    }
+
+    fn judge(&self, prediction: &str) -> Verification {
+        if let Some(equal) = small_integers(&self.text, prediction) {
+            return if equal {
+                Verification::new(Verdict::Correct, Rule::Number, "equal integers")
+            } else {
+                Verification::new(Verdict::Wrong, Rule::Number, "different integers")
+            };
+        }
+        if let Some(equal) = self.letters.and_then(|letters| letters.are_named_by(prediction, self.small_letters())) {
+            return if equal {
+                Verification::new(Verdict::Correct, Rule::Choice, "the same choice")
+            } else {
+                Verification::new(Verdict::Wrong, Rule::Choice, "another choice")
+            };
+        }
+        let Ok(gold) = &self.answer else {
+            let alike = self.canonical.is_some() && self.canonical == canonical_text(prediction);
+            return if alike {
+                Verification::new(Verdict::Correct, Rule::Text, "the answers are written alike")
+            } else {
+                Verification::new(Verdict::Unparsable(Side::Gold), Rule::Parsing, UNREADABLE_GOLD)
+            };
+        };
+        match parse_prediction(prediction) {
+            Err(ParseError::TooLarge) => Verification::new(UNREAD, Rule::Parsing, "the answer is too long or too deep"),
+            Err(ParseError::Syntax) => Verification::new(UNREAD, Rule::Parsing, "the answer cannot be read as a whole"),
+            Ok(prediction) => judge(gold, &prediction, self.config.precision),
+        }
+    }
+
+    fn small_letters(&self) -> Small {
+        match self.config.profile.rules.as_slice() {
+            [ExtractRule::Choice] => Small::Count,
+            [ExtractRule::Whole] => Small::Differ,
+            _ => Small::CountAlone,
+        }
+    }
+
+    fn is_words(&self) -> bool {
+        matches!(&self.answer, Ok(answer) if answer.readings.iter().all(|reading| matches!(reading, Expr::Text(_))))
     }
 }
 
-/// What is the answer in a gold text: a boxed or `####` one where there is such, else everything.
-fn gold_text<'a>(gold: &'a str, profile: &Profile) -> &'a str {
-    let rules = if profile.rules.as_slice() == [ExtractRule::Choice] {
-        vec![ExtractRule::Choice, ExtractRule::Whole]
-    } else {
-        vec![ExtractRule::Boxed, ExtractRule::Hash, ExtractRule::Whole]
-    };
-    let profile = Profile { rules, window: None, after_think: false };
-    extract_answer(gold, &profile).map_or("", |found| found.text(gold))
-}
+/// Longest sentence kept beside the answer told from it, in bytes.
+const MAX_SENTENCE: usize = 400;
+
+const UNREAD: Verdict = Verdict::Unparsable(Side::Prediction);
+const UNREADABLE_GOLD: &str = "the gold answer cannot be read";
 
 /// Whether two plain integers of at most 15 digits are equal: most answers need no more.
 pub(crate) fn small_integers(gold: &str, prediction: &str) -> Option<bool> {

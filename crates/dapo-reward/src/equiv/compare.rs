@@ -1,9 +1,12 @@
 //! Two answers of any kind: structures against structures, words against words, scalars against scalars.
 
-use super::{Stop, real_set};
-use crate::expr::{Bracket, Expr, Function, Separator};
+use super::measure::meets_time;
+use super::prepare::{prepare, products_for_applications};
+use super::subject::without_indices;
+use super::{Stop, decimal, real_set};
+use crate::expr::{Bracket, Expr, Function, Relation, Separator};
 use crate::fuel::Fuel;
-use crate::parse::{Answer, units};
+use crate::parse::Answer;
 use crate::verify::Rule;
 
 /// A decision and the rule that made it.
@@ -34,19 +37,24 @@ pub(crate) type Comparison = Result<Decision, Stop>;
 pub(crate) struct Judge<'f> {
     pub(crate) fuel: &'f Fuel,
     pub(crate) precision: u32,
+    /// Whether the values compared are entries of a structure of decimals: two stated digits suffice there.
+    pub(crate) in_decimals: bool,
 }
 
 /// Compares a prediction with a gold answer.
 pub(crate) fn compare(gold: &Answer, prediction: &Answer, precision: u32, fuel: &Fuel) -> Comparison {
-    let judge = Judge { fuel, precision };
+    let judge = Judge { fuel, precision, in_decimals: false };
     let is_text = |answer: &Answer| matches!(answer.readings.first(), Some(Expr::Text(_)));
     if is_text(gold) || is_text(prediction) {
         let equal = gold.words.is_some() && gold.words == prediction.words;
         return Ok(Decision::new(equal, Rule::Words));
     }
+    if let Some((gold, prediction)) = products_for_applications(gold, prediction) {
+        return compare(&gold, &prediction, precision, fuel);
+    }
     let mut decision = Decision::wrong(Rule::Structure);
     for (index, gold) in gold.readings.iter().enumerate() {
-        for (other, prediction) in prediction.readings.iter().enumerate() {
+        for (other, prediction) in prediction.readings.iter().chain(&prediction.guesses).enumerate() {
             let found = judge.equal(&prepare(gold), &prepare(prediction))?;
             if found.equal {
                 return Ok(found);
@@ -56,88 +64,20 @@ pub(crate) fn compare(gold: &Answer, prediction: &Answer, precision: u32, fuel: 
             }
         }
     }
-    Ok(decision)
-}
-
-/// Writes out ± as two answers, and scalars before vectors into their entries.
-fn prepare(expr: &Expr) -> Expr {
-    let is_plus_minus = |node: &Expr| matches!(node, Expr::PlusMinus { .. });
-    let expanded = if expr.any(&is_plus_minus) { expand_plus_minus(expr) } else { expr.clone() };
-    let needs_distribution = |node: &Expr| matches!(node, Expr::Product(items) | Expr::Sum(items) if items.iter().any(|item| matches!(item, Expr::Matrix(_) | Expr::Tuple { .. } | Expr::Product(_) | Expr::Sum(_))));
-    if expanded.any(&|node| matches!(node, Expr::Matrix(_) | Expr::Tuple { .. })) && expanded.any(&needs_distribution) {
-        distribute(&expanded)
-    } else {
-        expanded
-    }
-}
-
-fn expand_plus_minus(expr: &Expr) -> Expr {
-    let both = |item: &Expr| {
-        if item.any(&|node| matches!(node, Expr::PlusMinus { .. })) {
-            vec![with_sign(item, false), with_sign(item, true)]
-        } else {
-            vec![item.clone()]
-        }
+    let without_base = match (&gold.digits, &prediction.digits) {
+        (Some(digits), None) => prediction.readings.first().map(|other| (digits, other)),
+        (None, Some(digits)) => gold.readings.first().map(|other| (other, digits)),
+        _ => None,
     };
-    match expr {
-        Expr::List(separator, items) => Expr::List(*separator, items.iter().flat_map(both).collect()),
-        Expr::Set(items) => Expr::Set(items.iter().flat_map(both).collect()),
-        other => Expr::List(Separator::Or, both(other)),
-    }
-}
-
-fn with_sign(expr: &Expr, negative: bool) -> Expr {
-    match expr {
-        Expr::PlusMinus { flipped, term } => {
-            let term = with_sign(term, negative);
-            if *flipped == negative { term } else { term.negate() }
+    if let Some((gold, prediction)) = without_base
+        && matches!((gold, prediction), (Expr::Number(_), Expr::Number(_)))
+    {
+        let found = judge.equal(gold, prediction)?;
+        if found.equal {
+            return Ok(found);
         }
-        other => other.map_children(&mut |child| with_sign(child, negative)),
     }
-}
-
-/// `k (a, b)` → `(k a, k b)`, and sums of vectors entry by entry.
-fn distribute(expr: &Expr) -> Expr {
-    let expr = expr.map_children(&mut distribute);
-    let is_vector = |item: &Expr| matches!(item, Expr::Matrix(_) | Expr::Tuple { .. });
-    match &expr {
-        Expr::Product(factors) if factors.iter().filter(|factor| is_vector(factor)).count() == 1 => {
-            let Some(at) = factors.iter().position(is_vector) else {
-                return expr;
-            };
-            let mut scalars = factors.clone();
-            let vector = scalars.remove(at);
-            if !scalars.iter().all(Expr::is_scalar) {
-                return expr;
-            }
-            vector.map_children(&mut |entry| {
-                let mut factors = scalars.clone();
-                factors.push(entry.clone());
-                Expr::Product(factors)
-            })
-        }
-        Expr::Sum(terms) if terms.iter().all(is_vector) => {
-            let Some((first, rest)) = terms.split_first() else {
-                return expr;
-            };
-            let shape = |item: &Expr| match item {
-                Expr::Matrix(rows) => Some((rows.len(), rows.first().map_or(0, Vec::len))),
-                Expr::Tuple { items, .. } => Some((0, items.len())),
-                _ => None,
-            };
-            if rest.iter().any(|term| shape(term) != shape(first)) {
-                return expr;
-            }
-            let mut columns: Vec<Vec<&Expr>> = terms.iter().map(|term| term.children().collect()).collect();
-            for column in &mut columns {
-                column.reverse();
-            }
-            first.map_children(&mut |_| {
-                Expr::Sum(columns.iter_mut().filter_map(|column| column.pop().cloned()).collect())
-            })
-        }
-        _ => expr,
-    }
+    Ok(decision)
 }
 
 impl Judge<'_> {
@@ -147,6 +87,12 @@ impl Judge<'_> {
         if gold == prediction {
             return Ok(Decision::correct(Rule::Identical));
         }
+        if let (Expr::Call(Function::Mod, gold), Expr::Call(Function::Mod, prediction)) = (gold, prediction)
+            && let ([_, modulus], [_, other]) = (gold.as_slice(), prediction.as_slice())
+            && !self.equal(modulus, other)?.equal
+        {
+            return Ok(Decision::wrong(Rule::Structure));
+        }
         if gold.is_scalar() && prediction.is_scalar() {
             return self.scalars(gold, prediction);
         }
@@ -155,6 +101,13 @@ impl Judge<'_> {
             (Expr::Choice(gold, _), Expr::Choice(prediction, _)) => Ok(Decision::new(gold == prediction, Rule::Choice)),
             (Expr::Choice(letter, rest), other) => self.choice(*letter, rest.as_deref(), other, true),
             (other, Expr::Choice(letter, rest)) => self.choice(*letter, rest.as_deref(), other, false),
+            (Expr::Qualified(gold, condition), Expr::Qualified(prediction, other)) => {
+                self.qualified((gold, condition), (prediction, other))
+            }
+            (Expr::Qualified(gold, _), other) => self.equal(gold, other),
+            (other, Expr::Qualified(prediction, _)) => self.equal(other, prediction),
+            (Expr::Time(time), other) if meets_time(other) => self.time_and(*time, other, true),
+            (other, Expr::Time(time)) if meets_time(other) => self.time_and(*time, other, false),
             (Expr::Quantity(gold, gold_unit), Expr::Quantity(prediction, prediction_unit)) => {
                 self.quantities((gold, gold_unit), (prediction, prediction_unit))
             }
@@ -219,15 +172,27 @@ impl Judge<'_> {
         }
     }
 
+    /// Two values under conditions: both must be the same.
+    fn qualified(&self, gold: (&Expr, &Expr), prediction: (&Expr, &Expr)) -> Comparison {
+        let found = self.equal(gold.0, prediction.0)?;
+        if !found.equal || gold.1 == prediction.1 || same_variable(gold.1, prediction.1) {
+            return Ok(found);
+        }
+        self.equal(gold.1, prediction.1)
+    }
+
     /// Pairs of answers, all equal; the rule reported is the last one's.
     pub(crate) fn all_equal<'a>(
         &self,
         gold: impl Iterator<Item = &'a Expr>,
         prediction: impl Iterator<Item = &'a Expr>,
     ) -> Comparison {
+        let gold: Vec<&Expr> = gold.collect();
+        let are_decimals = gold.len() >= 2 && gold.iter().all(|entry| decimal::stated(entry).is_some());
+        let judge = Judge { in_decimals: are_decimals, ..*self };
         let mut decision = Decision::correct(Rule::Structure);
-        for (gold, prediction) in gold.zip(prediction) {
-            decision = self.equal(gold, prediction)?;
+        for (gold, prediction) in gold.into_iter().zip(prediction) {
+            decision = judge.equal(gold, prediction)?;
             if !decision.equal {
                 return Ok(decision);
             }
@@ -247,43 +212,6 @@ impl Judge<'_> {
             Some(rest) => self.equal(other, rest),
             None => Ok(Decision::wrong(Rule::Choice)),
         }
-    }
-
-    fn quantities(&self, gold: (&Expr, &str), prediction: (&Expr, &str)) -> Comparison {
-        let (Some(gold_unit), Some(unit)) = (units::resolve(gold.1), units::resolve(prediction.1)) else {
-            return self.equal(gold.0, prediction.0);
-        };
-        if !gold_unit.comparable(&unit) {
-            return Ok(Decision::wrong(Rule::Unit));
-        }
-        if gold_unit.size == unit.size {
-            return self.equal(gold.0, prediction.0);
-        }
-        let converted = Expr::Product(vec![prediction.0.clone(), Expr::rational(unit.size / gold_unit.size)]);
-        self.equal(gold.0, &converted)
-    }
-
-    fn ratios(&self, gold: &[Expr], prediction: &[Expr]) -> Comparison {
-        if gold.len() != prediction.len() || !gold.iter().chain(prediction).all(Expr::is_scalar) {
-            return Ok(Decision::wrong(Rule::Structure));
-        }
-        let mut decision = Decision::wrong(Rule::Structure);
-        for (a, b) in gold.iter().zip(prediction).skip(1) {
-            let cross = |x: &Expr, y: &Expr| Expr::Product(vec![x.clone(), y.clone()]);
-            decision = self.exact_scalars(&cross(a, &prediction[0]), &cross(b, &gold[0]))?;
-            if !decision.equal {
-                break;
-            }
-        }
-        Ok(decision)
-    }
-
-    fn ratio_and_scalar(&self, terms: &[Expr], scalar: &Expr, ratio_is_gold: bool) -> Comparison {
-        let [antecedent, consequent] = terms else {
-            return Ok(Decision::wrong(Rule::Structure));
-        };
-        let quotient = Expr::Product(vec![antecedent.clone(), consequent.clone().reciprocal()]);
-        if ratio_is_gold { self.equal(&quotient, scalar) } else { self.equal(scalar, &quotient) }
     }
 
     /// `[[1, 2], [3, 4]]` is a matrix written as rows.
@@ -323,11 +251,16 @@ impl Judge<'_> {
         if gold_items.is_empty() || items.is_empty() {
             return Ok(Decision::new(gold_items.is_empty() && items.is_empty(), Rule::Structure));
         }
+        if let Some((gold, items)) = without_indices(&gold_items, &items) {
+            return self.same_members(&gold, &items, is_set);
+        }
         self.same_members(&gold_items, &items, is_set)
     }
 
     /// Every gold item has its own equal among the items and none is left over; in a set, repeats do not count.
     fn same_members(&self, gold: &[Expr], items: &[Expr], is_set: bool) -> Comparison {
+        let are_decimals = gold.len() >= 2 && gold.iter().all(|entry| decimal::stated(entry).is_some());
+        let judge = Judge { in_decimals: are_decimals, ..*self };
         let mut taken = vec![false; items.len()];
         let mut last = Decision::wrong(Rule::Structure);
         for one in gold {
@@ -336,7 +269,7 @@ impl Judge<'_> {
                 if taken[index] && (found || !is_set) {
                     continue;
                 }
-                let decision = self.equal(one, other)?;
+                let decision = judge.equal(one, other)?;
                 if decision.equal {
                     taken[index] = true;
                     found = true;
@@ -380,6 +313,21 @@ impl Judge<'_> {
             return Ok(Some(Decision::wrong(Rule::RealSet)));
         }
         Ok(Some(Decision::new(real_set::equal(&gold, &prediction, self)?, Rule::RealSet)))
+    }
+}
+
+/// Whether of two conditions one says of a variable in words what the other says by the set it is in.
+fn same_variable(one: &Expr, other: &Expr) -> bool {
+    match (one, other) {
+        (Expr::Text(letters), Expr::Relation { sides, operators })
+        | (Expr::Relation { sides, operators }, Expr::Text(letters)) => {
+            let variable = sides.first();
+            operators.as_slice() == [Relation::In]
+                && letters
+                    .split(' ')
+                    .any(|letter| matches!(variable, Some(Expr::Variable(name)) if name.as_ref() == letter))
+        }
+        _ => false,
     }
 }
 

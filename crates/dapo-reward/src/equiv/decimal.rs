@@ -18,12 +18,16 @@ use crate::number::elementary::Precision;
 pub(crate) struct Stated {
     value: RBig,
     places: i64,
+    /// Whether it is a numeral with an exponent that reaches beyond its digits.
+    is_scientific: bool,
 }
 
 /// The decimal an expression is, as written: `-1.50`, `1.5 \times 10^3`.
 pub(crate) fn stated(expr: &Expr) -> Option<Stated> {
     match expr {
-        Expr::Number(Number { value, places: Some(places) }) => Some(Stated { value: value.clone(), places: *places }),
+        Expr::Number(Number { value, places: Some(places) }) => {
+            Some(Stated { value: value.clone(), places: *places, is_scientific: *places < 0 })
+        }
         Expr::Product(factors) => {
             let mut result: Option<Stated> = None;
             let (mut sign, mut shift) = (1, 0);
@@ -43,8 +47,12 @@ pub(crate) fn stated(expr: &Expr) -> Option<Stated> {
                     _ => return None,
                 }
             }
-            let Stated { value, places } = result?;
-            Some(Stated { value: value * RBig::from(sign) * ten_to(shift), places: places - shift })
+            let Stated { value, places, .. } = result?;
+            Some(Stated {
+                value: value * RBig::from(sign) * ten_to(shift),
+                places: places - shift,
+                is_scientific: false,
+            })
         }
         _ => None,
     }
@@ -59,6 +67,11 @@ impl Stated {
             let beyond = if self.value.is_negative() { &self.value - value } else { value - &self.value };
             beyond.clone().abs() <= half || (!beyond.is_negative() && beyond < unit)
         })
+    }
+
+    /// Whether this is an integer that a machine number was printed for: `1e+20`.
+    fn is_machine_number(&self) -> bool {
+        self.is_scientific && self.value.clone().abs() >= ten_to(16)
     }
 
     fn significant_digits(&self) -> usize {
@@ -112,11 +125,15 @@ impl Value {
 }
 
 /// Whether a prediction meets a decimal gold answer at the digits it states.
-pub(crate) fn meets_stated(gold: &Stated, prediction: &Value) -> bool {
+pub(crate) fn meets_stated(gold: &Stated, prediction: &Value, in_structure: bool) -> bool {
     if gold.value.is_int() {
-        return false;
+        return gold.is_machine_number() && prediction.is_exact() && prediction.lo.is_int() && {
+            // Two integers that are one number in 53 bits.
+            let distance = (&prediction.lo - &gold.value).abs();
+            distance * RBig::from(1_u64 << 53) <= gold.value.clone().abs()
+        };
     }
-    let needed = if prediction.is_exact() && !prediction.terminates() { 2 } else { 3 };
+    let needed = if in_structure || prediction.is_exact() && !prediction.terminates() { 2 } else { 3 };
     if gold.significant_digits() < needed {
         return false;
     }

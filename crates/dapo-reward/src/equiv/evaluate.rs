@@ -219,7 +219,7 @@ fn call(function: Function, arguments: &[Complex], p: &Precision<'_>) -> Numeric
             let value = exact::call(function, &values, p.fuel)?;
             Ok(Complex::real(Interval::from_rational(&value, p.bits)?))
         }
-        Function::Root | Function::Determinant => Err(NumericError::OutOfRange),
+        Function::Root | Function::Determinant | Function::Apply => Err(NumericError::OutOfRange),
     }
 }
 

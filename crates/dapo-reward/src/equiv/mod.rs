@@ -6,17 +6,21 @@ mod decimal;
 mod evaluate;
 mod exact;
 mod factor;
+mod measure;
 mod polynomial;
+mod prepare;
 mod real_set;
 mod relation;
 mod residue;
 mod sample;
 mod scalar;
 mod special;
+mod subject;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use compare::compare;
+pub(crate) use exact::rational;
 
 use crate::fuel::Spent;
 

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use super::compare::Judge;
 use super::evaluate::evaluate;
 use super::{Stop, exact};
-use crate::expr::{Bracket, Constant, Expr, Relation, Separator, SetOperation};
+use crate::expr::{Bracket, Constant, Expr, Function, Relation, Separator, SetOperation};
 use crate::number::NumericError;
 use crate::number::elementary::Precision;
 
@@ -19,6 +19,9 @@ pub(crate) struct RealSet {
     /// The variable, where an inequality named one.
     pub(crate) variable: Option<Box<str>>,
 }
+
+/// How two sets become one.
+type Join = fn(&RealSet, &RealSet, &Judge<'_>) -> Result<RealSet, Stop>;
 
 /// A place between real numbers: a piece is what lies between two of them, so that open and closed ends, unions and
 /// complements need no cases.
@@ -75,6 +78,8 @@ pub(crate) fn from(expr: &Expr, judge: &Judge<'_>) -> Result<Option<RealSet>, St
                     SetOperation::Union => union(&set, &other, judge)?,
                     SetOperation::Intersection => intersection(&set, &other, judge)?,
                     SetOperation::Difference => intersection(&set, &complement(&other), judge)?,
+                    SetOperation::Same if equal(&set, &other, judge)? => set,
+                    SetOperation::Same => return Ok(None),
                 };
             }
             Ok(Some(set))
@@ -90,21 +95,19 @@ pub(crate) fn from(expr: &Expr, judge: &Judge<'_>) -> Result<Option<RealSet>, St
             let Some(first) = sets.first().cloned() else {
                 return Ok(None);
             };
-            // What a comma means is not said: only alternatives and conjunctions are joined.
-            let join = match separator {
-                Separator::Or => union,
-                Separator::And => intersection,
-                Separator::Comma => return Ok(None),
-            };
-            let mut set = first;
-            for other in &sets[1..] {
-                if set.variable != other.variable {
-                    return Ok(None);
-                }
-                let variable = set.variable.clone();
-                set = join(&set, other, judge)?;
-                set.variable = variable;
+            let variable = first.variable.clone();
+            if sets.iter().any(|set| set.variable != variable) || (*separator == Separator::Comma && variable.is_none())
+            {
+                return Ok(None);
             }
+            let join: Join = if *separator == Separator::Or { union } else { intersection };
+            let all = |join: Join| sets[1..].iter().try_fold(first.clone(), |set, other| join(&set, other, judge));
+            let mut set = all(join)?;
+            // `x < 1, x > 3` are alternatives: nothing meets both.
+            if *separator == Separator::Comma && set.pieces.is_empty() {
+                set = all(union)?;
+            }
+            set.variable = variable;
             Ok(Some(set))
         }
         Expr::Relation { sides, operators } => relation(sides, operators, judge),
@@ -112,12 +115,63 @@ pub(crate) fn from(expr: &Expr, judge: &Judge<'_>) -> Result<Option<RealSet>, St
     }
 }
 
-/// `low < x ≤ high`, `x > low`, `x ≠ a`, `x ∈ S`.
+/// What an inequality is about: a variable, or the absolute value of one and a constant, `|x + shift|`.
+struct Subject<'a> {
+    variable: &'a str,
+    shift: Option<Expr>,
+    is_absolute: bool,
+}
+
+impl<'a> Subject<'a> {
+    fn of(side: &'a Expr) -> Option<Self> {
+        match side {
+            Expr::Variable(variable) => Some(Self { variable, shift: None, is_absolute: false }),
+            Expr::Call(Function::Abs, arguments) => match arguments.as_slice() {
+                [Expr::Variable(variable)] => Some(Self { variable, shift: None, is_absolute: true }),
+                [Expr::Sum(terms)] => {
+                    let at = terms.iter().position(|term| matches!(term, Expr::Variable(_)))?;
+                    let Expr::Variable(variable) = &terms[at] else {
+                        return None;
+                    };
+                    let mut rest = terms.clone();
+                    rest.remove(at);
+                    let is_shift = rest.iter().all(is_constant);
+                    is_shift.then_some(Self { variable, shift: Some(Expr::Sum(rest)), is_absolute: true })
+                }
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// The values below (or at) a bound.
+    fn below(&self, bound: &Expr, closed: bool, judge: &Judge<'_>) -> Result<Option<RealSet>, Stop> {
+        if !self.is_absolute {
+            return below(bound, closed, judge);
+        }
+        interval(&self.end(bound.clone().negate()), closed, &self.end(bound.clone()), closed, judge)
+    }
+
+    /// The values above (or at) a bound.
+    fn above(&self, bound: &Expr, closed: bool, judge: &Judge<'_>) -> Result<Option<RealSet>, Stop> {
+        if self.is_absolute {
+            return Ok(self.below(bound, !closed, judge)?.map(|set| complement(&set)));
+        }
+        interval(bound, closed, &Expr::Constant(Constant::Infinity), false, judge)
+    }
+
+    /// A bound less the constant that is added to the variable.
+    fn end(&self, bound: Expr) -> Expr {
+        match &self.shift {
+            Some(shift) => Expr::Sum(vec![bound, Expr::Product(vec![Expr::integer(-1), shift.clone()])]),
+            None => bound,
+        }
+    }
+}
+
+/// `low < x ≤ high`, `x > low`, `x ≠ a`, `x ∈ S`, `|x| < a`.
 fn relation(sides: &[Expr], operators: &[Relation], judge: &Judge<'_>) -> Result<Option<RealSet>, Stop> {
-    let Some(at) = sides.iter().position(|side| matches!(side, Expr::Variable(_))) else {
-        return Ok(None);
-    };
-    let Expr::Variable(variable) = &sides[at] else {
+    let Some((at, subject)) = sides.iter().enumerate().find_map(|(at, side)| Some((at, Subject::of(side)?))) else {
         return Ok(None);
     };
     let mut set = RealSet::all();
@@ -129,12 +183,14 @@ fn relation(sides: &[Expr], operators: &[Relation], judge: &Judge<'_>) -> Result
         let is_left = index == at;
         let other = &sides[if is_left { index + 1 } else { index }];
         let step = match (operator, is_left) {
-            (Relation::Less, true) | (Relation::Greater, false) => below(other, false, judge)?,
-            (Relation::LessEqual, true) | (Relation::GreaterEqual, false) => below(other, true, judge)?,
-            (Relation::Greater, true) | (Relation::Less, false) => above(other, false, judge)?,
-            (Relation::GreaterEqual, true) | (Relation::LessEqual, false) => above(other, true, judge)?,
-            (Relation::NotEqual, _) => interval(other, true, other, true, judge)?.map(|point| complement(&point)),
-            (Relation::In, true) => from(other, judge)?,
+            (Relation::Less, true) | (Relation::Greater, false) => subject.below(other, false, judge)?,
+            (Relation::LessEqual, true) | (Relation::GreaterEqual, false) => subject.below(other, true, judge)?,
+            (Relation::Greater, true) | (Relation::Less, false) => subject.above(other, false, judge)?,
+            (Relation::GreaterEqual, true) | (Relation::LessEqual, false) => subject.above(other, true, judge)?,
+            (Relation::NotEqual, _) if !subject.is_absolute => {
+                interval(other, true, other, true, judge)?.map(|point| complement(&point))
+            }
+            (Relation::In, true) if !subject.is_absolute => from(other, judge)?,
             _ => return Ok(None),
         };
         let Some(step) = step else {
@@ -142,17 +198,13 @@ fn relation(sides: &[Expr], operators: &[Relation], judge: &Judge<'_>) -> Result
         };
         set = intersection(&set, &step, judge)?;
     }
-    set.variable = Some(variable.clone());
+    set.variable = Some(subject.variable.into());
     Ok(Some(set))
 }
 
 fn below(bound: &Expr, closed: bool, judge: &Judge<'_>) -> Result<Option<RealSet>, Stop> {
     let infinity = Expr::Constant(Constant::Infinity).negate();
     interval(&infinity, false, bound, closed, judge)
-}
-
-fn above(bound: &Expr, closed: bool, judge: &Judge<'_>) -> Result<Option<RealSet>, Stop> {
-    interval(bound, closed, &Expr::Constant(Constant::Infinity), false, judge)
 }
 
 /// The interval between two ends; `None` when an end is no constant or they are in the wrong order.

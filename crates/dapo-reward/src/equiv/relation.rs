@@ -8,8 +8,9 @@ use dashu_ratio::RBig;
 use super::canonical::canonical;
 use super::compare::{Comparison, Decision, Judge};
 use super::polynomial::{Base, Monomial, Polynomial};
+use super::subject::{assigned, same_subject};
 use super::{Stop, decimal, sample};
-use crate::expr::{Constant, Expr, Relation};
+use crate::expr::{Expr, Relation};
 use crate::fuel::Fuel;
 use crate::verify::Rule;
 
@@ -167,72 +168,6 @@ impl Judge<'_> {
         };
         stated.is_rounding_of(&value)
     }
-}
-
-/// The value a relation gives to its subject: the end of `x = …`, of a chain of constants, the left of `… ≈ …`.
-pub(crate) fn assigned(expr: &Expr) -> Option<Expr> {
-    let Expr::Relation { sides, operators } = expr else {
-        return None;
-    };
-    match operators.as_slice() {
-        [Relation::In | Relation::Congruent] if is_name(&sides[0]) => return Some(sides[1].clone()),
-        _ => {}
-    }
-    // What follows ≈ is a rounding of what precedes it, unless nothing but a name does.
-    let end = operators.iter().position(|operator| *operator == Relation::Approximately).unwrap_or(operators.len());
-    let end = if end == 0 && is_name(&sides[0]) { 1 } else { end };
-    if operators[..end].iter().any(|operator| !matches!(operator, Relation::Equal | Relation::Approximately))
-        || operators[end..].iter().any(|operator| *operator != Relation::Approximately)
-    {
-        return None;
-    }
-    let is_constant = |side: &Expr| side.is_scalar() && !side.any(&|node| matches!(node, Expr::Variable(_)));
-    (end == 0 || is_name(&sides[0]) || is_constant(&sides[0])).then(|| sides[end].clone())
-}
-
-/// What may stand to the left of an assignment: a variable, a function's application, or a sum or product of variables.
-fn is_name(expr: &Expr) -> bool {
-    match expr {
-        Expr::Variable(_) => true,
-        Expr::Constant(constant) => matches!(constant, Constant::E | Constant::I),
-        Expr::Tuple { items, .. } => items.iter().all(|item| matches!(item, Expr::Variable(_))),
-        Expr::Product(factors) => match factors.as_slice() {
-            // `f(2)`, `P(A)`: a letter before one argument.
-            [Expr::Variable(name), _] if is_function_name(name) => true,
-            // `f^{-1}(x)`
-            [Expr::Power(function, _), Expr::Variable(_)] => {
-                matches!(function.as_ref(), Expr::Variable(name) if is_function_name(name))
-            }
-            factors => {
-                factors.iter().all(|factor| matches!(factor, Expr::Variable(_) | Expr::Tuple { .. }))
-                    && factors.iter().all(is_name)
-            }
-        },
-        Expr::Sum(terms) => terms.iter().all(is_name),
-        Expr::Call(crate::expr::Function::Abs, arguments) => arguments.iter().all(is_name),
-        _ => false,
-    }
-}
-
-fn is_function_name(name: &str) -> bool {
-    matches!(
-        name.trim_end_matches('\''),
-        "f" | "g" | "h" | "F" | "G" | "H" | "P" | "p" | "q" | "Q" | "T" | "S" | "A" | "V" | "C" | "R"
-    ) || name.starts_with("f_")
-        || name.starts_with("g_")
-}
-
-/// Whether two assignments are about the same thing: the same name, or a function's value and `y`.
-fn same_subject(left: &[Expr], right: &[Expr]) -> bool {
-    let (Some(left), Some(right)) = (left.first(), right.first()) else {
-        return false;
-    };
-    let is_function = |expr: &Expr| matches!(expr, Expr::Product(_)) && is_name(expr);
-    let is_y = |expr: &Expr| matches!(expr, Expr::Variable(name) if name.as_ref() == "y");
-    let is_constant = |expr: &Expr| !expr.any(&|node| matches!(node, Expr::Variable(_)));
-    left == right
-        || ((is_function(left) || is_y(left)) && (is_function(right) || is_y(right)))
-        || (is_constant(left) && is_constant(right))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

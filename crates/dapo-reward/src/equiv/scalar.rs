@@ -40,8 +40,8 @@ impl Judge<'_> {
             return Ok(decision);
         }
         if let Some(stated) = decimal::stated(gold) {
-            let met =
-                decimal::Value::of(prediction, self.fuel).is_some_and(|value| decimal::meets_stated(&stated, &value));
+            let met = decimal::Value::of(prediction, self.fuel)
+                .is_some_and(|value| decimal::meets_stated(&stated, &value, self.in_decimals));
             return Ok(if met { Decision::correct(Rule::Decimal) } else { decision });
         }
         if let Some(stated) = decimal::stated(prediction) {

@@ -1,20 +1,134 @@
 //! The last `\boxed{…}` whose braces balance.
 
+use std::borrow::Cow;
 use std::ops::Range;
+
+use super::joined;
+use super::lines::rfind;
+
+/// In a shorter text, asking whether it holds a word costs as much as looking for it.
+const SHORT: usize = 128;
 
 const NAMES: [&str; 2] = ["boxed{", "fbox{"];
 
-pub(super) fn last(text: &str) -> Option<Range<usize>> {
-    let start = NAMES.iter().filter_map(|name| last_open(text, name)).max()?;
-    let end = matching_brace(text, start);
-    match end {
-        Some(end) => Some(start..end),
-        None => last_balanced(text),
+/// A box: what it holds, and all of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) content: Range<usize>,
+    pub(super) whole: Range<usize>,
+}
+
+/// The last box; boxes joined by nothing but separators are one list.
+pub(super) fn last(text: &str) -> Option<Found> {
+    if text.len() > SHORT && !text.contains("box") {
+        return None;
     }
+    let command = last_command(text);
+    // Only a pair behind the box comes after it.
+    let from = command.as_ref().map_or(0, |command| command.whole.start);
+    last_pair(text, from).or_else(|| command.map(|command| list(text, command)))
+}
+
+fn last_command(text: &str) -> Option<Found> {
+    let start = NAMES.iter().fold(None, |last, name| {
+        let from = last.unwrap_or(0);
+        last_open(&text[from..], name).map(|at| from + at).or(last)
+    });
+    let bare = last_bare(text, start.unwrap_or(0));
+    if bare.is_some() {
+        return bare;
+    }
+    let start = start?;
+    let content = match matching_brace(text, start) {
+        Some(end) => start..end,
+        None => last_balanced(text)?,
+    };
+    Some(braced(text, content))
+}
+
+fn braced(text: &str, content: Range<usize>) -> Found {
+    let start = text[..content.start].rfind('\\').unwrap_or(content.start);
+    Found { whole: start..content.end + 1, content }
+}
+
+/// `\boxed 5`: what follows up to the end of the formula, else the next word.
+fn last_bare(text: &str, from: usize) -> Option<Found> {
+    const NAME: &str = "\\boxed ";
+    let start = from + rfind(&text[from..], NAME)?;
+    let content = start + NAME.len();
+    let rest = &text[content..];
+    let blank = rest.len() - rest.trim_start_matches(' ').len();
+    if rest[blank..].starts_with('{') {
+        let open = content + blank + 1;
+        return matching_brace(text, open).map(|end| Found { content: open..end, whole: start..end + 1 });
+    }
+    let line = &rest[..rest.find('\n').unwrap_or(rest.len())];
+    let formula = ["$", "\\)", "\\]"].iter().filter_map(|close| line.find(close)).min();
+    let word = || line[blank..].find(char::is_whitespace).map_or(line.len(), |end| blank + end);
+    let end = content + formula.unwrap_or_else(word);
+    Some(Found { content: content..end, whole: start..end })
+}
+
+/// `<|begin_of_box|>…<|end_of_box|>`.
+fn last_pair(text: &str, from: usize) -> Option<Found> {
+    const OPEN: &str = "<|begin_of_box|>";
+    const CLOSE: &str = "<|end_of_box|>";
+    let start = from + rfind(&text[from..], OPEN)?;
+    let content = start + OPEN.len();
+    let end = text[content..].find(CLOSE).map_or(text.len(), |end| content + end);
+    Some(Found { content: content..end, whole: start..(end + CLOSE.len()).min(text.len()) })
+}
+
+/// The list that ends with a box.
+fn list(text: &str, last: Found) -> Found {
+    /// More boxes than this are no list that anyone writes.
+    const MOST: usize = 32;
+    let mut first = last.whole.start;
+    let mut all_alike = true;
+    for _ in 0..MOST {
+        let Some(end) = joined_before(text, first) else { break };
+        let open = NAMES.iter().filter_map(|name| last_open(&text[..end], name)).max();
+        let Some(content) = open.filter(|open| matching_brace(&text[..=end], *open) == Some(end)) else { break };
+        all_alike &= text[content..end] == text[last.content.clone()];
+        first = braced(text, content..end).whole.start;
+    }
+    if first == last.whole.start || all_alike {
+        return last;
+    }
+    let start = first - joined::label_before(&text[floor(text, first)..first]);
+    Found { content: start..last.whole.end, whole: start..last.whole.end }
+}
+
+/// The closing brace that nothing but separators part from `start`.
+fn joined_before(text: &str, start: usize) -> Option<usize> {
+    let from = floor(text, start);
+    let end = from + text[from..start].rfind('}')?;
+    let end = match text[from..=end].rfind("\\text{") {
+        Some(open) if matches!(text[from + open + 6..end].trim(), "and" | "or" | ", and" | ", or") => {
+            from + text[from..from + open].rfind('}')?
+        }
+        _ => end,
+    };
+    let label_brace = text[end + 1..start].trim_start().starts_with('=');
+    let end = if label_brace { from + text[from..end].rfind('}')? } else { end };
+    joined::joint(&text[end + 1..start])?;
+    Some(end)
+}
+
+/// A character boundary at most a gap before `at`.
+fn floor(text: &str, at: usize) -> usize {
+    let mut from = at.saturating_sub(joined::LONGEST_GAP);
+    while !text.is_char_boundary(from) {
+        from += 1;
+    }
+    from
 }
 
 /// Where the content of the last `\name{` begins.
 fn last_open(text: &str, name: &str) -> Option<usize> {
+    if text.len() > SHORT && !text.contains(name) {
+        return None;
+    }
     text.rmatch_indices(name).find(|&(at, _)| text[..at].ends_with('\\')).map(|(at, _)| at + name.len())
 }
 
@@ -34,6 +148,23 @@ pub(crate) fn matching_brace(text: &str, start: usize) -> Option<usize> {
         at += 1;
     }
     None
+}
+
+/// A list of boxes without the boxes: `\\boxed{x = 1}, \\boxed{x = 2}` is `x = 1, x = 2`.
+pub(super) fn unboxed(text: &str) -> Cow<'_, str> {
+    /// More boxes than this are left alone.
+    const MOST: usize = 40;
+    if !text.contains("\\boxed{") || text.len() > 4_096 {
+        return Cow::Borrowed(text);
+    }
+    let mut out = text.to_owned();
+    for _ in 0..MOST {
+        let Some(start) = out.find("\\boxed{") else { break };
+        let Some(end) = matching_brace(&out, start + "\\boxed{".len()) else { break };
+        out.remove(end);
+        out.replace_range(start..start + "\\boxed{".len(), "");
+    }
+    Cow::Owned(out)
 }
 
 /// One pass with a stack of open braces, for texts whose last box is cut off.
@@ -73,7 +204,7 @@ mod tests {
     use super::*;
 
     fn content(text: &str) -> Option<&str> {
-        last(text).map(|span| &text[span])
+        last(text).map(|found| &text[found.content])
     }
 
     #[test]
@@ -91,6 +222,29 @@ mod tests {
         assert_eq!(content(r"\boxed{1} then \boxed{2 and"), Some("1"));
         assert_eq!(content(r"\boxed{1 \boxed{2} and"), Some("2"));
         assert_eq!(content(r"\boxed{"), None);
+    }
+
+    #[test]
+    fn boxes_joined_by_separators_are_one_list() {
+        assert_eq!(content(r"\boxed{3}, \boxed{5}, \boxed{7}."), Some(r"\boxed{3}, \boxed{5}, \boxed{7}"));
+        assert_eq!(content(r"so $\boxed{1331}$ and $\boxed{1728}$"), Some(r"\boxed{1331}$ and $\boxed{1728}"));
+        assert_eq!(content(r"$x = \boxed{3}$, $y=\boxed{5}$"), Some(r"x = \boxed{3}$, $y=\boxed{5}"));
+        assert_eq!(content(r"\boxed{3} or \boxed{4}"), Some(r"\boxed{3} or \boxed{4}"));
+        assert_eq!(content(r"\boxed{1} so \boxed{2} and \boxed{3}"), Some(r"\boxed{2} and \boxed{3}"));
+        assert_eq!(content(r"\boxed{3}\n\boxed{5}"), Some("5"), "each on its own line is no list");
+        assert_eq!(content(r"\boxed{5}, \boxed{5}"), Some("5"), "said twice");
+        assert_eq!(content(r"\boxed{1}, so \boxed{2}"), Some("2"));
+    }
+
+    #[test]
+    fn boxes_without_braces_and_boxes_of_tokens() {
+        assert_eq!(content(r"the value is $\boxed 5$."), Some("5"));
+        assert_eq!(content(r"\boxed 5 is it"), Some("5"));
+        assert_eq!(content(r"$\boxed -12 $"), Some("-12 "));
+        assert_eq!(content(r"\boxed {5}"), Some("5"));
+        assert_eq!(content(r"\boxed {5"), None);
+        assert_eq!(content("x <|begin_of_box|>24<|end_of_box|>"), Some("24"));
+        assert_eq!(content("<|begin_of_box|>24"), Some("24"));
     }
 
     #[test]

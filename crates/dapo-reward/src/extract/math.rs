@@ -2,32 +2,129 @@
 
 use std::ops::Range;
 
-/// The content of the last `$…$`, `$$…$$`, `\(…\)` or `\[…\]`.
+use super::{joined, money};
+
+/// The last formula; formulas joined by nothing but separators are one list. Where dollars are money, the amount that ends
+/// the text.
 pub(super) fn last_math(text: &str) -> Option<Range<usize>> {
+    let Some(last) = last_formula(text) else { return money::last(text) };
+    if last.after_money
+        && let Some(amount) = money::last(text)
+    {
+        return Some(amount);
+    }
+    Some(list(text, &last))
+}
+
+/// A formula with its delimiters, and its content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Formula {
+    pub(super) whole: Range<usize>,
+    pub(super) content: Range<usize>,
+    /// Whether a dollar sign of money stands behind it.
+    after_money: bool,
+}
+
+impl Formula {
+    /// The formula that `text` begins with.
+    pub(super) fn at(text: &str) -> Option<Self> {
+        const PAIRS: [(&str, &str); 4] = [("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]")];
+        let (open, close) = PAIRS.into_iter().find(|(open, _)| text.starts_with(open))?;
+        let end = open.len() + text[open.len()..].find(close)?;
+        let content = open.len()..end;
+        let whole = 0..end + close.len();
+        let digit_follows = text[whole.end..].starts_with(|c: char| c.is_ascii_digit());
+        let is_money = close == "$" && money::is_between_amounts(&text[content.clone()], digit_follows);
+        (!is_money && !content.is_empty()).then_some(Self { whole, content, after_money: false })
+    }
+}
+
+/// The last `$…$`, `$$…$$`, `\(…\)` or `\[…\]`.
+fn last_formula(text: &str) -> Option<Formula> {
     let dollars = last_dollars(text);
     let round = last_pair(text, "\\(", "\\)");
     let square = last_pair(text, "\\[", "\\]");
-    [dollars, round, square].into_iter().flatten().max_by_key(|span| span.end)
+    [dollars, round, square].into_iter().flatten().max_by_key(|formula| formula.content.end)
 }
 
-fn last_pair(text: &str, open: &str, close: &str) -> Option<Range<usize>> {
+fn last_pair(text: &str, open: &str, close: &str) -> Option<Formula> {
     let end = text.rfind(close)?;
-    let start = text[..end].rfind(open)? + open.len();
-    Some(start..end)
+    let start = text[..end].rfind(open)?;
+    Some(Formula { whole: start..end + close.len(), content: start + open.len()..end, after_money: false })
 }
 
-fn last_dollars(text: &str) -> Option<Range<usize>> {
-    let mut end = previous_dollar(text, text.len())?;
-    while text[..end].ends_with('$') {
-        end -= 1;
+fn last_dollars(text: &str) -> Option<Formula> {
+    /// Signs of money looked past.
+    const MOST: usize = 64;
+    let mut from = text.len();
+    for looked_past in 0..MOST {
+        let last = previous_dollar(text, from)?;
+        let mut end = last;
+        while text[..end].ends_with('$') {
+            end -= 1;
+        }
+        let open = previous_dollar(text, end)?;
+        let content = open + 1..end;
+        if money::is_between_amounts(&text[content.clone()], text[last + 1..].starts_with(|c: char| c.is_ascii_digit()))
+        {
+            from = last;
+            continue;
+        }
+        let mut start = open;
+        while text[..start].ends_with('$') {
+            start -= 1;
+        }
+        return Some(Formula { whole: start..last + 1, content, after_money: looked_past > 0 });
     }
-    let start = previous_dollar(text, end)? + 1;
-    Some(start..end)
+    None
 }
 
 /// The last `$` before `end` that no backslash escapes.
 fn previous_dollar(text: &str, end: usize) -> Option<usize> {
     text[..end].rmatch_indices('$').map(|(at, _)| at).find(|&at| !text[..at].ends_with('\\'))
+}
+
+/// The list of formulas that ends with `last`.
+fn list(text: &str, last: &Formula) -> Range<usize> {
+    /// More formulas than this are no list that anyone writes.
+    const MOST: usize = 32;
+    let has_relation = |content: &Range<usize>| {
+        let content = &text[content.clone()];
+        content.contains(['=', '<', '>']) || content.contains("\\le") || content.contains("\\ge")
+    };
+    let mut first = last.whole.start;
+    let mut relations = has_relation(&last.content);
+    let (mut joints, mut words) = (0, 0);
+    let mut alike = true;
+    for _ in 0..MOST {
+        let mut from = first.saturating_sub(joined::LONGEST_GAP);
+        while !text.is_char_boundary(from) {
+            from += 1;
+        }
+        let Some(end) = text[from..first].rfind(['$', ')', ']']).map(|at| from + at + 1) else { break };
+        let Some(joint) = joined::joint(&text[end..first]) else { break };
+        let before = &text[..end];
+        let formula = match before.as_bytes()[end - 1] {
+            b'$' => last_dollars(before),
+            b')' => last_pair(before, "\\(", "\\)"),
+            _ => last_pair(before, "\\[", "\\]"),
+        };
+        let Some(formula) = formula.filter(|formula| formula.whole.end == end) else { break };
+        // In "since $a = 1$ and $b = 2$, $c = 3$" the comma ends the clause.
+        if joint == joined::Joint::Word && joints > 0 && words == 0 {
+            break;
+        }
+        joints += 1;
+        words += usize::from(joint == joined::Joint::Word);
+        relations |= has_relation(&formula.content);
+        alike &= text[formula.content.clone()] == text[last.content.clone()];
+        first = formula.whole.start;
+    }
+    // Conditions before a comma are no list: "if $n = 2$, $m = 4$".
+    if joints == 0 || alike || (words == 0 && relations) {
+        return last.content.clone();
+    }
+    first..last.whole.end
 }
 
 /// The last number, with its sign, thousands separators, decimals, fraction and percent sign.
@@ -65,9 +162,22 @@ mod tests {
         assert_eq!(math("$a$ then $$b$$."), Some("b"));
         assert_eq!(math(r"$a$ then \(b\)"), Some("b"));
         assert_eq!(math(r"\[a\] then $b$"), Some("b"));
-        assert_eq!(math(r"it costs \$5"), None);
-        assert_eq!(math("costs $5"), None);
+        assert_eq!(math(r"it costs \$5"), Some("$5"));
+        assert_eq!(math("costs $5"), Some("$5"));
         assert_eq!(math("$$"), None);
+    }
+
+    #[test]
+    fn formulas_joined_by_separators_are_one_list() {
+        let math = |text: &'static str| last_math(text).map(|span| &text[span]);
+        assert_eq!(math("The solutions are $1$ and $2$."), Some("$1$ and $2$"));
+        assert_eq!(math("Either $3$, $4$ or $5$."), Some("$3$, $4$ or $5$"));
+        assert_eq!(math(r"\(1\), \(2\), and \(3\)"), Some(r"\(1\), \(2\), and \(3\)"));
+        assert_eq!(math("So $1$, $2$, $3$"), Some("$1$, $2$, $3$"));
+        assert_eq!(math("it is $5$, $5$"), Some("5"));
+        assert_eq!(math("since $x > 0$, $x = 5$"), Some("x = 5"));
+        assert_eq!(math("since $a = 1$ and $b = 2$, $c = 3$"), Some("c = 3"));
+        assert_eq!(math("since $a = 1$ and $b = 2$, we get $c = 3$"), Some("c = 3"));
     }
 
     #[test]

@@ -1,11 +1,24 @@
 //! Finding the answer in a completion.
 
 pub(crate) use boxed::matching_brace;
+pub(crate) use choice::letter as choice_letter;
+pub(crate) use find::{find, parse_prediction};
+pub(crate) use gold::gold_text;
+pub(crate) use trim::trim;
+pub(crate) use wording::{choice_or_wording, label_wording, wording};
 
+mod announce;
 mod boxed;
 mod choice;
+mod find;
+mod gold;
+mod joined;
 mod lines;
 mod math;
+mod money;
+mod prose;
+mod trim;
+mod wording;
 
 use std::ops::Range;
 use std::str::FromStr;
@@ -16,9 +29,10 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ExtractRule {
-    /// The last `\boxed{…}` (or `\fbox{…}`) whose braces balance.
+    /// The last `\boxed{…}` (or `\fbox{…}`) whose braces balance; several joined by nothing but separators are one list.
     Boxed,
-    /// What follows the last `Answer:` on its line, or on the next one that is not empty.
+    /// What follows the last `Answer:` on its line, or on the next one that is not empty; also what follows a heading such as
+    /// `## Answer`.
     AnswerLine,
     /// What follows the last `####` on its line.
     Hash,
@@ -26,10 +40,11 @@ pub enum ExtractRule {
     AnswerTag,
     /// The rest of the sentence after the last "answer is".
     AnswerIs,
-    /// The last `$…$`, `$$…$$`, `\(…\)` or `\[…\]`.
+    /// The last `$…$`, `$$…$$`, `\(…\)` or `\[…\]`; several joined by nothing but separators are one list. Where dollars
+    /// are money, the amount that ends the text.
     LastMath,
-    /// A choice letter, A to J: after "answer is" or "answer:", else at the start of a line, else the last one standing
-    /// alone.
+    /// A choice letter, A to J: in what is announced, else at the start of a line, else the last one standing alone; never
+    /// one that is denied. Letters joined by "and", "or" and commas stay together.
     Choice,
     /// The last number. Judges a fragment of whatever was said, so it is never tried unless asked for.
     LastNumber,
@@ -43,7 +58,7 @@ pub enum ExtractRule {
 /// ```
 /// use dapo_reward::{ExtractRule, Profile, extract_answer};
 ///
-/// let text = "<think>maybe \\boxed{1}</think> Answer: 2";
+/// let text = "<think>so \\boxed{1}</think> It is $2$";
 /// let found = extract_answer(text, &Profile::auto()).map(|found| found.text(text));
 /// assert_eq!(found, Some("1"));
 /// let after = Profile { after_think: true, ..Profile::auto() };
@@ -54,7 +69,8 @@ pub enum ExtractRule {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Profile {
-    /// Rules by priority: the first that finds something decides.
+    /// Rules by priority: the first that finds something decides. Among neighbours that look for explicit announcements
+    /// (box, `Answer:` line, `####`, tag) the last announcement in the text decides.
     pub rules: Vec<ExtractRule>,
     /// Look only at this many last characters.
     pub window: Option<usize>,
@@ -152,76 +168,14 @@ impl Extracted {
 /// assert_eq!(text("**Answer:** 42"), Some("42"));
 /// assert_eq!(text("16 - 3 = 13\n#### 13"), Some("13"));
 /// assert_eq!(text("The answer is $0.5$. Done."), Some("0.5"));
-/// assert_eq!(text(r"so $a = 1$ and $b = 2$ follow"), Some("b = 2"));
+/// assert_eq!(text(r"so $a = 1$, hence $b = 2$ follows"), Some("b = 2"));
+/// assert_eq!(text(r"the roots are $1$ and $2$"), Some("$1$ and $2$"));
+/// assert_eq!(text("The answer is 72, in total."), Some("72"));
 /// assert_eq!(text("x + 1"), Some("x + 1"));
 /// assert_eq!(text("  "), None);
 /// ```
 pub fn extract_answer(text: &str, profile: &Profile) -> Option<Extracted> {
-    let mut start = 0;
-    if let Some(window) = profile.window {
-        start = text.char_indices().rev().take(window).last().map_or(text.len(), |(at, _)| at);
-    }
-    if profile.after_think {
-        const CLOSE: &str = "</think>";
-        start = start.max(text.rfind(CLOSE)? + CLOSE.len());
-        // The window may begin inside the tag's end; both bounds are character boundaries.
-    }
-    let searched = &text[start..];
-    profile.rules.iter().find_map(|&rule| {
-        let span = apply(rule, searched)?;
-        let span = trim(searched, span);
-        (!span.is_empty()).then(|| Extracted { span: start + span.start..start + span.end, rule })
-    })
-}
-
-fn apply(rule: ExtractRule, text: &str) -> Option<Range<usize>> {
-    match rule {
-        ExtractRule::Boxed => boxed::last(text),
-        ExtractRule::AnswerLine => lines::answer_line(text),
-        ExtractRule::Hash => lines::hash(text),
-        ExtractRule::AnswerTag => lines::answer_tag(text),
-        ExtractRule::AnswerIs => lines::answer_is(text),
-        ExtractRule::LastMath => math::last_math(text),
-        ExtractRule::Choice => choice::letter(text),
-        ExtractRule::LastNumber => math::last_number(text),
-        ExtractRule::Whole => Some(0..text.len()),
-    }
-}
-
-/// Narrows a span past what surrounds an answer without being part of it.
-pub(crate) fn trim(text: &str, span: Range<usize>) -> Range<usize> {
-    let (mut start, mut end) = (span.start, span.end);
-    loop {
-        let piece = &text[start..end];
-        let inner = piece.trim_matches(|c: char| c.is_whitespace() || c == '\u{200b}');
-        let inner = strip_pair(inner);
-        let inner =
-            inner.strip_suffix('.').filter(|rest| !rest.ends_with('.') && !rest.ends_with("\\right")).unwrap_or(inner);
-        if inner.len() == piece.len() {
-            return start..end;
-        }
-        start += inner.as_ptr() as usize - piece.as_ptr() as usize;
-        end = start + inner.len();
-    }
-}
-
-fn strip_pair(text: &str) -> &str {
-    for (open, close) in
-        [("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("**", "**"), ("`", "`"), ("\"", "\"")]
-    {
-        let Some(inner) = text.strip_prefix(open).and_then(|rest| rest.strip_suffix(close)) else {
-            continue;
-        };
-        // The two ends must belong together: `$a$ and $b$` keeps its dollars.
-        let escaped = close == "$" && inner.ends_with('\\');
-        if !(escaped || inner.contains(open) || inner.contains(close)) {
-            return inner;
-        }
-    }
-    if let Some(inner) = text.strip_prefix("**").filter(|inner| !inner.contains("**")) {
-        return inner;
-    }
-    text.strip_suffix("**").filter(|inner| !inner.contains("**")).unwrap_or(text)
+    find(text, profile).map(|found| found.extracted)
 }
 
 #[cfg(test)]
@@ -233,20 +187,9 @@ mod tests {
     }
 
     #[test]
-    fn trims_delimiters_but_never_across_two_formulas() {
-        let trimmed = |text: &'static str| &text[trim(text, 0..text.len())];
-        assert_eq!(trimmed(" $\\frac12$. "), "\\frac12");
-        assert_eq!(trimmed("**$5$**"), "5");
-        assert_eq!(trimmed("$1$ and $2$"), "$1$ and $2$");
-        assert_eq!(trimmed("\\[ x \\]"), "x");
-        assert_eq!(trimmed("0.333..."), "0.333...");
-        assert_eq!(trimmed("$"), "$");
-        assert_eq!(trimmed(""), "");
-    }
-
-    #[test]
     fn rules_are_tried_by_priority() {
         assert_eq!(auto("Answer: 3\nso \\boxed{4}"), Some("4"));
+        assert_eq!(auto("so \\boxed{4}\n**Answer: D**"), Some("D"), "the last explicit announcement");
         assert_eq!(auto("#### 5\nAnswer: 3"), Some("3"));
         assert_eq!(auto("<answer> 7 </answer> the answer is 8."), Some("7"));
         assert_eq!(auto("just 42"), Some("just 42"));

@@ -17,6 +17,8 @@ impl<'a> Cursor<'a> {
             Kind::Text(text) => self.text_atom(text),
             Kind::Symbol('(') => self.tuple_or_group(Bracket::Round),
             Kind::Symbol('[') => self.tuple_or_group(Bracket::Square),
+            Kind::Symbol('{') if self.counts && self.peek() == Some(Kind::Symbol('}')) => self.count_after_index('{'),
+            Kind::Symbol(mark @ ('_' | '^')) if self.counts => self.count_after_index(mark),
             Kind::Symbol('{') => self.group_after_brace(),
             Kind::OpenSet => self.set(),
             Kind::Symbol('|') => {
@@ -58,6 +60,11 @@ impl<'a> Cursor<'a> {
 
     /// A letter with its primes and subscripts; `e` and `i` are constants.
     fn variable(&mut self, mut name: String) -> Parse<Expr> {
+        if self.counts
+            && let Some(count) = self.count(&name)?
+        {
+            return Ok(count);
+        }
         if self.eat('_') {
             name.push('_');
             name.push_str(&self.subscript()?);
@@ -71,7 +78,23 @@ impl<'a> Cursor<'a> {
         while self.eat('\'') {
             name.push('\'');
         }
-        Ok(Expr::Variable(name.into()))
+        if super::label::is_function_name(&name) && self.inverse_mark() {
+            name.push_str("^{-1}");
+        }
+        self.application(name.into())
+    }
+
+    /// `^{-1}` before the bracket of a function's argument.
+    fn inverse_mark(&mut self) -> bool {
+        let marks = [Kind::Symbol('^'), Kind::Symbol('{'), Kind::Symbol('-'), Kind::Number("1"), Kind::Symbol('}')];
+        let found = marks.iter().enumerate().all(|(ahead, mark)| self.peek_at(ahead) == Some(*mark))
+            && self.peek_at(marks.len()) == Some(Kind::Symbol('('));
+        if found {
+            for _ in marks {
+                self.next();
+            }
+        }
+        found
     }
 
     fn subscript(&mut self) -> Parse<String> {
@@ -131,7 +154,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// A LaTeX argument: a group, or a single token, of which a numeral gives one digit when `digit` is set.
-    fn argument(&mut self, digit: bool) -> Parse<Expr> {
+    pub(super) fn argument(&mut self, digit: bool) -> Parse<Expr> {
         if self.eat('{') {
             return self.group_after_brace();
         }
@@ -181,7 +204,8 @@ impl<'a> Cursor<'a> {
             "lceil" => self.enclosed(Function::Ceil, &[Kind::Command("rceil")]),
             "langle" => self.tuple_or_group(Bracket::Round),
             "begin" => self.environment(),
-            "dollar" | "euro" | "sterling" | "yen" | "rupee" => {
+            "sum" | "prod" => self.series(name == "sum"),
+            "dollar" | "euro" | "sterling" | "yen" | "rupee" | "yuan" | "cent" => {
                 let value = self.factor()?;
                 let unit = if name == "dollar" { "dollar" } else { name };
                 Ok(Expr::Quantity(Box::new(value), unit.into()))

@@ -59,17 +59,89 @@ pub(crate) fn is_unit_phrase(text: &str) -> bool {
         .split(|c: char| !c.is_alphanumeric())
         .any(|word| CONNECTIVES.iter().any(|other| word.eq_ignore_ascii_case(other)))
         && !text.contains(['=', '<', '>', '+', '\\'])
+        && !CHINESE_CONNECTIVES.iter().any(|word| text.contains(word))
+}
+
+/// Words that change what is said about a number.
+const CHINESE_CONNECTIVES: &[&str] = &[
+    "或", "和", "与", "且", "不", "非", "以上", "以下", "以内", "至", "大于", "小于", "等于", "左右", "到", "约", "之",
+    "者", "多", "少", "半", "余", "倍",
+];
+
+/// The piece that a run of Chinese characters begins with, and its length there: a conjunction, a multiplier, or all of it.
+pub(super) fn first_piece(run: &str) -> (&str, usize) {
+    for (word, meaning) in [("或者", "or"), ("或", "or"), ("以及", "and"), ("和", "and"), ("与", "and"), ("且", "and")]
+    {
+        if run.starts_with(word) {
+            return (meaning, word.len());
+        }
+    }
+    for multiplier in ["万", "亿", "百", "千"] {
+        if let Some(rest) = run.strip_prefix(multiplier)
+            && !rest.starts_with(['米', '克', '瓦', '卡', '帕', '分'])
+        {
+            return (&run[..multiplier.len()], multiplier.len());
+        }
+    }
+    let end = ["或", "和", "与", "且"].iter().filter_map(|word| run.find(word)).min().unwrap_or(run.len());
+    (&run[..end], end)
+}
+
+/// Whether letters right after digits are the ending of an ordinal: `1st`, `12th`.
+pub(super) fn is_ordinal(digits: &str, ending: &str) -> bool {
+    let number = digits.as_bytes();
+    if !number.iter().all(u8::is_ascii_digit) {
+        return false;
+    }
+    let is_teen = number.len() >= 2 && number[number.len() - 2] == b'1';
+    ending
+        == match number.last() {
+            Some(b'1') if !is_teen => "st",
+            Some(b'2') if !is_teen => "nd",
+            Some(b'3') if !is_teen => "rd",
+            _ => "th",
+        }
+}
+
+/// The command for a currency named by its code or sign.
+pub(super) fn currency(text: &str) -> Option<&'static str> {
+    Some(match text.trim_matches(['.', ' ', '~']) {
+        "USD" | "US$" | "US\\$" | "\\$" | "$" => "dollar",
+        "EUR" | "€" => "euro",
+        "GBP" | "£" => "sterling",
+        "JPY" => "yen",
+        "CNY" | "RMB" => "yuan",
+        "INR" | "Rs" | "₹" => "rupee",
+        _ => return None,
+    })
+}
+
+/// A currency's code before an amount, and its length with the space or the sign after it.
+pub(super) fn currency_before(source: &str) -> Option<(&'static str, usize)> {
+    let end = source.find(|c: char| !c.is_ascii_alphabetic())?;
+    let (word, rest) = source.split_at(end);
+    if let Some(after) = rest.strip_prefix("\\$").or_else(|| rest.strip_prefix('$'))
+        && matches!(word, "US" | "USD")
+    {
+        return Some(("dollar", source.len() - after.len()));
+    }
+    let command = currency(word)?;
+    let after = rest.strip_prefix('.').filter(|_| word == "Rs").unwrap_or(rest);
+    let amount = after.trim_start_matches([' ', '~', '\\', ',', '$']);
+    amount.starts_with(|c: char| c.is_ascii_digit()).then(|| (command, source.len() - amount.len()))
 }
 
 /// Multipliers spelled out.
 pub(crate) fn multiplier(text: &str) -> Option<i64> {
     Some(match text.trim().to_ascii_lowercase().as_str() {
-        "hundred" => 100,
-        "thousand" => 1_000,
+        "hundred" | "百" => 100,
+        "thousand" | "千" => 1_000,
         "million" => 1_000_000,
         "billion" => 1_000_000_000,
         "trillion" => 1_000_000_000_000,
         "dozen" => 12,
+        "万" => 10_000,
+        "亿" => 100_000_000,
         _ => return None,
     })
 }

@@ -2,11 +2,15 @@
 
 use super::lexer::{Kind, Token};
 use super::{Parse, ParseError};
+use crate::fuel::Fuel;
 
 /// Deepest nesting that is read.
 const MAX_DEPTH: usize = 64;
 /// Most nodes an answer may have.
 const MAX_NODES: usize = 2_000;
+
+/// Work that sums and products in one answer may take to be written out.
+const WRITING_OUT: u64 = 3_000_000;
 
 pub(super) struct Cursor<'a> {
     tokens: Vec<Token<'a>>,
@@ -15,11 +19,15 @@ pub(super) struct Cursor<'a> {
     nodes: usize,
     /// Whether a `|` closes an absolute value or separates a set's condition instead of opening.
     pub(super) bar_closes: bool,
+    /// Whether indexed letters C, A and P are counts.
+    pub(super) counts: bool,
+    /// Work that writing out sums and products may take.
+    pub(super) fuel: Fuel,
 }
 
 impl<'a> Cursor<'a> {
     pub(super) fn new(tokens: Vec<Token<'a>>) -> Self {
-        Self { tokens, at: 0, depth: 0, nodes: 0, bar_closes: false }
+        Self { tokens, at: 0, depth: 0, nodes: 0, bar_closes: false, counts: false, fuel: Fuel::new(WRITING_OUT) }
     }
 
     pub(super) fn at_end(&self) -> bool {
@@ -32,6 +40,10 @@ impl<'a> Cursor<'a> {
 
     pub(super) fn peek_at(&self, ahead: usize) -> Option<Kind<'a>> {
         self.tokens.get(self.at + ahead).map(|token| token.kind)
+    }
+
+    pub(super) fn kind_at(&self, at: usize) -> Option<Kind<'a>> {
+        self.tokens.get(at).map(|token| token.kind)
     }
 
     /// Whether space stands before the next token.

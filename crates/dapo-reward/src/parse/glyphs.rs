@@ -1,19 +1,8 @@
 //! Typographic characters and what they stand for.
 
-pub(crate) fn superscript(c: char) -> Option<&'static str> {
-    Some(match c {
-        '⁰' => "0",
-        '¹' => "1",
-        '²' => "2",
-        '³' => "3",
-        '⁴' => "4",
-        '⁵' => "5",
-        '⁶' => "6",
-        '⁷' => "7",
-        '⁸' => "8",
-        '⁹' => "9",
-        _ => return None,
-    })
+/// Chinese characters, kana and hangul.
+pub(crate) fn is_cjk(c: char) -> bool {
+    matches!(c, '\u{3005}'..='\u{3007}' | '\u{3040}'..='\u{30ff}' | '\u{3400}'..='\u{4dbf}' | '\u{4e00}'..='\u{9fff}' | '\u{ac00}'..='\u{d7af}')
 }
 
 pub(crate) fn vulgar_fraction(c: char) -> Option<&'static str> {
@@ -54,7 +43,7 @@ pub(crate) fn symbol(c: char) -> Option<char> {
         '）' => ')',
         '［' => '[',
         '］' => ']',
-        '’' | '′' => '\'',
+        '′' => '\'',
         '∣' | '｜' => '|',
         '％' => '%',
         '！' => '!',
@@ -76,6 +65,8 @@ pub(crate) fn unicode_command(c: char) -> Option<&'static str> {
         '∞' => "infty",
         'π' | 'Π' | '𝜋' => "pi",
         '√' => "sqrt",
+        '∑' => "sum",
+        '∏' => "prod",
         '∛' => "cbrt",
         '°' | '˚' | 'º' => "degree",
         '∪' => "cup",
@@ -112,6 +103,7 @@ pub(crate) fn unicode_command(c: char) -> Option<&'static str> {
         '£' => "sterling",
         '¥' => "yen",
         '₹' => "rupee",
+        '¢' => "cent",
         '∠' => "angle",
         '△' => "triangle",
         _ => return None,

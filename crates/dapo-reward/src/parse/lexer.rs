@@ -1,7 +1,7 @@
 //! Characters to tokens: LaTeX and plain notation become one stream.
 
 use super::ParseError;
-use super::text::{braced, command_name};
+use super::text::{self, braced, command_name};
 use super::words::{self, Known};
 use super::{counted, glyphs};
 
@@ -98,6 +98,12 @@ impl<'a> Lexer<'a> {
             'a'..='z' | 'A'..='Z' => self.letters(),
             '\\' => self.command()?,
             '$' | '~' | '\u{200b}' | '\u{2061}' | '\u{2062}' | '\u{feff}' => self.skip(c.len_utf8()),
+            '^' if let Some((marks, length)) = text::primes(&rest[1..]) => {
+                for _ in 1..marks {
+                    self.push(Kind::Symbol('\''), 0);
+                }
+                self.push(Kind::Symbol('\''), length + 1);
+            }
             '*' if rest.starts_with("**") => self.push(Kind::Symbol('^'), 2),
             '<' if rest.starts_with("<=") => self.push(Kind::Command("le"), 2),
             '>' if rest.starts_with(">=") => self.push(Kind::Command("ge"), 2),
@@ -117,15 +123,17 @@ impl<'a> Lexer<'a> {
     /// Typographic and Greek characters stand for the command they look like.
     fn unicode(&mut self, c: char) -> Result<(), ParseError> {
         let length = c.len_utf8();
-        if let Some(exponent) = glyphs::superscript(c) {
-            self.push(Kind::Symbol('^'), 0);
-            self.push(Kind::Number(exponent), length);
-        } else if let Some(fraction) = glyphs::vulgar_fraction(c) {
+        if let Some(fraction) = glyphs::vulgar_fraction(c) {
             self.push(Kind::Number(fraction), length);
         } else if let Some(symbol) = glyphs::symbol(c) {
             self.push(Kind::Symbol(symbol), length);
         } else if let Some(command) = glyphs::unicode_command(c) {
             self.push(Kind::Command(command), length);
+        } else if glyphs::is_cjk(c) {
+            let rest = self.rest();
+            let length = rest.find(|c: char| !glyphs::is_cjk(c)).unwrap_or(rest.len());
+            let (piece, length) = counted::first_piece(&rest[..length]);
+            self.push(Kind::Text(piece), length);
         } else if c.is_alphabetic() {
             self.push(Kind::Letter(c), length);
         } else {
@@ -144,6 +152,28 @@ impl<'a> Lexer<'a> {
         let rest = self.rest();
         let length = rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len());
         let word = &rest[..length];
+        if matches!(self.tokens.last(), Some(Token { kind: Kind::Number(_), .. }))
+            && let Some((_, length)) = super::clock::half_of_day(rest)
+        {
+            self.push(Kind::Text(&rest[..length]), length);
+            return;
+        }
+        if self
+            .tokens
+            .last()
+            .is_some_and(|token| matches!(token.kind, Kind::Number(digits) if counted::is_ordinal(digits, word)))
+            && !self.spaced
+        {
+            self.push(Kind::Text(word), length);
+            return;
+        }
+        if matches!(length, 2..=3)
+            && word.starts_with(|c: char| c.is_ascii_uppercase())
+            && let Some((currency, length)) = counted::currency_before(rest)
+        {
+            self.push(Kind::Command(currency), length);
+            return;
+        }
         if length == 1 {
             self.push(Kind::Letter(char::from(rest.as_bytes()[0])), 1);
             return;
@@ -170,9 +200,9 @@ impl<'a> Lexer<'a> {
     }
 
     fn follows_value(&self) -> bool {
-        self.tokens
-            .last()
-            .is_some_and(|token| matches!(token.kind, Kind::Number(_) | Kind::Text(_) | Kind::Symbol(')' | '}' | '%')))
+        self.tokens.last().is_some_and(|token| {
+            matches!(token.kind, Kind::Number(_) | Kind::Text(_) | Kind::Command("pi") | Kind::Symbol(')' | '}' | '%'))
+        })
     }
 
     fn command(&mut self) -> Result<(), ParseError> {
@@ -202,7 +232,7 @@ impl<'a> Lexer<'a> {
             '|' => self.push(Kind::Command("Vert"), 2),
             '%' => self.push(Kind::Symbol('%'), 2),
             '$' => self.push(Kind::Command("dollar"), 2),
-            '_' => self.push(Kind::Symbol('_'), 2),
+            c @ ('_' | '#') => self.push(Kind::Symbol(c), 2),
             ',' | ';' | ':' | '!' | ' ' | '(' | ')' | '[' | ']' | '>' | '\n' | '/' | '-' => self.skip(2),
             'a'..='z' | 'A'..='Z' => self.named(command_name(after))?,
             _ => return Err(ParseError::Syntax),
@@ -226,7 +256,11 @@ impl<'a> Lexer<'a> {
             }
             _ if words::is_text_command(name) => {
                 if let Some(content) = braced(&self.rest()[length..]) {
-                    self.push(Kind::Text(content.text), length + content.end);
+                    let kind = match content.text.trim() {
+                        "mod" => Kind::Command("mod"),
+                        text => counted::currency(text).map_or(Kind::Text(content.text), Kind::Command),
+                    };
+                    self.push(kind, length + content.end);
                 } else {
                     self.skip(length);
                 }

@@ -1,20 +1,29 @@
 //! Reading an answer, plain or LaTeX: whole or not at all.
 
 mod atom;
+mod clock;
+mod count;
 mod counted;
 mod cursor;
+mod fold;
 mod glyphs;
+mod label;
 mod lexer;
 mod number;
+mod qualifier;
+mod quantity;
 mod scalar;
+mod series;
 mod shape;
 mod structure;
+mod tail;
 mod text;
 pub(crate) mod units;
-mod words;
+pub(crate) mod words;
 
 use crate::expr::Expr;
 use cursor::Cursor;
+pub(crate) use label::is_function_name;
 use lexer::{Commas, Kind, lex};
 
 /// Longest answer that is read, in bytes.
@@ -35,6 +44,10 @@ pub(crate) type Parse<T> = Result<T, ParseError>;
 pub(crate) struct Answer {
     /// What it means; two readings where `1,000` may be a thousand or two numbers.
     pub(crate) readings: Vec<Expr>,
+    /// What it may mean besides, when it is the answer judged: `5 m` is five metres if it is no product.
+    pub(crate) guesses: Vec<Expr>,
+    /// A numeral's digits without the base they are written in: what an answer that leaves the base out is compared with.
+    pub(crate) digits: Option<Expr>,
     /// The same as words, for comparison with an answer that is nothing but words.
     pub(crate) words: Option<Box<str>>,
 }
@@ -44,12 +57,18 @@ pub(crate) fn parse_answer(source: &str) -> Parse<Answer> {
     if source.len() > MAX_BYTES {
         return Err(ParseError::TooLarge);
     }
-    let source = unwrap(source);
+    let is_plain_integer =
+        |source: &str| (1..18).contains(&source.len()) && source.bytes().all(|byte| byte.is_ascii_digit());
+    if is_plain_integer(source) {
+        return Ok(answer(Expr::Number(number::parse(source)?), None));
+    }
+    let folded = fold::fold(source);
+    let source = unwrap(&folded);
     if source.is_empty() {
         return Err(ParseError::Syntax);
     }
-    if source.len() < 18 && source.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Ok(Answer { readings: vec![Expr::Number(number::parse(source)?)], words: None });
+    if is_plain_integer(source) {
+        return Ok(answer(Expr::Number(number::parse(source)?), None));
     }
     let words = if source.bytes().any(|byte| byte.is_ascii_alphabetic()) || !source.is_ascii() {
         text::plain_words(source)
@@ -66,7 +85,20 @@ pub(crate) fn parse_answer(source: &str) -> Parse<Answer> {
     }
     match parse_with(source, Commas::Thousands) {
         Ok(expr) => {
-            let mut answer = answer(expr, words.as_deref());
+            let mut answer = answer(qualifier::from_list(expr), words.as_deref());
+            answer.digits = based_digits(source);
+            if let Some(counts) = count::reading(source)
+                && counts != answer.readings[0]
+            {
+                answer.readings.push(counts);
+            }
+            if let Some((quantity, is_certain)) = with_unit(source) {
+                if is_certain {
+                    answer.readings.push(quantity);
+                } else {
+                    answer.guesses.push(quantity);
+                }
+            }
             if has_ambiguous_comma(source)
                 && let Ok(other) = parse_with(source, Commas::Separate)
                 && other != answer.readings[0]
@@ -77,6 +109,7 @@ pub(crate) fn parse_answer(source: &str) -> Parse<Answer> {
         }
         Err(ParseError::TooLarge) => Err(ParseError::TooLarge),
         Err(ParseError::Syntax) => match words {
+            _ if let Some(expr) = otherwise(source) => Ok(answer(expr, words.as_deref())),
             Some(words) if has_word(&words) => Ok(answer(Expr::Text(words.as_str().into()), Some(&words))),
             _ => Err(ParseError::Syntax),
         },
@@ -84,26 +117,90 @@ pub(crate) fn parse_answer(source: &str) -> Parse<Answer> {
 }
 
 fn answer(expr: Expr, words: Option<&str>) -> Answer {
-    Answer { readings: vec![expr], words: words.map(Into::into) }
+    Answer { readings: vec![expr], guesses: Vec::new(), digits: None, words: words.map(Into::into) }
+}
+
+/// The reading of an answer that is not read as it stands.
+fn otherwise(source: &str) -> Option<Expr> {
+    if let Some((value, rounded)) = tail::rounding(source) {
+        let sides = vec![parse_with(value, Commas::Thousands).ok()?, parse_with(rounded, Commas::Thousands).ok()?];
+        let chain = Expr::Relation { sides, operators: vec![crate::expr::Relation::Approximately] };
+        return shape::is_well_formed(&chain).then_some(chain);
+    }
+    with_unit(source)
+        .map(|(quantity, _)| quantity)
+        .or_else(|| both_ways(source))
+        .or_else(|| qualifier::split(source))
+        .or_else(|| count::reading(source))
+}
+
+/// `x < -7 : (-\infty, -7)`: one set written in two ways.
+fn both_ways(source: &str) -> Option<Expr> {
+    let (condition, set) = source.rsplit_once(':')?;
+    let set = set.trim_start();
+    if !["(", "[", "\\left", "\\{", "\\mathbb"].iter().any(|open| set.starts_with(open)) {
+        return None;
+    }
+    let (condition, set) = (parse_with(condition, Commas::Thousands).ok()?, parse_with(set, Commas::Thousands).ok()?);
+    let is_condition = |expr: &Expr| matches!(expr, Expr::Relation { .. });
+    let are_conditions = match &condition {
+        Expr::List(_, items) => items.iter().all(is_condition),
+        other => is_condition(other),
+    };
+    let is_set = matches!(set, Expr::Tuple { .. } | Expr::SetOperation(..) | Expr::Set(_) | Expr::Constant(_));
+    (are_conditions && is_set).then(|| Expr::SetOperation(crate::expr::SetOperation::Same, vec![condition, set]))
+}
+
+/// The digits of a numeral that is written with its base, without the base.
+fn based_digits(source: &str) -> Option<Expr> {
+    let (digits, base) = source.split_once('_')?;
+    let digits = digits.trim_end();
+    let is_base = !base.is_empty() && base.len() < 24 && !base.contains(['+', '=', ',', '-', '*', '/', '^']);
+    if !(is_base && (1..=15).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit())) {
+        return None;
+    }
+    number::parse(digits).ok().map(Expr::Number)
+}
+
+/// A constant with the unit after it, and whether the unit can be nothing else.
+fn with_unit(source: &str) -> Option<(Expr, bool)> {
+    let tail = tail::split(source)?;
+    let value = parse_with(tail.value, Commas::Thousands).ok()?;
+    let is_constant = value.is_scalar() && !value.any(&|node| matches!(node, Expr::Variable(_)));
+    is_constant.then(|| (Expr::Quantity(Box::new(value), tail.unit.into()), tail.is_certain))
 }
 
 fn parse_with(source: &str, commas: Commas) -> Parse<Expr> {
+    parse_tokens(source, commas, false)
+}
+
+/// Reads indexed letters C, A and P as counts.
+fn parse_counts(source: &str, commas: Commas) -> Parse<Expr> {
+    parse_tokens(source, commas, true)
+}
+
+fn parse_tokens(source: &str, commas: Commas, counts: bool) -> Parse<Expr> {
     let mut tokens = lex(source, commas)?;
     while tokens.last().is_some_and(|token| matches!(token.kind, Kind::NewRow | Kind::Symbol('.' | ',' | ';'))) {
         tokens.pop();
     }
     let mut cursor = Cursor::new(tokens);
+    cursor.counts = counts;
     let expr = cursor.list()?;
     if cursor.at_end() && shape::is_well_formed(&expr) { Ok(expr) } else { Err(ParseError::Syntax) }
 }
 
 /// Takes off what wraps an answer as a whole: delimiters, boxes, text and font commands, bare braces.
-fn unwrap(source: &str) -> &str {
+pub(crate) fn unwrap(source: &str) -> &str {
     let mut source = source;
     loop {
         let trimmed = &source[crate::extract::trim(source, 0..source.len())];
-        let trimmed = trimmed.trim_matches(['\u{feff}', '\u{200b}', '~']).trim();
-        let Some(inner) = wrapped(trimmed) else {
+        let trimmed = trimmed.trim_matches(['\u{feff}', '\u{200b}', '~', '。']).trim();
+        let inner = wrapped(trimmed).or_else(|| tail::without_approximately(trimmed)).or_else(|| {
+            let inner = trimmed.strip_prefix('=').filter(|inner| !inner.starts_with('='))?.trim_start();
+            (!inner.is_empty()).then_some(inner)
+        });
+        let Some(inner) = inner else {
             return trimmed;
         };
         source = inner;

@@ -62,7 +62,8 @@ fn fraction(source: &str, at: usize) -> usize {
     let end = digits(source, at + 1);
     let repetend = repetend_length(&source[end..]);
     if end == at + 1 && repetend == 0 && (at == 0 || !rest.starts_with("..")) {
-        return at;
+        // `1./3` is a quotient.
+        return if at > 0 && rest.starts_with(['/', '*', '}', ')']) { at + 1 } else { at };
     }
     end + repetend
 }
@@ -99,6 +100,7 @@ pub(super) fn parse(text: &str) -> Result<Number, ParseError> {
     {
         return Ok(Number { value: RBig::from(value), places: None });
     }
+    let text = text.strip_suffix('.').filter(|digits| !digits.contains('.')).unwrap_or(text);
     if let Some((numerator, denominator)) = text.split_once('/') {
         let part = |text: &str| text.parse::<u32>().map_err(|_| ParseError::Syntax);
         return Ok(Number {
@@ -136,7 +138,7 @@ pub(super) fn parse(text: &str) -> Result<Number, ParseError> {
     if scale != 0 {
         value *= RBig::from(10).pow(scale as isize);
     }
-    let is_decimal = (text.contains('.') || scale < 0) && repetend.is_empty();
+    let is_decimal = (text.contains('.') || !(0..16).contains(&scale)) && repetend.is_empty();
     Ok(Number { value, places: is_decimal.then_some(places as i64 - scale) })
 }
 

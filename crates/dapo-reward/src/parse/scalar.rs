@@ -2,7 +2,7 @@
 
 use super::cursor::Cursor;
 use super::lexer::Kind;
-use super::{Parse, ParseError, counted, words};
+use super::{Parse, ParseError, words};
 use crate::expr::{Expr, Function, Number};
 
 impl<'a> Cursor<'a> {
@@ -46,7 +46,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Factors joined by `·`, `/`, or nothing.
-    fn product(&mut self) -> Parse<Expr> {
+    pub(super) fn product(&mut self) -> Parse<Expr> {
         self.nested(|cursor| {
             let mut factors = vec![cursor.factor()?];
             let mut previous_is_integer = cursor.last_was_integer(&factors);
@@ -67,6 +67,18 @@ impl<'a> Cursor<'a> {
                         let modulus = cursor.factor()?;
                         let value = product_of(factors);
                         factors = vec![Expr::Call(Function::Mod, vec![value, modulus])];
+                        previous_is_integer = false;
+                    }
+                    Some(Kind::Symbol('(')) if cursor.peek_at(1) == Some(Kind::Command("mod")) => {
+                        cursor.next();
+                        cursor.next();
+                        let modulus = cursor.factor()?;
+                        cursor.expect(')')?;
+                        factors = vec![Expr::Call(Function::Mod, vec![product_of(factors), modulus])];
+                        previous_is_integer = false;
+                    }
+                    Some(Kind::Number(_)) if cursor.numeral_is_factor(factors.last()) => {
+                        factors.push(cursor.factor()?);
                         previous_is_integer = false;
                     }
                     Some(Kind::Number(_)) => {
@@ -106,6 +118,22 @@ impl<'a> Cursor<'a> {
     fn last_was_integer(&self, factors: &[Expr]) -> bool {
         let ended_in_digits = self.position().checked_sub(1).is_some();
         ended_in_digits && matches!(factors, [Expr::Number(Number { value, places: None })] if value.is_int())
+    }
+
+    /// Whether a numeral after a factor is another factor: `n 2^{n-1}`, `(n-2)2^n`, `\frac12 3^n`. Two bare numerals side by
+    /// side are none.
+    fn numeral_is_factor(&self, previous: Option<&Expr>) -> bool {
+        let before = self.position().checked_sub(1).and_then(|at| self.kind_at(at));
+        let after_bracket = matches!(before, Some(Kind::Symbol(')' | ']')));
+        let has_exponent = self.peek_at(1) == Some(Kind::Symbol('^'));
+        match previous {
+            Some(Expr::Number(_)) => after_bracket,
+            Some(Expr::Power(base, exponent)) if is_numeral(base) && !is_fraction(exponent) => {
+                after_bracket || has_exponent
+            }
+            Some(_) => after_bracket || has_exponent || before == Some(Kind::Symbol('}')),
+            None => false,
+        }
     }
 
     /// `3 1/2` and `3½`.
@@ -158,6 +186,8 @@ impl<'a> Cursor<'a> {
                         | "mathbb"
                         | "angle"
                         | "exp"
+                        | "sum"
+                        | "prod"
                 ) || words::function(name).is_some()
                     || words::greek(name).is_some()
             }
@@ -170,7 +200,8 @@ impl<'a> Cursor<'a> {
 
     /// A one-letter text straight after a number is a unit when units are called so: `5\,\mathrm{m}`.
     fn text_is_unit(&self, text: &str) -> bool {
-        self.position() > 0 && super::units::resolve(text).is_some() && text != "l"
+        let is_symbol = self.spaced() && matches!(text, "N" | "J" | "W" | "V" | "A" | "K" | "C" | "F" | "T");
+        self.position() > 0 && (is_symbol || (super::units::resolve(text).is_some() && text != "l"))
     }
 
     /// A power: `base ^ exponent`, right-associative, after postfix operators.
@@ -183,7 +214,7 @@ impl<'a> Cursor<'a> {
             }
             cursor.node()?;
             if cursor.is_degree_mark() {
-                let angle = cursor.degrees(base);
+                let angle = cursor.degrees(base)?;
                 return cursor.postfix(angle);
             }
             if cursor.ordinal_mark() {
@@ -193,19 +224,6 @@ impl<'a> Cursor<'a> {
             let power = Expr::power(base, exponent);
             cursor.postfix(power)
         })
-    }
-
-    /// An angle in degrees, or a temperature where `C` or `F` follows.
-    fn degrees(&mut self, value: Expr) -> Expr {
-        let unit = match self.peek() {
-            Some(Kind::Text(text)) if text.trim() == "C" => "celsius",
-            Some(Kind::Text(text)) if text.trim() == "F" => "fahrenheit",
-            Some(Kind::Letter('C')) => "celsius",
-            Some(Kind::Letter('F')) => "fahrenheit",
-            _ => return Expr::call(Function::Degree, value),
-        };
-        self.next();
-        Expr::Quantity(Box::new(value), unit.into())
     }
 
     /// Factorials, degree signs and percent signs.
@@ -219,7 +237,7 @@ impl<'a> Cursor<'a> {
                 }
                 Some(Kind::Command("degree")) => {
                     self.next();
-                    value = self.degrees(value);
+                    value = self.degrees(value)?;
                 }
                 Some(Kind::Symbol('%')) => {
                     self.next();
@@ -278,79 +296,20 @@ impl<'a> Cursor<'a> {
             Some(Sign::PlusMinus { .. }) => Err(ParseError::Syntax),
         }
     }
-
-    /// A unit, a currency, a multiplier or an ordinal ending after a value.
-    fn unit(&mut self, mut value: Expr) -> Parse<Expr> {
-        let mut phrase = String::new();
-        while let Some(Kind::Text(text) | Kind::Word(text)) = self.peek() {
-            let bare = text.trim();
-            if let Some(factor) = counted::multiplier(bare) {
-                value = Expr::Product(vec![value, Expr::integer(factor)]);
-            } else if matches!(bare, "and" | "or" | "AND" | "OR" | "And" | "Or" | ",") {
-                break;
-            } else if matches!(bare, "th" | "st" | "nd" | "rd" | "") {
-                // An ordinal's ending says nothing about the value.
-            } else {
-                let allowed = matches!(self.peek(), Some(Kind::Text(_))) || counted::is_unit(bare);
-                if !allowed || !counted::is_unit_phrase(bare) {
-                    return Err(ParseError::Syntax);
-                }
-                if !phrase.is_empty() {
-                    phrase.push(' ');
-                }
-                phrase.push_str(bare);
-            }
-            self.next();
-            self.unit_power(&mut phrase)?;
-        }
-        let currency = match self.peek() {
-            Some(Kind::Command("dollar")) => Some("dollar"),
-            Some(Kind::Command(name @ ("euro" | "sterling" | "yen" | "rupee"))) => Some(name),
-            _ => None,
-        };
-        if let Some(currency) = currency {
-            self.next();
-            currency.clone_into(&mut phrase);
-        }
-        if phrase.is_empty() {
-            return Ok(value);
-        }
-        self.node()?;
-        Ok(match phrase.to_ascii_lowercase().as_str() {
-            "percent" | "percents" => Expr::Percent(Box::new(value)),
-            "degree" | "degrees" | "deg" => Expr::call(Function::Degree, value),
-            _ => Expr::Quantity(Box::new(value), phrase.into()),
-        })
-    }
-
-    /// `^2` after a unit word, and `/` or a second unit after it.
-    fn unit_power(&mut self, phrase: &mut String) -> Parse<()> {
-        if !phrase.is_empty() && self.eat('^') {
-            let braced = self.eat('{');
-            let negative = self.eat('-');
-            let Some(Kind::Number(power)) = self.next() else {
-                return Err(ParseError::Syntax);
-            };
-            if braced {
-                self.expect('}')?;
-            }
-            phrase.push_str(if negative { "^-" } else { "^" });
-            phrase.push_str(power);
-        }
-        if !phrase.is_empty()
-            && matches!((self.peek(), self.peek_at(1)), (Some(Kind::Symbol('/')), Some(Kind::Text(_) | Kind::Word(_))))
-        {
-            self.next();
-            phrase.push_str(" /");
-        }
-        Ok(())
-    }
 }
 
 enum Sign {
     Plus,
     Minus,
     PlusMinus { flipped: bool },
+}
+
+fn is_numeral(expr: &Expr) -> bool {
+    matches!(expr, Expr::Number(_))
+}
+
+fn is_fraction(expr: &Expr) -> bool {
+    matches!(expr, Expr::Number(number) if !number.value.is_int())
 }
 
 fn product_of(mut factors: Vec<Expr>) -> Expr {

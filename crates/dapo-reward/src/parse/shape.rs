@@ -13,7 +13,8 @@ pub(super) fn is_well_formed(expr: &Expr) -> bool {
             sides.iter().all(|side| !matches!(side, Expr::Relation { .. }) && is_well_formed(side))
         }
         Expr::Ratio(terms) => terms.iter().all(is_value),
-        Expr::Text(_) | Expr::Choice(..) => true,
+        Expr::Text(_) | Expr::Choice(..) | Expr::Time(_) => true,
+        Expr::Qualified(value, condition) => is_well_formed(value) && is_well_formed(condition),
         Expr::List(..) | Expr::Set(_) | Expr::Tuple { .. } | Expr::Matrix(_) => expr.children().all(is_well_formed),
         other => is_infinite(other) || is_value(other) || is_vector(other),
     }

@@ -56,7 +56,7 @@ impl Cursor<'_> {
     fn relation(&mut self) -> Parse<Expr> {
         self.nested(|cursor| {
             cursor.label();
-            let mut sides = vec![cursor.set_expression()?];
+            let mut sides = vec![cursor.left_side()?];
             let mut operators = Vec::new();
             while let Some(operator) = cursor.relation_operator() {
                 operators.push(operator);
@@ -66,21 +66,9 @@ impl Cursor<'_> {
                 return Ok(sides.remove(0));
             }
             cursor.node()?;
+            super::label::name_application(&mut sides);
             Ok(Expr::Relation { sides, operators })
         })
-    }
-
-    /// Skips words that name what follows: `\text{Area} = …`, `Area = …`.
-    fn label(&mut self) {
-        let position = self.position();
-        let mut named = false;
-        while matches!(self.peek(), Some(Kind::Text(_) | Kind::Word(_))) {
-            self.next();
-            named = true;
-        }
-        if !(named && (self.eat('=') || self.eat(':')) && !self.at_end()) {
-            self.rewind(position);
-        }
     }
 
     fn relation_operator(&mut self) -> Option<Relation> {
@@ -114,7 +102,13 @@ impl Cursor<'_> {
     }
 
     /// `a ∪ b`, `a ∩ b`, `a ∖ b`, and ratios `a : b`.
-    fn set_expression(&mut self) -> Parse<Expr> {
+    pub(super) fn set_expression(&mut self) -> Parse<Expr> {
+        if matches!(self.peek(), Some(Kind::Number(_)))
+            && matches!(self.peek_at(1), Some(Kind::Symbol(':') | Kind::Text(_)))
+            && let Some(time) = self.clock()
+        {
+            return Ok(time);
+        }
         let mut left = self.sum()?;
         loop {
             let operation = match self.peek() {

@@ -20,6 +20,21 @@ pub(crate) fn command_name(source: &str) -> &str {
     &source[..source.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(source.len())]
 }
 
+/// How many primes `\prime`, `{\prime\prime}` stands for at the start of `source`, and its length.
+pub(crate) fn primes(source: &str) -> Option<(usize, usize)> {
+    let is_braced = source.starts_with('{');
+    let mut rest = &source[usize::from(is_braced)..];
+    let mut marks = 0;
+    while let Some(after) = rest.trim_start().strip_prefix("\\prime") {
+        marks += 1;
+        rest = after;
+    }
+    if is_braced {
+        rest = rest.trim_start().strip_prefix('}')?;
+    }
+    (marks > 0).then_some((marks, source.len() - rest.len()))
+}
+
 /// The words of an answer for comparison as words: LaTeX wrappers, case, punctuation at the ends and runs of space do not
 /// count. `None` where the source holds mathematics that words cannot express.
 pub(crate) fn plain_words(source: &str) -> Option<String> {

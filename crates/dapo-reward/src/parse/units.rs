@@ -39,43 +39,43 @@ fn base(name: &str) -> Option<Base> {
     let of = |dimension, num, den| Some(Base { dimension, kind: None, size: (num, den) });
     let kind = |kind, num, den| Some(Base { dimension: NONE, kind: Some(kind), size: (num, den) });
     match name {
-        "mm" | "millimeter" | "millimetre" => of(LENGTH, 1, 1_000),
-        "cm" | "centimeter" | "centimetre" => of(LENGTH, 1, 100),
-        "dm" | "decimeter" | "decimetre" => of(LENGTH, 1, 10),
-        "m" | "meter" | "metre" => of(LENGTH, 1, 1),
-        "km" | "kilometer" | "kilometre" => of(LENGTH, 1_000, 1),
+        "mm" | "毫米" | "millimeter" | "millimetre" => of(LENGTH, 1, 1_000),
+        "cm" | "厘米" | "centimeter" | "centimetre" => of(LENGTH, 1, 100),
+        "dm" | "分米" | "decimeter" | "decimetre" => of(LENGTH, 1, 10),
+        "m" | "米" | "meter" | "metre" => of(LENGTH, 1, 1),
+        "km" | "千米" | "公里" | "kilometer" | "kilometre" => of(LENGTH, 1_000, 1),
         "in" | "inch" | "inche" => of(LENGTH, 127, 5_000),
         "ft" | "foot" | "feet" => of(LENGTH, 381, 1_250),
         "yd" | "yard" => of(LENGTH, 1_143, 1_250),
         "mi" | "mile" => of(LENGTH, 201_168, 125),
-        "l" | "liter" | "litre" => of(VOLUME, 1, 1_000),
-        "ml" | "milliliter" | "millilitre" => of(VOLUME, 1, 1_000_000),
+        "l" | "升" | "liter" | "litre" => of(VOLUME, 1, 1_000),
+        "ml" | "毫升" | "milliliter" | "millilitre" => of(VOLUME, 1, 1_000_000),
         "gallon" | "gal" => kind("gallon", 1, 1),
         "quart" => kind("gallon", 1, 4),
         "pint" => kind("gallon", 1, 8),
         "mg" | "milligram" => of(MASS, 1, 1_000),
-        "g" | "gram" | "gm" => of(MASS, 1, 1),
-        "kg" | "kilogram" => of(MASS, 1_000, 1),
+        "g" | "克" | "gram" | "gm" => of(MASS, 1, 1),
+        "kg" | "千克" | "公斤" | "kilogram" => of(MASS, 1_000, 1),
         "lb" | "lbs" | "pound" => kind("pound", 1, 1),
         "oz" | "ounce" => kind("pound", 1, 16),
         "ms" | "millisecond" => of(TIME, 1, 1_000),
-        "s" | "sec" | "second" => of(TIME, 1, 1),
-        "min" | "minute" => of(TIME, 60, 1),
-        "h" | "hr" | "hour" => of(TIME, 3_600, 1),
-        "day" => of(TIME, 86_400, 1),
-        "week" => of(TIME, 604_800, 1),
-        "month" => kind("year", 1, 12),
-        "year" | "yr" => kind("year", 1, 1),
+        "s" | "秒" | "sec" | "second" => of(TIME, 1, 1),
+        "min" | "分钟" | "minute" => of(TIME, 60, 1),
+        "h" | "小时" | "hr" | "hour" => of(TIME, 3_600, 1),
+        "day" | "天" | "日" => of(TIME, 86_400, 1),
+        "week" | "周" | "星期" => of(TIME, 604_800, 1),
+        "month" | "个月" | "月" => kind("year", 1, 12),
+        "year" | "年" | "yr" => kind("year", 1, 1),
         "mph" => of(SPEED, 201_168, 125 * 3_600),
         "kmh" | "kph" => of(SPEED, 1_000, 3_600),
-        "dollar" | "usd" | "$" | "buck" => of(MONEY, 1, 1),
+        "dollar" | "usd" | "美元" | "$" | "buck" => of(MONEY, 1, 1),
         "cent" | "¢" => of(MONEY, 1, 100),
         "euro" | "eur" => kind("euro", 1, 1),
-        "sterling" => kind("sterling", 1, 1),
-        "yen" => kind("yen", 1, 1),
-        "rupee" | "rs" => kind("rupee", 1, 1),
-        "yuan" => kind("yuan", 1, 1),
-        "degree" | "deg" | "°" => kind("degree", 1, 1),
+        "sterling" | "gbp" => kind("sterling", 1, 1),
+        "yen" | "jpy" | "日元" => kind("yen", 1, 1),
+        "rupee" | "rs" | "inr" => kind("rupee", 1, 1),
+        "yuan" | "cny" | "rmb" | "元" | "人民币" => kind("yuan", 1, 1),
+        "degree" | "度" | "deg" | "°" => kind("degree", 1, 1),
         "celsius" => kind("celsius", 1, 1),
         "fahrenheit" => kind("fahrenheit", 1, 1),
         "radian" | "rad" => kind("radian", 1, 1),
@@ -105,11 +105,8 @@ pub(crate) fn is_measure(word: &str) -> bool {
 /// measure: the phrase then says nothing about the value.
 pub(crate) fn resolve(phrase: &str) -> Option<Unit> {
     let mut unit = Unit { dimension: NONE, kind: None, size: RBig::ONE };
-    let spaced = phrase
-        .to_lowercase()
-        .replace('/', " / ")
-        .replace(['*', '·', '.', '{', '}', '~', '\\', ','], " ")
-        .replace("^ ", "^");
+    let spaced = phrase.replace('/', " / ").replace(['*', '·', '.', '{', '}', '~', '\\', ','], " ").replace("^ ", "^");
+    let spaced = spell_symbols(&spaced).to_lowercase();
     let (mut divide, mut prefix_power, mut any) = (false, 1_i8, false);
     for word in spaced.split_whitespace() {
         match word {
@@ -129,7 +126,11 @@ pub(crate) fn resolve(phrase: &str) -> Option<Unit> {
         }
         let (name, power) = match word.split_once('^') {
             Some((name, power)) => (name, power.parse::<i8>().ok().filter(|power| (-3..=3).contains(power))?),
-            None => (word, prefix_power),
+            None => match (word.strip_prefix("平方"), word.strip_prefix("立方")) {
+                (Some(name), _) => (name, 2),
+                (_, Some(name)) => (name, 3),
+                _ => (word, prefix_power),
+            },
         };
         prefix_power = 1;
         let base = lookup(name)?;
@@ -147,6 +148,28 @@ pub(crate) fn resolve(phrase: &str) -> Option<Unit> {
         any = true;
     }
     any.then_some(unit)
+}
+
+/// Writes out the symbols that are told from other words by their capitals only.
+fn spell_symbols(phrase: &str) -> String {
+    let words: Vec<&str> = phrase
+        .split_whitespace()
+        .map(|word| match word {
+            "N" => "newton",
+            "J" => "joule",
+            "W" => "watt",
+            "V" => "volt",
+            "A" => "ampere",
+            "K" => "kelvin",
+            "C" => "celsius",
+            "F" => "fahrenheit",
+            "Hz" => "hertz",
+            "Pa" => "pascal",
+            "mol" => "mole",
+            other => other,
+        })
+        .collect();
+    words.join(" ")
 }
 
 #[cfg(test)]

@@ -302,6 +302,11 @@ pub(crate) fn canonical_command(name: &str) -> &str {
         "lor" | "vee" => "or",
         "land" | "wedge" => "and",
         "bmod" => "mod",
+        "pounds" | "pound" | "textsterling" => "sterling",
+        "textdollar" => "dollar",
+        "texteuro" => "euro",
+        "textyen" => "yen",
+        "textcent" | "cents" => "cent",
         _ => name,
     }
 }

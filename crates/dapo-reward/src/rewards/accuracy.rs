@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::dapo::{DapoGrade, DapoRule, dapo_grade};
 use crate::reward::{RewardFn, RewardInput, Score};
-use crate::verify::{Gold, Verdict, VerifyConfig};
+use crate::verify::{Gold, Side, Verdict, VerifyConfig};
+use crate::wording::{ChoiceGold, TextGold, TextOptions};
 
 /// How an answer is judged.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,6 +23,13 @@ pub enum Grader {
     },
     /// The published string rule; where there is no `Answer:` line, the strict box.
     DapoOrBox,
+    /// Texts, equal up to what the options leave out; a gold answer that is a JSON object or array is compared as JSON, up to
+    /// the order of keys. What is announced is judged (a box, `Answer:`, `####`, a tag, "the answer is", "the category is"),
+    /// else the last line; of JSON, the last fenced block or object.
+    Text(TextOptions),
+    /// A choice among labels: letters A to J, or words such as `billing`. What is announced is judged, else a lone letter or
+    /// the last line.
+    Choice,
 }
 
 impl Default for Grader {
@@ -34,6 +42,41 @@ impl Default for Grader {
 pub(crate) enum Method<'a> {
     Math(&'a VerifyConfig),
     Dapo(DapoRule),
+    Text(TextOptions),
+    Choice,
+}
+
+/// A gold answer, prepared once for many completions.
+enum Prepared<'a> {
+    Math(Box<Gold>),
+    Dapo(&'a str, DapoRule),
+    Text(TextGold),
+    Choice(ChoiceGold),
+}
+
+impl Prepared<'_> {
+    fn is_readable(&self) -> bool {
+        match self {
+            Self::Math(gold) => gold.is_parsable(),
+            Self::Dapo(gold, _) => !gold.trim().is_empty(),
+            Self::Text(gold) => gold.is_readable(),
+            Self::Choice(gold) => gold.is_readable(),
+        }
+    }
+
+    /// Whether a completion is right; `None` where the gold answer cannot be read.
+    fn judge(&self, completion: &str) -> Option<bool> {
+        match self {
+            Self::Math(gold) => match gold.verify(completion).verdict {
+                Verdict::Correct => Some(true),
+                Verdict::Unparsable(Side::Gold) => None,
+                Verdict::Wrong | Verdict::OutOfFuel | Verdict::Unparsable(Side::Prediction) => Some(false),
+            },
+            Self::Dapo(gold, rule) => Some(dapo_grade(completion, gold, *rule) == DapoGrade::Right),
+            Self::Text(gold) => gold.is_readable().then(|| gold.is_met_by(completion)),
+            Self::Choice(gold) => gold.is_readable().then(|| gold.is_met_by(completion)),
+        }
+    }
 }
 
 impl Grader {
@@ -43,7 +86,34 @@ impl Grader {
             Self::Dapo { strict_box: true } => Method::Dapo(DapoRule::StrictBox),
             Self::Dapo { strict_box: false } => Method::Dapo(DapoRule::AnswerLine),
             Self::DapoOrBox => Method::Dapo(DapoRule::AnswerLineOrBox),
+            Self::Text(options) => Method::Text(*options),
+            Self::Choice => Method::Choice,
         }
+    }
+
+    fn prepare<'a>(&self, gold: &'a str) -> Prepared<'a> {
+        match self.method() {
+            Method::Math(config) => Prepared::Math(Box::new(Gold::new(gold, config))),
+            Method::Dapo(rule) => Prepared::Dapo(gold, rule),
+            Method::Text(options) => Prepared::Text(TextGold::new(gold, options)),
+            Method::Choice => Prepared::Choice(ChoiceGold::new(gold)),
+        }
+    }
+
+    /// Whether this grader can read a gold answer; where not, completions are hardly ever judged right, and
+    /// [`Accuracy`] abstains from most. Cheap: for counting such golds when data are loaded.
+    ///
+    /// # Example
+    /// ```
+    /// use dapo_reward::{Grader, TextOptions};
+    ///
+    /// assert!(Grader::default().can_read(r"\frac12"));
+    /// assert!(!Grader::default().can_read(r"\int_0^1 f(x) dx"));
+    /// assert!(Grader::Text(TextOptions::default()).can_read(r"\int_0^1 f(x) dx"));
+    /// assert!(!Grader::Choice.can_read(" "));
+    /// ```
+    pub fn can_read(&self, gold: &str) -> bool {
+        self.prepare(gold).is_readable()
     }
 }
 
@@ -83,19 +153,6 @@ impl Accuracy {
     fn outcome(&self, correct: Option<bool>) -> Score {
         Score { value: correct.map(|correct| if correct { self.right } else { self.wrong }), correct }
     }
-
-    fn judge_dapo(&self, input: &RewardInput<'_>, rule: DapoRule) -> Score {
-        let grade = dapo_grade(input.completion, input.answer, rule);
-        self.outcome(Some(grade == DapoGrade::Right))
-    }
-
-    fn judge_math(&self, gold: &Gold, completion: &str) -> Score {
-        self.outcome(match gold.verify(completion).verdict {
-            Verdict::Correct => Some(true),
-            Verdict::Unparsable(crate::verify::Side::Gold) => None,
-            Verdict::Wrong | Verdict::OutOfFuel | Verdict::Unparsable(crate::verify::Side::Prediction) => Some(false),
-        })
-    }
 }
 
 impl RewardFn for Accuracy {
@@ -104,20 +161,14 @@ impl RewardFn for Accuracy {
     }
 
     fn score(&self, input: &RewardInput<'_>) -> Score {
-        match self.grader.method() {
-            Method::Math(config) => self.judge_math(&Gold::new(input.answer, config), input.completion),
-            Method::Dapo(rule) => self.judge_dapo(input, rule),
-        }
+        self.outcome(self.grader.prepare(input.answer).judge(input.completion))
     }
 
     fn score_batch(&self, inputs: &[RewardInput<'_>]) -> Vec<Score> {
-        let Grader::Math(config) = &self.grader else {
-            return inputs.par_iter().map(|input| self.score(input)).collect();
-        };
-        let mut golds: HashMap<&str, Gold> = HashMap::new();
+        let mut golds: HashMap<&str, Prepared<'_>> = HashMap::new();
         for input in inputs {
-            golds.entry(input.answer).or_insert_with(|| Gold::new(input.answer, config));
+            golds.entry(input.answer).or_insert_with(|| self.grader.prepare(input.answer));
         }
-        inputs.par_iter().map(|input| self.judge_math(&golds[input.answer], input.completion)).collect()
+        inputs.par_iter().map(|input| self.outcome(golds[input.answer].judge(input.completion))).collect()
     }
 }

@@ -1,0 +1,105 @@
+//! Quantities, ratios and times of day.
+
+use super::compare::{Comparison, Decision, Judge};
+use super::exact;
+use crate::expr::{Expr, Half, Time};
+use crate::parse::units;
+use crate::verify::Rule;
+
+impl Judge<'_> {
+    pub(super) fn quantities(&self, gold: (&Expr, &str), prediction: (&Expr, &str)) -> Comparison {
+        let (Some(gold_unit), Some(unit)) = (units::resolve(gold.1), units::resolve(prediction.1)) else {
+            return self.equal(gold.0, prediction.0);
+        };
+        if !gold_unit.comparable(&unit) {
+            return Ok(Decision::wrong(Rule::Unit));
+        }
+        if gold_unit.size == unit.size {
+            return self.equal(gold.0, prediction.0);
+        }
+        let converted = Expr::Product(vec![prediction.0.clone(), Expr::rational(unit.size / gold_unit.size)]);
+        self.equal(gold.0, &converted)
+    }
+
+    pub(super) fn ratios(&self, gold: &[Expr], prediction: &[Expr]) -> Comparison {
+        if gold.len() != prediction.len() || !gold.iter().chain(prediction).all(Expr::is_scalar) {
+            return Ok(Decision::wrong(Rule::Structure));
+        }
+        let mut decision = Decision::wrong(Rule::Structure);
+        for (a, b) in gold.iter().zip(prediction).skip(1) {
+            if [a, b, &gold[0], &prediction[0]].into_iter().any(|term| self.is_zero(term)) {
+                return self.all_equal(gold.iter(), prediction.iter());
+            }
+            let cross = |x: &Expr, y: &Expr| Expr::Product(vec![x.clone(), y.clone()]);
+            decision = self.exact_scalars(&cross(a, &prediction[0]), &cross(b, &gold[0]))?;
+            if !decision.equal {
+                break;
+            }
+        }
+        Ok(decision)
+    }
+
+    /// Whether a term is known to be zero.
+    pub(super) fn is_zero(&self, term: &Expr) -> bool {
+        exact::rational(term, self.fuel).is_ok_and(|value| value.is_zero())
+    }
+
+    pub(super) fn ratio_and_scalar(&self, terms: &[Expr], scalar: &Expr, ratio_is_gold: bool) -> Comparison {
+        let [antecedent, consequent] = terms else {
+            return Ok(Decision::wrong(Rule::Structure));
+        };
+        let quotient = Expr::Product(vec![antecedent.clone(), consequent.clone().reciprocal()]);
+        if ratio_is_gold { self.equal(&quotient, scalar) } else { self.equal(scalar, &quotient) }
+    }
+
+    /// A time of day against a time, a value, or a quantity.
+    pub(super) fn time_and(&self, time: Time, other: &Expr, time_is_gold: bool) -> Comparison {
+        match other {
+            Expr::Time(other) => return Ok(Decision::new(same_time(time, *other), Rule::Structure)),
+            Expr::Quantity(_, unit) if units::resolve(unit).is_some() => return Ok(Decision::wrong(Rule::Unit)),
+            _ => {}
+        }
+        match time_value(time) {
+            Some(value) if time_is_gold => self.equal(&value, other),
+            Some(value) => self.equal(other, &value),
+            None => Ok(Decision::wrong(Rule::Structure)),
+        }
+    }
+}
+
+/// Whether an answer is of a kind that a time of day is compared with.
+pub(super) fn meets_time(other: &Expr) -> bool {
+    matches!(other, Expr::Time(_) | Expr::Quantity(..)) || other.is_scalar()
+}
+
+/// Whether two times of day are the same; one without `a.m.` or `p.m.` is a time on a clock of either 12 or 24 hours.
+fn same_time(one: Time, other: Time) -> bool {
+    let of_day = |time: Time| match time.half {
+        Some(Half::Afternoon) if time.hour < 12 => time.hour + 12,
+        Some(Half::Morning) if time.hour == 12 => 0,
+        _ => time.hour,
+    };
+    let same_hour = if one.half.is_some() == other.half.is_some() {
+        of_day(one) == of_day(other)
+    } else {
+        one.hour == other.hour || of_day(one) == of_day(other)
+    };
+    same_hour && (one.minute, one.second) == (other.minute, other.second)
+}
+
+/// What a time may be compared with a bare value as: `3 p.m.` with 3, `1:12` with the ratio.
+fn time_value(time: Time) -> Option<Expr> {
+    let hour = Expr::integer(i64::from(time.hour));
+    match (time.half, time.minute) {
+        (Some(_), 0) if time.second == 0 => Some(hour),
+        // A ratio would be in lowest terms.
+        (None, 10..) if time.second == 0 && time.hour > 0 && has_lowest_terms(time) => {
+            Some(Expr::Product(vec![hour, Expr::integer(i64::from(time.minute)).reciprocal()]))
+        }
+        _ => None,
+    }
+}
+
+fn has_lowest_terms(time: Time) -> bool {
+    !(2..=time.hour).any(|divisor| time.hour.is_multiple_of(divisor) && time.minute.is_multiple_of(divisor))
+}

@@ -1,0 +1,98 @@
+//! Dollar signs that stand before amounts of money, not around formulas.
+
+use std::ops::Range;
+
+/// Whether what stands between two dollar signs is what stands between two amounts: `200,000 - `, `5 each and pays `.
+///
+/// `digit_follows`: whether a digit follows the second sign.
+pub(super) fn is_between_amounts(content: &str, digit_follows: bool) -> bool {
+    let begins_with_amount = content.starts_with(|c: char| c.is_ascii_digit());
+    let follows_amount = digit_follows && content.starts_with([' ', '.', ',']);
+    if !(begins_with_amount || follows_amount) {
+        return false;
+    }
+    let bare = content.trim_end_matches(['*', ' ', '\n']);
+    let ends_open = bare.ends_with(['=', '+', '-', '−', '×', '÷', '/', '(', ':'])
+        || (content.len() > bare.len() && content[bare.len()..].starts_with('*'))
+        || (digit_follows && bare.ends_with([',', ';']));
+    ends_open || has_prose(content)
+}
+
+/// Whether words stand in a text that are not within a command's group.
+fn has_prose(content: &str) -> bool {
+    if content.contains("\\text") || content.contains("\\mathrm") {
+        return false;
+    }
+    let mut spaced_words = content.split(|c: char| c.is_whitespace() || matches!(c, '.' | ',' | ';' | '(' | ')' | '*'));
+    spaced_words.any(|word| {
+        word.len() >= 2
+            && word.bytes().all(|byte| byte.is_ascii_alphabetic())
+            && word.bytes().any(|byte| b"aeiouy".contains(&byte))
+            && !matches!(word, "pi" | "sin" | "cos" | "tan" | "mod" | "min" | "max" | "gcd" | "lcm" | "ln" | "log")
+    })
+}
+
+/// The amount, or the equation between amounts, that ends the last line of a text.
+pub(super) fn last(text: &str) -> Option<Range<usize>> {
+    let end = text.trim_end_matches(|c: char| c.is_whitespace() || matches!(c, '.' | '!' | '*')).len();
+    let line = text[..end].rfind('\n').map_or(0, |at| at + 1);
+    let amount = line + text[line..end].rfind('$')?;
+    let digits = &text[amount + 1..end];
+    let is_amount = digits.starts_with(|c: char| c.is_ascii_digit())
+        && digits.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b','));
+    if !is_amount {
+        return None;
+    }
+    let in_chain = |c: char| {
+        c.is_ascii_digit()
+            || matches!(c, '$' | ',' | '.' | '+' | '-' | '−' | '*' | '×' | '÷' | '/' | '(' | ')' | '=' | ' ' | '%')
+    };
+    let before = &text[line..amount];
+    if before.trim_end_matches(['*', ' ']).ends_with('=') {
+        if before.ends_with('*') {
+            return Some(amount..end);
+        }
+        let prose =
+            before.rfind(|c| !in_chain(c)).map_or(0, |at| at + before[at..].chars().next().map_or(0, char::len_utf8));
+        let chain = &before[prose..];
+        // A dash or a full stop before the equation is no part of it.
+        let start = chain.find(|c: char| c.is_ascii_digit() || matches!(c, '$' | '('));
+        return Some(start.map_or(amount, |start| line + prose + start)..end);
+    }
+    let sentence = &before[before.rfind(". ").map_or(0, |at| at + 1)..];
+    let is_only_amount = !sentence.contains('$') && !super::prose::is_hedged(sentence);
+    is_only_amount.then_some(amount..end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::math::last_math;
+
+    fn math(text: &str) -> Option<&str> {
+        last_math(text).map(|span| &text[span])
+    }
+
+    #[test]
+    fn an_equation_between_amounts_is_kept_whole() {
+        assert_eq!(math("So $200,000 - $130,000 = $70,000"), Some("$200,000 - $130,000 = $70,000"));
+        assert_eq!(math("- Total: 10 * $2,500 = $25,000\n- Sum: $5 + $25 = $30"), Some("$5 + $25 = $30"));
+        assert_eq!(math("So $200,000 - $130,000 = **$70,000**."), Some("$70,000"));
+        assert_eq!(math("It sells for $5 each and makes $18."), None);
+        assert_eq!(math("The total cost is $29.00."), Some("$29.00"));
+    }
+
+    #[test]
+    fn amounts_that_are_hedged_or_not_at_the_end_are_no_answer() {
+        for text in ["She pays $5 for it and gets $3 back.", "between $5 and $10", "It is $5 or $6", "not $5"] {
+            assert_eq!(math(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn formulas_stay_formulas() {
+        assert_eq!(math("we get $5 + 6 = 11$"), Some("5 + 6 = 11"));
+        assert_eq!(math("we get $5$ and pay $6 for it"), Some("5"));
+        assert_eq!(math("so $3 \\text{ apples}$"), Some("3 \\text{ apples}"));
+        assert_eq!(math("so $2 \\pi r$."), Some("2 \\pi r"));
+    }
+}

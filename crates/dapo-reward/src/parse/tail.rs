@@ -1,0 +1,201 @@
+//! What stands after a value and is no part of it: letters that are units, a unit in parentheses, a rounding.
+
+use super::text::plain_words;
+use super::{counted, units};
+
+/// Whether letters name a unit, in the spelling that stands after a number.
+fn is_symbol(letters: &str) -> bool {
+    matches!(
+        letters,
+        "m" | "s"
+            | "g"
+            | "h"
+            | "l"
+            | "L"
+            | "N"
+            | "J"
+            | "W"
+            | "V"
+            | "A"
+            | "K"
+            | "C"
+            | "F"
+            | "T"
+            | "t"
+            | "mm"
+            | "cm"
+            | "dm"
+            | "km"
+            | "nm"
+            | "in"
+            | "ft"
+            | "yd"
+            | "mi"
+            | "kg"
+            | "mg"
+            | "lb"
+            | "lbs"
+            | "oz"
+            | "hr"
+            | "min"
+            | "sec"
+            | "ms"
+            | "ml"
+            | "mL"
+            | "Pa"
+            | "kPa"
+            | "Hz"
+            | "kHz"
+            | "MHz"
+            | "mol"
+            | "kJ"
+            | "kW"
+            | "kN"
+            | "kWh"
+            | "eV"
+            | "MeV"
+            | "rad"
+            | "rpm"
+            | "Wb"
+            | "cal"
+            | "kcal"
+    )
+}
+
+/// A value and the unit after it.
+pub(super) struct Tail<'a> {
+    pub(super) value: &'a str,
+    pub(super) unit: String,
+    /// Whether it can hardly be anything else than a unit: `m/s`, `(apples)`; `5 m` may be a product.
+    pub(super) is_certain: bool,
+}
+
+/// Splits `5 m`, `5 km/h`, `2 kg·m/s^2`, `9 (apples)`.
+pub(super) fn split(source: &str) -> Option<Tail<'_>> {
+    let last = source.chars().next_back()?;
+    if last == ')' {
+        return parenthesised(source);
+    }
+    if !ends_in_symbol(source) {
+        return None;
+    }
+    // Units are short: only the end of the answer is looked at.
+    let mut start = source.len().saturating_sub(32);
+    while !source.is_char_boundary(start) {
+        start += 1;
+    }
+    let ends = |before: &str| {
+        before.ends_with(|c: char| c.is_ascii_digit() || matches!(c, '}' | ')' | 'π')) || before.ends_with("\\pi")
+    };
+    (start.max(1)..source.len()).filter(|&at| source.is_char_boundary(at)).find_map(|at| {
+        let (value, rest) = source.split_at(at);
+        if !ends(value) || value.ends_with("^2") || value.ends_with("^3") {
+            return None;
+        }
+        let text = rest.trim_start_matches(['~', ' ']);
+        let text = text.strip_prefix("\\,").or_else(|| text.strip_prefix("\\ ")).unwrap_or(text).trim_start();
+        let terms = terms(text)?;
+        let is_certain = terms > 1 && text.contains('/');
+        let is_spaced = text.len() < rest.len();
+        (is_spaced || is_certain).then(|| Tail { value, unit: text.to_owned(), is_certain })
+    })
+}
+
+/// Whether the last letters, before a power if there is one, are a unit symbol: most answers go no further.
+fn ends_in_symbol(source: &str) -> bool {
+    let is_power = |c: char| c.is_ascii_digit() || matches!(c, '-' | '{' | '}');
+    let base = source.trim_end_matches(is_power);
+    let base = match base.strip_suffix('^') {
+        Some(base) if base.len() + 1 < source.len() => base,
+        _ => source,
+    };
+    let letters = base.len() - base.trim_end_matches(|c: char| c.is_ascii_alphabetic()).len();
+    (1..=4).contains(&letters) && is_symbol(&base[base.len() - letters..])
+}
+
+/// The number of unit symbols when a text is nothing but these, with powers, products and quotients.
+fn terms(text: &str) -> Option<usize> {
+    let mut rest = text;
+    let mut count = 0;
+    loop {
+        let length = rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len());
+        if !is_symbol(&rest[..length]) {
+            return None;
+        }
+        count += 1;
+        rest = &rest[length..];
+        if let Some(power) = rest.strip_prefix('^') {
+            let inner = power.strip_prefix('{').unwrap_or(power);
+            let digits = inner.strip_prefix('-').unwrap_or(inner);
+            let after = digits.strip_prefix(['1', '2', '3'])?;
+            rest = if power.len() > inner.len() { after.strip_prefix('}')? } else { after };
+        }
+        if rest.is_empty() {
+            return Some(count);
+        }
+        rest = rest.strip_prefix("\\cdot").or_else(|| rest.strip_prefix(['/', '*', '·', '-', ' ']))?.trim_start();
+    }
+}
+
+fn parenthesised(source: &str) -> Option<Tail<'_>> {
+    let inner = source.strip_suffix(')')?;
+    let open = inner.rfind('(')?;
+    let value = source[..open].trim_end().trim_end_matches("\\text{").trim_end_matches("\\left");
+    let content = inner[open + 1..].trim_end_matches("\\right");
+    if !content.starts_with(|c: char| c.is_alphabetic() || c == '\\') {
+        return None;
+    }
+    let words = plain_words(content)?;
+    let is_phrase = words.chars().all(|c| c.is_alphabetic() || matches!(c, ' ' | '-' | '/' | '\''))
+        && counted::is_unit_phrase(&words)
+        && !words.is_empty();
+    let is_measure = open > value.len() && units::resolve(&words).is_some();
+    let is_word = words.split(|c: char| !c.is_alphabetic()).any(|word| word.chars().count() >= 3)
+        || !words.is_ascii()
+        || is_measure;
+    let is_certain = !super::words::is_letters(&words) || (is_measure && words.len() > 1);
+    (is_phrase && is_word && !value.is_empty()).then_some(Tail { value, unit: words, is_certain })
+}
+
+/// `√12 (≈ 3.46)`: the value without the rounding in parentheses, and the rounding.
+pub(super) fn rounding(source: &str) -> Option<(&str, &str)> {
+    let inner = source.strip_suffix(')')?.trim_end_matches("\\right").trim_end();
+    let open = inner.rfind('(')?;
+    let content = without_approximately(inner[open + 1..].trim())?;
+    let value = source[..open].trim_end().trim_end_matches("\\left").trim_end_matches("\\quad").trim_end();
+    (!value.is_empty()).then_some((value, content))
+}
+
+/// What follows `≈`, `\approx`, `about` at the start of a text.
+pub(super) fn without_approximately(source: &str) -> Option<&str> {
+    let first = source.chars().next()?;
+    if first.is_ascii() && !matches!(first, '\\' | 'a' | 'A' | 'r' | 'R' | 'n' | 'N') {
+        return None;
+    }
+    let inner = source.strip_prefix("\\text{").and_then(|rest| {
+        let (word, rest) = rest.split_once('}')?;
+        is_approximately(word).then_some(rest)
+    });
+    if let Some(rest) = inner {
+        return Some(rest.trim_start()).filter(|rest| !rest.is_empty());
+    }
+    for sign in ["\\approx", "\\sim", "\\simeq", "\\thickapprox", "≈", "∼", "≒", "≃", "约为", "大约", "约"]
+    {
+        if let Some(rest) = source.strip_prefix(sign)
+            && !(sign.starts_with('\\') && rest.starts_with(|c: char| c.is_ascii_alphabetic()))
+        {
+            return Some(rest.trim_start()).filter(|rest| !rest.is_empty());
+        }
+    }
+    let (word, rest) = source.split_once(char::is_whitespace)?;
+    let rest = rest.trim_start();
+    let is_value = rest.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '-' | '.' | '\\' | '$' | '('));
+    (is_approximately(word) && is_value).then_some(rest)
+}
+
+fn is_approximately(word: &str) -> bool {
+    let word = word.trim().trim_end_matches('.');
+    ["about", "approximately", "approx", "roughly", "around", "nearly", "almost"]
+        .iter()
+        .any(|other| word.eq_ignore_ascii_case(other))
+}
