@@ -45,8 +45,21 @@ fn bare_names(expr: &Expr, into: &mut BTreeSet<Box<str>>) {
     }
 }
 
+fn as_argument(expr: &Expr, is_product: &dyn Fn(&Expr) -> bool) -> Expr {
+    expr.map_children(&mut |child| as_product(child, is_product))
+}
+
 fn as_product(expr: &Expr, is_product: &dyn Fn(&Expr) -> bool) -> Expr {
-    match expr.map_children(&mut |child| as_product(child, is_product)) {
+    // `f(1+m)^2` squares what is in the brackets.
+    if let Expr::Power(base, exponent) = expr
+        && is_product(base)
+        && let Expr::Call(_, arguments) = as_argument(base, is_product)
+        && let [name, argument] = arguments.as_slice()
+    {
+        let power = Expr::power(argument.clone(), as_product(exponent, is_product));
+        return Expr::Product(vec![name.clone(), power]);
+    }
+    match as_argument(expr, is_product) {
         Expr::Call(_, arguments) if is_product(expr) => Expr::Product(arguments),
         other => other,
     }

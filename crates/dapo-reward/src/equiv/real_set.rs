@@ -115,28 +115,44 @@ pub(crate) fn from(expr: &Expr, judge: &Judge<'_>) -> Result<Option<RealSet>, St
     }
 }
 
-/// What an inequality is about: a variable, or the absolute value of one and a constant, `|x + shift|`.
+/// What an inequality is about: a variable, or the absolute value of a linear term, `|scale x + shift|`.
 struct Subject<'a> {
     variable: &'a str,
+    scale: Option<Expr>,
     shift: Option<Expr>,
     is_absolute: bool,
+}
+
+/// `2x` as 2 and x, for a positive factor.
+fn scaled(term: &Expr) -> Option<(Option<Expr>, &str)> {
+    match term {
+        Expr::Variable(variable) => Some((None, variable)),
+        Expr::Product(factors) => match factors.as_slice() {
+            [scale @ Expr::Number(number), Expr::Variable(variable)] if number.value > dashu_ratio::RBig::ZERO => {
+                Some((Some(scale.clone()), variable))
+            }
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 impl<'a> Subject<'a> {
     fn of(side: &'a Expr) -> Option<Self> {
         match side {
-            Expr::Variable(variable) => Some(Self { variable, shift: None, is_absolute: false }),
+            Expr::Variable(variable) => Some(Self { variable, scale: None, shift: None, is_absolute: false }),
             Expr::Call(Function::Abs, arguments) => match arguments.as_slice() {
-                [Expr::Variable(variable)] => Some(Self { variable, shift: None, is_absolute: true }),
                 [Expr::Sum(terms)] => {
-                    let at = terms.iter().position(|term| matches!(term, Expr::Variable(_)))?;
-                    let Expr::Variable(variable) = &terms[at] else {
-                        return None;
-                    };
+                    let at = terms.iter().position(|term| scaled(term).is_some())?;
+                    let (scale, variable) = scaled(&terms[at])?;
                     let mut rest = terms.clone();
                     rest.remove(at);
                     let is_shift = rest.iter().all(is_constant);
-                    is_shift.then_some(Self { variable, shift: Some(Expr::Sum(rest)), is_absolute: true })
+                    is_shift.then_some(Self { variable, scale, shift: Some(Expr::Sum(rest)), is_absolute: true })
+                }
+                [term] => {
+                    let (scale, variable) = scaled(term)?;
+                    Some(Self { variable, scale, shift: None, is_absolute: true })
                 }
                 _ => None,
             },
@@ -160,10 +176,14 @@ impl<'a> Subject<'a> {
         interval(bound, closed, &Expr::Constant(Constant::Infinity), false, judge)
     }
 
-    /// A bound less the constant that is added to the variable.
+    /// A bound less the constant that is added to the variable, over the factor before it.
     fn end(&self, bound: Expr) -> Expr {
-        match &self.shift {
+        let bound = match &self.shift {
             Some(shift) => Expr::Sum(vec![bound, Expr::Product(vec![Expr::integer(-1), shift.clone()])]),
+            None => bound,
+        };
+        match &self.scale {
+            Some(scale) => Expr::Product(vec![bound, scale.clone().reciprocal()]),
             None => bound,
         }
     }

@@ -194,16 +194,22 @@ pub(super) fn same_subject(left: &[Expr], right: &[Expr]) -> bool {
 /// The values of `x_1 = 3, x_2 = 5` and `x = 3, x = 5`, where one numbers the solutions that the other does not.
 pub(super) fn without_indices(gold: &[Expr], prediction: &[Expr]) -> Option<(Vec<Expr>, Vec<Expr>)> {
     let named = |items: &[Expr]| -> Option<Vec<(Box<str>, Expr)>> {
-        let split = |item: &Expr| match item {
-            Expr::Relation { sides, operators } if operators.as_slice() == [Relation::Equal] => {
-                match sides.as_slice() {
-                    [Expr::Variable(name), value] => Some((name.clone(), value.clone())),
-                    _ => None,
+        let mut all: Vec<(Box<str>, Expr)> = Vec::new();
+        for item in items {
+            let (name, value) = match item {
+                Expr::Relation { sides, operators } if operators.as_slice() == [Relation::Equal] => {
+                    match sides.as_slice() {
+                        [Expr::Variable(name), value] => (name.clone(), value),
+                        _ => return None,
+                    }
                 }
-            }
-            _ => None,
-        };
-        items.iter().map(split).collect()
+                // `x = 3 or 5`
+                value if value.is_scalar() => (all.first()?.0.clone(), value),
+                _ => return None,
+            };
+            all.push((name, value.clone()));
+        }
+        Some(all)
     };
     let (gold, prediction) = (named(gold)?, named(prediction)?);
     let (base, _) = gold.first()?.0.split_once('_').unwrap_or((&gold.first()?.0, ""));
@@ -211,7 +217,7 @@ pub(super) fn without_indices(gold: &[Expr], prediction: &[Expr]) -> Option<(Vec
     let is_numbered = |items: &[(Box<str>, Expr)]| {
         items.iter().all(|(name, _)| {
             name.split_once('_')
-                .is_some_and(|(letter, index)| letter == base && index.bytes().all(|c| c.is_ascii_digit()))
+                .is_some_and(|(letter, index)| letter == base && index.bytes().all(|c| c.is_ascii_digit() || c == b','))
         })
     };
     let fits = (is_bare(&gold) && is_numbered(&prediction)) || (is_numbered(&gold) && is_bare(&prediction));

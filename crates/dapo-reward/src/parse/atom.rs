@@ -180,8 +180,14 @@ impl<'a> Cursor<'a> {
             "emptyset" => Ok(Expr::Constant(Constant::EmptySet)),
             "Reals" | "R" => Ok(Expr::Constant(Constant::Reals)),
             "mathbb" => match self.argument(false)? {
-                Expr::Variable(letter) if letter.as_ref() == "R" => Ok(Expr::Constant(Constant::Reals)),
-                Expr::Variable(letter) => Ok(Expr::Variable(format!("mathbb {letter}").into())),
+                Expr::Variable(letter) => {
+                    let mark = self.set_mark();
+                    if letter.as_ref() == "R" && mark.is_none() {
+                        return Ok(Expr::Constant(Constant::Reals));
+                    }
+                    let mark = mark.map(String::from).unwrap_or_default();
+                    Ok(Expr::Variable(format!("mathbb {letter}{mark}").into()))
+                }
                 _ => Err(ParseError::Syntax),
             },
             "frac" => {
@@ -217,6 +223,22 @@ impl<'a> Cursor<'a> {
                 None => Err(ParseError::Syntax),
             },
         }
+    }
+
+    /// `^*`, `^+`, `_+` after the name of a set of numbers.
+    fn set_mark(&mut self) -> Option<char> {
+        let Some(Kind::Symbol('^' | '_')) = self.peek() else {
+            return None;
+        };
+        let (mark, length) = match (self.peek_at(1)?, self.peek_at(2), self.peek_at(3)) {
+            (Kind::Symbol(mark @ ('*' | '+' | '-')), _, _) => (mark, 2),
+            (Kind::Symbol('{'), Some(Kind::Symbol(mark @ ('*' | '+' | '-'))), Some(Kind::Symbol('}'))) => (mark, 4),
+            _ => return None,
+        };
+        for _ in 0..length {
+            self.next();
+        }
+        Some(mark)
     }
 
     fn enclosed(&mut self, function: Function, closers: &[Kind<'static>]) -> Parse<Expr> {

@@ -55,15 +55,26 @@ impl Cursor<'_> {
         let (mut upper, mut lower) = (None, None);
         for _ in 0..2 {
             if lower.is_none() && self.eat('_') {
-                lower = Some(self.argument(true)?);
+                lower = Some(self.index()?);
             } else if upper.is_none() && self.eat('^') {
-                upper = Some(self.argument(true)?);
+                upper = Some(self.index()?);
             }
         }
         match (lower, upper) {
             (Some(lower), Some(upper)) => Ok(Some(count(is_combination, lower, upper))),
             (None, None) => Ok(None),
             _ => Err(ParseError::Syntax),
+        }
+    }
+
+    /// An index; a single digit is not taken for a numeral in the base that its neighbour would be.
+    fn index(&mut self) -> Parse<Expr> {
+        match self.peek() {
+            Some(Kind::Number(digit)) if digit.len() == 1 => {
+                self.next();
+                Ok(Expr::Number(super::number::parse(digit)?))
+            }
+            _ => self.argument(true),
         }
     }
 

@@ -151,7 +151,10 @@ impl Cursor<'_> {
     /// Whether `(2)` or `(-1)` is next: what a sequence or a function is taken at.
     fn is_numeral_in_parentheses(&self) -> bool {
         let at = 1 + usize::from(self.peek_at(1) == Some(Kind::Symbol('-')));
-        matches!(self.peek_at(at), Some(Kind::Number(_))) && self.peek_at(at + 1) == Some(Kind::Symbol(')'))
+        // `P(1.05)^t` is a product.
+        matches!(self.peek_at(at), Some(Kind::Number(_)))
+            && self.peek_at(at + 1) == Some(Kind::Symbol(')'))
+            && self.peek_at(at + 2) != Some(Kind::Symbol('^'))
     }
 }
 

@@ -174,6 +174,10 @@ impl<'a> Lexer<'a> {
             self.push(Kind::Command(currency), length);
             return;
         }
+        if word == "sq" && rest[length..].starts_with('.') && self.follows_value() {
+            self.push(Kind::Text(word), length + 1);
+            return;
+        }
         if length == 1 {
             self.push(Kind::Letter(char::from(rest.as_bytes()[0])), 1);
             return;

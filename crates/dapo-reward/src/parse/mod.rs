@@ -129,9 +129,19 @@ fn otherwise(source: &str) -> Option<Expr> {
     }
     with_unit(source)
         .map(|(quantity, _)| quantity)
+        .or_else(|| rate(source))
         .or_else(|| both_ways(source))
         .or_else(|| qualifier::split(source))
         .or_else(|| count::reading(source))
+}
+
+/// An amount of money for a unit of something.
+fn rate(source: &str) -> Option<Expr> {
+    let (amount, word) = tail::rate(source)?;
+    match parse_with(amount, Commas::Thousands).ok()? {
+        Expr::Quantity(value, unit) => Some(Expr::Quantity(value, format!("{unit} / {word}").into())),
+        _ => None,
+    }
 }
 
 /// `x < -7 : (-\infty, -7)`: one set written in two ways.

@@ -4,7 +4,7 @@ use super::{Commas, parse_with};
 use crate::expr::{Expr, Relation, Separator};
 
 /// Words that begin a condition.
-const BEGINNINGS: &[&str] = &["for", "where", "with", "such that"];
+const BEGINNINGS: &[&str] = &["for", "where", "with", "such that", "\\forall"];
 /// Words of which a condition that is no relation must have one.
 const QUANTIFIERS: &[&str] = &[
     "all",
@@ -56,13 +56,16 @@ fn in_parentheses(source: &str) -> Option<Expr> {
         None
     })?;
     let condition = inner[open + 1..].trim();
+    let before = trim_end(source[..open].trim_end().trim_end_matches("\\left"));
+    if let Some(letters) = quantified(&plain(condition)) {
+        let value = parse_with(before, Commas::Thousands).ok()?;
+        return is_answer(&value).then(|| Expr::Qualified(Box::new(value), Box::new(letters)));
+    }
     if !condition.contains(['<', '>', '\\', '≤', '≥', '≠', '∈', '=']) {
         return None;
     }
-    let value = source[..open].trim_end().trim_end_matches("\\left");
-    let value = trim_end(value);
     let condition = relation(condition)?;
-    let value = parse_with(value, Commas::Thousands).ok()?;
+    let value = parse_with(before, Commas::Thousands).ok()?;
     is_answer(&value).then(|| Expr::Qualified(Box::new(value), Box::new(condition)))
 }
 
@@ -103,19 +106,26 @@ fn at_word(source: &str) -> Option<(&str, Expr)> {
     if let Some(relation) = relation(&condition) {
         return Some((value, relation));
     }
-    let is_quantified = words().any(|word| QUANTIFIERS.contains(&word)) && *word != "with";
-    let has_digits = condition.contains(|c: char| c.is_ascii_digit());
-    if !is_quantified || has_digits {
+    if *word == "with" {
         return None;
     }
-    // What counts is which letters are spoken of.
+    Some((value, quantified(&condition)?))
+}
+
+/// Words that say for which values of letters something holds; what counts is which letters they speak of.
+fn quantified(condition: &str) -> Option<Expr> {
+    let words = || condition.split(|c: char| !c.is_ascii_alphabetic()).filter(|word| !word.is_empty());
+    let is_quantified = words().any(|word| QUANTIFIERS.contains(&word)) && !words().any(|word| CASES.contains(&word));
+    if !is_quantified || condition.contains(|c: char| c.is_ascii_digit() || matches!(c, '=' | '<' | '>')) {
+        return None;
+    }
     let mut letters: Vec<&str> = words().filter(|word| word.len() == 1).collect();
     letters.sort_unstable();
     // An article is no variable.
     if letters.len() > 1 {
         letters.retain(|letter| *letter != "a");
     }
-    Some((value, Expr::Text(letters.join(" ").into())))
+    Some(Expr::Text(letters.join(" ").into()))
 }
 
 /// What remains before a condition without the space, brackets and commands that lead to it.

@@ -89,7 +89,7 @@ pub(super) fn split(source: &str) -> Option<Tail<'_>> {
     };
     (start.max(1)..source.len()).filter(|&at| source.is_char_boundary(at)).find_map(|at| {
         let (value, rest) = source.split_at(at);
-        if !ends(value) || value.ends_with("^2") || value.ends_with("^3") {
+        if !ends(value) {
             return None;
         }
         let text = rest.trim_start_matches(['~', ' ']);
@@ -145,6 +145,9 @@ fn parenthesised(source: &str) -> Option<Tail<'_>> {
     if !content.starts_with(|c: char| c.is_alphabetic() || c == '\\') {
         return None;
     }
+    if !value.is_empty() && terms(content).is_some_and(|terms| terms > 1 || content.contains('^')) {
+        return Some(Tail { value, unit: content.to_owned(), is_certain: true });
+    }
     let words = plain_words(content)?;
     let is_phrase = words.chars().all(|c| c.is_alphabetic() || matches!(c, ' ' | '-' | '/' | '\''))
         && counted::is_unit_phrase(&words)
@@ -155,6 +158,14 @@ fn parenthesised(source: &str) -> Option<Tail<'_>> {
         || is_measure;
     let is_certain = !super::words::is_letters(&words) || (is_measure && words.len() > 1);
     (is_phrase && is_word && !value.is_empty()).then_some(Tail { value, unit: words, is_certain })
+}
+
+/// `$5/hour`, `5 €/kg`: the amount, and the word it is for.
+pub(super) fn rate(source: &str) -> Option<(&str, &str)> {
+    let (amount, word) = source.rsplit_once('/').or_else(|| source.rsplit_once(" per "))?;
+    let word = word.trim().trim_start_matches("\\text{").trim_end_matches('}');
+    let amount = amount.trim_end().trim_end_matches("\\text{").trim_end();
+    (!word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphabetic())).then_some((amount, word))
 }
 
 /// `√12 (≈ 3.46)`: the value without the rounding in parentheses, and the rounding.
@@ -179,8 +190,22 @@ pub(super) fn without_approximately(source: &str) -> Option<&str> {
     if let Some(rest) = inner {
         return Some(rest.trim_start()).filter(|rest| !rest.is_empty());
     }
-    for sign in ["\\approx", "\\sim", "\\simeq", "\\thickapprox", "≈", "∼", "≒", "≃", "约为", "大约", "约"]
-    {
+    for sign in [
+        "\\approx",
+        "\\sim",
+        "\\simeq",
+        "\\thickapprox",
+        "\\doteq",
+        "\\cong",
+        "\\approxeq",
+        "≈",
+        "∼",
+        "≒",
+        "≃",
+        "约为",
+        "大约",
+        "约",
+    ] {
         if let Some(rest) = source.strip_prefix(sign)
             && !(sign.starts_with('\\') && rest.starts_with(|c: char| c.is_ascii_alphabetic()))
         {
