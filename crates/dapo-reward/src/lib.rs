@@ -5,6 +5,7 @@
 //!   equations, matrices, words, choice letters. [`Gold`] parses the gold answer once for many completions.
 //! - [`dapo_grade`] is DAPO's published string rule, character for character.
 //! - [`group_answers`] says which completions give the same answer, for majority votes.
+//! - [`Grader`] chooses between mathematics, [texts and JSON](TextOptions), choices and the published rule.
 //! - [`RewardFn`] is a reward; [`Accuracy`], [`Format`], [`TagCount`], [`SoftOverlong`], [`ProportionalOverlong`],
 //!   [`CosineLength`] and [`Repetition`] are the stock ones; [`RewardSum`] adds them up, keeping every component and
 //!   whether the answer was right. [`OverlongFilter`] says what becomes of truncated completions.

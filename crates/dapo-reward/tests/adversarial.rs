@@ -1,8 +1,8 @@
 //! Hostile input: every question ends, without a panic and always the same way.
 
 use dapo_reward::{
-    DapoRule, Format, Grader, Profile, Repetition, RewardFn, RewardInput, TagCount, VerifyConfig, dapo_grade,
-    extract_answer, group_answers, is_equivalent, verify,
+    Accuracy, DapoRule, Format, Grader, Profile, Repetition, RewardFn, RewardInput, TagCount, TextOptions,
+    VerifyConfig, dapo_grade, extract_answer, group_answers, is_equivalent, verify,
 };
 
 /// Asks twice: a verdict that hung on a clock, an address or leftover state would differ.
@@ -95,6 +95,39 @@ const WRITTEN: &[&str] = &[
     "<",
     "x\\in\\emptyset",
     "x^{y^{z^{x^{y^{z^{x}}}}}}",
+    "\\sum_{k=1}^{9999} k^k",
+    "\\sum_{a=1}^{9999}\\sum_{b=1}^{9999}\\sum_{c=1}^{9999} abc",
+    "\\prod_{k=1}^{9999} 2000!",
+    "\\sum_{k=1}^{10^{100}} k",
+    "\\sum_{k=-10^{18}}^{10^{18}} k",
+    "\\sum_{k=1}^{9}\\sum_{k=1}^{9}\\sum_{k=1}^{9}\\sum_{k=1}^{9} \\sqrt{k x}",
+    "\\int_0^1 (1+x)^{1000} dx",
+    "\\int_0^{10^{1000}} x^{999} dx",
+    "\\int_0^1 \\int_0^1 \\int_0^1 x dx dx dx",
+    "\\int_0^1 d d d d x",
+    "0:00:00:00",
+    "99:99 p.m.",
+    "C_{C_{C_1^1}^1}^{C_1^1}",
+    "C_{10^9}^{5\\cdot 10^8}",
+    "{}_{{}_{1}C_1}C_1",
+    "|||x|<1|<1|<1",
+    "|x|<|x|<|x|",
+    "x<1,x<2,x<3:(1,2):(3,4)",
+    "f(f(f(f(f(f(x))))))",
+    "f(1)(2)(3)^{f(4)}",
+    "P(P(P(A|B)|C)|D)=1=2=3",
+    "1° 1' 1'' 1'''",
+    "1^{\\prime\\prime\\prime}",
+    "5 m m m m/s/s/s",
+    "5 feet 6 inches 7 inches 8 inches",
+    "9 (((apples)))",
+    "x for all y for all z where w",
+    "x (x>0) (x<0) (x=0)",
+    "９９９^９９９",
+    "¹²³₁₂₃⁴",
+    "万亿百千元或和",
+    "\\approx\\approx\\approx 3",
+    "=====3",
 ];
 
 fn nasty() -> Vec<String> {
@@ -150,6 +183,23 @@ fn nasty() -> Vec<String> {
         "1 ".repeat(2_000),
         "\\text{and}".repeat(400),
         ",".repeat(4_000),
+        "₁".repeat(1_300),
+        "元".repeat(1_300),
+        "18元或".repeat(400),
+        "f(".repeat(2_000),
+        "\\approx ".repeat(500),
+        "=".repeat(4_000),
+        "\\text{ for }".repeat(340),
+        "(x>0)".repeat(800),
+        "5 m ".repeat(1_000),
+        "1:23 ".repeat(800),
+        "C_1^1".repeat(800),
+        "^\\prime".repeat(580),
+        nested("C_{", "1", "}^1", 60),
+        nested("f(", "x", ")", 60),
+        nested("|", "x", "|<1", 60),
+        nested("\\sum_{k=1}^{2}(", "x", ")", 30),
+        nested("\\int_0^1 (", "x", ") dx", 30),
     ]);
     all.push(all.iter().filter(|text| text.len() < 60).take(40).cloned().collect::<Vec<_>>().join(","));
     all
@@ -238,6 +288,20 @@ fn a_megabyte_is_searched_to_its_end() {
         megabyte("answer is\n$$"),
         megabyte("Answer:\\["),
         megabyte(" "),
+        megabyte("\\boxed{1}, "),
+        megabyte("$1$ and "),
+        megabyte("$5 each "),
+        megabyte("#### Title\n"),
+        megabyte("<|"),
+        megabyte("<|im_end|>"),
+        megabyte("答案："),
+        megabyte("# Answer\n"),
+        megabyte("not A or "),
+        megabyte("category is "),
+        megabyte("```json\n{"),
+        megabyte("[1,"),
+        megabyte("{\"a\":"),
+        megabyte("* "),
     ];
     let profiles = [
         "auto",
@@ -258,8 +322,15 @@ fn a_megabyte_is_searched_to_its_end() {
         }
         ends("verify", || verify("1", text, &VerifyConfig::default()));
         ends("verify gold", || verify(text, "1", &VerifyConfig::default()));
-        ends("dapo", || dapo_grade(text, "1", DapoRule::AnswerLineOrBox));
         let input = RewardInput { prompt: "", completion: text, answer: "1", num_tokens: 1, truncated: false };
+        for grader in [Grader::Text(TextOptions::default()), Grader::Choice] {
+            let accuracy = Accuracy { grader: grader.clone(), ..Accuracy::default() };
+            ends("words", || accuracy.score(&input));
+            ends("words as gold", || accuracy.score(&RewardInput { completion: "1", answer: text, ..input }));
+            ends("answer", || grader.answer(text));
+            ends("classes", || group_answers(&[text], &grader));
+        }
+        ends("dapo", || dapo_grade(text, "1", DapoRule::AnswerLineOrBox));
         ends("format", || Format::default().score(&input));
         ends("tags", || TagCount.score(&input));
         Repetition::default().score(&input);

@@ -244,6 +244,7 @@ fn the_choice_profile_takes_no_words_and_nothing_denied() {
         ("E", "e.g. this"),
         ("A", "The answer is not A but B."),
         ("I", "The answer is I think 5."),
+        ("A", "N/A"),
         ("A", "There is a B. Answer: B"),
     ] {
         assert!(!right(gold, text), "{gold}: {text}");
@@ -322,7 +323,8 @@ fn the_value_in_a_sentence_is_told_from_the_rest() {
     not_right("[2,5)", &["The answer is the interval $[2,5]$.", "The answer is $[2,5)$ or $(5,6)$."]);
     right("3, 4", &["The answers are $3$ and $4$, respectively.", "The answers are 3 and 4."]);
     right("7 habits of people", &["The answer is 7 habits of people."]);
-    right("120", &["\\boxed{5!}", "Answer: 5!"]);
+    right("120", &["\\boxed{5!}", "Answer: 5!", "The answer is 5! ways."]);
+    not_right("5", &["The answer is 5! ways.", "The answer is **not** $5$.", "The answer is the prime after 5."]);
 }
 
 #[test]

@@ -815,3 +815,33 @@ fn units_and_quantities_of_many_kinds_are_read() {
         (r"x_{1,2}=1\pm\sqrt2", r"x=1\pm\sqrt2"),
     ]);
 }
+
+#[test]
+fn simple_integrals_are_computed() {
+    equal(&[
+        (r"\int_0^1 x^2 dx", r"\frac13"),
+        (r"\int_{0}^{2} (3x^2+1)\,dx", "10"),
+        (r"\int_0^{\pi} \sin x \, dx", "2"),
+        (r"\int_1^e \frac{1}{x} dx", "1"),
+        (r"\int_0^1 e^x dx", "e-1"),
+        (r"\int_0^1 x dx = \frac12", r"\frac12"),
+        ("6", r"\int_0^1 f(x)dx=6"),
+        (r"2\int_0^1 x dx + 1", "2"),
+        ("6", r"\int f(x) dx = 6"),
+        (r"\int_0^1 x\,\mathrm{d}x", "0.5"),
+        (r"45^\circ", r"\frac{\pi}{4} \text{ rad}"),
+    ]);
+    different(&[
+        (r"\int_0^1 x^2 dx", r"\frac12"),
+        (r"\int_0^1 x dx = \frac13", r"\frac13"),
+        (r"\int_{-1}^1 \frac{1}{x} dx", "0"),
+        (r"30^\circ", r"30\text{ km}"),
+        (r"25\%", r"25 \text{ cm}"),
+        ("8 (apples)", "8:00 a.m."),
+    ]);
+}
+
+#[test]
+fn a_chain_that_does_not_hold_is_wrong() {
+    different(&[(r"\frac13", r"\frac12=\frac13"), (r"\frac13", r"x=\frac12=\frac13"), ("3", r"x = \frac{13}{4} = 3")]);
+}

@@ -1,6 +1,6 @@
 //! Two answers of any kind: structures against structures, words against words, scalars against scalars.
 
-use super::measure::meets_time;
+use super::measure::{differs_in_kind, meets_time};
 use super::prepare::{prepare, products_for_applications};
 use super::subject::without_indices;
 use super::{Stop, decimal, real_set};
@@ -110,6 +110,9 @@ impl Judge<'_> {
             (other, Expr::Time(time)) if meets_time(other) => self.time_and(*time, other, false),
             (Expr::Quantity(gold, gold_unit), Expr::Quantity(prediction, prediction_unit)) => {
                 self.quantities((gold, gold_unit), (prediction, prediction_unit))
+            }
+            (Expr::Quantity(_, unit), other) | (other, Expr::Quantity(_, unit)) if differs_in_kind(other, unit) => {
+                Ok(Decision::wrong(Rule::Unit))
             }
             (Expr::Quantity(gold, _), other) => self.equal(gold, other),
             (other, Expr::Quantity(prediction, _)) => self.equal(other, prediction),

@@ -162,6 +162,11 @@ pub(crate) fn agrees(gold: &Value, prediction: &Stated, precision: u32) -> bool 
     round(&gold) == round(&prediction) || gold.trunc() == prediction.trunc()
 }
 
+/// Whether a constant is known to be above zero.
+pub(crate) fn is_positive(expr: &Expr, fuel: &Fuel) -> bool {
+    Value::of(expr, fuel).is_some_and(|value| value.lo > RBig::ZERO)
+}
+
 fn round(value: &RBig) -> IBig {
     let half = RBig::from_parts(1.into(), 2_u8.into());
     if value.is_negative() { -((-value.clone() + half).floor()) } else { (value + half).floor() }

@@ -2,7 +2,7 @@
 
 use super::compare::{Comparison, Decision, Judge};
 use super::exact;
-use crate::expr::{Expr, Half, Time};
+use crate::expr::{Expr, Function, Half, Time};
 use crate::parse::units;
 use crate::verify::Rule;
 
@@ -56,7 +56,7 @@ impl Judge<'_> {
     pub(super) fn time_and(&self, time: Time, other: &Expr, time_is_gold: bool) -> Comparison {
         match other {
             Expr::Time(other) => return Ok(Decision::new(same_time(time, *other), Rule::Structure)),
-            Expr::Quantity(_, unit) if units::resolve(unit).is_some() => return Ok(Decision::wrong(Rule::Unit)),
+            Expr::Quantity(..) => return Ok(Decision::wrong(Rule::Unit)),
             _ => {}
         }
         match time_value(time) {
@@ -64,6 +64,16 @@ impl Judge<'_> {
             Some(value) => self.equal(other, &value),
             None => Ok(Decision::wrong(Rule::Structure)),
         }
+    }
+}
+
+/// Whether a percentage or an angle in degrees is compared with a quantity of another kind.
+pub(super) fn differs_in_kind(other: &Expr, unit: &str) -> bool {
+    let known = units::resolve(unit);
+    match other {
+        Expr::Percent(_) => known.is_some(),
+        Expr::Call(Function::Degree, _) => known.is_some_and(|unit| !unit.is_angle()),
+        _ => false,
     }
 }
 

@@ -20,7 +20,9 @@ mod subject;
 mod tests;
 
 pub(crate) use compare::compare;
+pub(crate) use decimal::is_positive;
 pub(crate) use exact::rational;
+pub(crate) use polynomial::polynomial_in;
 
 use crate::fuel::Spent;
 

@@ -198,6 +198,21 @@ impl Polynomial {
     }
 }
 
+/// The degrees and coefficients of a polynomial in one variable with rational coefficients; `None` for anything else.
+pub(crate) fn polynomial_in(expr: &crate::expr::Expr, name: &str, fuel: &Fuel) -> Option<Vec<(u32, RBig)>> {
+    let polynomial = super::canonical::canonical(expr, fuel).ok()?;
+    let degree = |monomial: &Monomial| match monomial.0.as_slice() {
+        [] => Some(0),
+        [factor]
+            if factor.base == Base::Variable(name.into()) && factor.symbolic.is_one() && factor.exponent.is_int() =>
+        {
+            u32::try_from(factor.exponent.numerator()).ok().filter(|degree| *degree <= 1_000)
+        }
+        _ => None,
+    };
+    polynomial.0.iter().map(|(monomial, coefficient)| Some((degree(monomial)?, coefficient.clone()))).collect()
+}
+
 /// The product of two monomials, brought back to normal form: whole powers of primes move to the coefficient, `i² = −1`,
 /// whole powers of sums are multiplied out.
 fn product(left: &Monomial, right: &Monomial, coefficient: RBig, fuel: &Fuel) -> Result<Polynomial, Stop> {

@@ -143,9 +143,9 @@ impl Judge<'_> {
                 continue;
             }
             let holds = match operator {
-                Relation::Equal => self.scalars(&pair[0], &pair[1])?.equal || self.rounds_to(&pair[0], &pair[1]),
+                Relation::Equal => self.scalars(&pair[0], &pair[1])?.equal || self.rounds_to(&pair[0], &pair[1], false),
                 Relation::Approximately => {
-                    self.rounds_to(&pair[0], &pair[1]) || self.scalars(&pair[0], &pair[1])?.equal
+                    self.rounds_to(&pair[0], &pair[1], true) || self.scalars(&pair[0], &pair[1])?.equal
                 }
                 _ => true,
             };
@@ -156,15 +156,16 @@ impl Judge<'_> {
         Ok(false)
     }
 
-    /// Whether a decimal is a value rounded or cut off; a whole number may be said to be near anything within a half.
-    fn rounds_to(&self, value: &Expr, rounded: &Expr) -> bool {
+    /// Whether a decimal is a value rounded or cut off; a value without decimals may be said to be near, not to equal,
+    /// anything within a half.
+    fn rounds_to(&self, value: &Expr, rounded: &Expr, may_be_near: bool) -> bool {
         let (Some(stated), Some(value)) = (decimal::stated(rounded), decimal::Value::of(value, self.fuel)) else {
             let (Some(value), Some(rounded)) =
                 (decimal::Value::of(value, self.fuel), decimal::Value::of(rounded, self.fuel))
             else {
                 return false;
             };
-            return value.is_within(&rounded, &RBig::from_parts(1.into(), 2_u8.into()));
+            return may_be_near && value.is_within(&rounded, &RBig::from_parts(1.into(), 2_u8.into()));
         };
         stated.is_rounding_of(&value)
     }

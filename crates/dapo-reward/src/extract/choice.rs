@@ -265,7 +265,9 @@ fn is_alone(text: &str, at: usize) -> bool {
     let before = text[..at].chars().next_back();
     let after = text[at + 1..].chars().next();
     let part_of_word = |c: char| c.is_alphanumeric() || matches!(c, '\'' | '’' | '_' | '\\');
-    !before.is_some_and(part_of_word) && !after.is_some_and(part_of_word)
+    // "N/A" names no choice.
+    let unavailable = text[..at].ends_with("N/") || text[..at].ends_with("n/");
+    !unavailable && !before.is_some_and(part_of_word) && !after.is_some_and(part_of_word)
 }
 
 /// Whether a lone capital is a choice letter: "A" and "I" before a word are words.

@@ -50,8 +50,11 @@ fn label(text: &str) -> Option<Range<usize>> {
     let mut end = text.len();
     loop {
         let start = text[..end].rfind('\n').map_or(0, |at| at + 1);
-        let line = text[start..end].to_ascii_lowercase();
-        let found = NOUNS.iter().filter_map(|noun| after_noun(&line, noun)).max();
+        // The shortest is "tag: x".
+        let line = if end - start < 6 { String::new() } else { text[start..end].to_ascii_lowercase() };
+        let announces = line.contains([':', '=']) || line.contains("is ") || line.contains("be ");
+        let nouns = if announces { NOUNS.as_slice() } else { &[] };
+        let found = nouns.iter().filter_map(|noun| after_noun(&line, noun)).max();
         if let Some(found) = found {
             let content = skip_blank(text, start + found);
             let span = content..rest_of_line(text, content).end;
@@ -117,7 +120,12 @@ pub(crate) fn label_wording(text: &str) -> Option<Range<usize>> {
 /// A label without the explanation behind it; a tail that hedges stays.
 fn label_in(text: &str, piece: Range<usize>) -> Range<usize> {
     const BREAKS: [&str; 10] = [". ", " - ", " — ", " – ", " (", " because ", ", because", ", since ", ", as ", "; "];
+    /// No label is longer, in bytes.
+    const LONGEST: usize = 600;
     let source = &text[piece.clone()];
+    if source.len() > LONGEST {
+        return piece;
+    }
     let Some(end) = BREAKS.iter().filter_map(|mark| source.find(mark)).min() else { return piece };
     if prose::is_hedged(&source[end..]) {
         return piece;

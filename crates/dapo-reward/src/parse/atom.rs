@@ -210,6 +210,7 @@ impl<'a> Cursor<'a> {
             "lceil" => self.enclosed(Function::Ceil, &[Kind::Command("rceil")]),
             "langle" => self.tuple_or_group(Bracket::Round),
             "begin" => self.environment(),
+            "int" => self.integral(),
             "sum" | "prod" => self.series(name == "sum"),
             "dollar" | "euro" | "sterling" | "yen" | "rupee" | "yuan" | "cent" => {
                 let value = self.factor()?;

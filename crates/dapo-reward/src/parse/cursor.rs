@@ -91,6 +91,16 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// Takes off the tokens from a place on.
+    pub(super) fn cut(&mut self, at: usize) -> Vec<Token<'a>> {
+        self.tokens.split_off(at.min(self.tokens.len()))
+    }
+
+    /// Puts tokens back that were taken off.
+    pub(super) fn join(&mut self, tail: Vec<Token<'a>>) {
+        self.tokens.extend(tail);
+    }
+
     /// Runs a parser one level deeper.
     pub(super) fn nested<T>(&mut self, parse: impl FnOnce(&mut Self) -> Parse<T>) -> Parse<T> {
         if self.depth >= MAX_DEPTH {

@@ -66,6 +66,7 @@ pub(crate) fn unicode_command(c: char) -> Option<&'static str> {
         'π' | 'Π' | '𝜋' => "pi",
         '√' => "sqrt",
         '∑' => "sum",
+        '∫' => "int",
         '∏' => "prod",
         '∛' => "cbrt",
         '°' | '˚' | 'º' => "degree",

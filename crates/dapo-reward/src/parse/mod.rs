@@ -7,6 +7,7 @@ mod counted;
 mod cursor;
 mod fold;
 mod glyphs;
+mod integral;
 mod label;
 mod lexer;
 mod number;

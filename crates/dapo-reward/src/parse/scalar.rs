@@ -186,6 +186,7 @@ impl<'a> Cursor<'a> {
                         | "mathbb"
                         | "angle"
                         | "exp"
+                        | "int"
                         | "sum"
                         | "prod"
                 ) || words::function(name).is_some()

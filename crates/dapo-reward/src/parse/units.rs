@@ -19,6 +19,11 @@ impl Unit {
     pub(crate) fn comparable(&self, other: &Unit) -> bool {
         self.dimension == other.dimension && self.kind == other.kind
     }
+
+    /// Whether angles or temperatures are measured in it.
+    pub(crate) fn is_angle(&self) -> bool {
+        matches!(self.kind, Some("radian" | "degree" | "celsius" | "fahrenheit"))
+    }
 }
 
 struct Base {

@@ -20,18 +20,21 @@ impl Json {
     /// The object or array that a text is, and nothing else.
     pub(crate) fn of_text(text: &str) -> Option<Self> {
         let text = text.trim();
-        let (value, length) = Self::at(text)?;
+        let (value, length) = Self::at(text).ok()?;
         (length == text.len()).then_some(value)
     }
 
     /// The object or array that a text begins with, and its length.
-    fn at(text: &str) -> Option<(Self, usize)> {
+    ///
+    /// # Errors
+    /// How far the text was read where it is no such value.
+    fn at(text: &str) -> Result<(Self, usize), usize> {
         if !text.starts_with(['{', '[']) {
-            return None;
+            return Err(0);
         }
         let mut reader = Reader { text, at: 0 };
-        let value = reader.value(0)?;
-        Some((value, reader.at))
+        let value = reader.value(0);
+        value.map(|value| (value, reader.at)).ok_or(reader.at)
     }
 
     /// Whether both are objects, or both arrays.
@@ -52,23 +55,28 @@ pub(crate) fn last_object(completion: &str) -> Option<(Json, std::ops::Range<usi
 }
 
 fn last(completion: &str, wanted: impl Fn(&Json) -> bool) -> Option<(Json, std::ops::Range<usize>)> {
-    /// Values passed before the search is given up.
-    const MOST: usize = 10_000;
+    /// Bytes read in vain before the search is given up.
+    const MOST: usize = 1_000_000;
     if let Some(found) = last_fenced(completion, &wanted) {
         return Some(found);
     }
     let mut found = None;
-    let mut at = 0;
-    for _ in 0..MOST {
-        let Some(open) = completion[at..].find(['{', '[']).map(|open| at + open) else { break };
+    let (mut at, mut in_vain) = (0, 0);
+    while let Some(open) = completion[at..].find(['{', '[']).map(|open| at + open) {
         match Json::at(&completion[open..]) {
-            Some((value, length)) => {
+            Ok((value, length)) => {
                 at = open + length;
                 if wanted(&value) {
                     found = Some((value, open..at));
                 }
             }
-            None => at = open + 1,
+            Err(read) => {
+                at = open + 1;
+                in_vain += read;
+                if in_vain > MOST {
+                    break;
+                }
+            }
         }
     }
     found
