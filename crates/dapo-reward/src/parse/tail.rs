@@ -76,6 +76,11 @@ pub(super) fn split(source: &str) -> Option<Tail<'_>> {
     if last == ')' {
         return parenthesised(source);
     }
+    if let Some(value) = source.strip_suffix("\\Omega").or_else(|| source.strip_suffix('Ω')) {
+        let bare = value.trim_end_matches([' ', '~', '\\', ',', ';']);
+        let is_unit = bare.len() < value.len() && !bare.is_empty() && is_numeral(bare);
+        return is_unit.then(|| Tail { value: bare, unit: "ohm".to_owned(), is_certain: false });
+    }
     if !ends_in_symbol(source) {
         return None;
     }
@@ -97,8 +102,26 @@ pub(super) fn split(source: &str) -> Option<Tail<'_>> {
         let terms = terms(text)?;
         let is_certain = terms > 1 && text.contains('/');
         let is_spaced = text.len() < rest.len();
-        (is_spaced || is_certain).then(|| Tail { value, unit: text.to_owned(), is_certain })
+        // After anything but a numeral, a lone letter is a variable.
+        let is_letter = text.len() == 1 && !is_numeral(value);
+        ((is_spaced && !is_letter) || is_certain).then(|| Tail { value, unit: text.to_owned(), is_certain })
     })
+}
+
+/// Whether a value has no letters and roots: digits, a fraction of digits, a power of ten.
+fn is_numeral(value: &str) -> bool {
+    const COMMANDS: [&str; 5] = ["\\frac", "\\dfrac", "\\tfrac", "\\times", "\\cdot"];
+    let mut rest = value;
+    while let Some(c) = rest.chars().next() {
+        rest = if c.is_ascii_digit() || matches!(c, '.' | ',' | '/' | ' ' | '{' | '}' | '^' | '-' | '+' | '×') {
+            &rest[c.len_utf8()..]
+        } else if let Some(after) = COMMANDS.iter().find_map(|command| rest.strip_prefix(command)) {
+            after
+        } else {
+            return false;
+        };
+    }
+    true
 }
 
 /// Whether the last letters, before a power if there is one, are a unit symbol: most answers go no further.

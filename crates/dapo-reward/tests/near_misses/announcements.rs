@@ -204,6 +204,8 @@ pub(crate) fn prose_around_values(draw: &mut Draw) -> Case {
         case.right(&gold, Whole(wording(v)));
         case.wrong(&gold, Whole(wording(w)));
     }
+    // Once a value is the value.
+    let w = if w == 1 { v + 2 } else { w };
     for wrong in [
         format!("The answer is {v} or {w}."),
         format!("The answer is {w} or {v}."),

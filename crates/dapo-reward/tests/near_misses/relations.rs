@@ -337,7 +337,7 @@ pub(crate) fn own_text(draw: &mut Draw) -> Case {
         }),
         1 => family(&|a, b, sign| {
             let sign = if sign { "\\parallel" } else { "\\perp" };
-            (format!("l_{{{a}}} {sign} m_{{{b}}}"), format!("l_{a}{sign} m_{b}"))
+            (format!("l_{{{a}}} {sign} m_{{{b}}}"), format!("l_{a}{sign} m_{{{b}}}"))
         }),
         2 => family(&|a, b, sign| {
             let (f, g) = if sign { ("f", "g") } else { ("g", "f") };
