@@ -236,6 +236,18 @@ impl Gold {
             // To an answer in words, all words count.
             verification = self.judge(&completion[sentence]);
         }
+        // A formula that cannot be read is passed over, unless the gold is such a formula.
+        if found.extracted.rule == ExtractRule::Whole
+            && self.canonical.is_some()
+            && self.config.profile.rules.contains(&ExtractRule::LastMath)
+        {
+            let profile = Profile { rules: vec![ExtractRule::LastMath], ..self.config.profile.clone() };
+            if let Some(formula) = find(completion, &profile)
+                && canonical_text(formula.extracted.text(completion)) == self.canonical
+            {
+                verification = Verification::new(Verdict::Correct, Rule::Text, "the answers are written alike");
+            }
+        }
         if verification.verdict != Verdict::Correct && self.sentence.as_deref() == Some(completion.trim()) {
             verification = Verification::new(Verdict::Correct, Rule::Text, "the answers are written alike");
         }

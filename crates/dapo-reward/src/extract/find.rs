@@ -59,14 +59,10 @@ fn search_start(text: &str, profile: &Profile) -> Option<usize> {
     Some(start)
 }
 
-/// Reads what was found: a list of boxes without the boxes; emphasis and signs of money go where they are in the way.
+/// Reads what was found: a list of boxes without the boxes; emphasis goes where it is in the way.
 pub(crate) fn parse_prediction(text: &str) -> Result<Answer, ParseError> {
     let text = boxed::unboxed(text);
-    if text.starts_with("**") {
-        return parse_answer(&text.replace("**", ""));
-    }
-    let read = parse_answer(&text);
-    if read.is_err() && text.contains("\\$") { parse_answer(&text.replace("\\$", "")) } else { read }
+    if text.starts_with("**") { parse_answer(&text.replace("**", "")) } else { parse_answer(&text) }
 }
 
 /// What a model says before the mark that ends its turn.
@@ -201,7 +197,9 @@ fn resolve(text: &str, rule: ExtractRule, content: Range<usize>) -> Option<Resol
     if rule == ExtractRule::Boxed && !followed {
         return whole(span);
     }
-    match prose::read(&text[span.clone()], rule == ExtractRule::AnswerIs) {
+    // Within a formula, `!` is a factorial.
+    let is_sentence = rule == ExtractRule::AnswerIs && !text[..span.start].ends_with(['$', '(', '[']);
+    match prose::read(&text[span.clone()], is_sentence) {
         Reading::Whole => {
             let is_prose = points_elsewhere(&text[span.clone()]);
             Some(Resolved { span, sentence: None, is_prose })
