@@ -32,6 +32,13 @@ struct Resolved {
 
 /// Finds the answer in a text, as [`super::extract_answer`] does.
 pub(crate) fn find(text: &str, profile: &Profile) -> Option<Found> {
+    if profile.rules.first() == Some(&ExtractRule::Boxed)
+        && profile.window.is_none()
+        && !profile.after_think
+        && let Some(span) = boxed::only_number(text)
+    {
+        return Some(Found { extracted: Extracted { span, rule: ExtractRule::Boxed }, sentence: None });
+    }
     let start = search_start(text, profile)?;
     let searched = first_turn(&text[start..]);
     let shifted = |span: Range<usize>| start + span.start..start + span.end;
@@ -217,8 +224,12 @@ fn resolve(text: &str, rule: ExtractRule, content: Range<usize>) -> Option<Resol
 
 /// Whether a short text holds none of the signs of an announcement.
 fn announces_nothing(text: &str) -> bool {
-    const LONGEST: usize = 256;
-    text.len() <= LONGEST && text.bytes().all(|byte| byte.is_ascii() && !matches!(byte, b'#' | b'<' | b'w' | b'W'))
+    text.len() <= boxed::LONGEST_END && text.bytes().all(announces_no_more)
+}
+
+/// Whether a byte is in no announcement.
+pub(super) fn announces_no_more(byte: u8) -> bool {
+    byte.is_ascii() && !matches!(byte, b'#' | b'<' | b'w' | b'W')
 }
 
 /// Whether an answer needs no further look: a plain integer.

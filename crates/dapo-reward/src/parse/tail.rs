@@ -203,7 +203,13 @@ pub(super) fn rounding(source: &str) -> Option<(&str, &str)> {
 /// What follows `≈`, `\approx`, `about` at the start of a text.
 pub(super) fn without_approximately(source: &str) -> Option<&str> {
     let first = source.chars().next()?;
-    if first.is_ascii() && !matches!(first, '\\' | 'a' | 'A' | 'r' | 'R' | 'n' | 'N') {
+    // Most answers begin with none of the signs and words.
+    let may_begin = match first {
+        '\\' => matches!(source.as_bytes().get(1), Some(b'a' | b's' | b't' | b'd' | b'c')),
+        'a' | 'A' | 'r' | 'R' | 'n' | 'N' => true,
+        other => !other.is_ascii(),
+    };
+    if !may_begin {
         return None;
     }
     let inner = source.strip_prefix("\\text{").and_then(|rest| {
