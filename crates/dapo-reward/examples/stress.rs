@@ -1,5 +1,5 @@
-//! Mutates the corpora under `testdata/answers/` and judges what comes out: no input may panic, hang or be judged
-//! differently twice.
+//! Mutates the corpora under `testdata/answers/`, and answers and completions made from templates, and judges what comes out:
+//! no input may panic, hang or be judged differently twice.
 //!
 //! `cargo run --release -p dapo-reward --example stress -- INPUTS [SEED]` prints how many inputs were judged, the verdicts,
 //! and every input that took more than 50 ms. Stops with a panic at the first finding of the other kinds.
@@ -136,6 +136,138 @@ const TOKENS: &[&str] = &[
     "\\,",
     "\\!",
     "{,}",
+    "The answer is ",
+    "Final Answer: The final answer is $",
+    "$. I hope it is correct.",
+    "</answer>",
+    "## Answer\n",
+    "<|im_end|>",
+    "答案：",
+    "答案是",
+    "。",
+    "元",
+    "平方厘米",
+    "１２",
+    "．",
+    "₁",
+    "⁻",
+    "①",
+    "p.m.",
+    ":00",
+    ":30",
+    "km/h",
+    "hours",
+    "\\mathrm{m}",
+    "USD ",
+    "Rs. ",
+    "^{\\prime}",
+    "\\sum_{k=1}^{",
+    "\\prod_{k=1}^",
+    "\\int_0^1 ",
+    " dx",
+    "\\lim_{x\\to 0}",
+    "C_{10}^{3}",
+    "{}_",
+    "\\pmod{",
+    "\\equiv",
+    "\\forall",
+    "not ",
+    "**",
+    "th",
+];
+
+/// Answers: a number for each `§`.
+const ANSWERS: &[&str] = &[
+    "§:§",
+    "§:0§",
+    "§:§ p.m.",
+    "§\\text{ AM}",
+    "§ cm",
+    "§\\pi cm^2",
+    "§\\text{ km/h}",
+    "§\\ \\mathrm{m\\,s^{-1}}",
+    "§ \\mathrm{~N}\\cdot\\mathrm{m}",
+    "§ hours § minutes",
+    "§\\text{ feet }§\\text{ inches}",
+    "§ (apples)",
+    "§^{\\circ} §^{\\prime}",
+    "§°§'",
+    "USD §",
+    "\\text{Rs. }§",
+    "§¢",
+    "\\pounds §",
+    "§元",
+    "§平方厘米",
+    "§小时§分",
+    "１§．５",
+    "x₁=§, x₂=-§",
+    "x_1=§, x_2=-§",
+    "x = § \\text{ or } x = §",
+    "10⁻§",
+    "①③④",
+    "\\sum_{k=§}^{§} k^§",
+    "\\sum_{k=1}^{§} \\frac{§}{k+§}",
+    "\\sum_{i=§}^{§}\\sum_{j=§}^{i} ij",
+    "\\prod_{k=1}^{§} (k+§)",
+    "\\int_{§}^{§} (§x^§+§) \\, dx",
+    "\\int_0^{\\pi} \\sin(§x) dx",
+    "\\lim_{x\\to §} f(x) = §",
+    "P(A|B) = \\frac{§}{§}",
+    "f(§)<f(§)",
+    "f(x+§)=f(x)+§",
+    "|x| \\le §",
+    "x<§:(-\\infty,§)",
+    "x \\ge -§, x \\ne §",
+    "§_{§}",
+    "C_{§}^{§}",
+    "\\mathrm{A}_{§}^{§}",
+    "{}_{§}P_{§}",
+    "x \\equiv § \\pmod{§}",
+    "§ \\ (\\text{mod } §)",
+    "(n-§) §^{n+§}+§",
+    "\\approx §.§",
+    "\\frac{§}{§} \\approx §.§",
+    "§ \\cdot § = §",
+    "§./§",
+    "§th",
+    "§e§",
+    "y^{\\prime}=§y+§",
+    "§n+§ \\text{ for } n \\ge §",
+    "y=\\frac{§}{x} (x>§)",
+    "\\{x \\mid x = §k\\pi, k \\in \\mathbb{Z}\\}",
+    "A, C, D",
+    "b",
+    "(0.§, 0.§)",
+    "\\frac{§}{§}",
+    "§,§00",
+];
+
+/// Completions: an answer for each `¶`, a number for each `§`.
+const COMPLETIONS: &[&str] = &[
+    "\\boxed{¶}",
+    "The answer is ¶.",
+    "The answer is $¶$!",
+    "The answer is ¶ in total.",
+    "The answer is not ¶.",
+    "Final Answer: The final answer is $¶$. I hope it is correct.",
+    "#### ¶",
+    "<answer>¶</answer>",
+    "<answer>The answer is $¶$.</answer>",
+    "\\boxed{\\text{The answer is } ¶}",
+    "**Answer:** ¶",
+    "***ANSWER***: ***¶***",
+    "## Final Answer\n\n$¶$",
+    "### Answer\n¶",
+    "答案：¶",
+    "所以答案是 ¶。",
+    "\\boxed{¶} and \\boxed{¶}",
+    "The solutions are $¶$, $¶$ and $¶$.",
+    "Either $¶$ or $¶$.",
+    "\\boxed{¶}\n\nAnswer: ¶<|im_end|>",
+    "<|begin_of_box|>¶<|end_of_box|>",
+    "So she has $§ - $§ = $§ left.",
+    "The correct option is b.",
+    "Therefore \\boxed §.",
 ];
 
 struct Random(u64);
@@ -152,6 +284,24 @@ impl Random {
     fn below(&mut self, bound: usize) -> usize {
         (self.next() % bound.max(1) as u64) as usize
     }
+}
+
+/// A number for a template: mostly small, at times a minute, at times too large to count to.
+fn number(random: &mut Random) -> usize {
+    let bound = [10, 10, 13, 60, 100, 2_000, 1_000_000, 2_000_000_000][random.below(8)];
+    random.below(bound)
+}
+
+fn fill(template: &str, random: &mut Random) -> String {
+    let mut text = String::new();
+    for c in template.chars() {
+        match c {
+            '§' => text.push_str(&number(random).to_string()),
+            '¶' => text.push_str(&fill(ANSWERS[random.below(ANSWERS.len())], random)),
+            other => text.push(other),
+        }
+    }
+    text
 }
 
 fn corpus() -> Vec<String> {
@@ -183,7 +333,7 @@ fn mutate(text: &str, texts: &[String], random: &mut Random) -> String {
     for _ in 0..times {
         let (a, b) = (boundary(&text, random), boundary(&text, random));
         let (from, to) = (a.min(b), a.max(b));
-        match random.below(10) {
+        match random.below(11) {
             0 => text.replace_range(from..to, ""),
             1 | 2 => text.insert_str(from, TOKENS[random.below(TOKENS.len())]),
             3 => text.replace_range(from..to, TOKENS[random.below(TOKENS.len())]),
@@ -206,6 +356,13 @@ fn mutate(text: &str, texts: &[String], random: &mut Random) -> String {
                     let new = random.below(kind.len());
                     text.replace_range(at..=at, &kind[new..=new]);
                 }
+            }
+            10 => {
+                let wide: String = text[from..to]
+                    .chars()
+                    .map(|c| if c.is_ascii_graphic() { char::from_u32(c as u32 + 0xfee0).unwrap_or(c) } else { c })
+                    .collect();
+                text.replace_range(from..to, &wide);
             }
             5 => {
                 let other = &texts[random.below(texts.len())];
@@ -241,16 +398,20 @@ fn main() {
     let mut slowest = Duration::ZERO;
     let start = Instant::now();
     for index in 0..inputs {
-        let original = &texts[random.below(texts.len())];
-        let changed = mutate(original, &texts, &mut random);
+        let original = match random.below(4) {
+            0 => fill(ANSWERS[random.below(ANSWERS.len())], &mut random),
+            1 => fill(COMPLETIONS[random.below(COMPLETIONS.len())], &mut random),
+            _ => texts[random.below(texts.len())].clone(),
+        };
+        let changed = mutate(&original, &texts, &mut random);
         let (gold, pred) = match index % 4 {
-            0 => (original.clone(), changed),
-            1 => (changed, original.clone()),
+            0 => (original, changed),
+            1 => (changed, original),
             2 => (changed.clone(), changed),
-            _ => (mutate(original, &texts, &mut random), changed),
+            _ => (mutate(&original, &texts, &mut random), changed),
         };
         let profile = match index % 5 {
-            0 => Profile::auto(),
+            0 | 2 => Profile::auto(),
             1 => Profile::only(rules[random.below(rules.len())]),
             _ => Profile::whole(),
         };

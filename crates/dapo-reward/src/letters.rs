@@ -1,5 +1,6 @@
 //! Choice letters as answers: one of A to J, or several.
 
+use crate::extract::is_hedged;
 use crate::parse::unwrap;
 
 /// The letters an answer names, as a set of bits.
@@ -43,7 +44,10 @@ impl Letters {
     pub(crate) fn are_named_by(self, prediction: &str, small: Small) -> Option<bool> {
         let bare = unwrap(prediction);
         let any_case = small == Small::Count || (small == Small::CountAlone && self.count() == 1);
-        match named(bare, any_case) {
+        let bare = stated(bare).unwrap_or(bare);
+        // `\{A, C\}` is the set of the letters.
+        let set = bare.strip_prefix("\\{").and_then(|rest| rest.strip_suffix("\\}")).filter(|_| self.count() > 1);
+        match named(set.unwrap_or(bare), any_case) {
             Some(Named::All(letters)) => Some(letters == self),
             Some(Named::Either) => Some(false),
             None if self.count() == 1 => {
@@ -69,6 +73,40 @@ impl Letters {
     fn count(self) -> u32 {
         self.0.count_ones()
     }
+}
+
+/// What follows "the correct option is" in the last sentence of a text, when that is all the sentence says.
+fn stated(text: &str) -> Option<&str> {
+    /// No such sentence is longer, in bytes.
+    const LONGEST: usize = 64;
+    let mut from = text.len().saturating_sub(LONGEST);
+    while !text.is_char_boundary(from) {
+        from += 1;
+    }
+    let line = &text[from..];
+    let line = line.rsplit('\n').next().unwrap_or(line);
+    let at = [" is ", " is: "].iter().filter_map(|verb| Some(line.rfind(verb)? + verb.len())).max()?;
+    let (before, letter) = line.split_at(at);
+    let sentence = before.rsplit(". ").next().unwrap_or(before);
+    let words = || sentence.split(|c: char| !c.is_alphabetic()).filter(|word| !word.is_empty());
+    const WORDS: [&str; 13] = [
+        "so",
+        "thus",
+        "hence",
+        "therefore",
+        "the",
+        "correct",
+        "right",
+        "best",
+        "option",
+        "choice",
+        "letter",
+        "answer",
+        "is",
+    ];
+    let is_plain = words().all(|word| WORDS.iter().any(|known| word.eq_ignore_ascii_case(known)))
+        && words().any(|word| matches!(word, "option" | "choice" | "letter" | "Option" | "Choice" | "Letter"));
+    is_plain.then(|| letter.trim())
 }
 
 enum Named {
@@ -142,13 +180,20 @@ fn label(text: &str) -> Option<u8> {
     let rest = &rest[1..];
     if !bracketed
         && byte.is_ascii_uppercase()
-        && (rest.starts_with(" (") || rest.starts_with(" - ") || rest.starts_with(" – ") || rest.starts_with(" — "))
+        && let Some(text) = [" (", " - ", " – ", " — "].iter().find_map(|mark| rest.strip_prefix(mark))
     {
-        return Some(byte);
+        return labels(text).then_some(byte);
     }
     let rest = if bracketed { rest.strip_prefix(')')? } else { rest.strip_prefix(['.', ')', ':'])? };
     let stands_for = rest.trim_start_matches(['}', ':']).strip_prefix(' ')?.trim_start_matches(['}', ' ']);
     stands_for.starts_with(|c: char| c.is_alphanumeric() || matches!(c, '$' | '\\' | '{' | '"')).then_some(byte)
+}
+
+/// Whether a letter before a dash or bracket labels what follows: `C - D` is a difference, `C (or D)` leaves it open.
+fn labels(text: &str) -> bool {
+    let word = text.find(|c: char| !c.is_alphabetic()).unwrap_or(text.len());
+    let is_variable = word == text.chars().next().map_or(0, char::len_utf8) && word > 0;
+    !is_variable && !is_hedged(text)
 }
 
 #[cfg(test)]
@@ -174,13 +219,28 @@ mod tests {
             "\\textbf{(C)}",
             "**C**",
             "c) twelve",
+            "The correct option is c.",
+            "It is odd. So the correct choice is (C).",
         ] {
             assert_eq!(names("C", prediction), Some(true), "{prediction}");
         }
         for prediction in ["D", "d", "(d)", "D - 12", "d. 12", "C or D", "C, D", "CD"] {
             assert_eq!(names("C", prediction), Some(false), "{prediction}");
         }
-        for prediction in ["", "12", "car", "c - 12", "C + 1", "cd", "Cat", "c.d", "(a)(b)", "e.g. it"] {
+        for prediction in [
+            "",
+            "12",
+            "car",
+            "I doubt that the correct option is c",
+            "The option is not c",
+            "c - 12",
+            "C + 1",
+            "cd",
+            "Cat",
+            "c.d",
+            "(a)(b)",
+            "e.g. it",
+        ] {
             assert_eq!(names("C", prediction), None, "{prediction}");
         }
     }

@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::equiv::{Stop, compare};
 use crate::expr::Expr;
-use crate::extract::{ExtractRule, Extracted, Profile, find, gold_text, parse_prediction};
+use crate::extract::{ExtractRule, Extracted, Profile, find, gold_answer, parse_prediction};
 use crate::fuel::Fuel;
 use crate::letters::{Letters, Small};
 use crate::normalise::canonical_text;
-use crate::parse::{Answer, ParseError, parse_answer};
+use crate::parse::{Answer, ParseError};
 
 /// How answers are found and compared.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -186,6 +186,8 @@ impl Verification {
 pub struct Gold {
     text: String,
     answer: Result<Answer, ParseError>,
+    /// The answer, where it is a plain integer.
+    integer: Option<i64>,
     /// The choice letters that the answer is.
     letters: Option<Letters>,
     /// The answer's text, where it cannot be read.
@@ -198,14 +200,25 @@ pub struct Gold {
 impl Gold {
     /// Parses a gold answer.
     pub fn new(gold: &str, config: &VerifyConfig) -> Self {
-        let text = gold_text(gold, &config.profile);
-        let answer = parse_answer(text);
+        let (text, answer) = gold_answer(gold, &config.profile);
+        let integer = small_integer(text);
+        if integer.is_some() && text.len() == gold.len() {
+            return Self {
+                text: text.to_owned(),
+                answer,
+                integer,
+                letters: None,
+                canonical: None,
+                sentence: None,
+                config: config.clone(),
+            };
+        }
         let letters = Letters::of_gold(text).or_else(|| if answer.is_err() { Letters::of_label(text) } else { None });
         let canonical = if answer.is_err() { canonical_text(text) } else { None };
         let whole = gold.trim();
         let is_told = text.len() < whole.len() && whole.len() <= MAX_SENTENCE && whole.contains(' ');
         let sentence = is_told.then(|| whole.to_owned());
-        Self { text: text.to_owned(), answer, letters, canonical, sentence, config: config.clone() }
+        Self { text: text.to_owned(), answer, integer, letters, canonical, sentence, config: config.clone() }
     }
 
     /// The answer itself, without what surrounded it.
@@ -236,6 +249,18 @@ impl Gold {
             // To an answer in words, all words count.
             verification = self.judge(&completion[sentence]);
         }
+        // A formula that cannot be read is passed over, unless the gold is such a formula.
+        if found.extracted.rule == ExtractRule::Whole
+            && self.canonical.is_some()
+            && self.config.profile.rules.contains(&ExtractRule::LastMath)
+        {
+            let profile = Profile { rules: vec![ExtractRule::LastMath], ..self.config.profile.clone() };
+            if let Some(formula) = find(completion, &profile)
+                && canonical_text(formula.extracted.text(completion)) == self.canonical
+            {
+                verification = Verification::new(Verdict::Correct, Rule::Text, "the answers are written alike");
+            }
+        }
         if verification.verdict != Verdict::Correct && self.sentence.as_deref() == Some(completion.trim()) {
             verification = Verification::new(Verdict::Correct, Rule::Text, "the answers are written alike");
         }
@@ -246,8 +271,8 @@ impl Gold {
     }
 
     fn judge(&self, prediction: &str) -> Verification {
-        if let Some(equal) = small_integers(&self.text, prediction) {
-            return if equal {
+        if let (Some(gold), Some(prediction)) = (self.integer, small_integer(prediction)) {
+            return if gold == prediction {
                 Verification::new(Verdict::Correct, Rule::Number, "equal integers")
             } else {
                 Verification::new(Verdict::Wrong, Rule::Number, "different integers")
@@ -268,6 +293,11 @@ impl Gold {
                 Verification::new(Verdict::Unparsable(Side::Gold), Rule::Parsing, UNREADABLE_GOLD)
             };
         };
+        if prediction == self.text && !prediction.starts_with("**") {
+            // Read alike, an answer is its own equal.
+            let rule = if self.is_words() { Rule::Words } else { Rule::Identical };
+            return Verification::new(Verdict::Correct, rule, "the answers are equivalent");
+        }
         match parse_prediction(prediction) {
             Err(ParseError::TooLarge) => Verification::new(UNREAD, Rule::Parsing, "the answer is too long or too deep"),
             Err(ParseError::Syntax) => Verification::new(UNREAD, Rule::Parsing, "the answer cannot be read as a whole"),
@@ -296,12 +326,13 @@ const UNREADABLE_GOLD: &str = "the gold answer cannot be read";
 
 /// Whether two plain integers of at most 15 digits are equal: most answers need no more.
 pub(crate) fn small_integers(gold: &str, prediction: &str) -> Option<bool> {
-    let read = |text: &str| -> Option<i64> {
-        let digits = text.strip_prefix('-').unwrap_or(text);
-        let is_plain = (1..=15).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
-        if is_plain { text.parse().ok() } else { None }
-    };
-    Some(read(gold)? == read(prediction)?)
+    Some(small_integer(gold)? == small_integer(prediction)?)
+}
+
+fn small_integer(text: &str) -> Option<i64> {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let is_plain = (1..=15).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
+    if is_plain { text.parse().ok() } else { None }
 }
 
 fn judge(gold: &Answer, prediction: &Answer, precision: u32) -> Verification {

@@ -64,6 +64,15 @@ pub(crate) fn compare(gold: &Answer, prediction: &Answer, precision: u32, fuel: 
             }
         }
     }
+    // `2 m` may be a product, but not to an answer that is a quantity.
+    for (gold, prediction) in gold.guesses.iter().zip(prediction.readings.first()) {
+        if matches!(prediction, Expr::Quantity(..)) {
+            let found = judge.equal(gold, prediction)?;
+            if found.equal {
+                return Ok(found);
+            }
+        }
+    }
     let without_base = match (&gold.digits, &prediction.digits) {
         (Some(digits), None) => prediction.readings.first().map(|other| (digits, other)),
         (None, Some(digits)) => gold.readings.first().map(|other| (other, digits)),

@@ -59,6 +59,9 @@ impl Judge<'_> {
             Expr::Quantity(..) => return Ok(Decision::wrong(Rule::Unit)),
             _ => {}
         }
+        if time_is_gold && is_full_hour(time) {
+            return self.equal(&Expr::integer(i64::from(time.hour)), other);
+        }
         match time_value(time) {
             Some(value) if time_is_gold => self.equal(&value, other),
             Some(value) => self.equal(other, &value),
@@ -97,17 +100,18 @@ fn same_time(one: Time, other: Time) -> bool {
     same_hour && (one.minute, one.second) == (other.minute, other.second)
 }
 
-/// What a time may be compared with a bare value as: `3 p.m.` with 3, `1:12` with the ratio.
+/// Whether a time is `3 p.m.`: a bare 3 gives that hour, but `3 p.m.` is not the number 3.
+fn is_full_hour(time: Time) -> bool {
+    time.half.is_some() && time.minute == 0 && time.second == 0
+}
+
+/// What a time may be compared with a bare value as: `1:12` with the ratio.
 fn time_value(time: Time) -> Option<Expr> {
-    let hour = Expr::integer(i64::from(time.hour));
-    match (time.half, time.minute) {
-        (Some(_), 0) if time.second == 0 => Some(hour),
-        // A ratio would be in lowest terms.
-        (None, 10..) if time.second == 0 && time.hour > 0 && has_lowest_terms(time) => {
-            Some(Expr::Product(vec![hour, Expr::integer(i64::from(time.minute)).reciprocal()]))
-        }
-        _ => None,
-    }
+    // A ratio would be in lowest terms.
+    let is_ratio =
+        time.half.is_none() && time.minute >= 10 && time.second == 0 && time.hour > 0 && has_lowest_terms(time);
+    let part = |part: u8| Expr::integer(i64::from(part));
+    is_ratio.then(|| Expr::Product(vec![part(time.hour), part(time.minute).reciprocal()]))
 }
 
 fn has_lowest_terms(time: Time) -> bool {

@@ -1,5 +1,6 @@
 //! Answers rewritten before they are compared.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use crate::expr::{Expr, Function, Separator};
@@ -66,12 +67,12 @@ fn as_product(expr: &Expr, is_product: &dyn Fn(&Expr) -> bool) -> Expr {
 }
 
 /// Writes out ± as two answers, and scalars before vectors into their entries.
-pub(super) fn prepare(expr: &Expr) -> Expr {
+pub(super) fn prepare(expr: &Expr) -> Cow<'_, Expr> {
     let is_plus_minus = |node: &Expr| matches!(node, Expr::PlusMinus { .. });
-    let expanded = if expr.any(&is_plus_minus) { expand_plus_minus(expr) } else { expr.clone() };
+    let expanded = if expr.any(&is_plus_minus) { Cow::Owned(expand_plus_minus(expr)) } else { Cow::Borrowed(expr) };
     let needs_distribution = |node: &Expr| matches!(node, Expr::Product(items) | Expr::Sum(items) if items.iter().any(|item| matches!(item, Expr::Matrix(_) | Expr::Tuple { .. } | Expr::Product(_) | Expr::Sum(_))));
     if expanded.any(&|node| matches!(node, Expr::Matrix(_) | Expr::Tuple { .. })) && expanded.any(&needs_distribution) {
-        distribute(&expanded)
+        Cow::Owned(distribute(&expanded))
     } else {
         expanded
     }

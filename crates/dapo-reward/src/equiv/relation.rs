@@ -8,7 +8,7 @@ use dashu_ratio::RBig;
 use super::canonical::canonical;
 use super::compare::{Comparison, Decision, Judge};
 use super::polynomial::{Base, Monomial, Polynomial};
-use super::subject::{assigned, same_subject};
+use super::subject::{assigned, bare, same_subject};
 use super::{Stop, decimal, sample};
 use crate::expr::{Expr, Relation};
 use crate::fuel::Fuel;
@@ -136,16 +136,23 @@ impl Judge<'_> {
             return Ok(false);
         };
         let is_constant = |side: &Expr| {
-            side.is_scalar() && !side.any(&|node| matches!(node, Expr::Variable(_) | Expr::PlusMinus { .. }))
+            bare(side).is_scalar() && !side.any(&|node| matches!(node, Expr::Variable(_) | Expr::PlusMinus { .. }))
         };
         for (pair, operator) in sides.windows(2).zip(operators) {
             if !pair.iter().all(is_constant) {
                 continue;
             }
+            if let [Expr::Quantity(..), Expr::Quantity(..)] = pair {
+                if *operator == Relation::Equal && !self.equal(&pair[0], &pair[1])?.equal {
+                    return Ok(true);
+                }
+                continue;
+            }
+            let pair = [bare(&pair[0]), bare(&pair[1])];
             let holds = match operator {
-                Relation::Equal => self.scalars(&pair[0], &pair[1])?.equal || self.rounds_to(&pair[0], &pair[1], false),
+                Relation::Equal => self.scalars(pair[0], pair[1])?.equal || self.rounds_to(pair[0], pair[1], false),
                 Relation::Approximately => {
-                    self.rounds_to(&pair[0], &pair[1], true) || self.scalars(&pair[0], &pair[1])?.equal
+                    self.rounds_to(pair[0], pair[1], true) || self.scalars(pair[0], pair[1])?.equal
                 }
                 _ => true,
             };

@@ -1,5 +1,7 @@
 //! What a relation is about: the names that an equation gives a value to.
 
+use dashu_ratio::RBig;
+
 use crate::expr::{Constant, Expr, Function, Relation};
 
 /// The value a relation gives to its subject: the end of `x = …`, of a chain of constants, the left of `… ≈ …`.
@@ -19,7 +21,7 @@ pub(crate) fn assigned(expr: &Expr) -> Option<Expr> {
     {
         return None;
     }
-    let is_constant = |side: &Expr| side.is_scalar() && !has_variable(side);
+    let is_constant = |side: &Expr| bare(side).is_scalar() && !has_variable(side);
     // `6 = x`
     if let ([value, Expr::Variable(_) | Expr::Call(Function::Apply, _)], [Relation::Equal]) =
         (sides.as_slice(), operators.as_slice())
@@ -28,6 +30,14 @@ pub(crate) fn assigned(expr: &Expr) -> Option<Expr> {
         return Some(value.clone());
     }
     (end == 0 || names(&sides[0], &sides[end]) || is_constant(&sides[0])).then(|| sides[end].clone())
+}
+
+/// A quantity's value, any other expression itself.
+pub(super) fn bare(expr: &Expr) -> &Expr {
+    match expr {
+        Expr::Quantity(value, _) => value,
+        other => other,
+    }
 }
 
 /// Whether an equation's left side is a name and its right side what the name stands for. `ax + by = 0` is an equation.
@@ -55,8 +65,11 @@ pub(super) fn is_name(expr: &Expr) -> bool {
         // `[G:H]`
         Expr::Ratio(terms) => terms.iter().all(|term| matches!(term, Expr::Variable(_))),
         Expr::Sum(terms) => is_sum_of_names(terms),
-        Expr::Call(Function::Abs, arguments) => {
-            arguments.iter().all(|argument| is_name(argument) || has_vector(argument))
+        Expr::Call(Function::Abs, arguments) => arguments.iter().all(is_measured),
+        // A variance.
+        Expr::Power(base, exponent) => {
+            matches!(base.as_ref(), Expr::Variable(name) if name.starts_with("sigma"))
+                && matches!(exponent.as_ref(), Expr::Number(number) if number.value == RBig::from(2))
         }
         Expr::Call(
             Function::Arg
@@ -76,13 +89,24 @@ pub(super) fn is_name(expr: &Expr) -> bool {
     }
 }
 
+/// Whether bars around an expression are its length or its size: `|x| = 5` is an equation for `x`.
+fn is_measured(expr: &Expr) -> bool {
+    let is_unknown = |name: &str| {
+        name.starts_with(|c: char| c.is_ascii_lowercase()) && !matches!(name, "a" | "b" | "c" | "u" | "v" | "w" | "z")
+    };
+    match expr {
+        Expr::Variable(name) => name.contains(' ') || !is_unknown(name),
+        other => is_name(other) || has_vector(other),
+    }
+}
+
 fn has_variable(expr: &Expr) -> bool {
     expr.any(&|node| matches!(node, Expr::Variable(_)))
 }
 
-/// Whether a small letter is in the expression: `f(x)` and `g(t)` define functions, `P(A)` and `P(B)` are two values.
-fn has_unknown(expr: &Expr) -> bool {
-    expr.any(&|node| matches!(node, Expr::Variable(name) if name.starts_with(|c: char| c.is_ascii_lowercase())))
+/// Whether the expression is a small letter: `f(x)` and `g(t)` define functions, `P(A)` and `P(B)` are two values.
+fn is_unknown(expr: &Expr) -> bool {
+    matches!(expr, Expr::Variable(name) if name.starts_with(|c: char| c.is_ascii_lowercase()))
 }
 
 /// Whether a variable with an arrow, a bar or bold letters is in the expression: the bars around it are a norm.
@@ -96,8 +120,7 @@ fn is_application(factors: &[Expr]) -> bool {
         [Expr::Variable(name), _] if is_function_name(name) => true,
         [Expr::Variable(_), Expr::Number(_) | Expr::Tuple { .. }] => true,
         [Expr::Power(function, exponent), argument] => {
-            let inverted =
-                matches!(exponent.as_ref(), Expr::Number(number) if number.value == dashu_ratio::RBig::NEG_ONE);
+            let inverted = matches!(exponent.as_ref(), Expr::Number(number) if number.value == RBig::NEG_ONE);
             matches!(function.as_ref(), Expr::Variable(name) if is_function_name(name))
                 && (inverted || matches!(argument, Expr::Variable(_)))
         }
@@ -123,29 +146,35 @@ fn is_differential(expr: &Expr) -> bool {
     }
 }
 
-/// `a/b`.
+/// `a/b`, `BD/DC`, `|AB|/|CD|`.
 fn is_quotient(factors: &[Expr]) -> bool {
+    let is_part = |part: &Expr| match part {
+        Expr::Variable(_) => true,
+        Expr::Product(letters) => letters.iter().all(is_capital),
+        Expr::Call(Function::Abs, _) => is_name(part),
+        _ => false,
+    };
     match factors {
-        [Expr::Variable(_), Expr::Power(denominator, exponent)] => {
-            matches!(denominator.as_ref(), Expr::Variable(_))
-                && matches!(exponent.as_ref(), Expr::Number(number) if number.value == dashu_ratio::RBig::NEG_ONE)
+        [numerator, Expr::Power(denominator, exponent)] => {
+            is_part(numerator)
+                && is_part(denominator)
+                && matches!(exponent.as_ref(), Expr::Number(number) if number.value == RBig::NEG_ONE)
         }
         _ => false,
     }
 }
 
+fn is_capital(expr: &Expr) -> bool {
+    matches!(expr, Expr::Variable(name) if name.starts_with(|c: char| c.is_ascii_uppercase()))
+}
+
 /// `AB`, `mn`, `AB^2`, `f(1) f(2)`.
 fn is_product_of_names(factors: &[Expr]) -> bool {
-    let is_upper = |name: &str| name.starts_with(|c: char| c.is_ascii_uppercase());
     factors.iter().all(|factor| {
         matches!(factor, Expr::Variable(_) | Expr::Tuple { .. } | Expr::Call(Function::Apply, _)) && is_name(factor)
     }) || factors.iter().all(|factor| match factor {
-        Expr::Variable(name) => is_upper(name),
-        Expr::Power(base, exponent) => {
-            matches!(base.as_ref(), Expr::Variable(name) if is_upper(name))
-                && matches!(exponent.as_ref(), Expr::Number(_))
-        }
-        _ => false,
+        Expr::Power(base, exponent) => is_capital(base) && matches!(exponent.as_ref(), Expr::Number(_)),
+        other => is_capital(other),
     })
 }
 
@@ -165,8 +194,8 @@ fn is_function_name(name: &str) -> bool {
 }
 
 /// Whether two assignments are about the same thing: the same name, or a function's value and `y`.
-pub(super) fn same_subject(left: &[Expr], right: &[Expr]) -> bool {
-    let (Some(left), Some(right)) = (left.first(), right.first()) else {
+pub(super) fn same_subject(sides: &[Expr], others: &[Expr]) -> bool {
+    let (Some(left), Some(right)) = (sides.first(), others.first()) else {
         return false;
     };
     // Both a function at the same arguments, or a function and the variable for its values.
@@ -180,15 +209,29 @@ pub(super) fn same_subject(left: &[Expr], right: &[Expr]) -> bool {
             && of.iter().all(has_variable)
     };
     let is_y = |expr: &Expr| matches!(expr, Expr::Variable(name) if name.as_ref() == "y");
-    if left == right || (is_y(left) && is_y(right)) {
+    if left == right || (is_y(left) && is_y(right)) || is_repeated_root(sides, right) || is_repeated_root(others, left)
+    {
         return true;
     }
     match (arguments(left), arguments(right)) {
-        (Some(left), Some(right)) => left == right || (left.iter().all(has_unknown) && right.iter().all(has_unknown)),
+        (Some(left), Some(right)) => left == right || (left.iter().all(is_unknown) && right.iter().all(is_unknown)),
         (Some(of), None) => is_value(right, &of),
         (None, Some(of)) => is_value(left, &of),
         (None, None) => !has_variable(left) && !has_variable(right),
     }
+}
+
+/// Whether the sides are `x_1 = x_2 = 3`, all solutions for the variable.
+fn is_repeated_root(sides: &[Expr], variable: &Expr) -> bool {
+    let (Expr::Variable(variable), Some((_, roots))) = (variable, sides.split_last()) else {
+        return false;
+    };
+    let is_root = |root: &Expr| {
+        matches!(root, Expr::Variable(name) if name.split_once('_').is_some_and(|(base, index)| {
+            base == variable.as_ref() && index.bytes().all(|byte| byte.is_ascii_digit())
+        }))
+    };
+    roots.len() > 1 && roots.iter().all(is_root)
 }
 
 /// The values of `x_1 = 3, x_2 = 5` and `x = 3, x = 5`, where one numbers the solutions that the other does not.
@@ -220,7 +263,11 @@ pub(super) fn without_indices(gold: &[Expr], prediction: &[Expr]) -> Option<(Vec
                 .is_some_and(|(letter, index)| letter == base && index.bytes().all(|c| c.is_ascii_digit() || c == b','))
         })
     };
-    let fits = (is_bare(&gold) && is_numbered(&prediction)) || (is_numbered(&gold) && is_bare(&prediction));
+    // Two numbered solutions of one equation may be numbered either way; terms of a sequence may not.
+    let are_roots =
+        gold.len() == 2 && matches!(base, "x" | "t" | "z") && is_numbered(&gold) && is_numbered(&prediction);
+    let fits =
+        are_roots || (is_bare(&gold) && is_numbered(&prediction)) || (is_numbered(&gold) && is_bare(&prediction));
     let values = |items: Vec<(Box<str>, Expr)>| items.into_iter().map(|(_, value)| value).collect();
     fits.then(|| (values(gold), values(prediction)))
 }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use super::find::announces_no_more;
 use super::joined;
 use super::lines::rfind;
 
@@ -16,6 +17,35 @@ const NAMES: [&str; 2] = ["boxed{", "fbox{"];
 pub(super) struct Found {
     pub(super) content: Range<usize>,
     pub(super) whole: Range<usize>,
+}
+
+/// Longest text after a box that is looked through for signs of another announcement, in bytes.
+pub(super) const LONGEST_END: usize = 256;
+
+/// The integer in a box that is no part of a list, where nothing after it can announce another answer. What is found is what
+/// all rules together find, sooner.
+pub(super) fn only_number(text: &str) -> Option<Range<usize>> {
+    const OPEN: &[u8] = b"\\boxed{";
+    const MOST_DIGITS: usize = 18;
+    let bytes = text.as_bytes();
+    let mut end = bytes.len();
+    loop {
+        end = end.checked_sub(1)?;
+        let byte = bytes[end];
+        if byte == b'}' {
+            break;
+        }
+        if !announces_no_more(byte) || byte == b'\\' || bytes.len() - end > LONGEST_END {
+            return None;
+        }
+    }
+    let before = &bytes[..end];
+    let digits = before.iter().rev().take(MOST_DIGITS).take_while(|byte| byte.is_ascii_digit()).count();
+    let start = end - digits;
+    let before = before[..start].strip_suffix(OPEN)?;
+    let gap = &before[before.len().saturating_sub(joined::LONGEST_GAP)..];
+    // A brace may close another box of a list; an angle bracket may open a mark or a thought.
+    (digits > 0 && !gap.contains(&b'}') && !text.contains('<')).then_some(start..end)
 }
 
 /// The last box; boxes joined by nothing but separators are one list.

@@ -32,6 +32,13 @@ struct Resolved {
 
 /// Finds the answer in a text, as [`super::extract_answer`] does.
 pub(crate) fn find(text: &str, profile: &Profile) -> Option<Found> {
+    if profile.rules.first() == Some(&ExtractRule::Boxed)
+        && profile.window.is_none()
+        && !profile.after_think
+        && let Some(span) = boxed::only_number(text)
+    {
+        return Some(Found { extracted: Extracted { span, rule: ExtractRule::Boxed }, sentence: None });
+    }
     let start = search_start(text, profile)?;
     let searched = first_turn(&text[start..]);
     let shifted = |span: Range<usize>| start + span.start..start + span.end;
@@ -59,14 +66,10 @@ fn search_start(text: &str, profile: &Profile) -> Option<usize> {
     Some(start)
 }
 
-/// Reads what was found: a list of boxes without the boxes; emphasis and signs of money go where they are in the way.
+/// Reads what was found: a list of boxes without the boxes; emphasis goes where it is in the way.
 pub(crate) fn parse_prediction(text: &str) -> Result<Answer, ParseError> {
     let text = boxed::unboxed(text);
-    if text.starts_with("**") {
-        return parse_answer(&text.replace("**", ""));
-    }
-    let read = parse_answer(&text);
-    if read.is_err() && text.contains("\\$") { parse_answer(&text.replace("\\$", "")) } else { read }
+    if text.starts_with("**") { parse_answer(&text.replace("**", "")) } else { parse_answer(&text) }
 }
 
 /// What a model says before the mark that ends its turn.
@@ -201,7 +204,9 @@ fn resolve(text: &str, rule: ExtractRule, content: Range<usize>) -> Option<Resol
     if rule == ExtractRule::Boxed && !followed {
         return whole(span);
     }
-    match prose::read(&text[span.clone()], rule == ExtractRule::AnswerIs) {
+    // Within a formula, `!` is a factorial.
+    let is_sentence = rule == ExtractRule::AnswerIs && !text[..span.start].ends_with(['$', '(', '[']);
+    match prose::read(&text[span.clone()], is_sentence) {
         Reading::Whole => {
             let is_prose = points_elsewhere(&text[span.clone()]);
             Some(Resolved { span, sentence: None, is_prose })
@@ -219,8 +224,12 @@ fn resolve(text: &str, rule: ExtractRule, content: Range<usize>) -> Option<Resol
 
 /// Whether a short text holds none of the signs of an announcement.
 fn announces_nothing(text: &str) -> bool {
-    const LONGEST: usize = 256;
-    text.len() <= LONGEST && text.bytes().all(|byte| byte.is_ascii() && !matches!(byte, b'#' | b'<' | b'w' | b'W'))
+    text.len() <= boxed::LONGEST_END && text.bytes().all(announces_no_more)
+}
+
+/// Whether a byte is in no announcement.
+pub(super) fn announces_no_more(byte: u8) -> bool {
+    byte.is_ascii() && !matches!(byte, b'#' | b'<' | b'w' | b'W')
 }
 
 /// Whether an answer needs no further look: a plain integer.

@@ -5,46 +5,69 @@ use super::math::last_math;
 use super::prose::{self, Reading};
 use super::{ExtractRule, Profile, extract_answer, trim};
 use crate::expr::Expr;
-use crate::parse::parse_answer;
+use crate::parse::{Answer, Parse, parse_answer};
 
-/// A boxed or `####` answer where there is such, else what an announcement gives, else everything; in a sentence that is no
-/// answer as a whole, the value that it gives.
-pub(crate) fn gold_text<'a>(gold: &'a str, profile: &Profile) -> &'a str {
+/// The answer in a gold text, and how it reads: a boxed or `####` answer where there is such, else what an announcement
+/// gives, else everything; in a sentence that is no answer as a whole, the value that it gives.
+pub(crate) fn gold_answer<'a>(gold: &'a str, profile: &Profile) -> (&'a str, Parse<Answer>) {
+    let text = match announced(gold, profile) {
+        Some(text) => text,
+        None => {
+            let whole = &gold[trim(gold, 0..gold.len())];
+            let answer = parse_answer(whole);
+            if is_plain_value(whole) || is_value(&answer, whole) {
+                return (whole, answer);
+            }
+            match stated(whole).filter(|value| reads_as_value(value)) {
+                Some(value) => value,
+                None => return (whole, answer),
+            }
+        }
+    };
+    (text, parse_answer(text))
+}
+
+/// What a gold text marks or announces as the answer.
+fn announced<'a>(gold: &'a str, profile: &Profile) -> Option<&'a str> {
     use ExtractRule::{AnswerIs, AnswerLine, Boxed, Choice, Hash, Whole};
     let apply = |rules: &[ExtractRule]| {
         let profile = Profile { rules: rules.to_vec(), window: None, after_think: false };
         extract_answer(gold, &profile).map(|found| found.text(gold))
     };
     if profile.rules.as_slice() == [Choice] {
-        return apply(&[Choice, Whole]).unwrap_or("");
+        return Some(apply(&[Choice, Whole]).unwrap_or(""));
+    }
+    // Letters of "box" and "answer" that are rare elsewhere; most golds are short and have none.
+    let may_announce = |byte: u8| matches!(byte, b'#' | b'b' | b'w' | b'W') || !byte.is_ascii();
+    if gold.len() < SHORT && !gold.bytes().any(may_announce) {
+        return None;
     }
     if let Some(marked) = apply(&[Boxed, Hash]) {
-        return marked;
+        return Some(marked);
     }
-    let whole = &gold[trim(gold, 0..gold.len())];
-    if is_plain_value(whole) {
-        return whole;
+    if is_plain_value(&gold[trim(gold, 0..gold.len())]) {
+        return None;
     }
     let announced = Profile { rules: vec![AnswerLine, AnswerIs], window: None, after_think: false };
-    if let Some(found) = find(gold, &announced)
-        && reads_as_value(found.extracted.text(gold))
-    {
-        return found.extracted.text(gold);
-    }
-    if reads_as_value(whole) {
-        return whole;
-    }
-    stated(whole).filter(|value| reads_as_value(value)).unwrap_or(whole)
+    let found = find(gold, &announced)?.extracted.text(gold);
+    reads_as_value(found).then_some(found)
 }
+
+/// Length below which a gold is looked through byte by byte.
+const SHORT: usize = 200;
 
 /// Most golds are a number or a formula without words.
 fn is_plain_value(gold: &str) -> bool {
-    gold.len() < 200 && !gold.bytes().any(|byte| matches!(byte, b' ' | b'\n')) && gold.is_ascii()
+    gold.len() < SHORT && !gold.bytes().any(|byte| matches!(byte, b' ' | b'\n')) && gold.is_ascii()
 }
 
 /// Whether a text can be read as something other than a sentence.
 fn reads_as_value(text: &str) -> bool {
-    let Ok(answer) = parse_answer(text) else { return false };
+    is_value(&parse_answer(text), text)
+}
+
+fn is_value(answer: &Parse<Answer>, text: &str) -> bool {
+    let Ok(answer) = answer else { return false };
     !answer.readings.iter().any(|reading| matches!(reading, Expr::Text(_))) || text.split_whitespace().count() <= 3
 }
 
@@ -67,7 +90,7 @@ mod tests {
     use super::*;
 
     fn text(gold: &str) -> &str {
-        gold_text(gold, &Profile::auto())
+        gold_answer(gold, &Profile::auto()).0
     }
 
     #[test]

@@ -82,7 +82,9 @@ pub(super) fn math_block(text: &str, start: usize) -> Option<Range<usize>> {
 /// Where the sentence ends: at a full stop that no digit follows, at another stop before a new sentence, or before a clause
 /// that explains.
 pub(super) fn sentence_end(line: &str) -> usize {
-    const CLAUSES: [&str; 13] = [
+    const CLAUSES: [&str; 15] = [
+        "，不是",
+        "，而不是",
         " because ",
         " since ",
         ", so ",
@@ -99,16 +101,30 @@ pub(super) fn sentence_end(line: &str) -> usize {
     ];
     let ends = |at: usize, c: char| {
         let after = &line[at + c.len_utf8()..];
+        let before = &line[..at];
         match c {
             '.' => {
-                !line[..at].ends_with(['.', '\\'])
+                !before.ends_with(['.', '\\'])
                     && (after.is_empty() || after.starts_with([' ', '\t', '\r', '*', '<']))
+                    && !(before.ends_with("Rs") && after.trim_start().starts_with(|c: char| c.is_ascii_digit()))
             }
             '!' => after.starts_with(' ') && after.trim_start().starts_with(char::is_uppercase),
             _ => c == '。',
         }
     };
-    let stop = line.match_indices(['.', '!', '。']).find(|(at, c)| c.chars().next().is_some_and(|c| ends(*at, c)));
+    // A stop within braces ends no sentence: `\text{A. } 12`.
+    let mut depth = 0_usize;
+    let stop = line.match_indices(['.', '!', '。', '{', '}']).find(|(at, mark)| match *mark {
+        "{" => {
+            depth += 1;
+            false
+        }
+        "}" => {
+            depth = depth.saturating_sub(1);
+            false
+        }
+        mark => depth == 0 && mark.chars().next().is_some_and(|c| ends(*at, c)),
+    });
     let end = stop.map_or(line.len(), |(at, c)| if c == "!" { at + 1 } else { at });
     CLAUSES.iter().filter_map(|clause| line[..end].find(clause)).min().unwrap_or(end)
 }
@@ -147,5 +163,8 @@ mod tests {
         assert_eq!(end("5! ways"), "5! ways");
         assert_eq!(end("18。好"), "18");
         assert_eq!(end("72, which is even"), "72");
+        assert_eq!(end("\\text{A. } 12. Next"), "\\text{A. } 12");
+        assert_eq!(end("Rs. 45. Next"), "Rs. 45");
+        assert_eq!(end("12，不是 13。"), "12");
     }
 }

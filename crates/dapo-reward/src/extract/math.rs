@@ -13,7 +13,75 @@ pub(super) fn last_math(text: &str) -> Option<Range<usize>> {
     {
         return Some(amount);
     }
+    if is_denied(text, &last.whole) {
+        return None;
+    }
     Some(list(text, &last))
+}
+
+/// Whether the words right before or after a formula say that it is not the answer: `not $5$`, `$5$ is excluded`.
+fn is_denied(text: &str, formula: &Range<usize>) -> bool {
+    /// Longest stretch of words looked at, in bytes.
+    const NEAR: usize = 32;
+    const DENIALS: [&str; 13] = [
+        "not",
+        "cannot",
+        "never",
+        "nor",
+        "neither",
+        "except",
+        "exclude",
+        "excluding",
+        "excludes",
+        "reject",
+        "rejecting",
+        "discard",
+        "discarding",
+    ];
+    const LINKS: [&str; 5] = ["be", "equal", "to", "the", "by"];
+    const VERBS: [&str; 6] = ["is", "are", "was", "were", "must", "be"];
+    const VERDICTS: [&str; 14] = [
+        "not",
+        "excluded",
+        "wrong",
+        "incorrect",
+        "impossible",
+        "extraneous",
+        "invalid",
+        "rejected",
+        "eliminated",
+        "discarded",
+        "omitted",
+        "removed",
+        "false",
+        "ruled",
+    ];
+    let mut from = formula.start.saturating_sub(NEAR);
+    while !text.is_char_boundary(from) {
+        from += 1;
+    }
+    let mut to = (formula.end + NEAR).min(text.len());
+    while !text.is_char_boundary(to) {
+        to -= 1;
+    }
+    let is_apart = |c: char| !(c.is_alphanumeric() || matches!(c, '\'' | '’' | '.' | '$' | ';' | ':'));
+    let is_one_of = |words: &[&str], word: &str| words.iter().any(|known| word.eq_ignore_ascii_case(known));
+    let is_denial = |word: &str| is_one_of(&DENIALS, word) || word.ends_with("n't") || word.ends_with("n’t");
+    let mut before = text[from..formula.start].rsplit(is_apart).filter(|word| !word.is_empty());
+    if before.by_ref().find(|word| !is_one_of(&LINKS, word)).is_some_and(is_denial) {
+        return true;
+    }
+    let mut after = text[formula.end..to].split(is_apart).filter(|word| !word.is_empty());
+    let mut linked = false;
+    let verdict = after.find(|word| {
+        let is_verb = is_one_of(&VERBS, word);
+        linked |= is_verb;
+        !is_verb
+    });
+    verdict.is_some_and(|word| {
+        let word = word.trim_end_matches(['.', ';', ':']);
+        (linked && is_one_of(&VERDICTS, word)) || (!linked && (word == "cannot" || word.ends_with("n't")))
+    })
 }
 
 /// A formula with its delimiters, and its content.
@@ -165,6 +233,24 @@ mod tests {
         assert_eq!(math(r"it costs \$5"), Some("$5"));
         assert_eq!(math("costs $5"), Some("$5"));
         assert_eq!(math("$$"), None);
+    }
+
+    #[test]
+    fn formulas_that_are_denied_are_no_answer() {
+        for text in [
+            "It is not $5$.",
+            "So it cannot be $5$.",
+            "It isn't \\(5\\).",
+            "All values except $5$",
+            "Only $5$ is excluded.",
+            "Thus $x = 5$ is extraneous.",
+            "The value $5$ cannot occur.",
+        ] {
+            assert_eq!(last_math(text), None, "{text}");
+        }
+        for text in ["It is not hard: $5$", "This is wrong. It is $5$", "We need not go on, as $5$ is the answer."] {
+            assert_eq!(last_math(text).map(|span| &text[span]), Some("5"), "{text}");
+        }
     }
 
     #[test]

@@ -3,7 +3,8 @@
 pub(crate) use boxed::matching_brace;
 pub(crate) use choice::letter as choice_letter;
 pub(crate) use find::{find, parse_prediction};
-pub(crate) use gold::gold_text;
+pub(crate) use gold::gold_answer;
+pub(crate) use prose::is_hedged;
 pub(crate) use trim::trim;
 pub(crate) use wording::{choice_or_wording, label_wording, wording};
 

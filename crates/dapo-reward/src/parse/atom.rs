@@ -40,12 +40,17 @@ impl<'a> Cursor<'a> {
         let braced = self.eat('{');
         let base = match self.next() {
             Some(Kind::Number(base)) => base.parse::<u32>().map_err(|_| ParseError::Syntax)?,
-            Some(Kind::Text(base)) => match base.trim() {
-                "ten" => 10,
-                "two" => 2,
-                "eight" => 8,
-                other => other.parse().map_err(|_| ParseError::Syntax)?,
-            },
+            Some(Kind::Text(base)) => {
+                const NAMES: [&str; 11] =
+                    ["two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"];
+                match base.trim() {
+                    "sixteen" => 16,
+                    name => match (2_u32..).zip(NAMES).find(|(_, known)| *known == name) {
+                        Some((base, _)) => base,
+                        None => name.parse().map_err(|_| ParseError::Syntax)?,
+                    },
+                }
+            }
             _ => return Err(ParseError::Syntax),
         };
         if braced {

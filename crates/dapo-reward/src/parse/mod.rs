@@ -84,6 +84,9 @@ pub(crate) fn parse_answer(source: &str) -> Parse<Answer> {
             return Ok(answer(Expr::Text(words.into()), Some(words)));
         }
     }
+    if let Some(chain) = remark(source) {
+        return Ok(answer(chain, words.as_deref()));
+    }
     match parse_with(source, Commas::Thousands) {
         Ok(expr) => {
             let mut answer = answer(qualifier::from_list(expr), words.as_deref());
@@ -119,6 +122,15 @@ pub(crate) fn parse_answer(source: &str) -> Parse<Answer> {
 
 fn answer(expr: Expr, words: Option<&str>) -> Answer {
     Answer { readings: vec![expr], guesses: Vec::new(), digits: None, words: words.map(Into::into) }
+}
+
+/// `42 (6 times 7)`: how a value came about, told in words, is a chain of equal values and not a factor.
+fn remark(source: &str) -> Option<Expr> {
+    let inner = source.strip_suffix(')')?;
+    let (value, inner) = inner.split_once(" (").filter(|(_, inner)| inner.contains(" times "))?;
+    let sides = vec![parse_with(inner, Commas::Thousands).ok()?, parse_with(value, Commas::Thousands).ok()?];
+    let chain = Expr::Relation { sides, operators: vec![crate::expr::Relation::Equal] };
+    shape::is_well_formed(&chain).then_some(chain)
 }
 
 /// The reading of an answer that is not read as it stands.

@@ -34,6 +34,8 @@ impl Cursor<'_> {
             self.rewind(start);
             return Ok(None);
         };
+        // After hours, 分 is short for minutes.
+        let name = if name == "分" && matches!(unit, "小时" | "时") { "分钟" } else { name };
         let size = match (units::resolve(unit), units::resolve(name)) {
             (Some(larger), Some(smaller)) if larger.comparable(&smaller) && smaller.size < larger.size => {
                 smaller.size / larger.size
@@ -181,6 +183,51 @@ impl Cursor<'_> {
         }
         Ok(if total == whole { value } else { Expr::rational(total) })
     }
+}
+
+/// `\$200 - \$130`, `3 \times \$5`: sums and multiples of amounts of one currency are an amount; a sign left out counts as written.
+pub(super) fn amount(value: Expr) -> Expr {
+    let unit_of = |part: &Expr| match part {
+        Expr::Quantity(_, unit) => Some(unit.clone()),
+        Expr::Product(factors) => {
+            let mut units = factors.iter().filter_map(|factor| match factor {
+                Expr::Quantity(_, unit) => Some(unit.clone()),
+                _ => None,
+            });
+            units.next().filter(|_| units.next().is_none())
+        }
+        _ => None,
+    };
+    let bare = |part: &Expr| match part {
+        Expr::Quantity(value, _) => value.as_ref().clone(),
+        Expr::Product(factors) => Expr::Product(
+            factors
+                .iter()
+                .map(|factor| match factor {
+                    Expr::Quantity(value, _) => value.as_ref().clone(),
+                    other => other.clone(),
+                })
+                .collect(),
+        ),
+        other => other.clone(),
+    };
+    let parts = match &value {
+        Expr::Sum(terms) => terms.as_slice(),
+        Expr::Product(_) => std::slice::from_ref(&value),
+        _ => return value,
+    };
+    let mut units = parts.iter().filter_map(unit_of);
+    let Some(unit) = units.next() else {
+        return value;
+    };
+    if units.any(|other| other != unit) {
+        return value;
+    }
+    let total = match &value {
+        Expr::Sum(terms) => Expr::Sum(terms.iter().map(bare).collect()),
+        product => bare(product),
+    };
+    Expr::Quantity(Box::new(total), unit)
 }
 
 /// A unit's text without the commands that only set space.

@@ -25,6 +25,7 @@ impl<'a> Cursor<'a> {
         }
         self.node()?;
         let value = if terms.len() == 1 { terms.remove(0) } else { Expr::Sum(terms) };
+        let value = super::quantity::amount(value);
         // `{n \choose k}`
         if self.eat_command("choose") {
             let lower = self.nested(Self::sum)?;
@@ -201,6 +202,10 @@ impl<'a> Cursor<'a> {
 
     /// A one-letter text straight after a number is a unit when units are called so: `5\,\mathrm{m}`.
     fn text_is_unit(&self, text: &str) -> bool {
+        // `\mathrm{A}_3^2` is no ampere.
+        if self.peek_at(1) == Some(Kind::Symbol('_')) {
+            return false;
+        }
         let is_symbol = self.spaced() && matches!(text, "N" | "J" | "W" | "V" | "A" | "K" | "C" | "F" | "T");
         self.position() > 0 && (is_symbol || (super::units::resolve(text).is_some() && text != "l"))
     }

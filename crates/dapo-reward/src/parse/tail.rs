@@ -76,6 +76,11 @@ pub(super) fn split(source: &str) -> Option<Tail<'_>> {
     if last == ')' {
         return parenthesised(source);
     }
+    if let Some(value) = source.strip_suffix("\\Omega").or_else(|| source.strip_suffix('Ω')) {
+        let bare = value.trim_end_matches([' ', '~', '\\', ',', ';']);
+        let is_unit = bare.len() < value.len() && !bare.is_empty() && is_numeral(bare);
+        return is_unit.then(|| Tail { value: bare, unit: "ohm".to_owned(), is_certain: false });
+    }
     if !ends_in_symbol(source) {
         return None;
     }
@@ -97,8 +102,26 @@ pub(super) fn split(source: &str) -> Option<Tail<'_>> {
         let terms = terms(text)?;
         let is_certain = terms > 1 && text.contains('/');
         let is_spaced = text.len() < rest.len();
-        (is_spaced || is_certain).then(|| Tail { value, unit: text.to_owned(), is_certain })
+        // After anything but a numeral, a lone letter is a variable.
+        let is_letter = text.len() == 1 && !is_numeral(value);
+        ((is_spaced && !is_letter) || is_certain).then(|| Tail { value, unit: text.to_owned(), is_certain })
     })
+}
+
+/// Whether a value has no letters and roots: digits, a fraction of digits, a power of ten.
+fn is_numeral(value: &str) -> bool {
+    const COMMANDS: [&str; 5] = ["\\frac", "\\dfrac", "\\tfrac", "\\times", "\\cdot"];
+    let mut rest = value;
+    while let Some(c) = rest.chars().next() {
+        rest = if c.is_ascii_digit() || matches!(c, '.' | ',' | '/' | ' ' | '{' | '}' | '^' | '-' | '+' | '×') {
+            &rest[c.len_utf8()..]
+        } else if let Some(after) = COMMANDS.iter().find_map(|command| rest.strip_prefix(command)) {
+            after
+        } else {
+            return false;
+        };
+    }
+    true
 }
 
 /// Whether the last letters, before a power if there is one, are a unit symbol: most answers go no further.
@@ -180,7 +203,13 @@ pub(super) fn rounding(source: &str) -> Option<(&str, &str)> {
 /// What follows `≈`, `\approx`, `about` at the start of a text.
 pub(super) fn without_approximately(source: &str) -> Option<&str> {
     let first = source.chars().next()?;
-    if first.is_ascii() && !matches!(first, '\\' | 'a' | 'A' | 'r' | 'R' | 'n' | 'N') {
+    // Most answers begin with none of the signs and words.
+    let may_begin = match first {
+        '\\' => matches!(source.as_bytes().get(1), Some(b'a' | b's' | b't' | b'd' | b'c')),
+        'a' | 'A' | 'r' | 'R' | 'n' | 'N' => true,
+        other => !other.is_ascii(),
+    };
+    if !may_begin {
         return None;
     }
     let inner = source.strip_prefix("\\text{").and_then(|rest| {

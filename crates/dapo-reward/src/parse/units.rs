@@ -66,7 +66,7 @@ fn base(name: &str) -> Option<Base> {
         "ms" | "millisecond" => of(TIME, 1, 1_000),
         "s" | "秒" | "sec" | "second" => of(TIME, 1, 1),
         "min" | "分钟" | "minute" => of(TIME, 60, 1),
-        "h" | "小时" | "hr" | "hour" => of(TIME, 3_600, 1),
+        "h" | "小时" | "时" | "hr" | "hour" => of(TIME, 3_600, 1),
         "day" | "天" | "日" => of(TIME, 86_400, 1),
         "week" | "周" | "星期" => of(TIME, 604_800, 1),
         "month" | "个月" | "月" => kind("year", 1, 12),

@@ -1,5 +1,6 @@
 //! The value in a sentence that says more than the value.
 
+mod chinese;
 mod tokens;
 mod vocabulary;
 
@@ -25,8 +26,13 @@ pub(super) enum Reading {
 const LONGEST: usize = 600;
 
 /// Whether a sentence leaves open, denies or changes what it says.
-pub(super) fn is_hedged(sentence: &str) -> bool {
+pub(crate) fn is_hedged(sentence: &str) -> bool {
     sentence.split(|c: char| !(c.is_alphabetic() || matches!(c, '\'' | '’'))).any(is_hedge)
+}
+
+/// Whether the word that a text behind a value begins with makes another value of it.
+pub(super) fn changes(text: &str) -> bool {
+    holds(CHANGES, text.split(|c: char| !c.is_alphabetic()).next().unwrap_or(""))
 }
 
 fn is_hedge(word: &str) -> bool {
@@ -40,6 +46,9 @@ fn is_hedge(word: &str) -> bool {
 pub(super) fn read(piece: &str, sentence: bool) -> Reading {
     if piece.len() > LONGEST {
         return Reading::Prose;
+    }
+    if let Some(value) = chinese::only_value(piece) {
+        return Reading::Value(value);
     }
     let mut tokens = tokens(piece);
     while let Some(last) = tokens.last() {
@@ -133,6 +142,8 @@ fn is_well_placed(tokens: &[Token<'_>], at: usize) -> bool {
         "of" => after("total value number amount result answer"),
         "to" => after("equal equals found"),
         "by" => after("given"),
+        // "only 48", not "only 48 is left out".
+        "only" => tokens[at + 1..].iter().all(|token| token.is_value() || token.kind == Kind::Mark),
         "be" => after("to found"),
         _ => true,
     }

@@ -69,6 +69,7 @@ fn token(piece: &str, at: usize, c: char) -> (Kind, usize) {
     let spaced = piece[..at].ends_with(' ');
     let space_follows = || rest[c.len_utf8()..].starts_with(' ');
     match c {
+        'i' | 'e' if rest.starts_with("i.e.") || rest.starts_with("e.g.") => (Kind::Word, 4),
         '\\' => (Kind::Plain, command_length(rest)),
         ',' | '，' | '、' if !rest[c.len_utf8()..].starts_with(|c: char| c.is_ascii_digit()) => {
             (Kind::Comma, c.len_utf8())
@@ -128,6 +129,8 @@ fn is_sign(c: char) -> bool {
             | '（'
             | '）'
             | '％'
+            | '′'
+            | '″'
     )
 }
 

@@ -36,4 +36,4 @@ pub(super) const OPERATIONS: &str = "root roots square cube negative opposite re
 pub(super) const FILLERS: &str = "about approximately approx roughly around exactly precisely simply just therefore thus hence indeed clearly \
     then now also equal equals to given by found be a an the total value number amount result of final correct is \
     are obviously really it so we get there course that point ordered pair interval coordinates vector polynomial \
-    integer set function equation fraction definitely again simplified expression answer actually";
+    integer set function equation fraction definitely again simplified expression answer actually only";
