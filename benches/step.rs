@@ -253,7 +253,7 @@ fn head(bench: &Bench) -> Result<()> {
             let into = Some((&mut weight_grad[..], false));
             head.backward(&hidden, &targets, into, &mut hidden_grad, &mut scratch, |rows, gradients| {
                 let chunk = TokenChunk { start: rows.start, logprobs: rows.logprobs, entropies: None };
-                let into = dapo::loss::Gradients { logprobs: gradients.logprobs, entropies: None };
+                let into = dapo::loss::LossGradients { logprobs: gradients.logprobs, entropies: None };
                 plan.evaluate(chunk, into)?;
                 Ok::<(), anyhow::Error>(())
             })?;

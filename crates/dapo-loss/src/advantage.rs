@@ -2,10 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::{
-    LossError,
-    error::{expect_config, expect_len, lookup},
-};
+use crate::error::{LossError, expect_config, expect_len, lookup};
 
 /// What a reward is compared with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -1,6 +1,6 @@
 //! What the loss reads: packed sequences, and the part of them that is evaluated at once.
 
-use crate::{LossError, error::expect_len};
+use crate::error::{LossError, expect_len};
 
 /// One advantage for every sequence, or one for every token.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -56,6 +56,17 @@ impl LossBatch<'_> {
     /// N, the number of sequences.
     pub fn sequences(&self) -> usize {
         self.cu_seqlens.len().saturating_sub(1)
+    }
+
+    /// How many tokens the mask leaves of each sequence.
+    pub(crate) fn lengths(&self) -> Vec<usize> {
+        masked_lengths(self.cu_seqlens, self.mask)
+    }
+
+    /// The tokens of a sequence that count.
+    pub(crate) fn kept_tokens(&self, sequence: usize) -> impl Iterator<Item = usize> + '_ {
+        let (start, end) = (self.cu_seqlens[sequence], self.cu_seqlens[sequence + 1]);
+        (start..end).filter(|&token| self.mask.is_none_or(|mask| mask[token] != 0))
     }
 
     /// Checks offsets and lengths.
@@ -130,14 +141,14 @@ impl<'a> TokenChunk<'a> {
 
 /// Where the derivatives of the loss go; every value is written, 0 where the mask is 0.
 #[derive(Debug)]
-pub struct Gradients<'a> {
+pub struct LossGradients<'a> {
     /// ∂loss/∂logprobs, as long as the chunk.
     pub logprobs: &'a mut [f32],
     /// ∂loss/∂entropies, as long as the chunk; `None` to not have it.
     pub entropies: Option<&'a mut [f32]>,
 }
 
-impl<'a> From<&'a mut [f32]> for Gradients<'a> {
+impl<'a> From<&'a mut [f32]> for LossGradients<'a> {
     fn from(logprobs: &'a mut [f32]) -> Self {
         Self { logprobs, entropies: None }
     }

@@ -1,7 +1,12 @@
 //! The settings of the loss, with DAPO's values as defaults.
 
 use crate::{
-    Aggregation, EmptySequences, ImportanceLevel, Kl, LossError, PolicyLoss, TruncatedImportance, error::expect_config,
+    aggregation::Aggregation,
+    denominator::EmptySequences,
+    error::{LossError, expect_config},
+    importance::{ImportanceLevel, TruncatedImportance},
+    kl::Kl,
+    policy::PolicyLoss,
 };
 
 /// Everything that decides which number the loss is.

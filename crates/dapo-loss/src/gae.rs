@@ -1,9 +1,6 @@
 //! Generalised advantage estimation: token-level advantages from a value function, for PPO.
 
-use crate::{
-    LossError,
-    error::{expect_config, expect_len},
-};
+use crate::error::{LossError, expect_config, expect_len};
 
 /// The two discounts of generalised advantage estimation.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -2,10 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::{
-    LossError,
-    error::{expect_config, lookup},
-};
+use crate::error::{LossError, expect_config, lookup};
 
 /// Whether a correction weight belongs to a token or to a whole sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -4,9 +4,8 @@
 use std::{fmt, str::FromStr};
 
 use crate::{
-    LossError,
     batch::check_offsets,
-    error::{expect_config, expect_len, lookup},
+    error::{LossError, expect_config, expect_len, lookup},
     exp::exp,
     token::{MAX_LOG_RATIO, TokenLoss, clamp},
 };

@@ -127,32 +127,30 @@ mod batch;
 mod config;
 #[cfg(any(feature = "cuda", feature = "emulate"))]
 pub mod cuda;
+mod denominator;
 mod error;
 mod exp;
+mod fused;
 mod gae;
 mod importance;
-mod kernel;
 mod kl;
 mod metrics;
-mod plan;
 mod policy;
-mod sequence;
-mod stages;
-mod sweep;
 #[cfg(feature = "candle")]
 pub mod tensor;
 pub mod token;
 
 pub use advantage::{AdvantageNorm, AdvantageScale, Baseline, StdEstimator, batch_advantages, group_advantages};
-pub use aggregation::{Aggregation, Denominator, EmptySequences, StepCounts};
-pub use batch::{Advantages, Gradients, LossBatch, TokenChunk, masked_lengths};
+pub use aggregation::Aggregation;
+pub use batch::{Advantages, LossBatch, LossGradients, TokenChunk, masked_lengths};
 pub use config::LossConfig;
+pub use denominator::{Denominator, EmptySequences, StepCounts};
 pub use error::LossError;
+pub use fused::loss_plan::{LossPlan, policy_loss};
 pub use gae::{Gae, gae};
 pub use importance::{ImportanceLevel, TruncatedImportance};
 pub use kl::{Kl, KlEstimator, kl_in_reward};
 pub use metrics::{LossMetrics, LossOutput};
-pub use plan::{LossPlan, policy_loss};
 pub use policy::{ClipRange, PolicyLoss};
 
 #[cfg(doctest)]

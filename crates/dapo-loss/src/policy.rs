@@ -3,8 +3,8 @@
 use std::{fmt, str::FromStr};
 
 use crate::{
-    Aggregation, LossError,
-    error::{expect_config, lookup},
+    aggregation::Aggregation,
+    error::{LossError, expect_config, lookup},
 };
 
 /// How far the probability ratio may move before its gradient stops, as offsets from 1.

@@ -7,8 +7,8 @@ mod common;
 use common::{Case, cases, large_case};
 use dapo_loss::cuda::{EmulatedBatch, LossSums, policy_loss_emulated, token_weights};
 use dapo_loss::{
-    Advantages, Aggregation, ClipRange, Denominator, EmptySequences, Gradients, Kl, KlEstimator, LossBatch, LossConfig,
-    LossOutput, PolicyLoss, TokenChunk, masked_lengths, policy_loss,
+    Advantages, Aggregation, ClipRange, Denominator, EmptySequences, Kl, KlEstimator, LossBatch, LossConfig,
+    LossGradients, LossOutput, PolicyLoss, TokenChunk, masked_lengths, policy_loss,
 };
 use proptest::prelude::*;
 
@@ -74,7 +74,7 @@ fn on_slices(config: &LossConfig, case: &Case, denominator: Denominator) -> (Los
         rollout_logprobs: None,
     };
     let chunk = TokenChunk { entropies: Some(&case.entropies), ..TokenChunk::whole(&case.logprobs) };
-    let gradients = Gradients { logprobs: &mut gradient, entropies: Some(&mut d_entropies) };
+    let gradients = LossGradients { logprobs: &mut gradient, entropies: Some(&mut d_entropies) };
     let output = policy_loss(config, denominator, batch, chunk, gradients).unwrap();
     (output, gradient, d_entropies)
 }

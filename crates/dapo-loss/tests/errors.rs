@@ -2,8 +2,8 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use dapo_loss::{
-    AdvantageScale, Advantages, Aggregation, Baseline, ClipRange, Denominator, EmptySequences, Gradients,
-    ImportanceLevel, Kl, KlEstimator, LossBatch, LossConfig, LossError, LossOutput, LossPlan, PolicyLoss, StdEstimator,
+    AdvantageScale, Advantages, Aggregation, Baseline, ClipRange, Denominator, EmptySequences, ImportanceLevel, Kl,
+    KlEstimator, LossBatch, LossConfig, LossError, LossGradients, LossOutput, LossPlan, PolicyLoss, StdEstimator,
     TokenChunk, TruncatedImportance, policy_loss,
 };
 
@@ -64,7 +64,7 @@ fn chunks_and_gradients_must_fit() {
     let plan = LossPlan::new(&config, denominator(&config), batch()).unwrap();
     let run = |start, entropies: Option<&[f32]>, gradient: usize, entropy_gradient: usize| {
         let (mut gradient, mut entropy_gradient) = (vec![0.0; gradient], vec![0.0; entropy_gradient]);
-        let gradients = Gradients { logprobs: &mut gradient, entropies: Some(&mut entropy_gradient) };
+        let gradients = LossGradients { logprobs: &mut gradient, entropies: Some(&mut entropy_gradient) };
         let chunk = TokenChunk { start, logprobs: &OLD[..3], entropies };
         plan.evaluate(chunk, gradients).unwrap_err().to_string()
     };
@@ -74,7 +74,7 @@ fn chunks_and_gradients_must_fit() {
     assert_eq!(run(1, None, 3, 2), "policy_loss: gradients.entropies has 2 values, expected 3");
     assert_eq!(run(1, Some(&[0.0]), 3, 3), "policy_loss: entropies has 1 values, expected 3");
     let empty =
-        plan.evaluate(TokenChunk { start: 4, logprobs: &[], entropies: None }, Gradients::from([].as_mut_slice()));
+        plan.evaluate(TokenChunk { start: 4, logprobs: &[], entropies: None }, LossGradients::from([].as_mut_slice()));
     assert_eq!(empty, Ok(LossOutput::default()));
 }
 

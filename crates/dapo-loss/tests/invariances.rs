@@ -5,7 +5,7 @@ mod common;
 
 use common::{Case, cases, large_case, losses_and_aggregations};
 use dapo_loss::{
-    Advantages, Aggregation, Denominator, EmptySequences, Gradients, Kl, LossBatch, LossConfig, LossMetrics,
+    Advantages, Aggregation, Denominator, EmptySequences, Kl, LossBatch, LossConfig, LossGradients, LossMetrics,
     LossOutput, LossPlan, PolicyLoss, TokenChunk, TruncatedImportance,
 };
 use proptest::prelude::*;
@@ -72,7 +72,7 @@ fn in_chunks(case: &Case, config: &LossConfig, cuts: &[usize]) -> (LossOutput, V
         let logprobs = &case.logprobs[start..end];
         let chunk = TokenChunk { start, logprobs, entropies: Some(&case.entropies[start..end]) };
         let entropies = Some(&mut entropy_gradient[start..end]);
-        total += plan.evaluate(chunk, Gradients { logprobs: &mut gradient[start..end], entropies }).unwrap();
+        total += plan.evaluate(chunk, LossGradients { logprobs: &mut gradient[start..end], entropies }).unwrap();
         start = end;
     }
     (total, gradient, entropy_gradient)

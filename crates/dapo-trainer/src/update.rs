@@ -159,7 +159,8 @@ pub fn accumulate(
             }
         }
         let chunk = TokenChunk { start: rows.start, logprobs: rows.logprobs, entropies: Some(rows.entropies) };
-        let into = dapo_loss::Gradients { logprobs: row_gradients.logprobs, entropies: Some(row_gradients.entropies) };
+        let into =
+            dapo_loss::LossGradients { logprobs: row_gradients.logprobs, entropies: Some(row_gradients.entropies) };
         let output = plan.evaluate(chunk, into).map_err(|error| PolicyError::Loss(Box::new(error)))?;
         update.loss += output.loss;
         update.metrics += output.metrics;

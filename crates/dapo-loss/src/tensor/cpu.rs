@@ -5,7 +5,10 @@ use std::ops::Deref;
 use candle_core::{CpuStorage, Device, Layout, Result, Shape, Storage, Tensor, WithDType, bail};
 
 use super::{NAME, PolicyLossOp, Saved, wrap};
-use crate::{Advantages, Gradients, LossBatch, TokenChunk};
+use crate::{
+    batch::{Advantages, LossBatch, LossGradients, TokenChunk},
+    fused::loss_plan::policy_loss,
+};
 
 /// The values of a contiguous CPU storage.
 fn values<'a, T: WithDType>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [T]> {
@@ -64,8 +67,8 @@ impl PolicyLossOp {
         };
         let mut gradient = vec![0.0_f32; chunk.logprobs.len()];
         let mut entropy_gradient = chunk.entropies.map(|entropies| vec![0.0_f32; entropies.len()]);
-        let gradients = Gradients { logprobs: &mut gradient, entropies: entropy_gradient.as_deref_mut() };
-        let output = crate::policy_loss(&self.config, self.denominator, batch, chunk, gradients).map_err(wrap)?;
+        let gradients = LossGradients { logprobs: &mut gradient, entropies: entropy_gradient.as_deref_mut() };
+        let output = policy_loss(&self.config, self.denominator, batch, chunk, gradients).map_err(wrap)?;
         let tensor = |values: Vec<f32>| Tensor::from_vec(values, layout.shape(), &Device::Cpu);
         self.save(Saved {
             gradient: tensor(gradient)?,

@@ -34,7 +34,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, DType, Error, Layout, Result, Shape, Tensor, bail};
 
-use crate::{Denominator, LossConfig, LossError, LossMetrics};
+use crate::{config::LossConfig, denominator::Denominator, error::LossError, metrics::LossMetrics};
 
 const NAME: &str = "policy_loss";
 

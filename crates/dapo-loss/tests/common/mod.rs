@@ -7,8 +7,8 @@
 pub mod dual;
 
 use dapo_loss::{
-    Advantages, Aggregation, Denominator, EmptySequences, Gradients, ImportanceLevel, KlEstimator, LossBatch,
-    LossConfig, LossOutput, PolicyLoss, TokenChunk, masked_lengths, policy_loss,
+    Advantages, Aggregation, Denominator, EmptySequences, ImportanceLevel, KlEstimator, LossBatch, LossConfig,
+    LossGradients, LossOutput, PolicyLoss, TokenChunk, masked_lengths, policy_loss,
 };
 use dual::Dual;
 use proptest::prelude::*;
@@ -61,7 +61,7 @@ impl Case {
         let denominator = self.denominator(config)?;
         let (mut gradient, mut entropy_gradient) = (vec![f32::NAN; self.tokens()], vec![f32::NAN; self.tokens()]);
         let chunk = TokenChunk { start: 0, logprobs: &self.logprobs, entropies: Some(&self.entropies) };
-        let gradients = Gradients { logprobs: &mut gradient, entropies: Some(&mut entropy_gradient) };
+        let gradients = LossGradients { logprobs: &mut gradient, entropies: Some(&mut entropy_gradient) };
         let output = policy_loss(config, denominator, batch, chunk, gradients).unwrap();
         Some((output, gradient, entropy_gradient))
     }

@@ -3,12 +3,15 @@
 use rayon::prelude::*;
 
 use crate::{
-    Advantages, Aggregation, Denominator, Gradients, ImportanceLevel, LossBatch, LossConfig, LossError, LossOutput,
-    TokenChunk,
-    batch::masked_lengths,
-    error::expect_len,
-    sequence::PlanTerms,
-    sweep::{PARALLEL, Sweep, is_plain},
+    batch::{Advantages, LossBatch, LossGradients, TokenChunk},
+    config::LossConfig,
+    denominator::Denominator,
+    error::{LossError, expect_len},
+    fused::{
+        sequence_terms::PlanTerms,
+        tile_tree::{PARALLEL, Sweep, is_plain},
+    },
+    metrics::LossOutput,
 };
 
 const NAME: &str = "policy_loss";
@@ -46,9 +49,9 @@ const NAME: &str = "policy_loss";
 /// ```
 #[derive(Debug, Clone)]
 pub struct LossPlan<'a> {
-    pub(crate) config: LossConfig,
-    pub(crate) batch: LossBatch<'a>,
-    pub(crate) terms: PlanTerms,
+    config: LossConfig,
+    batch: LossBatch<'a>,
+    terms: PlanTerms,
 }
 
 impl<'a> LossPlan<'a> {
@@ -68,35 +71,15 @@ impl<'a> LossPlan<'a> {
                 config: config.aggregation.name(),
             });
         }
-        let sequence_level = config.policy_loss.is_sequence_level();
-        if sequence_level && matches!(batch.advantages, Advantages::PerToken(_)) {
+        if config.policy_loss.is_sequence_level() && matches!(batch.advantages, Advantages::PerToken(_)) {
             let policy_loss = config.policy_loss.name();
             return Err(LossError::TokenAdvantages { function: NAME, policy_loss });
         }
         expect_given("ref_logprobs", "kl.coef", config.kl.coef != 0.0, batch.ref_logprobs.is_some())?;
-        let importance = config.truncated_importance;
-        let needed = importance.is_some();
+        let needed = config.truncated_importance.is_some();
         expect_given("rollout_logprobs", "truncated_importance", needed, batch.rollout_logprobs.is_some())?;
-        let by_length = config.aggregation == Aggregation::SeqMeanTokenMean;
-        let lengths =
-            if by_length || sequence_level { masked_lengths(batch.cu_seqlens, batch.mask) } else { Vec::new() };
-        let weights =
-            if by_length { lengths.iter().map(|&length| denominator.weight(length)).collect() } else { Vec::new() };
-        let mut plan = Self {
-            config: *config,
-            batch,
-            terms: PlanTerms {
-                weight: denominator.weight(1),
-                weights,
-                lengths,
-                importance: Vec::new(),
-                tokens: Vec::new(),
-            },
-        };
-        if importance.is_some_and(|importance| importance.level == ImportanceLevel::Sequence) {
-            plan.terms.importance = plan.sequence_importance();
-        }
-        Ok(plan)
+        let terms = PlanTerms::new(config, denominator, &batch);
+        Ok(Self { config: *config, batch, terms })
     }
 
     /// Whether [`set_sequence_ratios`](Self::set_sequence_ratios) must come before evaluating chunks.
@@ -115,15 +98,14 @@ impl<'a> LossPlan<'a> {
             return Ok(());
         }
         expect_len(NAME, "logprobs", logprobs.len(), self.batch.tokens())?;
-        let plan = &*self;
-        let sequences = 0..plan.batch.sequences();
-        let tokens = if logprobs.len() < PARALLEL {
-            sequences.map(|i| plan.sequence_token(i, logprobs)).collect()
+        let (terms, config, batch) = (&self.terms, &self.config, &self.batch);
+        let sequences = 0..batch.sequences();
+        let losses = if logprobs.len() < PARALLEL {
+            sequences.map(|i| terms.sequence_loss(config, batch, i, logprobs)).collect()
         } else {
-            sequences.into_par_iter().map(|i| plan.sequence_token(i, logprobs)).collect()
+            sequences.into_par_iter().map(|i| terms.sequence_loss(config, batch, i, logprobs)).collect()
         };
-        self.terms.tokens = tokens;
-        if self.terms.tokens.iter().any(|(token, _)| !token.loss.is_finite()) {
+        if !self.terms.set_sequence_losses(losses) {
             self.check_finite(&TokenChunk::whole(logprobs))?;
         }
         Ok(())
@@ -141,7 +123,7 @@ impl<'a> LossPlan<'a> {
     /// Lengths that disagree, a chunk beyond the batch, entropies that the settings need and the chunk lacks, sequence
     /// ratios that are not set, or a value that counts and is not finite: the first one is named. The gradients then hold
     /// nothing of use.
-    pub fn evaluate(&self, chunk: TokenChunk<'_>, gradients: Gradients<'_>) -> Result<LossOutput, LossError> {
+    pub fn evaluate(&self, chunk: TokenChunk<'_>, gradients: LossGradients<'_>) -> Result<LossOutput, LossError> {
         let n = chunk.logprobs.len();
         let left = self.batch.tokens().saturating_sub(chunk.start);
         if n > left {
@@ -152,7 +134,7 @@ impl<'a> LossPlan<'a> {
         let entropy_gradients = gradients.entropies.as_ref().map_or(n, |values| values.len());
         expect_len(NAME, "gradients.entropies", entropy_gradients, n)?;
         expect_given("entropies", "entropy_coef", self.config.entropy_coef != 0.0, chunk.entropies.is_some())?;
-        let ratios_set = self.terms.tokens.len() == self.batch.sequences();
+        let ratios_set = self.terms.sequence_losses() == self.batch.sequences();
         expect_given("set_sequence_ratios", self.config.policy_loss.name(), self.needs_sequence_ratios(), ratios_set)?;
         if n == 0 {
             return Ok(LossOutput::default());
@@ -179,7 +161,7 @@ impl<'a> LossPlan<'a> {
         let reference = self.batch.ref_logprobs.filter(|_| self.config.kl.coef != 0.0);
         for sequence in 0..self.batch.sequences() {
             let first = self.batch.cu_seqlens[sequence];
-            for token in self.kept(sequence).filter(|token| (chunk.start..end).contains(token)) {
+            for token in self.batch.kept_tokens(sequence).filter(|token| (chunk.start..end).contains(token)) {
                 let in_chunk = token - chunk.start;
                 let advantage = match self.batch.advantages {
                     Advantages::PerSequence(values) => values[sequence],
@@ -260,7 +242,7 @@ pub fn policy_loss(
     denominator: Denominator,
     batch: LossBatch<'_>,
     chunk: TokenChunk<'_>,
-    gradients: Gradients<'_>,
+    gradients: LossGradients<'_>,
 ) -> Result<LossOutput, LossError> {
     let mut plan = LossPlan::new(config, denominator, batch)?;
     expect_len(NAME, "logprobs", chunk.logprobs.len(), batch.tokens())?;

@@ -1,4 +1,4 @@
-//! The pass over one block for every other configuration, a stage a term.
+//! The pass over one block for every other configuration, one stage per term.
 //!
 //! The stages work on the block's scratch one after the other: ratios, policy loss, importance weights, KL, entropy,
 //! gradient. The formulas are those of [`token`](crate::token) and [`KlEstimator`](crate::KlEstimator).
@@ -7,9 +7,16 @@
 #![expect(clippy::needless_range_loop, reason = "one index into several arrays of a block")]
 
 use crate::{
-    Advantages, ClipRange, ImportanceLevel, Kl, KlEstimator, LossBatch, LossConfig, PolicyLoss, TokenChunk,
+    batch::{Advantages, LossBatch, TokenChunk},
+    config::LossConfig,
     exp::exp,
-    kernel::{Scratch, SequenceTerms, Sums, magnitude_bits},
+    fused::{
+        block_sums::{Scratch, Sums, magnitude_bits},
+        sequence_terms::SequenceTerms,
+    },
+    importance::ImportanceLevel,
+    kl::{Kl, KlEstimator},
+    policy::{ClipRange, PolicyLoss},
     token::{MAX_LOG_RATIO, TokenLoss, cispo, clamp, gmpo_bounds, sapo, surrogate, surrogate_bounds},
 };
 
