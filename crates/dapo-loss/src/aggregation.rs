@@ -19,6 +19,9 @@ use crate::error::{LossError, expect_config, lookup};
 /// [`Denominator`](crate::Denominator).
 /// Sources: DAPO Eq. 8, GRPO (arXiv 2402.03300) Eq. 3, Dr. GRPO (arXiv 2503.20783).
 ///
+/// With the feature `serde` it is read from a name; the length of the last one is a field beside it,
+/// `{ name = "seq-mean-token-sum-norm", max_len = 4096 }`, or set with [`or_max_len`](Self::or_max_len).
+///
 /// ```
 /// use dapo_loss::Aggregation;
 /// assert_eq!(Aggregation::from_name("token-mean", 0)?, Aggregation::TokenMean);
@@ -26,11 +29,7 @@ use crate::error::{LossError, expect_config, lookup};
 /// # Ok::<(), dapo_loss::LossError>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(rename_all = "kebab-case", deny_unknown_fields)
-)]
+#[non_exhaustive]
 pub enum Aggregation {
     /// Mean over all tokens of the step: every token weighs the same.
     #[default]
@@ -41,7 +40,7 @@ pub enum Aggregation {
     SeqMeanTokenSum,
     /// Sum over all tokens, divided by the number of sequences and a constant length.
     SeqMeanTokenSumNorm {
-        /// The constant, usually the largest completion length, in tokens.
+        /// The constant, usually the largest completion length, in tokens; 0 is not set yet, and refused by the loss.
         max_len: usize,
     },
     /// Mean over the tokens of one micro-batch, then over micro-batches.
@@ -72,6 +71,25 @@ impl Aggregation {
             ("bnpo", Self::LocalTokenMean),
         ];
         lookup("aggregation", name, &table)
+    }
+
+    /// The same with `max_len` as the constant length, where one is needed and not set yet.
+    ///
+    /// A settings file that names `seq-mean-token-sum-norm` alone leaves the length to the program, which knows it.
+    ///
+    /// ```
+    /// use dapo_loss::Aggregation;
+    /// let named = Aggregation::from_name("seq-mean-token-sum-norm", 0)?;
+    /// assert_eq!(named.or_max_len(4096), Aggregation::SeqMeanTokenSumNorm { max_len: 4096 });
+    /// assert_eq!(Aggregation::TokenMean.or_max_len(4096), Aggregation::TokenMean);
+    /// # Ok::<(), dapo_loss::LossError>(())
+    /// ```
+    #[must_use]
+    pub const fn or_max_len(self, max_len: usize) -> Self {
+        match self {
+            Self::SeqMeanTokenSumNorm { max_len: 0 } => Self::SeqMeanTokenSumNorm { max_len },
+            other => other,
+        }
     }
 
     /// The name it parses from.

@@ -1,6 +1,6 @@
 //! What a step's token losses are divided by, and the counts that decide it.
 
-use crate::aggregation::Aggregation;
+use crate::{aggregation::Aggregation, error::LossError};
 
 /// Whether a sequence without a single token left counts in N, the number of sequences.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -18,21 +18,37 @@ pub enum EmptySequences {
 /// ```
 /// use dapo_loss::StepCounts;
 /// let rank0 = StepCounts::of_lengths(&[3, 0]);
-/// let rank1 = StepCounts::of_lengths(&[5]);
+/// let rank1 = StepCounts::new(5, 1, 0)?; // received from another process
 /// let step = rank0 + rank1;
-/// assert_eq!((step.tokens, step.sequences, step.empty_sequences), (8, 3, 1));
+/// assert_eq!((step.tokens(), step.sequences(), step.empty_sequences()), (8, 3, 1));
+/// assert!(StepCounts::new(5, 1, 2).is_err());
+/// # Ok::<(), dapo_loss::LossError>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct StepCounts {
-    /// Tokens in the loss.
-    pub tokens: u64,
-    /// Sequences, empty ones included.
-    pub sequences: u64,
-    /// Sequences without a token in the loss.
-    pub empty_sequences: u64,
+    tokens: u64,
+    sequences: u64,
+    empty_sequences: u64,
 }
 
 impl StepCounts {
+    /// Counts that another process or file gives: tokens in the loss, all sequences, and those without such a token.
+    ///
+    /// # Errors
+    /// [`LossError::StepCounts`] for numbers that no step can have: more empty sequences than sequences, or sequences
+    /// that are not empty and yet more than tokens, or tokens without a sequence.
+    pub fn new(tokens: u64, sequences: u64, empty_sequences: u64) -> Result<Self, LossError> {
+        let possible = sequences.checked_sub(empty_sequences).is_some_and(|with_tokens| match with_tokens {
+            0 => tokens == 0,
+            with_tokens => tokens >= with_tokens,
+        });
+        if possible {
+            Ok(Self { tokens, sequences, empty_sequences })
+        } else {
+            Err(LossError::StepCounts { tokens, sequences, empty_sequences })
+        }
+    }
+
     /// Counts sequences of these lengths, in tokens left by the mask.
     pub fn of_lengths(lengths: &[usize]) -> Self {
         Self {
@@ -40,6 +56,21 @@ impl StepCounts {
             sequences: lengths.len() as u64,
             empty_sequences: lengths.iter().filter(|&&length| length == 0).count() as u64,
         }
+    }
+
+    /// Tokens in the loss.
+    pub const fn tokens(self) -> u64 {
+        self.tokens
+    }
+
+    /// Sequences, empty ones included.
+    pub const fn sequences(self) -> u64 {
+        self.sequences
+    }
+
+    /// Sequences without a token in the loss.
+    pub const fn empty_sequences(self) -> u64 {
+        self.empty_sequences
     }
 }
 
@@ -79,10 +110,14 @@ impl std::ops::Add for StepCounts {
 /// // Nothing left in the whole step: skip it.
 /// assert_eq!(Denominator::of_step(Aggregation::TokenMean, &[0, 0], EmptySequences::Count), None);
 /// ```
+///
+/// A batch with more tokens in the loss than the whole step has is an error ([`LossError::BeyondStep`]).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Denominator {
     aggregation: Aggregation,
     divisor: f64,
+    /// Tokens in the loss of the whole step.
+    tokens: u64,
 }
 
 impl Denominator {
@@ -108,7 +143,7 @@ impl Denominator {
             Aggregation::SeqMeanTokenMean | Aggregation::SeqMeanTokenSum => sequences,
             Aggregation::SeqMeanTokenSumNorm { max_len } => sequences * max_len as f64,
         };
-        Some(Self { aggregation, divisor })
+        Some(Self { aggregation, divisor, tokens: counts.tokens })
     }
 
     /// The denominator of one of `micro_batches` micro-batches under [`Aggregation::LocalTokenMean`]; `None` when it
@@ -121,7 +156,8 @@ impl Denominator {
     pub fn of_micro_batch(lengths: &[usize], micro_batches: usize) -> Option<Self> {
         let tokens: usize = lengths.iter().sum();
         let divisor = tokens as f64 * micro_batches as f64;
-        (divisor > 0.0).then_some(Self { aggregation: Aggregation::LocalTokenMean, divisor })
+        let tokens = tokens as u64;
+        (divisor > 0.0).then_some(Self { aggregation: Aggregation::LocalTokenMean, divisor, tokens })
     }
 
     /// The weight of one token's loss in a sequence of `length` tokens; 0 for a sequence that has none.
@@ -131,6 +167,11 @@ impl Denominator {
             Aggregation::SeqMeanTokenMean => 1.0 / (self.divisor * length as f64),
             _ => 1.0 / self.divisor,
         }
+    }
+
+    /// Tokens in the loss of the step it was made for; a batch of the step has at most as many.
+    pub const fn tokens(&self) -> u64 {
+        self.tokens
     }
 
     /// The aggregation it was made for.

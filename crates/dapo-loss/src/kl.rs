@@ -30,6 +30,7 @@ use crate::{
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "lowercase"))]
+#[non_exhaustive]
 pub enum KlEstimator {
     /// k.
     K1,
@@ -143,7 +144,7 @@ impl Kl {
 /// ```
 ///
 /// # Shapes
-/// `logprobs`, `ref_logprobs` and `mask` have one value a token, `cu_seqlens` N + 1 offsets; returns N values, in the
+/// `logprobs`, `ref_logprobs` and `mask` have one value per token, `cu_seqlens` N + 1 offsets; returns N values, in the
 /// units of the reward (coef times nats).
 ///
 /// # Errors

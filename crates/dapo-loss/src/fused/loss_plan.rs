@@ -1,4 +1,4 @@
-//! The loss of a packed batch: the plan of a micro-batch, and its evaluation whole or chunk by chunk.
+//! The plan of a micro-batch's loss: its checks, and its evaluation chunk by chunk.
 
 use rayon::prelude::*;
 
@@ -14,7 +14,7 @@ use crate::{
     metrics::LossOutput,
 };
 
-const NAME: &str = "policy_loss";
+pub(super) const NAME: &str = "policy_loss";
 
 /// The loss of one micro-batch, ready to be evaluated on any contiguous chunk of its tokens.
 ///
@@ -28,19 +28,12 @@ const NAME: &str = "policy_loss";
 /// ```
 /// use dapo_loss::{Advantages, Aggregation, Denominator, EmptySequences, LossBatch, LossConfig, LossPlan, TokenChunk};
 /// let config = LossConfig::default();
-/// let batch = LossBatch {
-///     cu_seqlens: &[0, 2, 4],
-///     mask: None,
-///     advantages: Advantages::PerSequence(&[1.0, -1.0]),
-///     old_logprobs: &[-1.0, -1.0, -1.0, -1.0],
-///     ref_logprobs: None,
-///     rollout_logprobs: None,
-/// };
+/// let batch = LossBatch::new(&[0, 2, 4], Advantages::PerSequence(&[1.0, -1.0]), &[-1.0, -1.0, -1.0, -1.0]);
 /// let denominator = Denominator::of_step(Aggregation::TokenMean, &[2, 2], EmptySequences::Exclude).unwrap();
 /// let plan = LossPlan::new(&config, denominator, batch)?;
 ///
 /// // ρ = 1 everywhere: the gradient is −A / 4. The chunk covers the end of one sequence, the start of the next.
-/// let chunk = TokenChunk { start: 1, logprobs: &[-1.0, -1.0], entropies: None };
+/// let chunk = TokenChunk::at(1, &[-1.0, -1.0]);
 /// let mut gradient = [0.0; 2];
 /// let output = plan.evaluate(chunk, gradient.as_mut_slice().into())?;
 /// assert_eq!(gradient, [-0.25, 0.25]);
@@ -51,6 +44,7 @@ const NAME: &str = "policy_loss";
 pub struct LossPlan<'a> {
     config: LossConfig,
     batch: LossBatch<'a>,
+    denominator: Denominator,
     terms: PlanTerms,
 }
 
@@ -58,8 +52,8 @@ impl<'a> LossPlan<'a> {
     /// Plans the loss of `batch`, a part of the step that `denominator` belongs to.
     ///
     /// # Errors
-    /// Settings outside their range; a denominator made for another aggregation; lengths or offsets that disagree; a
-    /// reference or rollout log-probability that the settings need and the batch lacks; an advantage that is not finite
+    /// Settings outside their range; a denominator made for another aggregation or, where every token counts, for a step
+    /// with fewer tokens; lengths or offsets that disagree; a reference or rollout log-probability that the settings need and the batch lacks; an advantage that is not finite
     /// although its sequence has tokens.
     pub fn new(config: &LossConfig, denominator: Denominator, batch: LossBatch<'a>) -> Result<Self, LossError> {
         config.validate()?;
@@ -78,8 +72,11 @@ impl<'a> LossPlan<'a> {
         expect_given("ref_logprobs", "kl.coef", config.kl.coef != 0.0, batch.ref_logprobs.is_some())?;
         let needed = config.truncated_importance.is_some();
         expect_given("rollout_logprobs", "truncated_importance", needed, batch.rollout_logprobs.is_some())?;
+        if batch.mask.is_none() {
+            expect_within_step(batch.tokens() as u64, denominator)?;
+        }
         let terms = PlanTerms::new(config, denominator, &batch);
-        Ok(Self { config: *config, batch, terms })
+        Ok(Self { config: *config, batch, denominator, terms })
     }
 
     /// Whether [`set_sequence_ratios`](Self::set_sequence_ratios) must come before evaluating chunks.
@@ -121,8 +118,8 @@ impl<'a> LossPlan<'a> {
     ///
     /// # Errors
     /// Lengths that disagree, a chunk beyond the batch, entropies that the settings need and the chunk lacks, sequence
-    /// ratios that are not set, or a value that counts and is not finite: the first one is named. The gradients then hold
-    /// nothing of use.
+    /// ratios that are not set, more tokens in the loss than the denominator's step has, or a value that counts and is not
+    /// finite: the first one is named. The gradients are then meaningless.
     pub fn evaluate(&self, chunk: TokenChunk<'_>, gradients: LossGradients<'_>) -> Result<LossOutput, LossError> {
         let n = chunk.logprobs.len();
         let left = self.batch.tokens().saturating_sub(chunk.start);
@@ -151,6 +148,7 @@ impl<'a> LossPlan<'a> {
             self.check_finite(&chunk)?;
             return Err(LossError::Overflow { function: NAME, value: result.output.loss });
         }
+        expect_within_step(result.output.metrics.tokens, self.denominator)?;
         Ok(result.output)
     }
 
@@ -189,63 +187,13 @@ impl<'a> LossPlan<'a> {
     }
 }
 
+/// Fails when a batch or chunk has more tokens in the loss than the whole step.
+fn expect_within_step(tokens: u64, denominator: Denominator) -> Result<(), LossError> {
+    let step = denominator.tokens();
+    if tokens <= step { Ok(()) } else { Err(LossError::BeyondStep { function: NAME, tokens, step }) }
+}
+
 /// Fails when something needed was not given.
 fn expect_given(array: &'static str, needed_by: &'static str, needed: bool, given: bool) -> Result<(), LossError> {
     if needed && !given { Err(LossError::Missing { function: NAME, array, needed_by }) } else { Ok(()) }
-}
-
-/// The loss of a whole micro-batch and its derivative with respect to the log-probabilities.
-///
-/// ```text
-/// loss = Σ_it m_it·weight_i·( w_it·ℓ_it + kl.coef·KL_it − entropy_coef·H_it )
-/// ```
-///
-/// [`LossPlan::new`], [`LossPlan::set_sequence_ratios`] where needed, and [`LossPlan::evaluate`] in one call.
-///
-/// # Shapes
-/// `chunk` covers the whole batch ([`TokenChunk::whole`]); `gradients` are as long. The loss is dimensionless.
-///
-/// # Errors
-/// Those of the three steps.
-///
-/// ```
-/// use dapo_loss::{
-///     Advantages, Denominator, EmptySequences, LossBatch, LossConfig, TokenChunk, masked_lengths, policy_loss,
-/// };
-/// let config = LossConfig::default();
-/// let batch = LossBatch {
-///     cu_seqlens: &[0, 3, 5],
-///     mask: Some(&[0, 1, 1, 1, 1]), // the first token belongs to the prompt
-///     advantages: Advantages::PerSequence(&[1.0, -1.0]),
-///     old_logprobs: &[0.0, -1.0, -1.0, -1.0, -1.0],
-///     ref_logprobs: None,
-///     rollout_logprobs: None,
-/// };
-/// let lengths = masked_lengths(batch.cu_seqlens, batch.mask);
-/// let denominator = Denominator::of_step(config.aggregation, &lengths, EmptySequences::Exclude).unwrap();
-///
-/// // Ratios 1.5 (clipped to 1.28, A > 0), 1, 1.5 (free, A < 0), 0.5 (clipped to 0.8, A < 0).
-/// let logprobs = [0.0, -1.0 + 1.5_f32.ln(), -1.0, -1.0 + 1.5_f32.ln(), -1.0 + 0.5_f32.ln()];
-/// let mut gradient = [0.0; 5];
-/// let output = policy_loss(&config, denominator, batch, TokenChunk::whole(&logprobs), gradient.as_mut_slice().into())?;
-///
-/// assert!((output.loss - (-1.28 - 1.0 + 1.5 + 0.8) / 4.0).abs() < 1e-6);
-/// assert_eq!(gradient[..3], [0.0, 0.0, -0.25]);
-/// assert!((gradient[3] - 1.5 / 4.0).abs() < 1e-6 && gradient[4] == 0.0);
-/// assert_eq!((output.metrics.clip_high(), output.metrics.clip_low()), (0.25, 0.25));
-/// # Ok::<(), dapo_loss::LossError>(())
-/// ```
-///
-/// Source: DAPO Eq. 8.
-pub fn policy_loss(
-    config: &LossConfig,
-    denominator: Denominator,
-    batch: LossBatch<'_>,
-    chunk: TokenChunk<'_>,
-    gradients: LossGradients<'_>,
-) -> Result<LossOutput, LossError> {
-    let mut plan = LossPlan::new(config, denominator, batch)?;
-    expect_len(NAME, "logprobs", chunk.logprobs.len(), batch.tokens())?;
-    plan.set_sequence_ratios(chunk.logprobs)?;
-    plan.evaluate(chunk, gradients)
 }

@@ -12,7 +12,7 @@ use crate::{
     token::{MAX_LOG_RATIO, clamp, surrogate},
 };
 
-/// The clipped surrogate alone, one advantage a sequence: DAPO's whole loss, in a single loop.
+/// The clipped surrogate alone, one advantage per sequence: DAPO's whole loss, in a single loop.
 ///
 /// `MASKED` is false where every token of the block counts.
 #[inline(always)]
