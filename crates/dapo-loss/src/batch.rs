@@ -1,4 +1,4 @@
-//! What the loss reads: packed sequences, and the part of them that is evaluated at once.
+//! The input of the loss: packed sequences, a chunk of their tokens, and where the gradients go.
 
 use crate::error::{LossError, expect_len};
 

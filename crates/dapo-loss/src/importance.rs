@@ -52,7 +52,7 @@ impl fmt::Display for ImportanceLevel {
 pub struct TruncatedImportance {
     /// The largest weight.
     pub cap: f32,
-    /// One weight per token or a sequence.
+    /// One weight per token or one per sequence.
     pub level: ImportanceLevel,
 }
 

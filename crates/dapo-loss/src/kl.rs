@@ -1,4 +1,4 @@
-//! The distance to a frozen reference policy, estimated a token at a time.
+//! The distance to a frozen reference policy, estimated token by token.
 #![expect(clippy::inline_always, reason = "must inline into functions compiled for wider vectors")]
 
 use std::{fmt, str::FromStr};
@@ -13,9 +13,9 @@ use crate::{
 /// How KL(π‖π_ref) is estimated from one token with log-ratio k = logp − ref.
 ///
 /// ```text
-/// K1   k              unbiased, may be negative
-/// K2   k²/2           biased, its gradient is unbiased on-policy
-/// K3   e^(−k) + k − 1 unbiased and never negative (k clamped to ±20, the result to at most 10)
+/// K1   k              unbiased, may be negative; its gradient is 0 on average on-policy
+/// K2   k²/2           biased; its gradient is unbiased on-policy
+/// K3   e^(−k) + k − 1 unbiased and never negative; its gradient is biased (k clamped to ±20, the result to at most 10)
 /// Abs  |k|
 /// ```
 ///

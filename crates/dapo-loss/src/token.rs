@@ -39,6 +39,25 @@ pub fn ratio(logprob: f32, old_logprob: f32) -> f32 {
     exp(clamp(logprob - old_logprob, -MAX_LOG_RATIO, MAX_LOG_RATIO))
 }
 
+/// The weight of truncated importance sampling, from the ratio of the behaviour policy to the rollout engine.
+///
+/// ```text
+/// w = min(π_old/π_rollout, cap)
+/// ```
+///
+/// `importance` is [`ratio`] of a token's `old` and `rollout` log-probabilities, or the product over a sequence. See
+/// [`TruncatedImportance`](crate::TruncatedImportance).
+///
+/// ```
+/// use dapo_loss::token::{importance_weight, ratio};
+/// assert_eq!(importance_weight(ratio(-1.0, -3.0), 2.0), 2.0);
+/// assert_eq!(importance_weight(0.5, 2.0), 0.5);
+/// ```
+#[inline(always)]
+pub fn importance_weight(importance: f32, cap: f32) -> f32 {
+    if importance > cap { cap } else { importance }
+}
+
 /// The bounds within which ρ moves the clipped surrogate: one-sided, by the sign of the advantage.
 ///
 /// ```text

@@ -17,7 +17,9 @@ use crate::{
     importance::ImportanceLevel,
     kl::{Kl, KlEstimator},
     policy::{ClipRange, PolicyLoss},
-    token::{MAX_LOG_RATIO, TokenLoss, cispo, clamp, gmpo_bounds, sapo, surrogate, surrogate_bounds},
+    token::{
+        MAX_LOG_RATIO, TokenLoss, cispo, clamp, gmpo_bounds, importance_weight, sapo, surrogate, surrogate_bounds,
+    },
 };
 
 /// One block: tokens `first .. first + mask.len()` of the packed batch.
@@ -198,7 +200,7 @@ impl<'a> Block<'a> {
             let weight = exp(clamp(raw, -MAX_LOG_RATIO, MAX_LOG_RATIO));
             let weight = if by_token { weight } else { terms.importance };
             capped += u32::from((mask[i] != 0) & (weight >= config.cap));
-            let weight = if weight > config.cap { config.cap } else { weight };
+            let weight = importance_weight(weight, config.cap);
             scratch.loss[i] *= weight;
             scratch.slope[i] *= weight;
             scratch.extra[i] = if mask[i] == 0 { 0.0 } else { weight };
