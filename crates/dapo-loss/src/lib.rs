@@ -5,8 +5,8 @@
 //! crate holds the part that is mathematics: from rewards to advantages, from log-probabilities to one loss and its
 //! gradient. It knows no model, no tokenizer and no optimiser, and fits under any of them.
 //!
-//! *Not for you* if you look for a trainer, or for the rewards: this crate takes numbers and returns numbers. Nor does it
-//! compute log-probabilities from logits.
+//! It is neither a trainer nor a source of rewards: it takes numbers and returns numbers. Nor does it compute
+//! log-probabilities from logits.
 //!
 //! The whole way in one example, for a step that is a single micro-batch:
 //!
@@ -34,7 +34,8 @@
 //! and every token of completion i inherits A_i. A group whose rewards are all equal teaches nothing: its advantages are
 //! exactly 0. [`group_advantages`] computes this for a group, [`batch_advantages`] for many; [`AdvantageNorm`] chooses the
 //! baseline and the scale. A reward may abstain (`None`): the values stay aligned with the completions, and
-//! [`GroupAdvantages`] tells which ones are members. PPO's token-level advantages, from a value function, come from [`gae()`].
+//! [`GroupAdvantages`] tells which ones are members. [`gae()`] computes PPO's token-level advantages from a value
+//! function.
 //!
 //! ```
 //! use dapo_loss::{AdvantageNorm, group_advantages};
@@ -47,13 +48,14 @@
 //!
 //! # From ratios to token losses
 //!
-//! While the policy is updated it moves away from the one that drew the completions. The probability ratio of a token,
+//! While the policy is updated it moves away from the behaviour policy, which generated the completions. The probability
+//! ratio of a token,
 //!
 //! ```text
 //! ρ = π(token) / π_old(token) = exp(logp − old),
 //! ```
 //!
-//! weighs what the token taught, and bounds how far it may still be pushed:
+//! weights the token's loss, and a clip range bounds it:
 //!
 //! ```text
 //! ℓ = max(−A·ρ, −A·clip(ρ, 1 − ε_low, 1 + ε_high))
@@ -66,7 +68,8 @@
 //!       1+ε_high                      1−ε_low
 //! ```
 //!
-//! A good token is pushed up until ρ reaches 1 + ε_high, a bad one down until 1 − ε_low; beyond, its gradient is exactly 0.
+//! A token with A > 0 becomes more probable until ρ reaches 1 + ε_high, one with A < 0 less probable until
+//! 1 − ε_low; beyond, its gradient is exactly 0.
 //! DAPO's first idea, *clip-higher*, is to let ε_high (0.28) exceed ε_low (0.2), so that improbable tokens may grow.
 //! [`token::clipped_surrogate`] is this formula for one token, and its neighbours in [`token`] are the variants that
 //! [`PolicyLoss`] names: the dual clip, GSPO, CISPO, SAPO, GMPO.
@@ -105,18 +108,18 @@
 //! # Ok::<(), dapo_loss::LossError>(())
 //! ```
 //!
-//! Completions without a single token left, and steps without any, are no special case for the caller to forget:
-//! [`EmptySequences`] decides whether the former count, and [`Denominator::of_step`] returns `None` for the latter. A batch
-//! with more tokens than the denominator's step is an error.
+//! Completions without a single token left, and steps without any, need a decision: [`EmptySequences`] says whether the
+//! former count, and [`Denominator::of_step`] returns `None` for the latter. A batch with more tokens than the
+//! denominator's step is an error.
 //!
-//! # Staying close, staying open
+//! # KL, entropy and truncated importance sampling
 //!
 //! Two optional terms join the token losses before they are summed (both are off in DAPO, and cost nothing then): a
 //! KL term that ties the policy to a reference ([`Kl`], [`KlEstimator`]; [`kl_in_reward`] is its older form inside the
-//! reward), and an entropy bonus. If another engine drew the completions, [`TruncatedImportance`] corrects for its
-//! slightly different probabilities.
+//! reward), and an entropy bonus. If another engine generated the completions, [`TruncatedImportance`] corrects
+//! for its slightly different probabilities.
 //!
-//! # One pass, any cut
+//! # One pass, in any chunks
 //!
 //! Sequences lie end to end without padding, cut at `cu_seqlens`; a byte mask takes tokens out. [`LossPlan`] evaluates any
 //! contiguous run of tokens in one fused pass, loss and gradient together, so that a model's head can be run chunk by

@@ -89,7 +89,8 @@ pub(crate) fn surrogate(ratio: f32, advantage: f32, (low, high): (f32, f32)) -> 
 /// ```
 ///
 /// The bounds are one-sided: a token with A > 0 is held back only above 1 + high, one with A < 0 only below 1 − low (and
-/// above c). At the bound itself the slope is the inner one. Sources: DAPO (arXiv 2503.14476), Eq. 8; dual clip: arXiv 1912.09729.
+/// above c). At the bound itself the slope is the inner one. Sources: DAPO (arXiv 2503.14476), Eq. 8; dual
+/// clip: arXiv 1912.09729.
 ///
 /// ```
 /// use dapo_loss::{ClipRange, token::clipped_surrogate};

@@ -53,8 +53,8 @@ impl<'a> LossPlan<'a> {
     ///
     /// # Errors
     /// Settings outside their range; a denominator made for another aggregation or, where every token counts, for a step
-    /// with fewer tokens; lengths or offsets that disagree; a reference or rollout log-probability that the settings need and the batch lacks; an advantage that is not finite
-    /// although its sequence has tokens.
+    /// with fewer tokens; lengths or offsets that disagree; reference or rollout log-probabilities that the settings need
+    /// and the batch lacks; one advantage per token under a loss that works on whole sequences.
     pub fn new(config: &LossConfig, denominator: Denominator, batch: LossBatch<'a>) -> Result<Self, LossError> {
         config.validate()?;
         batch.validate(NAME)?;
