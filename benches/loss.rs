@@ -49,14 +49,9 @@ impl Data {
     }
 
     fn batch(&self) -> LossBatch<'_> {
-        LossBatch {
-            cu_seqlens: &self.cu_seqlens,
-            mask: Some(&self.mask),
-            advantages: Advantages::PerSequence(&self.advantages),
-            old_logprobs: &self.old_logprobs,
-            ref_logprobs: Some(&self.old_logprobs),
-            rollout_logprobs: None,
-        }
+        LossBatch::new(&self.cu_seqlens, Advantages::PerSequence(&self.advantages), &self.old_logprobs)
+            .with_mask(&self.mask)
+            .with_ref_logprobs(&self.old_logprobs)
     }
 }
 

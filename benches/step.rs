@@ -237,14 +237,7 @@ fn head(bench: &Bench) -> Result<()> {
     let plan = LossPlan::new(
         &config,
         denominator.context("there are tokens")?,
-        LossBatch {
-            cu_seqlens: &ends,
-            mask: None,
-            advantages: Advantages::PerSequence(&advantages),
-            old_logprobs: &[-10.8; ROWS],
-            ref_logprobs: None,
-            rollout_logprobs: None,
-        },
+        LossBatch::new(&ends, Advantages::PerSequence(&advantages), &[-10.8; ROWS]),
     )?;
     let mut weight_grad = vec![0.0; weight.len()];
     let (mut hidden_grad, mut scratch) = (Vec::new(), Scratch::default());
@@ -252,8 +245,8 @@ fn head(bench: &Bench) -> Result<()> {
         bench.measure(&name, 8, ROWS, || {
             let into = Some((&mut weight_grad[..], false));
             head.backward(&hidden, &targets, into, &mut hidden_grad, &mut scratch, |rows, gradients| {
-                let chunk = TokenChunk { start: rows.start, logprobs: rows.logprobs, entropies: None };
-                let into = dapo::loss::Gradients { logprobs: gradients.logprobs, entropies: None };
+                let chunk = TokenChunk::at(rows.start, rows.logprobs);
+                let into = dapo::loss::LossGradients::new(gradients.logprobs);
                 plan.evaluate(chunk, into)?;
                 Ok::<(), anyhow::Error>(())
             })?;

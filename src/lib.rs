@@ -14,9 +14,8 @@
 //!
 //! ```
 //! use dapo::loss::{AdvantageNorm, group_advantages};
-//! let rewards = [Some(1.0), Some(-1.0), Some(-1.0), Some(1.0)];
-//! let advantages = group_advantages(&rewards, &AdvantageNorm::default())?;
-//! assert!((advantages[0].unwrap() - 0.866).abs() < 1e-3);
+//! let advantages = group_advantages(&[1.0, -1.0, -1.0, 1.0], &AdvantageNorm::default())?;
+//! assert!((advantages.values()[0] - 0.866).abs() < 1e-3);
 //! # Ok::<(), dapo::loss::LossError>(())
 //! ```
 

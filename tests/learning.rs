@@ -107,7 +107,7 @@ fn train_with(seed: u64, mut reorder: impl FnMut(&mut [f32])) -> (f64, f64) {
         let groups = roll_out(&policy, &tokenizer, &drawn, 8, &generation, &rewards()).unwrap();
         let totals: Vec<Option<f64>> = groups.iter().flat_map(|g| g.rewards.iter().map(|r| r.total)).collect();
         let advantages = batch_advantages(&totals, &vec![8; groups.len()], &config.advantage).unwrap();
-        let mut advantages: Vec<f32> = advantages.into_iter().flatten().collect();
+        let mut advantages = advantages.values().to_vec();
         reorder(&mut advantages);
         let training: Vec<TrainingGroup> = groups
             .iter()

@@ -1,15 +1,16 @@
-//! Group-relative advantages: what a completion's reward is worth next to its siblings'.
+//! Group-relative advantages: a completion's reward compared with those of its group.
 
 use std::{fmt, str::FromStr};
 
 use crate::{
-    LossError,
-    error::{expect_config, expect_len, lookup},
+    batch::check_offsets,
+    error::{LossError, expect_config, expect_len, lookup},
 };
 
 /// What a reward is compared with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
+#[non_exhaustive]
 pub enum Baseline {
     /// The mean of the group, itself included (GRPO, DAPO).
     #[default]
@@ -21,11 +22,12 @@ pub enum Baseline {
 /// Which standard deviation divides the centred rewards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "lowercase"))]
+#[non_exhaustive]
 pub enum AdvantageScale {
-    /// That of the group (GRPO, DAPO).
+    /// The standard deviation of the group (GRPO, DAPO).
     #[default]
     Group,
-    /// That of all rewards of the batch.
+    /// That of all rewards of the batch, before they are centred (TRL).
     Batch,
     /// None (Dr. GRPO).
     None,
@@ -105,6 +107,77 @@ impl AdvantageNorm {
     }
 }
 
+/// The advantages of a batch, aligned with its rewards, and which completions are members of their group.
+///
+/// A completion whose reward abstained is no member: it is no part of mean or std, its value is 0, and its tokens are
+/// to be left out of the loss, or they would count in the denominator. [`member_mask`](Self::member_mask) does so.
+///
+/// ```
+/// use dapo_loss::{AdvantageNorm, Advantages, LossBatch, group_advantages};
+/// let advantages = group_advantages(&[Some(1.0), None, Some(-1.0)], &AdvantageNorm::default())?;
+/// assert_eq!(advantages.members(), [true, false, true]);
+/// assert_eq!((advantages.values()[1], advantages.get(1)), (0.0, None));
+///
+/// let cu_seqlens = [0, 1, 3, 4];
+/// let mask = advantages.member_mask(&cu_seqlens, None)?;
+/// assert_eq!(mask, [1, 0, 0, 1]);
+/// let batch = LossBatch::new(&cu_seqlens, Advantages::PerSequence(advantages.values()), &[-1.0; 4]).with_mask(&mask);
+/// # let _ = batch;
+/// # Ok::<(), dapo_loss::LossError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct GroupAdvantages {
+    values: Vec<f32>,
+    members: Vec<bool>,
+}
+
+impl GroupAdvantages {
+    /// One advantage for every reward, in the same order; 0 for one that abstained.
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    /// For every reward whether it has a place in its group, that is, did not abstain.
+    pub fn members(&self) -> &[bool] {
+        &self.members
+    }
+
+    /// The advantage of one completion; `None` if it is no member of its group.
+    pub fn get(&self, completion: usize) -> Option<f32> {
+        self.members.get(completion)?.then(|| self.values[completion])
+    }
+
+    /// The advantages as options: `None` for completions that are no members of their group.
+    pub fn to_options(&self) -> Vec<Option<f32>> {
+        (0..self.values.len()).map(|completion| self.get(completion)).collect()
+    }
+
+    /// The token mask of a batch of these completions: `mask`, or every token, without those of completions that are no
+    /// members.
+    ///
+    /// # Shapes
+    /// One offset more than completions, T mask bytes in and out.
+    ///
+    /// # Errors
+    /// Lengths that disagree, offsets that do not start at 0 or decrease.
+    pub fn member_mask(&self, cu_seqlens: &[usize], mask: Option<&[u8]>) -> Result<Vec<u8>, LossError> {
+        const NAME: &str = "member_mask";
+        let tokens = check_offsets(NAME, cu_seqlens)?;
+        expect_len(NAME, "cu_seqlens", cu_seqlens.len(), self.members.len() + 1)?;
+        expect_len(NAME, "mask", mask.map_or(tokens, <[u8]>::len), tokens)?;
+        let mut members = mask.map_or_else(|| vec![1; tokens], <[u8]>::to_vec);
+        for (ends, _) in cu_seqlens.windows(2).zip(&self.members).filter(|(_, member)| !**member) {
+            members[ends[0]..ends[1]].fill(0);
+        }
+        Ok(members)
+    }
+
+    fn push(&mut self, advantage: Option<f32>) {
+        self.values.push(advantage.unwrap_or(0.0));
+        self.members.push(advantage.is_some());
+    }
+}
+
 /// The advantages of one group of completions of the same prompt.
 ///
 /// ```text
@@ -112,9 +185,10 @@ impl AdvantageNorm {
 /// ```
 ///
 /// # Shapes
-/// G rewards in, G advantages out. A `None` reward abstained: it is no part of mean or std, and its advantage is `None`.
-/// Computed in f64, stored in f32; dimensionless under a std, in units of the reward without. Identical rewards give
-/// exactly 0. Under [`AdvantageScale::Batch`] the group is the batch; see [`batch_advantages`].
+/// G rewards in, G advantages out, in the same order. Rewards are `f64`, or `Option<f64>` where some may abstain: `None`
+/// is no part of mean or std (see [`GroupAdvantages`]). Computed in f64, stored in f32; dimensionless under a std, in
+/// units of the reward without. Identical rewards give exactly 0. Under [`AdvantageScale::Batch`] the group is the batch;
+/// see [`batch_advantages`].
 ///
 /// # Errors
 /// [`LossError::GroupTooSmall`] when fewer than two rewards did not abstain (such a group has no baseline: drop it),
@@ -122,96 +196,110 @@ impl AdvantageNorm {
 ///
 /// ```
 /// use dapo_loss::{AdvantageNorm, group_advantages};
-/// let rewards = [Some(1.0), Some(-1.0), None, Some(1.0), Some(-1.0)];
-/// let advantages = group_advantages(&rewards, &AdvantageNorm::default())?;
+/// let advantages = group_advantages(&[1.0, -1.0, 1.0, -1.0], &AdvantageNorm::default())?;
 /// // std = sqrt(4/3)
-/// assert!((advantages[0].unwrap() - 0.75_f32.sqrt()).abs() < 1e-5);
-/// assert_eq!(advantages[2], None);
+/// assert!((advantages.values()[0] - 0.75_f32.sqrt()).abs() < 1e-5);
+///
+/// let rewards = [Some(1.0), Some(-1.0), None, Some(1.0), Some(-1.0)];
+/// let abstained = group_advantages(&rewards, &AdvantageNorm::default())?;
+/// assert_eq!((abstained.get(0), abstained.get(2)), (advantages.get(0), None));
 /// # Ok::<(), dapo_loss::LossError>(())
 /// ```
 ///
 /// Source: DAPO Eq. 9; leave-one-out: RLOO (arXiv 2402.14740); without std: Dr. GRPO (arXiv 2503.20783).
-pub fn group_advantages(rewards: &[Option<f64>], norm: &AdvantageNorm) -> Result<Vec<Option<f32>>, LossError> {
+pub fn group_advantages<R: Copy + Into<Option<f64>>>(
+    rewards: &[R],
+    norm: &AdvantageNorm,
+) -> Result<GroupAdvantages, LossError> {
     batch_advantages(rewards, &[rewards.len()], norm)
 }
 
 /// The advantages of a batch of groups, whose sizes may vary.
 ///
 /// As [`group_advantages`], group by group; under [`AdvantageScale::Batch`] the standard deviation is that of all
-/// rewards of the batch, while each baseline stays its group's.
+/// rewards of the batch, as they are, while each baseline stays its group's.
 ///
 /// # Shapes
-/// `rewards` holds the groups end to end, `group_sizes` sums to its length; one advantage a reward comes out.
+/// `rewards` holds the groups end to end, `group_sizes` sums to its length; one advantage per reward comes out.
 ///
 /// # Errors
-/// As [`group_advantages`], and [`LossError::Length`] when the sizes do not sum to the number of rewards.
+/// As [`group_advantages`], naming the group by its index; [`LossError::Length`] when the sizes do not sum to the number
+/// of rewards.
 ///
 /// ```
 /// use dapo_loss::{AdvantageNorm, AdvantageScale, batch_advantages};
 /// let norm = AdvantageNorm { scale: AdvantageScale::Batch, eps: 0.0, ..AdvantageNorm::default() };
-/// let rewards = [0.0, 2.0, 1.0, 1.0, 1.0].map(Some);
-/// let advantages = batch_advantages(&rewards, &[2, 3], &norm)?;
+/// let advantages = batch_advantages(&[0.0, 2.0, 1.0, 1.0, 1.0], &[2, 3], &norm)?;
 /// // The batch's std is sqrt(0.5); the second group's rewards are identical.
-/// assert!((advantages[1].unwrap() - 2.0_f32.sqrt()).abs() < 1e-6);
-/// assert_eq!(advantages[2..], [Some(0.0); 3]);
+/// assert!((advantages.values()[1] - 2.0_f32.sqrt()).abs() < 1e-6);
+/// assert_eq!(advantages.values()[2..], [0.0; 3]);
 /// # Ok::<(), dapo_loss::LossError>(())
 /// ```
 ///
-/// Sources: REINFORCE++ (arXiv 2501.03262) and TRL's `scale_rewards="batch"`.
-pub fn batch_advantages(
-    rewards: &[Option<f64>],
+/// Source of the batch scale: TRL's `scale_rewards="batch"`. REINFORCE++-baseline (arXiv 2501.03262) differs: it divides
+/// by the standard deviation of the *centred* rewards.
+pub fn batch_advantages<R: Copy + Into<Option<f64>>>(
+    rewards: &[R],
     group_sizes: &[usize],
     norm: &AdvantageNorm,
-) -> Result<Vec<Option<f32>>, LossError> {
+) -> Result<GroupAdvantages, LossError> {
     norm.validate()?;
     expect_len("batch_advantages", "rewards", rewards.len(), group_sizes.iter().sum())?;
-    if let Some((index, value)) =
-        rewards.iter().enumerate().find_map(|(i, r)| r.filter(|r| !r.is_finite()).map(|r| (i, r)))
-    {
-        return Err(LossError::Reward { index, value });
+    let rewards: Vec<Option<f64>> = rewards.iter().map(|&reward| reward.into()).collect();
+    let groups = || {
+        let mut rest = rewards.as_slice();
+        group_sizes.iter().enumerate().map(move |(group, &size)| {
+            let (rewards, others) = rest.split_at(size);
+            rest = others;
+            (group, rewards)
+        })
+    };
+    for (group, rewards) in groups() {
+        for (index, &reward) in rewards.iter().enumerate() {
+            if let Some(value) = reward.filter(|reward| !reward.is_finite()) {
+                return Err(LossError::Reward { group, index, value });
+            }
+        }
     }
-    let batch_std = std_of(rewards, norm.std);
-    let mut advantages = Vec::with_capacity(rewards.len());
-    let mut rest = rewards;
-    for &size in group_sizes {
-        let (group, others) = rest.split_at(size);
+    let batch_std = std_of(&rewards, norm.std);
+    let mut advantages = GroupAdvantages::default();
+    for (group, rewards) in groups() {
         let divisor = match norm.scale {
-            AdvantageScale::Group => std_of(group, norm.std) + norm.eps,
+            AdvantageScale::Group => std_of(rewards, norm.std) + norm.eps,
             AdvantageScale::Batch => batch_std + norm.eps,
             AdvantageScale::None => 1.0,
         };
-        push_group(&mut advantages, group, norm.baseline, divisor)?;
-        rest = others;
+        push_group(&mut advantages, group, rewards, norm.baseline, divisor)?;
     }
     Ok(advantages)
 }
 
 /// Appends one group's advantages: centred rewards over `divisor`.
 fn push_group(
-    advantages: &mut Vec<Option<f32>>,
-    group: &[Option<f64>],
+    advantages: &mut GroupAdvantages,
+    group: usize,
+    rewards: &[Option<f64>],
     baseline: Baseline,
     divisor: f64,
 ) -> Result<(), LossError> {
-    let start = advantages.len();
-    let (n, origin, mean) = moments(group);
+    let (n, origin, mean) = moments(rewards);
     if n < 2 {
-        return Err(LossError::GroupTooSmall { rewards: n });
+        return Err(LossError::GroupTooSmall { group, rewards: n });
     }
     let factor = match baseline {
         Baseline::Mean => 1.0,
         // R − mean of the others = n/(n−1) · (R − mean of all).
         Baseline::LeaveOneOut => n as f64 / (n - 1) as f64,
     };
-    for (index, &reward) in group.iter().enumerate() {
-        let Some(reward) = reward else {
+    for (index, &reward) in rewards.iter().enumerate() {
+        let Some(value) = reward else {
             advantages.push(None);
             continue;
         };
-        let centred = factor * ((reward - origin) - mean);
+        let centred = factor * ((value - origin) - mean);
         let advantage = if centred == 0.0 { 0.0 } else { (centred / divisor) as f32 };
         if !advantage.is_finite() {
-            return Err(LossError::Reward { index: start + index, value: reward });
+            return Err(LossError::Reward { group, index, value });
         }
         advantages.push(Some(advantage));
     }

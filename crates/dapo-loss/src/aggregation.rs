@@ -1,11 +1,8 @@
-//! From per-token losses to one number: the aggregation modes and the denominator of a step.
+//! From per-token losses to one number: the aggregation modes.
 
 use std::fmt;
 
-use crate::{
-    LossError,
-    error::{expect_config, lookup},
-};
+use crate::error::{LossError, expect_config, lookup};
 
 /// How the losses of a step's tokens become one loss.
 ///
@@ -18,8 +15,12 @@ use crate::{
 /// SeqMeanTokenSumNorm  1/N · Σ_i (Σ_t ℓ·m / max_len)        (Dr. GRPO)
 /// ```
 ///
-/// Each is a weighted sum of token losses, and the weights belong to the whole optimiser step: see [`Denominator`].
+/// Each is a weighted sum of token losses, and the weights belong to the whole optimiser step: see
+/// [`Denominator`](crate::Denominator).
 /// Sources: DAPO Eq. 8, GRPO (arXiv 2402.03300) Eq. 3, Dr. GRPO (arXiv 2503.20783).
+///
+/// With the feature `serde` it is read from a name; the length of the last one is a field beside it,
+/// `{ name = "seq-mean-token-sum-norm", max_len = 4096 }`, or set with [`or_max_len`](Self::or_max_len).
 ///
 /// ```
 /// use dapo_loss::Aggregation;
@@ -28,11 +29,7 @@ use crate::{
 /// # Ok::<(), dapo_loss::LossError>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(rename_all = "kebab-case", deny_unknown_fields)
-)]
+#[non_exhaustive]
 pub enum Aggregation {
     /// Mean over all tokens of the step: every token weighs the same.
     #[default]
@@ -43,13 +40,13 @@ pub enum Aggregation {
     SeqMeanTokenSum,
     /// Sum over all tokens, divided by the number of sequences and a constant length.
     SeqMeanTokenSumNorm {
-        /// The constant, usually the largest completion length, in tokens.
+        /// The constant, usually the largest completion length, in tokens; 0 is not set yet, and refused by the loss.
         max_len: usize,
     },
     /// Mean over the tokens of one micro-batch, then over micro-batches.
     ///
     /// For comparison with TRL's `bnpo` and ms-swift only: the result depends on how the step was split. Make its
-    /// denominator with [`Denominator::of_micro_batch`].
+    /// denominator with [`Denominator::of_micro_batch`](crate::Denominator::of_micro_batch).
     LocalTokenMean,
 }
 
@@ -76,6 +73,25 @@ impl Aggregation {
         lookup("aggregation", name, &table)
     }
 
+    /// The same with `max_len` as the constant length, where one is needed and not set yet.
+    ///
+    /// A settings file that names `seq-mean-token-sum-norm` alone leaves the length to the program, which knows it.
+    ///
+    /// ```
+    /// use dapo_loss::Aggregation;
+    /// let named = Aggregation::from_name("seq-mean-token-sum-norm", 0)?;
+    /// assert_eq!(named.or_max_len(4096), Aggregation::SeqMeanTokenSumNorm { max_len: 4096 });
+    /// assert_eq!(Aggregation::TokenMean.or_max_len(4096), Aggregation::TokenMean);
+    /// # Ok::<(), dapo_loss::LossError>(())
+    /// ```
+    #[must_use]
+    pub const fn or_max_len(self, max_len: usize) -> Self {
+        match self {
+            Self::SeqMeanTokenSumNorm { max_len: 0 } => Self::SeqMeanTokenSumNorm { max_len },
+            other => other,
+        }
+    }
+
     /// The name it parses from.
     pub const fn name(&self) -> &'static str {
         match self {
@@ -100,142 +116,5 @@ impl Aggregation {
 impl fmt::Display for Aggregation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
-    }
-}
-
-/// Whether a sequence without a single token left counts in N, the number of sequences.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "lowercase"))]
-pub enum EmptySequences {
-    /// It does not (verl).
-    #[default]
-    Exclude,
-    /// It does (TRL).
-    Count,
-}
-
-/// What a step's denominator is made of; counts of ranks and micro-batches add.
-///
-/// ```
-/// use dapo_loss::StepCounts;
-/// let rank0 = StepCounts::of_lengths(&[3, 0]);
-/// let rank1 = StepCounts::of_lengths(&[5]);
-/// let step = rank0 + rank1;
-/// assert_eq!((step.tokens, step.sequences, step.empty_sequences), (8, 3, 1));
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct StepCounts {
-    /// Tokens in the loss.
-    pub tokens: u64,
-    /// Sequences, empty ones included.
-    pub sequences: u64,
-    /// Sequences without a token in the loss.
-    pub empty_sequences: u64,
-}
-
-impl StepCounts {
-    /// Counts sequences of these lengths, in tokens left by the mask.
-    pub fn of_lengths(lengths: &[usize]) -> Self {
-        Self {
-            tokens: lengths.iter().map(|&length| length as u64).sum(),
-            sequences: lengths.len() as u64,
-            empty_sequences: lengths.iter().filter(|&&length| length == 0).count() as u64,
-        }
-    }
-}
-
-impl std::ops::Add for StepCounts {
-    type Output = Self;
-
-    fn add(self, other: Self) -> Self {
-        Self {
-            tokens: self.tokens + other.tokens,
-            sequences: self.sequences + other.sequences,
-            empty_sequences: self.empty_sequences + other.empty_sequences,
-        }
-    }
-}
-
-/// What the token losses of one optimiser step are divided by.
-///
-/// It is a property of the step, not of a micro-batch: computed once over all micro-batches and ranks before the first
-/// backward pass, it makes the sum of the micro-batches' losses the loss of the step, however the step was split.
-///
-/// ```text
-/// loss = Σ_i Σ_t ℓ_it·m_it · weight(|o_i|)
-///
-/// weight(|o|) = 1/Σ_i|o_i|   1/(N·|o|)          1/N              1/(N·max_len)
-///               TokenMean    SeqMeanTokenMean   SeqMeanTokenSum  SeqMeanTokenSumNorm
-/// ```
-///
-/// ```
-/// use dapo_loss::{Aggregation, Denominator, EmptySequences};
-/// let lengths = [3, 0, 5];
-/// let of = |aggregation| Denominator::of_step(aggregation, &lengths, EmptySequences::Exclude).unwrap();
-/// assert_eq!(of(Aggregation::TokenMean).weight(3), 1.0 / 8.0);
-/// assert_eq!(of(Aggregation::SeqMeanTokenMean).weight(5), 1.0 / (2.0 * 5.0));
-/// assert_eq!(of(Aggregation::SeqMeanTokenMean).weight(0), 0.0);
-/// assert_eq!(of(Aggregation::SeqMeanTokenSum).weight(5), 1.0 / 2.0);
-/// assert_eq!(of(Aggregation::SeqMeanTokenSumNorm { max_len: 16 }).weight(5), 1.0 / (2.0 * 16.0));
-/// // Nothing left in the whole step: skip it.
-/// assert_eq!(Denominator::of_step(Aggregation::TokenMean, &[0, 0], EmptySequences::Count), None);
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Denominator {
-    aggregation: Aggregation,
-    divisor: f64,
-}
-
-impl Denominator {
-    /// The denominator of a step whose sequences keep `lengths` tokens each; `None` when no token is left at all.
-    ///
-    /// [`masked_lengths`](crate::masked_lengths) computes the lengths from a mask. `LocalTokenMean` takes the step as
-    /// one micro-batch here.
-    pub fn of_step(aggregation: Aggregation, lengths: &[usize], empty: EmptySequences) -> Option<Self> {
-        Self::of_counts(aggregation, StepCounts::of_lengths(lengths), empty)
-    }
-
-    /// The same from counts, which may have been added over micro-batches and ranks.
-    pub fn of_counts(aggregation: Aggregation, counts: StepCounts, empty: EmptySequences) -> Option<Self> {
-        if counts.tokens == 0 {
-            return None;
-        }
-        let sequences = match empty {
-            EmptySequences::Exclude => counts.sequences - counts.empty_sequences,
-            EmptySequences::Count => counts.sequences,
-        } as f64;
-        let divisor = match aggregation {
-            Aggregation::TokenMean | Aggregation::LocalTokenMean => counts.tokens as f64,
-            Aggregation::SeqMeanTokenMean | Aggregation::SeqMeanTokenSum => sequences,
-            Aggregation::SeqMeanTokenSumNorm { max_len } => sequences * max_len as f64,
-        };
-        Some(Self { aggregation, divisor })
-    }
-
-    /// The denominator of one of `micro_batches` micro-batches under [`Aggregation::LocalTokenMean`]; `None` when it
-    /// has no token.
-    ///
-    /// ```
-    /// use dapo_loss::Denominator;
-    /// assert_eq!(Denominator::of_micro_batch(&[3, 5], 4).unwrap().weight(3), 1.0 / (8.0 * 4.0));
-    /// ```
-    pub fn of_micro_batch(lengths: &[usize], micro_batches: usize) -> Option<Self> {
-        let tokens: usize = lengths.iter().sum();
-        let divisor = tokens as f64 * micro_batches as f64;
-        (divisor > 0.0).then_some(Self { aggregation: Aggregation::LocalTokenMean, divisor })
-    }
-
-    /// The weight of one token's loss in a sequence of `length` tokens; 0 for a sequence that has none.
-    pub fn weight(&self, length: usize) -> f64 {
-        match self.aggregation {
-            Aggregation::SeqMeanTokenMean if length == 0 => 0.0,
-            Aggregation::SeqMeanTokenMean => 1.0 / (self.divisor * length as f64),
-            _ => 1.0 / self.divisor,
-        }
-    }
-
-    /// The aggregation it was made for.
-    pub const fn aggregation(&self) -> Aggregation {
-        self.aggregation
     }
 }

@@ -1,6 +1,6 @@
-//! What the loss reads: packed sequences, and the part of them that is evaluated at once.
+//! The input of the loss: packed sequences, a chunk of their tokens, and where the gradients go.
 
-use crate::{LossError, error::expect_len};
+use crate::error::{LossError, expect_len};
 
 /// One advantage for every sequence, or one for every token.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -20,18 +20,13 @@ pub enum Advantages<'a> {
 ///
 /// ```
 /// use dapo_loss::{Advantages, LossBatch};
-/// let batch = LossBatch {
-///     cu_seqlens: &[0, 2, 3],
-///     mask: Some(&[0, 1, 1]),
-///     advantages: Advantages::PerSequence(&[1.0, -1.0]),
-///     old_logprobs: &[-0.5, -1.0, -2.0],
-///     ref_logprobs: None,
-///     rollout_logprobs: None,
-/// };
-/// assert_eq!(batch.tokens(), 3);
+/// let advantages = Advantages::PerSequence(&[1.0, -1.0]);
+/// let batch = LossBatch::new(&[0, 2, 3], advantages, &[-0.5, -1.0, -2.0]).with_mask(&[0, 1, 1]);
+/// assert_eq!((batch.sequences(), batch.tokens()), (2, 3));
 /// assert_eq!(dapo_loss::masked_lengths(batch.cu_seqlens, batch.mask), [1, 1]);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct LossBatch<'a> {
     /// N + 1 offsets: 0, the end of every sequence.
     pub cu_seqlens: &'a [usize],
@@ -47,7 +42,35 @@ pub struct LossBatch<'a> {
     pub rollout_logprobs: Option<&'a [f32]>,
 }
 
-impl LossBatch<'_> {
+impl<'a> LossBatch<'a> {
+    /// What every loss needs; every token counts, and there is neither a reference nor a rollout engine.
+    ///
+    /// The arguments are checked where the batch is used.
+    pub const fn new(cu_seqlens: &'a [usize], advantages: Advantages<'a>, old_logprobs: &'a [f32]) -> Self {
+        Self { cu_seqlens, mask: None, advantages, old_logprobs, ref_logprobs: None, rollout_logprobs: None }
+    }
+
+    /// With a mask: 0 leaves a token out.
+    #[must_use]
+    pub const fn with_mask(mut self, mask: &'a [u8]) -> Self {
+        self.mask = Some(mask);
+        self
+    }
+
+    /// With log-probabilities under the frozen reference, for the KL term.
+    #[must_use]
+    pub const fn with_ref_logprobs(mut self, ref_logprobs: &'a [f32]) -> Self {
+        self.ref_logprobs = Some(ref_logprobs);
+        self
+    }
+
+    /// With log-probabilities as the rollout engine reported them, for truncated importance sampling.
+    #[must_use]
+    pub const fn with_rollout_logprobs(mut self, rollout_logprobs: &'a [f32]) -> Self {
+        self.rollout_logprobs = Some(rollout_logprobs);
+        self
+    }
+
     /// T, the number of tokens, masked ones included.
     pub fn tokens(&self) -> usize {
         self.cu_seqlens.last().copied().unwrap_or(0)
@@ -56,6 +79,17 @@ impl LossBatch<'_> {
     /// N, the number of sequences.
     pub fn sequences(&self) -> usize {
         self.cu_seqlens.len().saturating_sub(1)
+    }
+
+    /// How many tokens the mask leaves of each sequence.
+    pub(crate) fn lengths(&self) -> Vec<usize> {
+        masked_lengths(self.cu_seqlens, self.mask)
+    }
+
+    /// The tokens of a sequence that count.
+    pub(crate) fn kept_tokens(&self, sequence: usize) -> impl Iterator<Item = usize> + '_ {
+        let (start, end) = (self.cu_seqlens[sequence], self.cu_seqlens[sequence + 1]);
+        (start..end).filter(|&token| self.mask.is_none_or(|mask| mask[token] != 0))
     }
 
     /// Checks offsets and lengths.
@@ -111,12 +145,13 @@ pub fn masked_lengths(cu_seqlens: &[usize], mask: Option<&[u8]>) -> Vec<usize> {
 
 /// What a forward pass found for the tokens `start .. start + logprobs.len()` of a packed batch.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct TokenChunk<'a> {
     /// First token of the chunk, as an index into the packed batch.
     pub start: usize,
     /// Log-probabilities of these tokens under the current policy, in nats.
     pub logprobs: &'a [f32],
-    /// Entropies of the distributions they were drawn from, in nats; needed only where `entropy_coef` is not 0,
+    /// Entropies of the distributions that the tokens were drawn from, in nats; needed only where `entropy_coef` is not 0,
     /// measured wherever given.
     pub entropies: Option<&'a [f32]>,
 }
@@ -124,21 +159,66 @@ pub struct TokenChunk<'a> {
 impl<'a> TokenChunk<'a> {
     /// The whole packed batch, without entropies.
     pub const fn whole(logprobs: &'a [f32]) -> Self {
-        Self { start: 0, logprobs, entropies: None }
+        Self::at(0, logprobs)
+    }
+
+    /// The tokens from `start` on, as many as there are log-probabilities, without entropies.
+    pub const fn at(start: usize, logprobs: &'a [f32]) -> Self {
+        Self { start, logprobs, entropies: None }
+    }
+
+    /// With entropies, as many as there are log-probabilities.
+    #[must_use]
+    pub const fn with_entropies(mut self, entropies: &'a [f32]) -> Self {
+        self.entropies = Some(entropies);
+        self
+    }
+}
+
+impl<'a> From<&'a [f32]> for TokenChunk<'a> {
+    fn from(logprobs: &'a [f32]) -> Self {
+        Self::whole(logprobs)
+    }
+}
+
+impl<'a, const T: usize> From<&'a [f32; T]> for TokenChunk<'a> {
+    fn from(logprobs: &'a [f32; T]) -> Self {
+        Self::whole(logprobs)
+    }
+}
+
+impl<'a> From<&'a Vec<f32>> for TokenChunk<'a> {
+    fn from(logprobs: &'a Vec<f32>) -> Self {
+        Self::whole(logprobs)
     }
 }
 
 /// Where the derivatives of the loss go; every value is written, 0 where the mask is 0.
 #[derive(Debug)]
-pub struct Gradients<'a> {
+#[non_exhaustive]
+pub struct LossGradients<'a> {
     /// ∂loss/∂logprobs, as long as the chunk.
     pub logprobs: &'a mut [f32],
     /// ∂loss/∂entropies, as long as the chunk; `None` to not have it.
     pub entropies: Option<&'a mut [f32]>,
 }
 
-impl<'a> From<&'a mut [f32]> for Gradients<'a> {
-    fn from(logprobs: &'a mut [f32]) -> Self {
+impl<'a> LossGradients<'a> {
+    /// Those of the log-probabilities alone.
+    pub const fn new(logprobs: &'a mut [f32]) -> Self {
         Self { logprobs, entropies: None }
+    }
+
+    /// With those of the entropies.
+    #[must_use]
+    pub const fn with_entropies(mut self, entropies: &'a mut [f32]) -> Self {
+        self.entropies = Some(entropies);
+        self
+    }
+}
+
+impl<'a> From<&'a mut [f32]> for LossGradients<'a> {
+    fn from(logprobs: &'a mut [f32]) -> Self {
+        Self::new(logprobs)
     }
 }

@@ -1,7 +1,12 @@
 //! The settings of the loss, with DAPO's values as defaults.
 
 use crate::{
-    Aggregation, EmptySequences, ImportanceLevel, Kl, LossError, PolicyLoss, TruncatedImportance, error::expect_config,
+    aggregation::Aggregation,
+    denominator::EmptySequences,
+    error::{LossError, expect_config},
+    importance::{ImportanceLevel, TruncatedImportance},
+    kl::Kl,
+    policy::PolicyLoss,
 };
 
 /// Everything that decides which number the loss is.
@@ -12,7 +17,10 @@ use crate::{
 ///
 /// ℓ is the policy loss, w the truncated importance weight (1 unless asked for), H the entropy of the token's
 /// distribution, weight the [`Denominator`](crate::Denominator)'s. The default is DAPO's: clip-higher, token mean, no KL,
-/// no entropy bonus.
+/// no entropy bonus. Write literals with `..LossConfig::default()` or `..LossConfig::of(…)`: minor releases add fields.
+///
+/// With the feature `serde` every field has a default. That of `aggregation` is the one of the policy loss's paper, as in
+/// [`LossConfig::of`]; see [`PolicyLoss`] and [`Aggregation`] for how they are written.
 ///
 /// ```
 /// use dapo_loss::{Aggregation, LossConfig, PolicyLoss};
@@ -28,7 +36,7 @@ use crate::{
 /// # Ok::<(), dapo_loss::LossError>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct LossConfig {
     /// The surrogate.
     pub policy_loss: PolicyLoss,

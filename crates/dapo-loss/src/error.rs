@@ -1,6 +1,6 @@
 //! The one error type of the crate.
 
-/// What can be wrong with the numbers or the settings handed to this crate.
+/// Errors of the numbers and settings handed to this crate.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LossError {
@@ -96,24 +96,54 @@ pub enum LossError {
         /// The aggregation of the configuration.
         config: &'static str,
     },
-    /// A loss that works on whole sequences was given one advantage a token.
-    #[error("{function}: `{policy_loss}` needs one advantage a sequence, got one a token")]
+    /// A loss that works on whole sequences was given one advantage per token.
+    #[error("{function}: `{policy_loss}` needs one advantage per sequence, got one per token")]
     TokenAdvantages {
         /// The function that was called.
         function: &'static str,
         /// Name of the policy loss.
         policy_loss: &'static str,
     },
+    /// A batch has more tokens in the loss than the step that the denominator was made for.
+    #[error("{function}: the batch has {tokens} tokens in the loss, the denominator was made for a step of {step}")]
+    BeyondStep {
+        /// The function that was called.
+        function: &'static str,
+        /// Tokens in the loss of the batch or chunk.
+        tokens: u64,
+        /// Tokens in the loss of the step.
+        step: u64,
+    },
+    /// No token of the batch is in the loss: there is nothing to divide by; skip the step.
+    #[error("{function}: no token of the batch is in the loss; skip the step")]
+    NoTokens {
+        /// The function that was called.
+        function: &'static str,
+    },
+    /// Counts that no step can have.
+    #[error("a step cannot have {tokens} tokens in {sequences} sequences of which {empty_sequences} are empty")]
+    StepCounts {
+        /// Tokens in the loss.
+        tokens: u64,
+        /// Sequences.
+        sequences: u64,
+        /// Sequences without a token in the loss.
+        empty_sequences: u64,
+    },
     /// A group with fewer than two rewards has no baseline; drop it.
-    #[error("a group has {rewards} rewards that did not abstain, expected at least 2")]
+    #[error("group {group} has {rewards} rewards that did not abstain, expected at least 2")]
     GroupTooSmall {
+        /// Index of the group in the batch.
+        group: usize,
         /// How many rewards did not abstain.
         rewards: usize,
     },
     /// A reward is NaN or infinite, or so large that its group's statistics are.
-    #[error("reward {index} is {value}: rewards and their spread must be finite")]
+    #[error("reward {index} of group {group} is {value}: rewards and their spread must be finite")]
     Reward {
-        /// Index of the reward.
+        /// Index of the group in the batch.
+        group: usize,
+        /// Index of the reward in its group.
         index: usize,
         /// Its value.
         value: f64,

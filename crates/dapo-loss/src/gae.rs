@@ -1,9 +1,6 @@
 //! Generalised advantage estimation: token-level advantages from a value function, for PPO.
 
-use crate::{
-    LossError,
-    error::{expect_config, expect_len},
-};
+use crate::error::{LossError, expect_config, expect_len};
 
 /// The two discounts of generalised advantage estimation.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -45,7 +42,7 @@ impl Gae {
 /// function is fitted to.
 ///
 /// # Shapes
-/// `rewards`, `values` and `advantages` have one value a token. `bootstrap` is the value of the state after the last
+/// `rewards`, `values` and `advantages` have one value per token. `bootstrap` is the value of the state after the last
 /// token: 0 for a finished sequence, the value function's estimate for a truncated one. Units are the reward's. Sums are
 /// f64, advantages f32.
 ///

@@ -2,19 +2,17 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::{
-    LossError,
-    error::{expect_config, lookup},
-};
+use crate::error::{LossError, expect_config, lookup};
 
 /// Whether a correction weight belongs to a token or to a whole sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "lowercase"))]
+#[non_exhaustive]
 pub enum ImportanceLevel {
-    /// One weight a token.
+    /// One weight per token.
     #[default]
     Token,
-    /// One weight a sequence: the product of its tokens' ratios, then the cap.
+    /// One weight per sequence: the product of its tokens' ratios, then the cap.
     Sequence,
 }
 
@@ -54,7 +52,7 @@ impl fmt::Display for ImportanceLevel {
 pub struct TruncatedImportance {
     /// The largest weight.
     pub cap: f32,
-    /// One weight a token or a sequence.
+    /// One weight per token or one per sequence.
     pub level: ImportanceLevel,
 }
 

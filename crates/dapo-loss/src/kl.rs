@@ -1,12 +1,11 @@
-//! The distance to a frozen reference policy, estimated a token at a time.
+//! The distance to a frozen reference policy, estimated token by token.
 #![expect(clippy::inline_always, reason = "must inline into functions compiled for wider vectors")]
 
 use std::{fmt, str::FromStr};
 
 use crate::{
-    LossError,
     batch::check_offsets,
-    error::{expect_config, expect_len, lookup},
+    error::{LossError, expect_config, expect_len, lookup},
     exp::exp,
     token::{MAX_LOG_RATIO, TokenLoss, clamp},
 };
@@ -14,9 +13,9 @@ use crate::{
 /// How KL(π‖π_ref) is estimated from one token with log-ratio k = logp − ref.
 ///
 /// ```text
-/// K1   k              unbiased, may be negative
-/// K2   k²/2           biased, its gradient is unbiased on-policy
-/// K3   e^(−k) + k − 1 unbiased and never negative (k clamped to ±20, the result to at most 10)
+/// K1   k              unbiased, may be negative; its gradient is 0 on average on-policy
+/// K2   k²/2           biased; its gradient is unbiased on-policy
+/// K3   e^(−k) + k − 1 unbiased and never negative; its gradient is biased (k clamped to ±20, the result to at most 10)
 /// Abs  |k|
 /// ```
 ///
@@ -31,6 +30,7 @@ use crate::{
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "lowercase"))]
+#[non_exhaustive]
 pub enum KlEstimator {
     /// k.
     K1,
@@ -144,7 +144,7 @@ impl Kl {
 /// ```
 ///
 /// # Shapes
-/// `logprobs`, `ref_logprobs` and `mask` have one value a token, `cu_seqlens` N + 1 offsets; returns N values, in the
+/// `logprobs`, `ref_logprobs` and `mask` have one value per token, `cu_seqlens` N + 1 offsets; returns N values, in the
 /// units of the reward (coef times nats).
 ///
 /// # Errors

@@ -5,12 +5,27 @@
 //! crate holds the part that is mathematics: from rewards to advantages, from log-probabilities to one loss and its
 //! gradient. It knows no model, no tokenizer and no optimiser, and fits under any of them.
 //!
-//! *Not for you* if you look for a trainer, or for the rewards: this crate takes numbers and returns numbers. Nor does it
-//! compute log-probabilities from logits.
+//! It is neither a trainer nor a source of rewards: it takes numbers and returns numbers. Nor does it compute
+//! log-probabilities from logits.
+//!
+//! The whole way in one example, for a step that is a single micro-batch:
+//!
+//! ```
+//! use dapo_loss::{AdvantageNorm, Advantages, LossBatch, LossConfig, group_advantages, policy_loss_single};
+//! // Two completions of one prompt, of two tokens each; the first is correct.
+//! let advantages = group_advantages(&[1.0, -1.0], &AdvantageNorm::default())?;
+//! let old_logprobs = [-1.2, -0.3, -0.8, -2.0]; // when they were generated
+//! let logprobs = [-0.7, -0.3, -0.9, -2.6]; // under the policy being trained
+//! let batch = LossBatch::new(&[0, 2, 4], Advantages::PerSequence(advantages.values()), &old_logprobs);
+//! let output = policy_loss_single(&LossConfig::default(), batch, &logprobs)?;
+//! // The first token's ratio e^0.5 is above 1.28, the last one's e^-0.6 below 0.8: neither has a gradient.
+//! assert_eq!((output.gradient[0], output.gradient[3]), (0.0, 0.0));
+//! # Ok::<(), dapo_loss::LossError>(())
+//! ```
 //!
 //! # From rewards to advantages
 //!
-//! A completion is judged next to its siblings. With R_1 … R_G the rewards of one prompt's group,
+//! A completion is compared with the others of its group. With R_1 … R_G the rewards of one prompt's group,
 //!
 //! ```text
 //! A_i = (R_i − mean(R)) / (std(R) + eps)
@@ -18,26 +33,29 @@
 //!
 //! and every token of completion i inherits A_i. A group whose rewards are all equal teaches nothing: its advantages are
 //! exactly 0. [`group_advantages`] computes this for a group, [`batch_advantages`] for many; [`AdvantageNorm`] chooses the
-//! baseline and the scale. PPO's token-level advantages, from a value function, come from [`gae()`].
+//! baseline and the scale. A reward may abstain (`None`): the values stay aligned with the completions, and
+//! [`GroupAdvantages`] tells which ones are members. [`gae()`] computes PPO's token-level advantages from a value
+//! function.
 //!
 //! ```
 //! use dapo_loss::{AdvantageNorm, group_advantages};
-//! let rewards = [1.0, -1.0, -1.0, -1.0].map(Some);
-//! let advantages = group_advantages(&rewards, &AdvantageNorm::default())?;
+//! let advantages = group_advantages(&[1.0, -1.0, -1.0, -1.0], &AdvantageNorm::default())?;
 //! // mean −1/2, std 1
-//! assert!((advantages[0].unwrap() - 1.5).abs() < 1e-5 && (advantages[1].unwrap() + 0.5).abs() < 1e-5);
+//! let values = advantages.values();
+//! assert!((values[0] - 1.5).abs() < 1e-5 && (values[1] + 0.5).abs() < 1e-5);
 //! # Ok::<(), dapo_loss::LossError>(())
 //! ```
 //!
 //! # From ratios to token losses
 //!
-//! While the policy is updated it moves away from the one that drew the completions. The probability ratio of a token,
+//! While the policy is updated it moves away from the behaviour policy, which generated the completions. The probability
+//! ratio of a token,
 //!
 //! ```text
 //! ρ = π(token) / π_old(token) = exp(logp − old),
 //! ```
 //!
-//! weighs what the token taught, and bounds how far it may still be pushed:
+//! weights the token's loss, and a clip range bounds it:
 //!
 //! ```text
 //! ℓ = max(−A·ρ, −A·clip(ρ, 1 − ε_low, 1 + ε_high))
@@ -50,10 +68,11 @@
 //!       1+ε_high                      1−ε_low
 //! ```
 //!
-//! A good token is pushed up until ρ reaches 1 + ε_high, a bad one down until 1 − ε_low; beyond, its gradient is exactly 0.
+//! A token with A > 0 becomes more probable until ρ reaches 1 + ε_high, one with A < 0 less probable until
+//! 1 − ε_low; beyond, its gradient is exactly 0.
 //! DAPO's first idea, *clip-higher*, is to let ε_high (0.28) exceed ε_low (0.2), so that improbable tokens may grow.
-//! [`token::clipped_surrogate`] is this formula for one token. [`PolicyLoss`] names the variants: the dual clip, GSPO,
-//! CISPO, SAPO, GMPO.
+//! [`token::clipped_surrogate`] is this formula for one token, and its neighbours in [`token`] are the variants that
+//! [`PolicyLoss`] names: the dual clip, GSPO, CISPO, SAPO, GMPO.
 //!
 //! # From token losses to one loss
 //!
@@ -77,14 +96,7 @@
 //!     (&[0, 2, 3][..], &[1.0, -1.0][..], &[-1.0, -1.0, -1.0][..]),
 //!     (&[0, 3], &[0.5], &[-1.0, -1.0, -1.0]),
 //! ] {
-//!     let batch = LossBatch {
-//!         cu_seqlens,
-//!         mask: None,
-//!         advantages: Advantages::PerSequence(advantages),
-//!         old_logprobs: old,
-//!         ref_logprobs: None,
-//!         rollout_logprobs: None,
-//!     };
+//!     let batch = LossBatch::new(cu_seqlens, Advantages::PerSequence(advantages), old);
 //!     let logprobs = old; // nothing has moved yet: ρ = 1
 //!     let mut gradient = [0.0; 3];
 //!     let output = policy_loss(&config, denominator, batch, TokenChunk::whole(logprobs), gradient.as_mut_slice().into())?;
@@ -96,27 +108,30 @@
 //! # Ok::<(), dapo_loss::LossError>(())
 //! ```
 //!
-//! Completions without a single token left, and steps without any, are no special case for the caller to forget:
-//! [`EmptySequences`] decides whether the former count, and [`Denominator::of_step`] returns `None` for the latter.
+//! Completions without a single token left, and steps without any, need a decision: [`EmptySequences`] says whether the
+//! former count, and [`Denominator::of_step`] returns `None` for the latter. A batch with more tokens than the
+//! denominator's step is an error.
 //!
-//! # Staying close, staying open
+//! # KL, entropy and truncated importance sampling
 //!
 //! Two optional terms join the token losses before they are summed (both are off in DAPO, and cost nothing then): a
 //! KL term that ties the policy to a reference ([`Kl`], [`KlEstimator`]; [`kl_in_reward`] is its older form inside the
-//! reward), and an entropy bonus. If another engine drew the completions, [`TruncatedImportance`] corrects for its
-//! slightly different probabilities.
+//! reward), and an entropy bonus. If another engine generated the completions, [`TruncatedImportance`] corrects
+//! for its slightly different probabilities.
 //!
-//! # One pass, any cut
+//! # One pass, in any chunks
 //!
 //! Sequences lie end to end without padding, cut at `cu_seqlens`; a byte mask takes tokens out. [`LossPlan`] evaluates any
 //! contiguous run of tokens in one fused pass, loss and gradient together, so that a model's head can be run chunk by
 //! chunk and never hold the logits of a whole batch. Sums run in f64 in an order fixed by the positions of the tokens: the
 //! loss has the same bits for any number of threads, the gradient for any chunks, packing and padding. [`policy_loss`] is
-//! the plan and its evaluation in one call. What the pass saw on its way is in [`LossMetrics`]: sums and counts that add.
+//! the plan and its evaluation in one call, [`policy_loss_single`] makes the denominator and the gradients too.
+//! [`LossMetrics`] has what the pass measured: sums and counts that add.
 //!
 //! With the feature `candle` (on by default) `tensor::policy_loss` is the same as a differentiable operation on Candle
-//! tensors: `loss.backward()` gives these gradients. Without it, no Candle is built. The feature `serde` makes the
-//! settings readable from configuration files.
+//! tensors: `loss.backward()` gives these gradients; `candle_core` is re-exported, so that its version is the right one.
+//! Without the feature no Candle is built. The feature `serde` makes the settings readable from configuration files:
+//! `policy_loss = "gspo"`, or a table with any of its fields.
 //!
 //! Inputs are checked: lengths that disagree, settings outside their range and numbers that are not finite are a
 //! [`LossError`] that names the array, the sequence and the position.
@@ -127,33 +142,42 @@ mod batch;
 mod config;
 #[cfg(any(feature = "cuda", feature = "emulate"))]
 pub mod cuda;
+mod denominator;
 mod error;
 mod exp;
+mod fused;
 mod gae;
 mod importance;
-mod kernel;
 mod kl;
 mod metrics;
-mod plan;
 mod policy;
-mod sequence;
-mod stages;
-mod sweep;
+#[cfg(feature = "serde")]
+mod serde_shapes;
 #[cfg(feature = "candle")]
 pub mod tensor;
 pub mod token;
 
-pub use advantage::{AdvantageNorm, AdvantageScale, Baseline, StdEstimator, batch_advantages, group_advantages};
-pub use aggregation::{Aggregation, Denominator, EmptySequences, StepCounts};
-pub use batch::{Advantages, Gradients, LossBatch, TokenChunk, masked_lengths};
+pub use advantage::{
+    AdvantageNorm, AdvantageScale, Baseline, GroupAdvantages, StdEstimator, batch_advantages, group_advantages,
+};
+pub use aggregation::Aggregation;
+pub use batch::{Advantages, LossBatch, LossGradients, TokenChunk, masked_lengths};
 pub use config::LossConfig;
+pub use denominator::{Denominator, EmptySequences, StepCounts};
 pub use error::LossError;
+pub use fused::{
+    loss_plan::LossPlan,
+    whole_batch::{LossWithGradients, policy_loss, policy_loss_single},
+};
 pub use gae::{Gae, gae};
 pub use importance::{ImportanceLevel, TruncatedImportance};
 pub use kl::{Kl, KlEstimator, kl_in_reward};
 pub use metrics::{LossMetrics, LossOutput};
-pub use plan::{LossPlan, policy_loss};
 pub use policy::{ClipRange, PolicyLoss};
+
+/// The version of Candle whose tensors [`tensor`] takes.
+#[cfg(feature = "candle")]
+pub use candle_core;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

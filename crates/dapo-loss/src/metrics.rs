@@ -1,7 +1,8 @@
-//! What the loss saw on its way: sums and counts, so that chunks, micro-batches and ranks simply add up.
+//! Metrics of the loss: sums and counts, so that chunks, micro-batches and ranks add up.
 
-/// The loss of a batch or of a part of it, and what was measured beside it.
+/// The loss of a batch or of a part of it, with its metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[non_exhaustive]
 pub struct LossOutput {
     /// The part's contribution to the loss of the step.
     pub loss: f64,
@@ -20,12 +21,15 @@ impl std::ops::AddAssign for LossOutput {
 ///
 /// ```
 /// use dapo_loss::LossMetrics;
-/// let mut step = LossMetrics { tokens: 3, clipped_high: 1, ratio_sum: 3.5, ..LossMetrics::default() };
-/// step += LossMetrics { tokens: 1, clipped_high: 1, ratio_sum: 1.5, ..LossMetrics::default() };
-/// assert_eq!((step.clip_high(), step.mean_ratio()), (0.5, 1.25));
+/// let (mut a, mut b) = (LossMetrics::default(), LossMetrics::default());
+/// (a.tokens, a.clipped_high, a.ratio_sum) = (3, 1, 3.5);
+/// (b.tokens, b.clipped_high, b.ratio_sum) = (1, 1, 1.5);
+/// a += b;
+/// assert_eq!((a.clip_high(), a.mean_ratio()), (0.5, 1.25));
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub struct LossMetrics {
     /// Tokens in the loss.
     pub tokens: u64,
@@ -114,18 +118,18 @@ impl LossMetrics {
         self.mean(self.ratio_sum)
     }
 
-    /// Estimate k1 of KL(old‖π) in nats a token: mean of old − logp.
+    /// Estimate k1 of KL(old‖π) in nats per token: mean of old − logp.
     pub fn approx_kl(&self) -> f64 {
         // `0.0 −` keeps 0 positive.
         self.mean(0.0 - self.log_ratio_sum)
     }
 
-    /// Estimate k3 of KL(old‖π) in nats a token: mean of ρ − 1 − log ρ. Less noisy than k1.
+    /// Estimate k3 of KL(old‖π) in nats per token: mean of ρ − 1 − log ρ. Less noisy than k1.
     pub fn approx_kl_k3(&self) -> f64 {
         self.mean(self.ratio_sum - self.tokens as f64 - self.log_ratio_sum)
     }
 
-    /// Mean KL estimate to the reference, in nats a token.
+    /// Mean KL estimate to the reference, in nats per token.
     pub fn ref_kl(&self) -> f64 {
         self.mean(self.ref_kl_sum)
     }

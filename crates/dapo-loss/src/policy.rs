@@ -3,8 +3,8 @@
 use std::{fmt, str::FromStr};
 
 use crate::{
-    Aggregation, LossError,
-    error::{expect_config, lookup},
+    aggregation::Aggregation,
+    error::{LossError, expect_config, lookup},
 };
 
 /// How far the probability ratio may move before its gradient stops, as offsets from 1.
@@ -21,7 +21,7 @@ use crate::{
 /// assert_eq!((clip.low, clip.high), (0.2, 0.28));
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct ClipRange {
     /// ε_low, subtracted from 1.
     pub low: f32,
@@ -48,35 +48,32 @@ impl ClipRange {
 
 /// Which surrogate turns ratio ρ and advantage A into a token's loss.
 ///
-/// Every variant carries its own constants with the values of its paper as defaults; see the functions of
-/// [`token`](crate::token) for the formulas.
+/// Every variant carries its own constants; the constructors and the names that parse give them the values of the paper.
+/// See the functions of [`token`](crate::token) for the formulas.
+///
+/// With the feature `serde` it is read from a name, `"gspo"`, or from a table with any of the variant's fields,
+/// `{ name = "gspo", clip = { high = 5e-4 } }`; the rest keeps the values of the paper, and without a name it is DAPO.
 ///
 /// ```
 /// use dapo_loss::{ClipRange, PolicyLoss};
 /// let dapo: PolicyLoss = "dapo".parse()?;
 /// assert_eq!(dapo, PolicyLoss::Ppo { clip: ClipRange { low: 0.2, high: 0.28 }, dual_clip: None });
+/// assert_eq!("ppo".parse(), Ok(PolicyLoss::Ppo { clip: ClipRange::symmetric(0.2), dual_clip: None }));
 /// let error = "reinforce".parse::<PolicyLoss>().unwrap_err();
 /// assert!(error.to_string().ends_with("expected one of dapo, ppo, gspo, cispo, sapo, gmpo"));
 /// # Ok::<(), dapo_loss::LossError>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(tag = "name", rename_all = "lowercase", deny_unknown_fields)
-)]
+#[non_exhaustive]
 pub enum PolicyLoss {
     /// The clipped surrogate of PPO, GRPO and DAPO: `max(−Aρ, −A·clip(ρ, 1−low, 1+high))`.
-    #[cfg_attr(feature = "serde", serde(alias = "dapo"))]
     Ppo {
-        /// Clip range of the token ratio.
-        #[cfg_attr(feature = "serde", serde(default))]
+        /// Clip range of the token ratio: 0.2 and 0.28 under the name `dapo`, 0.2 on both sides under `ppo`.
         clip: ClipRange,
         /// Dual clip c > 1: for A < 0 the loss is at most −c·A.
-        #[cfg_attr(feature = "serde", serde(default))]
         dual_clip: Option<f32>,
     },
-    /// GSPO: one ratio a sequence, clipped as PPO clips ρ.
+    /// GSPO: one ratio per sequence, clipped as PPO clips ρ.
     ///
     /// ```text
     /// s_i = exp(1/|o_i| · Σ_t log ρ_it),   ℓ_it = max(−A·s_it, −A·clip(s_it, 1−low, 1+high))
@@ -86,25 +83,21 @@ pub enum PolicyLoss {
     /// The value is that of s_i, the slope of every token −A·s_i. Source: GSPO (arXiv 2507.18071), Eq. 5, 7 and 14.
     Gspo {
         /// Clip range of the sequence ratio; 3e-4 and 4e-4 by default.
-        #[cfg_attr(feature = "serde", serde(default = "gspo_clip"))]
         clip: ClipRange,
     },
     /// CISPO: `−sg[clip(ρ, 1−low, 1+high)]·A·logp`; every token keeps a gradient.
     Cispo {
-        /// Clip range of the detached weight.
-        #[cfg_attr(feature = "serde", serde(default))]
+        /// Clip range of the detached weight; 0.2 and 0.28 by default.
         clip: ClipRange,
     },
     /// SAPO: `−A·(4/τ)·σ(τ(ρ−1))`, a smooth gate in place of the clip.
     Sapo {
-        /// τ for A > 0.
-        #[cfg_attr(feature = "serde", serde(default = "sapo_tau_positive"))]
+        /// τ for A > 0; 1.0 by default.
         tau_positive: f32,
-        /// τ otherwise.
-        #[cfg_attr(feature = "serde", serde(default = "sapo_tau_negative"))]
+        /// τ otherwise; 1.05 by default.
         tau_negative: f32,
     },
-    /// GMPO: the geometric mean of clipped ratios, one surrogate a sequence.
+    /// GMPO: the geometric mean of clipped ratios, one surrogate per sequence.
     ///
     /// ```text
     /// ℓ_i = −A·exp(1/|o_i| · Σ_t s_A·min(s_A·log ρ_it, s_A·clip(log ρ_it, −low, high)))
@@ -112,39 +105,54 @@ pub enum PolicyLoss {
     ///
     /// Source: GMPO (arXiv 2507.20673).
     Gmpo {
-        /// Clip range of the *log* ratio, `[−low, high]`; 0.4 on both sides by default.
-        #[cfg_attr(feature = "serde", serde(default = "gmpo_clip"))]
+        /// Clip range of the *log*-ratio, `[−low, high]`; 0.4 on both sides by default.
         clip: ClipRange,
     },
 }
 
-fn gspo_clip() -> ClipRange {
-    ClipRange { low: 3e-4, high: 4e-4 }
-}
-
-fn gmpo_clip() -> ClipRange {
-    ClipRange::symmetric(0.4)
-}
-
-fn sapo_tau_positive() -> f32 {
-    1.0
-}
-
-fn sapo_tau_negative() -> f32 {
-    1.05
-}
-
 impl Default for PolicyLoss {
     fn default() -> Self {
-        Self::Ppo { clip: ClipRange::default(), dual_clip: None }
+        Self::dapo()
     }
 }
 
 impl PolicyLoss {
-    /// The name it parses from: `ppo`, `gspo`, `cispo`, `sapo` or `gmpo`.
+    /// DAPO: clip range 0.2 and 0.28, no dual clip.
+    pub const fn dapo() -> Self {
+        Self::Ppo { clip: ClipRange { low: 0.2, high: 0.28 }, dual_clip: None }
+    }
+
+    /// PPO and GRPO: clip range 0.2 on both sides, no dual clip.
+    pub const fn ppo() -> Self {
+        Self::Ppo { clip: ClipRange::symmetric(0.2), dual_clip: None }
+    }
+
+    /// GSPO: clip range 3e-4 and 4e-4 of the sequence ratio.
+    pub const fn gspo() -> Self {
+        Self::Gspo { clip: ClipRange { low: 3e-4, high: 4e-4 } }
+    }
+
+    /// CISPO: clip range 0.2 and 0.28 of the detached weight.
+    pub const fn cispo() -> Self {
+        Self::Cispo { clip: ClipRange { low: 0.2, high: 0.28 } }
+    }
+
+    /// SAPO: τ 1.0 for A > 0 and 1.05 otherwise.
+    pub const fn sapo() -> Self {
+        Self::Sapo { tau_positive: 1.0, tau_negative: 1.05 }
+    }
+
+    /// GMPO: clip range 0.4 on both sides of the log-ratio.
+    pub const fn gmpo() -> Self {
+        Self::Gmpo { clip: ClipRange::symmetric(0.4) }
+    }
+
+    /// The name that parses to the same variant: `gspo`, `cispo`, `sapo`, `gmpo`; for the clipped surrogate `ppo` where
+    /// the clip range is symmetric, `dapo` otherwise.
     pub const fn name(&self) -> &'static str {
         match self {
-            Self::Ppo { .. } => "ppo",
+            Self::Ppo { clip, .. } if clip.low == clip.high => "ppo",
+            Self::Ppo { .. } => "dapo",
             Self::Gspo { .. } => "gspo",
             Self::Cispo { .. } => "cispo",
             Self::Sapo { .. } => "sapo",
@@ -209,12 +217,12 @@ impl FromStr for PolicyLoss {
 
     fn from_str(name: &str) -> Result<Self, LossError> {
         let table = [
-            ("dapo", Self::default()),
-            ("ppo", Self::default()),
-            ("gspo", Self::Gspo { clip: gspo_clip() }),
-            ("cispo", Self::Cispo { clip: ClipRange::default() }),
-            ("sapo", Self::Sapo { tau_positive: sapo_tau_positive(), tau_negative: sapo_tau_negative() }),
-            ("gmpo", Self::Gmpo { clip: gmpo_clip() }),
+            ("dapo", Self::dapo()),
+            ("ppo", Self::ppo()),
+            ("gspo", Self::gspo()),
+            ("cispo", Self::cispo()),
+            ("sapo", Self::sapo()),
+            ("gmpo", Self::gmpo()),
         ];
         lookup("policy loss", name, &table)
     }

@@ -1,12 +1,14 @@
-//! The loss of one token as a function of its ratio: the formulas themselves.
+//! The loss of one token as a function of a ratio: the formulas themselves.
 //!
-//! Every function returns the loss ℓ and its slope ∂ℓ/∂logp, where `logp` is the log-probability that the current policy
-//! gives the token. Ratios ρ = exp(logp − old) and advantages A are dimensionless, log-probabilities are in nats. The
-//! fused pass of [`LossPlan`](crate::LossPlan) calls these same functions.
+//! Every loss function returns the loss ℓ and its slope ∂ℓ/∂logp, where `logp` is the log-probability that the current
+//! policy gives the token. Ratios ρ = exp(logp − old) and advantages A are dimensionless, log-probabilities are in nats.
+//! [`clipped_surrogate`] (PPO, GRPO, DAPO), [`cispo`] and [`sapo`] look at the token's own ratio; [`gspo`] and [`gmpo`]
+//! at the mean log-ratio of its sequence, and give all tokens of the sequence the same loss. The fused pass of
+//! [`LossPlan`](crate::LossPlan) calls these same functions.
 #![expect(clippy::inline_always, reason = "must inline into functions compiled for wider vectors")]
 #![expect(clippy::needless_bitwise_bool, reason = "without branches, loops over these vectorise")]
 
-use crate::{ClipRange, exp::exp};
+use crate::{exp::exp, policy::ClipRange};
 
 /// Log-ratios are clamped to ± this many nats before the exponential; beyond it the slope is 0.
 pub const MAX_LOG_RATIO: f32 = 20.0;
@@ -35,6 +37,25 @@ pub struct TokenLoss {
 #[inline(always)]
 pub fn ratio(logprob: f32, old_logprob: f32) -> f32 {
     exp(clamp(logprob - old_logprob, -MAX_LOG_RATIO, MAX_LOG_RATIO))
+}
+
+/// The weight of truncated importance sampling, from the ratio of the behaviour policy to the rollout engine.
+///
+/// ```text
+/// w = min(π_old/π_rollout, cap)
+/// ```
+///
+/// `importance` is [`ratio`] of a token's `old` and `rollout` log-probabilities, or the product over a sequence. See
+/// [`TruncatedImportance`](crate::TruncatedImportance).
+///
+/// ```
+/// use dapo_loss::token::{importance_weight, ratio};
+/// assert_eq!(importance_weight(ratio(-1.0, -3.0), 2.0), 2.0);
+/// assert_eq!(importance_weight(0.5, 2.0), 0.5);
+/// ```
+#[inline(always)]
+pub fn importance_weight(importance: f32, cap: f32) -> f32 {
+    if importance > cap { cap } else { importance }
 }
 
 /// The bounds within which ρ moves the clipped surrogate: one-sided, by the sign of the advantage.
@@ -68,7 +89,8 @@ pub(crate) fn surrogate(ratio: f32, advantage: f32, (low, high): (f32, f32)) -> 
 /// ```
 ///
 /// The bounds are one-sided: a token with A > 0 is held back only above 1 + high, one with A < 0 only below 1 − low (and
-/// above c). At the bound itself the slope is the inner one. Sources: DAPO (arXiv 2503.14476), Eq. 8; dual clip: arXiv 1912.09729.
+/// above c). At the bound itself the slope is the inner one. Sources: DAPO (arXiv 2503.14476), Eq. 8; dual
+/// clip: arXiv 1912.09729.
 ///
 /// ```
 /// use dapo_loss::{ClipRange, token::clipped_surrogate};
@@ -125,6 +147,62 @@ pub fn sapo(ratio: f32, advantage: f32, tau_positive: f32, tau_negative: f32) ->
     let decay = exp(-clamp(tau * (ratio - 1.0), -80.0, 80.0));
     let gate = 1.0 / (1.0 + decay);
     TokenLoss { loss: -advantage * (4.0 / tau) * gate, slope: -advantage * 4.0 * (gate * (decay * gate)) * ratio }
+}
+
+/// The probability ratio of a sequence, from the mean of its tokens' log-ratios.
+///
+/// ```text
+/// s = exp(1/|o| · Σ_t log ρ_t)
+/// ```
+///
+/// Source: GSPO (arXiv 2507.18071), Eq. 7.
+pub fn sequence_ratio(mean_log_ratio: f64) -> f32 {
+    mean_log_ratio.exp() as f32
+}
+
+/// GSPO: the clipped surrogate of the sequence's ratio; every token of the sequence has this loss and this slope.
+///
+/// ```text
+/// s = exp(mean_log_ratio),   ℓ = max(−A·s, −A·clip(s, 1−low, 1+high))
+/// ∂ℓ/∂logp = −A·s within the bounds: the token ratio is sg[s]·π/sg[π]
+/// ```
+///
+/// `mean_log_ratio` is the mean of logp − old over the sequence's tokens, each clamped to ±20. Source: GSPO (arXiv
+/// 2507.18071), Eq. 5, 7 and 14.
+///
+/// ```
+/// use dapo_loss::{ClipRange, token::gspo};
+/// let clip = ClipRange { low: 3e-4, high: 4e-4 };
+/// let inside = gspo(0.0, 2.0, clip);
+/// assert_eq!((inside.loss, inside.slope), (-2.0, -2.0));
+/// let beyond = gspo(0.1, 2.0, clip);
+/// assert_eq!((beyond.loss, beyond.slope), (-2.0 * 1.0004, 0.0));
+/// ```
+pub fn gspo(mean_log_ratio: f64, advantage: f32, clip: ClipRange) -> TokenLoss {
+    clipped_surrogate(sequence_ratio(mean_log_ratio), advantage, clip, None)
+}
+
+/// GMPO: the geometric mean of clipped ratios; every token of the sequence has this loss.
+///
+/// ```text
+/// ℓ = −A·exp(1/|o| · Σ_t s_A·min(s_A·log ρ_t, s_A·clip(log ρ_t, −low, high)))
+/// ∂ℓ/∂logp = ℓ for a token whose log-ratio is within its bound, 0 for others
+/// ```
+///
+/// `mean_clipped_log_ratio` is the mean of [`gmpo_log_ratio`] over the sequence's tokens; that function also says which
+/// tokens have the slope. Divided by |o|, as the mean over the sequence does, the slopes are the derivatives of the
+/// sequence's loss. Source: GMPO (arXiv 2507.20673).
+///
+/// ```
+/// use dapo_loss::{ClipRange, token::{gmpo, gmpo_log_ratio}};
+/// let clip = ClipRange::symmetric(0.4);
+/// let log_ratios = [0.7, -0.4].map(|log_ratio| gmpo_log_ratio(log_ratio, 1.0, clip).0);
+/// let mean = f64::from(log_ratios[0] + log_ratios[1]) / 2.0;
+/// assert_eq!((gmpo(mean, 1.0).loss, gmpo(mean, 1.0).slope), (-1.0, -1.0));
+/// ```
+pub fn gmpo(mean_clipped_log_ratio: f64, advantage: f32) -> TokenLoss {
+    let loss = -advantage * sequence_ratio(mean_clipped_log_ratio);
+    TokenLoss { loss, slope: loss }
 }
 
 /// The log-ratio as GMPO clips it: one-sided, by the sign of the advantage. Also whether it moves the loss.

@@ -51,7 +51,7 @@ proptest! {
         let sizes: Vec<usize> = groups.iter().map(Vec::len).collect();
         let all: Vec<f64> = flat.iter().flatten().copied().collect();
         for norm in norms() {
-            let got = batch_advantages(&flat, &sizes, &norm).unwrap();
+            let got = batch_advantages(&flat, &sizes, &norm).unwrap().to_options();
             let mut expected = Vec::new();
             for group in &groups {
                 let rewards: Vec<f64> = group.iter().flatten().copied().collect();
@@ -59,6 +59,7 @@ proptest! {
                     AdvantageScale::Group => std(&rewards, norm.std) + norm.eps,
                     AdvantageScale::Batch => std(&all, norm.std) + norm.eps,
                     AdvantageScale::None => 1.0,
+                    other => unreachable!("no formula of {other}"),
                 };
                 let mut seen = 0;
                 for reward in group {
@@ -69,6 +70,7 @@ proptest! {
                         let baseline = match norm.baseline {
                             Baseline::Mean => mean(&rewards),
                             Baseline::LeaveOneOut => mean(&others),
+                            other => unreachable!("no formula of {other}"),
                         };
                         (reward - baseline) / divisor
                     }));
@@ -87,7 +89,7 @@ proptest! {
     fn advantages_of_a_group_sum_to_zero(groups in groups()) {
         for norm in norms() {
             for group in &groups {
-                let advantages = group_advantages(group, &norm).unwrap();
+                let advantages = group_advantages(group, &norm).unwrap().to_options();
                 let sum: f64 = advantages.iter().flatten().map(|&advantage| f64::from(advantage)).sum();
                 let largest = advantages.iter().flatten().fold(0.0_f32, |a, b| a.max(b.abs()));
                 prop_assert!(sum.abs() <= 1e-6 * f64::from(largest), "{}", sum);
@@ -98,7 +100,9 @@ proptest! {
     #[test]
     fn identical_rewards_give_exactly_zero(reward in -1e6_f64..1e6, n in 2_usize..20) {
         for norm in norms() {
-            prop_assert_eq!(group_advantages(&vec![Some(reward); n], &norm).unwrap(), vec![Some(0.0); n]);
+            prop_assert_eq!(group_advantages(&vec![Some(reward); n], &norm).unwrap().to_options(), vec![Some(0.0); n]);
+            let plain = group_advantages(&vec![reward; n], &norm).unwrap();
+            prop_assert_eq!(plain.values(), vec![0.0; n]);
         }
     }
 
@@ -126,20 +130,46 @@ proptest! {
 fn a_group_with_one_reward_left_is_an_error() {
     let norm = AdvantageNorm::default();
     for rewards in [vec![Some(1.0)], vec![None, Some(1.0), None]] {
-        assert_eq!(group_advantages(&rewards, &norm), Err(LossError::GroupTooSmall { rewards: 1 }));
+        assert_eq!(group_advantages(&rewards, &norm), Err(LossError::GroupTooSmall { group: 0, rewards: 1 }));
     }
-    assert_eq!(group_advantages(&[], &norm), Err(LossError::GroupTooSmall { rewards: 0 }));
+    assert_eq!(group_advantages::<f64>(&[], &norm), Err(LossError::GroupTooSmall { group: 0, rewards: 0 }));
+    let second = batch_advantages(&[Some(1.0), Some(0.0), Some(1.0), None], &[2, 2], &norm).unwrap_err();
+    assert_eq!(second.to_string(), "group 1 has 1 rewards that did not abstain, expected at least 2");
 }
 
 #[test]
 fn rewards_that_are_not_finite_are_named() {
     let norm = AdvantageNorm::default();
     let error = group_advantages(&[Some(1.0), None, Some(f64::INFINITY)], &norm).unwrap_err();
-    assert_eq!(error, LossError::Reward { index: 2, value: f64::INFINITY });
+    assert_eq!(error, LossError::Reward { group: 0, index: 2, value: f64::INFINITY });
+    let error = batch_advantages(&[1.0, 0.0, 1.0, f64::NAN], &[2, 2], &norm).unwrap_err().to_string();
+    assert_eq!(error, "reward 1 of group 1 is NaN: rewards and their spread must be finite");
     assert!(matches!(
         group_advantages(&[Some(f64::MAX), Some(f64::MIN)], &norm).unwrap_err(),
-        LossError::Reward { index: 0, .. }
+        LossError::Reward { group: 0, index: 0, .. }
     ));
+}
+
+#[test]
+fn advantages_stay_aligned_with_completions_after_an_abstention() {
+    let rewards = [Some(1.0), None, Some(-1.0), None, Some(1.0), Some(0.0)];
+    let advantages = batch_advantages(&rewards, &[3, 3], &AdvantageNorm::default()).unwrap();
+    assert_eq!(advantages.members(), [true, false, true, false, true, true]);
+    assert_eq!(advantages.values().len(), rewards.len());
+    assert!(advantages.values()[2] < 0.0 && advantages.values()[4] > 0.0);
+    for (completion, reward) in rewards.iter().enumerate() {
+        assert_eq!(advantages.get(completion).is_some(), reward.is_some());
+        assert_eq!(advantages.get(completion).unwrap_or(0.0), advantages.values()[completion]);
+    }
+    assert_eq!(advantages.get(6), None);
+    let cu_seqlens = [0, 1, 3, 4, 4, 6, 7];
+    assert_eq!(advantages.member_mask(&cu_seqlens, None).unwrap(), [1, 0, 0, 1, 1, 1, 1]);
+    let mask = [0, 1, 1, 1, 1, 0, 1];
+    assert_eq!(advantages.member_mask(&cu_seqlens, Some(&mask)).unwrap(), [0, 0, 0, 1, 1, 0, 1]);
+    let error = advantages.member_mask(&cu_seqlens[..6], None).unwrap_err().to_string();
+    assert_eq!(error, "member_mask: cu_seqlens has 6 values, expected 7");
+    let error = advantages.member_mask(&cu_seqlens, Some(&mask[1..])).unwrap_err().to_string();
+    assert_eq!(error, "member_mask: mask has 6 values, expected 7");
 }
 
 #[test]

@@ -7,8 +7,8 @@ mod common;
 use common::{Case, cases, large_case};
 use dapo_loss::cuda::{EmulatedBatch, LossSums, policy_loss_emulated, token_weights};
 use dapo_loss::{
-    Advantages, Aggregation, ClipRange, Denominator, EmptySequences, Gradients, Kl, KlEstimator, LossBatch, LossConfig,
-    LossOutput, PolicyLoss, TokenChunk, masked_lengths, policy_loss,
+    Advantages, Aggregation, ClipRange, Denominator, EmptySequences, Kl, KlEstimator, LossBatch, LossConfig,
+    LossGradients, LossOutput, PolicyLoss, TokenChunk, masked_lengths, policy_loss,
 };
 use proptest::prelude::*;
 
@@ -65,16 +65,11 @@ fn emulated(config: &LossConfig, case: &Case, denominator: &Denominator) -> (Los
 
 fn on_slices(config: &LossConfig, case: &Case, denominator: Denominator) -> (LossOutput, Vec<f32>, Vec<f32>) {
     let (mut gradient, mut d_entropies) = (vec![0.0; case.tokens()], vec![0.0; case.tokens()]);
-    let batch = LossBatch {
-        cu_seqlens: &case.cu_seqlens,
-        mask: Some(&case.mask),
-        advantages: Advantages::PerToken(&case.token_advantages),
-        old_logprobs: &case.old,
-        ref_logprobs: Some(&case.reference),
-        rollout_logprobs: None,
-    };
-    let chunk = TokenChunk { entropies: Some(&case.entropies), ..TokenChunk::whole(&case.logprobs) };
-    let gradients = Gradients { logprobs: &mut gradient, entropies: Some(&mut d_entropies) };
+    let batch = LossBatch::new(&case.cu_seqlens, Advantages::PerToken(&case.token_advantages), &case.old)
+        .with_mask(&case.mask)
+        .with_ref_logprobs(&case.reference);
+    let chunk = TokenChunk::whole(&case.logprobs).with_entropies(&case.entropies);
+    let gradients = LossGradients::new(&mut gradient).with_entropies(&mut d_entropies);
     let output = policy_loss(config, denominator, batch, chunk, gradients).unwrap();
     (output, gradient, d_entropies)
 }

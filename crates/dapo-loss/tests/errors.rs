@@ -2,22 +2,26 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use dapo_loss::{
-    AdvantageScale, Advantages, Aggregation, Baseline, ClipRange, Denominator, EmptySequences, Gradients,
-    ImportanceLevel, Kl, KlEstimator, LossBatch, LossConfig, LossError, LossOutput, LossPlan, PolicyLoss, StdEstimator,
-    TokenChunk, TruncatedImportance, policy_loss,
+    AdvantageScale, Advantages, Aggregation, Baseline, ClipRange, Denominator, EmptySequences, ImportanceLevel, Kl,
+    KlEstimator, LossBatch, LossConfig, LossError, LossGradients, LossOutput, LossPlan, PolicyLoss, StdEstimator,
+    StepCounts, TokenChunk, TruncatedImportance, policy_loss, policy_loss_single,
 };
 
 const OLD: [f32; 4] = [-1.0; 4];
 
 fn batch() -> LossBatch<'static> {
-    LossBatch {
-        cu_seqlens: &[0, 1, 4],
-        mask: None,
-        advantages: Advantages::PerSequence(&[1.0, -1.0]),
-        old_logprobs: &OLD,
-        ref_logprobs: None,
-        rollout_logprobs: None,
-    }
+    LossBatch::new(&[0, 1, 4], Advantages::PerSequence(&[1.0, -1.0]), &OLD)
+}
+
+/// `batch` after `change`.
+fn changed<'a>(mut batch: LossBatch<'a>, change: impl FnOnce(&mut LossBatch<'a>)) -> LossBatch<'a> {
+    change(&mut batch);
+    batch
+}
+
+/// The batch with other advantages.
+fn with(advantages: Advantages<'_>) -> LossBatch<'_> {
+    changed(batch(), |batch| batch.advantages = advantages)
 }
 
 fn denominator(config: &LossConfig) -> Denominator {
@@ -37,11 +41,7 @@ fn message(config: &LossConfig, batch: LossBatch<'_>, logprobs: &[f32]) -> Strin
 #[test]
 fn lengths_that_disagree_are_named() {
     let config = LossConfig::default();
-    let with = |change: fn(&mut LossBatch<'static>)| {
-        let mut batch = batch();
-        change(&mut batch);
-        message(&config, batch, &OLD)
-    };
+    let with = |change: fn(&mut LossBatch<'static>)| message(&config, changed(batch(), change), &OLD);
     assert_eq!(with(|b| b.old_logprobs = &[0.0; 7]), "policy_loss: old_logprobs has 7 values, expected 4");
     assert_eq!(with(|b| b.ref_logprobs = Some(&[0.0])), "policy_loss: ref_logprobs has 1 values, expected 4");
     assert_eq!(with(|b| b.rollout_logprobs = Some(&[])), "policy_loss: rollout_logprobs has 0 values, expected 4");
@@ -64,8 +64,9 @@ fn chunks_and_gradients_must_fit() {
     let plan = LossPlan::new(&config, denominator(&config), batch()).unwrap();
     let run = |start, entropies: Option<&[f32]>, gradient: usize, entropy_gradient: usize| {
         let (mut gradient, mut entropy_gradient) = (vec![0.0; gradient], vec![0.0; entropy_gradient]);
-        let gradients = Gradients { logprobs: &mut gradient, entropies: Some(&mut entropy_gradient) };
-        let chunk = TokenChunk { start, logprobs: &OLD[..3], entropies };
+        let gradients = LossGradients::new(&mut gradient).with_entropies(&mut entropy_gradient);
+        let mut chunk = TokenChunk::at(start, &OLD[..3]);
+        chunk.entropies = entropies;
         plan.evaluate(chunk, gradients).unwrap_err().to_string()
     };
     assert_eq!(run(2, None, 3, 3), "policy_loss: logprobs has 3 values, expected 2");
@@ -73,8 +74,7 @@ fn chunks_and_gradients_must_fit() {
     assert_eq!(run(1, None, 2, 3), "policy_loss: gradients.logprobs has 2 values, expected 3");
     assert_eq!(run(1, None, 3, 2), "policy_loss: gradients.entropies has 2 values, expected 3");
     assert_eq!(run(1, Some(&[0.0]), 3, 3), "policy_loss: entropies has 1 values, expected 3");
-    let empty =
-        plan.evaluate(TokenChunk { start: 4, logprobs: &[], entropies: None }, Gradients::from([].as_mut_slice()));
+    let empty = plan.evaluate(TokenChunk::at(4, &[]), LossGradients::from([].as_mut_slice()));
     assert_eq!(empty, Ok(LossOutput::default()));
 }
 
@@ -88,21 +88,24 @@ fn the_first_value_that_is_not_finite_is_named() {
     };
     let bad = [0.0, 0.0, f32::NAN, f32::INFINITY];
     let zeros = [0.0; 4];
-    let given = LossBatch { ref_logprobs: Some(&OLD), rollout_logprobs: Some(&OLD), ..batch() };
+    let given = batch().with_ref_logprobs(&OLD).with_rollout_logprobs(&OLD);
     let run = |batch: LossBatch<'_>, logprobs: &[f32], entropies: &[f32]| {
-        let chunk = TokenChunk { start: 0, logprobs, entropies: Some(entropies) };
+        let chunk = TokenChunk::whole(logprobs).with_entropies(entropies);
         let mut gradient = [0.0; 4];
         let plan = LossPlan::new(&config, denominator(&config), batch).unwrap();
         plan.evaluate(chunk, gradient.as_mut_slice().into()).unwrap_err().to_string()
     };
     let at = |array: &str| format!("policy_loss: {array} is NaN in sequence 1 at position 1");
     assert_eq!(run(given, &bad, &zeros), at("logprobs"));
-    assert_eq!(run(LossBatch { old_logprobs: &bad, ..given }, &OLD, &zeros), at("old_logprobs"));
-    assert_eq!(run(LossBatch { ref_logprobs: Some(&bad), ..given }, &OLD, &zeros), at("ref_logprobs"));
-    assert_eq!(run(LossBatch { rollout_logprobs: Some(&bad), ..given }, &OLD, &zeros), at("rollout_logprobs"));
-    assert_eq!(run(LossBatch { advantages: Advantages::PerToken(&bad), ..given }, &OLD, &zeros), at("advantages"));
+    assert_eq!(run(changed(given, |batch| batch.old_logprobs = &bad), &OLD, &zeros), at("old_logprobs"));
+    assert_eq!(run(given.with_ref_logprobs(&bad), &OLD, &zeros), at("ref_logprobs"));
+    assert_eq!(run(given.with_rollout_logprobs(&bad), &OLD, &zeros), at("rollout_logprobs"));
+    assert_eq!(
+        run(changed(given, |batch| batch.advantages = Advantages::PerToken(&bad)), &OLD, &zeros),
+        at("advantages")
+    );
     assert_eq!(run(given, &OLD, &bad), at("entropies"));
-    let infinite = LossBatch { advantages: Advantages::PerSequence(&[1.0, f32::INFINITY]), ..given };
+    let infinite = changed(given, |batch| batch.advantages = Advantages::PerSequence(&[1.0, f32::INFINITY]));
     let expected = "policy_loss: advantages is inf in sequence 1 at position 0";
     assert_eq!(run(infinite, &OLD, &zeros), expected);
 }
@@ -116,9 +119,9 @@ fn values_that_are_not_finite_are_found_by_every_loss() {
         assert_eq!(message(&config, batch(), &logprobs), expected, "{name}");
         let advantages = Advantages::PerSequence(&[f32::NAN, 1.0]);
         let expected = "policy_loss: advantages is NaN in sequence 0 at position 0";
-        assert_eq!(message(&config, LossBatch { advantages, ..batch() }, &OLD), expected, "{name}");
+        assert_eq!(message(&config, with(advantages), &OLD), expected, "{name}");
         // Where the mask is 0 nothing is looked at.
-        let masked = LossBatch { mask: Some(&[0, 1, 0, 1]), advantages, ..batch() };
+        let masked = with(advantages).with_mask(&[0, 1, 0, 1]);
         assert!(run(&config, masked, &logprobs).unwrap().loss.is_finite(), "{name}");
     }
 }
@@ -127,7 +130,7 @@ fn values_that_are_not_finite_are_found_by_every_loss() {
 fn a_loss_too_large_for_floats_is_an_error() {
     let config = LossConfig::default();
     let advantages = Advantages::PerSequence(&[0.0, -1e38]);
-    let message = message(&config, LossBatch { advantages, ..batch() }, &[10.0; 4]);
+    let message = message(&config, with(advantages), &[10.0; 4]);
     assert_eq!(message, "policy_loss: finite inputs give a loss of inf");
 }
 
@@ -145,8 +148,8 @@ fn what_the_settings_need_must_be_given() {
     assert!(plan.needs_sequence_ratios());
     let error = plan.evaluate(TokenChunk::whole(&OLD), [0.0; 4].as_mut_slice().into()).unwrap_err();
     assert_eq!(error.to_string(), "policy_loss: gspo needs set_sequence_ratios");
-    let per_token = LossBatch { advantages: Advantages::PerToken(&OLD), ..batch() };
-    let error = "policy_loss: `gspo` needs one advantage a sequence, got one a token";
+    let per_token = with(Advantages::PerToken(&OLD));
+    let error = "policy_loss: `gspo` needs one advantage per sequence, got one per token";
     assert_eq!(message(&gspo, per_token, &OLD), error);
 }
 
@@ -157,6 +160,63 @@ fn the_denominator_must_be_made_for_the_configured_aggregation() {
     let error = LossPlan::new(&config, other, batch()).unwrap_err().to_string();
     let expected = "the step denominator was made for `seq-mean-token-sum`, the loss is configured for `token-mean`";
     assert_eq!(error, expected);
+}
+
+#[test]
+fn a_denominator_of_a_smaller_step_is_refused() {
+    let config = LossConfig::default();
+    let small = Denominator::of_step(config.aggregation, &[1], EmptySequences::Exclude).unwrap();
+    let expected = "policy_loss: the batch has 4 tokens in the loss, the denominator was made for a step of 1";
+    assert_eq!(LossPlan::new(&config, small, batch()).unwrap_err().to_string(), expected);
+    let masked = |mask: &'static [u8]| {
+        let mut gradient = [0.0; 4];
+        let chunk = TokenChunk::whole(&OLD);
+        policy_loss(&config, small, batch().with_mask(mask), chunk, gradient.as_mut_slice().into())
+    };
+    let expected = "policy_loss: the batch has 2 tokens in the loss, the denominator was made for a step of 1";
+    assert_eq!(masked(&[1, 0, 0, 1]).unwrap_err().to_string(), expected);
+    assert_eq!(masked(&[0, 0, 0, 1]).unwrap().loss, 1.0);
+    let local = Denominator::of_micro_batch(&[1], 4).unwrap();
+    let config = LossConfig { aggregation: Aggregation::LocalTokenMean, ..config };
+    assert!(matches!(LossPlan::new(&config, local, batch()), Err(LossError::BeyondStep { tokens: 4, step: 1, .. })));
+}
+
+#[test]
+fn one_call_makes_denominator_and_gradients_itself() {
+    let logprobs = [-0.5, -1.2, -0.9, -2.0];
+    for name in ["dapo", "gspo", "sapo", "gmpo"] {
+        let config = LossConfig::of(name.parse().unwrap());
+        let single = policy_loss_single(&config, batch(), &logprobs).unwrap();
+        let mut gradient = [0.0; 4];
+        let chunk = TokenChunk::whole(&logprobs);
+        let output =
+            policy_loss(&config, denominator(&config), batch(), chunk, gradient.as_mut_slice().into()).unwrap();
+        assert_eq!((single.loss, single.metrics), (output.loss, output.metrics));
+        assert_eq!((single.gradient.as_slice(), single.entropy_gradient), (gradient.as_slice(), None));
+    }
+    let error = |batch: LossBatch<'_>, logprobs: &[f32]| {
+        policy_loss_single(&LossConfig::default(), batch, logprobs).unwrap_err().to_string()
+    };
+    let empty = batch().with_mask(&[0; 4]);
+    assert_eq!(error(empty, &logprobs), "policy_loss: no token of the batch is in the loss; skip the step");
+    assert_eq!(error(batch(), &logprobs[1..]), "policy_loss: logprobs has 3 values, expected 4");
+    let short = batch().with_mask(&[1; 3]);
+    assert_eq!(error(short, &logprobs), "policy_loss: mask has 3 values, expected 4");
+    let entropy = LossConfig { entropy_coef: 0.1, ..LossConfig::default() };
+    let error = policy_loss_single(&entropy, batch(), &logprobs).unwrap_err().to_string();
+    assert_eq!(error, "policy_loss: entropy_coef needs entropies");
+}
+
+#[test]
+fn counts_that_no_step_can_have_are_refused() {
+    for (tokens, sequences, empty) in [(4, 1, 2), (0, 1, 0), (1, 2, 0), (3, 1, 1), (1, 0, 0)] {
+        let error = StepCounts::new(tokens, sequences, empty).unwrap_err().to_string();
+        let expected =
+            format!("a step cannot have {tokens} tokens in {sequences} sequences of which {empty} are empty");
+        assert_eq!(error, expected);
+    }
+    assert_eq!(StepCounts::new(4, 3, 1), Ok(StepCounts::of_lengths(&[1, 0, 3])));
+    assert_eq!(StepCounts::new(0, 2, 2), Ok(StepCounts::of_lengths(&[0, 0])));
 }
 
 #[test]
@@ -228,11 +288,16 @@ fn the_limits_of_every_range_are_allowed() {
 
 #[test]
 fn names_parse_and_print_and_unknown_ones_list_what_exists() {
-    for (name, canonical) in
-        [("dapo", "ppo"), ("ppo", "ppo"), ("gspo", "gspo"), ("cispo", "cispo"), ("sapo", "sapo"), ("gmpo", "gmpo")]
-    {
+    for (name, expected) in [
+        ("dapo", PolicyLoss::dapo()),
+        ("ppo", PolicyLoss::ppo()),
+        ("gspo", PolicyLoss::gspo()),
+        ("cispo", PolicyLoss::cispo()),
+        ("sapo", PolicyLoss::sapo()),
+        ("gmpo", PolicyLoss::gmpo()),
+    ] {
         let loss: PolicyLoss = name.parse().unwrap();
-        assert_eq!(loss.to_string(), canonical);
+        assert_eq!((loss, loss.to_string().as_str()), (expected, name));
         assert_eq!(LossConfig::of(loss).validate(), Ok(()));
     }
     for name in

@@ -5,8 +5,9 @@ mod common;
 
 use common::{Case, cases, dual::Dual, losses_and_aggregations, reference_loss};
 use dapo_loss::{
-    ClipRange, ImportanceLevel, Kl, KlEstimator, LossConfig, PolicyLoss, TokenChunk, TruncatedImportance, policy_loss,
-    token::{TokenLoss, clipped_surrogate, gmpo_log_ratio, ratio, sapo},
+    Advantages, ClipRange, ImportanceLevel, Kl, KlEstimator, LossBatch, LossConfig, PolicyLoss, TokenChunk,
+    TruncatedImportance, policy_loss, policy_loss_single,
+    token::{TokenLoss, clipped_surrogate, gmpo, gmpo_log_ratio, gspo, ratio, sapo},
 };
 use proptest::prelude::*;
 
@@ -42,6 +43,7 @@ fn at_corner(config: &LossConfig, case: &Case, t: usize, sequence: usize) -> boo
                 bounds((sum / kept.len() as f64).exp(), clip, 1.0)
             }
             PolicyLoss::Cispo { .. } | PolicyLoss::Sapo { .. } => false,
+            other => unreachable!("no corners known of {other}"),
         }
 }
 
@@ -217,6 +219,33 @@ fn dual_clip_holds_only_negative_advantages() {
     assert_eq!((inside.loss, inside.slope), (5.0, 5.0));
     assert_eq!(clipped_surrogate(1.2, 2.0, clip, Some(1.1)).slope, -2.4);
     assert_eq!(clipped_surrogate(4.0, 0.0, clip, Some(3.0)).slope, 0.0);
+}
+
+#[test]
+fn sequence_functions_are_what_the_plan_computes() {
+    let (logprobs, old) = ([-1.0, -0.5, -2.0], [-1.25, -0.75, -1.75]);
+    let log_ratios: Vec<f32> = logprobs.iter().zip(&old).map(|(a, b): (&f32, &f32)| a - b).collect();
+    for advantage in [1.5, -0.5] {
+        let advantages = [advantage];
+        let run = |policy_loss| {
+            let batch = LossBatch::new(&[0, 3], Advantages::PerSequence(&advantages), &old);
+            policy_loss_single(&LossConfig::of(policy_loss), batch, &logprobs).unwrap()
+        };
+        let clip = ClipRange { low: 0.1, high: 0.2 };
+        let mean = log_ratios.iter().map(|&x| f64::from(x)).sum::<f64>() / 3.0;
+        let (token, whole) = (gspo(mean, advantage, clip), run(PolicyLoss::Gspo { clip }));
+        assert_eq!(whole.loss, f64::from(token.loss) * 3.0 / 3.0);
+        assert_eq!(whole.gradient, [token.slope / 3.0; 3]);
+
+        let clipped = |&x: &f32| gmpo_log_ratio(x, advantage, clip);
+        let mean = log_ratios.iter().map(|x| f64::from(clipped(x).0)).sum::<f64>() / 3.0;
+        let (token, whole) = (gmpo(mean, advantage), run(PolicyLoss::Gmpo { clip }));
+        assert!((whole.loss - f64::from(token.loss)).abs() < 1e-7);
+        for (got, x) in whole.gradient.iter().zip(&log_ratios) {
+            assert_eq!(*got != 0.0, clipped(x).1);
+            assert!(*got == 0.0 || (got - token.slope / 3.0).abs() < 1e-7);
+        }
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ mod common;
 
 use common::{Case, cases, large_case, losses_and_aggregations};
 use dapo_loss::{
-    Advantages, Aggregation, Denominator, EmptySequences, Gradients, Kl, LossBatch, LossConfig, LossMetrics,
+    Advantages, Aggregation, Denominator, EmptySequences, Kl, LossBatch, LossConfig, LossGradients, LossMetrics,
     LossOutput, LossPlan, PolicyLoss, TokenChunk, TruncatedImportance,
 };
 use proptest::prelude::*;
@@ -70,9 +70,9 @@ fn in_chunks(case: &Case, config: &LossConfig, cuts: &[usize]) -> (LossOutput, V
     let mut start = 0;
     for &end in cuts.iter().chain([&case.tokens()]) {
         let logprobs = &case.logprobs[start..end];
-        let chunk = TokenChunk { start, logprobs, entropies: Some(&case.entropies[start..end]) };
-        let entropies = Some(&mut entropy_gradient[start..end]);
-        total += plan.evaluate(chunk, Gradients { logprobs: &mut gradient[start..end], entropies }).unwrap();
+        let chunk = TokenChunk::at(start, logprobs).with_entropies(&case.entropies[start..end]);
+        let entropies = &mut entropy_gradient[start..end];
+        total += plan.evaluate(chunk, LossGradients::new(&mut gradient[start..end]).with_entropies(entropies)).unwrap();
         start = end;
     }
     (total, gradient, entropy_gradient)
@@ -167,7 +167,7 @@ proptest! {
                 let mut gradient = vec![0.0; part.tokens()];
                 let mut plan = LossPlan::new(&config, case.denominator(&config).unwrap(), part.batch()).unwrap();
                 plan.set_sequence_ratios(&part.logprobs).unwrap();
-                let chunk = TokenChunk { start: 0, logprobs: &part.logprobs, entropies: Some(&part.entropies) };
+                let chunk = TokenChunk::whole(&part.logprobs).with_entropies(&part.entropies);
                 total += plan.evaluate(chunk, gradient.as_mut_slice().into()).unwrap();
                 got.extend(gradient_by_sequence(&part, &gradient));
             }
@@ -218,7 +218,7 @@ fn the_fast_pass_and_the_staged_pass_agree_bitwise() {
         let (mut fast, mut staged) = (vec![0.0; case.tokens()], vec![0.0; case.tokens()]);
         let chunk = TokenChunk::whole(&case.logprobs);
         let a = plan.evaluate(chunk, fast.as_mut_slice().into()).unwrap();
-        let chunk = TokenChunk { entropies: Some(&case.entropies), ..chunk };
+        let chunk = chunk.with_entropies(&case.entropies);
         let mut b = plan.evaluate(chunk, staged.as_mut_slice().into()).unwrap();
         b.metrics.entropy_sum = 0.0;
         b.metrics.entropy_tokens = 0;
@@ -282,14 +282,8 @@ fn gradient_beyond_the_clip_is_exactly_zero_for_every_clipping_loss() {
         .flat_map(|config| [(0.5, 1.0), (-0.5, -1.0)].map(|direction| (config, direction)))
     {
         let logprobs = [-2.0 + shift; 4];
-        let batch = LossBatch {
-            cu_seqlens: &[0, 4],
-            mask: None,
-            advantages: Advantages::PerSequence(&[advantage]),
-            old_logprobs: &[-2.0; 4],
-            ref_logprobs: None,
-            rollout_logprobs: None,
-        };
+        let advantages = [advantage];
+        let batch = LossBatch::new(&[0, 4], Advantages::PerSequence(&advantages), &[-2.0; 4]);
         let denominator = Denominator::of_step(config.aggregation, &[4], EmptySequences::Exclude).unwrap();
         let mut gradient = [1.0; 4];
         let chunk = TokenChunk::whole(&logprobs);

@@ -125,19 +125,11 @@ fn gspo_counts_all_tokens_of_a_clipped_sequence() {
 
 #[test]
 fn means_divide_by_the_tokens_they_sum_over() {
-    let metrics = LossMetrics {
-        tokens: 4,
-        clipped_low: 1,
-        clipped_high: 2,
-        ratio_sum: 6.0,
-        log_ratio_sum: 1.0,
-        ref_kl_sum: 2.0,
-        entropy_sum: 3.0,
-        entropy_tokens: 2,
-        importance_sum: 5.0,
-        rollout_difference_sum: 0.4,
-        ..LossMetrics::default()
-    };
+    let mut metrics = LossMetrics::default();
+    (metrics.tokens, metrics.clipped_low, metrics.clipped_high) = (4, 1, 2);
+    (metrics.ratio_sum, metrics.log_ratio_sum, metrics.ref_kl_sum) = (6.0, 1.0, 2.0);
+    (metrics.entropy_sum, metrics.entropy_tokens) = (3.0, 2);
+    (metrics.importance_sum, metrics.rollout_difference_sum) = (5.0, 0.4);
     assert_eq!((metrics.clip_low(), metrics.clip_high(), metrics.clip_region()), (0.25, 0.5, 0.75));
     assert_eq!((metrics.mean_ratio(), metrics.approx_kl(), metrics.approx_kl_k3()), (1.5, -0.25, 0.25));
     assert_eq!((metrics.ref_kl(), metrics.mean_entropy()), (0.5, 1.5));

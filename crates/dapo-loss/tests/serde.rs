@@ -40,6 +40,77 @@ fn names_and_defaults_are_those_of_the_parser() {
 }
 
 #[test]
+fn a_name_alone_is_enough() {
+    let read = |text: &str| serde_json::from_str::<LossConfig>(text).unwrap();
+    for name in ["dapo", "ppo", "gspo", "cispo", "sapo", "gmpo"] {
+        let config = read(&format!(r#"{{"policy_loss": "{name}"}}"#));
+        assert_eq!(config, LossConfig::of(name.parse().unwrap()), "the aggregation follows the policy loss");
+        assert_eq!(config.policy_loss.name(), name);
+        let back: LossConfig = serde_json::from_str(&serde_json::to_string(&config).unwrap()).unwrap();
+        assert_eq!(back, config);
+    }
+    for name in ["token-mean", "seq-mean-token-mean", "seq-mean-token-sum", "local-token-mean"] {
+        let config = read(&format!(r#"{{"aggregation": "{name}"}}"#));
+        assert_eq!(config.aggregation, Aggregation::from_name(name, 0).unwrap());
+        assert_eq!(serde_json::to_value(config.aggregation).unwrap(), name);
+    }
+}
+
+#[test]
+fn ppo_is_symmetric_and_dapo_is_not() {
+    let read = |text: &str| serde_json::from_str::<PolicyLoss>(text).unwrap();
+    assert_eq!(read(r#""ppo""#), PolicyLoss::Ppo { clip: ClipRange::symmetric(0.2), dual_clip: None });
+    assert_eq!(read(r#""dapo""#), PolicyLoss::Ppo { clip: ClipRange { low: 0.2, high: 0.28 }, dual_clip: None });
+}
+
+#[test]
+fn fields_that_are_left_out_keep_the_values_of_the_paper() {
+    let read = |text: &str| serde_json::from_str::<PolicyLoss>(text).unwrap();
+    let clip = ClipRange { low: 0.2, high: 0.3 };
+    assert_eq!(read(r#"{"clip": {"high": 0.3}}"#), PolicyLoss::Ppo { clip, dual_clip: None });
+    assert_eq!(read(r#"{"name": "ppo", "clip": {"high": 0.3}}"#), PolicyLoss::Ppo { clip, dual_clip: None });
+    let clip = ClipRange { low: 3e-4, high: 0.3 };
+    assert_eq!(read(r#"{"name": "gspo", "clip": {"high": 0.3}}"#), PolicyLoss::Gspo { clip });
+    let sapo = PolicyLoss::Sapo { tau_positive: 1.0, tau_negative: 2.0 };
+    assert_eq!(read(r#"{"name": "sapo", "tau_negative": 2.0}"#), sapo);
+    let dual = PolicyLoss::Ppo { clip: ClipRange::default(), dual_clip: Some(3.0) };
+    assert_eq!(read(r#"{"dual_clip": 3.0}"#), dual);
+    assert_eq!(serde_json::from_str::<ClipRange>(r#"{"high": 0.3}"#).unwrap(), ClipRange { low: 0.2, high: 0.3 });
+}
+
+#[test]
+fn the_length_of_a_norm_may_stand_beside_its_name_or_be_set_later() {
+    let read = |text: &str| serde_json::from_str::<Aggregation>(text).unwrap();
+    let expected = Aggregation::SeqMeanTokenSumNorm { max_len: 64 };
+    assert_eq!(read(r#"{"name": "seq-mean-token-sum-norm", "max_len": 64}"#), expected);
+    let named = read(r#""seq-mean-token-sum-norm""#);
+    let config = LossConfig { aggregation: named, ..LossConfig::default() };
+    assert_eq!(config.validate().unwrap_err().to_string(), "aggregation.max_len is 0, expected at least 1");
+    assert_eq!(named.or_max_len(64), expected);
+    assert_eq!(expected.or_max_len(32), expected);
+    assert_eq!(read(r#"{"name": "token-mean"}"#).or_max_len(32), Aggregation::TokenMean);
+}
+
+#[test]
+fn what_does_not_fit_is_named() {
+    let error = |text: &str| serde_json::from_str::<LossConfig>(text).unwrap_err().to_string();
+    for (text, expected) in [
+        (r#"{"policy_loss": "reinforce"}"#, "unknown policy loss `reinforce`, expected one of dapo, ppo, gspo"),
+        (r#"{"policy_loss": {"name": "sapo", "clip": {}}}"#, "the policy loss `sapo` has no field `clip`"),
+        (r#"{"policy_loss": {"name": "gspo", "dual_clip": 2}}"#, "the policy loss `gspo` has no field `dual_clip`"),
+        (r#"{"policy_loss": {"tau_positive": 2}}"#, "the policy loss `dapo` has no field `tau_positive`"),
+        (r#"{"policy_loss": {"name": "gmpo", "tau_negative": 2}}"#, "no field `tau_negative`"),
+        (r#"{"policy_loss": 3}"#, "expected the name of a policy loss, or a table of its fields"),
+        (r#"{"aggregation": "mean"}"#, "unknown aggregation `mean`, expected one of token-mean"),
+        (r#"{"aggregation": {"name": "token-mean", "max_len": 3}}"#, "`token-mean` has no field `max_len`"),
+        (r#"{"aggregation": {"max_len": 3}}"#, "expected the `name` of an aggregation"),
+        (r#"{"aggregation": null, "beta": 1}"#, "unknown field `beta`"),
+    ] {
+        assert!(error(text).contains(expected), "{text}: {}", error(text));
+    }
+}
+
+#[test]
 fn misspelt_fields_are_refused() {
     for text in [
         r#"{"aggregatoin": "token-mean"}"#,

@@ -36,14 +36,9 @@ fn differences(data: &HashMap<String, Vec<f32>>, name: &str, config: LossConfig)
     let cu_seqlens: Vec<usize> = (0..=SEQUENCES).map(|i| i * LENGTH).collect();
     let advantages = if name == "dapo_group" { "advantages_group" } else { "advantages" };
     let old = if name == "dapo_on_policy" { "logprobs" } else { "old_logprobs" };
-    let batch = LossBatch {
-        cu_seqlens: &cu_seqlens,
-        mask: Some(&mask),
-        advantages: Advantages::PerSequence(&data[advantages]),
-        old_logprobs: &data[old],
-        ref_logprobs: Some(&data["ref_logprobs"]),
-        rollout_logprobs: None,
-    };
+    let batch = LossBatch::new(&cu_seqlens, Advantages::PerSequence(&data[advantages]), &data[old])
+        .with_mask(&mask)
+        .with_ref_logprobs(&data["ref_logprobs"]);
     let lengths = masked_lengths(&cu_seqlens, Some(&mask));
     let denominator = Denominator::of_step(config.aggregation, &lengths, config.empty_sequences).unwrap();
     let mut gradient = vec![f32::NAN; mask.len()];

@@ -1,10 +1,10 @@
-//! What became of every group of a step.
+//! Counts of the groups of a step: each one in exactly one term.
 
 use std::{iter::Sum, ops::AddAssign};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{SamplerError, Verdict};
+use crate::verdict::GroupVerdict;
 
 /// How many groups a step drew, trained and dropped, each group in exactly one term.
 ///
@@ -35,7 +35,7 @@ pub struct Account {
     pub trained: u64,
     /// Dropped: every completion was correct.
     pub all_correct: u64,
-    /// Dropped: every completion was wrong.
+    /// Dropped: every completion was incorrect.
     pub all_wrong: u64,
     /// Dropped: fewer than two graded completions, or values that differ by no more than the tolerance.
     pub other: u64,
@@ -50,16 +50,9 @@ pub struct Account {
 }
 
 impl Account {
-    /// Checks that no group was lost or counted twice.
-    ///
-    /// # Errors
-    /// [`SamplerError::Account`] if the identity does not hold or more groups were filled than dropped.
-    pub fn check(&self) -> Result<(), SamplerError> {
-        if self.came_in() == self.went_out() && self.filled <= self.uninformative() {
-            Ok(())
-        } else {
-            Err(SamplerError::Account { account: Box::new(*self) })
-        }
+    /// Whether every group that came in went out, and no more were filled than dropped.
+    pub(crate) fn is_balanced(&self) -> bool {
+        self.came_in() == self.went_out() && self.filled <= self.uninformative()
     }
 
     /// Every term with its name, for metrics.
@@ -95,13 +88,13 @@ impl Account {
     }
 
     /// Counts a group just generated; a kept one gets its term when the batch is taken.
-    pub(crate) fn count_generated(&mut self, verdict: Verdict) {
+    pub(crate) fn count_generated(&mut self, verdict: GroupVerdict) {
         self.generated += 1;
         match verdict {
-            Verdict::Keep => {}
-            Verdict::AllCorrect => self.all_correct += 1,
-            Verdict::AllWrong => self.all_wrong += 1,
-            Verdict::Other => self.other += 1,
+            GroupVerdict::Keep => {}
+            GroupVerdict::AllCorrect => self.all_correct += 1,
+            GroupVerdict::AllWrong => self.all_wrong += 1,
+            GroupVerdict::Other => self.other += 1,
         }
     }
 }

@@ -1,45 +1,12 @@
 //! What dynamic sampling may do: which groups count, how many prompts a round draws, when to stop.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    PerPrompt, SamplerError,
-    error::{expect, expect_config},
+    error::{SamplerError, expect, expect_config},
+    metric::FilterMetric,
+    per_prompt::PerPrompt,
 };
-
-/// The value per completion that decides whether a group is informative.
-///
-/// The sampler never computes it: the caller puts the values into [`Drawn::metric`](crate::Drawn::metric), and the
-/// name appears in error messages.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FilterMetric {
-    /// 1 for a correct completion, 0 for a wrong one. With tolerance 0 a group is kept iff 0 < #correct < G.
-    #[default]
-    Acc,
-    /// The accuracy reward before any shaping, for example ±1.
-    Score,
-    /// The total reward with its shaping terms, without a KL term.
-    SeqReward,
-    /// The total reward with its shaping terms and, where one is configured, the KL term.
-    SeqFinalReward,
-    /// One reward component by its name.
-    Component(String),
-}
-
-impl fmt::Display for FilterMetric {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Acc => "acc",
-            Self::Score => "score",
-            Self::SeqReward => "seq_reward",
-            Self::SeqFinalReward => "seq_final_reward",
-            Self::Component(name) => name,
-        })
-    }
-}
 
 /// How many prompts one round draws.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,7 +87,7 @@ pub struct SamplerConfig {
     /// A group is informative iff its largest value exceeds its smallest by more than this.
     pub tolerance: f64,
     /// A completion with a value above this is correct. It only decides whether a dropped group counts as all correct
-    /// or all wrong; 0 serves metrics of 1 and 0 and of 1 and −1.
+    /// or all incorrect; 0 serves metrics of 1 and 0 and of 1 and −1.
     pub correct_above: f64,
     /// P, the groups one step trains on.
     pub train_batch: usize,

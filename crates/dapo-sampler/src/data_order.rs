@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{SamplerError, error::expect_config};
+use crate::error::{SamplerError, expect_config};
 
 /// Endless seeded order over a data set: every epoch is a fresh permutation, every draw has its own index.
 ///

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Account, Verdict};
+use crate::{account::Account, verdict::GroupVerdict};
 
 /// One prompt's completions as they come from a round.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,9 +25,9 @@ pub struct KeptGroup<G> {
     /// The filter metric of each completion; serialised as its bits, so that it reads back exactly.
     #[serde(with = "bits")]
     pub metric: Vec<Option<f64>>,
-    /// [`Verdict::Keep`], or the reason why a group put back by
+    /// [`GroupVerdict::Keep`], or the reason why a group put back by
     /// [`OnExhausted::KeepZeroStd`](crate::OnExhausted::KeepZeroStd) would have been dropped.
-    pub verdict: Verdict,
+    pub verdict: GroupVerdict,
     /// How many steps ago it was generated. 0: by this step's policy, so that its probability ratios start at 1.
     pub age: u32,
 }
@@ -43,7 +43,7 @@ pub struct DroppedGroup<G> {
     #[serde(with = "bits")]
     pub metric: Vec<Option<f64>>,
     /// What its metric said.
-    pub verdict: Verdict,
+    pub verdict: GroupVerdict,
     /// How many steps ago it was generated.
     pub age: u32,
     /// Why it was dropped.
@@ -54,7 +54,7 @@ pub struct DroppedGroup<G> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DropReason {
-    /// Its verdict is not [`Verdict::Keep`].
+    /// Its verdict is not [`GroupVerdict::Keep`].
     Uninformative,
     /// It was beyond the batch, and surplus is discarded.
     Discarded,
@@ -71,7 +71,7 @@ pub struct TakenBatch<G> {
     pub missing: usize,
     /// The groups dropped in this step, by draw index.
     pub dropped: Vec<DroppedGroup<G>>,
-    /// What became of every group.
+    /// The counts of all groups, by outcome.
     pub account: Account,
 }
 

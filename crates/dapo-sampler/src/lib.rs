@@ -1,7 +1,7 @@
 //! Dynamic sampling for reinforcement learning on verifiable rewards: which groups of completions carry a training
 //! signal, how many more to draw, and an account of every one.
 //!
-//! A group whose completions are all right or all wrong has advantages of zero and teaches nothing. DAPO drops such
+//! A group whose completions are all correct or all incorrect has advantages of zero and teaches nothing. DAPO drops such
 //! groups and keeps drawing prompts until a batch of informative ones is full. [`DynamicSampler`] does the keeping and
 //! counting around a loop that the caller owns:
 //!
@@ -14,7 +14,7 @@
 //! - [`DataOrder`] gives each draw its prompt and its index.
 //!
 //! The crate knows neither models nor tensors; a group is whatever the caller trains on. All state is serialisable and
-//! goes on exactly where it stopped, also in the middle of a step.
+//! gives the same results after it is restored, also in the middle of a step.
 //!
 //! When not to use it: rewards that hardly ever coincide, such as a reward model's, leave nothing to filter, and an
 //! asynchronous trainer that consumes groups as they finish needs another notion of a round.
@@ -23,7 +23,7 @@
 //! use dapo_sampler::{DataOrder, Drawn, DynamicSampler, GenBatch, SamplerConfig};
 //!
 //! // Two completions each; prompt 0 is always solved, prompt 1 never, prompts 2 to 5 half the time.
-//! fn roll_out(draw: u64, prompt: usize) -> Drawn<String> {
+//! fn rollout(draw: u64, prompt: usize) -> Drawn<String> {
 //!     let metric = match prompt {
 //!         0 => vec![Some(1.0), Some(1.0)],
 //!         1 => vec![Some(0.0), Some(0.0)],
@@ -37,7 +37,7 @@
 //! let mut sampler = DynamicSampler::new(config, order.prompts())?;
 //!
 //! while let Some(prompts) = sampler.next_round() {
-//!     let round = order.next_draws(prompts).into_iter().map(|(draw, prompt)| roll_out(draw, prompt));
+//!     let round = order.next_draws(prompts).into_iter().map(|(draw, prompt)| rollout(draw, prompt));
 //!     sampler.push_round(round.collect())?;
 //! }
 //! let step = sampler.take_batch()?;
@@ -60,18 +60,22 @@ mod data_order;
 mod error;
 mod group;
 mod keep_rate;
+mod metric;
 mod per_prompt;
 mod sampler;
+mod shortage;
 mod verdict;
 
 pub use account::Account;
-pub use config::{FilterMetric, GenBatch, OnExhausted, SamplerConfig, SurplusPolicy};
+pub use config::{GenBatch, OnExhausted, SamplerConfig, SurplusPolicy};
 pub use data_order::DataOrder;
-pub use error::{SamplerError, Shortage, ValueSummary};
+pub use error::SamplerError;
 pub use group::{Drawn, DropReason, DroppedGroup, KeptGroup, TakenBatch};
+pub use metric::FilterMetric;
 pub use per_prompt::{PerPrompt, needs_more};
 pub use sampler::DynamicSampler;
-pub use verdict::{Verdict, judge};
+pub use shortage::{Shortage, ValueSummary};
+pub use verdict::{GroupVerdict, judge};
 
 #[doc = include_str!("../README.md")]
 #[cfg(doctest)]

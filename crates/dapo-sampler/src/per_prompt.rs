@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{SamplerError, Verdict, error::expect_config, verdict::judge};
+use crate::{
+    error::{SamplerError, expect_config},
+    verdict::{GroupVerdict, judge},
+};
 
 /// Adds completions to a prompt until their metric values differ or a maximum is reached, so group sizes vary.
 ///
@@ -63,7 +66,7 @@ impl PerPrompt {
 /// assert!(!needs_more(&[Some(1.0); 8], 0.0, 8));
 /// ```
 pub fn needs_more(metric: &[Option<f64>], tolerance: f64, max_samples: usize) -> bool {
-    metric.len() < max_samples && judge(metric, tolerance, 0.0) != Verdict::Keep
+    metric.len() < max_samples && judge(metric, tolerance, 0.0) != GroupVerdict::Keep
 }
 
 #[cfg(test)]

@@ -5,11 +5,13 @@ use std::mem;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Account, Drawn, DropReason, DroppedGroup, GenBatch, KeptGroup, OnExhausted, SamplerConfig, SamplerError, Shortage,
-    SurplusPolicy, TakenBatch, ValueSummary, Verdict,
-    error::expect_config,
+    account::Account,
+    config::{GenBatch, OnExhausted, SamplerConfig, SurplusPolicy},
+    error::{SamplerError, expect_config},
+    group::{Drawn, DropReason, DroppedGroup, KeptGroup, TakenBatch},
     keep_rate::KeepRate,
-    verdict::{graded, judge},
+    shortage::{Shortage, ValueSummary},
+    verdict::{GroupVerdict, graded, judge},
 };
 
 /// The keep rate is that of the latest rounds that together hold this many batches.
@@ -19,8 +21,8 @@ const KEEP_RATE_BATCHES: usize = 4;
 ///
 /// A step asks [`next_round`](Self::next_round) how many prompts to draw and hands their groups to
 /// [`push_round`](Self::push_round), until there is no next round; [`take_batch`](Self::take_batch) ends the step and
-/// begins the next one. The state can be stored at any moment between two of these calls, also within a step, and
-/// goes on exactly as it would have.
+/// begins the next one. The state can be stored at any moment between two of these calls, also within a step; a
+/// restored sampler gives the same results.
 ///
 /// A round is judged as a whole and groups are chosen by draw index, so neither the order within a round nor the
 /// order in which completions finished changes the outcome.
@@ -143,7 +145,7 @@ impl<G> DynamicSampler<G> {
             let verdict = self.judge(&metric);
             self.account.count_generated(verdict);
             let group = KeptGroup { draw, group, metric, verdict, age: 0 };
-            if verdict == Verdict::Keep {
+            if verdict == GroupVerdict::Keep {
                 self.kept.push(group);
             } else {
                 self.dropped.push(group.dropped(DropReason::Uninformative));
@@ -156,7 +158,7 @@ impl<G> DynamicSampler<G> {
         Ok(())
     }
 
-    /// Ends the step: the first `train_batch` informative groups by draw index, what became of all others, and the
+    /// Ends the step: the first `train_batch` informative groups by draw index, the dropped ones with their reasons, and the
     /// account. The next step begins with the groups that are carried.
     ///
     /// # Errors
@@ -225,9 +227,9 @@ impl<G> DynamicSampler<G> {
     }
 
     /// The verdict under the present settings.
-    fn judge(&self, metric: &[Option<f64>]) -> Verdict {
+    fn judge(&self, metric: &[Option<f64>]) -> GroupVerdict {
         if !self.config.enabled && graded(metric) >= 2 {
-            return Verdict::Keep;
+            return GroupVerdict::Keep;
         }
         judge(metric, self.config.tolerance, self.config.correct_above)
     }

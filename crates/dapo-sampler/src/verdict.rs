@@ -5,12 +5,12 @@ use serde::{Deserialize, Serialize};
 /// What a group's metric values say about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Verdict {
+pub enum GroupVerdict {
     /// The values differ: the group has advantages other than zero.
     Keep,
     /// All values are equal and stand for a correct completion.
     AllCorrect,
-    /// All values are equal and stand for a wrong completion.
+    /// All values are equal and stand for an incorrect completion.
     AllWrong,
     /// Fewer than two completions were graded, or the values differ by no more than the tolerance.
     Other,
@@ -23,30 +23,30 @@ pub enum Verdict {
 /// ```
 ///
 /// over the graded completions. Of the others, a group of equal values counts as all correct if they are above
-/// `correct_above` and as all wrong if not. Values are expected to be finite.
+/// `correct_above` and as all incorrect ([`GroupVerdict::AllWrong`]) if not. Values are expected to be finite.
 ///
 /// ```
-/// use dapo_sampler::{Verdict, judge};
+/// use dapo_sampler::{GroupVerdict, judge};
 ///
-/// assert_eq!(judge(&[Some(1.0), Some(0.0), Some(0.0)], 0.0, 0.0), Verdict::Keep);
-/// assert_eq!(judge(&[Some(1.0), None, Some(1.0)], 0.0, 0.0), Verdict::AllCorrect);
-/// assert_eq!(judge(&[Some(-1.0), Some(-1.0)], 0.0, 0.0), Verdict::AllWrong);
-/// assert_eq!(judge(&[Some(1.0), None, None], 0.0, 0.0), Verdict::Other);
-/// assert_eq!(judge(&[Some(0.5), Some(0.6)], 0.2, 0.0), Verdict::Other);
+/// assert_eq!(judge(&[Some(1.0), Some(0.0), Some(0.0)], 0.0, 0.0), GroupVerdict::Keep);
+/// assert_eq!(judge(&[Some(1.0), None, Some(1.0)], 0.0, 0.0), GroupVerdict::AllCorrect);
+/// assert_eq!(judge(&[Some(-1.0), Some(-1.0)], 0.0, 0.0), GroupVerdict::AllWrong);
+/// assert_eq!(judge(&[Some(1.0), None, None], 0.0, 0.0), GroupVerdict::Other);
+/// assert_eq!(judge(&[Some(0.5), Some(0.6)], 0.2, 0.0), GroupVerdict::Other);
 /// ```
 ///
 /// Source: the constraint 0 < |{ correct }| < G of the DAPO paper's objective, for any metric.
-pub fn judge(metric: &[Option<f64>], tolerance: f64, correct_above: f64) -> Verdict {
+pub fn judge(metric: &[Option<f64>], tolerance: f64, correct_above: f64) -> GroupVerdict {
     match extent(metric) {
-        Some((min, max)) if max - min > tolerance => Verdict::Keep,
+        Some((min, max)) if max - min > tolerance => GroupVerdict::Keep,
         Some((min, max)) if min == max => {
             if max > correct_above {
-                Verdict::AllCorrect
+                GroupVerdict::AllCorrect
             } else {
-                Verdict::AllWrong
+                GroupVerdict::AllWrong
             }
         }
-        _ => Verdict::Other,
+        _ => GroupVerdict::Other,
     }
 }
 
@@ -74,9 +74,9 @@ mod tests {
             for correct in 0..=group {
                 let metric: Vec<_> = (0..group).map(|i| Some(f64::from(u8::from(i < correct)))).collect();
                 let expected = match correct {
-                    0 => Verdict::AllWrong,
-                    c if c == group => Verdict::AllCorrect,
-                    _ => Verdict::Keep,
+                    0 => GroupVerdict::AllWrong,
+                    c if c == group => GroupVerdict::AllCorrect,
+                    _ => GroupVerdict::Keep,
                 };
                 assert_eq!(judge(&metric, 0.0, 0.0), expected, "{correct} of {group}");
             }
@@ -85,27 +85,27 @@ mod tests {
 
     #[test]
     fn a_spread_equal_to_the_tolerance_is_not_kept() {
-        assert_eq!(judge(&[Some(0.0), Some(0.25)], 0.25, 0.0), Verdict::Other);
-        assert_eq!(judge(&[Some(0.0), Some(0.26)], 0.25, 0.0), Verdict::Keep);
+        assert_eq!(judge(&[Some(0.0), Some(0.25)], 0.25, 0.0), GroupVerdict::Other);
+        assert_eq!(judge(&[Some(0.0), Some(0.26)], 0.25, 0.0), GroupVerdict::Keep);
     }
 
     #[test]
     fn abstained_is_not_zero() {
-        assert_eq!(judge(&[Some(1.0), Some(1.0), None], 0.0, 0.0), Verdict::AllCorrect);
-        assert_eq!(judge(&[Some(-1.0), Some(-1.0), None], 0.0, 0.0), Verdict::AllWrong);
+        assert_eq!(judge(&[Some(1.0), Some(1.0), None], 0.0, 0.0), GroupVerdict::AllCorrect);
+        assert_eq!(judge(&[Some(-1.0), Some(-1.0), None], 0.0, 0.0), GroupVerdict::AllWrong);
     }
 
     #[test]
     fn fewer_than_two_graded_completions_are_no_group() {
         for metric in [&[][..], &[None], &[Some(1.0)], &[None, Some(0.0), None]] {
-            assert_eq!(judge(metric, 0.0, 0.0), Verdict::Other, "{metric:?}");
+            assert_eq!(judge(metric, 0.0, 0.0), GroupVerdict::Other, "{metric:?}");
         }
     }
 
     #[test]
     fn the_threshold_of_correct_is_the_callers() {
         let metric = [Some(0.5), Some(0.5)];
-        assert_eq!(judge(&metric, 0.0, 0.0), Verdict::AllCorrect);
-        assert_eq!(judge(&metric, 0.0, 0.5), Verdict::AllWrong);
+        assert_eq!(judge(&metric, 0.0, 0.0), GroupVerdict::AllCorrect);
+        assert_eq!(judge(&metric, 0.0, 0.5), GroupVerdict::AllWrong);
     }
 }

@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 
 use dapo_sampler::{
-    Account, DataOrder, Drawn, DropReason, DynamicSampler, GenBatch, OnExhausted, SamplerConfig, SamplerError,
-    SurplusPolicy, TakenBatch, Verdict, judge, needs_more,
+    Account, DataOrder, Drawn, DropReason, DynamicSampler, GenBatch, GroupVerdict, OnExhausted, SamplerConfig,
+    SamplerError, SurplusPolicy, TakenBatch, judge, needs_more,
 };
 use proptest::{collection::vec, prelude::*};
 
@@ -159,7 +159,7 @@ proptest! {
             // The terms are those of the groups handed out.
             prop_assert_eq!(account.trained + account.filled, batch.groups.len() as u64);
             prop_assert_eq!(batch.groups.len() + batch.missing, config.train_batch);
-            let kept = batch.groups.iter().filter(|group| group.verdict == Verdict::Keep).count();
+            let kept = batch.groups.iter().filter(|group| group.verdict == GroupVerdict::Keep).count();
             prop_assert_eq!(account.trained, kept as u64);
             let dropped = |reason| batch.dropped.iter().filter(|group| group.reason == reason).count() as u64;
             prop_assert_eq!(account.discarded, dropped(DropReason::Discarded));
@@ -168,9 +168,9 @@ proptest! {
                 let put_back = batch.groups.iter().filter(|group| group.verdict == verdict).count();
                 (put_back + batch.dropped.iter().filter(|group| group.verdict == verdict).count()) as u64
             };
-            prop_assert_eq!(account.all_correct, with(Verdict::AllCorrect));
-            prop_assert_eq!(account.all_wrong, with(Verdict::AllWrong));
-            prop_assert_eq!(account.other, with(Verdict::Other));
+            prop_assert_eq!(account.all_correct, with(GroupVerdict::AllCorrect));
+            prop_assert_eq!(account.all_wrong, with(GroupVerdict::AllWrong));
+            prop_assert_eq!(account.other, with(GroupVerdict::Other));
         }
         let total: Account = batches(&steps).map(|batch| batch.account).sum();
         prop_assert_eq!(total.check(), Ok(()));
@@ -190,7 +190,7 @@ proptest! {
                 prop_assert_eq!(metric, &world[draw as usize % world.len()]);
             }
             prop_assert!(batch.dropped.is_sorted_by_key(|group| group.draw));
-            prop_assert!(batch.groups.is_sorted_by_key(|group| (group.verdict != Verdict::Keep, group.draw)));
+            prop_assert!(batch.groups.is_sorted_by_key(|group| (group.verdict != GroupVerdict::Keep, group.draw)));
             generated += batch.account.generated;
             carried = batch.account.carried_out;
         }
@@ -290,7 +290,7 @@ proptest! {
         prop_assert_eq!(judge(&metric, tolerance, 0.0), verdict);
         metric.push(None);
         prop_assert_eq!(judge(&metric, tolerance, 0.0), verdict, "abstaining changes nothing");
-        prop_assert_eq!(needs_more(&metric, tolerance, metric.len() + 1), verdict != Verdict::Keep);
+        prop_assert_eq!(needs_more(&metric, tolerance, metric.len() + 1), verdict != GroupVerdict::Keep);
         prop_assert!(!needs_more(&metric, tolerance, metric.len()));
     }
 

@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 use dapo_sampler::{
-    Account, Drawn, DropReason, DynamicSampler, GenBatch, OnExhausted, SamplerConfig, SamplerError, SurplusPolicy,
-    TakenBatch, Verdict,
+    Account, Drawn, DropReason, DynamicSampler, GenBatch, GroupVerdict, OnExhausted, SamplerConfig, SamplerError,
+    SurplusPolicy, TakenBatch,
 };
 
 /// A round from draw `first` on: `k`eep, all `c`orrect, all `w`rong, `a`bstained but for one completion.
@@ -45,15 +45,15 @@ fn keeps_drawing_until_the_batch_is_full() {
     assert_eq!((sampler.missing(), sampler.next_round()), (0, None));
     let batch = sampler.take_batch().unwrap();
     assert_eq!(draws(&batch), [2, 4, 7]);
-    assert!(batch.groups.iter().all(|group| group.verdict == Verdict::Keep && group.age == 0));
+    assert!(batch.groups.iter().all(|group| group.verdict == GroupVerdict::Keep && group.age == 0));
     assert_eq!(batch.missing, 0);
     let dropped: Vec<_> = batch.dropped.iter().map(|group| (group.draw, group.verdict)).collect();
     let expected = [
-        (0, Verdict::AllCorrect),
-        (1, Verdict::AllWrong),
-        (3, Verdict::AllWrong),
-        (5, Verdict::Other),
-        (6, Verdict::AllCorrect),
+        (0, GroupVerdict::AllCorrect),
+        (1, GroupVerdict::AllWrong),
+        (3, GroupVerdict::AllWrong),
+        (5, GroupVerdict::Other),
+        (6, GroupVerdict::AllCorrect),
     ];
     assert_eq!(dropped, expected);
     assert!(batch.dropped.iter().all(|group| group.reason == DropReason::Uninformative));
@@ -101,7 +101,7 @@ fn discards_surplus_where_asked() {
     let batch = sampler.take_batch().unwrap();
     assert_eq!((batch.account.discarded, batch.account.carried_out), (1, 0));
     assert_eq!(batch.dropped[1].reason, DropReason::Discarded);
-    assert_eq!(batch.dropped[1].verdict, Verdict::Keep);
+    assert_eq!(batch.dropped[1].verdict, GroupVerdict::Keep);
     assert_eq!(sampler.missing(), 2);
 }
 
@@ -136,7 +136,7 @@ fn an_exhausted_step_fills_up_with_dropped_groups_that_have_a_baseline() {
     sampler.push_round(round(0, "awkwc")).unwrap();
     let batch = sampler.take_batch().unwrap();
     let verdicts: Vec<_> = batch.groups.iter().map(|group| (group.draw, group.verdict)).collect();
-    assert_eq!(verdicts, [(2, Verdict::Keep), (1, Verdict::AllWrong), (3, Verdict::AllWrong)]);
+    assert_eq!(verdicts, [(2, GroupVerdict::Keep), (1, GroupVerdict::AllWrong), (3, GroupVerdict::AllWrong)]);
     assert_eq!(batch.dropped.iter().map(|group| group.draw).collect::<Vec<_>>(), [0, 4]);
     let account = Account {
         rounds: 1,

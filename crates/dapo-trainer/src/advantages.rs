@@ -38,7 +38,7 @@ pub(crate) fn advantages(
 ) -> Result<Vec<Vec<Option<f32>>>, TrainerError> {
     let rewards: Vec<Vec<Option<f64>>> = groups.iter().map(|group| members(group, filter)).collect();
     let sizes: Vec<usize> = rewards.iter().map(Vec::len).collect();
-    let mut all = batch_advantages(&rewards.concat(), &sizes, norm)?.into_iter();
+    let mut all = batch_advantages(&rewards.concat(), &sizes, norm)?.to_options().into_iter();
     Ok(sizes.into_iter().map(|size| all.by_ref().take(size).collect()).collect())
 }
 

@@ -1,7 +1,7 @@
 //! What became of each group of a step.
 
 use crate::Group;
-use dapo_sampler::{DropReason, Verdict};
+use dapo_sampler::{DropReason, GroupVerdict};
 use serde::Serialize;
 use std::sync::Arc;
 
@@ -28,16 +28,16 @@ pub enum Fate {
 }
 
 impl Fate {
-    pub(crate) fn of_taken(verdict: Verdict) -> Self {
-        if verdict == Verdict::Keep { Self::Trained } else { Self::Filled }
+    pub(crate) fn of_taken(verdict: GroupVerdict) -> Self {
+        if verdict == GroupVerdict::Keep { Self::Trained } else { Self::Filled }
     }
 
-    pub(crate) fn of_dropped(reason: DropReason, verdict: Verdict) -> Self {
+    pub(crate) fn of_dropped(reason: DropReason, verdict: GroupVerdict) -> Self {
         match (reason, verdict) {
             (DropReason::Discarded, _) => Self::Discarded,
             (DropReason::Expired, _) => Self::Expired,
-            (_, Verdict::AllCorrect) => Self::AllCorrect,
-            (_, Verdict::AllWrong) => Self::AllWrong,
+            (_, GroupVerdict::AllCorrect) => Self::AllCorrect,
+            (_, GroupVerdict::AllWrong) => Self::AllWrong,
             _ => Self::Other,
         }
     }

@@ -137,18 +137,10 @@ pub fn accumulate(
     gradients: &mut Gradients,
     update: &mut Update,
 ) -> Result<(), TrainerError> {
-    let mut plan = LossPlan::new(
-        loss,
-        denominator,
-        LossBatch {
-            cu_seqlens: &batch.cu_seqlens,
-            mask: None,
-            advantages: Advantages::PerSequence(&batch.advantages),
-            old_logprobs: &batch.old_logprobs,
-            ref_logprobs: batch.ref_logprobs.as_deref(),
-            rollout_logprobs: None,
-        },
-    )?;
+    let advantages = Advantages::PerSequence(&batch.advantages);
+    let mut loss_batch = LossBatch::new(&batch.cu_seqlens, advantages, &batch.old_logprobs);
+    loss_batch.ref_logprobs = batch.ref_logprobs.as_deref();
+    let mut plan = LossPlan::new(loss, denominator, loss_batch)?;
     if plan.needs_sequence_ratios() {
         plan.set_sequence_ratios(&policy.logprobs(&batch.tokens, temperature)?.logprobs)?;
     }
@@ -158,8 +150,8 @@ pub fn accumulate(
                 update.difference.add(*logprob, *old);
             }
         }
-        let chunk = TokenChunk { start: rows.start, logprobs: rows.logprobs, entropies: Some(rows.entropies) };
-        let into = dapo_loss::Gradients { logprobs: row_gradients.logprobs, entropies: Some(row_gradients.entropies) };
+        let chunk = TokenChunk::at(rows.start, rows.logprobs).with_entropies(rows.entropies);
+        let into = dapo_loss::LossGradients::new(row_gradients.logprobs).with_entropies(row_gradients.entropies);
         let output = plan.evaluate(chunk, into).map_err(|error| PolicyError::Loss(Box::new(error)))?;
         update.loss += output.loss;
         update.metrics += output.metrics;

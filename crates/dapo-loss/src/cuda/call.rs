@@ -1,7 +1,12 @@
 //! The kernels' arguments and grids, the same for a device and for the emulation.
 
 use super::SUMS;
-use crate::{KlEstimator, LossConfig, LossError, PolicyLoss, error::expect_config};
+use crate::{
+    config::LossConfig,
+    error::{LossError, expect_config},
+    kl::KlEstimator,
+    policy::PolicyLoss,
+};
 
 const THREADS: u32 = 256;
 const TOKENS_A_BLOCK: usize = 2048;

@@ -4,7 +4,10 @@
 
 use super::call::{Addresses, calls, partial_len};
 use super::{LossSums, SUMS};
-use crate::{LossConfig, LossError, error::expect_len};
+use crate::{
+    config::LossConfig,
+    error::{LossError, expect_len},
+};
 use candle_core::cuda_backend::cudarc::driver::{
     CudaSlice, CudaStream, CudaView, CudaViewMut, DevicePtr, DevicePtrMut, LaunchConfig, PushKernelArg, SyncOnDrop,
 };

@@ -10,7 +10,12 @@ mod driver;
 #[cfg(feature = "emulate")]
 mod emulated;
 
-use crate::{Denominator, LossError, LossMetrics, LossOutput};
+use crate::{
+    batch::masked_lengths,
+    denominator::Denominator,
+    error::LossError,
+    metrics::{LossMetrics, LossOutput},
+};
 
 #[cfg(feature = "cuda")]
 pub use driver::{DeviceBatch, DeviceGradients, DeviceSums, policy_loss};
@@ -31,7 +36,7 @@ pub use emulated::{EmulatedBatch, policy_loss_emulated};
 /// # Panics
 /// When an offset lies beyond the mask, or offsets decrease.
 pub fn token_weights(denominator: &Denominator, cu_seqlens: &[usize], mask: Option<&[u8]>) -> Vec<f32> {
-    let lengths = crate::masked_lengths(cu_seqlens, mask);
+    let lengths = masked_lengths(cu_seqlens, mask);
     let mut weights = Vec::with_capacity(cu_seqlens.last().copied().unwrap_or(0));
     for (ends, length) in cu_seqlens.windows(2).zip(lengths) {
         let weight = denominator.weight(length) as f32;

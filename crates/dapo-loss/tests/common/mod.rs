@@ -7,8 +7,8 @@
 pub mod dual;
 
 use dapo_loss::{
-    Advantages, Aggregation, Denominator, EmptySequences, Gradients, ImportanceLevel, KlEstimator, LossBatch,
-    LossConfig, LossOutput, PolicyLoss, TokenChunk, masked_lengths, policy_loss,
+    Advantages, Aggregation, Denominator, EmptySequences, ImportanceLevel, KlEstimator, LossBatch, LossConfig,
+    LossGradients, LossOutput, PolicyLoss, TokenChunk, masked_lengths, policy_loss,
 };
 use dual::Dual;
 use proptest::prelude::*;
@@ -37,14 +37,10 @@ impl Case {
     }
 
     pub fn batch(&self) -> LossBatch<'_> {
-        LossBatch {
-            cu_seqlens: &self.cu_seqlens,
-            mask: Some(&self.mask),
-            advantages: Advantages::PerSequence(&self.advantages),
-            old_logprobs: &self.old,
-            ref_logprobs: Some(&self.reference),
-            rollout_logprobs: Some(&self.rollout),
-        }
+        LossBatch::new(&self.cu_seqlens, Advantages::PerSequence(&self.advantages), &self.old)
+            .with_mask(&self.mask)
+            .with_ref_logprobs(&self.reference)
+            .with_rollout_logprobs(&self.rollout)
     }
 
     pub fn denominator(&self, config: &LossConfig) -> Option<Denominator> {
@@ -60,8 +56,8 @@ impl Case {
         }
         let denominator = self.denominator(config)?;
         let (mut gradient, mut entropy_gradient) = (vec![f32::NAN; self.tokens()], vec![f32::NAN; self.tokens()]);
-        let chunk = TokenChunk { start: 0, logprobs: &self.logprobs, entropies: Some(&self.entropies) };
-        let gradients = Gradients { logprobs: &mut gradient, entropies: Some(&mut entropy_gradient) };
+        let chunk = TokenChunk::whole(&self.logprobs).with_entropies(&self.entropies);
+        let gradients = LossGradients::new(&mut gradient).with_entropies(&mut entropy_gradient);
         let output = policy_loss(config, denominator, batch, chunk, gradients).unwrap();
         Some((output, gradient, entropy_gradient))
     }
@@ -123,6 +119,7 @@ pub fn reference_loss(
         Aggregation::SeqMeanTokenMean => total(&sequence_means) * (1.0 / n),
         Aggregation::SeqMeanTokenSum => total(&sequence_sums) * (1.0 / n),
         Aggregation::SeqMeanTokenSumNorm { max_len } => total(&sequence_sums) * (1.0 / (n * max_len as f64)),
+        other => unreachable!("no formula of {other}"),
     };
     (loss, sizes)
 }
@@ -177,6 +174,7 @@ fn policy_term(
             }
             -((sum * (1.0 / n)).exp() * advantage)
         }
+        other => unreachable!("no formula of {other}"),
     }
 }
 
@@ -188,6 +186,7 @@ fn importance_weight(config: &LossConfig, case: &Case, kept: &[usize], t: usize)
     let exponent = match importance.level {
         ImportanceLevel::Token => difference(t),
         ImportanceLevel::Sequence => kept.iter().map(|&t| difference(t)).sum(),
+        other => unreachable!("no formula of {other}"),
     };
     exponent.clamp(-20.0, 20.0).exp().min(f64::from(importance.cap))
 }
@@ -201,6 +200,7 @@ fn kl_term(estimator: KlEstimator, k: Dual) -> Dual {
             ((-k).exp() + k - 1.0).min(Dual::from(10.0))
         }
         KlEstimator::Abs => k.max(-k),
+        other => unreachable!("no formula of {other}"),
     }
 }
 

@@ -1,14 +1,13 @@
-//! The fused pass over one block of tokens: reads log-probabilities, writes the gradient, keeps the sums.
+//! Sums over a block of tokens: the scratch of its intermediate values, and the interleaved partial sums.
 //!
-//! A block is at most [`BLOCK`] consecutive tokens of one sequence. Every loop here is a map over slices, with integer
-//! reductions at most, so that it vectorises; the floating-point sums run over the block afterwards in a fixed order of
-//! [`LANES`] interleaved f64 partial sums. Reading 9 bytes and writing 4 bytes a token, the pass is bound by memory.
+//! A block is at most [`BLOCK`] consecutive tokens of one sequence. Every loop over a block is a map over slices, with
+//! integer reductions at most, so that it vectorises; the floating-point sums run over the block afterwards in a fixed
+//! order of [`LANES`] interleaved f64 partial sums.
 #![expect(clippy::inline_always, reason = "must inline into functions compiled for wider vectors")]
 
 use crate::{
-    LossMetrics,
-    exp::exp,
-    token::{MAX_LOG_RATIO, TokenLoss, clamp, surrogate},
+    metrics::LossMetrics,
+    token::{MAX_LOG_RATIO, clamp},
 };
 
 /// Tokens that a pass holds in its scratch at once.
@@ -21,21 +20,6 @@ pub(crate) static ALL: [u8; BLOCK] = [1; BLOCK];
 /// A float's bits without the sign: ordered as magnitudes, with infinities and NaN above all numbers.
 pub(crate) fn magnitude_bits(x: f32) -> u32 {
     x.to_bits() & 0x7fff_ffff
-}
-
-/// What is the same for all tokens of a sequence.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct SequenceTerms {
-    /// A, where there is one a sequence.
-    pub(crate) advantage: f32,
-    /// The token weight of the step's denominator.
-    pub(crate) weight: f64,
-    /// Truncated importance weight of the sequence, 1 unless asked for.
-    pub(crate) importance: f32,
-    /// Loss and slope of every token under a sequence-level loss.
-    pub(crate) token: TokenLoss,
-    /// Where a sequence-level ratio lies: below its bound, above it.
-    pub(crate) clipped: (bool, bool),
 }
 
 /// Per-token intermediate values of one block.
@@ -170,57 +154,4 @@ pub(crate) fn sum_log_ratios(logprobs: &[f32], old_logprobs: &[f32], mask: Optio
         sum.add(&values[..n]);
     }
     if f32::from_bits(worst).is_finite() { sum.total() } else { f64::NAN }
-}
-
-/// The clipped surrogate alone, one advantage a sequence: DAPO's whole loss, in a single loop.
-///
-/// `MASKED` is false where every token of the block counts.
-#[inline(always)]
-pub(crate) fn surrogate_block<const MASKED: bool>(
-    terms: &SequenceTerms,
-    bounds: (f32, f32),
-    logprobs: &[f32],
-    old_logprobs: &[f32],
-    mask: &[u8],
-    gradient: &mut [f32],
-    scratch: &mut Scratch,
-    sums: &mut Sums,
-) {
-    let n = gradient.len();
-    let (logprobs, old_logprobs, mask) = (&logprobs[..n], &old_logprobs[..n], &mask[..n]);
-    let (log_ratios, ratios, losses) = (&mut scratch.log_ratio[..n], &mut scratch.ratio[..n], &mut scratch.loss[..n]);
-    let (advantage, weight) = (terms.advantage, terms.weight as f32);
-    let (mut outside, mut worst) = (0_u32, 0_u32);
-    for i in 0..n {
-        let keep = !MASKED || mask[i] != 0;
-        let raw = if keep { logprobs[i] - old_logprobs[i] } else { 0.0 };
-        let log_ratio = clamp(raw, -MAX_LOG_RATIO, MAX_LOG_RATIO);
-        let ratio = exp(log_ratio);
-        let (token, inside) = surrogate(ratio, advantage, bounds);
-        gradient[i] = if keep { token.slope * weight } else { 0.0 };
-        losses[i] = if keep { token.loss } else { 0.0 };
-        ratios[i] = if keep { ratio } else { 0.0 };
-        log_ratios[i] = log_ratio;
-        outside += u32::from(!inside);
-        worst = worst.max(magnitude_bits(raw));
-    }
-    // What is rare is looked at again: tokens beyond the clamp, tokens beyond the dual clip.
-    if worst >= MAX_LOG_RATIO.to_bits() {
-        for (gradient, log_ratio) in gradient.iter_mut().zip(&*log_ratios) {
-            if log_ratio.abs() >= MAX_LOG_RATIO {
-                *gradient = 0.0;
-                sums.metrics.clamped += 1;
-            }
-        }
-    }
-    if advantage > 0.0 {
-        sums.metrics.clipped_high += u64::from(outside);
-    } else {
-        let above = if bounds.1.is_finite() { ratios.iter().filter(|&&ratio| ratio > bounds.1).count() } else { 0 };
-        sums.metrics.dual_clipped += above as u64;
-        sums.metrics.clipped_low += u64::from(outside) - above as u64;
-    }
-    sums.add_policy(scratch, n);
-    sums.worst = sums.worst.max(worst);
-    sums.metrics.max_abs_log_ratio = sums.metrics.max_abs_log_ratio.max(f32::from_bits(worst));
 }

@@ -1,17 +1,20 @@
-//! The loss of a packed batch: the plan of a micro-batch, and its evaluation whole or chunk by chunk.
+//! The plan of a micro-batch's loss: its checks, and its evaluation chunk by chunk.
 
 use rayon::prelude::*;
 
 use crate::{
-    Advantages, Aggregation, Denominator, Gradients, ImportanceLevel, LossBatch, LossConfig, LossError, LossOutput,
-    TokenChunk,
-    batch::masked_lengths,
-    error::expect_len,
-    sequence::PlanTerms,
-    sweep::{PARALLEL, Sweep, is_plain},
+    batch::{Advantages, LossBatch, LossGradients, TokenChunk},
+    config::LossConfig,
+    denominator::Denominator,
+    error::{LossError, expect_len},
+    fused::{
+        sequence_terms::PlanTerms,
+        tile_tree::{PARALLEL, Sweep, is_plain},
+    },
+    metrics::LossOutput,
 };
 
-const NAME: &str = "policy_loss";
+pub(super) const NAME: &str = "policy_loss";
 
 /// The loss of one micro-batch, ready to be evaluated on any contiguous chunk of its tokens.
 ///
@@ -25,19 +28,12 @@ const NAME: &str = "policy_loss";
 /// ```
 /// use dapo_loss::{Advantages, Aggregation, Denominator, EmptySequences, LossBatch, LossConfig, LossPlan, TokenChunk};
 /// let config = LossConfig::default();
-/// let batch = LossBatch {
-///     cu_seqlens: &[0, 2, 4],
-///     mask: None,
-///     advantages: Advantages::PerSequence(&[1.0, -1.0]),
-///     old_logprobs: &[-1.0, -1.0, -1.0, -1.0],
-///     ref_logprobs: None,
-///     rollout_logprobs: None,
-/// };
+/// let batch = LossBatch::new(&[0, 2, 4], Advantages::PerSequence(&[1.0, -1.0]), &[-1.0, -1.0, -1.0, -1.0]);
 /// let denominator = Denominator::of_step(Aggregation::TokenMean, &[2, 2], EmptySequences::Exclude).unwrap();
 /// let plan = LossPlan::new(&config, denominator, batch)?;
 ///
 /// // ρ = 1 everywhere: the gradient is −A / 4. The chunk covers the end of one sequence, the start of the next.
-/// let chunk = TokenChunk { start: 1, logprobs: &[-1.0, -1.0], entropies: None };
+/// let chunk = TokenChunk::at(1, &[-1.0, -1.0]);
 /// let mut gradient = [0.0; 2];
 /// let output = plan.evaluate(chunk, gradient.as_mut_slice().into())?;
 /// assert_eq!(gradient, [-0.25, 0.25]);
@@ -46,18 +42,19 @@ const NAME: &str = "policy_loss";
 /// ```
 #[derive(Debug, Clone)]
 pub struct LossPlan<'a> {
-    pub(crate) config: LossConfig,
-    pub(crate) batch: LossBatch<'a>,
-    pub(crate) terms: PlanTerms,
+    config: LossConfig,
+    batch: LossBatch<'a>,
+    denominator: Denominator,
+    terms: PlanTerms,
 }
 
 impl<'a> LossPlan<'a> {
     /// Plans the loss of `batch`, a part of the step that `denominator` belongs to.
     ///
     /// # Errors
-    /// Settings outside their range; a denominator made for another aggregation; lengths or offsets that disagree; a
-    /// reference or rollout log-probability that the settings need and the batch lacks; an advantage that is not finite
-    /// although its sequence has tokens.
+    /// Settings outside their range; a denominator made for another aggregation or, where every token counts, for a step
+    /// with fewer tokens; lengths or offsets that disagree; reference or rollout log-probabilities that the settings need
+    /// and the batch lacks; one advantage per token under a loss that works on whole sequences.
     pub fn new(config: &LossConfig, denominator: Denominator, batch: LossBatch<'a>) -> Result<Self, LossError> {
         config.validate()?;
         batch.validate(NAME)?;
@@ -68,35 +65,18 @@ impl<'a> LossPlan<'a> {
                 config: config.aggregation.name(),
             });
         }
-        let sequence_level = config.policy_loss.is_sequence_level();
-        if sequence_level && matches!(batch.advantages, Advantages::PerToken(_)) {
+        if config.policy_loss.is_sequence_level() && matches!(batch.advantages, Advantages::PerToken(_)) {
             let policy_loss = config.policy_loss.name();
             return Err(LossError::TokenAdvantages { function: NAME, policy_loss });
         }
         expect_given("ref_logprobs", "kl.coef", config.kl.coef != 0.0, batch.ref_logprobs.is_some())?;
-        let importance = config.truncated_importance;
-        let needed = importance.is_some();
+        let needed = config.truncated_importance.is_some();
         expect_given("rollout_logprobs", "truncated_importance", needed, batch.rollout_logprobs.is_some())?;
-        let by_length = config.aggregation == Aggregation::SeqMeanTokenMean;
-        let lengths =
-            if by_length || sequence_level { masked_lengths(batch.cu_seqlens, batch.mask) } else { Vec::new() };
-        let weights =
-            if by_length { lengths.iter().map(|&length| denominator.weight(length)).collect() } else { Vec::new() };
-        let mut plan = Self {
-            config: *config,
-            batch,
-            terms: PlanTerms {
-                weight: denominator.weight(1),
-                weights,
-                lengths,
-                importance: Vec::new(),
-                tokens: Vec::new(),
-            },
-        };
-        if importance.is_some_and(|importance| importance.level == ImportanceLevel::Sequence) {
-            plan.terms.importance = plan.sequence_importance();
+        if batch.mask.is_none() {
+            expect_within_step(batch.tokens() as u64, denominator)?;
         }
-        Ok(plan)
+        let terms = PlanTerms::new(config, denominator, &batch);
+        Ok(Self { config: *config, batch, denominator, terms })
     }
 
     /// Whether [`set_sequence_ratios`](Self::set_sequence_ratios) must come before evaluating chunks.
@@ -115,15 +95,14 @@ impl<'a> LossPlan<'a> {
             return Ok(());
         }
         expect_len(NAME, "logprobs", logprobs.len(), self.batch.tokens())?;
-        let plan = &*self;
-        let sequences = 0..plan.batch.sequences();
-        let tokens = if logprobs.len() < PARALLEL {
-            sequences.map(|i| plan.sequence_token(i, logprobs)).collect()
+        let (terms, config, batch) = (&self.terms, &self.config, &self.batch);
+        let sequences = 0..batch.sequences();
+        let losses = if logprobs.len() < PARALLEL {
+            sequences.map(|i| terms.sequence_loss(config, batch, i, logprobs)).collect()
         } else {
-            sequences.into_par_iter().map(|i| plan.sequence_token(i, logprobs)).collect()
+            sequences.into_par_iter().map(|i| terms.sequence_loss(config, batch, i, logprobs)).collect()
         };
-        self.terms.tokens = tokens;
-        if self.terms.tokens.iter().any(|(token, _)| !token.loss.is_finite()) {
+        if !self.terms.set_sequence_losses(losses) {
             self.check_finite(&TokenChunk::whole(logprobs))?;
         }
         Ok(())
@@ -139,9 +118,9 @@ impl<'a> LossPlan<'a> {
     ///
     /// # Errors
     /// Lengths that disagree, a chunk beyond the batch, entropies that the settings need and the chunk lacks, sequence
-    /// ratios that are not set, or a value that counts and is not finite: the first one is named. The gradients then hold
-    /// nothing of use.
-    pub fn evaluate(&self, chunk: TokenChunk<'_>, gradients: Gradients<'_>) -> Result<LossOutput, LossError> {
+    /// ratios that are not set, more tokens in the loss than the denominator's step has, or a value that counts and is not
+    /// finite: the first one is named. The gradients are then meaningless.
+    pub fn evaluate(&self, chunk: TokenChunk<'_>, gradients: LossGradients<'_>) -> Result<LossOutput, LossError> {
         let n = chunk.logprobs.len();
         let left = self.batch.tokens().saturating_sub(chunk.start);
         if n > left {
@@ -152,7 +131,7 @@ impl<'a> LossPlan<'a> {
         let entropy_gradients = gradients.entropies.as_ref().map_or(n, |values| values.len());
         expect_len(NAME, "gradients.entropies", entropy_gradients, n)?;
         expect_given("entropies", "entropy_coef", self.config.entropy_coef != 0.0, chunk.entropies.is_some())?;
-        let ratios_set = self.terms.tokens.len() == self.batch.sequences();
+        let ratios_set = self.terms.sequence_losses() == self.batch.sequences();
         expect_given("set_sequence_ratios", self.config.policy_loss.name(), self.needs_sequence_ratios(), ratios_set)?;
         if n == 0 {
             return Ok(LossOutput::default());
@@ -169,6 +148,7 @@ impl<'a> LossPlan<'a> {
             self.check_finite(&chunk)?;
             return Err(LossError::Overflow { function: NAME, value: result.output.loss });
         }
+        expect_within_step(result.output.metrics.tokens, self.denominator)?;
         Ok(result.output)
     }
 
@@ -179,7 +159,7 @@ impl<'a> LossPlan<'a> {
         let reference = self.batch.ref_logprobs.filter(|_| self.config.kl.coef != 0.0);
         for sequence in 0..self.batch.sequences() {
             let first = self.batch.cu_seqlens[sequence];
-            for token in self.kept(sequence).filter(|token| (chunk.start..end).contains(token)) {
+            for token in self.batch.kept_tokens(sequence).filter(|token| (chunk.start..end).contains(token)) {
                 let in_chunk = token - chunk.start;
                 let advantage = match self.batch.advantages {
                     Advantages::PerSequence(values) => values[sequence],
@@ -207,63 +187,13 @@ impl<'a> LossPlan<'a> {
     }
 }
 
+/// Fails when a batch or chunk has more tokens in the loss than the whole step.
+fn expect_within_step(tokens: u64, denominator: Denominator) -> Result<(), LossError> {
+    let step = denominator.tokens();
+    if tokens <= step { Ok(()) } else { Err(LossError::BeyondStep { function: NAME, tokens, step }) }
+}
+
 /// Fails when something needed was not given.
 fn expect_given(array: &'static str, needed_by: &'static str, needed: bool, given: bool) -> Result<(), LossError> {
     if needed && !given { Err(LossError::Missing { function: NAME, array, needed_by }) } else { Ok(()) }
-}
-
-/// The loss of a whole micro-batch and its derivative with respect to the log-probabilities.
-///
-/// ```text
-/// loss = Σ_it m_it·weight_i·( w_it·ℓ_it + kl.coef·KL_it − entropy_coef·H_it )
-/// ```
-///
-/// [`LossPlan::new`], [`LossPlan::set_sequence_ratios`] where needed, and [`LossPlan::evaluate`] in one call.
-///
-/// # Shapes
-/// `chunk` covers the whole batch ([`TokenChunk::whole`]); `gradients` are as long. The loss is dimensionless.
-///
-/// # Errors
-/// Those of the three steps.
-///
-/// ```
-/// use dapo_loss::{
-///     Advantages, Denominator, EmptySequences, LossBatch, LossConfig, TokenChunk, masked_lengths, policy_loss,
-/// };
-/// let config = LossConfig::default();
-/// let batch = LossBatch {
-///     cu_seqlens: &[0, 3, 5],
-///     mask: Some(&[0, 1, 1, 1, 1]), // the first token belongs to the prompt
-///     advantages: Advantages::PerSequence(&[1.0, -1.0]),
-///     old_logprobs: &[0.0, -1.0, -1.0, -1.0, -1.0],
-///     ref_logprobs: None,
-///     rollout_logprobs: None,
-/// };
-/// let lengths = masked_lengths(batch.cu_seqlens, batch.mask);
-/// let denominator = Denominator::of_step(config.aggregation, &lengths, EmptySequences::Exclude).unwrap();
-///
-/// // Ratios 1.5 (clipped to 1.28, A > 0), 1, 1.5 (free, A < 0), 0.5 (clipped to 0.8, A < 0).
-/// let logprobs = [0.0, -1.0 + 1.5_f32.ln(), -1.0, -1.0 + 1.5_f32.ln(), -1.0 + 0.5_f32.ln()];
-/// let mut gradient = [0.0; 5];
-/// let output = policy_loss(&config, denominator, batch, TokenChunk::whole(&logprobs), gradient.as_mut_slice().into())?;
-///
-/// assert!((output.loss - (-1.28 - 1.0 + 1.5 + 0.8) / 4.0).abs() < 1e-6);
-/// assert_eq!(gradient[..3], [0.0, 0.0, -0.25]);
-/// assert!((gradient[3] - 1.5 / 4.0).abs() < 1e-6 && gradient[4] == 0.0);
-/// assert_eq!((output.metrics.clip_high(), output.metrics.clip_low()), (0.25, 0.25));
-/// # Ok::<(), dapo_loss::LossError>(())
-/// ```
-///
-/// Source: DAPO Eq. 8.
-pub fn policy_loss(
-    config: &LossConfig,
-    denominator: Denominator,
-    batch: LossBatch<'_>,
-    chunk: TokenChunk<'_>,
-    gradients: Gradients<'_>,
-) -> Result<LossOutput, LossError> {
-    let mut plan = LossPlan::new(config, denominator, batch)?;
-    expect_len(NAME, "logprobs", chunk.logprobs.len(), batch.tokens())?;
-    plan.set_sequence_ratios(chunk.logprobs)?;
-    plan.evaluate(chunk, gradients)
 }

@@ -7,10 +7,16 @@
 use std::ops::Range;
 
 use crate::{
-    Advantages, Gradients, LossBatch, LossConfig, LossMetrics, LossOutput, PolicyLoss, TokenChunk,
-    kernel::{ALL, BLOCK, Scratch, SequenceTerms, Sums, count_kept, surrogate_block},
-    sequence::PlanTerms,
-    stages::Block,
+    batch::{Advantages, LossBatch, LossGradients, TokenChunk},
+    config::LossConfig,
+    fused::{
+        block_sums::{ALL, BLOCK, Scratch, Sums, count_kept},
+        sequence_terms::{PlanTerms, SequenceTerms},
+        staged_block::Block,
+        surrogate_block::surrogate_block,
+    },
+    metrics::{LossMetrics, LossOutput},
+    policy::PolicyLoss,
     token::surrogate_bounds,
 };
 
@@ -26,7 +32,7 @@ pub(crate) struct Sweep<'a> {
     pub(crate) batch: &'a LossBatch<'a>,
     pub(crate) chunk: &'a TokenChunk<'a>,
     pub(crate) terms: &'a PlanTerms,
-    /// Only the clipped surrogate with an advantage a sequence: one loop does it all.
+    /// Only the clipped surrogate with one advantage per sequence: one loop does it all.
     pub(crate) plain: bool,
 }
 
@@ -47,14 +53,14 @@ impl Partial {
 
 impl Sweep<'_> {
     /// Evaluates the whole chunk.
-    pub(crate) fn run(&self, gradients: Gradients<'_>) -> Partial {
+    pub(crate) fn run(&self, gradients: LossGradients<'_>) -> Partial {
         let start = self.chunk.start;
         let range = start..start + self.chunk.logprobs.len();
         let parallel = range.len() >= PARALLEL && rayon::current_num_threads() > 1;
         self.tree(range, gradients, parallel)
     }
 
-    fn tree(&self, range: Range<usize>, gradients: Gradients<'_>, parallel: bool) -> Partial {
+    fn tree(&self, range: Range<usize>, gradients: LossGradients<'_>, parallel: bool) -> Partial {
         let tiles = range.end.div_ceil(TILE) - range.start / TILE;
         if tiles <= 1 {
             return self.tile(range, gradients);
@@ -71,7 +77,7 @@ impl Sweep<'_> {
     }
 
     /// One tile with the widest vectors that this CPU has.
-    fn tile(&self, range: Range<usize>, gradients: Gradients<'_>) -> Partial {
+    fn tile(&self, range: Range<usize>, gradients: LossGradients<'_>) -> Partial {
         #[cfg(target_arch = "x86_64")]
         {
             if is_x86_feature_detected!("avx512f")
@@ -94,18 +100,18 @@ impl Sweep<'_> {
 
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq")]
-    fn tile_avx512(&self, range: Range<usize>, gradients: Gradients<'_>) -> Partial {
+    fn tile_avx512(&self, range: Range<usize>, gradients: LossGradients<'_>) -> Partial {
         self.tile_generic(range, gradients)
     }
 
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2")]
-    fn tile_avx2(&self, range: Range<usize>, gradients: Gradients<'_>) -> Partial {
+    fn tile_avx2(&self, range: Range<usize>, gradients: LossGradients<'_>) -> Partial {
         self.tile_generic(range, gradients)
     }
 
     #[inline(always)]
-    fn tile_generic(&self, range: Range<usize>, mut gradients: Gradients<'_>) -> Partial {
+    fn tile_generic(&self, range: Range<usize>, mut gradients: LossGradients<'_>) -> Partial {
         let mut scratch = Scratch::new();
         let mut total = Partial::default();
         let offsets = self.batch.cu_seqlens;
@@ -126,7 +132,13 @@ impl Sweep<'_> {
 
     /// The part of one sequence that lies in a tile.
     #[inline(always)]
-    fn segment(&self, sequence: usize, start: usize, mut gradients: Gradients<'_>, scratch: &mut Scratch) -> Partial {
+    fn segment(
+        &self,
+        sequence: usize,
+        start: usize,
+        mut gradients: LossGradients<'_>,
+        scratch: &mut Scratch,
+    ) -> Partial {
         let terms = self.terms.of(sequence, self.batch);
         let mut sums = Sums::default();
         let end = start + gradients.logprobs.len();
@@ -217,7 +229,7 @@ pub(crate) fn is_plain(config: &LossConfig, batch: &LossBatch<'_>) -> bool {
         && config.truncated_importance.is_none()
 }
 
-fn split(gradients: Gradients<'_>, at: usize) -> (Gradients<'_>, Gradients<'_>) {
+fn split(gradients: LossGradients<'_>, at: usize) -> (LossGradients<'_>, LossGradients<'_>) {
     let (logprobs, rest) = gradients.logprobs.split_at_mut(at);
     let (entropies, rest_entropies) = match gradients.entropies {
         Some(values) => {
@@ -226,13 +238,19 @@ fn split(gradients: Gradients<'_>, at: usize) -> (Gradients<'_>, Gradients<'_>) 
         }
         None => (None, None),
     };
-    (Gradients { logprobs, entropies }, Gradients { logprobs: rest, entropies: rest_entropies })
+    (LossGradients { logprobs, entropies }, LossGradients { logprobs: rest, entropies: rest_entropies })
 }
 
 #[cfg(test)]
 mod tests {
     use super::{Sweep, is_plain};
-    use crate::{Advantages, Denominator, EmptySequences, Gradients, Kl, LossBatch, LossConfig, LossPlan, TokenChunk};
+    use crate::{
+        batch::{Advantages, LossBatch, LossGradients, TokenChunk},
+        config::LossConfig,
+        denominator::{Denominator, EmptySequences},
+        fused::sequence_terms::PlanTerms,
+        kl::Kl,
+    };
 
     #[test]
     fn every_instruction_set_gives_the_same_bits() {
@@ -250,16 +268,15 @@ mod tests {
         for kl in [Kl::default(), Kl { coef: 0.1, times_ratio: true, ..Kl::default() }] {
             for name in ["dapo", "cispo", "sapo"] {
                 let config = LossConfig { policy_loss: name.parse().unwrap(), kl, ..LossConfig::default() };
-                let lengths = crate::masked_lengths(batch.cu_seqlens, batch.mask);
                 let empty = EmptySequences::Exclude;
-                let denominator = Denominator::of_step(config.aggregation, &lengths, empty).unwrap();
-                let plan = LossPlan::new(&config, denominator, batch).unwrap();
+                let denominator = Denominator::of_step(config.aggregation, &batch.lengths(), empty).unwrap();
+                let terms = PlanTerms::new(&config, denominator, &batch);
                 let chunk = TokenChunk::whole(&logprobs);
                 let plain = is_plain(&config, &batch);
-                let sweep = Sweep { config: &config, batch: &batch, chunk: &chunk, terms: &plan.terms, plain };
+                let sweep = Sweep { config: &config, batch: &batch, chunk: &chunk, terms: &terms, plain };
                 let (mut widest, mut baseline) = (vec![0.0; 5000], vec![1.0; 5000]);
-                let a = sweep.tile(0..5000, Gradients::from(widest.as_mut_slice()));
-                let b = sweep.tile_generic(0..5000, Gradients::from(baseline.as_mut_slice()));
+                let a = sweep.tile(0..5000, LossGradients::from(widest.as_mut_slice()));
+                let b = sweep.tile_generic(0..5000, LossGradients::from(baseline.as_mut_slice()));
                 assert_eq!(a.output, b.output);
                 assert_eq!(widest, baseline);
             }

@@ -1,4 +1,4 @@
-//! The pass over one block for every other configuration, a stage a term.
+//! The pass over one block for every other configuration, one stage per term.
 //!
 //! The stages work on the block's scratch one after the other: ratios, policy loss, importance weights, KL, entropy,
 //! gradient. The formulas are those of [`token`](crate::token) and [`KlEstimator`](crate::KlEstimator).
@@ -7,10 +7,19 @@
 #![expect(clippy::needless_range_loop, reason = "one index into several arrays of a block")]
 
 use crate::{
-    Advantages, ClipRange, ImportanceLevel, Kl, KlEstimator, LossBatch, LossConfig, PolicyLoss, TokenChunk,
+    batch::{Advantages, LossBatch, TokenChunk},
+    config::LossConfig,
     exp::exp,
-    kernel::{Scratch, SequenceTerms, Sums, magnitude_bits},
-    token::{MAX_LOG_RATIO, TokenLoss, cispo, clamp, gmpo_bounds, sapo, surrogate, surrogate_bounds},
+    fused::{
+        block_sums::{Scratch, Sums, magnitude_bits},
+        sequence_terms::SequenceTerms,
+    },
+    importance::ImportanceLevel,
+    kl::{Kl, KlEstimator},
+    policy::{ClipRange, PolicyLoss},
+    token::{
+        MAX_LOG_RATIO, TokenLoss, cispo, clamp, gmpo_bounds, importance_weight, sapo, surrogate, surrogate_bounds,
+    },
 };
 
 /// One block: tokens `first .. first + mask.len()` of the packed batch.
@@ -191,7 +200,7 @@ impl<'a> Block<'a> {
             let weight = exp(clamp(raw, -MAX_LOG_RATIO, MAX_LOG_RATIO));
             let weight = if by_token { weight } else { terms.importance };
             capped += u32::from((mask[i] != 0) & (weight >= config.cap));
-            let weight = if weight > config.cap { config.cap } else { weight };
+            let weight = importance_weight(weight, config.cap);
             scratch.loss[i] *= weight;
             scratch.slope[i] *= weight;
             scratch.extra[i] = if mask[i] == 0 { 0.0 } else { weight };

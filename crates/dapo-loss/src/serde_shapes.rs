@@ -1,0 +1,219 @@
+//! How policy loss, aggregation and the whole configuration are written in files: a name, or a table with the rest
+//! defaulted.
+
+use std::{fmt, marker::PhantomData, str::FromStr};
+
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{Error, MapAccess, Visitor, value::MapAccessDeserializer},
+};
+
+use crate::{
+    aggregation::Aggregation,
+    config::LossConfig,
+    denominator::EmptySequences,
+    importance::TruncatedImportance,
+    kl::Kl,
+    policy::{ClipRange, PolicyLoss},
+};
+
+/// Reads a name as `named` has it, or a table as `T` has it.
+struct NameOrTable<T, F> {
+    expected: &'static str,
+    named: F,
+    table: PhantomData<T>,
+}
+
+impl<'de, T, V, E, F> Visitor<'de> for NameOrTable<T, F>
+where
+    T: Deserialize<'de> + TryInto<V, Error = String>,
+    E: fmt::Display,
+    F: Fn(&str) -> Result<V, E>,
+{
+    type Value = V;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.expected)
+    }
+
+    fn visit_str<D: Error>(self, name: &str) -> Result<V, D> {
+        (self.named)(name).map_err(D::custom)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<V, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map))?.try_into().map_err(A::Error::custom)
+    }
+}
+
+/// A policy loss as a table; what is left out keeps the values of its paper.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct PolicyLossTable {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clip: Option<ClipTable>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dual_clip: Option<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tau_positive: Option<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tau_negative: Option<f32>,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct ClipTable {
+    low: Option<f32>,
+    high: Option<f32>,
+}
+
+impl ClipTable {
+    fn over(self, clip: ClipRange) -> ClipRange {
+        ClipRange { low: self.low.unwrap_or(clip.low), high: self.high.unwrap_or(clip.high) }
+    }
+}
+
+impl From<ClipRange> for ClipTable {
+    fn from(clip: ClipRange) -> Self {
+        Self { low: Some(clip.low), high: Some(clip.high) }
+    }
+}
+
+impl TryFrom<PolicyLossTable> for PolicyLoss {
+    type Error = String;
+
+    fn try_from(table: PolicyLossTable) -> Result<Self, String> {
+        let name = table.name.as_deref().unwrap_or("dapo");
+        let foreign = |field: &str| format!("the policy loss `{name}` has no field `{field}`");
+        let mut loss = Self::from_str(name).map_err(|error| error.to_string())?;
+        if let Some(new) = table.clip {
+            match &mut loss {
+                Self::Ppo { clip, .. } | Self::Gspo { clip } | Self::Cispo { clip } | Self::Gmpo { clip } => {
+                    *clip = new.over(*clip);
+                }
+                Self::Sapo { .. } => return Err(foreign("clip")),
+            }
+        }
+        if let Some(c) = table.dual_clip {
+            match &mut loss {
+                Self::Ppo { dual_clip, .. } => *dual_clip = Some(c),
+                _ => return Err(foreign("dual_clip")),
+            }
+        }
+        if let Some(tau) = table.tau_positive {
+            match &mut loss {
+                Self::Sapo { tau_positive, .. } => *tau_positive = tau,
+                _ => return Err(foreign("tau_positive")),
+            }
+        }
+        if let Some(tau) = table.tau_negative {
+            match &mut loss {
+                Self::Sapo { tau_negative, .. } => *tau_negative = tau,
+                _ => return Err(foreign("tau_negative")),
+            }
+        }
+        Ok(loss)
+    }
+}
+
+impl<'de> Deserialize<'de> for PolicyLoss {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let expected = "the name of a policy loss, or a table of its fields";
+        let table = PhantomData::<PolicyLossTable>;
+        deserializer.deserialize_any(NameOrTable { expected, named: Self::from_str, table })
+    }
+}
+
+impl Serialize for PolicyLoss {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut table = PolicyLossTable { name: Some(self.name().to_owned()), ..PolicyLossTable::default() };
+        match *self {
+            Self::Ppo { clip, dual_clip } => (table.clip, table.dual_clip) = (Some(clip.into()), dual_clip),
+            Self::Gspo { clip } | Self::Cispo { clip } | Self::Gmpo { clip } => table.clip = Some(clip.into()),
+            Self::Sapo { tau_positive, tau_negative } => {
+                (table.tau_positive, table.tau_negative) = (Some(tau_positive), Some(tau_negative));
+            }
+        }
+        table.serialize(serializer)
+    }
+}
+
+/// An aggregation as a table: its name beside its length, or its name as the key of a table with the length.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AggregationTable {
+    name: Option<String>,
+    max_len: Option<usize>,
+    #[serde(rename = "seq-mean-token-sum-norm", skip_serializing)]
+    norm: Option<NormTable>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NormTable {
+    max_len: usize,
+}
+
+impl TryFrom<AggregationTable> for Aggregation {
+    type Error = String;
+
+    fn try_from(table: AggregationTable) -> Result<Self, String> {
+        match table {
+            AggregationTable { name: Some(name), max_len, norm: None } => {
+                let aggregation = Self::from_name(&name, max_len.unwrap_or(0)).map_err(|error| error.to_string())?;
+                let has_length = matches!(aggregation, Self::SeqMeanTokenSumNorm { .. });
+                if has_length || max_len.is_none() {
+                    Ok(aggregation)
+                } else {
+                    Err(format!("the aggregation `{name}` has no field `max_len`"))
+                }
+            }
+            AggregationTable { name: None, max_len: None, norm: Some(NormTable { max_len }) } => {
+                Ok(Self::SeqMeanTokenSumNorm { max_len })
+            }
+            _ => Err("expected the `name` of an aggregation".to_owned()),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Aggregation {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let expected = "the name of an aggregation, or a table of `name` and `max_len`";
+        let named = |name: &str| Self::from_name(name, 0);
+        deserializer.deserialize_any(NameOrTable { expected, named, table: PhantomData::<AggregationTable> })
+    }
+}
+
+impl Serialize for Aggregation {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match *self {
+            Self::SeqMeanTokenSumNorm { max_len } => {
+                let name = Some(self.name().to_owned());
+                AggregationTable { name, max_len: Some(max_len), norm: None }.serialize(serializer)
+            }
+            _ => serializer.serialize_str(self.name()),
+        }
+    }
+}
+
+/// The configuration as a table, before the aggregation follows from the policy loss.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct LossConfigTable {
+    policy_loss: PolicyLoss,
+    aggregation: Option<Aggregation>,
+    empty_sequences: EmptySequences,
+    kl: Kl,
+    entropy_coef: f32,
+    truncated_importance: Option<TruncatedImportance>,
+}
+
+impl<'de> Deserialize<'de> for LossConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let LossConfigTable { policy_loss, aggregation, empty_sequences, kl, entropy_coef, truncated_importance } =
+            LossConfigTable::deserialize(deserializer)?;
+        let aggregation = aggregation.unwrap_or(policy_loss.usual_aggregation());
+        Ok(Self { policy_loss, aggregation, empty_sequences, kl, entropy_coef, truncated_importance })
+    }
+}
