@@ -1,6 +1,6 @@
 //! Where a decoder computes.
 
-use crate::PolicyError;
+use crate::error::PolicyError;
 use std::fmt;
 use std::str::FromStr;
 

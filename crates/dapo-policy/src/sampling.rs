@@ -3,7 +3,7 @@
 //! Random numbers are keyed by meaning, (seed, purpose, draw, sample, position), never taken from a shared stream: a
 //! completion does not depend on what else is generated beside it.
 
-use crate::PolicyError;
+use crate::error::PolicyError;
 use dapo_kernels::logprobs::{pick, row_stats_by_block};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};

@@ -2,7 +2,8 @@
 
 use super::compute::Compute;
 use super::model::Model;
-use crate::{GenerationConfig, PolicyError, Request};
+use crate::error::PolicyError;
+use crate::request::{GenerationConfig, Request};
 
 /// Positions of a block.
 pub(super) const BLOCK_SIZE: usize = 32;

@@ -3,12 +3,15 @@
 
 use super::array::Array;
 use super::blocks::{BLOCK_SIZE, FreeBlocks, of_completion, of_prompt};
+use super::cache::{Cache, Places};
 use super::compute::Compute;
-use super::forward::{Attend, Pass, Places};
-use super::model::{Cache, Model};
+use super::forward::{Attend, Pass};
+use super::model::Model;
 use super::workspace::Workspace;
-use crate::decoder::Adapters;
-use crate::{Completion, FinishReason, GenerationConfig, PolicyError, Request, Segments};
+use crate::backend::Adapters;
+use crate::error::PolicyError;
+use crate::request::{Completion, FinishReason, GenerationConfig, Request};
+use dapo_kernels::attention::Segments;
 use dapo_kernels::cuda::attention::{BlockTable, CacheShape, Plan, copy_blocks};
 use dapo_kernels::cuda::decoding::StepInputs;
 use dapo_kernels::cuda::embedding;

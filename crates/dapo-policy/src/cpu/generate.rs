@@ -1,79 +1,17 @@
 //! Sampling completions: prompts are computed once, their caches forked for each completion, and the batch refilled as
 //! completions end.
 
-use crate::decoder::{Adapters, Attend, Context, Saved, Scratch, check_ids};
-use crate::sampling::{StreamKey, sample};
-use crate::{Decoder, PolicyError, Purpose, SamplingConfig, Segments, StopTokens};
-use dapo_kernels::attention::KvCache;
+use super::forward::{Attend, Context};
+use super::model::Model;
+use super::workspace::{Saved, Scratch};
+use crate::backend::Adapters;
+use crate::error::PolicyError;
+use crate::request::{Completion, FinishReason, GenerationConfig, Request};
+use crate::sampling::sample;
+use dapo_kernels::attention::{KvCache, Segments};
 use dapo_kernels::{RotaryTable, threads};
 use rayon::prelude::*;
 use std::collections::VecDeque;
-
-/// A prompt to complete.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Request {
-    /// The prompt; not empty.
-    pub prompt_ids: Vec<u32>,
-    /// Number of completions.
-    pub samples: usize,
-    /// Number of the first of them: above 0 to add to completions made before, as if all were made at once.
-    pub first_sample: usize,
-    /// Index of the draw: with the seed, the purpose and the sample's number it keys the random numbers.
-    pub draw: u64,
-}
-
-/// How completions are generated.
-#[derive(Clone, Debug, PartialEq)]
-pub struct GenerationConfig {
-    /// Tokens at most, the stop token included.
-    pub max_new_tokens: usize,
-    /// How tokens are drawn.
-    pub sampling: SamplingConfig,
-    /// Tokens that end a completion (and belong to it).
-    pub stop: StopTokens,
-    /// Seed of all random numbers.
-    pub seed: u64,
-    /// What the completions are for.
-    pub purpose: Purpose,
-    /// Memory for keys and values, in bytes; it bounds how many completions grow at a time. On a GPU no more is taken than is
-    /// free there. `None`: 2 GiB, on a GPU what is free.
-    pub cache_bytes: Option<usize>,
-}
-
-impl GenerationConfig {
-    /// Up to 256 tokens at temperature 1, seed 0. There is no default for the stop tokens: take [`StopTokens::of`] the model.
-    pub fn new(stop: StopTokens) -> Self {
-        Self {
-            max_new_tokens: 256,
-            sampling: SamplingConfig::default(),
-            stop,
-            seed: 0,
-            purpose: Purpose::Rollout,
-            cache_bytes: None,
-        }
-    }
-}
-
-/// Why a completion ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum FinishReason {
-    /// It generated a stop token.
-    Stop,
-    /// It used up its tokens without one: it is truncated.
-    Length,
-}
-
-/// A sampled completion.
-#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct Completion {
-    /// Its tokens, the stop token included.
-    pub token_ids: Vec<u32>,
-    /// Log-prob of each token in the full softmax at the sampling temperature (at 1 where that is 0).
-    pub logprobs: Vec<f32>,
-    /// Why it ended.
-    pub finish_reason: FinishReason,
-}
 
 /// Memory for keys and values where nothing else is said.
 const CACHE_BYTES: usize = 2 << 30;
@@ -113,12 +51,12 @@ struct Prefilled {
     logits: Vec<f32>,
 }
 
-pub(crate) fn generate(
-    decoder: &Decoder,
+pub(super) fn generate(
+    decoder: &Model,
     requests: &[Request],
     config: &GenerationConfig,
 ) -> Result<Vec<Vec<Completion>>, PolicyError> {
-    decoder.workspace().release_large();
+    decoder.store.release_large();
     let mut engine = Engine::new(decoder, requests, config)?;
     threads::enter(|| {
         while !engine.is_done() {
@@ -129,29 +67,8 @@ pub(crate) fn generate(
     })
 }
 
-pub(crate) fn validate(decoder: &Decoder, requests: &[Request], config: &GenerationConfig) -> Result<(), PolicyError> {
-    config.sampling.validate()?;
-    let bad = |field: String, found: String, expected: String| Err(PolicyError::Setting { field, found, expected });
-    if config.max_new_tokens == 0 {
-        return bad("max_new_tokens".into(), "0".into(), "at least 1".into());
-    }
-    let limit = decoder.config().max_position_embeddings;
-    for (i, request) in requests.iter().enumerate() {
-        let length = request.prompt_ids.len();
-        if length == 0 || length + config.max_new_tokens > limit {
-            return bad(
-                format!("requests[{i}].prompt_ids"),
-                format!("{length} tokens"),
-                format!("at least 1, and at most the model's {limit} with {} new ones", config.max_new_tokens),
-            );
-        }
-        check_ids(&format!("requests[{i}].prompt_ids"), &request.prompt_ids, decoder.config().vocab_size)?;
-    }
-    Ok(())
-}
-
 struct Engine<'a> {
-    decoder: &'a Decoder,
+    decoder: &'a Model,
     requests: &'a [Request],
     config: &'a GenerationConfig,
     waiting: VecDeque<usize>,
@@ -179,8 +96,8 @@ struct Buffers {
 }
 
 impl<'a> Engine<'a> {
-    fn new(decoder: &'a Decoder, requests: &'a [Request], config: &'a GenerationConfig) -> Result<Self, PolicyError> {
-        let c = decoder.config();
+    fn new(decoder: &'a Model, requests: &'a [Request], config: &'a GenerationConfig) -> Result<Self, PolicyError> {
+        let c = &decoder.spec.config;
         let longest = requests.iter().map(|r| r.prompt_ids.len()).max().unwrap_or(0) + config.max_new_tokens;
         let bytes = longest.next_multiple_of(32) * c.num_hidden_layers * c.num_key_value_heads * c.head_dim * 8;
         let cache_bytes = config.cache_bytes.unwrap_or(CACHE_BYTES);
@@ -283,15 +200,15 @@ impl<'a> Engine<'a> {
         let segments = Segments::new(lengths)?;
         buffers.table.set(&segments.positions());
         decoder.embed(&tokens, &mut buffers.x)?;
-        let empty = |_: &usize| Vec::with_capacity(decoder.num_layers());
+        let empty = |_: &usize| Vec::with_capacity(decoder.layers.len());
         let mut caches: Vec<Vec<KvCache>> = chosen.iter().map(empty).collect();
-        for layer in 0..decoder.num_layers() {
+        for layer in 0..decoder.layers.len() {
             let mut layer_caches: Vec<KvCache> =
                 segments.list().iter().map(|s| KvCache::new(decoder.heads(), s.len)).collect();
             buffers.layer(decoder, layer, &mut Attend::Prefill(&segments, &mut layer_caches))?;
             caches.iter_mut().zip(layer_caches).for_each(|(caches, cache)| caches.push(cache));
         }
-        let width = decoder.config().hidden_size;
+        let width = decoder.spec.config.hidden_size;
         let last: Vec<f32> = segments
             .list()
             .iter()
@@ -302,7 +219,7 @@ impl<'a> Engine<'a> {
         buffers.logits(decoder)?;
         let rows = buffers.logits.chunks_exact(buffers.logits.len() / chosen.len().max(1));
         for ((request, caches), logits) in chosen.into_iter().zip(caches).zip(rows) {
-            let logits = logits[..decoder.config().vocab_size].to_vec();
+            let logits = logits[..decoder.spec.config.vocab_size].to_vec();
             self.prefilled.push_back(Prefilled { request, next_sample: 0, caches, logits });
         }
         Ok(())
@@ -325,7 +242,7 @@ impl<'a> Engine<'a> {
             buffers.layer(decoder, layer, &mut Attend::Decode(caches))?;
         }
         buffers.logits(decoder)?;
-        let (vocab, stride) = (decoder.config().vocab_size, buffers.logits.len() / self.growing.len());
+        let (vocab, stride) = (decoder.spec.config.vocab_size, buffers.logits.len() / self.growing.len());
         self.growing
             .par_iter_mut()
             .zip(buffers.logits.par_chunks(stride))
@@ -348,14 +265,14 @@ impl<'a> Engine<'a> {
 
 impl Buffers {
     /// One layer, from `x` to `x`.
-    fn layer(&mut self, decoder: &Decoder, layer: usize, attend: &mut Attend<'_>) -> Result<(), PolicyError> {
+    fn layer(&mut self, decoder: &Model, layer: usize, attend: &mut Attend<'_>) -> Result<(), PolicyError> {
         let context = Context { table: &self.table, adapters: Adapters::On };
         std::mem::swap(&mut self.saved.input, &mut self.x);
         decoder.layer_forward(layer, context, attend, &mut self.saved, &mut self.scratch, Some(&mut self.x))
     }
 
     /// The logits of the rows in `x`.
-    fn logits(&mut self, decoder: &Decoder) -> Result<(), PolicyError> {
+    fn logits(&mut self, decoder: &Model) -> Result<(), PolicyError> {
         decoder.final_norm(&self.x, &mut self.normed)?;
         decoder.with_head(1.0, |head| {
             head.logits(&self.normed, &mut self.logits);
@@ -366,19 +283,12 @@ impl Buffers {
 
 /// Draws the next token of a completion and says whether it was the last one; `None` where a logit is not finite.
 fn push(growing: &mut Growing, logits: &[f32], requests: &[Request], config: &GenerationConfig) -> Option<bool> {
-    let key = StreamKey {
-        seed: config.seed,
-        purpose: config.purpose,
-        draw: requests[growing.request].draw,
-        sample: (requests[growing.request].first_sample + growing.sample) as u64,
-    };
+    let key = config.stream(&requests[growing.request], growing.sample);
     let Growing { completion, sums, .. } = growing;
     let (token, logprob) = sample(logits, &config.sampling, key, completion.token_ids.len() as u64, sums)?;
     completion.token_ids.push(token);
     completion.logprobs.push(logprob);
-    if config.stop.contains(token) {
-        completion.finish_reason = FinishReason::Stop;
-        return Some(true);
-    }
-    Some(completion.token_ids.len() == config.max_new_tokens)
+    let finish = config.finish(token, completion.token_ids.len());
+    completion.finish_reason = finish.unwrap_or(completion.finish_reason);
+    Some(finish.is_some())
 }
