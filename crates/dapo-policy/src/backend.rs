@@ -7,10 +7,11 @@ use crate::batch::{Inputs, Loss, TokenLogprobs};
 use crate::config::ModelConfig;
 use crate::device::Device;
 use crate::error::PolicyError;
+use crate::generator::Generator;
 use crate::gradients::Gradients;
 use crate::lora::LoraConfig;
 use crate::moments::Moments;
-use crate::request::{Completion, GenerationConfig, Request};
+use crate::request::{GenerationConfig, Request};
 use candle_core::Tensor;
 use dapo_kernels::adamw::AdamWStep;
 use dapo_kernels::attention::Segments;
@@ -94,6 +95,9 @@ impl ModelSpec {
     }
 }
 
+/// What is done with a generator.
+pub(crate) type Generation<'a> = dyn FnMut(&mut dyn Generator) -> Result<(), PolicyError> + Send + 'a;
+
 /// A model on a device.
 ///
 /// Arguments have been checked: token ids are in the vocabulary and fill their segments, temperatures are positive, requests
@@ -130,7 +134,13 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
         loss: &mut Loss<'_>,
     ) -> Result<(), PolicyError>;
 
-    fn generate(&self, requests: &[Request], config: &GenerationConfig) -> Result<Vec<Vec<Completion>>, PolicyError>;
+    /// Lets `work` generate with memory that is planned for these requests, of which at least one has samples.
+    fn generate(
+        &self,
+        requests: &[Request],
+        config: &GenerationConfig,
+        work: &mut Generation<'_>,
+    ) -> Result<(), PolicyError>;
 
     /// Logits of every token of a packed batch, `[T, V]`.
     fn logits(&self, token_ids: &[u32], segments: &Segments) -> Result<Vec<f32>, PolicyError>;

@@ -11,6 +11,8 @@
 //! - A sampled token's log-prob and its log-prob when scored are equal, bit for bit: one forward serves both
 //!   (see [`dapo_kernels`]).
 //!
+//! The CPU and CUDA are backends behind one trait; a scheduler for both decides what is generated when.
+//!
 //! When not to use it: for serving. It keeps f32 weights, twice on a CPU, so that they can be trained.
 //!
 //! ```no_run
@@ -39,6 +41,7 @@ mod cuda;
 mod decoder;
 mod device;
 mod error;
+mod generator;
 mod gguf;
 mod gradients;
 #[cfg(feature = "hub")]
@@ -49,6 +52,7 @@ mod policy;
 mod random;
 mod request;
 mod sampling;
+mod scheduler;
 mod stop;
 mod tokenizer;
 

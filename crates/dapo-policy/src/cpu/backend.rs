@@ -1,15 +1,16 @@
 //! What the decoder asks of a model, answered by the CPU.
 
+use super::generator::CpuGenerator;
 use super::gradients::{CpuGradients, CpuMoments};
 use super::model::Model;
-use crate::backend::{Adapters, Backend, LayerMemory, ModelSpec, ParameterId, Trained};
+use crate::backend::{Adapters, Backend, Generation, LayerMemory, ModelSpec, ParameterId, Trained};
 use crate::batch::{Inputs, Loss, TokenLogprobs};
 use crate::device::Device;
 use crate::error::PolicyError;
 use crate::gradients::{GradientMemory, Gradients};
 use crate::lora::LoraConfig;
 use crate::moments::Moments;
-use crate::request::{Completion, GenerationConfig, Request};
+use crate::request::{GenerationConfig, Request};
 use candle_core::Tensor;
 use dapo_kernels::adamw::{AdamWStep, adamw};
 use dapo_kernels::attention::Segments;
@@ -63,8 +64,15 @@ impl Backend for Model {
         threads::enter(|| Model::score_backward(self, inputs, temperature, memory, gradients, loss))
     }
 
-    fn generate(&self, requests: &[Request], config: &GenerationConfig) -> Result<Vec<Vec<Completion>>, PolicyError> {
-        super::generate::generate(self, requests, config)
+    fn generate(
+        &self,
+        requests: &[Request],
+        config: &GenerationConfig,
+        work: &mut Generation<'_>,
+    ) -> Result<(), PolicyError> {
+        self.store.release_large();
+        let mut generator = CpuGenerator::new(self, requests, config)?;
+        threads::enter(|| work(&mut generator))
     }
 
     fn logits(&self, token_ids: &[u32], segments: &Segments) -> Result<Vec<f32>, PolicyError> {

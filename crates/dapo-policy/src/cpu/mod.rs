@@ -5,7 +5,7 @@
 mod backend;
 mod backward;
 mod forward;
-mod generate;
+mod generator;
 mod gradients;
 mod layer;
 mod model;

@@ -1,4 +1,4 @@
-//! Tensors of the model, with the copies that products read.
+//! Tensors of the model, with the copies that matmuls read.
 
 use super::gradients::CpuGradients;
 use crate::check::check_tensor;
@@ -16,7 +16,7 @@ pub(super) struct Parameter {
     pub(super) name: String,
     pub(super) index: usize,
     pub(super) var: Var,
-    /// A matrix's copy as products read it, made when the first one does.
+    /// A matrix's copy as matmuls read it, made when the first one does.
     packed: OnceLock<Arc<PackedMatrix>>,
 }
 

@@ -1,10 +1,11 @@
 //! What the decoder asks of a model, answered by a GPU.
 
 use super::compute::Compute;
+use super::generator::CudaGenerator;
 use super::gradients::{CudaGradients, CudaMoments};
 use super::model::Model;
 use super::slabs::Place;
-use crate::backend::{Adapters, Backend, LayerMemory, ModelSpec, ParameterId, ParameterSet, Trained};
+use crate::backend::{Adapters, Backend, Generation, LayerMemory, ModelSpec, ParameterId, ParameterSet, Trained};
 use crate::batch::{Inputs, Loss, TokenLogprobs};
 use crate::check::check_tensor;
 use crate::device::Device;
@@ -12,7 +13,7 @@ use crate::error::PolicyError;
 use crate::gradients::Gradients;
 use crate::lora::LoraConfig;
 use crate::moments::Moments;
-use crate::request::{Completion, GenerationConfig, Request};
+use crate::request::{GenerationConfig, Request};
 use candle_core::Tensor;
 use dapo_kernels::adamw::AdamWStep;
 use dapo_kernels::attention::Segments;
@@ -156,8 +157,16 @@ impl<T: Compute> Backend for CudaBackend<T> {
         self.model.score_backward(inputs, temperature, memory, gradients, loss)
     }
 
-    fn generate(&self, requests: &[Request], config: &GenerationConfig) -> Result<Vec<Vec<Completion>>, PolicyError> {
-        self.model.complete(requests, config)
+    fn generate(
+        &self,
+        requests: &[Request],
+        config: &GenerationConfig,
+        work: &mut Generation<'_>,
+    ) -> Result<(), PolicyError> {
+        let mut generator = CudaGenerator::new(&self.model, requests, config)?;
+        work(&mut generator)?;
+        generator.finish();
+        Ok(())
     }
 
     fn logits(&self, token_ids: &[u32], segments: &Segments) -> Result<Vec<f32>, PolicyError> {

@@ -1,4 +1,4 @@
-//! The decoder on a GPU: f32 master weights, gradients and moments of what is trained, activations and products in bf16.
+//! The decoder on a GPU: f32 master weights, gradients and moments of what is trained, activations and matmuls in bf16.
 //! What is not trained is there in bf16 alone; its f32 values stay on the host.
 //!
 //! The same code runs on the kernels' emulation (feature `emulate`), which is how it is tested without a GPU, in f32 too.
@@ -12,7 +12,7 @@ mod blocks;
 mod cache;
 mod compute;
 mod forward;
-mod generate;
+mod generator;
 mod gradients;
 mod low_rank;
 mod model;

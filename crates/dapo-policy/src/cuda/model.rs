@@ -1,4 +1,4 @@
-//! The model on the device: f32 master weights, and the copies that products read.
+//! The model on the device: f32 master weights, and the copies that matmuls read.
 
 use super::compute::Compute;
 use super::slabs::{Place, Slabs};

@@ -1,4 +1,4 @@
-//! Where the model's tensors lie on the device: those that one product reads lie in one array, a slab.
+//! Where the model's tensors lie on the device: those that one matmul reads lie in one array, a slab.
 
 use crate::backend::{ParameterId, ParameterSet, Trained};
 use crate::config::ModelConfig;

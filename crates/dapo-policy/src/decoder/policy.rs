@@ -8,11 +8,12 @@ use crate::error::PolicyError;
 use crate::gradients::Gradients;
 use crate::policy::Policy;
 use crate::request::{Completion, GenerationConfig, Request};
+use crate::scheduler::generate;
 
 impl Policy for Decoder {
     fn generate(&self, requests: &[Request], config: &GenerationConfig) -> Result<Vec<Vec<Completion>>, PolicyError> {
         config.check(requests, self.config())?;
-        self.backend.generate(requests, config)
+        generate(self.backend.as_ref(), requests, config)
     }
 
     fn exact_rollout(&self) -> bool {
