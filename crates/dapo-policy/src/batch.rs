@@ -1,7 +1,9 @@
-//! Packed batches, and what of them has to be computed.
+//! Packed batches, what of them has to be computed, and what scoring them gives.
 
-use crate::decoder::{check_ids, check_total};
-use crate::{PolicyError, Segments};
+use crate::check::{check_ids, check_total};
+use crate::error::PolicyError;
+use dapo_kernels::attention::Segments;
+use dapo_kernels::logprobs::{RowGradients, Rows};
 use std::sync::Arc;
 
 /// Tokens of a packed batch, and which of them are scored.
@@ -14,6 +16,18 @@ pub struct TokenBatch {
     /// Indices of the tokens to score, ascending: completion tokens.
     pub targets: Vec<usize>,
 }
+
+/// Log-probs and entropies of a batch's targets, in nats, in the targets' order.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TokenLogprobs {
+    /// log p(token | its past).
+    pub logprobs: Vec<f32>,
+    /// Entropy of the distribution that the token was drawn from.
+    pub entropies: Vec<f32>,
+}
+
+/// A loss of log-probs: sees a run of rows and fills in its gradients with respect to them.
+pub type Loss<'a> = dyn FnMut(Rows<'_>, RowGradients<'_>) -> Result<(), PolicyError> + Send + 'a;
 
 /// The tokens that predict a target or come before one that does: the others, a completion's last token above all, are not worth
 /// computing.

@@ -3,7 +3,7 @@
 mod date;
 mod json;
 
-use crate::PolicyError;
+use crate::error::PolicyError;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, Output, State, Value};

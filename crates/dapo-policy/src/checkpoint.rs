@@ -6,10 +6,13 @@ mod safetensors;
 pub use adapter::{adapter_base, adapter_tokenizer, load_adapter, save_adapter};
 pub use safetensors::{read_tensors, write_tensors};
 
-use crate::config::token_ids;
+use crate::config::{ModelConfig, token_ids};
+use crate::decoder::Decoder;
+use crate::error::PolicyError;
+use crate::gguf;
 use crate::lora::{merge, name_of_a, name_of_b};
-use crate::tokenizer::{read_json, read_json_if_exists, write_json};
-use crate::{Decoder, ModelConfig, PolicyError, StopTokens, Tokenizer, gguf};
+use crate::stop::StopTokens;
+use crate::tokenizer::{Tokenizer, read_json, read_json_if_exists, write_json};
 use adapter::Adapter;
 use candle_core::{DType, Tensor};
 use safetensors::Weights;
@@ -87,7 +90,11 @@ fn load_base(dir: &Path) -> Result<Checkpoint, PolicyError> {
 
 fn load_model(path: &Path) -> Result<Checkpoint, PolicyError> {
     let metadata = fs::metadata(path).map_err(PolicyError::io(path))?;
-    if metadata.is_dir() { load_folder(path) } else { gguf::load(path) }
+    if metadata.is_dir() {
+        return load_folder(path);
+    }
+    let (config, tensors, tokenizer) = gguf::load(path)?;
+    Ok(Checkpoint { config, tensors, tokenizer })
 }
 
 fn load_folder(dir: &Path) -> Result<Checkpoint, PolicyError> {

@@ -3,7 +3,7 @@
 mod fields;
 mod presets;
 
-use crate::PolicyError;
+use crate::error::PolicyError;
 use fields::Fields;
 pub(crate) use fields::token_ids;
 use serde_json::{Map, Value, json};

@@ -1,21 +1,21 @@
 //! Where a decoder computes.
 
-use crate::PolicyError;
+use crate::error::PolicyError;
 use std::fmt;
 use std::str::FromStr;
 
 /// A device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Device {
-    /// The processor, in f32.
+    /// The CPU, in f32.
     #[default]
     Cpu,
     /// An NVIDIA GPU, by its number: bf16, with f32 master weights.
     Cuda(usize),
-    /// The GPU's kernels emulated on the processor, in bf16 or f32: slow, for tests.
+    /// The GPU's kernels emulated on the CPU, in bf16 or f32: slow, for tests.
     #[cfg(feature = "emulate")]
     Emulated {
-        /// bf16 as on a GPU; else f32, to compare with the processor.
+        /// bf16 as on a GPU; else f32, to compare with the CPU.
         bf16: bool,
     },
 }

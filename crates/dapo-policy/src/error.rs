@@ -132,3 +132,9 @@ pub(crate) fn reason(error: &candle_core::Error) -> String {
         other => other.to_string(),
     }
 }
+
+/// The error for gradients or moments that another backend made.
+pub(crate) fn elsewhere(field: &str) -> PolicyError {
+    let expected = "of the device on which the decoder is".into();
+    PolicyError::Setting { field: field.into(), found: "of another device".into(), expected }
+}

@@ -3,8 +3,9 @@
 mod metadata;
 mod tokenizer;
 
-use crate::error::reason;
-use crate::{Architecture, Checkpoint, ModelConfig, PolicyError};
+use crate::config::{Architecture, ModelConfig};
+use crate::error::{PolicyError, reason};
+use crate::tokenizer::Tokenizer;
 use candle_core::quantized::gguf_file::{Content, TensorInfo};
 use candle_core::quantized::{GgmlDType, QStorage, QTensor};
 use candle_core::{Device, Tensor};
@@ -14,8 +15,8 @@ use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
-/// Loads a GGUF file with every part of a checkpoint.
-pub(crate) fn load(file: &Path) -> Result<Checkpoint, PolicyError> {
+/// Loads configuration, weights and tokenizer of a GGUF file: every part of a checkpoint.
+pub(crate) fn load(file: &Path) -> Result<(ModelConfig, BTreeMap<String, Tensor>, Tokenizer), PolicyError> {
     let mut reader = BufReader::new(File::open(file).map_err(PolicyError::io(file))?);
     let content = Content::read(&mut reader).map_err(|error| {
         PolicyError::file(file, format!("not a whole GGUF file, nor a model folder: {}", reason(&error)))
@@ -24,7 +25,7 @@ pub(crate) fn load(file: &Path) -> Result<Checkpoint, PolicyError> {
     let config = config(&metadata, &content)?;
     let tokenizer = tokenizer::tokenizer(&metadata)?;
     let tensors = tensors(&mut reader, &content, &config, file)?;
-    Ok(Checkpoint { config, tensors, tokenizer })
+    Ok((config, tensors, tokenizer))
 }
 
 fn config(metadata: &Metadata<'_>, content: &Content) -> Result<ModelConfig, PolicyError> {

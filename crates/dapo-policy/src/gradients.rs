@@ -1,107 +1,87 @@
 //! Accumulated gradients of a policy's parameters.
 
-use crate::PolicyError;
-use crate::engine::{DeviceGradients, Engine};
+use crate::error::{PolicyError, elsewhere};
 use candle_core::Tensor;
 use dapo_kernels::adamw::squared_norm;
-use dapo_kernels::{values, with_slice_mut};
+use dapo_kernels::values;
+use std::any::Any;
+use std::fmt;
+
+/// Gradients as a backend keeps them.
+pub(crate) trait GradientMemory: Any + fmt::Debug + Send + Sync {
+    /// No gradients again, in the memory that is there.
+    fn clear(&mut self);
+
+    /// No gradients again; large memory is given up.
+    fn release_large(&mut self);
+
+    /// One parameter's gradient; `None` before any was added, and where gradients are not on the host.
+    fn get(&self, index: usize) -> Option<&Tensor>;
+}
 
 /// The gradient of every parameter, summed over the micro-batches of an optimiser step; in the order of
 /// [`Decoder::parameters`](crate::Decoder::parameters).
 #[derive(Debug, Default)]
 pub struct Gradients {
-    slots: Vec<Slot>,
-    /// Of a decoder on a device, there.
-    device: Option<DeviceGradients>,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Slot {
-    tensor: Option<Tensor>,
-    /// Whether the tensor holds anything of this step.
-    written: bool,
+    parameters: usize,
+    /// Made by the backend that adds the first one.
+    memory: Option<Box<dyn GradientMemory>>,
 }
 
 impl Gradients {
     /// No gradients yet, for `parameters` parameters.
     pub fn new(parameters: usize) -> Self {
-        Self { slots: vec![Slot::default(); parameters], device: None }
+        Self { parameters, memory: None }
     }
 
     /// No gradients again, in the memory that is there.
     pub fn clear(&mut self) {
-        self.slots.iter_mut().for_each(|slot| slot.written = false);
-        if let Some(device) = &mut self.device {
-            device.clear();
+        if let Some(memory) = &mut self.memory {
+            memory.clear();
         }
     }
 
-    /// No gradients again; memory beyond [`KEPT_BYTES`](crate::KEPT_BYTES) is given up.
+    /// No gradients again; on the CPU, memory beyond [`KEPT_BYTES`](crate::KEPT_BYTES) is given up.
     pub fn release_large(&mut self) {
-        let elements: usize = self.slots.iter().filter_map(|slot| slot.tensor.as_ref()).map(Tensor::elem_count).sum();
-        if 4 * elements > crate::KEPT_BYTES {
-            self.slots.fill(Slot::default());
+        if let Some(memory) = &mut self.memory {
+            memory.release_large();
         }
-        self.clear();
     }
 
     /// Number of parameters.
     pub fn len(&self) -> usize {
-        self.slots.len()
+        self.parameters
     }
 
     /// Whether there are no parameters.
     pub fn is_empty(&self) -> bool {
-        self.slots.is_empty()
+        self.parameters == 0
     }
 
-    /// Lets `f` write one parameter's gradient, `like` whose shape it has: adding to what is there if its second argument
-    /// is true, overwriting otherwise.
-    pub(crate) fn write(
+    /// A backend's gradients; `None` before any was added.
+    pub(crate) fn memory<T: GradientMemory>(&self) -> Result<Option<&T>, PolicyError> {
+        let Some(memory) = &self.memory else { return Ok(None) };
+        let memory: &dyn Any = memory.as_ref();
+        memory.downcast_ref().map(Some).ok_or_else(|| elsewhere("gradients"))
+    }
+
+    /// A backend's gradients, made where there are none yet.
+    pub(crate) fn memory_mut<T: GradientMemory>(
         &mut self,
-        index: usize,
-        like: &Tensor,
-        f: impl FnOnce(&mut [f32], bool),
-    ) -> Result<(), PolicyError> {
-        let slot = &mut self.slots[index];
-        let tensor = match &mut slot.tensor {
-            Some(tensor) => tensor,
-            none => none.insert(Tensor::from_vec(vec![0.0f32; like.elem_count()], like.shape(), like.device())?),
+        new: impl FnOnce() -> Result<T, PolicyError>,
+    ) -> Result<&mut T, PolicyError> {
+        let memory = match &mut self.memory {
+            Some(memory) => memory,
+            none => none.insert(Box::new(new()?)),
         };
-        let accumulate = std::mem::replace(&mut slot.written, true);
-        with_slice_mut(tensor, |gradient| {
-            f(gradient, accumulate);
-            Ok(())
-        })?;
-        Ok(())
-    }
-
-    /// Lets `f` add to one parameter's gradient.
-    pub(crate) fn add(&mut self, index: usize, like: &Tensor, f: impl FnOnce(&mut [f32])) -> Result<(), PolicyError> {
-        self.write(index, like, |gradient, accumulate| {
-            if !accumulate {
-                gradient.fill(0.0);
-            }
-            f(gradient);
-        })
-    }
-
-    /// The gradients on the engine's device, made where they are not there yet.
-    pub(crate) fn on(&mut self, engine: &dyn Engine) -> Result<&mut DeviceGradients, PolicyError> {
-        match &mut self.device {
-            Some(device) => Ok(device),
-            none => Ok(none.insert(engine.new_gradients()?)),
-        }
-    }
-
-    pub(crate) fn on_device(&self) -> Option<&DeviceGradients> {
-        self.device.as_ref()
+        let memory: &mut dyn Any = memory.as_mut();
+        memory.downcast_mut().ok_or_else(|| elsewhere("gradients"))
     }
 
     /// One parameter's gradient on the host; `None` before any was added, and for those of a decoder on a device, which
     /// [`Decoder::gradient`](crate::Decoder::gradient) reads.
     pub fn get(&self, index: usize) -> Option<&Tensor> {
-        self.slots[index].tensor.as_ref().filter(|_| self.slots[index].written)
+        self.memory.as_ref()?.get(index)
     }
 
     /// √Σ g² over all parameters whose gradients are on the host, in f64.

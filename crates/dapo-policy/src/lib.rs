@@ -11,6 +11,8 @@
 //! - A sampled token's log-prob and its log-prob when scored are equal, bit for bit: one forward serves both
 //!   (see [`dapo_kernels`]).
 //!
+//! The CPU and CUDA are backends behind one trait; a scheduler for both decides what is generated when.
+//!
 //! When not to use it: for serving. It keeps f32 weights, twice on a CPU, so that they can be trained.
 //!
 //! ```no_run
@@ -27,17 +29,19 @@
 //! # }
 //! ```
 
+mod backend;
 mod batch;
 mod chat;
+mod check;
 mod checkpoint;
 mod config;
+mod cpu;
 #[cfg(any(feature = "cuda", feature = "emulate"))]
 mod cuda;
 mod decoder;
 mod device;
-mod engine;
 mod error;
-mod generate;
+mod generator;
 mod gguf;
 mod gradients;
 #[cfg(feature = "hub")]
@@ -46,28 +50,32 @@ mod lora;
 mod moments;
 mod policy;
 mod random;
+mod request;
 mod sampling;
+mod scheduler;
 mod stop;
 mod tokenizer;
 
-pub use batch::TokenBatch;
+pub use backend::LayerMemory;
+pub use batch::{Loss, TokenBatch, TokenLogprobs};
 pub use chat::{ChatOptions, Message};
 pub use checkpoint::{
     Checkpoint, adapter_base, adapter_tokenizer, load, load_adapter, load_checkpoint, read_tensors, save_adapter,
     save_checkpoint, write_tensors,
 };
 pub use config::{Architecture, ModelConfig};
+pub use cpu::KEPT_BYTES;
 pub use dapo_kernels::adamw::AdamWStep;
 pub use dapo_kernels::attention::{Segment, Segments};
 pub use dapo_kernels::logprobs::{RowGradients, Rows};
-pub use decoder::{Decoder, KEPT_BYTES, LayerMemory};
+pub use decoder::Decoder;
 pub use device::{Device, cuda_device_count, cuda_devices, cuda_memory};
 pub use error::PolicyError;
-pub use generate::{Completion, FinishReason, GenerationConfig, Request};
 pub use gradients::Gradients;
 pub use lora::{LoraConfig, LoraTarget};
 pub use moments::Moments;
-pub use policy::{Loss, Policy, TokenLogprobs};
+pub use policy::Policy;
+pub use request::{Completion, FinishReason, GenerationConfig, Request};
 pub use sampling::{Purpose, SamplingConfig};
 pub use stop::StopTokens;
 pub use tokenizer::Tokenizer;

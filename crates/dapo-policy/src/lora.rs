@@ -2,8 +2,9 @@
 //!
 //! r the rank; of a projection `[out, in]`, A is `[r, in]` and B `[out, r]`.
 
+use crate::config::ModelConfig;
+use crate::error::PolicyError;
 use crate::random::uniform;
-use crate::{ModelConfig, PolicyError};
 use candle_core::Tensor;
 use dapo_kernels::matmul::{Lhs, Mode, Rhs, matmul};
 use dapo_kernels::with_slice;

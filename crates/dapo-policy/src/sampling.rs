@@ -3,7 +3,7 @@
 //! Random numbers are keyed by meaning, (seed, purpose, draw, sample, position), never taken from a shared stream: a
 //! completion does not depend on what else is generated beside it.
 
-use crate::PolicyError;
+use crate::error::PolicyError;
 use dapo_kernels::logprobs::{pick, row_stats_by_block};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -11,7 +11,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 /// What random numbers are for: streams of different purposes are independent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// Roll-outs for training.
+    /// Rollouts for training.
     Rollout,
     /// Evaluation.
     Evaluation,
@@ -31,7 +31,7 @@ pub struct SamplingConfig {
 }
 
 impl Default for SamplingConfig {
-    /// The paper's roll-outs: temperature 1, nothing cut off.
+    /// The paper's rollouts: temperature 1, nothing cut off.
     fn default() -> Self {
         Self { temperature: 1.0, top_p: 1.0, top_k: 0 }
     }

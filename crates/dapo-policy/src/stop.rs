@@ -1,6 +1,7 @@
 //! Which tokens end a completion.
 
-use crate::{ModelConfig, Tokenizer};
+use crate::config::ModelConfig;
+use crate::tokenizer::Tokenizer;
 
 /// The tokens that end a completion, and belong to it.
 ///

@@ -1,8 +1,8 @@
 //! Text to token ids and back, with the model's special tokens, stop tokens and chat template.
 
-use crate::chat::ChatTemplate;
+use crate::chat::{ChatOptions, ChatTemplate, Message};
 use crate::config::token_ids;
-use crate::{ChatOptions, Message, PolicyError};
+use crate::error::PolicyError;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::fs;

@@ -74,12 +74,12 @@ fn gradients_of_the_factors_follow_from_that_of_the_merged_weight() {
             for memory in [LayerMemory::Keep, LayerMemory::Recompute] {
                 decoder.set_layer_memory(memory);
                 let of_factors = gradients(&decoder);
-                let parameters = decoder.parameters();
+                let (parameters, factors) = (decoder.parameters(), decoder.trainable_tensors().unwrap());
                 assert_eq!(parameters.len(), 2 * shape.layers * targets.len());
                 for (i, pair) in parameters.chunks_exact(2).enumerate() {
                     let module = pair[0].0.strip_suffix(".lora_A.weight").unwrap();
                     assert_eq!(pair[1].0, format!("{module}.lora_B.weight"));
-                    let (a, b) = (pair[0].1.as_detached_tensor(), pair[1].1.as_detached_tensor());
+                    let (a, b) = (&factors[pair[0].0], &factors[pair[1].0]);
                     // W' = W + s·B·A: ∂A = s·Bᵀ·∂W', ∂B = s·∂W'·Aᵀ.
                     let dw = (weight_gradient(&format!("{module}.weight")) * 1.5).unwrap();
                     let expected_a = b.t().unwrap().matmul(&dw).unwrap();
@@ -110,8 +110,8 @@ fn only_the_adapters_are_trained() {
     // Query 48 → 64, up 48 → 80.
     assert_eq!(decoder.num_parameters(), 2 * RANK * ((48 + 64) + (48 + 80)));
     let gradients = gradients(&decoder);
-    for (i, (name, var)) in decoder.parameters().into_iter().enumerate() {
-        assert_eq!(gradients.get(i).unwrap().dims(), var.dims());
+    for (i, (name, shape)) in decoder.parameters().into_iter().enumerate() {
+        assert_eq!(gradients.get(i).unwrap().dims(), shape.dims());
         assert!(flat(gradients.get(i).unwrap()).iter().any(|g| *g != 0.0), "{name}");
     }
     let (tensors, logprobs) = (decoder.tensors().unwrap(), decoder.base_logprobs(&tokens(), 1.0).unwrap());

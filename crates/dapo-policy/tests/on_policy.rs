@@ -1,4 +1,4 @@
-//! The log-probs of a roll-out are the log-probs of training, bit for bit.
+//! The log-probs of a rollout are the log-probs of training, bit for bit.
 #![allow(clippy::unwrap_used)]
 
 mod common;

@@ -1,7 +1,7 @@
 //! AdamW over all parameters of a policy, with clipping by the global norm and a warm-up counted in roll-out steps.
 
 use crate::TrainerError;
-use candle_core::{Tensor, Var};
+use candle_core::{Device, Shape, Tensor};
 use dapo_policy::{AdamWStep, Decoder, Gradients, Moments};
 use std::collections::BTreeMap;
 
@@ -141,10 +141,10 @@ impl AdamW {
     /// When a tensor cannot be made.
     pub fn state(&self, policy: &Decoder) -> Result<BTreeMap<String, Tensor>, TrainerError> {
         let mut state = BTreeMap::new();
-        for (index, (name, var)) in policy.parameters().into_iter().enumerate() {
+        for (index, (name, shape)) in policy.parameters().into_iter().enumerate() {
             let (m, v) = self.moments.read(policy, index)?;
             for (kind, values) in [("m", m), ("v", v)] {
-                let tensor = Tensor::from_vec(values, var.shape(), var.device())?;
+                let tensor = Tensor::from_vec(values, shape, &Device::Cpu)?;
                 state.insert(format!("{kind}.{name}"), tensor);
             }
         }
@@ -161,16 +161,17 @@ impl AdamW {
         steps: u64,
         state: &BTreeMap<String, Tensor>,
     ) -> Result<(), TrainerError> {
-        let read = |name: String, var: &Var| -> Result<Vec<f32>, TrainerError> {
+        let read = |name: String, shape: &Shape| -> Result<Vec<f32>, TrainerError> {
             let found = state.get(&name).map_or("missing".to_owned(), |t| format!("of shape {:?}", t.dims()));
             match state.get(&name) {
-                Some(tensor) if tensor.dims() == var.dims() => Ok(tensor.flatten_all()?.to_vec1()?),
-                _ => Err(TrainerError::setting(&name, &found, &format!("a tensor of shape {:?}", var.dims()))),
+                Some(tensor) if tensor.shape() == shape => Ok(tensor.flatten_all()?.to_vec1()?),
+                _ => Err(TrainerError::setting(&name, &found, &format!("a tensor of shape {:?}", shape.dims()))),
             }
         };
         let parameters = policy.parameters();
-        let moments =
-            parameters.iter().map(|(name, var)| Ok((read(format!("m.{name}"), var)?, read(format!("v.{name}"), var)?)));
+        let moments = parameters
+            .iter()
+            .map(|(name, shape)| Ok((read(format!("m.{name}"), shape)?, read(format!("v.{name}"), shape)?)));
         let moments = moments.collect::<Result<Vec<_>, TrainerError>>()?;
         for (index, (m, v)) in moments.iter().enumerate() {
             self.moments.write(policy, index, m, v)?;

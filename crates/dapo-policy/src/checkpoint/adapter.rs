@@ -1,9 +1,11 @@
 //! Low-rank adapters on disk, in the layout of PEFT: `adapter_config.json` beside `adapter_model.safetensors`.
 
 use super::safetensors::{TensorFile, write_tensors};
+use crate::config::ModelConfig;
+use crate::decoder::Decoder;
+use crate::error::PolicyError;
 use crate::lora::{LoraConfig, LoraTarget};
-use crate::tokenizer::{read_json, write_json};
-use crate::{Decoder, ModelConfig, PolicyError, Tokenizer};
+use crate::tokenizer::{Tokenizer, read_json, write_json};
 use candle_core::Tensor;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;

@@ -1,6 +1,6 @@
 //! safetensors files, read one tensor at a time.
 
-use crate::PolicyError;
+use crate::error::PolicyError;
 use crate::tokenizer::{aside, read_json};
 use candle_core::{DType, Device, Tensor};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};

@@ -1,7 +1,7 @@
 //! Reading single fields of a `config.json`, each with an error that names it.
 
 use super::Architecture;
-use crate::PolicyError;
+use crate::error::PolicyError;
 use serde_json::Value;
 use std::path::Path;
 

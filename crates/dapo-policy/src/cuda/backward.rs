@@ -5,11 +5,11 @@
 use super::array::Array;
 use super::compute::Compute;
 use super::forward::{Attend, Pass};
-use super::gradients::DeviceGradients;
+use super::gradients::CudaGradients;
 use super::model::Model;
 use super::slabs::Linear;
 use super::workspace::{LowRank, Saved, Scratch, Workspace};
-use crate::LayerMemory;
+use crate::backend::LayerMemory;
 use candle_core::Result;
 use dapo_kernels::cuda::attention::{self, Plan};
 use dapo_kernels::cuda::gemm::{Form, Matrix, Output, gemm};
@@ -28,7 +28,7 @@ impl<T: Compute> Model<T> {
         low: &mut LowRank<T>,
         dx: &mut Array<T>,
         width: usize,
-        gradients: &mut DeviceGradients,
+        gradients: &mut CudaGradients,
     ) -> Result<()> {
         let (gpu, rows, out) = (&self.gpu, x.len() / width, self.slabs.lens[linear.weight] / width);
         if self.slabs.trains(linear.weight) {
@@ -56,7 +56,7 @@ impl<T: Compute> Model<T> {
         d_normed: In<'_, T>,
         dx: InputGradient<'_, T>,
         scratch: &mut Array<f32>,
-        gradients: &mut DeviceGradients,
+        gradients: &mut CudaGradients,
     ) -> Result<()> {
         let (gpu, width) = (&self.gpu, self.config.hidden_size);
         let d_weight = if self.slabs.trains(weight) {
@@ -79,7 +79,7 @@ impl<T: Compute> Model<T> {
         saved: &mut Saved<T>,
         scratch: &mut Scratch<T>,
         d_x: &mut Array<T>,
-        gradients: &mut DeviceGradients,
+        gradients: &mut CudaGradients,
     ) -> Result<()> {
         let (gpu, layer, c) = (&self.gpu, &self.slabs.layers[index], &self.config);
         let (width, inner, tokens) = (c.hidden_size, c.intermediate_size, input.len() / c.hidden_size);
@@ -119,7 +119,7 @@ impl<T: Compute> Model<T> {
         tokens: usize,
         saved: &Saved<T>,
         scratch: &mut Scratch<T>,
-        gradients: &mut DeviceGradients,
+        gradients: &mut CudaGradients,
     ) -> Result<()> {
         let (gpu, shape) = (&self.gpu, self.head_shape(tokens));
         let Scratch { d_qkv, head_norms, sums, .. } = scratch;
@@ -147,7 +147,7 @@ impl<T: Compute> Model<T> {
         plan: &Plan,
         memory: LayerMemory,
         workspace: &mut Workspace<T>,
-        gradients: &mut DeviceGradients,
+        gradients: &mut CudaGradients,
     ) -> Result<()> {
         let Workspace { inputs, saved, scratch, x: d_x, .. } = workspace;
         let gpu = &self.gpu;
@@ -170,7 +170,7 @@ impl<T: Compute> Model<T> {
         &self,
         token_ids: &[u32],
         d_x: In<'_, T>,
-        gradients: &mut DeviceGradients,
+        gradients: &mut CudaGradients,
     ) -> Result<()> {
         let occurrences = embedding::Occurrences::of(token_ids).upload(&self.gpu)?;
         let sum: Out<'_, f32> = gradients.adding(&self.gpu, self.slabs.embeddings)?;

@@ -2,7 +2,8 @@
 
 use super::compute::Compute;
 use super::model::Model;
-use crate::{GenerationConfig, PolicyError, Request};
+use crate::error::PolicyError;
+use crate::request::{GenerationConfig, Request};
 
 /// Positions of a block.
 pub(super) const BLOCK_SIZE: usize = 32;
@@ -14,10 +15,6 @@ pub(super) struct FreeBlocks(Vec<u32>);
 impl FreeBlocks {
     pub(super) fn new(count: usize) -> Self {
         Self((0..count as u32).rev().collect())
-    }
-
-    pub(super) fn count(&self) -> usize {
-        self.0.len()
     }
 
     /// Takes `count` blocks; `None` where there are fewer.
@@ -99,6 +96,6 @@ mod tests {
         let two = free.take(2).expect("there are three");
         assert!(free.take(2).is_none());
         free.give_back(two);
-        assert_eq!(free.count(), 3);
+        assert_eq!(free.take(3).map(|blocks| blocks.len()), Some(3));
     }
 }

@@ -3,14 +3,15 @@
 //! T tokens, H hidden size, I width of the MLP, d width of a head.
 
 use super::array::Array;
+use super::cache::{Cache, Places};
 use super::compute::Compute;
-use super::model::{Cache, Model};
+use super::model::Model;
 use super::slabs::Linear;
 use super::workspace::{Saved, Scratch, Workspace};
-use crate::LayerMemory;
-use crate::decoder::Adapters;
+use crate::backend::{Adapters, LayerMemory};
+
 use candle_core::Result;
-use dapo_kernels::cuda::attention::{self, BlockTable, Plan};
+use dapo_kernels::cuda::attention::{self, Plan};
 use dapo_kernels::cuda::gemm::{Form, Matrix, Output, gemm};
 use dapo_kernels::cuda::rope::{self, HeadShape, QkNorm, Rotary};
 use dapo_kernels::cuda::{In, Out, bias, embedding, rms_norm, swiglu};
@@ -23,14 +24,6 @@ pub(super) enum Attend<'a, T> {
     Prefill { plan: &'a Plan, cache: &'a mut Cache<T>, places: Places<'a> },
     /// One new token a sequence.
     Decode { cache: &'a mut Cache<T>, places: Places<'a>, lengths: In<'a, u32>, max_len: usize },
-}
-
-/// Where rows go in the cache.
-pub(super) struct Places<'a> {
-    /// The rows of the table.
-    pub(super) sequences: In<'a, u32>,
-    pub(super) positions: In<'a, u32>,
-    pub(super) table: BlockTable<'a>,
 }
 
 /// What a pass is over.

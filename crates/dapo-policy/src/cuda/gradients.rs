@@ -1,14 +1,16 @@
 //! Accumulated gradients, and AdamW's moments, on the device: in f32, slab by slab.
 
 use super::slabs::Slabs;
-use crate::PolicyError;
-use candle_core::Result;
+use crate::error::PolicyError;
+use crate::gradients::GradientMemory;
+use crate::moments::MomentMemory;
+use candle_core::{Result, Tensor};
 use dapo_kernels::cuda::gemm::Output;
 use dapo_kernels::cuda::{Buffer, Gpu, In, Out};
 
 /// The gradients of all slabs that are trained.
 #[derive(Debug)]
-pub(crate) struct DeviceGradients {
+pub(super) struct CudaGradients {
     /// Number of the first.
     first: usize,
     slabs: Vec<Buffer<f32>>,
@@ -16,7 +18,7 @@ pub(crate) struct DeviceGradients {
     written: Vec<bool>,
 }
 
-impl DeviceGradients {
+impl CudaGradients {
     pub(super) fn new(gpu: &Gpu, slabs: &Slabs) -> Result<Self> {
         let lens = slabs.trained_lens();
         let of = lens.iter().map(|len| gpu.zeros(*len)).collect::<Result<_>>()?;
@@ -30,11 +32,6 @@ impl DeviceGradients {
         if same { Ok(()) } else { Err(of_another("gradients")) }
     }
 
-    /// No gradients again, in the memory that is there.
-    pub(crate) fn clear(&mut self) {
-        self.written.fill(false);
-    }
-
     /// Those that hold anything of this step: by their place among the slabs that are trained.
     pub(super) fn written(&self) -> impl Iterator<Item = (usize, In<'_, f32>)> {
         let slabs = self.slabs.iter().zip(&self.written).enumerate();
@@ -42,7 +39,7 @@ impl DeviceGradients {
     }
 
     /// A slab, where it holds anything of this step.
-    pub(super) fn get(&self, slab: usize) -> Option<&Buffer<f32>> {
+    pub(super) fn slab(&self, slab: usize) -> Option<&Buffer<f32>> {
         let index = slab - self.first;
         self.written[index].then(|| &self.slabs[index])
     }
@@ -77,13 +74,27 @@ impl DeviceGradients {
     }
 }
 
+impl GradientMemory for CudaGradients {
+    fn clear(&mut self) {
+        self.written.fill(false);
+    }
+
+    fn release_large(&mut self) {
+        self.clear();
+    }
+
+    fn get(&self, _index: usize) -> Option<&Tensor> {
+        None
+    }
+}
+
 /// First and second moments of all slabs that are trained.
 #[derive(Debug)]
-pub(crate) struct DeviceMoments {
+pub(super) struct CudaMoments {
     pub(super) slabs: Vec<(Buffer<f32>, Buffer<f32>)>,
 }
 
-impl DeviceMoments {
+impl CudaMoments {
     pub(super) fn new(gpu: &Gpu, slabs: &Slabs) -> Result<Self> {
         let zeros = |len: &usize| Ok((gpu.zeros(*len)?, gpu.zeros(*len)?));
         Ok(Self { slabs: slabs.trained_lens().iter().map(zeros).collect::<Result<_>>()? })
@@ -95,6 +106,8 @@ impl DeviceMoments {
         if lens.eq(slabs.trained_lens().iter().copied()) { Ok(()) } else { Err(of_another("moments")) }
     }
 }
+
+impl MomentMemory for CudaMoments {}
 
 fn of_another(field: &str) -> PolicyError {
     let (found, expected) = ("those of a decoder that trains other tensors".into(), "those of this one".into());

@@ -4,7 +4,7 @@
 
 use super::array::Array;
 use super::compute::Compute;
-use super::gradients::DeviceGradients;
+use super::gradients::CudaGradients;
 use super::model::Model;
 use super::slabs::AdapterSlabs;
 use super::workspace::LowRank;
@@ -63,7 +63,7 @@ impl<T: Compute> Model<T> {
         out: usize,
         LowRank { t, d_t }: &mut LowRank<T>,
         dx: &mut Array<T>,
-        gradients: &mut DeviceGradients,
+        gradients: &mut CudaGradients,
     ) -> Result<()> {
         let (gpu, rows, (rank, scale)) = (&self.gpu, x.len() / width, self.low_rank);
         let low = self.reduce(x.clone(), of, width, t)?;

@@ -1,15 +1,15 @@
-//! The model on the device: f32 master weights, and the copies that products read.
+//! The model on the device: f32 master weights, and the copies that matmuls read.
 
 use super::compute::Compute;
-use super::forward::Places;
 use super::slabs::{Place, Slabs};
 use super::workspace::Workspace;
-use crate::decoder::Trained;
-use crate::{LoraConfig, ModelConfig, PolicyError};
+use crate::backend::Trained;
+use crate::config::ModelConfig;
+use crate::error::PolicyError;
+use crate::lora::LoraConfig;
 use dapo_kernels::RotaryTable;
 use dapo_kernels::attention::Heads;
-use dapo_kernels::cuda::attention::{CacheShape, append};
-use dapo_kernels::cuda::{Buffer, Gpu, In};
+use dapo_kernels::cuda::{Buffer, Gpu};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A decoder whose activations and weights are T.
@@ -73,37 +73,5 @@ impl<T: Compute> Model<T> {
 
     pub(super) fn put_workspace(&self, workspace: Workspace<T>) {
         *self.store.lock().unwrap_or_else(PoisonError::into_inner) = workspace;
-    }
-}
-
-/// Keys and values of all layers.
-pub(super) struct Cache<T> {
-    pub(super) shape: CacheShape,
-    pub(super) k: Buffer<T>,
-    pub(super) v: Buffer<T>,
-}
-
-impl<T: Compute> Cache<T> {
-    pub(super) fn new(gpu: &Gpu, shape: CacheShape, layers: usize) -> candle_core::Result<Self> {
-        let len = layers * shape.layer_len();
-        Ok(Self { shape, k: gpu.zeros(len)?, v: gpu.zeros(len)? })
-    }
-
-    pub(super) fn layer(&self, index: usize) -> candle_core::Result<(In<'_, T>, In<'_, T>)> {
-        let range = index * self.shape.layer_len()..(index + 1) * self.shape.layer_len();
-        Ok((self.k.part(range.clone())?, self.v.part(range)?))
-    }
-
-    pub(super) fn append(
-        &mut self,
-        gpu: &Gpu,
-        index: usize,
-        qkv: In<'_, T>,
-        places: &Places<'_>,
-    ) -> candle_core::Result<()> {
-        let range = index * self.shape.layer_len()..(index + 1) * self.shape.layer_len();
-        let (k, v) = (self.k.part_mut(range.clone())?, self.v.part_mut(range)?);
-        let (sequences, positions) = (places.sequences.clone(), places.positions.clone());
-        append(gpu, self.shape, qkv, Some(sequences), positions, &places.table, k, v)
     }
 }

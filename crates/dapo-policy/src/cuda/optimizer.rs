@@ -1,7 +1,7 @@
 //! The update on the device: norm, clipping and AdamW, without a word from the host in between.
 
 use super::compute::Compute;
-use super::gradients::{DeviceGradients, DeviceMoments};
+use super::gradients::{CudaGradients, CudaMoments};
 use super::model::Model;
 use candle_core::Result;
 use dapo_kernels::adamw::AdamWStep;
@@ -11,8 +11,8 @@ impl<T: Compute> Model<T> {
     /// Clips the gradients and updates what has one; returns the norm before clipping. Nothing changes where that is not finite.
     pub(super) fn adamw(
         &mut self,
-        gradients: &DeviceGradients,
-        moments: &mut DeviceMoments,
+        gradients: &CudaGradients,
+        moments: &mut CudaMoments,
         step: &AdamWStep,
         max_norm: f32,
     ) -> Result<f64> {

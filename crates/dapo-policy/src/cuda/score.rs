@@ -4,17 +4,20 @@
 
 use super::compute::Compute;
 use super::forward::{Attend, Pass};
-use super::gradients::DeviceGradients;
+use super::gradients::CudaGradients;
 use super::model::Model;
 use super::workspace::{HeadMemory, Workspace};
+use crate::backend::{Adapters, LayerMemory};
 use crate::batch::Inputs;
-use crate::decoder::Adapters;
-use crate::{LayerMemory, Loss, PolicyError, RowGradients, Rows, Segments, TokenLogprobs};
+use crate::batch::{Loss, TokenLogprobs};
+use crate::error::PolicyError;
+use dapo_kernels::attention::Segments;
 use dapo_kernels::cuda::attention::Plan;
 use dapo_kernels::cuda::gemm::{Form, Matrix, Output, gemm};
 use dapo_kernels::cuda::logprobs::{self, LogitsShape, RowInputs};
 use dapo_kernels::cuda::rms_norm::InputGradient;
 use dapo_kernels::cuda::{Buffer, In, embedding};
+use dapo_kernels::logprobs::{RowGradients, Rows};
 
 /// Logits in memory at a time.
 const CHUNK_LOGITS: usize = 128 << 20;
@@ -154,7 +157,7 @@ impl<T: Compute> Model<T> {
         inputs: &Inputs,
         temperature: f32,
         memory: LayerMemory,
-        gradients: &mut DeviceGradients,
+        gradients: &mut CudaGradients,
         loss: &mut Loss<'_>,
     ) -> Result<(), PolicyError> {
         let batch = self.batch(&inputs.token_ids, &inputs.segments)?;
@@ -198,7 +201,7 @@ impl<T: Compute> Model<T> {
         ids: &Buffer<u32>,
         temperature: f32,
         head: &mut HeadMemory<T>,
-        gradients: &mut DeviceGradients,
+        gradients: &mut CudaGradients,
         loss: &mut Loss<'_>,
     ) -> Result<(), PolicyError> {
         let (gpu, width, vocab, stride) =

@@ -1,9 +1,9 @@
-//! Where the model's tensors lie on the device: those that one product reads lie in one array, a slab.
+//! Where the model's tensors lie on the device: those that one matmul reads lie in one array, a slab.
 
-use crate::decoder::Trained;
-use crate::engine::ParameterId;
+use crate::backend::{ParameterId, ParameterSet, Trained};
+use crate::config::ModelConfig;
+use crate::error::PolicyError;
 use crate::lora::{LoraConfig, LoraTarget, module, name_of_a, name_of_b};
-use crate::{ModelConfig, PolicyError};
 use std::collections::HashMap;
 use std::ops::Range;
 
@@ -215,9 +215,9 @@ impl Slabs {
     }
 
     pub(super) fn place(&self, parameter: ParameterId) -> Place {
-        match parameter {
-            ParameterId::Own(index) => self.own[index],
-            ParameterId::Adapter(index) => self.adapters[index],
+        match parameter.set {
+            ParameterSet::Own => self.own[parameter.index],
+            ParameterSet::Adapters => self.adapters[parameter.index],
         }
     }
 

@@ -1,10 +1,10 @@
 //! Low-rank adapters on a decoder's projections.
 
-use super::parameter::Source;
-use super::projection::Adapter;
-use super::{Decoder, Trained};
-use crate::PolicyError;
-use crate::lora::{LoraConfig, LoraTarget, initial_tensors, module};
+use super::{Decoder, named};
+use crate::backend::Trained;
+use crate::check::check_tensor;
+use crate::error::PolicyError;
+use crate::lora::{LoraConfig, initial_tensors};
 use candle_core::Tensor;
 use std::collections::BTreeMap;
 
@@ -25,7 +25,7 @@ impl Decoder {
     /// # Ok::<(), dapo_policy::PolicyError>(())
     /// ```
     pub fn with_lora(self, lora: &LoraConfig, seed: u64) -> Result<Self, PolicyError> {
-        let tensors = initial_tensors(&lora.parameter_shapes(&self.config)?, seed)?;
+        let tensors = initial_tensors(&lora.parameter_shapes(self.config())?, seed)?;
         self.with_adapters(lora, tensors)
     }
 
@@ -35,32 +35,24 @@ impl Decoder {
         lora: &LoraConfig,
         tensors: BTreeMap<String, Tensor>,
     ) -> Result<Self, PolicyError> {
-        if let Some(present) = &self.lora {
+        if let Some(present) = self.lora() {
             let found = format!("a second set of adapters (the first has rank {})", present.rank);
             let expected = "a model without adapters".into();
             return Err(PolicyError::Setting { field: "lora".into(), found, expected });
         }
-        self.refresh_host()?;
-        let mut source = Source::new(lora.parameter_shapes(&self.config)?, tensors)?;
-        for (i, layer) in self.layers.iter_mut().enumerate() {
-            for (target, projection) in LoraTarget::ALL.into_iter().zip(layer.projections_mut()) {
-                if lora.targets.contains(&target) {
-                    projection.adapter = Some(Adapter::new(&mut source, &module(i, target), lora.scale())?);
-                }
-            }
+        let shapes = lora.parameter_shapes(self.config())?;
+        for (name, shape) in &shapes {
+            check_tensor(name, shape, tensors.get(name))?;
         }
-        self.lora = Some(lora.clone());
-        self.trained = Trained::Adapters;
-        if let Some(engine) = self.engine.take() {
-            let adapted = engine.another(self.lora.as_ref(), self.trained)?;
-            drop(engine);
-            self.enter(adapted)?;
-        }
+        self.factors = named(shapes);
+        self.backend.adapt(lora, tensors)?;
+        self.spec.lora = Some(lora.clone());
+        self.spec.trained = Trained::Adapters;
         Ok(self)
     }
 
     /// The adapters' configuration, where there are adapters.
     pub fn lora(&self) -> Option<&LoraConfig> {
-        self.lora.as_ref()
+        self.spec.lora.as_ref()
     }
 }

@@ -1,8 +1,10 @@
 //! The decoder as, or with, the reference of a KL term.
 
-use super::{Adapters, Decoder, Trained};
-use crate::{PolicyError, TokenBatch, TokenLogprobs};
-use dapo_kernels::{with_slice, with_slice_mut};
+use super::Decoder;
+use crate::backend::{Adapters, ModelSpec, ParameterId, ParameterSet, Trained};
+use crate::batch::{TokenBatch, TokenLogprobs};
+use crate::error::PolicyError;
+use dapo_kernels::values;
 
 impl Decoder {
     /// Scores the targets of a batch as [`Policy::logprobs`](crate::Policy::logprobs) does, with the adapters switched
@@ -12,7 +14,7 @@ impl Decoder {
     /// # Errors
     /// When there are no adapters, the batch is inconsistent, or the temperature is not positive.
     pub fn base_logprobs(&self, batch: &TokenBatch, temperature: f32) -> Result<TokenLogprobs, PolicyError> {
-        if self.lora.is_none() {
+        if self.lora().is_none() {
             let expected = "a model with adapters: without, base and policy are one".into();
             return Err(PolicyError::Setting {
                 field: "policy".into(),
@@ -31,10 +33,8 @@ impl Decoder {
     /// # Errors
     /// When a tensor cannot be read.
     pub fn frozen_copy(&self) -> Result<Self, PolicyError> {
-        let mut copy = Self::new(self.config.clone(), self.tensors()?)?;
-        copy.trained = Trained::Nothing;
-        copy.join(self)?;
-        Ok(copy)
+        let spec = ModelSpec { config: self.config().clone(), lora: None, trained: Trained::Nothing };
+        Self::on(spec, self.backend.frozen(self.tensors()?)?)
     }
 
     /// Moves this reference towards a policy: self = mixup · policy + (1 − mixup) · self, weight by weight, the
@@ -50,28 +50,25 @@ impl Decoder {
         if !(0.0..=1.0).contains(&mixup) {
             return bad("mixup", mixup.to_string(), "a number from 0 to 1");
         }
-        if self.lora.is_some() {
+        if self.lora().is_some() {
             return bad("reference", "a model with adapters".into(), "one without, such as a frozen copy");
         }
-        if self.config.parameter_shapes() != policy.config.parameter_shapes() {
+        if self.own != policy.own {
             return bad("policy", "a model of another shape".into(), "one with the tensors of the reference");
         }
-        self.refresh_host()?;
         let (share, rest) = (mixup as f32, (1.0 - mixup) as f32);
-        for ((own, _), theirs) in self.own().into_iter().zip(policy.merged()?) {
-            let (_, theirs) = theirs?;
-            with_slice(&theirs, |theirs| {
-                with_slice_mut(&own.var, |own| {
-                    if mixup == 1.0 {
-                        own.copy_from_slice(theirs);
-                    } else {
-                        own.iter_mut().zip(theirs).for_each(|(own, theirs)| *own = share * theirs + rest * *own);
-                    }
-                    Ok(())
-                })
-            })?;
+        for index in 0..self.own.len() {
+            let (id, theirs) = (ParameterId { set: ParameterSet::Own, index }, policy.merged(index)?);
+            if mixup == 1.0 {
+                self.backend.write(id, &values(&theirs)?)?;
+                continue;
+            }
+            let own = self.backend.read(id)?;
+            let (own, theirs) = (values(&own)?, values(&theirs)?);
+            let mixed: Vec<f32> = own.iter().zip(&*theirs).map(|(own, theirs)| share * theirs + rest * *own).collect();
+            drop(own);
+            self.backend.write(id, &mixed)?;
         }
-        self.repack_own()?;
-        self.refresh_device()
+        Ok(())
     }
 }

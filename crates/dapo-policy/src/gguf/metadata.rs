@@ -1,6 +1,6 @@
 //! Typed access to the metadata of a GGUF file.
 
-use crate::PolicyError;
+use crate::error::PolicyError;
 use candle_core::quantized::gguf_file::Value;
 use std::collections::HashMap;
 use std::path::Path;

@@ -4,7 +4,8 @@
 //! supported families use. A wrong split gives wrong tokens without any error, so an unknown one is refused.
 
 use super::metadata::Metadata;
-use crate::{PolicyError, Tokenizer};
+use crate::error::PolicyError;
+use crate::tokenizer::Tokenizer;
 use serde_json::{Map, Value, json};
 
 /// The numbers of `tokenizer.ggml.token_type`.

@@ -8,8 +8,8 @@
 //! .locks/models--ORG--NAME/HASH.lock            held while a content is downloaded
 //! ```
 
-use super::HubError;
 use super::digest::Digest;
+use super::error::HubError;
 use super::repo::{Repo, is_commit};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};

@@ -1,6 +1,6 @@
 //! Addresses of models and data files.
 
-use super::HubError;
+use super::error::HubError;
 use super::repo::{check_file, check_id, check_revision};
 use std::str::FromStr;
 

@@ -3,15 +3,17 @@
 //! Shapes as in the forward; d_x is the gradient of x.
 
 use super::forward::{Attend, Context};
+use super::gradients::CpuGradients;
+use super::model::Model;
 use super::parameter::Parameter;
 use super::workspace::{Saved, Scratch, Workspace, sized};
-use super::{Decoder, Trained};
-use crate::{Gradients, PolicyError, Segments};
-use dapo_kernels::attention::{self, AttentionGradients};
+use crate::backend::Trained;
+use crate::error::PolicyError;
+use dapo_kernels::attention::{self, AttentionGradients, Segments};
 use dapo_kernels::rope::Normed;
 use dapo_kernels::{RotaryTable, rms_norm, rope, swiglu};
 
-impl Decoder {
+impl Model {
     /// One layer: turns the gradient `d_x` of its output into that of its input, and adds up those of its parameters. Uses up
     /// what was saved. Where the input's gradient is not wanted, `d_x` is left in between.
     fn layer_backward(
@@ -23,10 +25,10 @@ impl Decoder {
         scratch: &mut Scratch,
         d_x: &mut [f32],
         want_input: bool,
-        gradients: &mut Gradients,
+        gradients: &mut CpuGradients,
     ) -> Result<(), PolicyError> {
-        let (layer, heads, eps) = (&self.layers[index], self.heads(), self.config.rms_norm_eps as f32);
-        let trained = self.trained;
+        let (layer, heads, eps) = (&self.layers[index], self.heads(), self.eps());
+        let trained = self.spec.trained;
         let Scratch { normed, projected: d_normed, activated, d_attended, d_queries, d_keys, d_values } = scratch;
 
         layer.down.backward_input(d_x, false, activated)?;
@@ -66,15 +68,15 @@ impl Decoder {
 
     /// All layers of a forward that kept what a backward needs: turns the gradient of the last one's output, in the workspace's
     /// `x`, into that of the first one's input, which gets one only where the embeddings are trained.
-    pub(crate) fn layers_backward(
+    pub(super) fn layers_backward(
         &self,
         context: Context<'_>,
         segments: &Segments,
         workspace: &mut Workspace,
-        gradients: &mut Gradients,
+        gradients: &mut CpuGradients,
     ) -> Result<(), PolicyError> {
         let Workspace { saved, scratch, inputs, x: d_x, .. } = workspace;
-        for index in (0..self.num_layers()).rev() {
+        for index in (0..self.layers.len()).rev() {
             let saved = if let Some(input) = inputs.get_mut(index) {
                 let saved = &mut saved[0];
                 std::mem::swap(&mut saved.input, input);
@@ -88,17 +90,28 @@ impl Decoder {
         }
         Ok(())
     }
+
+    /// Adds the gradient of the final norm's input to `d_x`, and that of its weight where it is trained.
+    pub(super) fn final_norm_backward(
+        &self,
+        x: &[f32],
+        d_normed: &[f32],
+        d_x: &mut [f32],
+        gradients: &mut CpuGradients,
+    ) -> Result<(), PolicyError> {
+        norm_backward(x, &self.norm, d_normed, self.eps(), d_x, self.spec.trained, gradients)
+    }
 }
 
 /// Adds the gradient of a norm's input to `d_x`, and that of its weight where it is trained.
-pub(super) fn norm_backward(
+fn norm_backward(
     x: &[f32],
     norm: &Parameter,
     d_normed: &[f32],
     eps: f32,
     d_x: &mut [f32],
     trained: Trained,
-    gradients: &mut Gradients,
+    gradients: &mut CpuGradients,
 ) -> Result<(), PolicyError> {
     let weight = norm.values()?;
     if trained == Trained::Base {
@@ -116,7 +129,7 @@ fn rotate_backward(
     table: &RotaryTable,
     grad: &mut [f32],
     trained: Trained,
-    gradients: &mut Gradients,
+    gradients: &mut CpuGradients,
 ) -> Result<(), PolicyError> {
     let Some(norm) = norm else {
         rope::backward(None, grad, table, None);

@@ -2,16 +2,16 @@
 //!
 //! T tokens, H hidden size, I width of the MLP, d width of a head.
 
-use super::Decoder;
+use super::model::Model;
 use super::parameter::Parameter;
-use super::projection::Adapters;
 use super::workspace::{Saved, Scratch, Workspace, sized};
-use crate::{LayerMemory, PolicyError, Segments};
-use dapo_kernels::attention::{self, KvCache};
+use crate::backend::{Adapters, LayerMemory};
+use crate::error::PolicyError;
+use dapo_kernels::attention::{self, KvCache, Segments};
 use dapo_kernels::{RotaryTable, rms_norm, rope, swiglu};
 
 /// How a layer's tokens see each other.
-pub(crate) enum Attend<'a> {
+pub(super) enum Attend<'a> {
     /// Packed sequences.
     Packed(&'a Segments),
     /// Packed sequences without parents, whose keys and values are also appended to one cache each.
@@ -22,14 +22,14 @@ pub(crate) enum Attend<'a> {
 
 /// What is the same for all layers of a forward.
 #[derive(Clone, Copy)]
-pub(crate) struct Context<'a> {
-    pub(crate) table: &'a RotaryTable,
-    pub(crate) adapters: Adapters,
+pub(super) struct Context<'a> {
+    pub(super) table: &'a RotaryTable,
+    pub(super) adapters: Adapters,
 }
 
-impl Decoder {
+impl Model {
     /// One layer: from `saved.input` to `output`, both `[T, H]`. Without an output, only what a backward needs is computed.
-    pub(crate) fn layer_forward(
+    pub(super) fn layer_forward(
         &self,
         index: usize,
         context: Context<'_>,
@@ -38,7 +38,7 @@ impl Decoder {
         scratch: &mut Scratch,
         output: Option<&mut Vec<f32>>,
     ) -> Result<(), PolicyError> {
-        let (layer, heads, eps) = (&self.layers[index], self.heads(), self.config.rms_norm_eps as f32);
+        let (layer, heads, eps) = (&self.layers[index], self.heads(), self.eps());
         let Context { table, adapters } = context;
         let normed = sized(&mut scratch.normed, saved.input.len());
         rms_norm::forward(&saved.input, &layer.input_norm.values()?, eps, normed);
@@ -78,7 +78,7 @@ impl Decoder {
 
     /// All layers over a packed batch, from the embeddings in the workspace's `x` to the last layer's output in the same place.
     /// `each` sees every layer's output; what a backward needs stays in the workspace where `memory` asks for it.
-    pub(crate) fn layers_forward(
+    pub(super) fn layers_forward(
         &self,
         context: Context<'_>,
         segments: &Segments,
@@ -88,10 +88,10 @@ impl Decoder {
     ) -> Result<(), PolicyError> {
         let Workspace { saved, scratch, inputs, x, .. } = workspace;
         let keep = memory == Some(LayerMemory::Keep);
-        let layers = if keep { self.num_layers() } else { 1 };
+        let layers = if keep { self.layers.len() } else { 1 };
         saved.resize_with(layers.max(saved.len()), Saved::default);
-        inputs.resize_with(if memory == Some(LayerMemory::Recompute) { self.num_layers() } else { 0 }, Vec::new);
-        for index in 0..self.num_layers() {
+        inputs.resize_with(if memory == Some(LayerMemory::Recompute) { self.layers.len() } else { 0 }, Vec::new);
+        for index in 0..self.layers.len() {
             let saved = &mut saved[if keep { index } else { 0 }];
             std::mem::swap(&mut saved.input, x);
             self.layer_forward(index, context, &mut Attend::Packed(segments), saved, scratch, Some(x))?;
@@ -101,6 +101,26 @@ impl Decoder {
             each(x);
         }
         Ok(())
+    }
+
+    /// A forward that keeps nothing: `each` sees the embeddings and every layer's output, `last` the last of them again.
+    pub(super) fn forward<T>(
+        &self,
+        token_ids: &[u32],
+        segments: &Segments,
+        adapters: Adapters,
+        mut each: impl FnMut(&[f32]),
+        last: impl FnOnce(&[f32]) -> Result<T, PolicyError>,
+    ) -> Result<T, PolicyError> {
+        let table = self.rotary_table(&segments.positions());
+        let mut workspace = self.store.take();
+        self.embed(token_ids, &mut workspace.x)?;
+        each(&workspace.x);
+        let context = Context { table: &table, adapters };
+        self.layers_forward(context, segments, &mut workspace, None, each)?;
+        let last = last(&workspace.x);
+        self.store.put(workspace);
+        last
     }
 }
 

@@ -2,8 +2,9 @@
 
 use super::parameter::{Parameter, Source};
 use super::projection::Projection;
-use crate::lora::{LoraTarget, module};
-use crate::{ModelConfig, PolicyError};
+use crate::config::ModelConfig;
+use crate::error::PolicyError;
+use crate::lora::{LoraConfig, LoraTarget, module};
 
 #[derive(Debug)]
 pub(super) struct Layer {
@@ -52,5 +53,28 @@ impl Layer {
     pub(super) fn projections_mut(&mut self) -> [&mut Projection; 7] {
         let Self { query, key, value, output, gate, up, down, .. } = self;
         [query, key, value, output, gate, up, down]
+    }
+
+    /// Puts layer i's adapters on the projections that get one.
+    pub(super) fn put_on(&mut self, source: &mut Source, lora: &LoraConfig, i: usize) -> Result<(), PolicyError> {
+        for (target, projection) in LoraTarget::ALL.into_iter().zip(self.projections_mut()) {
+            if lora.targets.contains(&target) {
+                projection.put_on(source, &module(i, target), lora.scale())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The layer's tensors, without adapters.
+    pub(super) fn own(&self) -> impl Iterator<Item = &Parameter> {
+        let norms = [&self.input_norm, &self.mlp_norm].into_iter().chain(&self.query_norm).chain(&self.key_norm);
+        norms.chain(self.projections().into_iter().flat_map(Projection::own))
+    }
+
+    /// The same, to be changed.
+    pub(super) fn own_mut(&mut self) -> impl Iterator<Item = &mut Parameter> {
+        let Self { input_norm, query, key, value, output, query_norm, key_norm, mlp_norm, gate, up, down } = self;
+        let norms = [input_norm, mlp_norm].into_iter().chain(query_norm).chain(key_norm);
+        norms.chain([query, key, value, output, gate, up, down].into_iter().flat_map(Projection::own_mut))
     }
 }

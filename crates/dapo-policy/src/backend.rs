@@ -1,0 +1,171 @@
+//! What a decoder asks of the device that it is on: the CPU and CUDA answer as equals.
+//!
+//! A backend owns the model's weights; they are read and written through it alone, so that nobody holds a stale copy.
+//! Gradients and moments are made by the backend that fills them, and opaque to everybody else.
+
+use crate::batch::{Inputs, Loss, TokenLogprobs};
+use crate::config::ModelConfig;
+use crate::device::Device;
+use crate::error::PolicyError;
+use crate::generator::Generator;
+use crate::gradients::Gradients;
+use crate::lora::LoraConfig;
+use crate::moments::Moments;
+use crate::request::{GenerationConfig, Request};
+use candle_core::Tensor;
+use dapo_kernels::adamw::AdamWStep;
+use dapo_kernels::attention::Segments;
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// What a backward pass keeps of each layer's forward.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LayerMemory {
+    /// All intermediate values.
+    #[default]
+    Keep,
+    /// The layer's input only; the rest is computed again (about a third more work, a fraction of the memory).
+    Recompute,
+}
+
+/// Which tensors are trained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trained {
+    /// The model's own.
+    Base,
+    /// Its adapters.
+    Adapters,
+    /// None: a reference.
+    Nothing,
+}
+
+impl Trained {
+    /// The set of tensors that are trained.
+    pub(crate) fn set(self) -> Option<ParameterSet> {
+        match self {
+            Self::Base => Some(ParameterSet::Own),
+            Self::Adapters => Some(ParameterSet::Adapters),
+            Self::Nothing => None,
+        }
+    }
+}
+
+/// Whether adapters take part in a forward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Adapters {
+    /// They do, where there are any.
+    On,
+    /// The model without them.
+    Off,
+}
+
+/// Tensors that are numbered together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ParameterSet {
+    /// The model's own, in the order of [`ModelConfig::parameter_shapes`].
+    Own,
+    /// The adapters' factors, in the order of [`LoraConfig::parameter_shapes`].
+    Adapters,
+}
+
+/// A tensor of the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ParameterId {
+    pub(crate) set: ParameterSet,
+    /// Its number in the set.
+    pub(crate) index: usize,
+}
+
+/// What a model consists of, whatever its weights.
+#[derive(Clone, Debug)]
+pub(crate) struct ModelSpec {
+    pub(crate) config: ModelConfig,
+    pub(crate) lora: Option<LoraConfig>,
+    pub(crate) trained: Trained,
+}
+
+impl ModelSpec {
+    /// Names and shapes of a set's tensors.
+    pub(crate) fn shapes(&self, set: ParameterSet) -> Result<Vec<(String, Vec<usize>)>, PolicyError> {
+        match (set, &self.lora) {
+            (ParameterSet::Own, _) => Ok(self.config.parameter_shapes()),
+            (ParameterSet::Adapters, Some(lora)) => lora.parameter_shapes(&self.config),
+            (ParameterSet::Adapters, None) => Ok(Vec::new()),
+        }
+    }
+}
+
+/// What is done with a generator.
+pub(crate) type Generation<'a> = dyn FnMut(&mut dyn Generator) -> Result<(), PolicyError> + Send + 'a;
+
+/// A model on a device.
+///
+/// Arguments have been checked: token ids are in the vocabulary and fill their segments, temperatures are positive, requests
+/// fit the model. A gradient or moment is named by its parameter's number among those that are trained.
+pub(crate) trait Backend: fmt::Debug + Send + Sync {
+    /// Where it computes.
+    fn device(&self) -> Device;
+
+    /// Whether a completion's log-probs are those of its score, bit for bit.
+    fn exact_rollout(&self) -> bool;
+
+    /// Puts adapters on the model, which alone are trained from now on. `factors` by name.
+    fn adapt(&mut self, lora: &LoraConfig, factors: BTreeMap<String, Tensor>) -> Result<(), PolicyError>;
+
+    /// A model of the same configuration on the same device that trains nothing, with these weights of its own, by name.
+    fn frozen(&self, tensors: BTreeMap<String, Tensor>) -> Result<Box<dyn Backend>, PolicyError>;
+
+    /// A tensor's present values, in f32 on the host: a handle where they are there anyhow, a copy otherwise.
+    fn read(&self, parameter: ParameterId) -> Result<Tensor, PolicyError>;
+
+    /// Gives a tensor other values.
+    fn write(&mut self, parameter: ParameterId, values: &[f32]) -> Result<(), PolicyError>;
+
+    /// Log-probs and entropies of the targets, of which there is at least one.
+    fn score(&self, inputs: &Inputs, temperature: f32, adapters: Adapters) -> Result<TokenLogprobs, PolicyError>;
+
+    /// The same, shown to `loss` chunk by chunk, and the way back.
+    fn score_backward(
+        &self,
+        inputs: &Inputs,
+        temperature: f32,
+        memory: LayerMemory,
+        gradients: &mut Gradients,
+        loss: &mut Loss<'_>,
+    ) -> Result<(), PolicyError>;
+
+    /// Lets `work` generate with memory that is planned for these requests, of which at least one has samples.
+    fn generate(
+        &self,
+        requests: &[Request],
+        config: &GenerationConfig,
+        work: &mut Generation<'_>,
+    ) -> Result<(), PolicyError>;
+
+    /// Logits of every token of a packed batch, `[T, V]`.
+    fn logits(&self, token_ids: &[u32], segments: &Segments) -> Result<Vec<f32>, PolicyError>;
+
+    /// The embeddings, the output of every layer but the last, and the final norm's output, each `[T, H]`.
+    fn hidden_states(&self, token_ids: &[u32], segments: &Segments) -> Result<Vec<Vec<f32>>, PolicyError>;
+
+    /// A gradient on the host; `None` before any was added.
+    fn gradient(&self, gradients: &Gradients, index: usize) -> Result<Option<Tensor>, PolicyError>;
+
+    /// Zeros for everything that is trained.
+    fn moments(&self) -> Result<Moments, PolicyError>;
+
+    fn read_moments(&self, moments: &Moments, index: usize) -> Result<(Vec<f32>, Vec<f32>), PolicyError>;
+
+    /// Fails where a length differs.
+    fn write_moments(&self, moments: &mut Moments, index: usize, m: &[f32], v: &[f32]) -> Result<(), PolicyError>;
+
+    /// Clips the gradients by their global norm and updates every tensor that has one; returns the norm before clipping.
+    /// Nothing changes where that is not finite.
+    fn adamw(
+        &mut self,
+        gradients: &Gradients,
+        moments: &mut Moments,
+        step: &AdamWStep,
+        max_norm: f64,
+    ) -> Result<f64, PolicyError>;
+}

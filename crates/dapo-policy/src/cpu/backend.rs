@@ -1,0 +1,144 @@
+//! What the decoder asks of a model, answered by the CPU.
+
+use super::generator::CpuGenerator;
+use super::gradients::{CpuGradients, CpuMoments};
+use super::model::Model;
+use crate::backend::{Adapters, Backend, Generation, LayerMemory, ModelSpec, ParameterId, Trained};
+use crate::batch::{Inputs, Loss, TokenLogprobs};
+use crate::device::Device;
+use crate::error::PolicyError;
+use crate::gradients::{GradientMemory, Gradients};
+use crate::lora::LoraConfig;
+use crate::moments::Moments;
+use crate::request::{GenerationConfig, Request};
+use candle_core::Tensor;
+use dapo_kernels::adamw::{AdamWStep, adamw};
+use dapo_kernels::attention::Segments;
+use dapo_kernels::{threads, values};
+use std::collections::BTreeMap;
+
+impl Backend for Model {
+    fn device(&self) -> Device {
+        Device::Cpu
+    }
+
+    fn exact_rollout(&self) -> bool {
+        true
+    }
+
+    fn adapt(&mut self, lora: &LoraConfig, factors: BTreeMap<String, Tensor>) -> Result<(), PolicyError> {
+        self.put_on(lora, factors)?;
+        self.spec.lora = Some(lora.clone());
+        self.spec.trained = Trained::Adapters;
+        Ok(())
+    }
+
+    fn frozen(&self, tensors: BTreeMap<String, Tensor>) -> Result<Box<dyn Backend>, PolicyError> {
+        let config = self.spec.config.clone();
+        Ok(Box::new(Self::new(ModelSpec { config, lora: None, trained: Trained::Nothing }, tensors)?))
+    }
+
+    fn read(&self, parameter: ParameterId) -> Result<Tensor, PolicyError> {
+        let found = self.parameters(parameter.set).into_iter().find(|p| p.index == parameter.index);
+        Ok(found.ok_or_else(|| unknown(parameter))?.var.as_detached_tensor())
+    }
+
+    fn write(&mut self, parameter: ParameterId, values: &[f32]) -> Result<(), PolicyError> {
+        let found = self.parameters_mut(parameter.set).into_iter().find(|p| p.index == parameter.index);
+        found.ok_or_else(|| unknown(parameter))?.set(values)
+    }
+
+    fn score(&self, inputs: &Inputs, temperature: f32, adapters: Adapters) -> Result<TokenLogprobs, PolicyError> {
+        threads::enter(|| Model::score(self, inputs, temperature, adapters))
+    }
+
+    fn score_backward(
+        &self,
+        inputs: &Inputs,
+        temperature: f32,
+        memory: LayerMemory,
+        gradients: &mut Gradients,
+        loss: &mut Loss<'_>,
+    ) -> Result<(), PolicyError> {
+        let gradients = gradients.memory_mut(|| Ok(CpuGradients::new(self.trained_len())))?;
+        threads::enter(|| Model::score_backward(self, inputs, temperature, memory, gradients, loss))
+    }
+
+    fn generate(
+        &self,
+        requests: &[Request],
+        config: &GenerationConfig,
+        work: &mut Generation<'_>,
+    ) -> Result<(), PolicyError> {
+        self.store.release_large();
+        let mut generator = CpuGenerator::new(self, requests, config)?;
+        threads::enter(|| work(&mut generator))
+    }
+
+    fn logits(&self, token_ids: &[u32], segments: &Segments) -> Result<Vec<f32>, PolicyError> {
+        self.all_logits(token_ids, segments)
+    }
+
+    fn hidden_states(&self, token_ids: &[u32], segments: &Segments) -> Result<Vec<Vec<f32>>, PolicyError> {
+        self.all_hidden_states(token_ids, segments)
+    }
+
+    fn gradient(&self, gradients: &Gradients, index: usize) -> Result<Option<Tensor>, PolicyError> {
+        Ok(gradients.memory::<CpuGradients>()?.and_then(|gradients| gradients.get(index)).cloned())
+    }
+
+    fn moments(&self) -> Result<Moments, PolicyError> {
+        let Some(set) = self.spec.trained.set() else { return Ok(Moments::new(CpuMoments(Vec::new()))) };
+        let mut sizes: Vec<(usize, usize)> =
+            self.parameters(set).into_iter().map(|p| (p.index, p.var.elem_count())).collect();
+        sizes.sort_unstable();
+        Ok(Moments::new(CpuMoments(sizes.into_iter().map(|(_, n)| (vec![0.0; n], vec![0.0; n])).collect())))
+    }
+
+    fn read_moments(&self, moments: &Moments, index: usize) -> Result<(Vec<f32>, Vec<f32>), PolicyError> {
+        Ok(moments.memory::<CpuMoments>()?.0[index].clone())
+    }
+
+    fn write_moments(&self, moments: &mut Moments, index: usize, m: &[f32], v: &[f32]) -> Result<(), PolicyError> {
+        let of = &mut moments.memory_mut::<CpuMoments>()?.0[index];
+        for (name, values, len) in [("m", m, of.0.len()), ("v", v, of.1.len())] {
+            if values.len() != len {
+                return Err(PolicyError::Setting {
+                    field: name.into(),
+                    found: format!("{} values", values.len()),
+                    expected: len.to_string(),
+                });
+            }
+        }
+        *of = (m.to_vec(), v.to_vec());
+        Ok(())
+    }
+
+    fn adamw(
+        &mut self,
+        gradients: &Gradients,
+        moments: &mut Moments,
+        step: &AdamWStep,
+        max_norm: f64,
+    ) -> Result<f64, PolicyError> {
+        let moments = &mut moments.memory_mut::<CpuMoments>()?.0;
+        let norm = gradients.norm()?;
+        let (Some(gradients), Some(set)) = (gradients.memory::<CpuGradients>()?, self.spec.trained.set()) else {
+            return Ok(norm);
+        };
+        if !norm.is_finite() {
+            return Ok(norm);
+        }
+        let step = AdamWStep { grad_scale: (max_norm / (norm + 1e-6)).min(1.0) as f32, ..*step };
+        for parameter in self.parameters_mut(set) {
+            let Some(gradient) = gradients.get(parameter.index) else { continue };
+            let (gradient, (m, v)) = (values(gradient)?, &mut moments[parameter.index]);
+            parameter.change(|values| adamw(values, &gradient, m, v, &step))?;
+        }
+        Ok(norm)
+    }
+}
+
+fn unknown(parameter: ParameterId) -> PolicyError {
+    PolicyError::Internal(format!("{parameter:?} is asked for, which the model does not have"))
+}

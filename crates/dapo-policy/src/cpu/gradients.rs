@@ -1,0 +1,81 @@
+//! Accumulated gradients, and AdamW's moments, on the host.
+
+use super::workspace::KEPT_BYTES;
+use crate::error::PolicyError;
+use crate::gradients::GradientMemory;
+use crate::moments::MomentMemory;
+use candle_core::Tensor;
+use dapo_kernels::with_slice_mut;
+
+/// The gradient of every parameter that is trained.
+#[derive(Debug)]
+pub(super) struct CpuGradients(Vec<Slot>);
+
+#[derive(Clone, Debug, Default)]
+struct Slot {
+    tensor: Option<Tensor>,
+    /// Whether the tensor holds anything of this step.
+    written: bool,
+}
+
+impl CpuGradients {
+    pub(super) fn new(parameters: usize) -> Self {
+        Self(vec![Slot::default(); parameters])
+    }
+
+    /// Lets `f` write one parameter's gradient, `like` whose shape it has: adding to what is there if its second argument
+    /// is true, overwriting otherwise.
+    pub(super) fn write(
+        &mut self,
+        index: usize,
+        like: &Tensor,
+        f: impl FnOnce(&mut [f32], bool),
+    ) -> Result<(), PolicyError> {
+        let slot = &mut self.0[index];
+        let tensor = match &mut slot.tensor {
+            Some(tensor) => tensor,
+            none => none.insert(Tensor::from_vec(vec![0.0f32; like.elem_count()], like.shape(), like.device())?),
+        };
+        let accumulate = std::mem::replace(&mut slot.written, true);
+        with_slice_mut(tensor, |gradient| {
+            f(gradient, accumulate);
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    /// Lets `f` add to one parameter's gradient.
+    pub(super) fn add(&mut self, index: usize, like: &Tensor, f: impl FnOnce(&mut [f32])) -> Result<(), PolicyError> {
+        self.write(index, like, |gradient, accumulate| {
+            if !accumulate {
+                gradient.fill(0.0);
+            }
+            f(gradient);
+        })
+    }
+}
+
+impl GradientMemory for CpuGradients {
+    fn clear(&mut self) {
+        self.0.iter_mut().for_each(|slot| slot.written = false);
+    }
+
+    fn release_large(&mut self) {
+        let elements: usize = self.0.iter().filter_map(|slot| slot.tensor.as_ref()).map(Tensor::elem_count).sum();
+        if 4 * elements > KEPT_BYTES {
+            self.0.fill(Slot::default());
+        }
+        self.clear();
+    }
+
+    fn get(&self, index: usize) -> Option<&Tensor> {
+        let slot = self.0.get(index)?;
+        slot.tensor.as_ref().filter(|_| slot.written)
+    }
+}
+
+/// First and second moments of every parameter that is trained.
+#[derive(Debug)]
+pub(super) struct CpuMoments(pub(super) Vec<(Vec<f32>, Vec<f32>)>);
+
+impl MomentMemory for CpuMoments {}

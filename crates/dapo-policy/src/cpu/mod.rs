@@ -1,0 +1,18 @@
+//! The decoder on the CPU, in f32.
+//!
+//! One forward serves rollouts, scores and training: their log-probs are equal bit for bit.
+
+mod backend;
+mod backward;
+mod forward;
+mod generator;
+mod gradients;
+mod layer;
+mod model;
+mod parameter;
+mod projection;
+mod score;
+mod workspace;
+
+pub(crate) use model::Model;
+pub use workspace::KEPT_BYTES;

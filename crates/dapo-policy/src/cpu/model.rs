@@ -1,0 +1,138 @@
+//! The weights and memory of the model on the CPU.
+
+use super::layer::Layer;
+use super::parameter::{Parameter, Source};
+use super::projection::Projection;
+use super::workspace::{Store, sized};
+use crate::backend::{ModelSpec, ParameterSet};
+use crate::check::check_ids;
+use crate::error::PolicyError;
+use crate::lora::LoraConfig;
+use candle_core::Tensor;
+use dapo_kernels::attention::Heads;
+use dapo_kernels::logprobs::Head;
+use dapo_kernels::{RotaryTable, rms_norm};
+use std::collections::BTreeMap;
+
+/// The decoder in f32: embeddings, layers of attention and SwiGLU, final norm and language-model head.
+#[derive(Debug)]
+pub(crate) struct Model {
+    pub(super) spec: ModelSpec,
+    pub(super) embeddings: Parameter,
+    pub(super) layers: Vec<Layer>,
+    pub(super) norm: Parameter,
+    /// `None`: the embeddings serve as head.
+    head: Option<Parameter>,
+    /// Memory for passes over packed batches.
+    pub(super) store: Store,
+}
+
+impl Model {
+    /// A model with the given weights, by name. Values are copied.
+    pub(crate) fn new(spec: ModelSpec, tensors: BTreeMap<String, Tensor>) -> Result<Self, PolicyError> {
+        let config = &spec.config;
+        let mut source = Source::new(config.parameter_shapes(), tensors)?;
+        let embeddings = source.take("model.embed_tokens.weight")?;
+        let layers =
+            (0..config.num_hidden_layers).map(|i| Layer::new(&mut source, config, i)).collect::<Result<_, _>>()?;
+        let norm = source.take("model.norm.weight")?;
+        let head = if config.tie_word_embeddings { None } else { Some(source.take("lm_head.weight")?) };
+        let lora = spec.lora.clone();
+        let mut model = Self { spec, embeddings, layers, norm, head, store: Store::default() };
+        if let Some(lora) = lora {
+            model.put_on(&lora, source.rest())?;
+        }
+        Ok(model)
+    }
+
+    /// Puts adapters on the projections.
+    pub(super) fn put_on(&mut self, lora: &LoraConfig, factors: BTreeMap<String, Tensor>) -> Result<(), PolicyError> {
+        let mut source = Source::new(lora.parameter_shapes(&self.spec.config)?, factors)?;
+        self.layers.iter_mut().enumerate().try_for_each(|(i, layer)| layer.put_on(&mut source, lora, i))
+    }
+
+    pub(super) fn heads(&self) -> Heads {
+        let c = &self.spec.config;
+        Heads { query: c.num_attention_heads, key_value: c.num_key_value_heads, dim: c.head_dim }
+    }
+
+    pub(super) fn eps(&self) -> f32 {
+        self.spec.config.rms_norm_eps as f32
+    }
+
+    /// Whether the model's own tensors are trained.
+    pub(super) fn trains_own(&self) -> bool {
+        self.spec.trained.set() == Some(ParameterSet::Own)
+    }
+
+    pub(super) fn rotary_table(&self, positions: &[u32]) -> RotaryTable {
+        RotaryTable::new(positions, self.spec.config.head_dim, self.spec.config.rope_theta)
+    }
+
+    /// Rows of the embedding matrix, `[T, H]`, in place of what `rows` held.
+    pub(super) fn embed(&self, token_ids: &[u32], rows: &mut Vec<f32>) -> Result<(), PolicyError> {
+        let (vocab, width) = (self.spec.config.vocab_size, self.spec.config.hidden_size);
+        check_ids("token_ids", token_ids, vocab)?;
+        let table = self.embeddings.values()?;
+        rows.clear();
+        for token in token_ids {
+            rows.extend_from_slice(&table[*token as usize * width..][..width]);
+        }
+        Ok(())
+    }
+
+    /// The final norm of rows of width H, in place of what `normed` held.
+    pub(super) fn final_norm(&self, x: &[f32], normed: &mut Vec<f32>) -> Result<(), PolicyError> {
+        let normed = sized(normed, x.len());
+        rms_norm::forward(x, &self.norm.values()?, self.eps(), normed);
+        Ok(())
+    }
+
+    /// Runs `f` with the language-model head.
+    pub(super) fn with_head<T>(
+        &self,
+        temperature: f32,
+        f: impl FnOnce(Head<'_>) -> Result<T, PolicyError>,
+    ) -> Result<T, PolicyError> {
+        let parameter = self.head();
+        let (weight, packed) = (parameter.values()?, parameter.packed()?);
+        f(Head { weight: &weight, packed, temperature })
+    }
+
+    pub(super) fn head(&self) -> &Parameter {
+        self.head.as_ref().unwrap_or(&self.embeddings)
+    }
+
+    /// The tensors of a set, in no order.
+    pub(super) fn parameters(&self, set: ParameterSet) -> Vec<&Parameter> {
+        match set {
+            ParameterSet::Own => {
+                let layers = self.layers.iter().flat_map(Layer::own);
+                [&self.embeddings, &self.norm].into_iter().chain(&self.head).chain(layers).collect()
+            }
+            ParameterSet::Adapters => {
+                let projections = self.layers.iter().flat_map(Layer::projections);
+                projections.flat_map(Projection::factors).collect()
+            }
+        }
+    }
+
+    /// The same, to be changed.
+    pub(super) fn parameters_mut(&mut self, set: ParameterSet) -> Vec<&mut Parameter> {
+        match set {
+            ParameterSet::Own => {
+                let layers = self.layers.iter_mut().flat_map(Layer::own_mut);
+                [&mut self.embeddings, &mut self.norm].into_iter().chain(&mut self.head).chain(layers).collect()
+            }
+            ParameterSet::Adapters => {
+                let projections = self.layers.iter_mut().flat_map(Layer::projections_mut);
+                projections.flat_map(Projection::factors_mut).collect()
+            }
+        }
+    }
+
+    /// How many tensors are trained.
+    pub(super) fn trained_len(&self) -> usize {
+        self.spec.trained.set().map_or(0, |set| self.parameters(set).len())
+    }
+}

@@ -1,0 +1,132 @@
+//! Log-probs of a batch's targets, the way back, and what shows the model's inside.
+
+use super::forward::Context;
+use super::gradients::CpuGradients;
+use super::model::Model;
+use super::workspace::{Rows, Workspace};
+use crate::backend::{Adapters, LayerMemory};
+use crate::batch::{Inputs, Loss, TokenLogprobs};
+use crate::error::PolicyError;
+use dapo_kernels::attention::Segments;
+
+/// Rows of width H, copied one after another in place of what `copies` held.
+fn gather(x: &[f32], width: usize, rows: &[usize], copies: &mut Vec<f32>) {
+    copies.clear();
+    for row in rows {
+        copies.extend_from_slice(&x[row * width..][..width]);
+    }
+}
+
+impl Model {
+    pub(super) fn score(
+        &self,
+        inputs: &Inputs,
+        temperature: f32,
+        adapters: Adapters,
+    ) -> Result<TokenLogprobs, PolicyError> {
+        let (mut rows, mut normed) = (Vec::new(), Vec::new());
+        self.forward(
+            &inputs.token_ids,
+            &inputs.segments,
+            adapters,
+            |_| (),
+            |x| {
+                gather(x, self.spec.config.hidden_size, &inputs.predictors, &mut rows);
+                self.final_norm(&rows, &mut normed)
+            },
+        )?;
+        let mut workspace = self.store.take();
+        let (logprobs, entropies) =
+            self.with_head(temperature, |head| Ok(head.logprobs(&normed, &inputs.targets, &mut workspace.head)?))?;
+        self.store.put(workspace);
+        Ok(TokenLogprobs { logprobs, entropies })
+    }
+
+    pub(super) fn score_backward(
+        &self,
+        inputs: &Inputs,
+        temperature: f32,
+        memory: LayerMemory,
+        gradients: &mut CpuGradients,
+        loss: &mut Loss<'_>,
+    ) -> Result<(), PolicyError> {
+        let Inputs { token_ids, segments, predictors, targets } = inputs;
+        let width = self.spec.config.hidden_size;
+        let table = self.rotary_table(&segments.positions());
+        let context = Context { table: &table, adapters: Adapters::On };
+        let mut workspace = self.store.take();
+        self.embed(token_ids, &mut workspace.x)?;
+        self.layers_forward(context, segments, &mut workspace, Some(memory), |_| ())?;
+
+        let Workspace { head: scratch, x, rows, .. } = &mut workspace;
+        gather(x, width, predictors, &mut rows.plain);
+        self.final_norm(&rows.plain, &mut rows.normed)?;
+        self.with_head(temperature, |head| {
+            if !self.trains_own() {
+                return head.backward(&rows.normed, targets, None, &mut rows.d_normed, scratch, loss);
+            }
+            let mut outcome = Ok(());
+            self.head().write(gradients, |dw, accumulate| {
+                let Rows { normed, d_normed, .. } = rows;
+                outcome = head.backward(normed, targets, Some((dw, accumulate)), d_normed, scratch, loss);
+            })?;
+            outcome
+        })?;
+        rows.d_plain.clear();
+        rows.d_plain.resize(rows.plain.len(), 0.0);
+        self.final_norm_backward(&rows.plain, &rows.d_normed, &mut rows.d_plain, gradients)?;
+        // From here on the last output makes room for its gradient; rows that predict several tokens add up.
+        x.fill(0.0);
+        for (gradient, row) in rows.d_plain.chunks_exact(width).zip(predictors) {
+            x[row * width..][..width].iter_mut().zip(gradient).for_each(|(sum, g)| *sum += g);
+        }
+        self.layers_backward(context, segments, &mut workspace, gradients)?;
+        if self.trains_own() {
+            // Each token's gradient goes to its row of the embeddings, in the order of the tokens.
+            self.embeddings.add(gradients, |sum| {
+                for (token, g) in token_ids.iter().zip(workspace.x.chunks_exact(width)) {
+                    sum[*token as usize * width..][..width].iter_mut().zip(g).for_each(|(sum, g)| *sum += g);
+                }
+            })?;
+        }
+        self.store.put(workspace);
+        Ok(())
+    }
+
+    /// Logits of every token, `[T, V]`.
+    pub(super) fn all_logits(&self, token_ids: &[u32], segments: &Segments) -> Result<Vec<f32>, PolicyError> {
+        let hidden = self.all_hidden_states(token_ids, segments)?.pop();
+        let hidden = hidden.ok_or_else(|| PolicyError::Internal("no hidden states".into()))?;
+        let mut logits = Vec::new();
+        self.with_head(1.0, |head| {
+            let (vocab, stride) = (self.spec.config.vocab_size, head.stride());
+            head.logits(&hidden, &mut logits);
+            for row in 0..token_ids.len() {
+                logits.copy_within(row * stride..row * stride + vocab, row * vocab);
+            }
+            logits.truncate(token_ids.len() * vocab);
+            Ok(())
+        })?;
+        Ok(logits)
+    }
+
+    /// The embeddings, the output of every layer but the last, and the final norm's output, each `[T, H]`.
+    pub(super) fn all_hidden_states(
+        &self,
+        token_ids: &[u32],
+        segments: &Segments,
+    ) -> Result<Vec<Vec<f32>>, PolicyError> {
+        let (mut states, mut normed) = (Vec::new(), Vec::new());
+        self.forward(
+            token_ids,
+            segments,
+            Adapters::On,
+            |x| states.push(x.to_vec()),
+            |x| self.final_norm(x, &mut normed),
+        )?;
+        // The last layer's output is seen after the norm.
+        states.pop();
+        states.push(normed);
+        Ok(states)
+    }
+}

@@ -1,0 +1,49 @@
+//! The decoder as a policy.
+
+use super::Decoder;
+use crate::backend::Adapters;
+use crate::batch::{Loss, TokenBatch, TokenLogprobs};
+use crate::check::check_temperature;
+use crate::error::PolicyError;
+use crate::gradients::Gradients;
+use crate::policy::Policy;
+use crate::request::{Completion, GenerationConfig, Request};
+use crate::scheduler::generate;
+
+impl Policy for Decoder {
+    fn generate(&self, requests: &[Request], config: &GenerationConfig) -> Result<Vec<Vec<Completion>>, PolicyError> {
+        config.check(requests, self.config())?;
+        generate(self.backend.as_ref(), requests, config)
+    }
+
+    fn exact_rollout(&self) -> bool {
+        self.backend.exact_rollout()
+    }
+
+    fn logprobs(&self, batch: &TokenBatch, temperature: f32) -> Result<TokenLogprobs, PolicyError> {
+        self.score(batch, temperature, Adapters::On)
+    }
+
+    fn logprobs_backward(
+        &self,
+        batch: &TokenBatch,
+        temperature: f32,
+        gradients: &mut Gradients,
+        loss: &mut Loss<'_>,
+    ) -> Result<(), PolicyError> {
+        let parameters = self.parameters().len();
+        if gradients.len() != parameters || parameters == 0 {
+            return Err(PolicyError::Setting {
+                field: "gradients".into(),
+                found: format!("{} gradients for {parameters} trainable tensors", gradients.len()),
+                expected: "one for each, and at least one".into(),
+            });
+        }
+        let inputs = batch.inputs(self.config().vocab_size)?;
+        check_temperature(temperature)?;
+        if inputs.targets.is_empty() {
+            return Ok(());
+        }
+        self.backend.score_backward(&inputs, temperature, self.layer_memory, gradients, loss)
+    }
+}

@@ -1,0 +1,109 @@
+//! What is asked of a policy that generates, and what comes back.
+
+use crate::check::check_ids;
+use crate::config::ModelConfig;
+use crate::error::PolicyError;
+use crate::sampling::{Purpose, SamplingConfig, StreamKey};
+use crate::stop::StopTokens;
+
+/// A prompt to complete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The prompt; not empty.
+    pub prompt_ids: Vec<u32>,
+    /// Number of completions.
+    pub samples: usize,
+    /// Number of the first of them: above 0 to add to completions made before, as if all were made at once.
+    pub first_sample: usize,
+    /// Index of the draw: with the seed, the purpose and the sample's number it keys the random numbers.
+    pub draw: u64,
+}
+
+/// How completions are generated.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GenerationConfig {
+    /// Tokens at most, the stop token included.
+    pub max_new_tokens: usize,
+    /// How tokens are drawn.
+    pub sampling: SamplingConfig,
+    /// Tokens that end a completion (and belong to it).
+    pub stop: StopTokens,
+    /// Seed of all random numbers.
+    pub seed: u64,
+    /// What the completions are for.
+    pub purpose: Purpose,
+    /// Memory for keys and values, in bytes; it bounds how many sequences are active at a time. On a GPU no more is taken
+    /// than is free there. `None`: 2 GiB, on a GPU what is free.
+    pub cache_bytes: Option<usize>,
+}
+
+impl GenerationConfig {
+    /// Up to 256 tokens at temperature 1, seed 0. There is no default for the stop tokens: take [`StopTokens::of`] the model.
+    pub fn new(stop: StopTokens) -> Self {
+        Self {
+            max_new_tokens: 256,
+            sampling: SamplingConfig::default(),
+            stop,
+            seed: 0,
+            purpose: Purpose::Rollout,
+            cache_bytes: None,
+        }
+    }
+
+    /// The stopping rule: why a completion of `length` tokens ends with `token`; `None` where it goes on.
+    pub(crate) fn finish(&self, token: u32, length: usize) -> Option<FinishReason> {
+        if self.stop.contains(token) {
+            return Some(FinishReason::Stop);
+        }
+        (length >= self.max_new_tokens).then_some(FinishReason::Length)
+    }
+
+    /// The stream of a request's sample, counted from its first.
+    pub(crate) fn stream(&self, request: &Request, sample: usize) -> StreamKey {
+        let (seed, purpose) = (self.seed, self.purpose);
+        StreamKey { seed, purpose, draw: request.draw, sample: (request.first_sample + sample) as u64 }
+    }
+
+    /// Fails where the settings are out of range, or a request asks for what this model cannot generate.
+    pub(crate) fn check(&self, requests: &[Request], model: &ModelConfig) -> Result<(), PolicyError> {
+        self.sampling.validate()?;
+        let bad = |field: String, found: String, expected: String| Err(PolicyError::Setting { field, found, expected });
+        if self.max_new_tokens == 0 {
+            return bad("max_new_tokens".into(), "0".into(), "at least 1".into());
+        }
+        let limit = model.max_position_embeddings;
+        for (i, request) in requests.iter().enumerate() {
+            let length = request.prompt_ids.len();
+            if length == 0 || length + self.max_new_tokens > limit {
+                return bad(
+                    format!("requests[{i}].prompt_ids"),
+                    format!("{length} tokens"),
+                    format!("at least 1, and at most the model's {limit} with {} new ones", self.max_new_tokens),
+                );
+            }
+            check_ids(&format!("requests[{i}].prompt_ids"), &request.prompt_ids, model.vocab_size)?;
+        }
+        Ok(())
+    }
+}
+
+/// Why a completion ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FinishReason {
+    /// It generated a stop token.
+    Stop,
+    /// It used up its tokens without one: it is truncated.
+    Length,
+}
+
+/// A sampled completion.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Completion {
+    /// Its tokens, the stop token included.
+    pub token_ids: Vec<u32>,
+    /// Log-prob of each token in the full softmax at the sampling temperature (at 1 where that is 0).
+    pub logprobs: Vec<f32>,
+    /// Why it ended.
+    pub finish_reason: FinishReason,
+}

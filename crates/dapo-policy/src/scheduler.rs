@@ -1,0 +1,436 @@
+//! The order of generation, one for all devices: prompts are computed once and continued by each of their completions, and
+//! the batch is refilled as completions end.
+//!
+//! What a completion is depends on its key and its prompt alone, not on this order (random numbers are keyed by meaning, and a
+//! row's bits do not depend on its batch): scheduling decides only when and beside what it is computed.
+//!
+//! What this leaves room for, and where it would go in:
+//! - *Requests that arrive while it runs*: [`Scheduler::submit`] may be called between two steps. [`Backend::generate`] plans
+//!   its memory from the requests that it is shown; there it would be shown a typical load.
+//! - *Each finished group at once*: [`Scheduler::step`] hands over every group with its last completion; [`generate`] merely
+//!   collects them.
+//! - *A sequence that goes on after tokens of somebody else* (a tool, a user): an ended sequence keeps its place and cache until
+//!   [`Generator::release`]. A method beside it, `append(place, tokens)`, computes the tokens on top and makes it active again;
+//!   the scheduler takes the additional blocks from `free_blocks` first.
+//! - *A cache in blocks*: room is counted in blocks already; what they are is the generator's own. To reserve what is there
+//!   rather than what may come, [`Generator::sequence_blocks`] would say what the next advance needs, and be asked before each.
+//! - *Several drafted tokens verified in one step*: [`Generator::advance`] may draw any number of tokens; nobody here counts
+//!   them. The draft model is one more field of the generator.
+//! - *A look at every layer's activations*: each backend runs prompts and decoding through one function per layer;
+//!   [`Backend::generate`] would take the hook and hand it to the generator, which calls it behind each layer with the rows
+//!   and the places or requests that they belong to.
+
+use crate::backend::Backend;
+use crate::error::PolicyError;
+use crate::generator::{Ended, Ending, Generator, PromptCache, Room, Start};
+use crate::request::{Completion, GenerationConfig, Request};
+use std::collections::VecDeque;
+
+/// Completions of each request, in order.
+pub(crate) fn generate(
+    backend: &dyn Backend,
+    requests: &[Request],
+    config: &GenerationConfig,
+) -> Result<Vec<Vec<Completion>>, PolicyError> {
+    let mut groups = vec![Vec::new(); requests.len()];
+    if requests.iter().all(|request| request.samples == 0) {
+        return Ok(groups);
+    }
+    backend.generate(requests, config, &mut |generator| {
+        let mut scheduler = Scheduler::new(generator);
+        requests.iter().for_each(|request| scheduler.submit(request));
+        while !scheduler.is_done() {
+            scheduler.step(&mut |number, group| groups[number] = group)?;
+        }
+        Ok(())
+    })?;
+    Ok(groups)
+}
+
+/// A request, and what has become of it.
+struct Job<'r> {
+    request: &'r Request,
+    /// Completions that have started.
+    started: usize,
+    finished: usize,
+    completions: Vec<Option<Completion>>,
+}
+
+/// Which sequence is at a place.
+#[derive(Clone, Copy)]
+struct Sequence {
+    number: usize,
+    sample: usize,
+}
+
+/// Requests on their way through a generator.
+struct Scheduler<'r, 'g> {
+    generator: &'g mut dyn Generator,
+    room: Room,
+    /// By number, in the order of their arrival.
+    jobs: Vec<Job<'r>>,
+    /// Numbers of those whose prompts are still to be computed.
+    waiting: VecDeque<usize>,
+    /// Numbers of those whose prompts are there, with completions that have not started.
+    ready: VecDeque<usize>,
+    /// By place.
+    active: Vec<Option<Sequence>>,
+    free_places: Vec<usize>,
+    free_blocks: usize,
+    /// Memory of a step.
+    starts: Vec<Start<'r>>,
+    ended: Vec<Ended>,
+}
+
+impl<'r, 'g> Scheduler<'r, 'g> {
+    fn new(generator: &'g mut dyn Generator) -> Self {
+        let room = generator.room();
+        Self {
+            generator,
+            room,
+            jobs: Vec::new(),
+            waiting: VecDeque::new(),
+            ready: VecDeque::new(),
+            active: vec![None; room.places],
+            free_places: (0..room.places).rev().collect(),
+            free_blocks: room.blocks,
+            starts: Vec::with_capacity(room.places),
+            ended: Vec::with_capacity(room.places),
+        }
+    }
+
+    /// Takes a request in.
+    fn submit(&mut self, request: &'r Request) {
+        if request.samples > 0 {
+            self.waiting.push_back(self.jobs.len());
+        }
+        self.jobs.push(Job { request, started: 0, finished: 0, completions: vec![None; request.samples] });
+    }
+
+    fn is_done(&self) -> bool {
+        self.waiting.is_empty() && self.ready.is_empty() && self.is_idle()
+    }
+
+    /// Whether no sequence is active.
+    fn is_idle(&self) -> bool {
+        self.free_places.len() == self.room.places
+    }
+
+    /// Fills the batch and takes it further; `finished` is shown each request's number and completions when all are there.
+    fn step(&mut self, finished: &mut dyn FnMut(usize, Vec<Completion>)) -> Result<(), PolicyError> {
+        self.admit(finished)?;
+        if self.is_done() {
+            return Ok(());
+        }
+        if self.is_idle() {
+            return Err(PolicyError::Internal("no sequence fits the cache of keys and values".into()));
+        }
+        self.generator.advance(&mut self.ended)?;
+        self.settle(finished)
+    }
+
+    /// Starts sequences while there is room.
+    fn admit(&mut self, finished: &mut dyn FnMut(usize, Vec<Completion>)) -> Result<(), PolicyError> {
+        while !self.ready.is_empty() || self.prefill()? {
+            self.starts.clear();
+            while let Some(start) = self.next_start() {
+                self.starts.push(start);
+            }
+            if self.starts.is_empty() {
+                break;
+            }
+            self.generator.start(&self.starts, &mut self.ended)?;
+            if self.room.prompts == PromptCache::Copied {
+                for i in 0..self.starts.len() {
+                    let Start { number, request, sample, .. } = self.starts[i];
+                    if sample + 1 == request.samples {
+                        self.release_prompt(number);
+                    }
+                }
+            }
+            self.settle(finished)?;
+        }
+        Ok(())
+    }
+
+    /// Gives the next sequence a place and blocks, where there are any.
+    fn next_start(&mut self) -> Option<Start<'r>> {
+        let number = *self.ready.front()?;
+        let job = &mut self.jobs[number];
+        let blocks = self.generator.sequence_blocks(job.request.prompt_ids.len());
+        let free_blocks = self.free_blocks.checked_sub(blocks)?;
+        let place = self.free_places.pop()?;
+        self.free_blocks = free_blocks;
+        let start = Start { place, number, request: job.request, sample: job.started };
+        self.active[place] = Some(Sequence { number, sample: job.started });
+        job.started += 1;
+        if job.started == job.request.samples {
+            self.ready.pop_front();
+        }
+        Some(start)
+    }
+
+    /// Computes the next waiting prompts in one batch; says whether there were any and room for them.
+    fn prefill(&mut self) -> Result<bool, PolicyError> {
+        if self.free_places.is_empty() {
+            return Ok(false);
+        }
+        // Where a prompt takes up nothing of the cache, as many are computed at once as fill a batch.
+        let wanted = match self.room.prompts {
+            PromptCache::Copied => self.room.places,
+            PromptCache::Shared => self.free_places.len(),
+        };
+        let (mut chosen, mut tokens, mut samples, mut reserved) = (Vec::new(), 0, 0, 0);
+        while let Some(&number) = self.waiting.front() {
+            let request = self.jobs[number].request;
+            let len = request.prompt_ids.len();
+            let (prompt, own) = (self.generator.prompt_blocks(len), self.generator.sequence_blocks(len));
+            // Each must be able to start at least one sequence, or none might ever end.
+            let fits = self.free_blocks >= reserved + prompt + own;
+            let full = !chosen.is_empty() && tokens + len > self.room.prefill_tokens;
+            if samples >= wanted || !fits || full {
+                break;
+            }
+            self.waiting.pop_front();
+            self.free_blocks -= prompt;
+            reserved += own;
+            tokens += len;
+            samples += request.samples;
+            chosen.push((number, request));
+        }
+        if chosen.is_empty() {
+            return Ok(false);
+        }
+        self.generator.prefill(&chosen)?;
+        self.ready.extend(chosen.into_iter().map(|(number, _)| number));
+        Ok(true)
+    }
+
+    fn release_prompt(&mut self, number: usize) {
+        self.generator.release_prompt(number);
+        self.free_blocks += self.generator.prompt_blocks(self.jobs[number].request.prompt_ids.len());
+    }
+
+    /// Takes in what has ended.
+    fn settle(&mut self, finished: &mut dyn FnMut(usize, Vec<Completion>)) -> Result<(), PolicyError> {
+        let mut ended = std::mem::take(&mut self.ended);
+        for Ended { place, ending } in ended.drain(..) {
+            let Some(Sequence { number, sample }) = self.active[place].take() else {
+                return Err(PolicyError::Internal(format!("place {place} ended, where no sequence is")));
+            };
+            let job = &mut self.jobs[number];
+            let completion = match ending {
+                Ending::Finished(completion) => completion,
+                Ending::NotFinite(position) => {
+                    let (draw, sample) = (job.request.draw, job.request.first_sample + sample);
+                    return Err(PolicyError::Logits { draw, sample, position });
+                }
+            };
+            job.completions[sample] = Some(completion);
+            job.finished += 1;
+            self.generator.release(place);
+            self.free_places.push(place);
+            self.free_blocks += self.generator.sequence_blocks(job.request.prompt_ids.len());
+            if job.finished == job.request.samples {
+                finished(number, std::mem::take(&mut job.completions).into_iter().flatten().collect());
+                if self.room.prompts == PromptCache::Shared {
+                    self.release_prompt(number);
+                }
+            }
+        }
+        self.ended = ended;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::FinishReason;
+    use std::collections::BTreeMap;
+
+    /// Draws two tokens of each sequence an advance; sample s of a request has s + 1 tokens. Checks what it is asked.
+    struct Fake {
+        room: Room,
+        prompts: BTreeMap<usize, usize>,
+        /// Request, sample and length.
+        active: BTreeMap<usize, (usize, usize, usize)>,
+        most_active: usize,
+        prefills: Vec<Vec<usize>>,
+        not_finite: Option<(usize, usize)>,
+    }
+
+    impl Fake {
+        fn new(places: usize, blocks: usize, prompts: PromptCache) -> Self {
+            let room = Room { places, blocks, prefill_tokens: 8, prompts };
+            let (prompts, active, prefills) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+            Self { room, prompts, active, most_active: 0, prefills, not_finite: None }
+        }
+
+        fn used_blocks(&self) -> usize {
+            let prompts: usize = self.prompts.values().map(|len| self.prompt_blocks(*len)).sum();
+            prompts + self.active.len() * self.sequence_blocks(0)
+        }
+
+        fn draw(&mut self, place: usize, ended: &mut Vec<Ended>) {
+            let (number, sample, length) = self.active.get_mut(&place).unwrap();
+            *length += 1;
+            if self.not_finite == Some((*number, *length)) {
+                ended.push(Ended { place, ending: Ending::NotFinite(*length - 1) });
+            } else if *length > *sample {
+                let completion = Completion {
+                    token_ids: vec![*number as u32; *length],
+                    logprobs: vec![0.0; *length],
+                    finish_reason: FinishReason::Stop,
+                };
+                ended.push(Ended { place, ending: Ending::Finished(completion) });
+            }
+        }
+    }
+
+    impl Generator for Fake {
+        fn room(&self) -> Room {
+            self.room
+        }
+
+        fn prompt_blocks(&self, tokens: usize) -> usize {
+            if self.room.prompts == PromptCache::Shared { tokens } else { 0 }
+        }
+
+        fn sequence_blocks(&self, _prompt_tokens: usize) -> usize {
+            2
+        }
+
+        fn prefill(&mut self, prompts: &[(usize, &Request)]) -> Result<(), PolicyError> {
+            self.prefills.push(prompts.iter().map(|(number, _)| *number).collect());
+            self.prompts.extend(prompts.iter().map(|(number, request)| (*number, request.prompt_ids.len())));
+            assert!(self.used_blocks() <= self.room.blocks);
+            Ok(())
+        }
+
+        fn start(&mut self, starts: &[Start<'_>], ended: &mut Vec<Ended>) -> Result<(), PolicyError> {
+            for start in starts {
+                assert!(self.prompts.contains_key(&start.number), "the prompt is there");
+                assert!(
+                    self.active.insert(start.place, (start.number, start.sample, 0)).is_none(),
+                    "the place is free"
+                );
+                self.draw(start.place, ended);
+            }
+            self.most_active = self.most_active.max(self.active.len());
+            assert!(self.active.len() <= self.room.places && self.used_blocks() <= self.room.blocks);
+            Ok(())
+        }
+
+        fn advance(&mut self, ended: &mut Vec<Ended>) -> Result<(), PolicyError> {
+            assert!(!self.active.is_empty());
+            for place in self.active.keys().copied().collect::<Vec<_>>() {
+                for _ in 0..2 {
+                    if ended.last().is_none_or(|e| e.place != place) {
+                        self.draw(place, ended);
+                    }
+                }
+            }
+            Ok(())
+        }
+
+        fn release(&mut self, place: usize) {
+            let (number, ..) = self.active.remove(&place).unwrap();
+            let shared = self.room.prompts == PromptCache::Shared;
+            assert!(!shared || self.prompts.contains_key(&number), "a shared prompt is there as long as a sequence");
+        }
+
+        fn release_prompt(&mut self, number: usize) {
+            assert!(self.prompts.remove(&number).is_some());
+        }
+    }
+
+    fn requests(of: &[(usize, usize)]) -> Vec<Request> {
+        let request = |(draw, (len, samples)): (usize, &(usize, usize))| Request {
+            prompt_ids: vec![0; *len],
+            samples: *samples,
+            first_sample: 3,
+            draw: draw as u64,
+        };
+        of.iter().enumerate().map(request).collect()
+    }
+
+    /// Runs all requests; the groups in the order in which they were reported.
+    fn run(fake: &mut Fake, requests: &[Request]) -> Result<Vec<(usize, Vec<Completion>)>, PolicyError> {
+        let mut groups = Vec::new();
+        let mut scheduler = Scheduler::new(fake);
+        requests.iter().for_each(|request| scheduler.submit(request));
+        while !scheduler.is_done() {
+            scheduler.step(&mut |number, group| groups.push((number, group)))?;
+        }
+        Ok(groups)
+    }
+
+    #[test]
+    fn every_sample_is_generated_once_whatever_the_room() {
+        for prompts in [PromptCache::Copied, PromptCache::Shared] {
+            for (places, blocks) in [(1, 7), (2, 7), (3, 12), (5, 40), (64, 200)] {
+                let mut fake = Fake::new(places, blocks, prompts);
+                let requests = requests(&[(3, 4), (5, 1), (2, 0), (1, 6), (4, 2)]);
+                let mut groups = run(&mut fake, &requests).unwrap();
+                groups.sort_by_key(|(number, _)| *number);
+                assert_eq!(groups.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [0, 1, 3, 4]);
+                for (number, group) in groups {
+                    let lengths: Vec<usize> = group.iter().map(|completion| completion.token_ids.len()).collect();
+                    assert_eq!(lengths, (1..=requests[number].samples).collect::<Vec<_>>());
+                    assert!(group.iter().all(|completion| completion.token_ids[0] == number as u32));
+                }
+                assert!(fake.prompts.is_empty() && fake.active.is_empty(), "everything is released");
+                assert_eq!(fake.prefills.concat(), [0, 1, 3, 4], "each prompt is computed once, in order");
+                assert!(
+                    fake.prefills.iter().all(|p| p.iter().map(|n| requests[*n].prompt_ids.len()).sum::<usize>() <= 8)
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_place_that_ended_is_filled_while_the_others_go_on() {
+        let mut fake = Fake::new(3, 100, PromptCache::Copied);
+        run(&mut fake, &requests(&[(1, 9)])).unwrap();
+        assert_eq!(fake.most_active, 3);
+    }
+
+    #[test]
+    fn a_group_is_reported_with_its_last_completion() {
+        let requests = requests(&[(1, 5), (1, 2)]);
+        let groups = run(&mut Fake::new(7, 100, PromptCache::Shared), &requests).unwrap();
+        assert_eq!(groups.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [1, 0]);
+    }
+
+    #[test]
+    fn a_request_may_arrive_while_others_are_active() {
+        let requests = requests(&[(1, 4), (2, 3)]);
+        let mut fake = Fake::new(3, 100, PromptCache::Shared);
+        let mut numbers = Vec::new();
+        let mut scheduler = Scheduler::new(&mut fake);
+        scheduler.submit(&requests[0]);
+        scheduler.step(&mut |number, _| numbers.push(number)).unwrap();
+        assert!(!scheduler.is_idle());
+        scheduler.submit(&requests[1]);
+        while !scheduler.is_done() {
+            scheduler.step(&mut |number, _| numbers.push(number)).unwrap();
+        }
+        numbers.sort_unstable();
+        assert_eq!(numbers, [0, 1]);
+    }
+
+    #[test]
+    fn a_token_that_cannot_be_drawn_is_an_error_with_its_place() {
+        let mut fake = Fake::new(4, 100, PromptCache::Copied);
+        fake.not_finite = Some((1, 2));
+        let error = run(&mut fake, &requests(&[(1, 1), (1, 3)])).unwrap_err();
+        assert!(matches!(error, PolicyError::Logits { draw: 1, sample: 4, position: 1 }), "{error}");
+    }
+
+    #[test]
+    fn a_sequence_that_never_fits_is_an_error() {
+        let error = run(&mut Fake::new(4, 3, PromptCache::Shared), &requests(&[(5, 1)])).unwrap_err();
+        assert!(matches!(error, PolicyError::Internal(_)), "{error}");
+    }
+}
