@@ -79,16 +79,6 @@ impl Letters {
 fn stated(text: &str) -> Option<&str> {
     /// No such sentence is longer, in bytes.
     const LONGEST: usize = 64;
-    let mut from = text.len().saturating_sub(LONGEST);
-    while !text.is_char_boundary(from) {
-        from += 1;
-    }
-    let line = &text[from..];
-    let line = line.rsplit('\n').next().unwrap_or(line);
-    let at = [" is ", " is: "].iter().filter_map(|verb| Some(line.rfind(verb)? + verb.len())).max()?;
-    let (before, letter) = line.split_at(at);
-    let sentence = before.rsplit(". ").next().unwrap_or(before);
-    let words = || sentence.split(|c: char| !c.is_alphabetic()).filter(|word| !word.is_empty());
     const WORDS: [&str; 13] = [
         "so",
         "thus",
@@ -104,6 +94,16 @@ fn stated(text: &str) -> Option<&str> {
         "answer",
         "is",
     ];
+    let mut from = text.len().saturating_sub(LONGEST);
+    while !text.is_char_boundary(from) {
+        from += 1;
+    }
+    let line = &text[from..];
+    let line = line.rsplit('\n').next().unwrap_or(line);
+    let at = [" is ", " is: "].iter().filter_map(|verb| Some(line.rfind(verb)? + verb.len())).max()?;
+    let (before, letter) = line.split_at(at);
+    let sentence = before.rsplit(". ").next().unwrap_or(before);
+    let words = || sentence.split(|c: char| !c.is_alphabetic()).filter(|word| !word.is_empty());
     let is_plain = words().all(|word| WORDS.iter().any(|known| word.eq_ignore_ascii_case(known)))
         && words().any(|word| matches!(word, "option" | "choice" | "letter" | "Option" | "Choice" | "Letter"));
     is_plain.then(|| letter.trim())

@@ -31,7 +31,11 @@ pub(crate) fn canonical(expr: &Expr, fuel: &Fuel) -> Result<Polynomial, Stop> {
             }
             Ok(product)
         }
-        Expr::Power(base, exponent) => power(&canonical(base, fuel)?, &canonical(exponent, fuel)?, fuel),
+        Expr::Power(base, exponent) => {
+            let exponent = canonical(exponent, fuel)?;
+            may_be_copied(&exponent, fuel)?;
+            power(&canonical(base, fuel)?, &exponent, fuel)
+        }
         Expr::Percent(term) => Ok(canonical(term, fuel)?.scale(&RBig::from_parts(1.into(), 100_u8.into()))),
         Expr::Call(function, arguments) => {
             if *function == Function::Determinant {
@@ -39,10 +43,26 @@ pub(crate) fn canonical(expr: &Expr, fuel: &Fuel) -> Result<Polynomial, Stop> {
             }
             let arguments =
                 arguments.iter().map(|argument| canonical(argument, fuel)).collect::<Result<Vec<_>, _>>()?;
+            for argument in &arguments {
+                may_be_copied(argument, fuel)?;
+            }
             call(*function, arguments, fuel)
         }
         _ => Err(Stop::NotApplicable),
     }
+}
+
+/// Pays for the copies that are made of an exponent or argument. Each level of a tower such as `30^{30^{30^x}}` would triple
+/// it.
+fn may_be_copied(part: &Polynomial, fuel: &Fuel) -> Result<(), Stop> {
+    const LARGEST: usize = 1_024;
+    // Most are a number or a variable.
+    if part.as_rational().is_some() {
+        return Ok(());
+    }
+    let size = part.size(LARGEST);
+    fuel.spend(50 * size as u64)?;
+    if size < LARGEST { Ok(()) } else { Err(Stop::NotApplicable) }
 }
 
 /// `base ^ exponent`.

@@ -45,6 +45,23 @@ pub(crate) struct Monomial(pub(crate) Vec<Factor>);
 pub(crate) struct Polynomial(pub(crate) BTreeMap<Monomial, RBig>);
 
 impl Monomial {
+    /// How many factors there are within exponents, functions and roots, counted up to `most`.
+    fn size(&self, most: usize) -> usize {
+        let mut size = 0;
+        for factor in &self.0 {
+            if size >= most {
+                break;
+            }
+            size += 1 + factor.symbolic.size(most - size);
+            size += match &factor.base {
+                Base::Call(_, arguments) => arguments.iter().map(|argument| argument.size(most)).sum(),
+                Base::Sum(sum) => sum.size(most),
+                Base::Prime(_) | Base::Constant(_) | Base::Variable(_) => 0,
+            };
+        }
+        size
+    }
+
     pub(crate) fn is_one(&self) -> bool {
         self.0.is_empty()
     }
@@ -55,6 +72,18 @@ impl Monomial {
 }
 
 impl Polynomial {
+    /// How many factors there are in all terms and within them, counted up to about `most`.
+    pub(crate) fn size(&self, most: usize) -> usize {
+        let mut size = 0;
+        for monomial in self.0.keys() {
+            if size >= most {
+                break;
+            }
+            size += 1 + monomial.size(most - size);
+        }
+        size
+    }
+
     pub(crate) fn constant(value: RBig) -> Self {
         let mut terms = BTreeMap::new();
         if !value.is_zero() {

@@ -38,11 +38,12 @@ pub(super) fn last(text: &str, from: usize, manner: Manner) -> Option<Announceme
 
 fn last_latin(text: &str, from: usize, manner: Manner) -> Option<Announcement> {
     const WORD: &[u8] = b"answer";
-    // "Answer" and "answer" end alike.
-    let mut endings = ["nswer", "NSWER"].map(|ending| (ending, rfind(&text[from..], ending)));
+    // "Answer" and "answer" end alike; capitals matter only behind the last of these.
+    let mut lower = rfind(&text[from..], "nswer").map(|at| from + at);
+    let floor = lower.unwrap_or(from);
+    let mut upper = rfind(&text[floor..], "NSWER").map(|at| floor + at);
     loop {
-        let last = endings.iter_mut().max_by_key(|(_, at)| *at)?;
-        let at = from + last.1?;
+        let at = upper.or(lower)?;
         let start = at.checked_sub(1).filter(|start| *start >= from);
         if let Some(start) = start
             && text.as_bytes()[start..start + WORD.len()].eq_ignore_ascii_case(WORD)
@@ -50,7 +51,11 @@ fn last_latin(text: &str, from: usize, manner: Manner) -> Option<Announcement> {
         {
             return Some(Announcement { manner, start, content });
         }
-        last.1 = text[from..at].rfind(last.0);
+        if upper.is_none() {
+            lower = text[from..at].rfind("nswer").map(|at| from + at);
+        }
+        let floor = lower.unwrap_or(from);
+        upper = text[floor..at].rfind("NSWER").map(|at| floor + at);
     }
 }
 

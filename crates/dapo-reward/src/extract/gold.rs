@@ -10,21 +10,18 @@ use crate::parse::{Answer, Parse, parse_answer};
 /// The answer in a gold text, and how it reads: a boxed or `####` answer where there is such, else what an announcement
 /// gives, else everything; in a sentence that is no answer as a whole, the value that it gives.
 pub(crate) fn gold_answer<'a>(gold: &'a str, profile: &Profile) -> (&'a str, Parse<Answer>) {
-    let text = match announced(gold, profile) {
-        Some(text) => text,
-        None => {
-            let whole = &gold[trim(gold, 0..gold.len())];
-            let answer = parse_answer(whole);
-            if is_plain_value(whole) || is_value(&answer, whole) {
-                return (whole, answer);
-            }
-            match stated(whole).filter(|value| reads_as_value(value)) {
-                Some(value) => value,
-                None => return (whole, answer),
-            }
-        }
-    };
-    (text, parse_answer(text))
+    if let Some(text) = announced(gold, profile) {
+        return (text, parse_answer(text));
+    }
+    let whole = &gold[trim(gold, 0..gold.len())];
+    let answer = parse_answer(whole);
+    if is_plain_value(whole) || is_value(&answer, whole) {
+        return (whole, answer);
+    }
+    match stated(whole).filter(|value| reads_as_value(value)) {
+        Some(value) => (value, parse_answer(value)),
+        None => (whole, answer),
+    }
 }
 
 /// What a gold text marks or announces as the answer.
