@@ -186,7 +186,7 @@ fn report(policy: &Decoder, tokenizer: &Tokenizer) -> Result<()> {
     let rewards = RewardSum::new(vec![(1.0, Box::new(Accuracy::default()))]);
     for (name, sampling, samples) in [("greedy", SamplingConfig::GREEDY, 1), ("sampled", SamplingConfig::default(), 8)]
     {
-        let stop = StopTokens::of(policy.config(), &tokenizer);
+        let stop = StopTokens::of(policy.config(), tokenizer);
         let generation = GenerationConfig { max_new_tokens: 80, sampling, ..GenerationConfig::new(stop) };
         let found = evaluate(policy, tokenizer, &prompts, samples, &generation, &rewards)?;
         println!(

@@ -38,7 +38,9 @@ pub(crate) fn generate(
     }
     backend.generate(requests, config, &mut |generator| {
         let mut scheduler = Scheduler::new(generator);
-        requests.iter().for_each(|request| scheduler.submit(request));
+        for request in requests {
+            scheduler.submit(request);
+        }
         while !scheduler.is_done() {
             scheduler.step(&mut |number, group| groups[number] = group)?;
         }
@@ -359,7 +361,9 @@ mod tests {
     fn run(fake: &mut Fake, requests: &[Request]) -> Result<Vec<(usize, Vec<Completion>)>, PolicyError> {
         let mut groups = Vec::new();
         let mut scheduler = Scheduler::new(fake);
-        requests.iter().for_each(|request| scheduler.submit(request));
+        for request in requests {
+            scheduler.submit(request);
+        }
         while !scheduler.is_done() {
             scheduler.step(&mut |number, group| groups.push((number, group)))?;
         }

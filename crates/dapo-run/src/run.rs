@@ -315,7 +315,7 @@ impl Run {
     fn of_model(&self, error: TrainerError) -> RunError {
         match error {
             TrainerError::Policy(source @ PolicyError::Logits { .. }) => {
-                RunError::Model { model: self.config.model.path.clone(), source }
+                RunError::Model { model: self.config.model.path.clone(), source: Box::new(source) }
             }
             other => other.into(),
         }

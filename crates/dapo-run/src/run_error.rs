@@ -54,7 +54,7 @@ pub enum RunError {
         /// Its path.
         model: String,
         /// What is wrong with them.
-        source: dapo_policy::PolicyError,
+        source: Box<dapo_policy::PolicyError>,
     },
     /// Training failed.
     #[error(transparent)]

@@ -287,7 +287,7 @@ fn a_step_that_fails_leaves_the_trainer_as_it_was() {
     #[derive(Debug)]
     struct Failing(std::sync::atomic::AtomicUsize);
     impl dapo_reward::RewardFn for Failing {
-        fn name(&self) -> &str {
+        fn name(&self) -> &'static str {
             "failing"
         }
         fn score(&self, _: &dapo_reward::RewardInput<'_>) -> dapo_reward::Score {

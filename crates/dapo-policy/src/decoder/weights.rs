@@ -96,7 +96,10 @@ impl Decoder {
             return Err(PolicyError::Setting { field: name.clone(), found: "a tensor".into(), expected });
         }
         // Copied: the tensors may be handles to these very parameters.
-        self.update(|_, name, values| Ok(values.copy_from_slice(&tensors[name].flatten_all()?.to_vec1::<f32>()?)))
+        self.update(|_, name, values| {
+            values.copy_from_slice(&tensors[name].flatten_all()?.to_vec1::<f32>()?);
+            Ok(())
+        })
     }
 
     /// Changes every trainable tensor (index, name, values) and makes the change take effect.
