@@ -189,7 +189,7 @@ fn run(args: &Args) -> Result<()> {
             "accuracy_before": greedy_before.accuracy(),
             "accuracy_after": greedy_after.accuracy(),
             "pass_at_8_before": sampled_before.pass_at(8),
-            "steps": args.steps,
+            "steps": trainer.steps(),
             "seconds": seconds,
             "seed": args.seed,
         });

@@ -126,7 +126,12 @@ fn train(args: &Args, recipe: &str, seed: u64, dir: &Path) -> Result<()> {
     } else {
         let mut layers = vec![Layer::Recipe("tiny".into()), Layer::Recipe(recipe.into())];
         let steps = args.steps;
-        let own = [format!("seed={seed}"), format!("train.steps={steps}"), "output.completions=false".into()];
+        let own = [
+            format!("seed={seed}"),
+            format!("train.steps={steps}"),
+            "output.completions=false".into(),
+            "train.on_mastered=skip".into(),
+        ];
         let settings = own.into_iter().chain([
             "eval.every=5".into(),
             "eval.temperature=1.0".into(),

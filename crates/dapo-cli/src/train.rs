@@ -5,8 +5,8 @@ use crate::talk::Talk;
 use anyhow::{Result, bail};
 use dapo_policy::FinishReason;
 use dapo_run::{
-    DataSizes, DeviceChoice, Layer, Mastered, ModelSource, Progress, Resolved, Run, RunError, RunStep, estimate,
-    resolve, settings_of,
+    DataSizes, DeviceChoice, Layer, Mastered, ModelSource, Progress, Rescue, Resolved, Run, RunError, RunStep,
+    estimate, resolve, settings_of,
 };
 use dapo_trainer::{EvalReport, GroupRecord, StepMetrics, TrainerError};
 use std::io::{self, Write};
@@ -72,7 +72,11 @@ pub(crate) fn run(args: &Train, talk: Talk) -> Result<()> {
         ));
     }
     if let Some(report) = run.evaluate_at_start()? {
-        evaluated(&report, "before training", talk);
+        let when = match run.trainer().steps() {
+            0 => "before training".to_owned(),
+            steps => format!("after step {steps}"),
+        };
+        evaluated(&report, &when, talk);
     }
     while !run.is_finished() {
         match run.step() {
@@ -200,11 +204,14 @@ fn report(step: &RunStep, steps: u64, talk: Talk) {
 }
 
 fn report_mastered(end: &Mastered, steps: u64, talk: Talk) {
-    let (made, groups) = (end.steps, &end.shortage);
+    let (made, outcomes) = (end.steps, end.outcomes);
     talk.note(format_args!(
         "nothing left to learn after {made} of {steps} steps: of {} groups drawn, {} were all correct, {} all incorrect \
-         and {} not comparable",
-        groups.generated, groups.all_correct, groups.all_wrong, groups.other
+         and {} neither",
+        outcomes.groups(),
+        outcomes.all_correct,
+        outcomes.all_incorrect,
+        outcomes.other
     ));
     if let Some(report) = &end.evaluation {
         evaluated(report, &format!("after step {made}"), talk);
@@ -214,29 +221,41 @@ fn report_mastered(end: &Mastered, steps: u64, talk: Talk) {
 
 /// Says what a failed step leaves behind, and where no group carried a signal, what its completions look like.
 fn explain(error: &RunError, run: &Run, talk: Talk) {
-    let RunError::Step { step, checkpoint, source, .. } = error else { return };
+    let RunError::Step { step, rescue, source, .. } = error else { return };
     if let RunError::Trainer(source) = &**source
         && let TrainerError::NoSignal(end) = &**source
     {
         show_samples(&end.groups, run, talk);
+        if !end.is_mastered() {
+            advise(&end.groups, run, talk);
+        }
         let file = run.folder().completions_file(*step);
         talk.note(format_args!("every completion of step {step}: {}", file.display()));
     }
-    match checkpoint {
-        Some(path) => talk.note(format_args!(
-            "{} finished steps are saved in {}; resume with `dapo train --resume {}`",
-            run.trainer().steps(),
-            path.display(),
-            run.folder().path().display()
-        )),
-        None if run.trainer().steps() > 0 => {
-            talk.note("the step failed between two updates; resume from the last checkpoint with --resume");
+    let (steps, folder) = (run.trainer().steps(), run.folder().path().display());
+    match rescue {
+        Rescue::Nothing => {}
+        Rescue::Saved(path) => {
+            talk.note(format_args!("the {steps} finished steps are saved in {}", path.display()));
+            talk.note(format_args!(
+                "to continue from there with other settings: dapo train --resume {folder} KEY=VALUE"
+            ));
+            if matches!(&**source, RunError::Model { .. }) {
+                talk.warning(
+                    "the saved weights may be what is wrong: move that checkpoint away to resume from an older one",
+                );
+            }
         }
-        None => {}
+        Rescue::Torn => {
+            talk.note(format_args!(
+                "the step failed between two updates; `dapo train --resume {folder}` uses the last checkpoint"
+            ));
+        }
+        Rescue::Failed(why) => talk.warning(format_args!("the {steps} finished steps could not be saved: {why}")),
     }
 }
 
-/// Three completions with what was read from them, and what to look at first.
+/// Three completions with what was extracted from them.
 fn show_samples(groups: &[GroupRecord], run: &Run, talk: Talk) {
     let Ok(accuracy) = run.config().accuracy() else { return };
     for record in groups.iter().filter(|record| !record.group.texts.is_empty()).take(3) {
@@ -248,6 +267,11 @@ fn show_samples(groups: &[GroupRecord], run: &Run, talk: Talk) {
         talk.note(format_args!("  gold        {}", excerpt(gold, 80)));
         talk.note("");
     }
+}
+
+/// What to look at first where no group carries a signal.
+fn advise(groups: &[GroupRecord], run: &Run, talk: Talk) {
+    let Ok(accuracy) = run.config().accuracy() else { return };
     let completions = || groups.iter().flat_map(|record| record.group.completions.iter().zip(&record.group.texts));
     let all = completions().count();
     let truncated = completions().filter(|(of, _)| of.finish_reason == FinishReason::Length).count();

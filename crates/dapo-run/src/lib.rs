@@ -41,7 +41,7 @@ pub use placement::{DeviceChoice, Placed, place};
 pub use problems::{ADDITION, ProblemCounts, Problems, load_problems};
 pub use recipes::{Recipe, recipes};
 pub use run::{Mastered, Progress, Run, RunStep, settings_of};
-pub use run_error::RunError;
+pub use run_error::{Rescue, RunError, Stage};
 pub use settings::{
     AccuracyReward, AdaptiveName, AdvantageSection, DataSection, EvalSection, FormatReward, GenBatchSize, GraderName,
     KlSection, LayerMemoryName, LengthReward, LoraSection, LossSection, LrSchedule, ModelSection, OptimizerSection,

@@ -1,13 +1,14 @@
 //! A run from its first step to its last, with everything it writes on the way.
 
 use crate::estimate::cache_left;
-use crate::{ModelSource, Placed, ProblemCounts, Resolved, RunConfig, RunError, RunFolder, load_problems, place};
+use crate::{
+    ModelSource, Placed, ProblemCounts, Rescue, Resolved, RunConfig, RunError, RunFolder, Stage, load_problems, place,
+};
 use dapo_policy::{Device, FinishReason, GenerationConfig, PolicyError, Purpose, SamplingConfig, cuda_memory};
 use dapo_reward::RewardSum;
-use dapo_sampler::Shortage;
 use dapo_trainer::{
-    EvalReport, Fate, GroupRecord, NoSignal, Prompt, StepMetrics, StepOutcome, StepTimings, Trainer, TrainerError,
-    evaluate,
+    EvalReport, Fate, GroupRecord, NoSignal, Outcomes, Prompt, StepMetrics, StepOutcome, StepTimings, Trainer,
+    TrainerError, evaluate,
 };
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -67,8 +68,8 @@ impl Progress {
 pub struct Mastered {
     /// Steps made.
     pub steps: u64,
-    /// The groups in which no signal was found.
-    pub shortage: Shortage,
+    /// How the groups came out in which no signal was found.
+    pub outcomes: Outcomes,
     /// The evaluation of the final policy, where the run evaluates and there was none after the last step.
     pub evaluation: Option<EvalReport>,
     /// The checkpoint of the final policy.
@@ -275,40 +276,53 @@ impl Run {
     /// and the settings say that training then stops, the run is finished instead: evaluated and saved.
     ///
     /// # Errors
-    /// [`RunError::Step`] when training or an evaluation fails. The steps made before are then saved in a checkpoint, and the
-    /// completions of a step in which no group carried a signal are written. Other errors when something cannot be written;
-    /// the run can be resumed from its last checkpoint.
+    /// [`RunError::Step`] when training or an evaluation fails. The steps made before are then saved in a checkpoint, unless
+    /// the step had made an update already ([`Rescue`]), and the completions of a step in which no group carried a signal are
+    /// written. Other errors when something cannot be written; the run can be resumed from its last checkpoint.
     pub fn step(&mut self) -> Result<Progress, RunError> {
         match self.trainer.step() {
             Ok(outcome) => Ok(Progress::Step(Box::new(self.log(outcome)?))),
             Err(TrainerError::NoSignal(end)) if end.ends_well => {
-                self.finish(*end).map(|end| Progress::Mastered(Box::new(end)))
+                self.finish(&end).map(|end| Progress::Mastered(Box::new(end)))
             }
             Err(error) => {
+                let rescue = self.rescue();
                 if let TrainerError::NoSignal(end) = &error {
-                    // What the groups look like is the first thing to be asked.
+                    // What the groups look like is the first thing to be asked; the error matters more than this file.
                     let lines = end.groups.iter().flat_map(|record| lines(end.step, record));
-                    self.folder.write_completions(end.step, lines)?;
+                    let _ = self.folder.write_completions(end.step, lines);
                 }
-                let error = self.of_model(error);
-                Err(self.failed(self.trainer.steps() + 1, error))
+                Err(self.failed(Stage::Training, self.trainer.steps() + 1, rescue, self.of_model(error)))
             }
         }
     }
 
     /// The end of a run that has nothing left to learn.
-    fn finish(&mut self, end: NoSignal) -> Result<Mastered, RunError> {
+    fn finish(&mut self, end: &NoSignal) -> Result<Mastered, RunError> {
         let (steps, checkpoint) = (self.trainer.steps(), self.save()?);
         let is_missing = self.config.eval.every > 0 && !self.folder.has_evaluation(steps)?;
         let evaluation = if is_missing { Some(self.evaluate()?) } else { None };
         self.mastered = true;
-        Ok(Mastered { steps, shortage: end.shortage, evaluation, checkpoint })
+        Ok(Mastered { steps, outcomes: end.outcomes(), evaluation, checkpoint })
     }
 
-    /// An error of a step, after what was trained has been saved.
-    fn failed(&self, step: u64, source: RunError) -> RunError {
-        let checkpoint = (self.trainer.is_whole() && self.trainer.steps() > 0).then(|| self.save().ok()).flatten();
-        RunError::Step { step, steps: self.config.train.steps, checkpoint, source: Box::new(source) }
+    /// Saves the steps made so far, where that is possible. Older checkpoints all stay: this one may be the result of what
+    /// went wrong.
+    fn rescue(&self) -> Rescue {
+        let path = self.folder.checkpoint(self.trainer.steps());
+        match self.trainer.steps() {
+            0 => Rescue::Nothing,
+            _ if !self.trainer.is_whole() => Rescue::Torn,
+            _ if path.exists() => Rescue::Saved(path),
+            _ => match self.trainer.save(&path, &self.base_model) {
+                Ok(()) => Rescue::Saved(path),
+                Err(error) => Rescue::Failed(error.to_string()),
+            },
+        }
+    }
+
+    fn failed(&self, stage: Stage, step: u64, rescue: Rescue, source: RunError) -> RunError {
+        RunError::Step { stage, step, steps: self.config.train.steps, rescue, source: Box::new(source) }
     }
 
     /// An error of the trainer, with the model's name where its numbers are at fault.
@@ -331,7 +345,7 @@ impl Run {
         self.folder.append(RunFolder::METRICS, &outcome.metrics)?;
         self.folder.append(RunFolder::TIMINGS, &outcome.timings)?;
         let evaluation = if self.is_evaluated(steps) {
-            Some(self.evaluate().map_err(|error| self.failed(steps, error))?)
+            Some(self.evaluate().map_err(|error| self.failed(Stage::Evaluation, steps, self.rescue(), error))?)
         } else {
             None
         };

@@ -36,15 +36,17 @@ pub enum RunError {
     /// The settings cannot be read.
     #[error(transparent)]
     Settings(#[from] crate::SettingsError),
-    /// A step failed.
-    #[error("step {step} of {steps} failed")]
+    /// A step failed, or the evaluation after it.
+    #[error("{stage} {step} of {steps} failed")]
     Step {
+        /// What failed.
+        stage: Stage,
         /// The step, from 1.
         step: u64,
         /// Steps that the run should have made.
         steps: u64,
-        /// The checkpoint of the last whole step, where there is one.
-        checkpoint: Option<PathBuf>,
+        /// What became of the steps made before.
+        rescue: Rescue,
         /// Why.
         source: Box<RunError>,
     },
@@ -66,6 +68,37 @@ pub enum RunError {
     /// The model failed.
     #[error(transparent)]
     Policy(#[from] dapo_policy::PolicyError),
+}
+
+/// A part of a run's step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Rollouts and updates.
+    Training,
+    /// The evaluation after the step.
+    Evaluation,
+}
+
+impl std::fmt::Display for Stage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Training => "step",
+            Self::Evaluation => "the evaluation after step",
+        })
+    }
+}
+
+/// What a failed step leaves of the steps made before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rescue {
+    /// No step was made before.
+    Nothing,
+    /// They are in this checkpoint.
+    Saved(PathBuf),
+    /// The step failed between two updates, so that its weights belong to no step.
+    Torn,
+    /// Saving them failed, too, for this reason.
+    Failed(String),
 }
 
 impl From<dapo_trainer::TrainerError> for RunError {

@@ -1,7 +1,7 @@
 //! How runs end other than by their last step: nothing left to learn, nothing to learn from, and failures.
 #![allow(clippy::unwrap_used)]
 
-use dapo_run::{Layer, Progress, Run, RunError, RunFolder, resolve, settings_of};
+use dapo_run::{Layer, Progress, Rescue, Run, RunError, RunFolder, resolve, settings_of};
 use dapo_trainer::TrainerError;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -86,7 +86,7 @@ fn a_run_that_has_mastered_its_data_ends_well_with_checkpoint_and_evaluation() {
     let Some(Progress::Mastered(end)) = finish(&mut run).unwrap() else { panic!("the run was not mastered") };
     let steps = run.trainer().steps();
     assert!(steps > 0 && steps < 60, "{steps} steps");
-    assert!(end.steps == steps && end.shortage.is_mastered() && end.shortage.kept == 0);
+    assert!(end.steps == steps && end.outcomes.are_mastered() && end.outcomes.groups() == 12);
     assert!(run.is_finished());
     assert_eq!(end.checkpoint, run.folder().checkpoint(steps));
     assert!(end.checkpoint.join("model/model.safetensors").exists());
@@ -131,7 +131,7 @@ fn a_mastered_run_fails_on_request_and_loses_no_step() {
     let mut run = Run::create(&settings(&data, &["train.on_mastered=error"]), &dir).unwrap();
     let error = finish(&mut run).unwrap_err();
     let steps = run.trainer().steps();
-    let RunError::Step { step, checkpoint: Some(checkpoint), source, .. } = error else { panic!("{error}") };
+    let RunError::Step { step, rescue: Rescue::Saved(checkpoint), source, .. } = error else { panic!("{error}") };
     assert_eq!((step, &checkpoint), (steps + 1, &run.folder().checkpoint(steps)));
     assert!(
         source.to_string().starts_with("nothing left to learn: 0 of 2 groups were kept after 3 rounds"),
@@ -163,7 +163,8 @@ fn a_run_that_solves_nothing_fails_and_leaves_its_completions() {
         let (data, dir) = (impossible(temp.path()), temp.path().join(on_exhausted));
         let own = ["output.completions=false", &format!("sampler.on_exhausted={on_exhausted}")];
         let mut run = Run::create(&settings(&data, &own), &dir).unwrap();
-        let RunError::Step { step: 1, steps: 60, checkpoint: None, source } = finish(&mut run).unwrap_err() else {
+        let RunError::Step { step: 1, steps: 60, rescue: Rescue::Nothing, source, .. } = finish(&mut run).unwrap_err()
+        else {
             panic!("another error")
         };
         let RunError::Trainer(source) = *source else { panic!("{source}") };

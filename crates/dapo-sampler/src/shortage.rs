@@ -27,14 +27,6 @@ pub struct Shortage {
     pub values: ValueSummary,
 }
 
-impl Shortage {
-    /// Whether there was nothing to train on because the policy has mastered its data: no group was kept, and most of those
-    /// drawn were all correct.
-    pub fn is_mastered(&self) -> bool {
-        self.kept == 0 && self.all_correct > self.all_wrong + self.other
-    }
-}
-
 impl fmt::Display for Shortage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { metric, train_batch, kept, rounds, generated, all_correct, all_wrong, other, values } = self;

@@ -28,12 +28,20 @@ struct State {
     step: u64,
     num_tokens: u64,
     updates: u64,
+    /// Groups drawn in the latest steps that found nothing left to learn; left out where there are none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    mastered_groups: u64,
     /// Of the prompts: their order is meaningless for others.
     data: String,
     /// Of the frozen weights that are not in the checkpoint; the model they come from must not have changed.
     base: Option<String>,
     order: DataOrder,
     sampler: DynamicSampler<Arc<Group>>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that serde calls")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl Trainer {
@@ -76,6 +84,7 @@ impl Trainer {
             step: self.step,
             num_tokens: self.num_tokens,
             updates: self.optimizer.steps(),
+            mastered_groups: self.mastered_groups,
             data: fingerprint_of_data(&self.prompts),
             base: self.base.clone(),
             order: self.order.clone(),
@@ -134,6 +143,7 @@ impl Trainer {
         self.order = state.order;
         self.step = state.step;
         self.num_tokens = state.num_tokens;
+        self.mastered_groups = state.mastered_groups;
         self.is_torn = false;
         Ok(())
     }

@@ -44,7 +44,7 @@ pub struct TrainerConfig {
     pub cache_bytes: Option<usize>,
 }
 
-/// What happens when a step finds no group with a training signal because most groups are all correct.
+/// What happens when a step finds no group with a training signal because nine in ten or more are all correct.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnMastered {

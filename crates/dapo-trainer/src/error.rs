@@ -48,10 +48,10 @@ pub enum TrainerError {
         expected: String,
     },
     /// The loss or a gradient is not finite.
-    #[error("step {step}: {what} is {value}; no update was made")]
+    #[error("{what} of update {update} is {value}, expected a finite number; the update was not made")]
     NotFinite {
-        /// The step.
-        step: u64,
+        /// The update, from 1 over the whole run.
+        update: u64,
         /// Which number.
         what: &'static str,
         /// Its value.
@@ -98,6 +98,52 @@ pub struct NoSignal {
     pub ends_well: bool,
 }
 
+impl NoSignal {
+    /// How the groups came out, by the judge of answers rather than by the sampler's metric.
+    pub fn outcomes(&self) -> Outcomes {
+        let mut outcomes = Outcomes::default();
+        for record in self.groups.iter().filter(|record| record.age == 0) {
+            let verdicts = || record.group.rewards.iter().map(|reward| reward.correct);
+            if verdicts().all(|correct| correct == Some(true)) {
+                outcomes.all_correct += 1;
+            } else if verdicts().all(|correct| correct == Some(false)) {
+                outcomes.all_incorrect += 1;
+            } else {
+                outcomes.other += 1;
+            }
+        }
+        outcomes
+    }
+
+    /// Whether the policy has mastered its data; see [`Outcomes::are_mastered`].
+    pub fn is_mastered(&self) -> bool {
+        self.outcomes().are_mastered()
+    }
+}
+
+/// How the groups of a step came out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outcomes {
+    /// Groups in which every completion is correct.
+    pub all_correct: u64,
+    /// Groups in which every completion is incorrect.
+    pub all_incorrect: u64,
+    /// Groups with both, or with completions that nobody judged.
+    pub other: u64,
+}
+
+impl Outcomes {
+    /// All groups.
+    pub fn groups(self) -> u64 {
+        self.all_correct + self.all_incorrect + self.other
+    }
+
+    /// Whether at least nine groups in ten are all correct: problems that remain unsolved may have a wrong gold answer.
+    pub fn are_mastered(self) -> bool {
+        self.all_correct > 0 && 10 * self.all_correct >= 9 * self.groups()
+    }
+}
+
 /// Without the groups, which are large.
 impl std::fmt::Debug for NoSignal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -113,7 +159,7 @@ impl std::fmt::Debug for NoSignal {
 
 impl std::fmt::Display for NoSignal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let what = if self.shortage.is_mastered() { "nothing left to learn" } else { "nothing to train on" };
+        let what = if self.is_mastered() { "nothing left to learn" } else { "nothing to train on" };
         write!(f, "{what}: {}", self.shortage)
     }
 }

@@ -43,7 +43,7 @@ mod update;
 
 pub use config::{OnMastered, TrainerConfig};
 pub use data::{Problem, Prompt, PromptStyle, encode_prompts, read_jsonl, read_problems};
-pub use error::{NoSignal, TrainerError};
+pub use error::{NoSignal, Outcomes, TrainerError};
 pub use evaluate::{Estimate, EvalReport, Evaluation, PassAt, ProblemScore, evaluate, evaluate_in_blocks};
 pub use metrics::{StepMetrics, StepTimings};
 pub use optimizer::{AdamW, OptimizerConfig, Schedule};

@@ -16,14 +16,14 @@ pub struct StepMetrics {
     pub step: u64,
     /// Mean reward.
     pub reward: Option<f64>,
-    /// Mean over groups of the rewards' standard deviation (n − 1).
+    /// Mean over groups with at least two rewards of the rewards' standard deviation (n − 1).
     pub reward_std: Option<f64>,
-    /// Share of groups whose rewards are all the same.
+    /// Share of these groups whose rewards are all the same.
     pub frac_reward_zero_std: Option<f64>,
     /// Mean of each reward component before weighting, over completions where it did not abstain.
     #[serde(flatten, serialize_with = "component_means")]
     pub components: BTreeMap<String, Option<f64>>,
-    /// Share of right completions.
+    /// Share of correct completions, among those that were judged.
     pub accuracy: Option<f64>,
     /// Mean length in tokens.
     #[serde(rename = "completions/mean_length")]
@@ -109,6 +109,7 @@ pub struct StepTimings {
 pub(crate) struct GroupSums {
     completions: u64,
     right: u64,
+    judged: u64,
     tokens: u64,
     terminated: u64,
     terminated_tokens: u64,
@@ -129,13 +130,16 @@ impl GroupSums {
 
     pub(crate) fn add(&mut self, group: &Group) {
         let totals: Vec<f64> = (0..group.completions.len()).filter_map(|i| group.final_reward(i)).collect();
-        let std = sample_std(&totals);
-        self.stds += std;
-        self.flat += u64::from(std == 0.0);
-        self.groups += 1;
+        if totals.len() >= 2 {
+            let std = sample_std(&totals);
+            self.stds += std;
+            self.flat += u64::from(std == 0.0);
+            self.groups += 1;
+        }
         self.rewards += totals.iter().sum::<f64>();
         self.rewarded += totals.len() as u64;
         self.right += group.rewards.iter().filter(|r| r.correct == Some(true)).count() as u64;
+        self.judged += group.rewards.iter().filter(|r| r.correct.is_some()).count() as u64;
         for component in group.rewards.iter().flat_map(|r| &r.components) {
             let sum = self.components.entry(component.name.clone()).or_default();
             if let Some(value) = component.value {
@@ -163,7 +167,7 @@ impl GroupSums {
         metrics.reward_std = share(self.stds, self.groups);
         metrics.frac_reward_zero_std = share(self.flat as f64, self.groups);
         metrics.components = self.components.into_iter().map(|(name, (sum, n))| (name, share(sum, n))).collect();
-        metrics.accuracy = share(self.right as f64, self.completions);
+        metrics.accuracy = share(self.right as f64, self.judged);
         metrics.mean_length = share(self.tokens as f64, self.completions);
         metrics.clipped_ratio = share(truncated as f64, self.completions);
         metrics.mean_terminated_length = share(self.terminated_tokens as f64, self.terminated);

@@ -118,6 +118,8 @@ pub struct AdamW {
     config: OptimizerConfig,
     step: u64,
     moments: Moments,
+    /// Whether an update failed half way.
+    is_torn: bool,
 }
 
 impl AdamW {
@@ -127,12 +129,17 @@ impl AdamW {
     /// When a setting is invalid, or the policy's device has no memory left.
     pub fn new(policy: &Decoder, config: OptimizerConfig) -> Result<Self, TrainerError> {
         config.validate()?;
-        Ok(Self { config, step: 0, moments: Moments::zeros(policy)? })
+        Ok(Self { config, step: 0, moments: Moments::zeros(policy)?, is_torn: false })
     }
 
     /// Updates made so far.
     pub fn steps(&self) -> u64 {
         self.step
+    }
+
+    /// Whether an update failed half way, so that some parameters may have changed.
+    pub(crate) fn is_torn(&self) -> bool {
+        self.is_torn
     }
 
     /// The moments by parameter, `m.NAME` and `v.NAME`, for a checkpoint.
@@ -197,9 +204,12 @@ impl AdamW {
             step: self.step + 1,
             grad_scale: 1.0,
         };
-        let norm = policy.adamw(gradients, &mut self.moments, &step, self.config.max_grad_norm)?;
+        let updated = policy.adamw(gradients, &mut self.moments, &step, self.config.max_grad_norm);
+        // Parameters are changed one after another: after an error some may have been.
+        self.is_torn |= updated.is_err();
+        let norm = updated?;
         if !norm.is_finite() {
-            return Err(TrainerError::NotFinite { step: self.step, what: "the gradient norm", value: norm });
+            return Err(TrainerError::NotFinite { update: self.step + 1, what: "the gradient norm", value: norm });
         }
         self.step += 1;
         Ok(norm)

@@ -35,6 +35,8 @@ pub struct Trainer {
     pub(crate) order: DataOrder,
     pub(crate) step: u64,
     pub(crate) num_tokens: u64,
+    /// Groups drawn in the latest steps that found nothing left to learn.
+    pub(crate) mastered_groups: u64,
     /// Whether a step failed after it had changed the weights.
     pub(crate) is_torn: bool,
 }
@@ -98,6 +100,7 @@ impl Trainer {
             generation,
             step: 0,
             num_tokens: 0,
+            mastered_groups: 0,
             is_torn: false,
         })
     }
@@ -142,11 +145,10 @@ impl Trainer {
         let (sampler, draws, updates) = (self.sampler.clone(), self.order.draws(), self.optimizer.steps());
         let outcome = self.try_step();
         if outcome.is_err() {
-            if self.optimizer.steps() == updates {
+            self.is_torn |= self.optimizer.steps() != updates || self.optimizer.is_torn();
+            if !self.is_torn {
                 self.sampler = sampler;
                 self.order.rewind(draws)?;
-            } else {
-                self.is_torn = true;
             }
         }
         outcome
@@ -186,11 +188,15 @@ impl Trainer {
         let updated = Instant::now();
 
         let generated = metrics.num_tokens - self.num_tokens;
-        self.num_tokens = metrics.num_tokens;
-        self.step += 1;
         if let Some(reference) = &mut self.reference {
-            reference.sync(&self.policy, self.config.reference_sync, self.step)?;
+            let synced = reference.sync(&self.policy, self.config.reference_sync, metrics.step);
+            self.is_torn |= synced.is_err();
+            synced?;
         }
+        self.num_tokens = metrics.num_tokens;
+        self.step = metrics.step;
+        self.mastered_groups =
+            if taken.groups.is_empty() { self.mastered_groups + metrics.dynamic_sampling.generated } else { 0 };
         let step_time = started.elapsed().as_secs_f64();
         let timings = StepTimings {
             step: metrics.step,
@@ -233,12 +239,20 @@ impl Trainer {
 
     /// What a step does that found no group with a signal: an empty batch where it is skipped, else an error that shows its groups.
     fn without_signal(&mut self, shortage: Shortage) -> Result<TakenBatch<Arc<Group>>, TrainerError> {
-        if shortage.is_mastered() && self.config.on_mastered == OnMastered::Skip {
-            return Ok(self.sampler.skip_step()?);
-        }
-        let ends_well = shortage.is_mastered() && self.config.on_mastered == OnMastered::Stop;
         let groups = self.sampler.dropped().iter().cloned().map(dropped_record).collect();
-        Err(TrainerError::NoSignal(Box::new(NoSignal { step: self.step + 1, shortage, groups, ends_well })))
+        let mut end = NoSignal { step: self.step + 1, shortage, groups, ends_well: false };
+        let outcomes = end.outcomes();
+        if outcomes.are_mastered() {
+            // A small step may find nothing by chance: it takes groups as many as four batches, or all problems, to be sure.
+            let enough = self.prompts.len().min(4 * self.config.sampler.train_batch) as u64;
+            let is_sure = self.mastered_groups + outcomes.groups() >= enough;
+            match self.config.on_mastered {
+                OnMastered::Stop if is_sure => end.ends_well = true,
+                OnMastered::Stop | OnMastered::Skip => return Ok(self.sampler.skip_step()?),
+                OnMastered::Error => {}
+            }
+        }
+        Err(TrainerError::NoSignal(Box::new(end)))
     }
 
     /// One round's groups, with more completions where the per-prompt mode asks for them, and KL in the reward.

@@ -118,7 +118,7 @@ fn update_once(
         accumulate(policy, batch, temperature, loss, denominator, gradients, &mut update)?;
     }
     if !update.loss.is_finite() {
-        return Err(TrainerError::NotFinite { step: optimizer.steps(), what: "the loss", value: update.loss });
+        return Err(TrainerError::NotFinite { update: optimizer.steps() + 1, what: "the loss", value: update.loss });
     }
     update.grad_norm = optimizer.update(policy, gradients, lr)?;
     Ok(Some(update))

@@ -2,12 +2,15 @@
 #![allow(clippy::unwrap_used)]
 
 use dapo_loss::Kl;
-use dapo_policy::{Decoder, FinishReason, Policy, Segments, TokenBatch, Tokenizer};
-use dapo_reward::{Accuracy, OverlongFilter, RewardSum, SoftOverlong};
+use dapo_policy::{
+    Decoder, FinishReason, GenerationConfig, Policy, SamplingConfig, Segments, StopTokens, TokenBatch, Tokenizer,
+};
+use dapo_reward::{Accuracy, OverlongFilter, RewardSum, SoftOverlong, TagCount};
 use dapo_sampler::{Account, FilterMetric, GenBatch, PerPrompt, SamplerConfig, SurplusPolicy};
 use dapo_trainer::tasks::{Split, addition_problems};
 use dapo_trainer::{
-    Fate, OptimizerConfig, Prompt, PromptStyle, ReferenceSync, StepOutcome, Trainer, TrainerConfig, encode_prompts,
+    Fate, OptimizerConfig, Prompt, PromptStyle, ReferenceSync, StepOutcome, Trainer, TrainerConfig, TrainerError,
+    encode_prompts, evaluate,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -323,6 +326,77 @@ fn a_step_that_fails_leaves_the_trainer_as_it_was() {
         let read = |name: &str| std::fs::read(folder.path().join(name).join(file)).unwrap();
         assert!(read("failing") == read("sound"), "{file}");
     }
+}
+
+#[test]
+fn a_step_that_fails_between_two_updates_cannot_be_saved() {
+    // The first update destroys the weights; the second one finds a loss that is not a number.
+    let optimizer = OptimizerConfig { lr: 1e30, warmup_steps: 0, ..OptimizerConfig::default() };
+    let mut trainer = trainer(TrainerConfig { optimizer, mini_batches: 2, ..config() });
+    assert!(trainer.is_whole());
+    let error = trainer.step().unwrap_err();
+    assert!(!trainer.is_whole(), "{error}");
+    let folder = tempfile::tempdir().unwrap();
+    let refused = trainer.save(&folder.path().join("checkpoint"), "tiny").unwrap_err();
+    assert!(matches!(refused, TrainerError::Torn { step: 1 }), "{refused}");
+}
+
+#[test]
+fn mastery_is_judged_by_correctness_and_by_enough_groups() {
+    // Greedy to all intents: the completions of a group are alike, so that no group carries a signal.
+    let alike = SamplingConfig { temperature: 1e-3, ..SamplingConfig::default() };
+    let (policy, tokenizer) = model();
+    let prompts = prompts(&tokenizer);
+    let generation = GenerationConfig {
+        max_new_tokens: MAX_NEW_TOKENS,
+        sampling: SamplingConfig::GREEDY,
+        ..GenerationConfig::new(StopTokens::of(policy.config(), &tokenizer))
+    };
+    let greedy = evaluate(&policy, &tokenizer, &prompts, 1, &generation, &rewards()).unwrap();
+    let solved: Vec<Prompt> = prompts
+        .iter()
+        .zip(&greedy.groups)
+        .filter(|(_, group)| group.rewards[0].correct == Some(true))
+        .map(|(prompt, _)| prompt.clone())
+        .collect();
+    assert!(!solved.is_empty(), "the model solves none of the problems");
+    let unsolved = |prompt: &Prompt| Prompt { answer: "1000".into(), ..prompt.clone() };
+    let end = |prompts: Vec<Prompt>, gen_batch: usize, metric: FilterMetric| {
+        let (policy, tokenizer) = model();
+        let sampler = SamplerConfig {
+            train_batch: 2,
+            gen_batch: GenBatch::Fixed(gen_batch),
+            max_gen_rounds: 2,
+            metric,
+            ..SamplerConfig::default()
+        };
+        let config = TrainerConfig { sampling: alike, sampler, ..config() };
+        // Worth 1 whatever the answer: a metric above 0 does not mean that the answer is correct.
+        let rewards = RewardSum::new(vec![(1.0, Box::new(Accuracy::default())), (1.0, Box::new(TagCount))]);
+        let mut trainer = Trainer::new(policy, tokenizer, prompts, rewards, config).unwrap();
+        let mut skipped = 0;
+        loop {
+            match trainer.step() {
+                Ok(outcome) => {
+                    assert_eq!((outcome.metrics.updates, outcome.trained().count()), (0, 0));
+                    skipped += 1;
+                    assert!(skipped < 20);
+                }
+                Err(TrainerError::NoSignal(end)) => return (end.ends_well, skipped),
+                Err(error) => panic!("{error}"),
+            }
+        }
+    };
+    let few = solved[..2].to_vec();
+    assert_eq!(end(few, 2, FilterMetric::Acc), (true, 0), "as many groups as there are problems");
+    let many: Vec<Prompt> = (0..20).map(|i| solved[i % solved.len()].clone()).collect();
+    assert_eq!(end(many.clone(), 1, FilterMetric::Acc), (true, 3), "two groups a step, until they are four batches");
+    let incorrect: Vec<Prompt> = many.iter().map(unsolved).collect();
+    assert_eq!(end(incorrect.clone(), 4, FilterMetric::Acc), (false, 0));
+    assert_eq!(end(incorrect, 4, FilterMetric::Component("tag_count".into())), (false, 0));
+    let half: Vec<Prompt> =
+        many.iter().enumerate().map(|(i, p)| if i % 2 == 0 { unsolved(p) } else { p.clone() }).collect();
+    assert_eq!(end(half, 10, FilterMetric::Acc), (false, 0), "half of the problems are not mastered");
 }
 
 #[test]

@@ -36,14 +36,16 @@ pub struct Work {
 }
 
 /// Rounds and prompts of a step that draws what is missing, between `least` and `most` prompts at a time, when half of the
-/// groups are kept.
+/// groups are kept; the last quarter of the permitted rounds draws as many as should fill the batch.
 fn adaptive_rounds(train_batch: f64, least: f64, most: f64, round_limit: f64) -> (f64, f64) {
     // Rounds of the largest size fill the batch steadily; after them each one halves what is missing.
     let full = ((train_batch - most).max(0.0) / (most * KEEP_RATE)).ceil().min(round_limit);
     let (mut rounds, mut prompts) = (full, full * most);
     let mut missing = train_batch - prompts * KEEP_RATE;
     while (missing >= 1.0 || rounds == 0.0) && rounds < round_limit {
-        let drawn = missing.max(least).min(most);
+        let is_late = 4.0 * (rounds + 1.0) > 3.0 * round_limit;
+        let wanted = if is_late { missing / KEEP_RATE } else { missing };
+        let drawn = wanted.max(least).min(most);
         rounds += 1.0;
         prompts += drawn;
         missing -= drawn * KEEP_RATE;
@@ -64,7 +66,9 @@ impl Work {
             GenBatchSize::Adaptive(AdaptiveName::Adaptive) => {
                 let least = or(sampler.gen_batch_min, 1.0);
                 let most = or(sampler.gen_batch_max, 3.0 * train_batch).max(least);
-                (train_batch.max(least).min(most), most)
+                // A single round is the last one, and must fill the batch.
+                let wanted = if sampler.max_gen_rounds == 1 { needed } else { train_batch };
+                (wanted.max(least).min(most), most)
             }
         };
         let first = first.max(1.0);

@@ -178,8 +178,8 @@ pub struct TrainSection {
     pub micro_batch_tokens: usize,
     /// What a backward pass keeps of each layer: `keep`, or `recompute` for long sequences.
     pub layer_memory: LayerMemoryName,
-    /// What happens when no group carries a signal any more because most are all correct: `stop` ends the run, saved and
-    /// evaluated; `skip` counts the step, without an update, and goes on; `error` fails.
+    /// With dynamic sampling: what happens when no group carries a signal and nine in ten are all correct. `stop` ends the run,
+    /// saved and evaluated; `skip` counts the step, without an update, and continues; `error` fails.
     #[schemars(with = "String", extend("enum" = ["stop", "skip", "error"]))]
     pub on_mastered: OnMastered,
 }

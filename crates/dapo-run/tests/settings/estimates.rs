@@ -192,6 +192,11 @@ fn a_steps_tokens_and_updates_follow_from_batch_rounds_and_lengths() {
     let bounded = work(&["tiny", "sampler.gen_batch_min=12", "sampler.gen_batch_max=12"]);
     assert_eq!((bounded.rounds_expected, bounded.tokens_expected), (3, 36 * 8 * 72));
     assert_eq!(work(&["tiny", "sampler.gen_batch_min=32"]).rounds_expected, 1);
+    // The last quarter of the rounds draws as many as should fill the batch: all of a single one, the third of three.
+    let single = work(&["tiny", "sampler.max_gen_rounds=1"]);
+    assert_eq!((single.prompts_a_round, single.tokens_expected), (32, 32 * 8 * 72));
+    let three = work(&["tiny", "sampler.max_gen_rounds=3"]);
+    assert_eq!((three.rounds_expected, three.tokens_expected), (3, (16 + 8 + 8) * 8 * 72));
     assert_eq!(work(&["tiny", "sampler.gen_batch=8", "sampler.max_gen_rounds=3"]).rounds_expected, 3);
     assert_eq!(work(&["tiny", "sampler.per_prompt_max_samples=32"]).completions_a_prompt, 32);
     assert_eq!(work(&["tiny", "train.epochs=3", "train.mini_batches=100"]).updates, 48);
