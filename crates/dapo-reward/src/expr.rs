@@ -12,7 +12,7 @@ pub(crate) enum Expr {
     Product(Vec<Expr>),
     Power(Box<Expr>, Box<Expr>),
     Call(Function, Vec<Expr>),
-    /// `±x` (or `∓x`): both signs, the same one everywhere in an answer.
+    /// `±x` (or `∓x`): both signs; the same one everywhere in an answer that has a `∓`.
     PlusMinus {
         flipped: bool,
         term: Box<Expr>,

@@ -1,10 +1,10 @@
 //! Two answers of any kind: structures against structures, words against words, scalars against scalars.
 
-use super::measure::{differs_in_kind, meets_time};
+use super::measure::{differs_in_kind, is_group, meets_time};
 use super::prepare::{prepare, products_for_applications};
-use super::subject::without_indices;
+use super::subject::{holds_differently, without_indices};
 use super::{Stop, decimal, real_set};
-use crate::expr::{Bracket, Expr, Function, Relation, Separator};
+use crate::expr::{Bracket, Constant, Expr, Function, Relation, Separator};
 use crate::fuel::Fuel;
 use crate::parse::Answer;
 use crate::verify::Rule;
@@ -102,6 +102,9 @@ impl Judge<'_> {
         {
             return Ok(Decision::wrong(Rule::Structure));
         }
+        if let Some(decision) = self.angles(gold, prediction)? {
+            return Ok(decision);
+        }
         if gold.is_scalar() && prediction.is_scalar() {
             return self.scalars(gold, prediction);
         }
@@ -123,6 +126,7 @@ impl Judge<'_> {
             (Expr::Quantity(_, unit), other) | (other, Expr::Quantity(_, unit)) if differs_in_kind(other, unit) => {
                 Ok(Decision::wrong(Rule::Unit))
             }
+            (_, Expr::Quantity(_, unit)) if is_group(unit) => Ok(Decision::wrong(Rule::Unit)),
             (Expr::Quantity(gold, _), other) => self.equal(gold, other),
             (other, Expr::Quantity(prediction, _)) => self.equal(other, prediction),
             (Expr::Relation { .. }, _) | (_, Expr::Relation { .. }) => self.relations(gold, prediction),
@@ -131,6 +135,16 @@ impl Judge<'_> {
                     return Ok(Decision::wrong(Rule::Structure));
                 }
                 self.all_equal(gold.iter().flatten(), prediction.iter().flatten())
+            }
+            (Expr::Matrix(rows), Expr::Tuple { left: Bracket::Round, items, right: Bracket::Round })
+                if is_vector(rows, items) =>
+            {
+                self.all_equal(rows.iter().flatten(), items.iter())
+            }
+            (Expr::Tuple { left: Bracket::Round, items, right: Bracket::Round }, Expr::Matrix(rows))
+                if is_vector(rows, items) =>
+            {
+                self.all_equal(items.iter(), rows.iter().flatten())
             }
             (Expr::Matrix(rows), Expr::Tuple { items, .. }) => self.matrix_and_rows(rows, items, false),
             (Expr::Tuple { items, .. }, Expr::Matrix(rows)) => self.matrix_and_rows(rows, items, true),
@@ -251,8 +265,15 @@ impl Judge<'_> {
         if let Some(decision) = self.as_real_sets(gold, prediction)? {
             return Ok(decision);
         }
+        if let (Expr::List(separator, items), Expr::List(other, others)) = (gold, prediction)
+            && (*separator == Separator::Or) != (*other == Separator::Or)
+            && (holds_differently(items) || holds_differently(others))
+        {
+            return Ok(Decision::wrong(Rule::Structure));
+        }
         let items = |expr: &Expr| match expr {
             Expr::List(_, items) | Expr::Set(items) => items.clone(),
+            Expr::Constant(Constant::EmptySet) => Vec::new(),
             other => vec![other.clone()],
         };
         let (gold_items, items) = (items(gold), items(prediction));
@@ -278,7 +299,8 @@ impl Judge<'_> {
         for one in gold {
             let mut found = false;
             for (index, other) in items.iter().enumerate() {
-                if taken[index] && (found || !is_set) {
+                // A member that is a set is not what the set holds.
+                if (taken[index] && (found || !is_set)) || is_set_in_braces(one) != is_set_in_braces(other) {
                     continue;
                 }
                 let decision = judge.equal(one, other)?;
@@ -341,6 +363,18 @@ fn same_variable(one: &Expr, other: &Expr) -> bool {
         }
         _ => false,
     }
+}
+
+fn is_set_in_braces(expr: &Expr) -> bool {
+    matches!(expr, Expr::Set(_) | Expr::Constant(Constant::EmptySet))
+}
+
+/// Whether a matrix is one row or column with an entry for every item.
+fn is_vector(rows: &[Vec<Expr>], items: &[Expr]) -> bool {
+    let is_line = rows.len() == 1 || rows.iter().all(|row| row.len() == 1);
+    is_line
+        && rows.iter().flatten().count() == items.len()
+        && !items.iter().any(|item| matches!(item, Expr::Tuple { .. } | Expr::Matrix(_)))
 }
 
 /// Whether arithmetic may give the expression a value: a determinant is a scalar although a matrix is in it.

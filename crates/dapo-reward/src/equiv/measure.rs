@@ -1,7 +1,7 @@
 //! Quantities, ratios and times of day.
 
 use super::compare::{Comparison, Decision, Judge};
-use super::exact;
+use super::{Stop, exact};
 use crate::expr::{Expr, Function, Half, Time};
 use crate::parse::units;
 use crate::verify::Rule;
@@ -9,7 +9,14 @@ use crate::verify::Rule;
 impl Judge<'_> {
     pub(super) fn quantities(&self, gold: (&Expr, &str), prediction: (&Expr, &str)) -> Comparison {
         let (Some(gold_unit), Some(unit)) = (units::resolve(gold.1), units::resolve(prediction.1)) else {
-            return self.equal(gold.0, prediction.0);
+            // What a known unit measures is not met by a thing of another kind.
+            return match (units::resolve(gold.1), units::resolve_beginning(prediction.1)) {
+                (Some(_), None) if !units::is_neutral(prediction.1) => Ok(Decision::wrong(Rule::Unit)),
+                (Some(known), Some(unit)) if !(known.comparable(&unit) && known.size == unit.size) => {
+                    Ok(Decision::wrong(Rule::Unit))
+                }
+                _ => self.equal(gold.0, prediction.0),
+            };
         };
         if !gold_unit.comparable(&unit) {
             return Ok(Decision::wrong(Rule::Unit));
@@ -19,6 +26,29 @@ impl Judge<'_> {
         }
         let converted = Expr::Product(vec![prediction.0.clone(), Expr::rational(unit.size / gold_unit.size)]);
         self.equal(gold.0, &converted)
+    }
+
+    /// Angles against percentages, and against angles in another unit.
+    pub(super) fn angles(&self, gold: &Expr, prediction: &Expr) -> Result<Option<Decision>, Stop> {
+        let (Expr::Call(Function::Degree, angle), other, degrees_are_gold) = (match (gold, prediction) {
+            (Expr::Call(Function::Degree, _), other) => (gold, other, true),
+            (other, Expr::Call(Function::Degree, _)) => (prediction, other, false),
+            _ => return Ok(None),
+        }) else {
+            return Ok(None);
+        };
+        let (value, unit) = match other {
+            Expr::Percent(_) => return Ok(Some(Decision::wrong(Rule::Unit))),
+            Expr::Quantity(value, unit) => (value, unit),
+            _ => return Ok(None),
+        };
+        let Some(in_degrees) = units::resolve(unit).and_then(|unit| unit.in_degrees()) else {
+            return Ok(None);
+        };
+        let (Some(angle), turned) = (angle.first(), Expr::Product(vec![value.as_ref().clone(), in_degrees])) else {
+            return Ok(None);
+        };
+        if degrees_are_gold { self.equal(angle, &turned) } else { self.equal(&turned, angle) }.map(Some)
     }
 
     pub(super) fn ratios(&self, gold: &[Expr], prediction: &[Expr]) -> Comparison {
@@ -78,6 +108,11 @@ pub(super) fn differs_in_kind(other: &Expr, unit: &str) -> bool {
         Expr::Call(Function::Degree, _) => known.is_some_and(|unit| !unit.is_angle()),
         _ => false,
     }
+}
+
+/// Whether a unit is a number of things, so that a bare number leaves it out only where the question names it.
+pub(super) fn is_group(unit: &str) -> bool {
+    matches!(unit.trim(), "pair" | "pairs")
 }
 
 /// Whether an answer is of a kind that a time of day is compared with.

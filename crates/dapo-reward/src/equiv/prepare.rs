@@ -80,16 +80,46 @@ pub(super) fn prepare(expr: &Expr) -> Cow<'_, Expr> {
 
 fn expand_plus_minus(expr: &Expr) -> Expr {
     let both = |item: &Expr| {
-        if item.any(&|node| matches!(node, Expr::PlusMinus { .. })) {
-            vec![with_sign(item, false), with_sign(item, true)]
-        } else {
-            vec![item.clone()]
+        let (mut signs, mut are_coupled) = (0, false);
+        count_signs(item, &mut signs, &mut are_coupled);
+        match signs {
+            0 => vec![item.clone()],
+            // `±` and `∓` go together.
+            2..=MAX_SIGNS if !are_coupled => {
+                (0..1_u32 << signs).map(|negative| with_signs(item, negative, &mut 0)).collect()
+            }
+            _ => vec![with_sign(item, false), with_sign(item, true)],
         }
     };
     match expr {
         Expr::List(separator, items) => Expr::List(*separator, items.iter().flat_map(both).collect()),
         Expr::Set(items) => Expr::Set(items.iter().flat_map(both).collect()),
         other => Expr::List(Separator::Or, both(other)),
+    }
+}
+
+/// Most signs that are written out independently of each other.
+const MAX_SIGNS: u32 = 4;
+
+/// Counts the double signs, and tells whether one of them is `∓`.
+fn count_signs(expr: &Expr, signs: &mut u32, are_coupled: &mut bool) {
+    if let Expr::PlusMinus { flipped, .. } = expr {
+        *signs += 1;
+        *are_coupled |= flipped;
+    }
+    expr.children().for_each(|child| count_signs(child, signs, are_coupled));
+}
+
+/// The expression with each double sign taken from its own bit.
+fn with_signs(expr: &Expr, negative: u32, at: &mut u32) -> Expr {
+    match expr {
+        Expr::PlusMinus { term, .. } => {
+            let is_negative = negative >> *at & 1 == 1;
+            *at += 1;
+            let term = with_signs(term, negative, at);
+            if is_negative { term.negate() } else { term }
+        }
+        other => other.map_children(&mut |child| with_signs(child, negative, at)),
     }
 }
 

@@ -8,7 +8,7 @@ use dashu_ratio::RBig;
 use super::canonical::canonical;
 use super::compare::{Comparison, Decision, Judge};
 use super::polynomial::{Base, Monomial, Polynomial};
-use super::subject::{assigned, bare, same_subject};
+use super::subject::{assigned, bare, in_names_of, same_subject};
 use super::{Stop, decimal, sample};
 use crate::expr::{Expr, Relation};
 use crate::fuel::Fuel;
@@ -34,7 +34,9 @@ impl Judge<'_> {
             }
             // `f(x) = …` and `y = …`, or two chains that end in the same value.
             return match (assigned(gold), assigned(prediction)) {
-                (Some(gold), Some(prediction)) if same_subject(sides, others) => self.equal(&gold, &prediction),
+                (Some(gold), Some(prediction)) if same_subject(sides, others) => {
+                    self.equal(&gold, &in_names_of(sides, others, prediction))
+                }
                 _ => Ok(decision),
             };
         }

@@ -1,5 +1,7 @@
 //! What a relation is about: the names that an equation gives a value to.
 
+use std::collections::BTreeSet;
+
 use dashu_ratio::RBig;
 
 use crate::expr::{Constant, Expr, Function, Relation};
@@ -218,6 +220,69 @@ pub(super) fn same_subject(sides: &[Expr], others: &[Expr]) -> bool {
         (Some(of), None) => is_value(right, &of),
         (None, Some(of)) => is_value(left, &of),
         (None, None) => !has_variable(left) && !has_variable(right),
+    }
+}
+
+/// The value that a function of the second names gives, written for the first names.
+pub(super) fn in_names_of(sides: &[Expr], others: &[Expr], value: Expr) -> Expr {
+    let names = |sides: &[Expr]| -> Vec<Box<str>> {
+        let arguments = match sides.first() {
+            Some(Expr::Call(Function::Apply, arguments)) => &arguments[1..],
+            Some(Expr::Product(factors)) if is_application(factors) => &factors[1..],
+            _ => return Vec::new(),
+        };
+        let name = |argument: &Expr| match argument {
+            Expr::Variable(name) => Some(name.clone()),
+            _ => None,
+        };
+        arguments.iter().map(name).collect::<Option<_>>().unwrap_or_default()
+    };
+    let (to, from) = (names(sides), names(others));
+    if to == from || to.len() != from.len() {
+        return value;
+    }
+    rename(&value, &from, &to)
+}
+
+fn rename(expr: &Expr, from: &[Box<str>], to: &[Box<str>]) -> Expr {
+    match expr {
+        Expr::Variable(name) => match from.iter().position(|other| other == name) {
+            Some(at) => Expr::Variable(to[at].clone()),
+            // A letter that is no argument stays apart from the arguments.
+            None if to.contains(name) => Expr::Variable(format!("{name} free").into()),
+            None => expr.clone(),
+        },
+        other => other.map_children(&mut |child| rename(child, from, to)),
+    }
+}
+
+/// Whether relations side by side are about different things, so that "and" and "or" between them differ.
+pub(super) fn holds_differently(items: &[Expr]) -> bool {
+    let subject = |item: &Expr| -> Option<BTreeSet<Box<str>>> {
+        let Expr::Relation { sides, operators } = item else {
+            return None;
+        };
+        let mut names = BTreeSet::new();
+        let all = match sides.as_slice() {
+            [side @ Expr::Variable(_), _] if operators.as_slice() == [Relation::Equal] => std::slice::from_ref(side),
+            all => all,
+        };
+        all.iter().for_each(|side| variables(side, &mut names));
+        Some(names)
+    };
+    match items.iter().map(subject).collect::<Option<Vec<_>>>() {
+        Some(subjects) => subjects.windows(2).any(|pair| pair[0] != pair[1]),
+        None => false,
+    }
+}
+
+/// The variables of an expression without their indices.
+fn variables(expr: &Expr, into: &mut BTreeSet<Box<str>>) {
+    match expr {
+        Expr::Variable(name) => {
+            into.insert(name.split_once('_').map_or(name.as_ref(), |(base, _)| base).into());
+        }
+        other => other.children().for_each(|child| variables(child, into)),
     }
 }
 

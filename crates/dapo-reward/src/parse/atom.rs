@@ -166,10 +166,10 @@ impl<'a> Cursor<'a> {
         if let Some(Kind::Number(text)) = self.peek()
             && digit
             && text.len() > 1
-            && text.bytes().all(|byte| byte.is_ascii_digit())
+            && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b' ')
         {
             let (first, rest) = text.split_at(1);
-            self.shorten(rest);
+            self.shorten(rest.trim_start());
             return Ok(Expr::Number(super::number::parse(first)?));
         }
         self.nested(Self::atom)

@@ -25,12 +25,39 @@ pub(super) fn half_of_day(text: &str) -> Option<(Half, usize)> {
     (!runs_on).then_some((half, at))
 }
 
-/// What a text says about the half of the day, when it says nothing else.
-fn half_named(text: &str) -> Option<Half> {
+/// Words for a part of the day at the start of a text, with their length.
+const PARTS: [&str; 10] = [
+    "in the morning",
+    "in the afternoon",
+    "in the evening",
+    "in the night",
+    "at night",
+    "at noon",
+    "at midnight",
+    "tonight",
+    "noon",
+    "midnight",
+];
+
+/// The length of the words for a part of the day that a text begins with.
+pub(super) fn part_of_day(text: &str) -> Option<usize> {
+    if !text.starts_with(['i', 'a', 't', 'n', 'm']) {
+        return None;
+    }
+    let length = PARTS.iter().find(|part| text.starts_with(**part))?.len();
+    (!text[length..].starts_with(char::is_alphanumeric)).then_some(length)
+}
+
+/// What a text says about the half of the day that an hour is in, when it says nothing else.
+fn half_named(text: &str, hour: u8) -> Option<Half> {
     let text = text.trim_matches(|c: char| c.is_whitespace() || c == '~');
     match text {
-        "noon" => Some(Half::Afternoon),
-        "midnight" => Some(Half::Morning),
+        "in the morning" => Some(Half::Morning),
+        "in the afternoon" | "in the evening" => Some(Half::Afternoon),
+        "noon" | "at noon" => (hour == 12).then_some(Half::Afternoon),
+        "midnight" | "at midnight" => (hour == 12).then_some(Half::Morning),
+        "at night" | "in the night" | "tonight" if hour == 12 || hour < 5 => Some(Half::Morning),
+        "at night" | "in the night" | "tonight" => Some(Half::Afternoon),
         _ => half_of_day(text).filter(|(_, length)| *length == text.len()).map(|(half, _)| half),
     }
 }
@@ -52,15 +79,15 @@ impl<'a> Cursor<'a> {
             self.next();
             parts.push(self.clock_part()?);
         }
+        let value = |part: &str| part.parse::<u8>().ok();
+        let hour = value(parts[0])?;
         let half = match self.peek() {
-            Some(Kind::Text(text) | Kind::Word(text)) => half_named(text),
+            Some(Kind::Text(text) | Kind::Word(text)) => half_named(text, hour),
             _ => None,
         };
         if half.is_some() {
             self.next();
         }
-        let value = |part: &str| part.parse::<u8>().ok();
-        let hour = value(parts[0])?;
         let rest = parts[1..].iter().map(|part| value(part)).collect::<Option<Vec<u8>>>()?;
         let is_written_as_time = parts[1..].iter().all(|part| part.len() == 2) && rest.iter().all(|part| *part < 60);
         let has_zero = parts.iter().any(|part| part.len() == 2 && part.starts_with('0'));

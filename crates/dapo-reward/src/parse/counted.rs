@@ -6,8 +6,48 @@ pub(crate) fn is_unit(word: &str) -> bool {
     super::units::is_measure(&lower) || is_counted(&lower) || lower.strip_suffix('s').is_some_and(is_counted)
 }
 
-/// Whether words after a number are a unit or a thing counted, not a part of the statement.
+/// Whether words after a number are a unit or a thing counted: a few plain nouns. Digits, numbers, comparisons, operations
+/// and denials say something else about the number.
 pub(crate) fn is_unit_phrase(text: &str) -> bool {
+    const LONGEST: usize = 8;
+    let words = || text.split(|c: char| !(c.is_alphanumeric() || c == '\'')).filter(|word| !word.is_empty());
+    let begins_with_power = words().next().is_some_and(|word| matches!(word, "squared" | "cubed"));
+    is_name(text)
+        && !begins_with_power
+        && !has_numeral(text)
+        && words().take(LONGEST + 1).count() <= LONGEST
+        && !words().any(|word| {
+            matches!(word, "R" | "k" | "M" | "B")
+                || CHANGES.split_ascii_whitespace().any(|other| word.eq_ignore_ascii_case(other))
+        })
+}
+
+/// Whether a text has digits other than a power right after a unit: `cm^2`, `m2`.
+fn has_numeral(text: &str) -> bool {
+    let mut before = ' ';
+    text.chars().any(|c| {
+        let is_numeral = c.is_ascii_digit() && (before.is_whitespace() || matches!(before, ',' | '.' | '(' | '~'));
+        before = c;
+        is_numeral
+    })
+}
+
+/// Words that change the number before them, compare it, or deny it.
+const CHANGES: &str = "\
+    tens hundreds thousands millions billions trillions dozens grosses lakh lakhs crore crores mn bn gross \
+    factorial factorials doubled tripled trebled quadrupled halved negated inverted squares reciprocal \
+    inverse negative double triple twice thrice fold power root remainder rem modulo residue \
+    below above under beneath beyond short before after ago until past zero exceeding greater higher lower larger \
+    smaller bigger minimum maximum max shy odd some ish plus minus at \
+    rejected reject incorrect wrong false invalid extraneous impossible excluded exclude discarded discard denied \
+    never none fail fails failed incorrectly erroneous inadmissible unacceptable mistaken mistake error untrue \
+    loss deficit debt overdrawn owed permille permil \
+    one two three four five six seven eight nine ten eleven twelve twenty thirty forty fifty sixty seventy eighty \
+    ninety third fourth fifth sixth tenth hundredth thousandth tenths hundredths thousandths fifths sixths eighths \
+    so then hence therefore thus making giving actually wait instead whereas while versus vs";
+
+/// Whether words can name something, and are no part of a statement.
+pub(crate) fn is_name(text: &str) -> bool {
     const CONNECTIVES: &[&str] = &[
         "or",
         "and",
@@ -60,12 +100,47 @@ pub(crate) fn is_unit_phrase(text: &str) -> bool {
         .any(|word| CONNECTIVES.iter().any(|other| word.eq_ignore_ascii_case(other)))
         && !text.contains(['=', '<', '>', '+', '\\'])
         && !CHINESE_CONNECTIVES.iter().any(|word| text.contains(word))
+        && !text.starts_with('的')
+        && !text.ends_with("平方")
+        && !text.ends_with("立方")
 }
 
 /// Words that change what is said about a number.
 const CHINESE_CONNECTIVES: &[&str] = &[
-    "或", "和", "与", "且", "不", "非", "以上", "以下", "以内", "至", "大于", "小于", "等于", "左右", "到", "约", "之",
-    "者", "多", "少", "半", "余", "倍",
+    "或",
+    "和",
+    "与",
+    "且",
+    "不",
+    "非",
+    "以上",
+    "以下",
+    "以内",
+    "至",
+    "大于",
+    "小于",
+    "等于",
+    "左右",
+    "到",
+    "约",
+    "之",
+    "者",
+    "多",
+    "少",
+    "半",
+    "余",
+    "倍",
+    "倒数",
+    "反数",
+    "方根",
+    "阶乘",
+    "绝对值",
+    "对数",
+    "错",
+    "误",
+    "负",
+    "否",
+    "舍",
 ];
 
 /// The piece that a run of Chinese characters begins with, and its length there: a conjunction, a multiplier, or all of it.
@@ -134,12 +209,16 @@ pub(super) fn currency_before(source: &str) -> Option<(&'static str, usize)> {
 /// Multipliers spelled out.
 pub(crate) fn multiplier(text: &str) -> Option<i64> {
     Some(match text.trim().to_ascii_lowercase().as_str() {
-        "hundred" | "百" => 100,
-        "thousand" | "千" => 1_000,
-        "million" => 1_000_000,
-        "billion" => 1_000_000_000,
-        "trillion" => 1_000_000_000_000,
-        "dozen" => 12,
+        "tens" => 10,
+        "hundred" | "hundreds" | "百" => 100,
+        "thousand" | "thousands" | "千" => 1_000,
+        "lakh" | "lakhs" => 100_000,
+        "million" | "millions" => 1_000_000,
+        "crore" | "crores" => 10_000_000,
+        "billion" | "billions" => 1_000_000_000,
+        "trillion" | "trillions" => 1_000_000_000_000,
+        "dozen" | "dozens" => 12,
+        "gross" => 144,
         "万" => 10_000,
         "亿" => 100_000_000,
         _ => return None,

@@ -64,7 +64,7 @@ impl Cursor<'_> {
                 }
                 // One word or phrase may begin a name; a sentence is none.
                 Kind::Text(text) | Kind::Word(text)
-                    if depth == 0 && (name.len() > 1 || !super::counted::is_unit_phrase(text)) =>
+                    if depth == 0 && (name.len() > 1 || !super::counted::is_name(text)) =>
                 {
                     return Err(ParseError::Syntax);
                 }

@@ -97,6 +97,7 @@ impl<'a> Lexer<'a> {
             '.' if rest[1..].starts_with(|c: char| c.is_ascii_digit()) => self.number(),
             'a'..='z' | 'A'..='Z' => self.letters(),
             '\\' => self.command()?,
+            '‰' => self.push(Kind::Symbol(c), c.len_utf8()),
             '$' | '~' | '\u{200b}' | '\u{2061}' | '\u{2062}' | '\u{feff}' => self.skip(c.len_utf8()),
             '^' if let Some((marks, length)) = text::primes(&rest[1..]) => {
                 for _ in 1..marks {
@@ -153,7 +154,8 @@ impl<'a> Lexer<'a> {
         let length = rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len());
         let word = &rest[..length];
         if matches!(self.tokens.last(), Some(Token { kind: Kind::Number(_), .. }))
-            && let Some((_, length)) = super::clock::half_of_day(rest)
+            && let Some(length) =
+                super::clock::half_of_day(rest).map(|(_, length)| length).or_else(|| super::clock::part_of_day(rest))
         {
             self.push(Kind::Text(&rest[..length]), length);
             return;
@@ -260,6 +262,10 @@ impl<'a> Lexer<'a> {
             }
             _ if words::is_text_command(name) => {
                 if let Some(content) = braced(&self.rest()[length..]) {
+                    if self.follows_value() && self.compound(content.text) {
+                        self.at += length + content.end;
+                        return Ok(());
+                    }
                     let kind = match content.text.trim() {
                         "mod" => Kind::Command("mod"),
                         text => counted::currency(text).map_or(Kind::Text(content.text), Kind::Command),
@@ -273,6 +279,24 @@ impl<'a> Lexer<'a> {
             _ => self.push(Kind::Command(words::canonical_command(name)), length),
         }
         Ok(())
+    }
+
+    /// Takes ` hours 5 minutes` apart: units with the numerals between them.
+    fn compound(&mut self, text: &'a str) -> bool {
+        if !text.bytes().any(|byte| byte.is_ascii_digit()) {
+            return false;
+        }
+        let words = || text.split([' ', ',', '~']).filter(|word| !word.is_empty() && *word != "and");
+        let is_numeral = |word: &str| word.bytes().all(|byte| byte.is_ascii_digit());
+        let alternates =
+            words().enumerate().all(|(at, word)| if at % 2 == 1 { is_numeral(word) } else { counted::is_unit(word) });
+        if !alternates || words().count() % 2 == 0 {
+            return false;
+        }
+        for word in words() {
+            self.push(if is_numeral(word) { Kind::Number(word) } else { Kind::Text(word) }, 0);
+        }
+        true
     }
 
     /// `\left` and `\right` vanish with the point they may carry; bars become one-sided.

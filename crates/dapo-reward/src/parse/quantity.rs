@@ -56,8 +56,16 @@ impl Cursor<'_> {
         while let Some(Kind::Text(text) | Kind::Word(text)) = self.peek() {
             let clean = clean(text);
             let bare = clean.trim();
-            if let Some(factor) = counted::multiplier(bare) {
+            let (first, rest) = bare.split_once(' ').unwrap_or((bare, ""));
+            if let Some(factor) = counted::multiplier(first).filter(|_| phrase.is_empty()) {
                 value = Expr::Product(vec![value, Expr::integer(factor)]);
+                // `millions of dollars`
+                let rest = rest.trim_start();
+                let rest = rest.strip_prefix("of ").unwrap_or(rest).trim();
+                if counted::multiplier(rest).is_some() || !counted::is_unit_phrase(rest) {
+                    return Err(ParseError::Syntax);
+                }
+                phrase.push_str(rest);
             } else if matches!(bare, "and" | "or" | "AND" | "OR" | "And" | "Or" | ",") {
                 break;
             } else if matches!(bare, "th" | "st" | "nd" | "rd" | "") {
@@ -97,6 +105,9 @@ impl Cursor<'_> {
         self.node()?;
         Ok(match phrase.to_ascii_lowercase().as_str() {
             "percent" | "percents" => Expr::Percent(Box::new(value)),
+            "degree" | "degrees" | "deg" if matches!(self.peek(), Some(Kind::Letter('C' | 'F'))) => {
+                self.degrees(value)?
+            }
             "degree" | "degrees" | "deg" => Expr::call(Function::Degree, value),
             _ => Expr::Quantity(Box::new(value), phrase.into()),
         })
@@ -145,8 +156,14 @@ impl Cursor<'_> {
     /// An angle in degrees, with minutes and seconds if they follow, or a temperature where `C` or `F` follows.
     pub(super) fn degrees(&mut self, value: Expr) -> Parse<Expr> {
         let unit = match self.peek() {
-            Some(Kind::Text(text)) if clean(text).trim() == "C" => "celsius",
-            Some(Kind::Text(text)) if clean(text).trim() == "F" => "fahrenheit",
+            Some(Kind::Text(text) | Kind::Word(text)) if matches!(clean(text).trim(), "C" | "Celsius" | "celsius") => {
+                "celsius"
+            }
+            Some(Kind::Text(text) | Kind::Word(text))
+                if matches!(clean(text).trim(), "F" | "Fahrenheit" | "fahrenheit") =>
+            {
+                "fahrenheit"
+            }
             Some(Kind::Letter('C')) => "celsius",
             Some(Kind::Letter('F')) => "fahrenheit",
             _ => {

@@ -90,10 +90,14 @@ impl<'a> Cursor<'a> {
                     Some(kind) if cursor.starts_factor(kind) => {
                         let is_fraction = matches!(kind, Kind::Command("frac"));
                         let factor = cursor.factor()?;
-                        match mixed_number(factors.last(), &factor) {
+                        let (fraction, is_percentage) = match &factor {
+                            Expr::Percent(fraction) => (fraction.as_ref(), true),
+                            other => (other, false),
+                        };
+                        match mixed_number(factors.last(), fraction) {
                             Some(mixed) if is_fraction && previous_is_integer => {
                                 factors.pop();
-                                factors.push(mixed);
+                                factors.push(if is_percentage { Expr::Percent(Box::new(mixed)) } else { mixed });
                             }
                             _ => factors.push(factor),
                         }
@@ -127,12 +131,14 @@ impl<'a> Cursor<'a> {
         let before = self.position().checked_sub(1).and_then(|at| self.kind_at(at));
         let after_bracket = matches!(before, Some(Kind::Symbol(')' | ']')));
         let has_exponent = self.peek_at(1) == Some(Kind::Symbol('^'));
+        // `3!7!`
+        let are_factorials = before == Some(Kind::Symbol('!')) && self.peek_at(1) == Some(Kind::Symbol('!'));
         match previous {
             Some(Expr::Number(_)) => after_bracket,
             Some(Expr::Power(base, exponent)) if is_numeral(base) && !is_fraction(exponent) => {
                 after_bracket || has_exponent
             }
-            Some(_) => after_bracket || has_exponent || before == Some(Kind::Symbol('}')),
+            Some(_) => after_bracket || has_exponent || are_factorials || before == Some(Kind::Symbol('}')),
             None => false,
         }
     }
@@ -244,6 +250,11 @@ impl<'a> Cursor<'a> {
                 Some(Kind::Command("degree")) => {
                     self.next();
                     value = self.degrees(value)?;
+                }
+                Some(Kind::Symbol('‰')) => {
+                    self.next();
+                    let thousandth = Expr::rational(dashu_ratio::RBig::from_parts(1.into(), 1_000_u16.into()));
+                    value = Expr::Product(vec![value, thousandth]);
                 }
                 Some(Kind::Symbol('%')) => {
                     self.next();

@@ -32,6 +32,9 @@ impl Cursor<'_> {
             }
             items.push(self.relation()?);
         }
+        if separator != Separator::Or {
+            repeat_inequality(&mut items);
+        }
         Ok(if items.len() == 1 { items.remove(0) } else { Expr::List(separator, items) })
     }
 
@@ -272,6 +275,22 @@ impl Cursor<'_> {
             let matrix = Expr::Matrix(rows);
             Ok(if name == "vmatrix" { Expr::call(crate::expr::Function::Determinant, matrix) } else { matrix })
         })
+    }
+}
+
+/// `x ≠ 0, 1` excludes both.
+fn repeat_inequality(items: &mut [Expr]) {
+    let Some((Expr::Relation { sides, operators }, rest)) = items.split_first_mut() else {
+        return;
+    };
+    let [variable @ Expr::Variable(_), value] = sides.as_slice() else {
+        return;
+    };
+    let is_constant = |value: &Expr| value.is_scalar() && !value.any(&|node| matches!(node, Expr::Variable(_)));
+    if operators.as_slice() == [Relation::NotEqual] && is_constant(value) && rest.iter().all(is_constant) {
+        for item in rest {
+            *item = Expr::Relation { sides: vec![variable.clone(), item.clone()], operators: operators.clone() };
+        }
     }
 }
 

@@ -59,7 +59,7 @@ fn is_symbol(letters: &str) -> bool {
             | "Wb"
             | "cal"
             | "kcal"
-    )
+    ) || units::is_prefixed_symbol(letters)
 }
 
 /// A value and the unit after it.
@@ -88,6 +88,11 @@ pub(super) fn split(source: &str) -> Option<Tail<'_>> {
     let mut start = source.len().saturating_sub(32);
     while !source.is_char_boundary(start) {
         start += 1;
+    }
+    if let Some((value, unit)) = source.strip_prefix('$').and_then(|rest| rest.split_once('$')) {
+        // `$5$ m`
+        let is_unit = !value.is_empty() && is_numeral(value) && terms(unit.trim()).is_some();
+        return is_unit.then(|| Tail { value, unit: unit.trim().to_owned(), is_certain: true });
     }
     let ends = |before: &str| {
         before.ends_with(|c: char| c.is_ascii_digit() || matches!(c, '}' | ')' | 'π')) || before.ends_with("\\pi")
@@ -124,6 +129,10 @@ fn is_numeral(value: &str) -> bool {
     true
 }
 
+fn is_letter(c: char) -> bool {
+    c.is_ascii_alphabetic() || matches!(c, 'µ' | 'μ')
+}
+
 /// Whether the last letters, before a power if there is one, are a unit symbol: most answers go no further.
 fn ends_in_symbol(source: &str) -> bool {
     let is_power = |c: char| c.is_ascii_digit() || matches!(c, '-' | '{' | '}');
@@ -132,8 +141,8 @@ fn ends_in_symbol(source: &str) -> bool {
         Some(base) if base.len() + 1 < source.len() => base,
         _ => source,
     };
-    let letters = base.len() - base.trim_end_matches(|c: char| c.is_ascii_alphabetic()).len();
-    (1..=4).contains(&letters) && is_symbol(&base[base.len() - letters..])
+    let letters = base.len() - base.trim_end_matches(is_letter).len();
+    (1..=5).contains(&letters) && is_symbol(&base[base.len() - letters..])
 }
 
 /// The number of unit symbols when a text is nothing but these, with powers, products and quotients.
@@ -141,7 +150,7 @@ fn terms(text: &str) -> Option<usize> {
     let mut rest = text;
     let mut count = 0;
     loop {
-        let length = rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len());
+        let length = rest.find(|c: char| !is_letter(c)).unwrap_or(rest.len());
         if !is_symbol(&rest[..length]) {
             return None;
         }

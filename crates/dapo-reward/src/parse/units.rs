@@ -2,6 +2,8 @@
 
 use dashu_ratio::RBig;
 
+use crate::expr::{Constant, Expr};
+
 /// Powers of length, mass, time, money, and an index that keeps kinds apart which do not convert.
 type Dimension = [i8; 4];
 
@@ -18,6 +20,26 @@ impl Unit {
     /// Whether quantities in the two units can be compared.
     pub(crate) fn comparable(&self, other: &Unit) -> bool {
         self.dimension == other.dimension && self.kind == other.kind
+    }
+
+    fn multiply(&mut self, base: &Base, power: i8) -> Option<()> {
+        for (total, part) in self.dimension.iter_mut().zip(base.dimension) {
+            *total = total.checked_add(part.checked_mul(power)?)?;
+        }
+        self.size *= RBig::from_parts(base.size.0.into(), base.size.1.unsigned_abs().into()).pow(isize::from(power));
+        Some(())
+    }
+
+    /// The unit's size in degrees, for a unit of angle.
+    pub(crate) fn in_degrees(&self) -> Option<Expr> {
+        match self.kind {
+            Some("degree") => Some(Expr::rational(self.size.clone())),
+            Some("radian") => {
+                let half_turn = Expr::Constant(Constant::Pi).reciprocal();
+                Some(Expr::Product(vec![Expr::integer(180), half_turn]))
+            }
+            _ => None,
+        }
     }
 
     /// Whether angles or temperatures are measured in it.
@@ -55,20 +77,36 @@ fn base(name: &str) -> Option<Base> {
         "mi" | "mile" => of(LENGTH, 201_168, 125),
         "l" | "升" | "liter" | "litre" => of(VOLUME, 1, 1_000),
         "ml" | "毫升" | "milliliter" | "millilitre" => of(VOLUME, 1, 1_000_000),
-        "gallon" | "gal" => kind("gallon", 1, 1),
-        "quart" => kind("gallon", 1, 4),
-        "pint" => kind("gallon", 1, 8),
+        "gallon" | "gal" => of(VOLUME, 473_176_473, 125_000_000_000),
+        "quart" => of(VOLUME, 473_176_473, 500_000_000_000),
+        "pint" => of(VOLUME, 473_176_473, 1_000_000_000_000),
+        "cup" => of(VOLUME, 473_176_473, 2_000_000_000_000),
+        "tablespoon" => of(VOLUME, 473_176_473, 32_000_000_000_000),
+        "teaspoon" => of(VOLUME, 473_176_473, 96_000_000_000_000),
+        "furlong" => of(LENGTH, 25_146, 125),
+        "fathom" => of(LENGTH, 1_143, 625),
+        "angstrom" => of(LENGTH, 1, 10_000_000_000),
+        "micron" => of(LENGTH, 1, 1_000_000),
+        "acre" => of([2, 0, 0, 0], 316_160_658, 78_125),
+        "hectare" | "公顷" => of([2, 0, 0, 0], 10_000, 1),
+        "tonne" | "吨" => of(MASS, 1_000_000, 1),
+        "ton" => of(MASS, 45_359_237, 50),
+        "stone" => of(MASS, 317_514_659, 50_000),
+        "carat" => of(MASS, 1, 5),
         "mg" | "milligram" => of(MASS, 1, 1_000),
         "g" | "克" | "gram" | "gm" => of(MASS, 1, 1),
         "kg" | "千克" | "公斤" | "kilogram" => of(MASS, 1_000, 1),
-        "lb" | "lbs" | "pound" => kind("pound", 1, 1),
-        "oz" | "ounce" => kind("pound", 1, 16),
+        "lb" | "lbs" | "pound" => of(MASS, 45_359_237, 100_000),
+        "oz" | "ounce" => of(MASS, 45_359_237, 1_600_000),
         "ms" | "millisecond" => of(TIME, 1, 1_000),
         "s" | "秒" | "sec" | "second" => of(TIME, 1, 1),
         "min" | "分钟" | "minute" => of(TIME, 60, 1),
         "h" | "小时" | "时" | "hr" | "hour" => of(TIME, 3_600, 1),
         "day" | "天" | "日" => of(TIME, 86_400, 1),
         "week" | "周" | "星期" => of(TIME, 604_800, 1),
+        "fortnight" => of(TIME, 1_209_600, 1),
+        "decade" => kind("year", 10, 1),
+        "century" | "centurie" => kind("year", 100, 1),
         "month" | "个月" | "月" => kind("year", 1, 12),
         "year" | "年" | "yr" => kind("year", 1, 1),
         "mph" => of(SPEED, 201_168, 125 * 3_600),
@@ -84,26 +122,168 @@ fn base(name: &str) -> Option<Base> {
         "celsius" => kind("celsius", 1, 1),
         "fahrenheit" => kind("fahrenheit", 1, 1),
         "radian" | "rad" => kind("radian", 1, 1),
-        "newton" | "joule" | "watt" | "volt" | "ohm" | "hertz" | "pascal" | "amp" | "ampere" | "mole" | "kelvin" => {
-            Some(Base {
-                dimension: NONE,
-                kind: ["newton", "joule", "watt", "volt", "ohm", "hertz", "pascal", "amp", "ampere", "mole", "kelvin"]
-                    .into_iter()
-                    .find(|kind| *kind == name),
-                size: (1, 1),
-            })
-        }
+        "gradian" | "gon" | "grad" => kind("degree", 9, 10),
+        "kelvin" => kind("kelvin", 1, 1),
+        "knot" => of(SPEED, 463, 900),
+        _ => physical(name),
+    }
+}
+
+/// Units that metric prefixes are common before, by their names.
+fn physical(name: &str) -> Option<Base> {
+    let of = |dimension, num, den| Some(Base { dimension, kind: None, size: (num, den) });
+    let kind = |kind| Some(Base { dimension: NONE, kind: Some(kind), size: (1, 1) });
+    match name {
+        "newton" => of([1, 1, -2, 0], 1_000, 1),
+        "joule" => of(ENERGY, 1_000, 1),
+        "calorie" => of(ENERGY, 4_184, 1),
+        "watt-hour" => of(ENERGY, 3_600_000, 1),
+        "watt" => of([2, 1, -3, 0], 1_000, 1),
+        "pascal" => of([-1, 1, -2, 0], 1_000, 1),
+        "volt" => kind("volt"),
+        "ohm" => kind("ohm"),
+        "hertz" => kind("hertz"),
+        "amp" | "ampere" => kind("ampere"),
+        "mole" => kind("mole"),
+        "coulomb" => kind("coulomb"),
+        "farad" => kind("farad"),
+        "tesla" => kind("tesla"),
+        "electronvolt" => kind("electronvolt"),
+        "byte" => kind("byte"),
         _ => None,
     }
 }
 
-fn lookup(name: &str) -> Option<Base> {
-    base(name).or_else(|| base(name.strip_suffix('s')?))
+const ENERGY: Dimension = [2, 1, -2, 0];
+
+/// The unit that a symbol stands for; capitals count.
+fn spelled(symbol: &str) -> Option<&'static str> {
+    Some(match symbol {
+        "N" => "newton",
+        "J" => "joule",
+        "W" => "watt",
+        "V" => "volt",
+        "A" => "ampere",
+        "K" => "kelvin",
+        "C" => "celsius",
+        "F" => "fahrenheit",
+        "Hz" => "hertz",
+        "Pa" => "pascal",
+        "mol" => "mole",
+        "eV" => "electronvolt",
+        "Wh" => "watt-hour",
+        "cal" => "calorie",
+        "Ω" => "ohm",
+        "hrs" => "hour",
+        "mins" => "minute",
+        "qt" => "quart",
+        _ => return None,
+    })
 }
 
-/// Whether a lower-case word of two letters or more names a unit of measure or a currency.
+/// A metric prefix before a unit, and what follows it: `kHz`, `milliliters`.
+fn prefixed(word: &str) -> Option<Base> {
+    const NAMES: [(&str, i32); 9] = [
+        ("nano", -9),
+        ("micro", -6),
+        ("milli", -3),
+        ("centi", -2),
+        ("deci", -1),
+        ("hecto", 2),
+        ("kilo", 3),
+        ("mega", 6),
+        ("giga", 9),
+    ];
+    let lower = word.to_lowercase();
+    if let Some((rest, power)) = NAMES.iter().find_map(|(name, power)| Some((lower.strip_prefix(name)?, *power))) {
+        let singular = rest.strip_suffix('s').unwrap_or(rest);
+        let known = match singular {
+            "meter" | "metre" | "gram" | "second" | "liter" | "litre" => base(singular),
+            _ => physical(rest).or_else(|| physical(singular)),
+        };
+        return known.and_then(|base| base.times_ten_to(power));
+    }
+    let first = word.chars().next()?;
+    let power = match first {
+        'p' => -12,
+        'n' => -9,
+        'µ' | 'μ' => -6,
+        'm' => -3,
+        'c' => -2,
+        'd' => -1,
+        'k' | 'K' => 3,
+        'M' => 6,
+        'G' => 9,
+        'T' => 12,
+        _ => return None,
+    };
+    let rest = &word[first.len_utf8()..];
+    let known = match rest {
+        "m" | "s" | "g" if power < 0 => base(rest),
+        "L" | "l" if power < 0 || first == 'M' => base("l"),
+        "C" if power < 0 => physical("coulomb"),
+        "F" if power < 0 => physical("farad"),
+        "T" if power < 0 => physical("tesla"),
+        "B" if power > 0 => physical("byte"),
+        _ if matches!(first, 'c' | 'd') => None,
+        _ => physical(spelled(rest)?),
+    };
+    known?.times_ten_to(power)
+}
+
+impl Base {
+    fn times_ten_to(self, power: i32) -> Option<Self> {
+        let factor = 10_i64.checked_pow(power.unsigned_abs())?;
+        let (num, den) = self.size;
+        let size = if power < 0 { (num, den.checked_mul(factor)?) } else { (num.checked_mul(factor)?, den) };
+        Some(Self { size, ..self })
+    }
+}
+
+/// Whether letters are a unit symbol with a metric prefix.
+pub(crate) fn is_prefixed_symbol(letters: &str) -> bool {
+    (2..=5).contains(&letters.len()) && prefixed(letters).is_some()
+}
+
+fn lookup(word: &str) -> Option<Base> {
+    if let Some(name) = spelled(word) {
+        return base(name);
+    }
+    // `ML` is no millilitre.
+    let has_mark = word.chars().skip(1).any(char::is_uppercase) || !word.is_ascii();
+    if has_mark && let Some(base) = prefixed(word) {
+        return Some(base);
+    }
+    let lower = word.to_lowercase();
+    base(&lower).or_else(|| base(lower.strip_suffix('s')?)).or_else(|| prefixed(word))
+}
+
+/// Whether a word of two letters or more names a unit of measure or a currency; two small letters may be a product.
 pub(crate) fn is_measure(word: &str) -> bool {
-    (word.len() >= 2 && word != "in" && lookup(word).is_some()) || matches!(word, "square" | "cubic")
+    if word.len() < 2 || word == "in" {
+        return false;
+    }
+    let lower = word.to_lowercase();
+    let is_base = base(&lower).is_some() || lower.strip_suffix('s').is_some_and(|singular| base(singular).is_some());
+    let is_told = word.len() > 2 || word.bytes().any(|byte| byte.is_ascii_uppercase());
+    is_base || (is_told && prefixed(word).is_some()) || matches!(word, "square" | "cubic")
+}
+
+/// What the longest beginning of a phrase measures: kilograms in `kg of apples`.
+pub(crate) fn resolve_beginning(phrase: &str) -> Option<Unit> {
+    const LONGEST: usize = 6;
+    let words: Vec<&str> = phrase.split_whitespace().take(LONGEST).collect();
+    (1..=words.len()).rev().find_map(|length| resolve(&words[..length].join(" ")))
+}
+
+/// Whether words after a value name no thing at all.
+pub(crate) fn is_neutral(phrase: &str) -> bool {
+    phrase.split_whitespace().all(|word| {
+        matches!(
+            word,
+            "unit" | "units" | "total" | "in" | "each" | "apiece" | "altogether" | "left" | "remaining" | "away"
+        )
+    })
 }
 
 /// Resolves a unit phrase such as `square feet`, `cm^2`, `miles per hour`, `m/s`. `None` when a word is not a unit of
@@ -111,10 +291,28 @@ pub(crate) fn is_measure(word: &str) -> bool {
 pub(crate) fn resolve(phrase: &str) -> Option<Unit> {
     let mut unit = Unit { dimension: NONE, kind: None, size: RBig::ONE };
     let spaced = phrase.replace('/', " / ").replace(['*', '·', '.', '{', '}', '~', '\\', ','], " ").replace("^ ", "^");
-    let spaced = spell_symbols(&spaced).to_lowercase();
     let (mut divide, mut prefix_power, mut any) = (false, 1_i8, false);
-    for word in spaced.split_whitespace() {
+    let mut last: Option<(Base, i8)> = None;
+    let mut words = spaced.split_whitespace().peekable();
+    while let Some(word) = words.next() {
         match word {
+            "degree" | "degrees"
+                if words.peek().is_some_and(|next| {
+                    ["celsius", "fahrenheit", "c", "f", "kelvin"].iter().any(|scale| next.eq_ignore_ascii_case(scale))
+                }) =>
+            {
+                continue;
+            }
+            // `meters squared`
+            "squared" | "cubed" if let Some((base, sign)) = &last => {
+                let more = if word == "squared" { 1 } else { 2 };
+                if base.kind.is_some() {
+                    return None;
+                }
+                unit.multiply(base, sign * more)?;
+                last = None;
+                continue;
+            }
             "per" | "/" => {
                 divide = true;
                 continue;
@@ -146,35 +344,11 @@ pub(crate) fn resolve(phrase: &str) -> Option<Unit> {
             }
             unit.kind = Some(kind);
         }
-        for (total, part) in unit.dimension.iter_mut().zip(base.dimension) {
-            *total = total.checked_add(part.checked_mul(power)?)?;
-        }
-        unit.size *= RBig::from_parts(base.size.0.into(), base.size.1.unsigned_abs().into()).pow(isize::from(power));
+        unit.multiply(&base, power)?;
+        last = Some((base, power.signum()));
         any = true;
     }
     any.then_some(unit)
-}
-
-/// Writes out the symbols that are told from other words by their capitals only.
-fn spell_symbols(phrase: &str) -> String {
-    let words: Vec<&str> = phrase
-        .split_whitespace()
-        .map(|word| match word {
-            "N" => "newton",
-            "J" => "joule",
-            "W" => "watt",
-            "V" => "volt",
-            "A" => "ampere",
-            "K" => "kelvin",
-            "C" => "celsius",
-            "F" => "fahrenheit",
-            "Hz" => "hertz",
-            "Pa" => "pascal",
-            "mol" => "mole",
-            other => other,
-        })
-        .collect();
-    words.join(" ")
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@ mod names;
 mod numbers;
 mod quantities;
 mod siblings;
+mod structures;
+mod units;
 
 use dapo_reward::is_equivalent;
 
