@@ -136,18 +136,8 @@ impl Judge<'_> {
                 }
                 self.all_equal(gold.iter().flatten(), prediction.iter().flatten())
             }
-            (Expr::Matrix(rows), Expr::Tuple { left: Bracket::Round, items, right: Bracket::Round })
-                if is_vector(rows, items) =>
-            {
-                self.all_equal(rows.iter().flatten(), items.iter())
-            }
-            (Expr::Tuple { left: Bracket::Round, items, right: Bracket::Round }, Expr::Matrix(rows))
-                if is_vector(rows, items) =>
-            {
-                self.all_equal(items.iter(), rows.iter().flatten())
-            }
-            (Expr::Matrix(rows), Expr::Tuple { items, .. }) => self.matrix_and_rows(rows, items, false),
-            (Expr::Tuple { items, .. }, Expr::Matrix(rows)) => self.matrix_and_rows(rows, items, true),
+            (Expr::Matrix(rows), Expr::Tuple { .. }) => self.matrix_and_tuple(rows, prediction, false),
+            (Expr::Tuple { .. }, Expr::Matrix(rows)) => self.matrix_and_tuple(rows, gold, true),
             (
                 Expr::Tuple { left, items, right },
                 Expr::Tuple { left: other_left, items: others, right: other_right },
@@ -240,8 +230,19 @@ impl Judge<'_> {
         }
     }
 
-    /// `[[1, 2], [3, 4]]` is a matrix written as rows.
-    fn matrix_and_rows(&self, rows: &[Vec<Expr>], items: &[Expr], tuple_is_gold: bool) -> Comparison {
+    /// `[[1, 2], [3, 4]]` is a matrix written as rows, `(1, 2)` a vector that may stand in a column.
+    fn matrix_and_tuple(&self, rows: &[Vec<Expr>], tuple: &Expr, tuple_is_gold: bool) -> Comparison {
+        let Expr::Tuple { left, items, right } = tuple else {
+            return Ok(Decision::wrong(Rule::Structure));
+        };
+        if (left, right) == (&Bracket::Round, &Bracket::Round) && is_vector(rows, items) {
+            let entries = rows.iter().flatten();
+            return if tuple_is_gold {
+                self.all_equal(items.iter(), entries)
+            } else {
+                self.all_equal(entries, items.iter())
+            };
+        }
         let mut entries = Vec::new();
         for (row, item) in rows.iter().zip(items) {
             match item {

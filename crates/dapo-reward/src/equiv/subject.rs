@@ -267,7 +267,9 @@ pub(super) fn holds_differently(items: &[Expr]) -> bool {
             [side @ Expr::Variable(_), _] if operators.as_slice() == [Relation::Equal] => std::slice::from_ref(side),
             all => all,
         };
-        all.iter().for_each(|side| variables(side, &mut names));
+        for side in all {
+            variables(side, &mut names);
+        }
         Some(names)
     };
     match items.iter().map(subject).collect::<Option<Vec<_>>>() {

@@ -53,11 +53,10 @@ fn half_named(text: &str, hour: u8) -> Option<Half> {
     let text = text.trim_matches(|c: char| c.is_whitespace() || c == '~');
     match text {
         "in the morning" => Some(Half::Morning),
-        "in the afternoon" | "in the evening" => Some(Half::Afternoon),
         "noon" | "at noon" => (hour == 12).then_some(Half::Afternoon),
         "midnight" | "at midnight" => (hour == 12).then_some(Half::Morning),
         "at night" | "in the night" | "tonight" if hour == 12 || hour < 5 => Some(Half::Morning),
-        "at night" | "in the night" | "tonight" => Some(Half::Afternoon),
+        "at night" | "in the night" | "tonight" | "in the afternoon" | "in the evening" => Some(Half::Afternoon),
         _ => half_of_day(text).filter(|(_, length)| *length == text.len()).map(|(half, _)| half),
     }
 }
