@@ -34,7 +34,6 @@ const CONVENTIONS: &[(&str, &str)] = &[
     ("og-057", "the order of a list does not matter"),
     ("og-063", "the order of a list does not matter"),
     ("og-075", "fractions need not be in lowest terms"),
-    ("og-100", "a box inside a thought counts unless the profile looks only after it"),
     ("og-121", "a quotient need not be left as written"),
 ];
 

@@ -234,3 +234,27 @@ fn rows_and_sequences_may_be_assigned() {
     assert_eq!(results[0], [expected(1, 0), 0.0, expected(0, 2), 0.0, expected(1, 4), 0.0]);
     assert_eq!(results[1], [1.0, 0.0, 1.0, 0.0, 1.0, 0.0]);
 }
+
+#[test]
+fn one_logit_that_is_not_finite_makes_the_log_prob_nan() {
+    let gpu = crate::gpu();
+    // More columns than one pass of the threads reads, and a last part that is read singly.
+    for vocab in [7, 1024, 5003] {
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            for at in [0, vocab / 2, vocab - 1] {
+                let mut logits: Vec<f32> = (0..vocab).map(|i| (i as f32).sin()).collect();
+                let logprob = |logits: &[f32]| {
+                    let shape = LogitsShape { rows: 1, vocab, stride: vocab, temperature: 1.0 };
+                    let (logits, none) = (gpu.upload(logits).unwrap(), gpu.upload(&[NO_STOP]).unwrap());
+                    let mut sequences = sequences(&gpu, 1, 2, 2).unwrap();
+                    draw(&gpu, &RULE, shape, logits.view(), 1, Assignment::default(), none.view(), &mut sequences)
+                        .unwrap();
+                    gpu.read(sequences.logprobs.view()).unwrap()[0]
+                };
+                assert!(logprob(&logits).is_finite());
+                logits[at] = bad;
+                assert!(logprob(&logits).is_nan(), "{bad} at {at} of {vocab}");
+            }
+        }
+    }
+}

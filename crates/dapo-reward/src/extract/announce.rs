@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::doubt;
 use super::lines::{math_block, rest_of_line, rfind, sentence_end, skip_blank, strip_word};
 
 /// How an answer is announced.
@@ -47,6 +48,7 @@ fn last_latin(text: &str, from: usize, manner: Manner) -> Option<Announcement> {
         let start = at.checked_sub(1).filter(|start| *start >= from);
         if let Some(start) = start
             && text.as_bytes()[start..start + WORD.len()].eq_ignore_ascii_case(WORD)
+            && !doubt::is_denied(text, start)
             && let Some(content) = content(text, start, start + WORD.len(), manner)
         {
             return Some(Announcement { manner, start, content });
@@ -63,7 +65,8 @@ fn last_other(text: &str, from: usize, manner: Manner) -> Option<Announcement> {
     let found = |word: &&str| {
         text[from..].rmatch_indices(*word).take(64).find_map(|(at, _)| {
             let start = from + at;
-            Some((start, other_content(text, start + word.len(), manner)?))
+            let content = other_content(text, start + word.len(), manner)?;
+            (!doubt::is_denied(text, start)).then_some((start, content))
         })
     };
     let (start, content) = OTHER_WORDS.iter().filter_map(found).max_by_key(|(start, _)| *start)?;

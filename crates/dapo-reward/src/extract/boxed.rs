@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use super::doubt::{self, Afterthought};
 use super::find::announces_no_more;
 use super::joined;
 use super::lines::rfind;
@@ -45,7 +46,8 @@ pub(super) fn only_number(text: &str) -> Option<Range<usize>> {
     let before = before[..start].strip_suffix(OPEN)?;
     let gap = &before[before.len().saturating_sub(joined::LONGEST_GAP)..];
     // A brace may close another box of a list; an angle bracket may open a mark or a thought.
-    (digits > 0 && !gap.contains(&b'}') && !text.contains('<')).then_some(start..end)
+    let is_plain = digits > 0 && !gap.contains(&b'}') && !text.contains('<');
+    (is_plain && doubt::afterthought(text, end + 1) == Afterthought::None).then_some(start..end)
 }
 
 /// The last box; boxes joined by nothing but separators are one list.

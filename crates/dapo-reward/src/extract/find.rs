@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::announce::{self, Manner};
+use super::doubt::{self, Afterthought};
 use super::prose::{self, Reading};
 use super::{ExtractRule, Extracted, Profile, boxed, choice, lines, math, trim};
 use crate::parse::{Answer, ParseError, parse_answer};
@@ -42,7 +43,15 @@ pub(crate) fn find(text: &str, profile: &Profile) -> Option<Found> {
     let start = search_start(text, profile)?;
     let searched = first_turn(&text[start..]);
     let shifted = |span: Range<usize>| start + span.start..start + span.end;
-    let (rule, resolved) = search(searched, &profile.rules)?;
+    let (rule, mut resolved) = search(searched, &profile.rules)?;
+    if is_explicit(rule) || matches!(rule, ExtractRule::AnswerIs | ExtractRule::LastMath) {
+        let end = resolved.sentence.as_ref().unwrap_or(&resolved.span).end;
+        match doubt::afterthought(searched, end) {
+            Afterthought::None => {}
+            Afterthought::Rejected => return None,
+            Afterthought::Corrected(sentence) => resolved = resolve(searched, ExtractRule::AnswerIs, sentence)?,
+        }
+    }
     Some(Found {
         extracted: Extracted { span: shifted(resolved.span), rule },
         sentence: resolved.sentence.map(shifted),
@@ -51,14 +60,21 @@ pub(crate) fn find(text: &str, profile: &Profile) -> Option<Found> {
 
 /// Where a profile begins to look.
 fn search_start(text: &str, profile: &Profile) -> Option<usize> {
+    const CLOSE: &str = "</think>";
     let mut start = 0;
     if let Some(window) = profile.window {
         start = text.char_indices().rev().take(window).last().map_or(text.len(), |(at, _)| at);
     }
+    let thought =
+        if profile.after_think || text.contains(CLOSE) { text.rfind(CLOSE).map(|at| at + CLOSE.len()) } else { None };
     if profile.after_think {
-        const CLOSE: &str = "</think>";
-        start = start.max(text.rfind(CLOSE)? + CLOSE.len());
+        start = start.max(thought?);
         // The window may begin inside the tag's end; both bounds are character boundaries.
+    } else if let Some(thought) = thought {
+        // What is said behind a thought is the answer; only where nothing is said does the thought count.
+        if !first_turn(&text[thought..]).trim_matches(|c: char| c.is_whitespace() || c == '*').is_empty() {
+            start = start.max(thought);
+        }
     } else if text.trim_start().starts_with("<think>") && !text.contains("</think>") {
         // A thought that is not finished gives no answer yet.
         return None;

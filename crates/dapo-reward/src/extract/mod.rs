@@ -11,6 +11,7 @@ pub(crate) use wording::{choice_or_wording, label_wording, wording};
 mod announce;
 mod boxed;
 mod choice;
+mod doubt;
 mod find;
 mod gold;
 mod joined;
@@ -61,9 +62,9 @@ pub enum ExtractRule {
 ///
 /// let text = "<think>so \\boxed{1}</think> It is $2$";
 /// let found = extract_answer(text, &Profile::auto()).map(|found| found.text(text));
-/// assert_eq!(found, Some("1"));
+/// assert_eq!(found, Some("2"), "what follows the thought decides");
 /// let after = Profile { after_think: true, ..Profile::auto() };
-/// assert_eq!(extract_answer(text, &after).map(|found| found.text(text)), Some("2"));
+/// assert_eq!(extract_answer("It is $2$", &after), None, "there is no thought");
 /// let numbers: Profile = "last-number".parse().unwrap();
 /// assert_eq!(numbers.rules, [ExtractRule::LastNumber]);
 /// ```
@@ -75,7 +76,8 @@ pub struct Profile {
     pub rules: Vec<ExtractRule>,
     /// Look only at this many last characters.
     pub window: Option<usize>,
-    /// Look only at what follows the last `</think>`; without one, there is no answer.
+    /// Require a thought: without `</think>`, or with nothing behind the last one, there is no answer. Otherwise what
+    /// follows the last `</think>` decides where there is one and something follows it.
     pub after_think: bool,
 }
 

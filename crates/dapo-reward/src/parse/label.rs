@@ -11,9 +11,16 @@ const MAX_NAME: usize = 256;
 impl Cursor<'_> {
     /// Skips words that name what follows: `\text{Area} = …`, `Area = …`.
     pub(super) fn label(&mut self) {
+        /// A name with one of these words says that the value is none.
+        const DENIALS: [&str; 7] = ["wrong", "incorrect", "not", "previous", "excluded", "rejected", "unlike"];
         let position = self.position();
         let mut named = false;
-        while matches!(self.peek(), Some(Kind::Text(_) | Kind::Word(_))) {
+        while let Some(Kind::Text(text) | Kind::Word(text)) = self.peek() {
+            let denies = |word: &str| DENIALS.iter().any(|denial| word.eq_ignore_ascii_case(denial));
+            if text.split(|c: char| !c.is_alphabetic()).any(denies) || text.contains('错') {
+                named = false;
+                break;
+            }
             self.next();
             named = true;
         }

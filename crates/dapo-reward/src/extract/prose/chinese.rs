@@ -3,9 +3,42 @@
 use std::ops::Range;
 
 /// Characters and words that leave open, deny or change what is said.
-const HEDGES: [&str; 24] = [
-    "不", "非", "没", "无", "或", "和", "与", "至", "到", "约", "多", "少", "大", "小于", "超", "等于", "倍", "半",
-    "以", "之", "第", "余", "可能", "百",
+const HEDGES: [&str; 35] = [
+    "不",
+    "非",
+    "没",
+    "无",
+    "或",
+    "和",
+    "与",
+    "至",
+    "到",
+    "约",
+    "多",
+    "少",
+    "大",
+    "小于",
+    "超",
+    "等于",
+    "倍",
+    "半",
+    "以",
+    "之",
+    "第",
+    "余",
+    "可能",
+    "百",
+    "负",
+    "零下",
+    "亏",
+    "欠",
+    "根",
+    "平方根",
+    "立方",
+    "倒数",
+    "相反",
+    "的",
+    "错",
 ];
 
 /// The numeral, with the unit after it, of a sentence of Chinese words that holds no other value: `小明今年5岁`.

@@ -10,13 +10,13 @@ pub(super) const HEDGES: &str = "or not nor repeated excluded ignored removed om
     under over than except plus minus unless without cannot never maybe perhaps possibly probably might may could \
     but however wait wrong incorrect instead rather unknown unsure undefined impossible undetermined indeterminate \
     twice double triple multiplied divided times until vs versus excluding nothing exceeds exceed almost nearly \
-    false mod modulo off short no from through up down guess guessed initially originally previously half third \
+    false mod modulo rejected extraneous unlikely off short no from through up down guess guessed initially originally previously half third \
     quarter";
 
 /// Words right after a value that make another value of it.
 pub(super) const CHANGES: &str = "hundred hundreds thousand thousands million millions billion billions trillion dozen dozens squared cubed \
     factorial halves thirds quarters fourths fifths sixths eighths tenths hundredths thousandths percent choose to \
-    k bn is was are were would will can should has had does did seems looks degrees degree pm am out";
+    lakh crore fold tens trillions doubled tripled halved overdrawn k bn is was are were would will can should has had does did seems looks degrees degree pm am out";
 
 /// Words anywhere behind a value that add to it.
 pub(super) const NUMBERS: &str = "one two three four five six seven eight nine ten half halves third thirds quarter quarters fourths fifths \
