@@ -53,12 +53,12 @@ __device__ __forceinline__ RowStats row_stats(const T* row, int width, bool vect
 #pragma unroll
         for (int k = 1; k < N; k++) high = fmaxf(high, v[k]);
         if (high > s.max) s = rescaled(s, high, inverse_temperature);
-        // Zero for finite logits. One that is not makes the sum NaN, and with it every log-prob of the row.
-        float check = 0.0f;
+        if (s.max == -INFINITY) {
+            // Nothing but impossible tokens so far, or NaN, which no maximum shows: it must reach the sum.
 #pragma unroll
-        for (int k = 0; k < N; k++) check = fmaf(v[k], 0.0f, check);
-        s.sum += check;
-        if (s.max == -INFINITY) return;
+            for (int k = 0; k < N; k++) s.sum += isnan(v[k]) ? v[k] : 0.0f;
+            return;
+        }
 #pragma unroll
         for (int k = 0; k < N; k++) {
             const float z = (v[k] - s.max) * inverse_temperature, e = __expf(z);

@@ -236,11 +236,11 @@ fn rows_and_sequences_may_be_assigned() {
 }
 
 #[test]
-fn one_logit_that_is_not_finite_makes_the_log_prob_nan() {
+fn one_logit_that_is_nan_or_infinite_makes_the_log_prob_nan() {
     let gpu = crate::gpu();
     // More columns than one pass of the threads reads, and a last part that is read singly.
     for vocab in [7, 1024, 5003] {
-        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        for bad in [f32::NAN, f32::INFINITY] {
             for at in [0, vocab / 2, vocab - 1] {
                 let mut logits: Vec<f32> = (0..vocab).map(|i| (i as f32).sin()).collect();
                 let logprob = |logits: &[f32]| {

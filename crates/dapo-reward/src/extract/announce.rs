@@ -48,8 +48,8 @@ fn last_latin(text: &str, from: usize, manner: Manner) -> Option<Announcement> {
         let start = at.checked_sub(1).filter(|start| *start >= from);
         if let Some(start) = start
             && text.as_bytes()[start..start + WORD.len()].eq_ignore_ascii_case(WORD)
-            && !doubt::is_denied(text, start)
             && let Some(content) = content(text, start, start + WORD.len(), manner)
+            && !doubt::is_denied(text, start)
         {
             return Some(Announcement { manner, start, content });
         }

@@ -23,7 +23,7 @@ pub(super) struct Found {
 /// Longest text after a box that is looked through for signs of another announcement, in bytes.
 pub(super) const LONGEST_END: usize = 256;
 
-/// The integer in a box that is no part of a list, where nothing after it can announce another answer. What is found is what
+/// The integer in a box outside a list, where nothing after it can announce another answer. What is found is what
 /// all rules together find, sooner.
 pub(super) fn only_number(text: &str) -> Option<Range<usize>> {
     const OPEN: &[u8] = b"\\boxed{";

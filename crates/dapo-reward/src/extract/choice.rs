@@ -101,7 +101,8 @@ fn declines(piece: &str) -> bool {
     })
 }
 
-/// A letter of either case with nothing but its brackets or an answer after it: `d`, `(d)`, `b. 4`; or letters run together.
+/// A letter of either case with nothing but its brackets or an answer after it (`d`, `(d)`, `b. 4`), or letters run
+/// together.
 fn lone(text: &str, piece: Range<usize>) -> Option<Range<usize>> {
     let source = &text[piece.clone()];
     if is_small_list(source) {

@@ -4,13 +4,34 @@ use std::ops::Range;
 
 use super::lines::sentence_end;
 
-/// Words between a denial and the announcing word, separated by spaces.
-const BETWEEN: &str =
-    "the a an my our your this that final correct true case be think believe say says claim would could";
+/// Words between a denial and the announcing word.
+const BETWEEN: [&str; 20] = [
+    "the", "a", "an", "my", "our", "your", "this", "that", "final", "correct", "true", "case", "be", "think",
+    "believe", "say", "says", "claim", "would", "could",
+];
 
 /// Words that deny an announcement, or make it a supposition or a question.
-const DENIALS: &str = "not wrong incorrect false mistaken previous earlier old doubt nobody never whether if suppose supposing \
-    assume assuming imagine unless";
+const DENIALS: [&str; 19] = [
+    "not",
+    "wrong",
+    "incorrect",
+    "false",
+    "mistaken",
+    "previous",
+    "earlier",
+    "old",
+    "doubt",
+    "nobody",
+    "never",
+    "whether",
+    "if",
+    "suppose",
+    "supposing",
+    "assume",
+    "assuming",
+    "imagine",
+    "unless",
+];
 
 /// What opens a correction.
 const OPENINGS: [&str; 11] =
@@ -47,8 +68,8 @@ const REJECTIONS: [&str; 7] = [
 /// Longest text behind an answer that is looked into, in bytes.
 const LONGEST: usize = 600;
 
-fn holds(list: &str, word: &str) -> bool {
-    list.split(' ').any(|known| known.eq_ignore_ascii_case(word))
+fn holds(list: &[&str], word: &str) -> bool {
+    list.iter().any(|known| known.eq_ignore_ascii_case(word))
 }
 
 /// Whether the words before the announcing word, which begins at `at`, deny it or only suppose it: `wrong answer: 6`,
@@ -56,21 +77,22 @@ fn holds(list: &str, word: &str) -> bool {
 pub(super) fn is_denied(text: &str, at: usize) -> bool {
     /// Words looked at.
     const WORDS: usize = 6;
-    let mut from = at.saturating_sub(96);
+    let first = at.saturating_sub(96);
+    let ends = |byte: &u8| matches!(byte, b'.' | b'!' | b'?' | b';' | b'\n');
+    let mut from = text.as_bytes()[first..at].iter().rposition(ends).map_or(first, |end| first + end + 1);
     while !text.is_char_boundary(from) {
         from += 1;
     }
-    let before = &text[from..at];
-    let sentence = before.rfind(['.', '!', '?', ';', '\n']).map_or(before, |end| &before[end + 1..]);
-    if ["错误", "不是", "错的"].iter().any(|denial| sentence.trim_end().ends_with(denial)) {
+    let sentence = text[from..at].trim_end();
+    if !sentence.is_ascii() && ["错误", "不是", "错的"].iter().any(|denial| sentence.ends_with(denial)) {
         return true;
     }
     for word in sentence.rsplit(|c: char| !(c.is_alphanumeric() || matches!(c, '\'' | '’'))).take(2 * WORDS) {
-        if word.is_empty() || holds(BETWEEN, word) {
+        if word.is_empty() || holds(&BETWEEN, word) {
             continue;
         }
         let negated = ["n't", "n’t"].iter().any(|ending| word.ends_with(ending));
-        return negated || holds(DENIALS, word);
+        return negated || holds(&DENIALS, word);
     }
     false
 }
@@ -89,31 +111,46 @@ pub(super) enum Afterthought {
 /// Reads what follows an answer that ends at `end`: `Wait, that is wrong. It should be 7.`
 pub(super) fn afterthought(text: &str, end: usize) -> Afterthought {
     let tail = &text[end..];
-    if tail.len() > LONGEST || !tail.bytes().any(|byte| byte.is_ascii_alphabetic() || byte >= 0x80) {
+    if tail.len() > LONGEST {
         return Afterthought::None;
     }
-    let chinese = ["不对", "错了", "更正"].iter().filter_map(|mark| tail.find(mark)).min();
-    if let Some(at) = chinese {
-        let value = ["应该是", "应为", "正确答案是"]
-            .iter()
-            .filter_map(|mark| Some(at + tail[at..].find(mark)? + mark.len()))
-            .max();
+    if !tail.is_ascii()
+        && let Some(at) = ["不对", "错了", "更正"].iter().filter_map(|mark| tail.find(mark)).min()
+    {
+        let after = |mark: &&str| Some(at + tail[at..].find(*mark)? + mark.len());
+        let value = ["应该是", "应为", "正确答案是"].iter().filter_map(after).max();
         return value.map_or(Afterthought::Rejected, |value| corrected(text, end + value));
     }
-    let lower = tail.to_ascii_lowercase();
-    let opens = lower.split(['.', '!', '?', '\n']).any(|sentence| {
-        let sentence = sentence.trim_start_matches(|c: char| !c.is_ascii_alphabetic());
-        OPENINGS.iter().any(|opening| sentence.starts_with(opening))
-    });
-    if !opens {
+    if !opens_a_correction(tail) {
         return Afterthought::None;
     }
+    let lower = tail.to_ascii_lowercase();
     let value = CORRECTIONS.iter().filter_map(|mark| Some(lower.rfind(mark)? + mark.len())).max();
     // "It should be noted that" gives no value.
     if let Some(value) = value.filter(|value| begins_with_value(&tail[*value..])) {
         return corrected(text, end + value);
     }
     if REJECTIONS.iter().any(|words| lower.contains(words)) { Afterthought::Rejected } else { Afterthought::None }
+}
+
+/// Whether a sentence begins as a correction does.
+fn opens_a_correction(tail: &str) -> bool {
+    let bytes = tail.as_bytes();
+    let mut begins = true;
+    for (at, byte) in bytes.iter().enumerate() {
+        if matches!(byte, b'.' | b'!' | b'?' | b'\n' | b'}' | b'$') {
+            begins = true;
+        } else if begins && byte.is_ascii_alphabetic() {
+            begins = false;
+            let opens = |opening: &&str| {
+                bytes[at..].get(..opening.len()).is_some_and(|head| head.eq_ignore_ascii_case(opening.as_bytes()))
+            };
+            if OPENINGS.iter().any(opens) {
+                return true;
+            }
+        }
+    }
+    false
 }
 
 fn corrected(text: &str, from: usize) -> Afterthought {

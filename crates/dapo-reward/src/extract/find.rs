@@ -43,7 +43,21 @@ pub(crate) fn find(text: &str, profile: &Profile) -> Option<Found> {
     let start = search_start(text, profile)?;
     let searched = first_turn(&text[start..]);
     let shifted = |span: Range<usize>| start + span.start..start + span.end;
-    let (rule, mut resolved) = search(searched, &profile.rules)?;
+    let found = search(searched, &profile.rules);
+    // An answer within a thought gives way to what is said behind it. Only what follows the answer is looked at, unless the
+    // answer is the whole text.
+    let from = match &found {
+        Some((ExtractRule::Whole, _)) | None => 0,
+        Some((_, resolved)) => resolved.sentence.as_ref().unwrap_or(&resolved.span).end,
+    };
+    if let Some(end) = behind_thought(&searched[from..]) {
+        let behind = start + from + end;
+        let found = find(&text[behind..], profile)?;
+        let shifted = |span: Range<usize>| behind + span.start..behind + span.end;
+        let extracted = Extracted { span: shifted(found.extracted.span), rule: found.extracted.rule };
+        return Some(Found { extracted, sentence: found.sentence.map(shifted) });
+    }
+    let (rule, mut resolved) = found?;
     if is_explicit(rule) || matches!(rule, ExtractRule::AnswerIs | ExtractRule::LastMath) {
         let end = resolved.sentence.as_ref().unwrap_or(&resolved.span).end;
         match doubt::afterthought(searched, end) {
@@ -58,23 +72,28 @@ pub(crate) fn find(text: &str, profile: &Profile) -> Option<Found> {
     })
 }
 
+/// Ends a thought.
+const CLOSE: &str = "</think>";
+
+/// Where the last thought ends, if something is said behind it.
+fn behind_thought(text: &str) -> Option<usize> {
+    if !text.contains(CLOSE) {
+        return None;
+    }
+    let end = text.rfind(CLOSE)? + CLOSE.len();
+    let is_silent = text[end..].trim_matches(|c: char| c.is_whitespace() || c == '*').is_empty();
+    (!is_silent).then_some(end)
+}
+
 /// Where a profile begins to look.
 fn search_start(text: &str, profile: &Profile) -> Option<usize> {
-    const CLOSE: &str = "</think>";
     let mut start = 0;
     if let Some(window) = profile.window {
         start = text.char_indices().rev().take(window).last().map_or(text.len(), |(at, _)| at);
     }
-    let thought =
-        if profile.after_think || text.contains(CLOSE) { text.rfind(CLOSE).map(|at| at + CLOSE.len()) } else { None };
     if profile.after_think {
-        start = start.max(thought?);
+        start = start.max(text.rfind(CLOSE)? + CLOSE.len());
         // The window may begin inside the tag's end; both bounds are character boundaries.
-    } else if let Some(thought) = thought {
-        // What is said behind a thought is the answer; only where nothing is said does the thought count.
-        if !first_turn(&text[thought..]).trim_matches(|c: char| c.is_whitespace() || c == '*').is_empty() {
-            start = start.max(thought);
-        }
     } else if text.trim_start().starts_with("<think>") && !text.contains("</think>") {
         // A thought that is not finished gives no answer yet.
         return None;
