@@ -88,6 +88,7 @@ fn model_config() -> ModelConfig {
         num_key_value_heads: 2,
         head_dim: 32,
         rope_theta: 10_000.0,
+        rope_scaling: None,
         rms_norm_eps: 1e-6,
         tie_word_embeddings: true,
         qk_norm: true,

@@ -2,10 +2,13 @@
 
 mod fields;
 mod presets;
+mod rope;
 
 use crate::error::PolicyError;
+use dapo_kernels::RotaryTable;
 use fields::Fields;
 pub(crate) use fields::token_ids;
+pub use rope::RopeScaling;
 use serde_json::{Map, Value, json};
 use std::path::Path;
 
@@ -16,7 +19,7 @@ pub enum Architecture {
     Qwen3,
     /// `Qwen2ForCausalLM`, which is Qwen2 and Qwen2.5: biases on queries, keys and values.
     Qwen2,
-    /// `LlamaForCausalLM`: Llama 2 and 3, `SmolLM2` and others of the same form.
+    /// `LlamaForCausalLM`: Llama 2 and 3 (3.1 to 3.3 too), `SmolLM2` and others of the same form.
     Llama,
 }
 
@@ -67,6 +70,8 @@ pub struct ModelConfig {
     pub head_dim: usize,
     /// The base of the rotary frequencies.
     pub rope_theta: f64,
+    /// How the rotary frequencies are scaled, where they are.
+    pub rope_scaling: Option<RopeScaling>,
     /// What is added to the mean square in every norm.
     pub rms_norm_eps: f64,
     /// Whether the head is the embeddings.
@@ -98,7 +103,7 @@ impl ModelConfig {
     ///
     /// # Errors
     /// When a field is missing or malformed, or asks for what is not supported: another architecture or activation,
-    /// scaled or partial rotary embeddings, a sliding window, quantised weights.
+    /// partial rotary embeddings or an unknown scaling of them, a sliding window, quantised weights.
     pub fn from_json(json: &Value, file: &Path) -> Result<Self, PolicyError> {
         let fields = Fields { json, file };
         let architecture = fields.architecture()?;
@@ -109,6 +114,8 @@ impl ModelConfig {
         fields.check_full_attention(architecture, num_hidden_layers)?;
         let attention_bias = fields.switch("attention_bias")?;
         let longest = if architecture == Architecture::Llama { 2048 } else { 32_768 };
+        let longest = fields.optional_size("max_position_embeddings")?.unwrap_or(longest);
+        let (rope_theta, rope_scaling) = rope::read(&fields, longest)?;
         let config = Self {
             architecture,
             vocab_size: fields.size("vocab_size")?,
@@ -118,14 +125,16 @@ impl ModelConfig {
             num_attention_heads,
             num_key_value_heads: fields.optional_size("num_key_value_heads")?.unwrap_or(num_attention_heads),
             head_dim: fields.optional_size("head_dim")?.unwrap_or(hidden_size / num_attention_heads),
-            rope_theta: fields.rope_theta()?,
+            rope_theta,
+            rope_scaling,
             rms_norm_eps: fields.number("rms_norm_eps")?.unwrap_or(1e-6),
             tie_word_embeddings: fields.switch("tie_word_embeddings")?,
             qk_norm: architecture == Architecture::Qwen3,
             qkv_bias: architecture == Architecture::Qwen2 || attention_bias,
             o_bias: architecture != Architecture::Qwen2 && attention_bias,
             mlp_bias: architecture == Architecture::Llama && fields.switch("mlp_bias")?,
-            max_position_embeddings: fields.optional_size("max_position_embeddings")?.unwrap_or(longest),
+            // Qwen describes YaRN as an addition to a configuration that still states the shorter length.
+            max_position_embeddings: rope_scaling.and_then(|scaling| scaling.longest()).unwrap_or(0).max(longest),
             bos_token_id: token_ids(json, "bos_token_id", file)?.first().copied(),
             eos_token_ids: token_ids(json, "eos_token_id", file)?,
             pad_token_id: token_ids(json, "pad_token_id", file)?.first().copied(),
@@ -148,7 +157,6 @@ impl ModelConfig {
             "head_dim": self.head_dim,
             "hidden_act": "silu",
             "rope_theta": self.rope_theta,
-            "rope_parameters": {"rope_type": "default", "rope_theta": self.rope_theta},
             "rms_norm_eps": self.rms_norm_eps,
             "tie_word_embeddings": self.tie_word_embeddings,
             "max_position_embeddings": self.max_position_embeddings,
@@ -159,6 +167,14 @@ impl ModelConfig {
             "torch_dtype": "float32",
         });
         if let Value::Object(fields) = &mut json {
+            let mut rope = self.rope_scaling.map(RopeScaling::to_json).unwrap_or_default();
+            if !rope.is_empty() {
+                // Programs that read configurations of transformers 4 look here.
+                fields.insert("rope_scaling".into(), rope.clone().into());
+            }
+            rope.entry("rope_type").or_insert("default".into());
+            rope.insert("rope_theta".into(), self.rope_theta.into());
+            fields.insert("rope_parameters".into(), rope.into());
             match self.architecture {
                 Architecture::Qwen2 => {}
                 Architecture::Qwen3 => drop(fields.insert("attention_bias".into(), self.qkv_bias.into())),
@@ -233,6 +249,9 @@ impl ModelConfig {
                 return Err((name, value.to_string(), "a finite number above 0".into()));
             }
         }
+        if let Some(scaling) = &self.rope_scaling {
+            scaling.check()?;
+        }
         let name = self.architecture.class_name();
         let switches = match self.architecture {
             Architecture::Qwen3 => [(self.qk_norm, true), (self.o_bias, self.qkv_bias), (self.mlp_bias, false)],
@@ -248,6 +267,13 @@ impl ModelConfig {
             return Err(("qkv_bias", "false".into(), format!("true in a {name}")));
         }
         Ok(())
+    }
+
+    /// Cosines and sines for the positions of a batch, in their order.
+    pub(crate) fn rotary_table(&self, positions: &[u32]) -> RotaryTable {
+        let scaling = self.rope_scaling.as_ref();
+        let (frequencies, scale) = RopeScaling::apply(scaling, self.head_dim, self.rope_theta);
+        RotaryTable::with_frequencies(positions, frequencies, scale)
     }
 
     /// Every parameter's Hugging Face name and shape, in a fixed order: embeddings, layers, final norm, and the head

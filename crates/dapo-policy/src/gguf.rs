@@ -3,7 +3,7 @@
 mod metadata;
 mod tokenizer;
 
-use crate::config::{Architecture, ModelConfig};
+use crate::config::{Architecture, ModelConfig, RopeScaling};
 use crate::error::{PolicyError, reason};
 use crate::tokenizer::Tokenizer;
 use candle_core::quantized::gguf_file::{Content, TensorInfo};
@@ -59,6 +59,7 @@ fn config(metadata: &Metadata<'_>, content: &Content) -> Result<ModelConfig, Pol
         num_key_value_heads: metadata.size(&key("attention.head_count_kv"))?.unwrap_or(num_attention_heads),
         head_dim,
         rope_theta: metadata.number(&key("rope.freq_base"))?.unwrap_or(10_000.0),
+        rope_scaling: rope_scaling(metadata, &key, size("context_length")?)?,
         rms_norm_eps: metadata.required_number(&key("attention.layer_norm_rms_epsilon"))?,
         tie_word_embeddings: !has("output.weight"),
         qk_norm: architecture == Architecture::Qwen3,
@@ -74,6 +75,31 @@ fn config(metadata: &Metadata<'_>, content: &Content) -> Result<ModelConfig, Pol
     Ok(config)
 }
 
+/// The scaling of the rotary embeddings.
+fn rope_scaling(
+    metadata: &Metadata<'_>,
+    key: &dyn Fn(&str) -> String,
+    longest: usize,
+) -> Result<Option<RopeScaling>, PolicyError> {
+    let name = key("rope.scaling.type");
+    let kind = metadata.text(&name)?.unwrap_or("linear");
+    let mut factor = metadata.number(&key("rope.scaling.factor"))?.filter(|factor| *factor != 0.0);
+    if factor.is_none() {
+        factor = metadata.number(&key("rope.scale_linear"))?.filter(|factor| *factor != 0.0);
+    }
+    let factor = factor.unwrap_or(1.0);
+    match kind {
+        "none" => Ok(None),
+        "linear" if factor == 1.0 => Ok(None),
+        "linear" => Ok(Some(RopeScaling::Linear { factor })),
+        "yarn" => {
+            let original = metadata.size(&key("rope.scaling.original_context_length"))?.unwrap_or(longest);
+            Ok(Some(RopeScaling::yarn(factor, original)))
+        }
+        _ => Err(PolicyError::field(metadata.file, name, kind.to_owned(), "none, linear or yarn")),
+    }
+}
+
 /// Refuses what would change the mathematics.
 fn check_supported(
     metadata: &Metadata<'_>,
@@ -84,17 +110,9 @@ fn check_supported(
     let unsupported = |name: String, found: String, expected: &str| {
         Err(PolicyError::field(metadata.file, name, found, expected.to_owned()))
     };
-    let scaling = key("rope.scaling.type");
-    if let Some(found) = metadata.text(&scaling)?.filter(|found| *found != "none") {
-        return unsupported(scaling, found.to_owned(), "none: scaled rotary embeddings are not supported");
-    }
-    for name in [key("rope.scaling.factor"), key("rope.scale_linear")] {
-        if let Some(found) = metadata.number(&name)?.filter(|found| *found != 1.0 && *found != 0.0) {
-            return unsupported(name, found.to_string(), "1: scaled rotary embeddings are not supported");
-        }
-    }
     if content.tensor_infos.contains_key("rope_freqs.weight") {
-        let expected = "absent: scaled rotary embeddings (rope type llama3) are not supported";
+        let expected =
+            "absent: it does not say how Llama 3.1 scales rotary embeddings; load the model's safetensors folder";
         return unsupported("rope_freqs.weight".into(), "present".into(), expected);
     }
     for (name, allowed) in [

@@ -286,8 +286,8 @@ fn unsupported_configurations_are_refused() {
         dir
     };
     refused(change("architectures", json!(["GemmaForCausalLM"])).path(), &["config.json", "GemmaForCausalLM"]);
-    let yarn = json!({"rope_type": "yarn", "factor": 4.0, "rope_theta": 1e6});
-    refused(change("rope_parameters", yarn).path(), &["config.json", "rope_parameters.rope_type", "yarn"]);
+    let dynamic = json!({"rope_type": "dynamic", "factor": 4.0, "rope_theta": 1e6});
+    refused(change("rope_parameters", dynamic).path(), &["config.json", "rope_parameters.rope_type", "dynamic"]);
     let dir = change("vocab_size", json!(64));
     fs::write(dir.path().join("config.json"), "{\"vocab_size\": 6").unwrap();
     assert!(matches!(refused(dir.path(), &["config.json"]), PolicyError::Json { .. }));

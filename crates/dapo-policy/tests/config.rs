@@ -1,7 +1,7 @@
 //! Configurations: what is read, what is refused, what is written.
 #![allow(clippy::unwrap_used)]
 
-use dapo_policy::{Architecture, Decoder, ModelConfig, PolicyError};
+use dapo_policy::{Architecture, Decoder, ModelConfig, PolicyError, RopeScaling};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
@@ -43,6 +43,7 @@ fn reads_the_reference_models() {
         num_key_value_heads: 2,
         head_dim: 32,
         rope_theta: 1e6,
+        rope_scaling: None,
         rms_norm_eps: 1e-6,
         tie_word_embeddings: true,
         qk_norm: true,
@@ -106,6 +107,57 @@ fn rope_theta_is_found_wherever_it_stands() {
 }
 
 #[test]
+fn scaled_rotary_embeddings_are_read_in_both_spellings() {
+    let llama3 = json!({
+        "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192,
+    });
+    let yarn = json!({"factor": 4.0, "original_max_position_embeddings": 32_768});
+    for (kind, entries) in [("linear", json!({"factor": 2.0})), ("llama3", llama3), ("yarn", yarn)] {
+        let mut new = with(CLASSES[0], "rope_parameters", entries.clone());
+        new["rope_parameters"]["rope_type"] = json!(kind);
+        new["rope_parameters"]["rope_theta"] = json!(5e5);
+        new["max_position_embeddings"] = json!(40_960);
+        let mut old = with(CLASSES[0], "rope_scaling", entries);
+        old["rope_scaling"]["type"] = json!(kind);
+        old["rope_theta"] = json!(5e5);
+        old["max_position_embeddings"] = json!(40_960);
+        let config = read(&new).unwrap();
+        assert!(config.rope_scaling.is_some());
+        assert_eq!(read(&old).unwrap(), config);
+        assert_eq!(config.max_position_embeddings, if kind == "yarn" { 131_072 } else { 40_960 });
+        let written = config.to_json();
+        assert_eq!(read(&written).unwrap(), config);
+        assert_eq!(written["rope_scaling"]["rope_type"], kind);
+    }
+}
+
+#[test]
+fn yarn_takes_the_values_of_transformers_where_it_states_none() {
+    let yarn = |entries: Value| {
+        let mut json = with(CLASSES[1], "rope_scaling", entries);
+        json["max_position_embeddings"] = json!(4096);
+        read(&json).unwrap().rope_scaling.unwrap()
+    };
+    let RopeScaling::Yarn {
+        beta_fast, beta_slow, attention_factor, truncate, original_max_position_embeddings, ..
+    } = yarn(json!({"type": "yarn", "factor": 4.0}))
+    else {
+        panic!("another scaling");
+    };
+    assert_eq!((beta_fast, beta_slow, truncate, original_max_position_embeddings), (32.0, 1.0, true, 4096));
+    assert!((attention_factor - (0.1 * 4.0_f64.ln() + 1.0)).abs() < 1e-15);
+    let attention = |entries| match yarn(entries) {
+        RopeScaling::Yarn { attention_factor, .. } => attention_factor,
+        other => panic!("{other:?}"),
+    };
+    let (ln, kind) = (4.0_f64.ln(), "yarn");
+    assert_eq!(attention(json!({"type": kind, "factor": 4.0, "attention_factor": 1.5})), 1.5);
+    let ratio = (0.1 * 0.707 * ln + 1.0) / (0.1 * 0.5 * ln + 1.0);
+    let found = attention(json!({"type": kind, "factor": 4.0, "mscale": 0.707, "mscale_all_dim": 0.5}));
+    assert!((found - ratio).abs() < 1e-15);
+}
+
+#[test]
 fn biases_follow_their_switches() {
     let llama = read(&with(CLASSES[2], "attention_bias", json!(true))).unwrap();
     assert!(llama.qkv_bias && llama.o_bias && !llama.mlp_bias);
@@ -144,7 +196,24 @@ fn what_is_not_supported_is_named() {
     let mut cases = vec![
         ("architectures", json!(["MistralForCausalLM"]), "MistralForCausalLM"),
         ("hidden_act", json!("gelu"), "gelu"),
-        ("rope_scaling", json!({"factor": 2.0, "type": "linear"}), "linear"),
+        ("rope_scaling", json!({"factor": 2.0, "type": "dynamic"}), "dynamic"),
+        ("rope_scaling", json!({"factor": 0.5, "type": "linear"}), "factor"),
+        ("rope_scaling", json!({"type": "linear"}), "rope_scaling.factor"),
+        ("rope_scaling", json!({"type": "linear", "factor": 2.0, "beta_fast": 32}), "rope_scaling.beta_fast"),
+        ("rope_scaling", json!({"type": "yarn", "factor": 2.0, "beta_fast": 1, "beta_slow": 1}), "beta_fast"),
+        ("rope_scaling", json!({"type": "yarn", "factor": "2"}), "rope_scaling.factor"),
+        ("rope_scaling", json!({"type": "yarn", "factor": 2.0, "truncate": 1}), "rope_scaling.truncate"),
+        (
+            "rope_parameters",
+            json!({"rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": 0}),
+            "rope_parameters.original_max_position_embeddings",
+        ),
+        ("rope_parameters", json!({"rope_type": "llama3", "factor": 8.0}), "rope_parameters.low_freq_factor"),
+        (
+            "rope_parameters",
+            json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 4.0, "high_freq_factor": 4.0}),
+            "high_freq_factor",
+        ),
         ("rope_scaling", json!({"factor": 2.0}), "rope_scaling.factor"),
         ("rope_parameters", json!({"full_attention": {"rope_theta": 1e4}}), "rope_parameters.full_attention"),
         ("rope_scaling", json!("yarn"), "rope_scaling"),
@@ -161,7 +230,7 @@ fn what_is_not_supported_is_named() {
         ("rms_norm_eps", json!("small"), "rms_norm_eps"),
         ("tie_word_embeddings", json!(1), "tie_word_embeddings"),
     ];
-    for kind in ["linear", "dynamic", "yarn", "llama3", "longrope", "newest"] {
+    for kind in ["dynamic", "longrope", "newest"] {
         cases.push(("rope_parameters", scaled(kind), "rope_parameters.rope_type"));
         cases.push(("rope_scaling", scaled(kind), kind));
     }
@@ -183,6 +252,7 @@ fn survives_being_written_and_read() {
         json["rope_theta"] = json!(123_456.789);
         json["tie_word_embeddings"] = json!(true);
         json["head_dim"] = json!(20);
+        assert_eq!(read(&json).unwrap().to_json()["rope_parameters"]["rope_type"], "default");
         let config = read(&json).unwrap();
         config.validate().unwrap();
         let written = config.to_json();

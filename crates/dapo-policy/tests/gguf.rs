@@ -4,7 +4,9 @@
 use candle_core::quantized::gguf_file::{self, Value};
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{DType, Device, Tensor};
-use dapo_policy::{Architecture, ChatOptions, Checkpoint, Message, Tokenizer, load_checkpoint, save_checkpoint};
+use dapo_policy::{
+    Architecture, ChatOptions, Checkpoint, Message, RopeScaling, Tokenizer, load_checkpoint, save_checkpoint,
+};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -290,6 +292,30 @@ fn special_tokens_are_added_as_the_file_says() {
 }
 
 #[test]
+fn scaled_rotary_embeddings_are_read() {
+    let source = tiny("tiny-qwen3");
+    let scaling = |entries: &[(&str, Value)]| {
+        let mut metadata = model_metadata(&source);
+        metadata.extend(entries.iter().map(|(name, value)| (format!("qwen3.rope.{name}"), value.clone())));
+        let dir = tempfile::tempdir().unwrap();
+        write(&dir.path().join("m.gguf"), &metadata, &quantised(&source, GgmlDType::F32).0);
+        load_checkpoint(&dir.path().join("m.gguf")).unwrap().config.rope_scaling
+    };
+    let (linear, four) = (RopeScaling::Linear { factor: 4.0 }, || Value::F32(4.0));
+    assert_eq!(scaling(&[]), None);
+    assert_eq!(scaling(&[("scaling.type", text("none")), ("scaling.factor", four())]), None);
+    assert_eq!(scaling(&[("scaling.type", text("linear")), ("scaling.factor", four())]), Some(linear));
+    // Written before there were several kinds.
+    assert_eq!(scaling(&[("scale_linear", four())]), Some(linear));
+    let yarn = [
+        ("scaling.type", text("yarn")),
+        ("scaling.factor", four()),
+        ("scaling.original_context_length", Value::U32(64)),
+    ];
+    assert_eq!(scaling(&yarn), Some(RopeScaling::yarn(4.0, 64)));
+}
+
+#[test]
 fn what_is_not_supported_is_named() {
     let says = |words: &[&str], change: &dyn Fn(&mut Metadata)| {
         let error = tokenizer("qwen2", change).unwrap_err();
@@ -309,8 +335,8 @@ fn what_is_not_supported_is_named() {
     );
     says(&["tokenizer.ggml.eos_token_id", "999"], &set("tokenizer.ggml.eos_token_id", Value::U32(999)));
     says(&["general.architecture", "gemma2"], &set("general.architecture", text("gemma2")));
-    says(&["qwen3.rope.scaling.type", "yarn"], &set("qwen3.rope.scaling.type", text("yarn")));
-    says(&["qwen3.rope.scaling.factor", "4"], &set("qwen3.rope.scaling.factor", Value::F32(4.0)));
+    says(&["qwen3.rope.scaling.type", "longrope"], &set("qwen3.rope.scaling.type", text("longrope")));
+    says(&["rope_parameters.factor", "0.5"], &set("qwen3.rope.scaling.factor", Value::F32(0.5)));
     says(&["qwen3.rope.dimension_count", "16"], &set("qwen3.rope.dimension_count", Value::U32(16)));
     says(&["qwen3.expert_count", "8"], &set("qwen3.expert_count", Value::U32(8)));
     says(&["qwen3.block_count", "missing"], &unset("qwen3.block_count"));

@@ -18,6 +18,8 @@ pub struct RotaryTable {
     half: usize,
     /// Angle per position.
     frequencies: Vec<f32>,
+    /// Factor of cosines and sines.
+    scale: f32,
     /// Per row: the `half` cosines, then the `half` sines.
     data: Vec<f32>,
 }
@@ -25,9 +27,14 @@ pub struct RotaryTable {
 impl RotaryTable {
     /// The table for `positions`, in their order; angles are f32 products as in the reference implementations.
     pub fn new(positions: &[u32], head_dim: usize, theta: f64) -> Self {
-        let half = head_dim / 2;
         let frequency = |i| (1.0 / theta.powf(2.0 * i as f64 / head_dim as f64)) as f32;
-        let mut table = Self { half, frequencies: (0..half).map(frequency).collect(), data: Vec::new() };
+        Self::with_frequencies(positions, (0..head_dim / 2).map(frequency).collect(), 1.0)
+    }
+
+    /// The table of angles position · frequency, for heads of width d = 2 · `frequencies.len()`. Cosines and sines are
+    /// multiplied by `scale`.
+    pub fn with_frequencies(positions: &[u32], frequencies: Vec<f32>, scale: f32) -> Self {
+        let mut table = Self { half: frequencies.len(), frequencies, scale, data: Vec::new() };
         table.set(positions);
         table
     }
@@ -36,13 +43,13 @@ impl RotaryTable {
     pub fn set(&mut self, positions: &[u32]) {
         let size = 2 * self.half;
         self.data.resize(positions.len() * size, 0.0);
-        let Self { half, frequencies, data } = self;
+        let Self { half, frequencies, scale, data } = self;
         threads::for_each_chunk([data], [64 * size], |block, [rows]| {
             for (row, position) in rows.chunks_exact_mut(size).zip(&positions[64 * block..]) {
                 let (cosines, sines) = row.split_at_mut(*half);
                 for ((cos, sin), frequency) in cosines.iter_mut().zip(sines).zip(&*frequencies) {
                     let (s, c) = f64::from(*position as f32 * frequency).sin_cos();
-                    (*cos, *sin) = (c as f32, s as f32);
+                    (*cos, *sin) = (c as f32 * *scale, s as f32 * *scale);
                 }
             }
         });

@@ -27,11 +27,11 @@ pub(super) struct Fields<'a> {
 }
 
 impl Fields<'_> {
-    fn get(&self, field: &str) -> Option<&Value> {
+    pub(super) fn get(&self, field: &str) -> Option<&Value> {
         self.json.get(field).filter(|value| !value.is_null())
     }
 
-    fn error(&self, field: &str, found: &Value, expected: &str) -> PolicyError {
+    pub(super) fn error(&self, field: &str, found: &Value, expected: &str) -> PolicyError {
         PolicyError::field(self.file, field, found.to_string(), expected)
     }
 
@@ -100,34 +100,5 @@ impl Fields<'_> {
             }
         }
         Ok(())
-    }
-
-    /// The rotary base, wherever it stands; an error where the embeddings are scaled or partial.
-    pub(super) fn rope_theta(&self) -> Result<f64, PolicyError> {
-        let mut theta = self.number("rope_theta")?;
-        if let Some(found) = self.get("partial_rotary_factor").filter(|found| found.as_f64() != Some(1.0)) {
-            return Err(self.error("partial_rotary_factor", found, "1: partial rotary embeddings are not supported"));
-        }
-        for field in ["rope_scaling", "rope_parameters"] {
-            let Some(rope) = self.get(field) else { continue };
-            let Some(entries) = rope.as_object() else { return Err(self.error(field, rope, "an object or null")) };
-            for name in ["rope_type", "type"] {
-                if let Some(kind) = entries.get(name).filter(|kind| *kind != "default") {
-                    let expected = "\"default\": scaled rotary embeddings are not supported";
-                    return Err(self.error(&format!("{field}.{name}"), kind, expected));
-                }
-            }
-            for (name, value) in entries {
-                let path = format!("{field}.{name}");
-                match name.as_str() {
-                    "rope_type" | "type" => {}
-                    "rope_theta" => theta = Some(value.as_f64().ok_or_else(|| self.error(&path, value, "a number"))?),
-                    "partial_rotary_factor" | "factor" if value.as_f64() == Some(1.0) => {}
-                    _ if value.is_null() => {}
-                    _ => return Err(self.error(&path, value, "absent: only plain rotary embeddings are supported")),
-                }
-            }
-        }
-        Ok(theta.unwrap_or(10_000.0))
     }
 }

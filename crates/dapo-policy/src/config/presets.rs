@@ -15,6 +15,7 @@ impl ModelConfig {
             num_key_value_heads: 8,
             head_dim: 128,
             rope_theta: 1e6,
+            rope_scaling: None,
             rms_norm_eps: 1e-6,
             tie_word_embeddings: true,
             qk_norm: true,

@@ -66,7 +66,7 @@ impl Model {
     }
 
     pub(super) fn rotary_table(&self, positions: &[u32]) -> RotaryTable {
-        RotaryTable::new(positions, self.spec.config.head_dim, self.spec.config.rope_theta)
+        self.spec.config.rotary_table(positions)
     }
 
     /// Rows of the embedding matrix, `[T, H]`, in place of what `rows` held.

@@ -7,7 +7,6 @@ use crate::backend::Trained;
 use crate::config::ModelConfig;
 use crate::error::PolicyError;
 use crate::lora::LoraConfig;
-use dapo_kernels::RotaryTable;
 use dapo_kernels::attention::Heads;
 use dapo_kernels::cuda::{Buffer, Gpu};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -39,7 +38,7 @@ impl<T: Compute> Model<T> {
     ) -> Result<Self, PolicyError> {
         let slabs = Slabs::of(&config, lora, trained)?;
         let positions: Vec<u32> = (0..config.max_position_embeddings as u32).collect();
-        let rotary = RotaryTable::new(&positions, config.head_dim, config.rope_theta);
+        let rotary = config.rotary_table(&positions);
         let rotary = gpu.upload(rotary.values())?;
         let master = slabs.trained_lens().iter().map(|len| gpu.zeros(*len)).collect::<candle_core::Result<_>>()?;
         let compute = slabs.lens.iter().map(|len| gpu.zeros(*len)).collect::<candle_core::Result<_>>()?;

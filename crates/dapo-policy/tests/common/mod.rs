@@ -31,6 +31,7 @@ pub(crate) fn decoder(shape: Shape) -> Decoder {
         num_key_value_heads: kv_heads,
         head_dim,
         rope_theta: 1e4,
+        rope_scaling: None,
         rms_norm_eps: 1e-6,
         tie_word_embeddings: tied,
         qk_norm: architecture == Architecture::Qwen3,
