@@ -7,8 +7,8 @@ use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
 use clap::Parser;
 use dapo::policy::{
-    Architecture, Decoder, GenerationConfig, Gradients, ModelConfig, Policy, PolicyError, SamplingConfig, StopTokens,
-    Tokenizer, save_checkpoint,
+    Architecture, Decoder, GenerationConfig, Gradients, ModelConfig, Policy, PolicyError, SamplingConfig, SourceFields,
+    StopTokens, Tokenizer, save_checkpoint,
 };
 use dapo::reward::{Accuracy, RewardSum};
 use dapo::trainer::tasks::{AdditionChain, Split, SplitMix, Style, addition_chains, addition_problems};
@@ -99,6 +99,7 @@ fn model_config() -> ModelConfig {
         bos_token_id: None,
         eos_token_ids: vec![1],
         pad_token_id: Some(0),
+        source: SourceFields::default(),
     }
 }
 

@@ -102,6 +102,7 @@ fn load_folder(dir: &Path) -> Result<Checkpoint, PolicyError> {
     let mut config = ModelConfig::from_json(&read_json(&config_file)?, &config_file)?;
     let generation_file = dir.join("generation_config.json");
     if let Some(generation) = read_json_if_exists(&generation_file)? {
+        config.source.set_generation(&generation);
         for id in token_ids(&generation, "eos_token_id", &generation_file)? {
             if !config.eos_token_ids.contains(&id) {
                 config.eos_token_ids.push(id);
@@ -145,7 +146,7 @@ fn load_tensors(weights: &mut Weights, config: &ModelConfig) -> Result<BTreeMap<
 
 /// Writes a Hugging Face folder that transformers reads back: `config.json`, `generation_config.json`,
 /// `model.safetensors`, `tokenizer.json`, `tokenizer_config.json` and the chat template. Both configurations name all of
-/// the model's [`StopTokens`]. Each file is written aside and then renamed; the folder is made where it does not exist.
+/// the model's [`StopTokens`] and keep what else the model's own files said. Each file is written aside and then renamed; the folder is made where it does not exist.
 ///
 /// # Errors
 /// When a tensor is missing, unexpected or of another shape than the configuration says, or a file cannot be written.

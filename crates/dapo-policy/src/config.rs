@@ -3,6 +3,7 @@
 mod fields;
 mod presets;
 mod rope;
+mod source;
 
 use crate::error::PolicyError;
 use dapo_kernels::RotaryTable;
@@ -10,6 +11,7 @@ use fields::Fields;
 pub(crate) use fields::token_ids;
 pub use rope::RopeScaling;
 use serde_json::{Map, Value, json};
+pub use source::SourceFields;
 use std::path::Path;
 
 /// The families of decoders this crate runs.
@@ -92,6 +94,8 @@ pub struct ModelConfig {
     pub eos_token_ids: Vec<u32>,
     /// The padding token, where the model has one.
     pub pad_token_id: Option<u32>,
+    /// What the model's files say beyond that; written back as it was.
+    pub source: SourceFields,
 }
 
 impl ModelConfig {
@@ -138,14 +142,32 @@ impl ModelConfig {
             bos_token_id: token_ids(json, "bos_token_id", file)?.first().copied(),
             eos_token_ids: token_ids(json, "eos_token_id", file)?,
             pad_token_id: token_ids(json, "pad_token_id", file)?.first().copied(),
+            source: SourceFields::default(),
         };
+        let config = Self { source: SourceFields::of_config(json, &config.own_fields()), ..config };
         config.check().map_err(|(field, found, expected)| PolicyError::field(file, field, found, expected))?;
         Ok(config)
     }
 
-    /// The `config.json` that transformers, vLLM and llama.cpp's converter read back.
+    /// The `config.json` that transformers, vLLM and llama.cpp's converter read back: fields of the model's own file that
+    /// this type does not know stay as they were.
     pub fn to_json(&self) -> Value {
-        let mut json = json!({
+        let mut fields = self.source.config.clone();
+        fields.extend(self.own_fields());
+        for name in ["dtype", "torch_dtype"] {
+            fields.insert(name.into(), "float32".into());
+        }
+        Value::Object(fields)
+    }
+
+    /// The fields that follow from this type.
+    fn own_fields(&self) -> Map<String, Value> {
+        let mut rope = self.rope_scaling.map(RopeScaling::to_json).unwrap_or_default();
+        // Programs that read configurations of transformers 4 look here.
+        let old_rope = if rope.is_empty() { Value::Null } else { rope.clone().into() };
+        rope.entry("rope_type").or_insert("default".into());
+        rope.insert("rope_theta".into(), self.rope_theta.into());
+        let json = json!({
             "architectures": [self.architecture.class_name()],
             "model_type": self.architecture.model_type(),
             "vocab_size": self.vocab_size,
@@ -157,45 +179,40 @@ impl ModelConfig {
             "head_dim": self.head_dim,
             "hidden_act": "silu",
             "rope_theta": self.rope_theta,
+            "rope_scaling": old_rope,
+            "rope_parameters": rope,
             "rms_norm_eps": self.rms_norm_eps,
             "tie_word_embeddings": self.tie_word_embeddings,
             "max_position_embeddings": self.max_position_embeddings,
-            "attention_dropout": 0.0,
-            "initializer_range": 0.02,
-            "use_cache": true,
-            "dtype": "float32",
-            "torch_dtype": "float32",
         });
-        if let Value::Object(fields) = &mut json {
-            let mut rope = self.rope_scaling.map(RopeScaling::to_json).unwrap_or_default();
-            if !rope.is_empty() {
-                // Programs that read configurations of transformers 4 look here.
-                fields.insert("rope_scaling".into(), rope.clone().into());
+        let mut fields = match json {
+            Value::Object(fields) => fields,
+            _ => Map::new(),
+        };
+        match self.architecture {
+            Architecture::Qwen2 => {}
+            Architecture::Qwen3 => drop(fields.insert("attention_bias".into(), self.qkv_bias.into())),
+            Architecture::Llama => {
+                fields.insert("attention_bias".into(), self.qkv_bias.into());
+                fields.insert("mlp_bias".into(), self.mlp_bias.into());
             }
-            rope.entry("rope_type").or_insert("default".into());
-            rope.insert("rope_theta".into(), self.rope_theta.into());
-            fields.insert("rope_parameters".into(), rope.into());
-            match self.architecture {
-                Architecture::Qwen2 => {}
-                Architecture::Qwen3 => drop(fields.insert("attention_bias".into(), self.qkv_bias.into())),
-                Architecture::Llama => {
-                    fields.insert("attention_bias".into(), self.qkv_bias.into());
-                    fields.insert("mlp_bias".into(), self.mlp_bias.into());
-                }
-            }
-            if self.architecture != Architecture::Llama {
-                fields.insert("sliding_window".into(), Value::Null);
-                fields.insert("use_sliding_window".into(), false.into());
-            }
-            fields.extend(self.special_token_fields());
         }
-        json
+        if self.architecture != Architecture::Llama {
+            fields.insert("sliding_window".into(), Value::Null);
+            fields.insert("use_sliding_window".into(), false.into());
+        }
+        fields.extend(self.special_token_fields());
+        fields
     }
 
-    /// The `generation_config.json` that goes with [`to_json`](Self::to_json).
+    /// The `generation_config.json` that goes with [`to_json`](Self::to_json): sampling defaults of the model's own file
+    /// stay as they were.
     pub(crate) fn generation_json(&self) -> Value {
-        let mut fields = self.special_token_fields();
-        fields.insert("_from_model_config".into(), true.into());
+        let mut fields = self.source.generation.clone();
+        if fields.is_empty() {
+            fields.insert("_from_model_config".into(), true.into());
+        }
+        fields.extend(self.special_token_fields());
         Value::Object(fields)
     }
 

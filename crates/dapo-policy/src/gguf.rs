@@ -3,21 +3,22 @@
 mod metadata;
 mod tokenizer;
 
-use crate::config::{Architecture, ModelConfig, RopeScaling};
+use crate::config::{Architecture, ModelConfig, RopeScaling, SourceFields};
 use crate::error::{PolicyError, reason};
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::{Tokenizer, refuse_lfs_pointer};
 use candle_core::quantized::gguf_file::{Content, TensorInfo};
 use candle_core::quantized::{GgmlDType, QStorage, QTensor};
 use candle_core::{Device, Tensor};
 use metadata::Metadata;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
 /// Loads configuration, weights and tokenizer of a GGUF file: every part of a checkpoint.
 pub(crate) fn load(file: &Path) -> Result<(ModelConfig, BTreeMap<String, Tensor>, Tokenizer), PolicyError> {
     let mut reader = BufReader::new(File::open(file).map_err(PolicyError::io(file))?);
+    refuse_lfs_pointer(file, reader.fill_buf().map_err(PolicyError::io(file))?)?;
     let content = Content::read(&mut reader).map_err(|error| {
         PolicyError::file(file, format!("not a whole GGUF file, nor a model folder: {}", reason(&error)))
     })?;
@@ -70,6 +71,7 @@ fn config(metadata: &Metadata<'_>, content: &Content) -> Result<ModelConfig, Pol
         bos_token_id: metadata.token_id("tokenizer.ggml.bos_token_id")?,
         eos_token_ids: tokenizer::stop_token_ids(metadata)?,
         pad_token_id: metadata.token_id("tokenizer.ggml.padding_token_id")?,
+        source: SourceFields::default(),
     };
     config.validate().map_err(|error| PolicyError::file(file, error.to_string()))?;
     Ok(config)

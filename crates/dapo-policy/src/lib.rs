@@ -63,7 +63,7 @@ pub use checkpoint::{
     Checkpoint, adapter_base, adapter_tokenizer, load, load_adapter, load_checkpoint, read_tensors, save_adapter,
     save_checkpoint, write_tensors,
 };
-pub use config::{Architecture, ModelConfig, RopeScaling};
+pub use config::{Architecture, ModelConfig, RopeScaling, SourceFields};
 pub use cpu::KEPT_BYTES;
 pub use dapo_kernels::adamw::AdamWStep;
 pub use dapo_kernels::attention::{Segment, Segments};

@@ -37,6 +37,7 @@ impl Tokenizer {
     pub fn from_folder(dir: &Path) -> Result<Self, PolicyError> {
         let file = dir.join("tokenizer.json");
         let bytes = fs::read(&file).map_err(PolicyError::io(&file))?;
+        refuse_lfs_pointer(&file, &bytes)?;
         let inner = tokenizers::Tokenizer::from_bytes(bytes)
             .map_err(|error| PolicyError::file(&file, format!("not a tokenizer: {error}")))?;
         let config_file = dir.join("tokenizer_config.json");
@@ -227,7 +228,18 @@ fn default_template(found: &Value, file: &Path) -> Result<String, PolicyError> {
 
 pub(crate) fn read_json(file: &Path) -> Result<Value, PolicyError> {
     let bytes = fs::read(file).map_err(PolicyError::io(file))?;
+    refuse_lfs_pointer(file, &bytes)?;
     serde_json::from_slice(&bytes).map_err(PolicyError::json(file))
+}
+
+/// An error where a file begins as the text does that Git LFS leaves in place of a large file. At least 8 bytes decide.
+pub(crate) fn refuse_lfs_pointer(file: &Path, bytes: &[u8]) -> Result<(), PolicyError> {
+    const POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
+    if bytes.len() >= 8 && POINTER.starts_with(&bytes[..bytes.len().min(POINTER.len())]) {
+        let message = "a Git LFS pointer, not the file itself: fetch it with `git lfs pull`";
+        return Err(PolicyError::file(file, message));
+    }
+    Ok(())
 }
 
 pub(crate) fn read_json_if_exists(file: &Path) -> Result<Option<Value>, PolicyError> {

@@ -182,6 +182,16 @@ fn a_configuration_that_peft_wrote_is_read() {
 }
 
 #[test]
+fn all_linear_means_every_projection() {
+    let dir = saved();
+    let config = PEFT.replace(r#"["q_proj", "down_proj"]"#, r#""all-linear""#);
+    fs::write(dir.path().join(CONFIG), config).unwrap();
+    // The folder has the tensors of two projections only.
+    let error = refused(dir.path());
+    assert!(error.contains("k_proj.lora_A.weight") && error.contains("missing"), "{error}");
+}
+
+#[test]
 fn what_is_not_plain_lora_is_refused_with_file_and_field() {
     for (field, value) in [
         ("use_rslora", json!(true)),
@@ -202,7 +212,7 @@ fn what_is_not_plain_lora_is_refused_with_file_and_field() {
         ("r", json!(129)),
         ("lora_alpha", json!(-1)),
         ("lora_alpha", json!("8")),
-        ("target_modules", json!("all-linear")),
+        ("target_modules", json!(".*_proj")),
         ("target_modules", json!(["q_proj", "lm_head"])),
         ("target_modules", json!(["q_proj", "q_proj"])),
         ("target_modules", json!([])),

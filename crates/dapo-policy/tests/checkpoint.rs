@@ -305,6 +305,51 @@ fn stop_tokens_of_both_configurations_count() {
 }
 
 #[test]
+fn git_lfs_pointers_are_named() {
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 988097824\n";
+    for name in ["model.safetensors", "tokenizer.json", "config.json"] {
+        let dir = changed("tiny-qwen3", |_| {});
+        fs::write(dir.path().join(name), pointer).unwrap();
+        refused(dir.path(), &[name, "Git LFS pointer", "git lfs pull"]);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("m.gguf"), pointer).unwrap();
+    refused(&dir.path().join("m.gguf"), &["m.gguf", "Git LFS pointer"]);
+}
+
+#[test]
+fn what_is_not_understood_is_passed_on() {
+    let dir = changed("tiny-qwen2", |_| {});
+    let edit = |name: &str, fields: Value| {
+        let file = dir.path().join(name);
+        let mut json: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+        json.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        fs::write(&file, json.to_string()).unwrap();
+    };
+    let sampling =
+        json!({"do_sample": true, "temperature": 0.7, "top_p": 0.8, "top_k": 20, "repetition_penalty": 1.05});
+    edit("generation_config.json", sampling.clone());
+    let own = json!({"initializer_range": 0.5, "use_cache": false, "max_window_layers": 21, "_of_mine": {"a": [1]}});
+    edit("config.json", own.clone());
+    edit("config.json", json!({"torch_dtype": "bfloat16", "rope_parameters": null, "rope_theta": 12345.0}));
+    let checkpoint = load_checkpoint(dir.path()).unwrap();
+    let saved = tempfile::tempdir().unwrap();
+    save_checkpoint(saved.path(), &checkpoint.config, &checkpoint.tensors, &checkpoint.tokenizer).unwrap();
+    let written = |name: &str| serde_json::from_slice::<Value>(&fs::read(saved.path().join(name)).unwrap()).unwrap();
+    for (file, fields) in [("generation_config.json", sampling), ("config.json", own)] {
+        let written = written(file);
+        for (name, value) in fields.as_object().unwrap() {
+            assert_eq!(&written[name], value, "{file}: {name}");
+        }
+    }
+    // What the weights and their reading decide is ours.
+    assert_eq!(written("config.json")["torch_dtype"], "float32");
+    assert_eq!(written("config.json")["rope_parameters"]["rope_theta"], 12345.0);
+    assert!(written("generation_config.json").get("_from_model_config").is_none());
+    assert_eq!(load_checkpoint(saved.path()).unwrap().config, checkpoint.config);
+}
+
+#[test]
 fn only_whole_models_are_saved() {
     let checkpoint = load("tiny-qwen3");
     let dir = tempfile::tempdir().unwrap();

@@ -1,7 +1,7 @@
 //! Configurations: what is read, what is refused, what is written.
 #![allow(clippy::unwrap_used)]
 
-use dapo_policy::{Architecture, Decoder, ModelConfig, PolicyError, RopeScaling};
+use dapo_policy::{Architecture, Decoder, ModelConfig, PolicyError, RopeScaling, SourceFields};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
@@ -31,7 +31,9 @@ const CLASSES: [&str; 3] = ["Qwen3ForCausalLM", "Qwen2ForCausalLM", "LlamaForCau
 fn reads_the_reference_models() {
     let read_tiny = |name: &str| {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/parity").join(name).join("config.json");
-        ModelConfig::from_json(&serde_json::from_slice(&fs::read(&file).unwrap()).unwrap(), &file).unwrap()
+        let config =
+            ModelConfig::from_json(&serde_json::from_slice(&fs::read(&file).unwrap()).unwrap(), &file).unwrap();
+        ModelConfig { source: SourceFields::default(), ..config }
     };
     let qwen3 = ModelConfig {
         architecture: Architecture::Qwen3,
@@ -54,6 +56,7 @@ fn reads_the_reference_models() {
         bos_token_id: Some(1),
         eos_token_ids: vec![2],
         pad_token_id: Some(0),
+        source: SourceFields::default(),
     };
     assert_eq!(read_tiny("tiny-qwen3"), qwen3);
     let untied = ModelConfig { hidden_size: 96, num_hidden_layers: 2, tie_word_embeddings: false, ..qwen3.clone() };

@@ -215,10 +215,15 @@ fn from_json(json: &Value, file: &Path) -> Result<LoraConfig, PolicyError> {
     let alpha = fields.get("lora_alpha").and_then(Value::as_f64).filter(|alpha| alpha.is_finite() && *alpha > 0.0);
     let alpha = alpha.ok_or_else(|| error("lora_alpha", "a number above 0"))?;
     let names = LoraTarget::ALL.map(LoraTarget::name).join(", ");
-    let targets = || error("target_modules", &format!("a list of some of {names}, each once"));
-    let list = fields.get("target_modules").and_then(Value::as_array).ok_or_else(targets)?;
+    let targets = || error("target_modules", &format!("\"all-linear\", or a list of some of {names}, each once"));
+    let modules = fields.get("target_modules");
     let parse = |name: &Value| name.as_str().and_then(|name| name.parse().ok()).ok_or_else(targets);
-    let lora = LoraConfig { rank, alpha, targets: list.iter().map(parse).collect::<Result<_, _>>()? };
+    let targeted = match modules.and_then(Value::as_array) {
+        Some(list) => list.iter().map(parse).collect::<Result<_, _>>()?,
+        None if modules.is_some_and(|modules| modules == "all-linear") => LoraTarget::ALL.to_vec(),
+        None => return Err(targets()),
+    };
+    let lora = LoraConfig { rank, alpha, targets: targeted };
     lora.validate().map_err(|_| targets())?;
     Ok(lora)
 }

@@ -1,7 +1,7 @@
 //! safetensors files, read one tensor at a time.
 
 use crate::error::PolicyError;
-use crate::tokenizer::{aside, read_json};
+use crate::tokenizer::{aside, read_json, refuse_lfs_pointer};
 use candle_core::{DType, Device, Tensor};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use std::collections::{BTreeMap, HashMap};
@@ -112,6 +112,7 @@ impl TensorFile {
         let damaged = |what: &str| PolicyError::file(file, format!("not a whole safetensors file: {what}"));
         let mut prefix = [0; 8];
         handle.read_exact(&mut prefix).map_err(|_| damaged("shorter than 8 bytes"))?;
+        refuse_lfs_pointer(file, &prefix)?;
         let start = u64::from_le_bytes(prefix).saturating_add(8);
         if start > length {
             return Err(damaged(&format!("its header should end at byte {start} of {length}")));

@@ -1,6 +1,6 @@
 //! Shapes of published models.
 
-use super::{Architecture, ModelConfig};
+use super::{Architecture, ModelConfig, SourceFields};
 
 impl ModelConfig {
     /// The shape of Qwen3-0.6B: 596,049,920 parameters.
@@ -26,6 +26,7 @@ impl ModelConfig {
             bos_token_id: Some(151_643),
             eos_token_ids: vec![151_645, 151_643],
             pad_token_id: Some(151_643),
+            source: SourceFields::default(),
         }
     }
 

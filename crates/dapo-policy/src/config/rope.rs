@@ -203,7 +203,7 @@ pub(super) fn read(fields: &Fields<'_>, longest: usize) -> Result<(f64, Option<R
     for field in ["rope_scaling", "rope_parameters"] {
         let Some(rope) = fields.get(field) else { continue };
         let Some(entries) = rope.as_object() else { return Err(fields.error(field, rope, "an object or null")) };
-        let entries = Entries { fields, field, entries };
+        let entries = Entries { fields, field, values: entries };
         theta = entries.number("rope_theta")?.or(theta);
         scaling = entries.scaling(longest)?.or(scaling);
     }
@@ -214,12 +214,12 @@ pub(super) fn read(fields: &Fields<'_>, longest: usize) -> Result<(f64, Option<R
 struct Entries<'a> {
     fields: &'a Fields<'a>,
     field: &'static str,
-    entries: &'a Map<String, Value>,
+    values: &'a Map<String, Value>,
 }
 
 impl Entries<'_> {
     fn get(&self, name: &str) -> Option<&Value> {
-        self.entries.get(name).filter(|value| !value.is_null())
+        self.values.get(name).filter(|value| !value.is_null())
     }
 
     fn error(&self, name: &str, found: &Value, expected: &str) -> PolicyError {
@@ -249,7 +249,7 @@ impl Entries<'_> {
 
     /// Refuses what the kind of scaling does not know, for it could change the frequencies.
     fn check_known(&self, known: &[&str]) -> Result<(), PolicyError> {
-        for (name, value) in self.entries {
+        for (name, value) in self.values {
             let plain = match name.as_str() {
                 "rope_type" | "type" | "rope_theta" => true,
                 "partial_rotary_factor" => value.as_f64() == Some(1.0),

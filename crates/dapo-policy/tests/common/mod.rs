@@ -3,7 +3,9 @@
 #![allow(dead_code, reason = "no test file uses all of it")]
 
 use candle_core::{Device, Tensor};
-use dapo_policy::{Architecture, Completion, Decoder, LoraConfig, ModelConfig, Request, Segments, TokenBatch};
+use dapo_policy::{
+    Architecture, Completion, Decoder, LoraConfig, ModelConfig, Request, Segments, SourceFields, TokenBatch,
+};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -42,6 +44,7 @@ pub(crate) fn decoder(shape: Shape) -> Decoder {
         bos_token_id: None,
         eos_token_ids: vec![1],
         pad_token_id: None,
+        source: SourceFields::default(),
     };
     let mut next = numbers(seed);
     let tensors: BTreeMap<String, Tensor> = config
