@@ -88,8 +88,9 @@ impl Adapter {
     }
 }
 
-/// The tokenizer of an adapter: that in its folder where there is one, else the base's. Either has the stop tokens of both:
-/// a fine-tune may name its end token in `tokenizer_config.json`, `special_tokens_map.json` or `generation_config.json` alone.
+/// The tokenizer of an adapter: that in its folder where there is one, else the base's. Either has the stop tokens of
+/// both: a fine-tune may name its end token in `tokenizer_config.json`, `special_tokens_map.json` or
+/// `generation_config.json` alone.
 ///
 /// # Errors
 /// When a file of the folder cannot be read; names the file.

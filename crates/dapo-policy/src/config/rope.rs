@@ -192,8 +192,8 @@ fn temperature(factor: f64, scale: f64) -> f64 {
 
 /// A configuration's rotary fields: the base θ and the scaling.
 ///
-/// Both `rope_parameters` (transformers 5) and `rope_scaling` with `rope_theta` beside it (before) are read, with `type` for
-/// `rope_type`.
+/// Both `rope_parameters` (transformers 5) and `rope_scaling` with `rope_theta` beside it (before) are read, with `type`
+/// for `rope_type`.
 pub(super) fn read(fields: &Fields<'_>, longest: usize) -> Result<(f64, Option<RopeScaling>), PolicyError> {
     let mut theta = fields.number("rope_theta")?;
     if let Some(found) = fields.get("partial_rotary_factor").filter(|found| found.as_f64() != Some(1.0)) {
