@@ -21,6 +21,7 @@ mod folder;
 mod import;
 mod keys;
 mod layers;
+mod leaves;
 mod model;
 mod placement;
 mod problems;

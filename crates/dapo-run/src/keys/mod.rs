@@ -6,7 +6,8 @@ mod schema;
 pub(crate) use nearest::{nearest_key, nearest_of};
 pub use schema::schema;
 
-use crate::write::leaves;
+pub(crate) use crate::leaves::join;
+use crate::leaves::leaves;
 use serde_json::Value;
 use std::fmt::{self, Write};
 use std::sync::LazyLock;
@@ -150,10 +151,6 @@ pub fn key_table() -> String {
 /// A path's table and its last name.
 pub(crate) fn split(path: &str) -> (&str, &str) {
     path.rsplit_once('.').unwrap_or(("", path))
-}
-
-pub(crate) fn join(table: &str, name: &str) -> String {
-    if table.is_empty() { name.to_owned() } else { format!("{table}.{name}") }
 }
 
 /// The path with second names replaced.

@@ -123,7 +123,10 @@ impl Resolved {
     /// # Errors
     /// As [`RunConfig::to_toml`].
     pub fn to_annotated_toml(&self) -> Result<String, SettingsError> {
-        write::write(&self.config, Some(&self.sources))
+        write::write(&self.config, |key| match self.sources.get(key) {
+            None | Some(Source::Default) => Some("default".to_owned()),
+            Some(source) => Some(format!("from {source}")),
+        })
     }
 }
 
