@@ -149,7 +149,7 @@ fn whole_step(bench: &Bench, model: &Model, max_new_tokens: usize, repetitions: 
     bench.measure(&name, repetitions, 32 * max_new_tokens, || {
         let outcome = trainer.step()?;
         anyhow::ensure!(outcome.metrics.logp_difference_max == Some(0.0), "roll-out and training differ");
-        anyhow::ensure!(outcome.groups.iter().flat_map(|g| &g.group.completions).count() == 32);
+        anyhow::ensure!(outcome.groups.iter().flat_map(|g| &g.group.samples).count() == 32);
         Ok(vec![("rollout_s", outcome.timings.rollout_time), ("update_s", outcome.timings.update_time)])
     })
 }

@@ -257,8 +257,8 @@ fn examine(
 
 fn show_samples(args: &Args, evaluation: &Evaluation) {
     for group in evaluation.groups.iter().take(3) {
-        let mark = if group.rewards[0].correct == Some(true) { "right" } else { "wrong" };
-        let (prompt, completion) = (&group.prompt.text, &group.texts[0]);
+        let mark = if group.samples[0].reward.correct == Some(true) { "right" } else { "wrong" };
+        let (prompt, completion) = (&group.prompt.text, &group.samples[0].text);
         let shown = prompt.char_indices().nth_back(159).map_or(prompt.as_str(), |(start, _)| &prompt[start..]);
         let cut = if shown.len() < prompt.len() { "… " } else { "" };
         say!(args, "          {mark}: {cut}{}{}", shown.trim_start(), completion.trim_end());

@@ -124,11 +124,12 @@ fn example(chain: &AdditionChain, style: Style, tokenizer: &Tokenizer, eos: u32)
     let mut token_ids = tokenizer.encode(&chain.solution(style), false)?;
     token_ids.push(eos);
     let old_logprobs = vec![0.0; token_ids.len()];
-    let sequence = TrainingSequence { token_ids, old_logprobs, ref_logprobs: None, advantage: 1.0, in_loss: true };
+    let sequence =
+        TrainingSequence { token_ids, old_logprobs, advantage: 1.0, in_loss: true, ..TrainingSequence::default() };
     Ok(TrainingGroup {
         prompt_ids: tokenizer.encode(&chain.question(), false)?,
         sequences: vec![sequence],
-        on_policy: false,
+        ..TrainingGroup::default()
     })
 }
 
@@ -198,7 +199,7 @@ fn report(policy: &Decoder, tokenizer: &Tokenizer) -> Result<()> {
             found.truncated()
         );
         for group in found.groups.iter().take(4) {
-            println!("  {}{}", group.prompt.text, group.texts[0]);
+            println!("  {}{}", group.prompt.text, group.samples[0].text);
         }
     }
     Ok(())

@@ -11,8 +11,8 @@ use dapo::reward::{Accuracy, RewardSum, SoftOverlong};
 use dapo::sampler::SamplerConfig;
 use dapo::trainer::tasks::{Split, SplitMix, addition_problems};
 use dapo::trainer::{
-    AdamW, OptimizerConfig, Prompt, PromptStyle, Trainer, TrainerConfig, TrainingGroup, TrainingSequence, Update,
-    accumulate, encode_prompts, evaluate, pack, roll_out,
+    AdamW, OptimizerConfig, Prompt, PromptStyle, SampleOutcome, Trainer, TrainerConfig, TrainingGroup,
+    TrainingSequence, Update, accumulate, encode_prompts, evaluate, pack, roll_out,
 };
 use std::path::Path;
 
@@ -71,8 +71,7 @@ fn train(seed: u64, lr: f64, steps: usize) -> (f64, f64) {
         // Only groups with right and wrong completions are trained on.
         for record in outcome.trained() {
             let group = &record.group;
-            let right = group.rewards.iter().filter(|r| r.correct == Some(true)).count();
-            assert!(0 < right && right < group.rewards.len());
+            assert!(0 < group.correct() && group.correct() < group.samples.len());
         }
     }
     (before, accuracy(trainer.policy(), trainer.tokenizer()))
@@ -105,28 +104,18 @@ fn train_with(seed: u64, mut reorder: impl FnMut(&mut [f32])) -> (f64, f64) {
     for (step, problems) in problems.chunks(12).enumerate() {
         let drawn: Vec<(u64, &Prompt)> = (12 * step as u64..).zip(problems).collect();
         let groups = roll_out(&policy, &tokenizer, &drawn, 8, &generation, &rewards()).unwrap();
-        let totals: Vec<Option<f64>> = groups.iter().flat_map(|g| g.rewards.iter().map(|r| r.total)).collect();
+        let totals: Vec<Option<f64>> = groups.iter().flat_map(|g| g.samples.iter().map(|s| s.reward.total)).collect();
         let advantages = batch_advantages(&totals, &vec![8; groups.len()], &config.advantage).unwrap();
         let mut advantages = advantages.values().to_vec();
         reorder(&mut advantages);
+        let mut advantages = advantages.into_iter();
         let training: Vec<TrainingGroup> = groups
-            .iter()
-            .zip(advantages.chunks(8))
-            .map(|(group, advantages)| TrainingGroup {
-                prompt_ids: group.prompt.token_ids.clone(),
-                sequences: group
-                    .completions
-                    .iter()
-                    .zip(advantages)
-                    .map(|(completion, advantage)| TrainingSequence {
-                        token_ids: completion.token_ids.clone(),
-                        old_logprobs: completion.logprobs.clone(),
-                        ref_logprobs: None,
-                        advantage: *advantage,
-                        in_loss: true,
-                    })
-                    .collect(),
-                on_policy: true,
+            .into_iter()
+            .map(|mut group| {
+                for (sample, advantage) in group.samples.iter_mut().zip(&mut advantages) {
+                    (sample.advantage, sample.outcome) = (Some(advantage), SampleOutcome::InLoss);
+                }
+                TrainingGroup::of(&group, true)
             })
             .collect();
         let lengths: Vec<usize> =

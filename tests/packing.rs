@@ -11,11 +11,11 @@ fn groups() -> impl Strategy<Value = Vec<TrainingGroup>> {
     let sequence = (prop::collection::vec(3..32u32, 1..20), -2.0f32..2.0, prop::bool::weighted(0.8)).prop_map(
         |(token_ids, advantage, in_loss)| {
             let old_logprobs = token_ids.iter().map(|t| -0.1 * *t as f32).collect();
-            TrainingSequence { token_ids, old_logprobs, ref_logprobs: None, advantage, in_loss }
+            TrainingSequence { token_ids, old_logprobs, advantage, in_loss, ..TrainingSequence::default() }
         },
     );
     let group = (prop::collection::vec(3..32u32, 1..12), prop::collection::vec(sequence, 1..5))
-        .prop_map(|(prompt_ids, sequences)| TrainingGroup { prompt_ids, sequences, on_policy: true });
+        .prop_map(|(prompt_ids, sequences)| TrainingGroup { draw: 0, prompt_ids, sequences, on_policy: true });
     prop::collection::vec(group, 1..4)
 }
 

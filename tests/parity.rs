@@ -212,13 +212,13 @@ fn dapo_groups(reference: &Reference) -> Result<Vec<TrainingGroup>> {
         let sequence = TrainingSequence {
             old_logprobs: old[i][..completion.len()].to_vec(),
             token_ids: completion,
-            ref_logprobs: None,
             advantage: advantages[i],
             in_loss: true,
+            ..TrainingSequence::default()
         };
         match groups.last_mut() {
             Some(group) if group.prompt_ids == prompt => group.sequences.push(sequence),
-            _ => groups.push(TrainingGroup { prompt_ids: prompt, sequences: vec![sequence], on_policy: true }),
+            _ => groups.push(TrainingGroup { draw: 0, prompt_ids: prompt, sequences: vec![sequence], on_policy: true }),
         }
     }
     Ok(groups)

@@ -180,20 +180,19 @@ impl Log {
 
 fn write_completions(file: &mut impl Write, groups: &[Group], grader: &Grader) -> io::Result<()> {
     for group in groups {
-        let judged = group.completions.iter().zip(&group.texts).zip(&group.rewards);
-        for (sample, ((completion, text), reward)) in judged.enumerate() {
+        for (number, sample) in group.samples.iter().enumerate() {
             let line = Logged {
                 id: &group.prompt.id,
-                sample,
-                completion: text,
-                tokens: completion.token_ids.len(),
-                finish_reason: match completion.finish_reason {
+                sample: number,
+                completion: &sample.text,
+                tokens: sample.completion.token_ids.len(),
+                finish_reason: match sample.completion.finish_reason {
                     FinishReason::Stop => "stop",
                     FinishReason::Length => "length",
                 },
                 gold: &group.prompt.answer,
-                extracted: grader.answer(text),
-                correct: reward.correct,
+                extracted: grader.answer(&sample.text),
+                correct: sample.reward.correct,
             };
             serde_json::to_writer(&mut *file, &line)?;
             file.write_all(b"\n")?;

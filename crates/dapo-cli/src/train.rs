@@ -3,7 +3,6 @@
 use crate::args::{say_where, warn_if_none};
 use crate::talk::Talk;
 use anyhow::{Result, bail};
-use dapo_policy::FinishReason;
 use dapo_run::{
     DataSizes, DeviceChoice, Layer, Mastered, ModelSource, Progress, Rescue, Resolved, Run, RunError, RunStep,
     estimate, resolve, settings_of,
@@ -258,8 +257,9 @@ fn explain(error: &RunError, run: &Run, talk: Talk) {
 /// Three completions with what was extracted from them.
 fn show_samples(groups: &[GroupRecord], run: &Run, talk: Talk) {
     let Ok(accuracy) = run.config().accuracy() else { return };
-    for record in groups.iter().filter(|record| !record.group.texts.is_empty()).take(3) {
-        let (text, gold) = (&record.group.texts[0], &record.group.prompt.answer);
+    let firsts = groups.iter().filter_map(|record| Some((record, &record.group.samples.first()?.text)));
+    for (record, text) in firsts.take(3) {
+        let gold = &record.group.prompt.answer;
         let found = accuracy.grader.answer(text).map_or("no answer found".to_owned(), |found| excerpt(found, 80));
         talk.note(format_args!("  prompt      {}", excerpt(&record.group.prompt.text, 160)));
         talk.note(format_args!("  completion  {}", excerpt(text, 320)));
@@ -272,10 +272,10 @@ fn show_samples(groups: &[GroupRecord], run: &Run, talk: Talk) {
 /// What to look at first where no group carries a signal.
 fn advise(groups: &[GroupRecord], run: &Run, talk: Talk) {
     let Ok(accuracy) = run.config().accuracy() else { return };
-    let completions = || groups.iter().flat_map(|record| record.group.completions.iter().zip(&record.group.texts));
-    let all = completions().count();
-    let truncated = completions().filter(|(of, _)| of.finish_reason == FinishReason::Length).count();
-    let silent = completions().filter(|(_, text)| accuracy.grader.answer(text).is_none()).count();
+    let samples = || groups.iter().flat_map(|record| &record.group.samples);
+    let all = samples().count();
+    let truncated = samples().filter(|sample| sample.is_truncated()).count();
+    let silent = samples().filter(|sample| accuracy.grader.answer(&sample.text).is_none()).count();
     talk.note(format_args!(
         "of {all} completions, {truncated} were cut off and {silent} have no answer that can be found:"
     ));

@@ -11,7 +11,7 @@
 //!
 //! Steps count from 1: line N of a log, completions/step-N and the checkpoint step-N, made after it, belong together.
 
-use crate::RunError;
+use crate::run_error::RunError;
 use serde::Serialize;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -157,8 +157,9 @@ impl RunFolder {
         Ok(())
     }
 
-    /// Takes the logs back to the end of `steps` steps: lines and completions of later steps go, evaluations that are not due by
-    /// the present settings (the last one of a run that now goes on), and what was not written to its end.
+    /// Takes the logs back to the end of `steps` steps. Lines and completions of later steps are removed, and lines that
+    /// were not written to their end. So are evaluations that are not due by the present settings, such as the last one of
+    /// a run that now continues.
     pub(crate) fn rewind(&self, steps: u64, is_evaluated: impl Fn(u64) -> bool) -> Result<(), RunError> {
         for name in [Self::METRICS, Self::TIMINGS] {
             self.keep_lines(name, |step| step <= steps)?;

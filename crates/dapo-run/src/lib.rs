@@ -15,6 +15,7 @@
 //! ```
 
 mod build;
+mod completions;
 mod error;
 mod estimate;
 mod folder;
@@ -25,6 +26,7 @@ mod leaves;
 mod model;
 mod placement;
 mod problems;
+mod progress;
 mod recipes;
 mod run;
 mod run_error;
@@ -40,8 +42,9 @@ pub use layers::{Layer, Resolved, Source, resolve};
 pub use model::{ModelSource, TINY};
 pub use placement::{DeviceChoice, Placed, place};
 pub use problems::{ADDITION, ProblemCounts, Problems, load_problems};
+pub use progress::{Mastered, Progress, RunStep};
 pub use recipes::{Recipe, recipes};
-pub use run::{Mastered, Progress, Run, RunStep, settings_of};
+pub use run::{Run, settings_of};
 pub use run_error::{Rescue, RunError, Stage};
 pub use settings::{
     AccuracyReward, AdaptiveName, AdvantageSection, DataSection, EvalSection, FormatReward, GenBatchSize, GraderName,

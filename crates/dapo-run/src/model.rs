@@ -1,6 +1,7 @@
 //! Where models come from.
 
-use crate::{RunError, RunFolder};
+use crate::folder::RunFolder;
+use crate::run_error::RunError;
 use dapo_policy::{Decoder, ModelConfig, Tokenizer};
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! On which device a run's policy computes.
 
-use crate::RunError;
+use crate::run_error::RunError;
 use dapo_policy::{Decoder, Device, cuda_device_count};
 use std::fmt;
 use std::str::FromStr;

@@ -1,6 +1,7 @@
 //! Where problems come from.
 
-use crate::{DataSection, RunError};
+use crate::run_error::RunError;
+use crate::settings::DataSection;
 use dapo_policy::Tokenizer;
 use dapo_reward::Grader;
 use dapo_trainer::data::{Duplicates, deduplicate, read_distinct, read_problems, split};

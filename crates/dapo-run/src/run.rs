@@ -1,17 +1,20 @@
 //! A run from its first step to its last, with everything it writes on the way.
 
+use crate::completions::lines;
 use crate::estimate::cache_left;
-use crate::{
-    ModelSource, Placed, ProblemCounts, Rescue, Resolved, RunConfig, RunError, RunFolder, Stage, load_problems, place,
-};
-use dapo_policy::{Device, FinishReason, GenerationConfig, PolicyError, Purpose, SamplingConfig, cuda_memory};
+use crate::folder::RunFolder;
+use crate::keys::keys;
+use crate::layers::{Layer, Resolved, resolve};
+use crate::model::ModelSource;
+use crate::placement::{Placed, place};
+use crate::problems::{ProblemCounts, load_problems};
+use crate::progress::{Mastered, Progress, RunStep};
+use crate::run_error::{Rescue, RunError, Stage};
+use crate::settings::RunConfig;
+use dapo_policy::{Device, GenerationConfig, PolicyError, Purpose, SamplingConfig, cuda_memory};
 use dapo_reward::RewardSum;
-use dapo_trainer::{
-    EvalReport, Fate, GroupRecord, NoSignal, Outcomes, Prompt, StepMetrics, StepOutcome, StepTimings, Trainer,
-    TrainerError, evaluate,
-};
+use dapo_trainer::{EvalReport, NoSignal, Prompt, StepOutcome, Trainer, TrainerError, evaluate};
 use serde::Serialize;
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
@@ -34,81 +37,6 @@ pub struct Run {
     owes_evaluation: bool,
     /// Held for as long as the run is.
     lock: Option<File>,
-}
-
-/// What [`Run::step`] came to.
-#[derive(Clone, Debug)]
-pub enum Progress {
-    /// A step was made.
-    Step(Box<RunStep>),
-    /// None was made: the policy has mastered its data, and the run is finished.
-    Mastered(Box<Mastered>),
-}
-
-impl Progress {
-    /// The step, where one was made.
-    pub fn step(&self) -> Option<&RunStep> {
-        match self {
-            Self::Step(step) => Some(step),
-            Self::Mastered(_) => None,
-        }
-    }
-
-    /// The evaluation that belongs to it, where one was due.
-    pub fn evaluation(&self) -> Option<&EvalReport> {
-        match self {
-            Self::Step(step) => step.evaluation.as_ref(),
-            Self::Mastered(end) => end.evaluation.as_ref(),
-        }
-    }
-}
-
-/// The end of a run that has nothing left to learn.
-#[derive(Clone, Debug)]
-pub struct Mastered {
-    /// Steps made.
-    pub steps: u64,
-    /// How the groups came out in which no signal was found.
-    pub outcomes: Outcomes,
-    /// The evaluation of the final policy, where the run evaluates and there was none after the last step.
-    pub evaluation: Option<EvalReport>,
-    /// The checkpoint of the final policy.
-    pub checkpoint: PathBuf,
-}
-
-/// What a step of a run did.
-#[derive(Clone, Debug)]
-pub struct RunStep {
-    /// Its numbers.
-    pub metrics: StepMetrics,
-    /// How long it took.
-    pub timings: StepTimings,
-    /// The evaluation after it, where one was due.
-    pub evaluation: Option<EvalReport>,
-    /// The checkpoint after it, where one was due.
-    pub checkpoint: Option<PathBuf>,
-}
-
-/// A line of the completions files.
-#[derive(Serialize)]
-struct CompletionLine<'a> {
-    step: u64,
-    prompt_id: &'a str,
-    draw: u64,
-    sample: usize,
-    prompt: &'a str,
-    completion: &'a str,
-    tokens: usize,
-    finish_reason: FinishReason,
-    /// Each component before weighting; null where it abstained.
-    rewards: BTreeMap<&'a str, Option<f64>>,
-    /// With KL in the reward; null where a component abstained.
-    reward: Option<f64>,
-    correct: Option<bool>,
-    advantage: Option<f32>,
-    in_loss: bool,
-    fate: Fate,
-    age: u32,
 }
 
 /// A line of the evaluations' log.
@@ -135,14 +63,14 @@ impl Run {
         Ok(run)
     }
 
-    /// Goes on with a run from its last checkpoint, or from the start where it has none; later lines of its logs are taken back,
-    /// so that they end as those of a run that was never stopped. `settings` are those of the folder with changes on top.
+    /// Resumes a run from its last checkpoint, or from the start where it has none. Later lines of its logs are removed, so
+    /// that they end as those of a run that was never stopped. `settings` are those of the folder with changes on top.
     ///
     /// # Errors
     /// When the folder is not a run's, a setting was changed that a run cannot change, or model or data have changed.
     pub fn resume(settings: &Resolved, dir: &Path) -> Result<Self, RunError> {
         let folder = RunFolder::at(dir);
-        let before = crate::resolve(&[crate::Layer::File(folder.config_file())])?.config;
+        let before = resolve(&[Layer::File(folder.config_file())])?.config;
         let config = &settings.config;
         if let Some((key, was, is)) = changed_for_good(&before, config) {
             let expected = format!("{was} as it was: start a new run, from this one's checkpoint if you like");
@@ -276,9 +204,9 @@ impl Run {
     /// and the settings say that training then stops, the run is finished instead: evaluated and saved.
     ///
     /// # Errors
-    /// [`RunError::Step`] when training or an evaluation fails. The steps made before are then saved in a checkpoint, unless
-    /// the step had made an update already ([`Rescue`]), and the completions of a step in which no group carried a signal are
-    /// written. Other errors when something cannot be written; the run can be resumed from its last checkpoint.
+    /// [`RunError::Step`] when training fails, or after a finished step its logs, its evaluation or its checkpoint. All
+    /// finished steps are then saved in a checkpoint, unless the failed one had made an update already ([`Rescue`]). The
+    /// completions of a step in which too few groups carried a signal are written.
     pub fn step(&mut self) -> Result<Progress, RunError> {
         match self.trainer.step() {
             Ok(outcome) => Ok(Progress::Step(Box::new(self.log(outcome)?))),
@@ -299,11 +227,17 @@ impl Run {
 
     /// The end of a run that has nothing left to learn.
     fn finish(&mut self, end: &NoSignal) -> Result<Mastered, RunError> {
-        let (steps, checkpoint) = (self.trainer.steps(), self.save()?);
-        let is_missing = self.config.eval.every > 0 && !self.folder.has_evaluation(steps)?;
-        let evaluation = if is_missing { Some(self.evaluate()?) } else { None };
+        let steps = self.trainer.steps();
+        let checkpoint = self.after(Stage::Checkpoint, self.save())?;
+        let evaluation = self.after(Stage::Evaluation, self.final_evaluation())?;
         self.mastered = true;
         Ok(Mastered { steps, outcomes: end.outcomes(), evaluation, checkpoint })
+    }
+
+    /// The evaluation of the present policy, where the run evaluates and its log does not have it.
+    fn final_evaluation(&self) -> Result<Option<EvalReport>, RunError> {
+        let is_missing = self.config.eval.every > 0 && !self.folder.has_evaluation(self.trainer.steps())?;
+        if is_missing { self.evaluate().map(Some) } else { Ok(None) }
     }
 
     /// Saves the steps made so far, where that is possible. Older checkpoints all stay: this one may be the result of what
@@ -335,33 +269,39 @@ impl Run {
         }
     }
 
+    /// The outcome of what follows a finished step; a failure saves the step first.
+    fn after<T>(&self, stage: Stage, outcome: Result<T, RunError>) -> Result<T, RunError> {
+        outcome.map_err(|error| self.failed(stage, self.trainer.steps(), self.rescue(), error))
+    }
+
     /// Writes what a step did, evaluates and saves where these are due.
     fn log(&mut self, outcome: StepOutcome) -> Result<RunStep, RunError> {
         let steps = self.trainer.steps();
+        self.after(Stage::Logs, self.write_logs(&outcome))?;
+        let is_due = self.is_evaluated(steps);
+        let evaluation = is_due.then(|| self.after(Stage::Evaluation, self.evaluate())).transpose()?;
+        let every = self.config.output.checkpoint_every;
+        let is_saved = (every > 0 && steps.is_multiple_of(every)) || self.is_finished();
+        let checkpoint = is_saved.then(|| self.after(Stage::Checkpoint, self.save())).transpose()?;
+        Ok(RunStep { metrics: outcome.metrics, timings: outcome.timings, evaluation, checkpoint })
+    }
+
+    fn write_logs(&self, outcome: &StepOutcome) -> Result<(), RunError> {
         if self.config.output.completions {
             let step = outcome.metrics.step;
             self.folder.write_completions(step, outcome.groups.iter().flat_map(|record| lines(step, record)))?;
         }
         self.folder.append(RunFolder::METRICS, &outcome.metrics)?;
-        self.folder.append(RunFolder::TIMINGS, &outcome.timings)?;
-        let evaluation = if self.is_evaluated(steps) {
-            Some(self.evaluate().map_err(|error| self.failed(Stage::Evaluation, steps, self.rescue(), error))?)
-        } else {
-            None
-        };
-        let every = self.config.output.checkpoint_every;
-        let is_saved = (every > 0 && steps.is_multiple_of(every)) || self.is_finished();
-        let checkpoint = if is_saved { Some(self.save()?) } else { None };
-        Ok(RunStep { metrics: outcome.metrics, timings: outcome.timings, evaluation, checkpoint })
+        self.folder.append(RunFolder::TIMINGS, &outcome.timings)
     }
 
-    /// Whether an evaluation is due after so many steps.
+    /// Whether an evaluation is due after this number of steps.
     fn is_evaluated(&self, steps: u64) -> bool {
         let every = self.config.eval.every;
         every > 0 && (steps.is_multiple_of(every) || steps == self.config.train.steps)
     }
 
-    /// Writes a checkpoint of the present state, if there is none yet.
+    /// Writes a checkpoint of the present state, unless it exists.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -402,32 +342,10 @@ fn changed_for_good(before: &RunConfig, after: &RunConfig) -> Option<(String, St
     let free = |key: &str| key == "model.device";
     let fixed = |key: &str| key == "seed" || ["model.", "lora.", "data."].iter().any(|table| key.starts_with(table));
     let fixed = |key: &str| fixed(key) && !free(key);
-    crate::keys().iter().filter(|key| fixed(&key.path)).find_map(|key| {
+    keys().iter().filter(|key| fixed(&key.path)).find_map(|key| {
         let pointer = format!("/{}", key.path.replace('.', "/"));
         let (was, is) = (before.pointer(&pointer)?, after.pointer(&pointer)?);
         (was != is).then(|| (key.path.clone(), was.to_string(), is.to_string()))
-    })
-}
-
-/// The completions of a group as lines.
-fn lines(step: u64, record: &GroupRecord) -> impl Iterator<Item = CompletionLine<'_>> {
-    let group = &record.group;
-    (0..group.completions.len()).map(move |i| CompletionLine {
-        step,
-        prompt_id: &group.prompt.id,
-        draw: record.draw,
-        sample: i,
-        prompt: &group.prompt.text,
-        completion: &group.texts[i],
-        tokens: group.completions[i].token_ids.len(),
-        finish_reason: group.completions[i].finish_reason,
-        rewards: group.rewards[i].components.iter().map(|c| (c.name.as_str(), c.value)).collect(),
-        reward: group.final_reward(i),
-        correct: group.rewards[i].correct,
-        advantage: record.advantages[i],
-        in_loss: record.in_loss[i],
-        fate: record.fate,
-        age: record.age,
     })
 }
 
@@ -440,7 +358,7 @@ pub fn settings_of(dir: &Path, changes: &[String]) -> Result<Resolved, RunError>
     if let Err(source) = fs::metadata(&file) {
         return Err(RunError::Io { path: file, source });
     }
-    let mut layers = vec![crate::Layer::File(file)];
-    layers.extend(changes.iter().map(|change| crate::Layer::Override(change.clone())));
-    Ok(crate::resolve(&layers)?)
+    let mut layers = vec![Layer::File(file)];
+    layers.extend(changes.iter().map(|change| Layer::Override(change.clone())));
+    Ok(resolve(&layers)?)
 }

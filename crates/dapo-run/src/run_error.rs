@@ -1,5 +1,6 @@
-//! What can go wrong with a run.
+//! Errors of runs.
 
+use crate::error::SettingsError;
 use std::path::{Path, PathBuf};
 
 /// An error of a run.
@@ -10,7 +11,7 @@ pub enum RunError {
     Setting {
         /// The key.
         key: String,
-        /// Its value.
+        /// The value it has.
         found: String,
         /// What is allowed.
         expected: String,
@@ -35,8 +36,8 @@ pub enum RunError {
     },
     /// The settings cannot be read.
     #[error(transparent)]
-    Settings(#[from] crate::SettingsError),
-    /// A step failed, or the evaluation after it.
+    Settings(#[from] SettingsError),
+    /// A step failed, or what follows it: its logs, its evaluation, its checkpoint.
     #[error("{stage} {step} of {steps} failed")]
     Step {
         /// What failed.
@@ -45,7 +46,7 @@ pub enum RunError {
         step: u64,
         /// Steps that the run should have made.
         steps: u64,
-        /// What became of the steps made before.
+        /// Where the finished steps are.
         rescue: Rescue,
         /// Why.
         source: Box<RunError>,
@@ -53,7 +54,7 @@ pub enum RunError {
     /// The model's numbers are at fault.
     #[error("{model}: {source}")]
     Model {
-        /// Its path.
+        /// The path of the model.
         model: String,
         /// What is wrong with them.
         source: Box<dapo_policy::PolicyError>,
@@ -75,23 +76,29 @@ pub enum RunError {
 pub enum Stage {
     /// Rollouts and updates.
     Training,
+    /// The logs of the finished step.
+    Logs,
     /// The evaluation after the step.
     Evaluation,
+    /// The checkpoint after the step.
+    Checkpoint,
 }
 
 impl std::fmt::Display for Stage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Training => "step",
+            Self::Logs => "writing the logs of step",
             Self::Evaluation => "the evaluation after step",
+            Self::Checkpoint => "the checkpoint after step",
         })
     }
 }
 
-/// What a failed step leaves of the steps made before it.
+/// What a failure leaves of the finished steps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rescue {
-    /// No step was made before.
+    /// No step was finished.
     Nothing,
     /// They are in this checkpoint.
     Saved(PathBuf),

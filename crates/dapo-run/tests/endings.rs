@@ -1,7 +1,7 @@
 //! How runs end other than by their last step: nothing left to learn, nothing to learn from, and failures.
 #![allow(clippy::unwrap_used)]
 
-use dapo_run::{Layer, Progress, Rescue, Run, RunError, RunFolder, resolve, settings_of};
+use dapo_run::{Layer, Progress, Rescue, Run, RunError, RunFolder, Stage, resolve, settings_of};
 use dapo_trainer::TrainerError;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -174,6 +174,65 @@ fn a_run_that_solves_nothing_fails_and_leaves_its_completions() {
         for line in lines(&dir, "completions/step-1.jsonl") {
             assert_eq!((&line["fate"], &line["correct"]), (&"all_wrong".into(), &false.into()));
         }
+    }
+}
+
+#[test]
+fn a_step_with_too_few_groups_leaves_all_its_completions_where_that_is_an_error() {
+    let temp = tempfile::tempdir().unwrap();
+    let (data, dir) = (easy(temp.path()), temp.path().join("run"));
+    let own = [
+        "data.train=builtin:addition",
+        "output.completions=false",
+        "sampler.on_exhausted=error",
+        "sampler.train_batch=12",
+        "sampler.gen_batch=12",
+        "sampler.max_gen_rounds=1",
+    ];
+    let mut run = Run::create(&settings(&data, &own), &dir).unwrap();
+    let RunError::Step { stage: Stage::Training, step: 1, source, .. } = finish(&mut run).unwrap_err() else {
+        panic!("another error")
+    };
+    assert!(source.to_string().starts_with("too few groups to train on: "), "{source}");
+    let lines = lines(&dir, "completions/step-1.jsonl");
+    assert_eq!(lines.len(), 12 * 8);
+    let kept: Vec<&Value> = lines.iter().filter(|line| line["fate"] == "kept").collect();
+    assert!(!kept.is_empty() && kept.len() < lines.len());
+    for line in kept {
+        assert_eq!((&line["advantage"], &line["in_loss"]), (&Value::Null, &false.into()));
+    }
+}
+
+#[test]
+fn a_step_whose_logs_cannot_be_written_is_saved() {
+    let temp = tempfile::tempdir().unwrap();
+    let own = ["data.train=builtin:addition", "train.steps=3", "eval.every=0", "output.checkpoint_every=0"];
+    for log in [RunFolder::METRICS, RunFolder::TIMINGS, "completions/step-2.jsonl"] {
+        let dir = temp.path().join(log.replace('/', "-"));
+        let mut run = Run::create(&settings(&easy(temp.path()), &own), &dir).unwrap();
+        run.step().unwrap();
+        let (log, aside) = (dir.join(log), temp.path().join("aside"));
+        if log.exists() {
+            fs::rename(&log, &aside).unwrap();
+        }
+        fs::create_dir(&log).unwrap();
+        let error = run.step().unwrap_err();
+        let RunError::Step { stage: Stage::Logs, step: 2, rescue: Rescue::Saved(saved), .. } = &error else {
+            panic!("{error:?}")
+        };
+        assert_eq!(saved, &run.folder().checkpoint(2));
+        assert_eq!(error.to_string(), "writing the logs of step 2 of 3 failed");
+
+        // Once the cause is gone, the run continues after the step.
+        drop(run);
+        fs::remove_dir(&log).unwrap();
+        if aside.exists() {
+            fs::rename(&aside, &log).unwrap();
+        }
+        let mut run = Run::resume(&settings_of(&dir, &[]).unwrap(), &dir).unwrap();
+        assert_eq!(run.trainer().steps(), 2);
+        finish(&mut run).unwrap();
+        assert_eq!(lines(&dir, RunFolder::METRICS).last().unwrap()["step"], 3);
     }
 }
 

@@ -1,64 +1,59 @@
-//! From groups of rewards to sequences with advantages; the values by which groups are kept or dropped.
+//! From the rewards of groups to the advantages of their samples; the values by which groups are kept or dropped.
 
-use crate::{Group, TrainerError, TrainingGroup, TrainingSequence};
+use crate::error::TrainerError;
+use crate::sample::{Group, Sample, SampleOutcome};
 use dapo_loss::{AdvantageNorm, batch_advantages};
 use dapo_reward::OverlongFilter;
 use dapo_sampler::FilterMetric;
 
-/// The filter metric of each completion; `None` for one that has no place in its group's baseline: its reward is
-/// unknown, or it is dropped as overlong.
+/// The filter metric of each sample; `None` for one that has no place in its group's baseline: its reward is unknown, or
+/// it is dropped as overlong.
 pub(crate) fn filter_metric(metric: &FilterMetric, group: &Group, filter: OverlongFilter) -> Vec<Option<f64>> {
-    let component =
-        |name: &str, i: usize| group.rewards[i].components.iter().find(|c| c.name == name).and_then(|c| c.value);
-    let value = |i: usize| match metric {
-        FilterMetric::Acc => group.rewards[i].correct.map(|correct| if correct { 1.0 } else { 0.0 }),
-        FilterMetric::Score => component("accuracy", i),
-        FilterMetric::SeqReward => group.rewards[i].total,
-        FilterMetric::SeqFinalReward => group.final_reward(i),
-        FilterMetric::Component(name) => component(name, i),
-    };
-    let members = members(group, filter);
-    members.iter().enumerate().map(|(i, reward)| reward.and_then(|_| value(i))).collect()
+    let of = |sample: &Sample| member_reward(sample, filter).and_then(|_| metric_of(metric, sample));
+    group.samples.iter().map(of).collect()
 }
 
-/// The final reward of each completion that has a place in its group's baseline.
-fn members(group: &Group, filter: OverlongFilter) -> Vec<Option<f64>> {
-    let reward = |i| group.final_reward(i).filter(|_| filter.keeps_member(group.is_truncated(i)));
-    (0..group.completions.len()).map(reward).collect()
+fn metric_of(metric: &FilterMetric, sample: &Sample) -> Option<f64> {
+    let component = |name: &str| sample.reward.components.iter().find(|c| c.name == name).and_then(|c| c.value);
+    match metric {
+        FilterMetric::Acc => sample.reward.correct.map(|correct| if correct { 1.0 } else { 0.0 }),
+        FilterMetric::Score => component("accuracy"),
+        FilterMetric::SeqReward => sample.reward.total,
+        FilterMetric::SeqFinalReward => sample.final_reward(),
+        FilterMetric::Component(name) => component(name),
+    }
 }
 
-/// The advantage of every completion of every group; `None` for those outside their group's baseline.
+/// The final reward of a sample that has a place in its group's baseline.
+fn member_reward(sample: &Sample, filter: OverlongFilter) -> Option<f64> {
+    sample.final_reward().filter(|_| filter.keeps_member(sample.is_truncated()))
+}
+
+/// Sets advantage and outcome of every sample of the groups that are trained on; there is no advantage outside a group's
+/// baseline.
 ///
 /// # Errors
-/// When a group has fewer than two members, or a reward is not finite.
-pub(crate) fn advantages(
-    groups: &[&Group],
+/// [`TrainerError::Loss`] when a group has fewer than two members, or a reward is not finite; nothing has changed then.
+pub(crate) fn set_advantages(
+    groups: &mut [&mut Group],
     norm: &AdvantageNorm,
     filter: OverlongFilter,
-) -> Result<Vec<Vec<Option<f32>>>, TrainerError> {
-    let rewards: Vec<Vec<Option<f64>>> = groups.iter().map(|group| members(group, filter)).collect();
-    let sizes: Vec<usize> = rewards.iter().map(Vec::len).collect();
-    let mut all = batch_advantages(&rewards.concat(), &sizes, norm)?.to_options().into_iter();
-    Ok(sizes.into_iter().map(|size| all.by_ref().take(size).collect()).collect())
-}
-
-/// A group with its advantages, ready to be packed.
-pub(crate) fn training_group(
-    group: &Group,
-    advantages: &[Option<f32>],
-    filter: OverlongFilter,
-    on_policy: bool,
-) -> TrainingGroup {
-    let sequence = |(i, advantage): (usize, &Option<f32>)| {
-        let completion = &group.completions[i];
-        Some(TrainingSequence {
-            token_ids: completion.token_ids.clone(),
-            old_logprobs: completion.logprobs.clone(),
-            ref_logprobs: None,
-            advantage: (*advantage)?,
-            in_loss: filter.keeps_tokens(group.is_truncated(i)),
-        })
-    };
-    let sequences = advantages.iter().enumerate().filter_map(sequence).collect();
-    TrainingGroup { prompt_ids: group.prompt.token_ids.clone(), sequences, on_policy }
+) -> Result<(), TrainerError> {
+    let samples = groups.iter().flat_map(|group| &group.samples);
+    let rewards: Vec<Option<f64>> = samples.map(|sample| member_reward(sample, filter)).collect();
+    let sizes: Vec<usize> = groups.iter().map(|group| group.samples.len()).collect();
+    let advantages = batch_advantages(&rewards, &sizes, norm).map_err(|error| {
+        let draws: Vec<u64> = groups.iter().map(|group| group.draw).collect();
+        TrainerError::of_group(error, &draws)
+    })?;
+    let samples = groups.iter_mut().flat_map(|group| &mut group.samples);
+    for (sample, advantage) in samples.zip(advantages.to_options()) {
+        sample.advantage = advantage;
+        sample.outcome = match advantage {
+            None => SampleOutcome::OutsideBaseline,
+            Some(_) if filter.keeps_tokens(sample.is_truncated()) => SampleOutcome::InLoss,
+            Some(_) => SampleOutcome::Masked,
+        };
+    }
+    Ok(())
 }

@@ -1,4 +1,4 @@
-//! Everything a run needs to go on exactly as if it had not stopped.
+//! Everything a run needs to continue exactly as if it had not stopped.
 //!
 //! | file | what |
 //! |---|---|
@@ -9,40 +9,15 @@
 //!
 //! Random numbers are keyed by (seed, draw, sample, position), so that no generator's state needs to be kept.
 
+use crate::error::TrainerError;
+use crate::fingerprint::fingerprint_of_data;
 use crate::reference::Reference;
-use crate::{Group, Prompt, Trainer, TrainerConfig, TrainerError};
+use crate::state::{FORMAT, State, wrong};
+use crate::trainer::Trainer;
 use dapo_policy::{Decoder, read_tensors, save_adapter, save_checkpoint, write_tensors};
-use dapo_sampler::{DataOrder, DynamicSampler};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-
-const FORMAT: u32 = 1;
-
-/// `trainer.json`.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct State {
-    format: u32,
-    step: u64,
-    num_tokens: u64,
-    updates: u64,
-    /// Groups drawn in the latest steps that found nothing left to learn; left out where there are none.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    mastered_groups: u64,
-    /// Of the prompts: their order is meaningless for others.
-    data: String,
-    /// Of the frozen weights that are not in the checkpoint; the model they come from must not have changed.
-    base: Option<String>,
-    order: DataOrder,
-    sampler: DynamicSampler<Arc<Group>>,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that serde calls")]
-fn is_zero(count: &u64) -> bool {
-    *count == 0
-}
 
 impl Trainer {
     /// Writes a checkpoint folder: aside first, then renamed, so that a checkpoint that exists is whole. `base_model` is what
@@ -97,24 +72,15 @@ impl Trainer {
         fs::rename(&aside, dir).map_err(io(dir))
     }
 
-    /// Goes on from a checkpoint. The trainer must have been made with the same prompts, and from the same model where
+    /// Continues from a checkpoint. The trainer must have been made with the same prompts, and from the same model where
     /// adapters are trained or a reference is needed.
     ///
     /// # Errors
     /// Names the file and what in it does not fit; the trainer must then not be used.
     pub fn restore(&mut self, dir: &Path) -> Result<(), TrainerError> {
         let file = dir.join("trainer.json");
-        let text = fs::read(&file).map_err(|source| TrainerError::Io { path: file.clone(), source })?;
-        let wrong = |found: String, expected: &str| TrainerError::Checkpoint {
-            path: file.clone(),
-            found,
-            expected: expected.into(),
-        };
-        let state: State = serde_json::from_slice(&text)
-            .map_err(|error| wrong(error.to_string(), "the state of a trainer as this version writes it"))?;
-        if state.format != FORMAT {
-            return Err(wrong(format!("format {}", state.format), &format!("format {FORMAT}")));
-        }
+        let state = State::read(&file)?;
+        let wrong = |found: String, expected: &str| wrong(&file, found, expected);
         if state.data != fingerprint_of_data(&self.prompts) {
             let found = format!("a run on {} other prompts", state.order.prompts());
             return Err(wrong(found, "one on the same prompts: the data or how it is rendered has changed"));
@@ -159,11 +125,8 @@ impl Trainer {
         }
         let path = dir.join("trainer.json");
         let text = fs::read(&path).map_err(|source| TrainerError::Io { path: path.clone(), source })?;
-        let steps: Steps = serde_json::from_slice(&text).map_err(|error| TrainerError::Checkpoint {
-            path,
-            found: error.to_string(),
-            expected: "the state of a trainer".into(),
-        })?;
+        let steps: Steps =
+            serde_json::from_slice(&text).map_err(|error| wrong(&path, error.to_string(), "the state of a trainer"))?;
         Ok(steps.step)
     }
 
@@ -171,30 +134,6 @@ impl Trainer {
     fn following_reference(&self) -> Option<&Decoder> {
         self.reference.as_ref().filter(|_| self.config().reference_sync.every > 0)?.copy()
     }
-}
-
-/// Fingerprint of the weights a run begins with, where a checkpoint relies on them and does not hold them: those under
-/// adapters, and those of a reference that stays where it is.
-pub(crate) fn base_fingerprint(
-    policy: &Decoder,
-    reference: Option<&Reference>,
-    config: &TrainerConfig,
-) -> Result<Option<String>, TrainerError> {
-    let still = reference.is_some() && config.reference_sync.every == 0;
-    if policy.lora().is_none() && !still {
-        return Ok(None);
-    }
-    let mut hash = Hash::default();
-    for (name, tensor) in policy.tensors()? {
-        hash.add(name.as_bytes());
-        dapo_kernels::with_slice(&tensor, |values| {
-            for value in values {
-                hash.word(u64::from(value.to_bits()));
-            }
-            Ok(())
-        })?;
-    }
-    Ok(Some(hash.text()))
 }
 
 /// Where a folder is written before it is renamed.
@@ -215,42 +154,4 @@ fn sync(dir: &Path) -> std::io::Result<()> {
         }
     }
     Ok(())
-}
-
-fn fingerprint_of_data(prompts: &[Prompt]) -> String {
-    let mut hash = Hash::default();
-    for prompt in prompts {
-        hash.add(prompt.id.as_bytes());
-        hash.add(prompt.answer.as_bytes());
-        prompt.token_ids.iter().for_each(|token| hash.word(u64::from(*token)));
-        hash.word(u64::MAX);
-    }
-    format!("{} prompts, {}", prompts.len(), hash.text())
-}
-
-/// Tells accidents apart, not attacks: FNV-1a over 64-bit words, with a multiplier that spreads high bits too.
-struct Hash(u64);
-
-impl Default for Hash {
-    fn default() -> Self {
-        Self(0xCBF2_9CE4_8422_2325)
-    }
-}
-
-impl Hash {
-    fn word(&mut self, word: u64) {
-        self.0 = (self.0 ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        self.0 ^= self.0 >> 32;
-    }
-
-    fn add(&mut self, bytes: &[u8]) {
-        self.word(bytes.len() as u64);
-        for byte in bytes {
-            self.word(u64::from(*byte));
-        }
-    }
-
-    fn text(&self) -> String {
-        format!("{:016x}", self.0)
-    }
 }

@@ -1,6 +1,8 @@
 //! The settings of a run.
 
-use crate::{OptimizerConfig, ReferenceSync, TrainerError};
+use crate::error::TrainerError;
+use crate::optimizer::OptimizerConfig;
+use crate::reference::ReferenceSync;
 use dapo_loss::{AdvantageNorm, LossConfig};
 use dapo_policy::SamplingConfig;
 use dapo_reward::OverlongFilter;

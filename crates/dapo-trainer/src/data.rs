@@ -15,10 +15,12 @@ mod files;
 mod parquet;
 mod problem;
 mod prompt;
+mod source;
 mod split;
 
+pub use crate::prompt::Prompt;
 pub use distinct::{Duplicates, deduplicate, read_distinct};
 pub use files::{read_jsonl, read_problems};
 pub use problem::Problem;
-pub use prompt::{Prompt, PromptStyle, encode_prompts};
+pub use prompt::{PromptStyle, encode_prompts};
 pub use split::split;

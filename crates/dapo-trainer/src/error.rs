@@ -1,7 +1,8 @@
-//! What can go wrong in training.
+//! Errors of training.
 
-use crate::GroupRecord;
-use dapo_sampler::Shortage;
+use crate::no_signal::NoSignal;
+use crate::sample::SampleId;
+use dapo_loss::LossError;
 use std::path::PathBuf;
 
 /// An error of the trainer, or of a part it composes.
@@ -12,7 +13,7 @@ pub enum TrainerError {
     Setting {
         /// Path of the setting.
         field: String,
-        /// Its value.
+        /// The value it has.
         found: String,
         /// What is allowed.
         expected: String,
@@ -54,10 +55,11 @@ pub enum TrainerError {
         update: u64,
         /// Which number.
         what: &'static str,
-        /// Its value.
+        /// The value it has.
         value: f64,
     },
-    /// No group of a step carries a training signal: all are all correct, all incorrect, or not graded.
+    /// No group of a step carries a training signal: all are all correct, all incorrect, or not graded. Or fewer do than
+    /// [`OnExhausted::Error`](dapo_sampler::OnExhausted::Error) asks for.
     #[error("{0}")]
     NoSignal(Box<NoSignal>),
     /// The trainer's state is no longer that after a whole step.
@@ -71,9 +73,16 @@ pub enum TrainerError {
     /// From the policy.
     #[error(transparent)]
     Policy(#[from] dapo_policy::PolicyError),
-    /// From the loss.
-    #[error(transparent)]
-    Loss(#[from] dapo_loss::LossError),
+    /// The loss, or the advantages before it, refused a setting or what they were shown.
+    #[error("{}{source}", place(*draw, *sample))]
+    Loss {
+        /// Index of the draw at fault, where there is one.
+        draw: Option<u64>,
+        /// Number of the sample at fault within the draw, where there is one.
+        sample: Option<usize>,
+        /// What is wrong.
+        source: LossError,
+    },
     /// From a reward.
     #[error(transparent)]
     Reward(#[from] dapo_reward::RewardError),
@@ -85,87 +94,42 @@ pub enum TrainerError {
     Candle(#[from] candle_core::Error),
 }
 
-/// A step that found nothing to train on, and what it looked at.
-#[derive(Clone, PartialEq)]
-pub struct NoSignal {
-    /// The step, from 1.
-    pub step: u64,
-    /// What it had to choose from.
-    pub shortage: Shortage,
-    /// Every group of the step, by draw index.
-    pub groups: Vec<GroupRecord>,
-    /// Whether training ends well: the policy has mastered its data, and [`OnMastered::Stop`](crate::OnMastered::Stop) is set.
-    pub ends_well: bool,
-}
-
-impl NoSignal {
-    /// How the groups came out, by the judge of answers rather than by the sampler's metric.
-    pub fn outcomes(&self) -> Outcomes {
-        let mut outcomes = Outcomes::default();
-        for record in self.groups.iter().filter(|record| record.age == 0) {
-            let verdicts = || record.group.rewards.iter().map(|reward| reward.correct);
-            if verdicts().all(|correct| correct == Some(true)) {
-                outcomes.all_correct += 1;
-            } else if verdicts().all(|correct| correct == Some(false)) {
-                outcomes.all_incorrect += 1;
-            } else {
-                outcomes.other += 1;
-            }
-        }
-        outcomes
-    }
-
-    /// Whether the policy has mastered its data; see [`Outcomes::are_mastered`].
-    pub fn is_mastered(&self) -> bool {
-        self.outcomes().are_mastered()
-    }
-}
-
-/// How the groups of a step came out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Outcomes {
-    /// Groups in which every completion is correct.
-    pub all_correct: u64,
-    /// Groups in which every completion is incorrect.
-    pub all_incorrect: u64,
-    /// Groups with both, or with completions that nobody judged.
-    pub other: u64,
-}
-
-impl Outcomes {
-    /// All groups.
-    pub fn groups(self) -> u64 {
-        self.all_correct + self.all_incorrect + self.other
-    }
-
-    /// Whether at least nine groups in ten are all correct: problems that remain unsolved may have a wrong gold answer.
-    pub fn are_mastered(self) -> bool {
-        self.all_correct > 0 && 10 * self.all_correct >= 9 * self.groups()
-    }
-}
-
-/// Without the groups, which are large.
-impl std::fmt::Debug for NoSignal {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { step, shortage, groups, ends_well } = self;
-        let mut out = f.debug_struct("NoSignal");
-        out.field("step", step)
-            .field("shortage", shortage)
-            .field("groups", &groups.len())
-            .field("ends_well", ends_well);
-        out.finish()
-    }
-}
-
-impl std::fmt::Display for NoSignal {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let what = if self.is_mastered() { "nothing left to learn" } else { "nothing to train on" };
-        write!(f, "{what}: {}", self.shortage)
+impl From<LossError> for TrainerError {
+    fn from(source: LossError) -> Self {
+        Self::Loss { draw: None, sample: None, source }
     }
 }
 
 impl TrainerError {
     pub(crate) fn setting(field: &str, found: &dyn std::fmt::Display, expected: &str) -> Self {
         Self::Setting { field: field.into(), found: format!("{found}"), expected: expected.into() }
+    }
+
+    /// The loss's error about a sequence of a batch, with the sample's name.
+    pub(crate) fn of_sequence(source: LossError, samples: &[SampleId]) -> Self {
+        let id = match source {
+            LossError::NonFinite { sequence, .. } => samples.get(sequence),
+            _ => None,
+        };
+        Self::Loss { draw: id.map(|id| id.draw), sample: id.map(|id| id.sample), source }
+    }
+
+    /// The error of advantages about a group of a batch, with the draw's name.
+    pub(crate) fn of_group(source: LossError, draws: &[u64]) -> Self {
+        let (group, sample) = match source {
+            LossError::GroupTooSmall { group, .. } => (Some(group), None),
+            LossError::Reward { group, index, .. } => (Some(group), Some(index)),
+            _ => (None, None),
+        };
+        Self::Loss { draw: group.and_then(|group| draws.get(group).copied()), sample, source }
+    }
+}
+
+/// What stands before an error about a sample.
+fn place(draw: Option<u64>, sample: Option<usize>) -> String {
+    match (draw, sample) {
+        (Some(draw), Some(sample)) => format!("draw {draw}, sample {sample}: "),
+        (Some(draw), None) => format!("draw {draw}: "),
+        (None, _) => String::new(),
     }
 }

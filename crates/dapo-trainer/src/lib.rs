@@ -1,9 +1,10 @@
 //! The DAPO training loop, composed of the crates that each know one part of it.
 //!
-//! `Prompt → Completion → Reward → Group → DynamicSampler → advantages → PackedBatch → log-probs → loss → update`: prompts are
-//! completed G times each ([`roll_out`]), judged (`dapo_reward`), and groups without a training signal dropped
+//! `Prompt → Completion → Reward → Sample → DynamicSampler → advantages → PackedBatch → log-probs → loss → update`: prompts
+//! are completed G times each ([`roll_out`]), judged (`dapo_reward`), and groups without a training signal dropped
 //! (`dapo_sampler`); the rest get advantages (`dapo_loss`), are packed into micro-batches ([`pack`]) and update
-//! the policy (`dapo_policy`) once per mini-batch ([`Trainer::step`]).
+//! the policy (`dapo_policy`) once per mini-batch ([`Trainer::step`]). One [`Sample`] holds all that becomes known of a
+//! completion, from the rollout to the log.
 //!
 //! When not to use it: when your loop differs. It is short; take the parts and write your own.
 //!
@@ -25,31 +26,49 @@
 //! # }
 //! ```
 
-mod advantages;
-mod checkpoint;
+// Modules use those of their own layer or of layers above it in this list, and never in a circle.
+
+// What travels through a step, and how it fails.
+mod error;
+mod no_signal;
+mod prompt;
+mod record;
+mod sample;
+
+// What a step is made of.
 mod config;
 pub mod data;
-mod error;
-mod evaluate;
-mod metrics;
+mod fingerprint;
 mod optimizer;
 mod pack;
-mod record;
 mod reference;
-mod rollout;
+mod score;
 pub mod tasks;
-mod trainer;
+
+// The parts of a step.
+mod advantages;
+mod metrics;
+mod rollout;
 mod update;
 
+// The loop, its checkpoints, and evaluation.
+mod checkpoint;
+mod evaluate;
+mod state;
+mod trainer;
+
 pub use config::{OnMastered, TrainerConfig};
-pub use data::{Problem, Prompt, PromptStyle, encode_prompts, read_jsonl, read_problems};
-pub use error::{NoSignal, Outcomes, TrainerError};
+pub use data::{Problem, PromptStyle, encode_prompts, read_jsonl, read_problems};
+pub use error::TrainerError;
 pub use evaluate::{Estimate, EvalReport, Evaluation, PassAt, ProblemScore, evaluate, evaluate_in_blocks};
 pub use metrics::{StepMetrics, StepTimings};
+pub use no_signal::{NoSignal, Outcomes};
 pub use optimizer::{AdamW, OptimizerConfig, Schedule};
 pub use pack::{PackedBatch, TrainingGroup, TrainingSequence, pack};
+pub use prompt::Prompt;
 pub use record::{Fate, GroupRecord};
 pub use reference::ReferenceSync;
-pub use rollout::{Group, add_completions, roll_out};
+pub use rollout::{add_completions, roll_out};
+pub use sample::{Group, Sample, SampleId, SampleOutcome};
 pub use trainer::{StepOutcome, Trainer};
 pub use update::{Difference, Update, accumulate};

@@ -1,15 +1,17 @@
 //! What a step reports, under the names that users know from TRL.
 
-use crate::{Group, Update};
+use crate::sample::{Group, Sample};
+use crate::update::Update;
 use dapo_loss::LossMetrics;
-use dapo_policy::FinishReason;
 use dapo_sampler::Account;
 use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
 
-/// What one training step measured, the same in every repetition of the run. `None` (`null` in a log): there was nothing to
-/// measure. Reward, accuracy, lengths and token probability are over all completions generated in the step, those of dropped
-/// groups included; a step that trains on carried groups alone generates none.
+/// What one training step measured, the same in every repetition of the run.
+///
+/// `None` (`null` in a log): there was nothing to measure. Reward, accuracy, lengths and token probability are over all
+/// completions generated in the step, those of dropped groups included. A step that trains on carried groups alone
+/// generates no completions.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct StepMetrics {
     /// Number of the step, from 1.
@@ -57,11 +59,12 @@ pub struct StepMetrics {
     pub lr: f64,
     /// Mean over updates of the loss.
     pub loss: Option<f64>,
-    /// Largest |log-prob in training − log-prob in the roll-out| before the first update, over this step's groups: 0 on a CPU,
-    /// where both come from one forward; rounding on a GPU. Carried groups were drawn by an earlier policy and count in `kl` alone.
+    /// Largest |log-prob in training − log-prob in the rollout| before the first update, over this step's groups: 0 on a
+    /// CPU, where both come from one forward pass; rounding on a GPU. Carried groups were drawn by an earlier policy and
+    /// count in `kl` alone.
     #[serde(rename = "sampling/logp_difference/max")]
     pub logp_difference_max: Option<f64>,
-    /// Its mean.
+    /// Mean of these differences.
     #[serde(rename = "sampling/logp_difference/mean")]
     pub logp_difference_mean: Option<f64>,
     /// Share of the groups trained on that were generated in an earlier step, by an earlier policy.
@@ -96,7 +99,7 @@ pub struct StepTimings {
     pub step: u64,
     /// Seconds for the step.
     pub step_time: f64,
-    /// Of these, seconds for roll-outs and rewards.
+    /// Of these, seconds for rollouts and rewards.
     pub rollout_time: f64,
     /// Of these, seconds for reference log-probs in the loss and for updates.
     pub update_time: f64,
@@ -108,7 +111,7 @@ pub struct StepTimings {
 #[derive(Debug, Default)]
 pub(crate) struct GroupSums {
     completions: u64,
-    right: u64,
+    correct: u64,
     judged: u64,
     tokens: u64,
     terminated: u64,
@@ -129,7 +132,7 @@ impl GroupSums {
     }
 
     pub(crate) fn add(&mut self, group: &Group) {
-        let totals: Vec<f64> = (0..group.completions.len()).filter_map(|i| group.final_reward(i)).collect();
+        let totals: Vec<f64> = group.samples.iter().filter_map(Sample::final_reward).collect();
         if totals.len() >= 2 {
             let std = sample_std(&totals);
             self.stds += std;
@@ -138,22 +141,23 @@ impl GroupSums {
         }
         self.rewards += totals.iter().sum::<f64>();
         self.rewarded += totals.len() as u64;
-        self.right += group.rewards.iter().filter(|r| r.correct == Some(true)).count() as u64;
-        self.judged += group.rewards.iter().filter(|r| r.correct.is_some()).count() as u64;
-        for component in group.rewards.iter().flat_map(|r| &r.components) {
-            let sum = self.components.entry(component.name.clone()).or_default();
-            if let Some(value) = component.value {
-                *sum = (sum.0 + value, sum.1 + 1);
-            }
-        }
-        for completion in &group.completions {
+        for sample in &group.samples {
             self.completions += 1;
-            self.tokens += completion.token_ids.len() as u64;
-            if completion.finish_reason == FinishReason::Stop {
-                self.terminated += 1;
-                self.terminated_tokens += completion.token_ids.len() as u64;
+            self.correct += u64::from(sample.reward.correct == Some(true));
+            self.judged += u64::from(sample.reward.correct.is_some());
+            for component in &sample.reward.components {
+                let sum = self.components.entry(component.name.clone()).or_default();
+                if let Some(value) = component.value {
+                    *sum = (sum.0 + value, sum.1 + 1);
+                }
             }
-            self.probability += completion.logprobs.iter().map(|l| f64::from(*l).exp()).sum::<f64>();
+            let tokens = sample.completion.token_ids.len() as u64;
+            self.tokens += tokens;
+            if !sample.is_truncated() {
+                self.terminated += 1;
+                self.terminated_tokens += tokens;
+            }
+            self.probability += sample.completion.logprobs.iter().map(|l| f64::from(*l).exp()).sum::<f64>();
         }
     }
 
@@ -167,7 +171,7 @@ impl GroupSums {
         metrics.reward_std = share(self.stds, self.groups);
         metrics.frac_reward_zero_std = share(self.flat as f64, self.groups);
         metrics.components = self.components.into_iter().map(|(name, (sum, n))| (name, share(sum, n))).collect();
-        metrics.accuracy = share(self.right as f64, self.judged);
+        metrics.accuracy = share(self.correct as f64, self.judged);
         metrics.mean_length = share(self.tokens as f64, self.completions);
         metrics.clipped_ratio = share(truncated as f64, self.completions);
         metrics.mean_terminated_length = share(self.terminated_tokens as f64, self.terminated);

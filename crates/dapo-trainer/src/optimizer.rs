@@ -1,6 +1,6 @@
-//! AdamW over all parameters of a policy, with clipping by the global norm and a warm-up counted in roll-out steps.
+//! AdamW over all parameters of a policy, with clipping by the global norm and a warm-up counted in rollout steps.
 
-use crate::TrainerError;
+use crate::error::TrainerError;
 use candle_core::{Device, Shape, Tensor};
 use dapo_policy::{AdamWStep, Decoder, Gradients, Moments};
 use std::collections::BTreeMap;
@@ -13,14 +13,14 @@ pub enum Schedule {
     Constant,
     /// It falls on a line.
     Linear {
-        /// Roll-out steps of the run; it has fallen at the last.
+        /// Rollout steps of the run; it has fallen at the last.
         steps: u64,
         /// What is left then, as a share.
         min_ratio: f64,
     },
     /// It falls along half a cosine.
     Cosine {
-        /// Roll-out steps of the run; it has fallen at the last.
+        /// Rollout steps of the run; it has fallen at the last.
         steps: u64,
         /// What is left then, as a share.
         min_ratio: f64,
@@ -28,7 +28,7 @@ pub enum Schedule {
 }
 
 impl Schedule {
-    /// The share of the learning rate at a roll-out step after the warm-up.
+    /// The share of the learning rate at a rollout step after the warm-up.
     fn share(self, step: u64, warmup: u64) -> f64 {
         let progress = |steps: u64| ((step + 1 - warmup) as f64 / steps.saturating_sub(warmup).max(1) as f64).min(1.0);
         match self {
@@ -46,7 +46,7 @@ impl Schedule {
 pub struct OptimizerConfig {
     /// Learning rate after the warm-up.
     pub lr: f64,
-    /// Roll-out steps over which the learning rate grows linearly to `lr`.
+    /// Rollout steps over which the learning rate grows linearly to `lr`.
     pub warmup_steps: u64,
     /// Its course after that.
     pub schedule: Schedule,
@@ -103,7 +103,7 @@ impl OptimizerConfig {
         Ok(())
     }
 
-    /// Learning rate of a roll-out step, counted from 0.
+    /// Learning rate of a rollout step, counted from 0.
     pub fn lr_at(&self, rollout_step: u64) -> f64 {
         if rollout_step >= self.warmup_steps {
             return self.lr * self.schedule.share(rollout_step, self.warmup_steps);
@@ -158,7 +158,7 @@ impl AdamW {
         Ok(state)
     }
 
-    /// Goes on from a checkpoint's moments and number of updates.
+    /// Continues from a checkpoint's moments and number of updates.
     ///
     /// # Errors
     /// [`TrainerError::Setting`] when a moment is missing or has another size; nothing has changed then.

@@ -1,21 +1,23 @@
-//! Micro-batches: groups packed end to end, each prompt once, its completions continuing it.
+//! Micro-batches for an update: packed tokens with what the loss needs to know of them.
 
-use crate::TrainerError;
-use dapo_policy::{Segments, TokenBatch};
-use std::sync::Arc;
+use crate::error::TrainerError;
+use crate::sample::{Group, SampleId};
+use dapo_policy::{TokenBatch, TokenGroup, pack_tokens};
 
 /// A completion with all that its update needs.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct TrainingSequence {
-    /// Its tokens.
+    /// Number of the sample within the draw; it names the sequence in errors.
+    pub sample: usize,
+    /// Token ids of the completion.
     pub token_ids: Vec<u32>,
-    /// Log-probs of its tokens under the policy that generated it.
+    /// Log-probs of these tokens under the policy that generated them, in nats.
     pub old_logprobs: Vec<f32>,
-    /// Log-probs of its tokens under the reference model, where there is one.
+    /// Log-probs of these tokens under the reference model, where there is one.
     pub ref_logprobs: Option<Vec<f32>>,
-    /// Its advantage.
+    /// The completion's advantage A.
     pub advantage: f32,
-    /// Whether its tokens are in the loss (not so for a truncated completion under overlong filtering).
+    /// Whether the tokens are in the loss (not so for a truncated completion under overlong filtering).
     pub in_loss: bool,
 }
 
@@ -27,14 +29,50 @@ impl TrainingSequence {
 }
 
 /// A prompt's tokens and its completions.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct TrainingGroup {
-    /// The prompt.
+    /// Index of the draw; it names the group in errors.
+    pub draw: u64,
+    /// Token ids of the prompt.
     pub prompt_ids: Vec<u32>,
-    /// Its completions that have an advantage.
+    /// The completions that have an advantage.
     pub sequences: Vec<TrainingSequence>,
     /// Whether the policy that is now updated generated them, and not an earlier one.
     pub on_policy: bool,
+}
+
+impl TrainingGroup {
+    /// The samples of a group that have an advantage; the old log-probs are those of the rollout.
+    pub fn of(group: &Group, on_policy: bool) -> Self {
+        let sequences = group.samples.iter().enumerate().filter_map(|(number, sample)| {
+            Some(TrainingSequence {
+                sample: number,
+                token_ids: sample.completion.token_ids.clone(),
+                old_logprobs: sample.completion.logprobs.clone(),
+                ref_logprobs: None,
+                advantage: sample.advantage?,
+                in_loss: sample.in_loss(),
+            })
+        });
+        let (draw, prompt_ids, sequences) = (group.draw, group.prompt.token_ids.clone(), sequences.collect());
+        Self { draw, prompt_ids, sequences, on_policy }
+    }
+
+    /// The sequences in the loss.
+    pub(crate) fn in_loss(&self) -> impl Iterator<Item = &TrainingSequence> {
+        self.sequences.iter().filter(|sequence| sequence.in_loss)
+    }
+
+    /// The sequences in the loss, to change them.
+    pub(crate) fn in_loss_mut(&mut self) -> impl Iterator<Item = &mut TrainingSequence> {
+        self.sequences.iter_mut().filter(|sequence| sequence.in_loss)
+    }
+
+    /// The tokens of the sequences in the loss, to score them.
+    pub(crate) fn tokens_in_loss(&self) -> TokenGroup<'_> {
+        let completions = self.in_loss().map(|sequence| &sequence.token_ids[..]).collect();
+        TokenGroup { prompt_ids: &self.prompt_ids, completions }
+    }
 }
 
 /// One micro-batch, for the policy and for the loss.
@@ -44,6 +82,8 @@ pub struct PackedBatch {
     pub tokens: TokenBatch,
     /// Offsets of the completions among the targets.
     pub cu_seqlens: Vec<usize>,
+    /// The name of each completion.
+    pub samples: Vec<SampleId>,
     /// An advantage for each completion.
     pub advantages: Vec<f32>,
     /// A log-prob for each target.
@@ -54,96 +94,61 @@ pub struct PackedBatch {
     pub on_policy: Vec<bool>,
 }
 
-#[derive(Default)]
-struct Builder {
-    token_ids: Vec<u32>,
-    segments: Vec<(usize, Option<usize>)>,
-    targets: Vec<usize>,
-    cu_seqlens: Vec<usize>,
-    advantages: Vec<f32>,
-    old_logprobs: Vec<f32>,
-    ref_logprobs: Vec<f32>,
-    on_policy: Vec<bool>,
-}
-
-impl Builder {
-    fn segment(&mut self, tokens: &[u32], parent: Option<usize>) -> usize {
-        self.token_ids.extend_from_slice(tokens);
-        self.segments.push((tokens.len(), parent));
-        self.segments.len() - 1
-    }
-
-    fn finish(self) -> Result<PackedBatch, TrainerError> {
-        let segments = Arc::new(Segments::new(self.segments)?);
-        let mut cu_seqlens = vec![0];
-        cu_seqlens.extend(self.cu_seqlens);
-        let ref_logprobs = (self.ref_logprobs.len() == self.targets.len()).then_some(self.ref_logprobs);
-        Ok(PackedBatch {
-            tokens: TokenBatch { token_ids: self.token_ids, segments, targets: self.targets },
-            cu_seqlens,
-            advantages: self.advantages,
-            old_logprobs: self.old_logprobs,
-            ref_logprobs,
-            on_policy: self.on_policy,
-        })
-    }
-}
-
-/// Packs completions into micro-batches of at most `max_tokens` tokens each, prompts included; a completion longer than that
-/// has one of its own. Completions outside the loss are left out: nothing of them is computed.
+/// Packs completions into micro-batches of at most `max_tokens` tokens each, prompts included; a completion longer than
+/// that has one of its own. Completions outside the loss are left out: nothing of them is computed.
 ///
 /// # Errors
 /// When a prompt is empty.
 pub fn pack(groups: &[TrainingGroup], max_tokens: usize) -> Result<Vec<PackedBatch>, TrainerError> {
-    let mut batches = Vec::new();
-    let mut builder = Builder::default();
-    for group in groups {
-        let mut parent = None;
-        for sequence in group.sequences.iter().filter(|s| s.in_loss && !s.token_ids.is_empty()) {
-            let prompt = if parent.is_none() { group.prompt_ids.len() } else { 0 };
-            let size = prompt + sequence.token_ids.len();
-            if !builder.targets.is_empty() && builder.token_ids.len() + size > max_tokens {
-                batches.push(std::mem::take(&mut builder).finish()?);
-                parent = None;
-            }
-            let parent = *parent.get_or_insert_with(|| builder.segment(&group.prompt_ids, None));
-            let start = builder.token_ids.len();
-            builder.segment(&sequence.token_ids, Some(parent));
-            builder.targets.extend(start..builder.token_ids.len());
-            builder.cu_seqlens.push(builder.targets.len());
-            builder.on_policy.resize(builder.targets.len(), group.on_policy);
-            builder.advantages.push(sequence.advantage);
-            builder.old_logprobs.extend_from_slice(&sequence.old_logprobs);
-            builder.ref_logprobs.extend(sequence.ref_logprobs.iter().flatten());
+    let tokens: Vec<TokenGroup<'_>> = groups.iter().map(TrainingGroup::tokens_in_loss).collect();
+    let all: Vec<_> = groups.iter().flat_map(|group| group.in_loss().map(move |sequence| (group, sequence))).collect();
+    let batches = pack_tokens(&tokens, max_tokens)?.into_iter().map(|packed| {
+        let members = || packed.numbers.iter().map(|number| all[*number]);
+        let mut on_policy = Vec::with_capacity(packed.tokens.targets.len());
+        for (group, sequence) in members() {
+            on_policy.resize(on_policy.len() + sequence.token_ids.len(), group.on_policy);
         }
-    }
-    if !builder.targets.is_empty() {
-        batches.push(builder.finish()?);
-    }
-    Ok(batches)
+        let references: Option<Vec<&[f32]>> = members().map(|(_, sequence)| sequence.ref_logprobs.as_deref()).collect();
+        PackedBatch {
+            samples: members().map(|(group, of)| SampleId { draw: group.draw, sample: of.sample }).collect(),
+            advantages: members().map(|(_, sequence)| sequence.advantage).collect(),
+            old_logprobs: members().flat_map(|(_, sequence)| &sequence.old_logprobs).copied().collect(),
+            ref_logprobs: references.map(|logprobs| logprobs.concat()),
+            on_policy,
+            tokens: packed.tokens,
+            cu_seqlens: packed.cu_seqlens,
+        }
+    });
+    Ok(batches.collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn sequence(tokens: &[u32], advantage: f32, in_loss: bool) -> TrainingSequence {
+    fn sequence(sample: usize, tokens: &[u32], advantage: f32, in_loss: bool) -> TrainingSequence {
         let old_logprobs = tokens.iter().map(|t| -(*t as f32)).collect();
-        TrainingSequence { token_ids: tokens.to_vec(), old_logprobs, ref_logprobs: None, advantage, in_loss }
+        TrainingSequence { sample, token_ids: tokens.to_vec(), old_logprobs, ref_logprobs: None, advantage, in_loss }
     }
 
     fn groups() -> Vec<TrainingGroup> {
         vec![
             TrainingGroup {
+                draw: 4,
                 prompt_ids: vec![1, 2],
                 sequences: vec![
-                    sequence(&[3, 4, 5], 1.0, true),
-                    sequence(&[6], -1.0, true),
-                    sequence(&[7], 0.5, false),
+                    sequence(0, &[3, 4, 5], 1.0, true),
+                    sequence(2, &[7], 0.5, false),
+                    sequence(3, &[6], -1.0, true),
                 ],
                 on_policy: true,
             },
-            TrainingGroup { prompt_ids: vec![8], sequences: vec![sequence(&[9, 10], 2.0, true)], on_policy: false },
+            TrainingGroup {
+                draw: 9,
+                prompt_ids: vec![8],
+                sequences: vec![sequence(1, &[9, 10], 2.0, true)],
+                on_policy: false,
+            },
         ]
     }
 
@@ -156,6 +161,7 @@ mod tests {
         assert_eq!(batch.tokens.segments.positions(), [0, 1, 2, 3, 4, 2, 0, 1, 2]);
         assert_eq!(batch.tokens.targets, [2, 3, 4, 5, 7, 8]);
         assert_eq!(batch.cu_seqlens, [0, 3, 4, 6]);
+        assert_eq!(batch.samples, [(4, 0), (4, 3), (9, 1)].map(|(draw, sample)| SampleId { draw, sample }));
         assert_eq!(batch.advantages, [1.0, -1.0, 2.0]);
         assert_eq!(batch.old_logprobs, [-3.0, -4.0, -5.0, -6.0, -9.0, -10.0]);
         assert_eq!(batch.on_policy, [true, true, true, true, false, false]);
@@ -172,7 +178,19 @@ mod tests {
             for batch in &batches {
                 assert!(batch.tokens.token_ids.len() <= budget.max(5), "budget {budget}");
                 assert_eq!(batch.tokens.segments.list()[0].parent, None);
+                let of_targets: Vec<f32> =
+                    batch.tokens.targets.iter().map(|t| -(batch.tokens.token_ids[*t] as f32)).collect();
+                assert_eq!(batch.old_logprobs, of_targets, "budget {budget}");
             }
         }
+    }
+
+    #[test]
+    fn reference_log_probs_are_packed_where_every_completion_has_them() {
+        let mut groups = groups();
+        groups[0].in_loss_mut().for_each(|sequence| sequence.ref_logprobs = Some(sequence.old_logprobs.clone()));
+        assert_eq!(pack(&groups, 100).unwrap()[0].ref_logprobs, None);
+        groups[1].in_loss_mut().for_each(|sequence| sequence.ref_logprobs = Some(vec![-1.0, -2.0]));
+        assert_eq!(pack(&groups, 100).unwrap()[0].ref_logprobs, Some(vec![-3.0, -4.0, -5.0, -6.0, -1.0, -2.0]));
     }
 }

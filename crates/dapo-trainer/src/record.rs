@@ -1,11 +1,11 @@
-//! What became of each group of a step.
+//! The fate of each group of a step.
 
-use crate::Group;
+use crate::sample::Group;
 use dapo_sampler::{DropReason, GroupVerdict};
 use serde::Serialize;
 use std::sync::Arc;
 
-/// What became of a group in a step; the terms of the step's account.
+/// How a group left a step: a term of the step's account, or `Kept`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fate {
@@ -13,9 +13,9 @@ pub enum Fate {
     Trained,
     /// Dropped, and put back to fill the batch.
     Filled,
-    /// Dropped: every completion was right.
+    /// Dropped: every completion was correct.
     AllCorrect,
-    /// Dropped: every completion was wrong.
+    /// Dropped: every completion was incorrect.
     AllWrong,
     /// Dropped: too few completions were judged, or they differ too little.
     Other,
@@ -25,6 +25,8 @@ pub enum Fate {
     Expired,
     /// Beyond the batch, left for the next step.
     CarriedOut,
+    /// Informative, but the step found too few such groups and failed; no term of an account.
+    Kept,
 }
 
 impl Fate {
@@ -51,16 +53,10 @@ impl Fate {
 /// A group of a step: one it generated, or one carried into it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GroupRecord {
-    /// Draw index of its prompt.
-    pub draw: u64,
     /// How many steps ago it was generated.
     pub age: u32,
-    /// What became of it.
+    /// How it left the step.
     pub fate: Fate,
-    /// The group.
+    /// The group, with what training made of each sample.
     pub group: Arc<Group>,
-    /// Each completion's advantage, where it was trained on; `None` outside the baseline.
-    pub advantages: Vec<Option<f32>>,
-    /// Whether each completion's tokens were in the loss.
-    pub in_loss: Vec<bool>,
 }

@@ -1,7 +1,8 @@
 //! The reference model of a KL term: what the policy was before training, or a copy that follows it.
 
-use crate::{TrainerConfig, TrainerError, TrainingGroup, pack};
-use dapo_policy::{Decoder, Policy};
+use crate::error::TrainerError;
+use crate::score::score;
+use dapo_policy::{Decoder, Policy, TokenGroup};
 
 /// When the reference moves towards the policy.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -29,39 +30,30 @@ pub(crate) enum Reference {
 }
 
 impl Reference {
-    /// The policy as it is now, where the settings need a reference at all.
-    pub(crate) fn of(policy: &Decoder, config: &TrainerConfig) -> Result<Option<Self>, TrainerError> {
-        if config.loss.kl.coef == 0.0 && config.kl_in_reward == 0.0 {
-            return Ok(None);
+    /// The policy as it is now: itself without its adapters where it has some, else a copy.
+    pub(crate) fn of(policy: &Decoder, sync: ReferenceSync) -> Result<Self, TrainerError> {
+        if policy.lora().is_none() {
+            return Ok(Self::Copy(Box::new(policy.frozen_copy()?)));
         }
-        if policy.lora().is_some() {
-            if config.reference_sync.every > 0 {
-                let expected = "0 with low-rank adapters: the reference is the model without them";
-                return Err(TrainerError::setting("reference_sync.every", &config.reference_sync.every, expected));
-            }
-            return Ok(Some(Self::Base));
+        if sync.every > 0 {
+            let expected = "0 with low-rank adapters: the reference is the model without them";
+            return Err(TrainerError::setting("reference_sync.every", &sync.every, expected));
         }
-        Ok(Some(Self::Copy(Box::new(policy.frozen_copy()?))))
+        Ok(Self::Base)
     }
 
-    /// The log-probs of every sequence of the groups that is in the loss, in order.
+    /// Log-probs of every completion's tokens, in the order of the groups, computed `max_tokens` tokens at a time.
     pub(crate) fn logprobs(
         &self,
         policy: &Decoder,
-        groups: &[TrainingGroup],
-        config: &TrainerConfig,
+        groups: &[TokenGroup<'_>],
+        temperature: f32,
+        max_tokens: usize,
     ) -> Result<Vec<Vec<f32>>, TrainerError> {
-        let mut sequences = Vec::new();
-        for batch in pack(groups, config.micro_batch_tokens)? {
-            let temperature = config.sampling.temperature;
-            let logprobs = match self {
-                Self::Base => policy.base_logprobs(&batch.tokens, temperature)?,
-                Self::Copy(copy) => copy.logprobs(&batch.tokens, temperature)?,
-            };
-            let ends = batch.cu_seqlens.windows(2);
-            sequences.extend(ends.map(|ends| logprobs.logprobs[ends[0]..ends[1]].to_vec()));
-        }
-        Ok(sequences)
+        score(groups, max_tokens, |batch| match self {
+            Self::Base => policy.base_logprobs(batch, temperature),
+            Self::Copy(copy) => copy.logprobs(batch, temperature),
+        })
     }
 
     /// Moves towards the policy where this is due after `steps` steps.

@@ -1,17 +1,22 @@
 //! The training loop: roll out, select, compare, update.
 
-use crate::advantages::{advantages, filter_metric, training_group};
-use crate::checkpoint::base_fingerprint;
-use crate::metrics::{GroupSums, of_updates, share};
+use crate::advantages::{filter_metric, set_advantages};
+use crate::config::{OnMastered, TrainerConfig};
+use crate::error::TrainerError;
+use crate::fingerprint::fingerprint_of_weights;
+use crate::metrics::{GroupSums, StepMetrics, StepTimings, of_updates, share};
+use crate::no_signal::NoSignal;
+use crate::optimizer::AdamW;
+use crate::pack::TrainingGroup;
+use crate::prompt::Prompt;
+use crate::record::{Fate, GroupRecord};
 use crate::reference::Reference;
+use crate::rollout::{add_completions, roll_out};
+use crate::sample::{Group, SampleId};
 use crate::update::{rescore, update};
-use crate::{
-    AdamW, Fate, Group, GroupRecord, NoSignal, OnMastered, Prompt, StepMetrics, StepTimings, TrainerConfig,
-    TrainerError, TrainingGroup, add_completions, roll_out,
-};
 use dapo_loss::kl_in_reward;
-use dapo_policy::{Decoder, GenerationConfig, Gradients, Purpose, StopTokens, Tokenizer};
-use dapo_reward::{OverlongFilter, RewardSum};
+use dapo_policy::{Decoder, GenerationConfig, Gradients, Purpose, StopTokens, TokenGroup, Tokenizer};
+use dapo_reward::RewardSum;
 use dapo_sampler::{DataOrder, Drawn, DroppedGroup, DynamicSampler, KeptGroup, SamplerError, Shortage, TakenBatch};
 use std::sync::Arc;
 use std::time::Instant;
@@ -44,7 +49,7 @@ pub struct Trainer {
 /// What a step did.
 #[derive(Clone, Debug)]
 pub struct StepOutcome {
-    /// Its numbers.
+    /// What the step measured.
     pub metrics: StepMetrics,
     /// How long it took.
     pub timings: StepTimings,
@@ -84,9 +89,12 @@ impl Trainer {
             purpose: Purpose::Rollout,
             cache_bytes: config.cache_bytes,
         };
-        let reference = Reference::of(&policy, &config)?;
+        let has_kl = config.loss.kl.coef != 0.0 || config.kl_in_reward != 0.0;
+        let reference = has_kl.then(|| Reference::of(&policy, config.reference_sync)).transpose()?;
+        // What a checkpoint does not hold: the weights under adapters, and a reference that stays where it is.
+        let relies_on_base = policy.lora().is_some() || (has_kl && config.reference_sync.every == 0);
         Ok(Self {
-            base: base_fingerprint(&policy, reference.as_ref(), &config)?,
+            base: relies_on_base.then(|| fingerprint_of_weights(&policy)).transpose()?,
             reference,
             optimizer: AdamW::new(&policy, config.optimizer)?,
             gradients: Gradients::new(policy.parameters().len()),
@@ -163,15 +171,14 @@ impl Trainer {
         let started = Instant::now();
         self.gradients.release_large();
         let mut metrics = StepMetrics { step: self.step + 1, num_tokens: self.num_tokens, ..StepMetrics::default() };
-        let taken = self.sample(&mut metrics)?;
+        let mut taken = self.sample(&mut metrics)?;
         let rolled_out = Instant::now();
 
-        let filter = self.config.overlong_filter;
-        let chosen: Vec<&Group> = taken.groups.iter().map(|kept| &*kept.group).collect();
-        let advantages = advantages(&chosen, &self.config.advantage, filter)?;
-        let groups = taken.groups.iter().zip(&advantages);
+        // A carried group is shared with the state that an error falls back to, and is copied here.
+        let mut chosen: Vec<&mut Group> = taken.groups.iter_mut().map(|kept| Arc::make_mut(&mut kept.group)).collect();
+        set_advantages(&mut chosen, &self.config.advantage, self.config.overlong_filter)?;
         let mut training: Vec<TrainingGroup> =
-            groups.map(|(kept, of)| training_group(&kept.group, of, filter, kept.age == 0)).collect();
+            taken.groups.iter().map(|kept| TrainingGroup::of(&kept.group, kept.age == 0)).collect();
         let difference = rescore(&self.policy, &mut training, &self.config)?;
         self.add_reference(&mut training)?;
         metrics.lr = self.config.optimizer.lr_at(self.step);
@@ -205,20 +212,20 @@ impl Trainer {
             update_time: (updated - rolled_out).as_secs_f64(),
             tokens_per_second: generated as f64 / step_time,
         };
-        Ok(StepOutcome { metrics, timings, groups: records(taken, advantages, self.sampler.kept(), filter) })
+        Ok(StepOutcome { metrics, timings, groups: records(taken, self.sampler.kept()) })
     }
 
-    /// Rounds of roll-outs until the sampler is satisfied.
+    /// Rounds of rollouts until the sampler is satisfied.
     fn sample(&mut self, metrics: &mut StepMetrics) -> Result<TakenBatch<Arc<Group>>, TrainerError> {
         let mut sums = GroupSums::of(self.rewards.names());
         let mut kl_sum = 0.0;
         while let Some(count) = self.sampler.next_round() {
             let drawn = self.order.next_draws(count);
             let groups = self.round(&drawn, &mut kl_sum)?;
-            let drawn = groups.into_iter().map(|(draw, group)| {
+            let drawn = groups.into_iter().map(|group| {
                 sums.add(&group);
                 let metric = filter_metric(&self.config.sampler.metric, &group, self.config.overlong_filter);
-                Drawn { draw, metric, group: Arc::new(group) }
+                Drawn { draw: group.draw, metric, group: Arc::new(group) }
             });
             self.sampler.push_round(drawn.collect())?;
         }
@@ -228,7 +235,7 @@ impl Trainer {
         sums.write(metrics);
         let taken = match self.sampler.take_batch() {
             Ok(taken) => taken,
-            Err(SamplerError::NothingKept(shortage) | SamplerError::Exhausted(shortage)) if shortage.kept == 0 => {
+            Err(SamplerError::NothingKept(shortage) | SamplerError::Exhausted(shortage)) => {
                 self.without_signal(*shortage)?
             }
             Err(error) => return Err(error.into()),
@@ -237,12 +244,17 @@ impl Trainer {
         Ok(taken)
     }
 
-    /// What a step does that found no group with a signal: an empty batch where it is skipped, else an error that shows its groups.
+    /// What a step does that found no group with a signal, or fewer than it must have: an empty batch where it is skipped, else
+    /// an error that shows its groups.
     fn without_signal(&mut self, shortage: Shortage) -> Result<TakenBatch<Arc<Group>>, TrainerError> {
-        let groups = self.sampler.dropped().iter().cloned().map(dropped_record).collect();
+        let kept = self.sampler.kept().iter();
+        let mut groups: Vec<GroupRecord> =
+            kept.map(|kept| GroupRecord { age: kept.age, fate: Fate::Kept, group: kept.group.clone() }).collect();
+        groups.extend(self.sampler.dropped().iter().cloned().map(dropped_record));
+        groups.sort_by_key(|record| record.group.draw);
         let mut end = NoSignal { step: self.step + 1, shortage, groups, ends_well: false };
         let outcomes = end.outcomes();
-        if outcomes.are_mastered() {
+        if end.is_mastered() {
             // A small step may find nothing by chance: it takes groups as many as four batches, or all problems, to be sure.
             let enough = self.prompts.len().min(4 * self.config.sampler.train_batch) as u64;
             let is_sure = self.mastered_groups + outcomes.groups() >= enough;
@@ -256,16 +268,15 @@ impl Trainer {
     }
 
     /// One round's groups, with more completions where the per-prompt mode asks for them, and KL in the reward.
-    fn round(&self, drawn: &[(u64, usize)], kl_sum: &mut f64) -> Result<Vec<(u64, Group)>, TrainerError> {
+    fn round(&self, drawn: &[(u64, usize)], kl_sum: &mut f64) -> Result<Vec<Group>, TrainerError> {
         let prompts: Vec<(u64, &Prompt)> = drawn.iter().map(|(draw, i)| (*draw, &self.prompts[*i])).collect();
         let (policy, size) = (&self.policy, self.config.group_size);
-        let groups = roll_out(policy, &self.tokenizer, &prompts, size, &self.generation, &self.rewards)?;
-        let mut groups: Vec<(u64, Group)> = drawn.iter().map(|(draw, _)| *draw).zip(groups).collect();
+        let mut groups = roll_out(policy, &self.tokenizer, &prompts, size, &self.generation, &self.rewards)?;
         self.add_kl_terms(&mut groups, kl_sum)?;
         loop {
             let metric = |group| filter_metric(&self.config.sampler.metric, group, self.config.overlong_filter);
             let more: Vec<usize> =
-                groups.iter().map(|(_, group)| self.config.sampler.more_completions(&metric(group))).collect();
+                groups.iter().map(|group| self.config.sampler.more_completions(&metric(group))).collect();
             if more.iter().all(|more| *more == 0) {
                 return Ok(groups);
             }
@@ -274,45 +285,57 @@ impl Trainer {
         }
     }
 
-    /// KL terms of the completions that have none yet.
-    fn add_kl_terms(&self, groups: &mut [(u64, Group)], kl_sum: &mut f64) -> Result<(), TrainerError> {
-        let Some(reference) = self.reference.as_ref().filter(|_| self.config.kl_in_reward > 0.0) else {
+    /// KL terms of the samples that have none yet.
+    fn add_kl_terms(&self, groups: &mut [Group], kl_sum: &mut f64) -> Result<(), TrainerError> {
+        let coef = self.config.kl_in_reward;
+        if coef == 0.0 {
             return Ok(());
-        };
-        for (_, group) in groups {
-            let from = group.kl_terms.len();
-            let fresh = Group {
-                completions: group.completions[from..].to_vec(),
-                rewards: group.rewards[from..].to_vec(),
-                ..group.clone()
-            };
-            let zeros = vec![Some(0.0); fresh.completions.len()];
-            let training = training_group(&fresh, &zeros, OverlongFilter::Off, true);
-            let mut ends = vec![0];
-            for completion in &fresh.completions {
-                ends.push(ends[ends.len() - 1] + completion.token_ids.len());
+        }
+        let fresh: Vec<TokenGroup<'_>> = groups
+            .iter()
+            .map(|group| {
+                let fresh = group.samples.iter().filter(|sample| sample.kl_term.is_none());
+                let completions = fresh.map(|sample| &sample.completion.token_ids[..]).collect();
+                TokenGroup { prompt_ids: &group.prompt.token_ids, completions }
+            })
+            .collect();
+        let mut references = self.reference_logprobs(&fresh)?.into_iter();
+        for group in groups {
+            let mut sum = 0.0;
+            let fresh = group.samples.iter_mut().enumerate().filter(|(_, sample)| sample.kl_term.is_none());
+            for ((number, sample), reference) in fresh.zip(&mut references) {
+                let logprobs = &sample.completion.logprobs;
+                let terms = kl_in_reward(coef, logprobs, &reference, None, &[0, logprobs.len()]).map_err(|error| {
+                    TrainerError::of_sequence(error, &[SampleId { draw: group.draw, sample: number }])
+                })?;
+                sum += terms.iter().sum::<f64>();
+                sample.kl_term = terms.first().copied();
             }
-            let logprobs: Vec<f32> = fresh.completions.iter().flat_map(|c| c.logprobs.iter().copied()).collect();
-            let ref_logprobs = reference.logprobs(&self.policy, &[training], &self.config)?.concat();
-            let coef = self.config.kl_in_reward;
-            let terms = kl_in_reward(coef, &logprobs, &ref_logprobs, None, &ends)?;
-            *kl_sum -= terms.iter().sum::<f64>() / f64::from(coef);
-            group.kl_terms.extend(terms);
+            *kl_sum -= sum / f64::from(coef);
         }
         Ok(())
     }
 
     /// Reference log-probs of the sequences in the loss, where the loss has a KL term.
     fn add_reference(&self, groups: &mut [TrainingGroup]) -> Result<(), TrainerError> {
-        let Some(reference) = self.reference.as_ref().filter(|_| self.config.loss.kl.coef != 0.0) else {
+        if self.config.loss.kl.coef == 0.0 {
             return Ok(());
-        };
-        let logprobs = reference.logprobs(&self.policy, groups, &self.config)?;
-        let sequences = groups.iter_mut().flat_map(|group| &mut group.sequences).filter(|s| s.in_loss);
-        for (sequence, logprobs) in sequences.zip(logprobs) {
+        }
+        let tokens: Vec<TokenGroup<'_>> = groups.iter().map(TrainingGroup::tokens_in_loss).collect();
+        let scored = self.reference_logprobs(&tokens)?;
+        for (sequence, logprobs) in groups.iter_mut().flat_map(TrainingGroup::in_loss_mut).zip(scored) {
             sequence.ref_logprobs = Some(logprobs);
         }
         Ok(())
+    }
+
+    /// Log-probs of every completion's tokens under the reference; of none where there is no reference.
+    fn reference_logprobs(&self, groups: &[TokenGroup<'_>]) -> Result<Vec<Vec<f32>>, TrainerError> {
+        let (temperature, max_tokens) = (self.config.sampling.temperature, self.config.micro_batch_tokens);
+        match &self.reference {
+            Some(reference) => reference.logprobs(&self.policy, groups, temperature, max_tokens),
+            None => Ok(Vec::new()),
+        }
     }
 }
 
@@ -333,35 +356,22 @@ fn check_metric(config: &TrainerConfig, rewards: &RewardSum) -> Result<(), Train
 }
 
 /// Everything that took part in a step, by draw index.
-fn records(
-    taken: TakenBatch<Arc<Group>>,
-    advantages: Vec<Vec<Option<f32>>>,
-    carried: &[KeptGroup<Arc<Group>>],
-    filter: OverlongFilter,
-) -> Vec<GroupRecord> {
-    let mut records = Vec::new();
-    for (KeptGroup { draw, group, verdict, age, .. }, advantages) in taken.groups.into_iter().zip(advantages) {
-        let in_loss =
-            |(i, advantage): (usize, &Option<f32>)| advantage.is_some() && filter.keeps_tokens(group.is_truncated(i));
-        let in_loss = advantages.iter().enumerate().map(in_loss).collect();
-        records.push(GroupRecord { draw, age, fate: Fate::of_taken(verdict), group, advantages, in_loss });
-    }
+fn records(taken: TakenBatch<Arc<Group>>, carried: &[KeptGroup<Arc<Group>>]) -> Vec<GroupRecord> {
+    let trained = taken.groups.into_iter();
+    let mut records: Vec<GroupRecord> = trained
+        .map(|kept| GroupRecord { age: kept.age, fate: Fate::of_taken(kept.verdict), group: kept.group })
+        .collect();
     records.extend(taken.dropped.into_iter().map(dropped_record));
     for kept in carried {
         // The sampler counts the coming step already.
-        records.push(idle(kept.draw, kept.age.saturating_sub(1), Fate::CarriedOut, kept.group.clone()));
+        let age = kept.age.saturating_sub(1);
+        records.push(GroupRecord { age, fate: Fate::CarriedOut, group: kept.group.clone() });
     }
-    records.sort_by_key(|record| record.draw);
+    records.sort_by_key(|record| record.group.draw);
     records
 }
 
 fn dropped_record(dropped: DroppedGroup<Arc<Group>>) -> GroupRecord {
     let fate = Fate::of_dropped(dropped.reason, dropped.verdict);
-    idle(dropped.draw, dropped.age, fate, dropped.group)
-}
-
-/// A group that is not trained on.
-fn idle(draw: u64, age: u32, fate: Fate, group: Arc<Group>) -> GroupRecord {
-    let n = group.completions.len();
-    GroupRecord { draw, age, fate, group, advantages: vec![None; n], in_loss: vec![false; n] }
+    GroupRecord { age: dropped.age, fate, group: dropped.group }
 }

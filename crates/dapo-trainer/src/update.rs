@@ -1,8 +1,13 @@
-//! Optimiser updates from training groups: μ passes, mini-batches, micro-batches.
+//! Optimizer updates from training groups: μ passes, mini-batches, micro-batches.
 
+use crate::config::TrainerConfig;
+use crate::error::TrainerError;
 use crate::optimizer::AdamW;
-use crate::{PackedBatch, TrainerConfig, TrainerError, TrainingGroup, TrainingSequence, pack};
-use dapo_loss::{Advantages, Aggregation, Denominator, LossBatch, LossConfig, LossMetrics, LossPlan, TokenChunk};
+use crate::pack::{PackedBatch, TrainingGroup, TrainingSequence, pack};
+use crate::score::score;
+use dapo_loss::{
+    Advantages, Aggregation, Denominator, LossBatch, LossConfig, LossError, LossMetrics, LossPlan, TokenChunk,
+};
 use dapo_policy::{Decoder, Gradients, Policy, PolicyError};
 
 /// One optimiser update.
@@ -14,7 +19,7 @@ pub struct Update {
     pub grad_norm: f64,
     /// What the loss saw.
     pub metrics: LossMetrics,
-    /// |log-prob − log-prob in the roll-out| over the tokens in the loss that this very policy generated.
+    /// |log-prob − log-prob in the rollout| over the tokens in the loss that this very policy generated.
     pub difference: Difference,
 }
 
@@ -43,9 +48,9 @@ impl Difference {
     }
 }
 
-/// Where the policy's roll-outs give log-probs that differ from a training pass's by rounding, takes the latter as those of the
-/// policy that generated the groups, so that the ratio is 1 on the first update; and says how far they were apart. Groups of an
-/// earlier policy keep the log-probs of their roll-out.
+/// Scores the groups of this policy anew where log-probs of its rollouts differ by rounding from those of training. The
+/// new ones become the old log-probs, so that the ratio is 1 on the first update; the difference is returned. Groups of an
+/// earlier policy keep the log-probs of their rollout.
 pub(crate) fn rescore(
     policy: &impl Policy,
     groups: &mut [TrainingGroup],
@@ -54,19 +59,16 @@ pub(crate) fn rescore(
     if policy.exact_rollout() {
         return Ok(None);
     }
-    let mut fresh: Vec<&mut TrainingGroup> = groups.iter_mut().filter(|group| group.on_policy).collect();
-    let copies: Vec<TrainingGroup> = fresh.iter().map(|group| (*group).clone()).collect();
-    let mut sequences =
-        fresh.iter_mut().flat_map(|g| &mut g.sequences).filter(|s| s.in_loss && !s.token_ids.is_empty());
+    let fresh: Vec<_> = groups.iter().filter(|group| group.on_policy).map(TrainingGroup::tokens_in_loss).collect();
+    let temperature = config.sampling.temperature;
+    let scored = score(&fresh, config.micro_batch_tokens, |batch| policy.logprobs(batch, temperature))?;
     let mut difference = Difference::default();
-    for batch in pack(&copies, config.micro_batch_tokens)? {
-        let scored = policy.logprobs(&batch.tokens, config.sampling.temperature)?.logprobs;
-        for (new, old) in scored.iter().zip(&batch.old_logprobs) {
+    let fresh = groups.iter_mut().filter(|group| group.on_policy);
+    for (sequence, scored) in fresh.flat_map(TrainingGroup::in_loss_mut).zip(scored) {
+        for (new, old) in scored.iter().zip(&sequence.old_logprobs) {
             difference.add(*new, *old);
         }
-        for (ends, sequence) in batch.cu_seqlens.windows(2).zip(&mut sequences) {
-            sequence.old_logprobs = scored[ends[0]..ends[1]].to_vec();
-        }
+        sequence.old_logprobs = scored;
     }
     Ok(Some(difference))
 }
@@ -127,7 +129,8 @@ fn update_once(
 /// Adds a micro-batch's part of the step's loss and gradients.
 ///
 /// # Errors
-/// When the loss finds its input inconsistent or not finite, or the policy fails.
+/// [`TrainerError::Loss`] when the loss finds its input inconsistent or not finite, with the sample's name where one is at
+/// fault; another error when the policy fails.
 pub fn accumulate(
     policy: &impl Policy,
     batch: &PackedBatch,
@@ -140,11 +143,12 @@ pub fn accumulate(
     let advantages = Advantages::PerSequence(&batch.advantages);
     let mut loss_batch = LossBatch::new(&batch.cu_seqlens, advantages, &batch.old_logprobs);
     loss_batch.ref_logprobs = batch.ref_logprobs.as_deref();
-    let mut plan = LossPlan::new(loss, denominator, loss_batch)?;
+    let named = |error: LossError| TrainerError::of_sequence(error, &batch.samples);
+    let mut plan = LossPlan::new(loss, denominator, loss_batch).map_err(named)?;
     if plan.needs_sequence_ratios() {
-        plan.set_sequence_ratios(&policy.logprobs(&batch.tokens, temperature)?.logprobs)?;
+        plan.set_sequence_ratios(&policy.logprobs(&batch.tokens, temperature)?.logprobs).map_err(named)?;
     }
-    policy.logprobs_backward(&batch.tokens, temperature, gradients, &mut |rows, row_gradients| {
+    let outcome = policy.logprobs_backward(&batch.tokens, temperature, gradients, &mut |rows, row_gradients| {
         for (row, (logprob, old)) in rows.logprobs.iter().zip(&batch.old_logprobs[rows.start..]).enumerate() {
             if batch.on_policy[rows.start + row] {
                 update.difference.add(*logprob, *old);
@@ -156,6 +160,13 @@ pub fn accumulate(
         update.loss += output.loss;
         update.metrics += output.metrics;
         Ok(())
-    })?;
-    Ok(())
+    });
+    match outcome {
+        // The policy hands on what its loss returned.
+        Err(PolicyError::Loss(error)) => Err(match error.downcast::<LossError>() {
+            Ok(error) => named(*error),
+            Err(error) => PolicyError::Loss(error).into(),
+        }),
+        other => Ok(other?),
+    }
 }

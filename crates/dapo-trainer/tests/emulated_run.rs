@@ -39,7 +39,7 @@ fn trainer(device: Device, lora: Option<&LoraConfig>) -> Trainer {
 
 fn tokens(outcome: &StepOutcome) -> Vec<Vec<u32>> {
     let groups = outcome.groups.iter().map(|record| &record.group);
-    groups.flat_map(|group| &group.completions).map(|completion| completion.token_ids.clone()).collect()
+    groups.flat_map(|group| &group.samples).map(|sample| sample.completion.token_ids.clone()).collect()
 }
 
 fn weights(policy: &Decoder) -> Vec<(String, Vec<f32>)> {

@@ -1,16 +1,18 @@
 //! What a training step does with its groups, on the tiny model.
 #![allow(clippy::unwrap_used)]
 
-use dapo_loss::Kl;
+use dapo_loss::{Denominator, Kl, LossConfig, LossError};
 use dapo_policy::{
-    Decoder, FinishReason, GenerationConfig, Policy, SamplingConfig, Segments, StopTokens, TokenBatch, Tokenizer,
+    Decoder, FinishReason, GenerationConfig, Gradients, Policy, SamplingConfig, Segments, StopTokens, TokenBatch,
+    Tokenizer,
 };
 use dapo_reward::{Accuracy, OverlongFilter, RewardSum, SoftOverlong, TagCount};
-use dapo_sampler::{Account, FilterMetric, GenBatch, PerPrompt, SamplerConfig, SurplusPolicy};
+use dapo_sampler::{Account, FilterMetric, GenBatch, OnExhausted, PerPrompt, SamplerConfig, SurplusPolicy};
 use dapo_trainer::tasks::{Split, addition_problems};
 use dapo_trainer::{
-    Fate, OptimizerConfig, Prompt, PromptStyle, ReferenceSync, StepOutcome, Trainer, TrainerConfig, TrainerError,
-    encode_prompts, evaluate,
+    Fate, GroupRecord, OptimizerConfig, Prompt, PromptStyle, ReferenceSync, Sample, SampleOutcome, StepOutcome,
+    Trainer, TrainerConfig, TrainerError, TrainingGroup, TrainingSequence, Update, accumulate, encode_prompts,
+    evaluate, pack,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -51,6 +53,11 @@ fn count(outcome: &StepOutcome, fate: Fate) -> u64 {
     outcome.groups.iter().filter(|record| record.fate == fate).count() as u64
 }
 
+/// The advantages of a group's samples that have one.
+fn advantages(record: &GroupRecord) -> impl Iterator<Item = f32> {
+    record.group.samples.iter().filter_map(|sample| sample.advantage)
+}
+
 /// Log-probs of a completion after its prompt.
 fn score(policy: &Decoder, prompt: &[u32], completion: &[u32]) -> Vec<f32> {
     let token_ids = [prompt, completion].concat();
@@ -69,7 +76,7 @@ fn what_was_generated_is_what_is_trained() {
     assert!(outcome.metrics.updates > 0);
     let mut differ_as_text = 0;
     for record in &outcome.groups {
-        for (completion, text) in record.group.completions.iter().zip(&record.group.texts) {
+        for Sample { completion, text, .. } in &record.group.samples {
             let scored = score(trainer.policy(), &record.group.prompt.token_ids, &completion.token_ids);
             assert_eq!(scored, completion.logprobs);
             // Text does not lead back to the ids: it has no stop token.
@@ -111,7 +118,7 @@ fn every_group_has_one_fate_and_the_account_counts_them() {
         let (stale, trained) = (outcome.trained().filter(|r| r.age > 0).count(), outcome.trained().count());
         assert_eq!(outcome.metrics.stale_fraction, Some(stale as f64 / trained as f64));
         assert_eq!(outcome.metrics.logp_difference_max, (stale < trained).then_some(0.0));
-        let advantages: Vec<f32> = outcome.trained().flat_map(|r| r.advantages.iter().flatten().copied()).collect();
+        let advantages: Vec<f32> = outcome.trained().flat_map(advantages).collect();
         assert!(!advantages.is_empty() && advantages.iter().sum::<f32>().abs() < 1e-4);
         total += account;
     }
@@ -128,14 +135,15 @@ fn more_completions_are_drawn_until_a_prompt_differs() {
     let (adding, at_once) = (adding.step().unwrap(), at_once.step().unwrap());
     let mut sizes = std::collections::BTreeSet::new();
     for record in &adding.groups {
-        let n = record.group.completions.len();
+        let n = record.group.samples.len();
         sizes.insert(n);
-        let right = record.group.rewards.iter().filter(|r| r.correct == Some(true)).count();
-        assert!((0 < right && right < n) || n == 10, "{n} completions, {right} right");
+        let correct = record.group.correct();
+        assert!((0 < correct && correct < n) || n == 10, "{n} completions, {correct} correct");
         // They are the completions that a larger group would have had.
-        let whole = at_once.groups.iter().find(|other| other.draw == record.draw).unwrap();
-        assert_eq!(record.group.completions, whole.group.completions[..n]);
-        assert_eq!(record.group.rewards, whole.group.rewards[..n]);
+        let whole = at_once.groups.iter().find(|other| other.group.draw == record.group.draw).unwrap();
+        for (sample, of_whole) in record.group.samples.iter().zip(&whole.group.samples) {
+            assert_eq!((&sample.completion, &sample.reward), (&of_whole.completion, &of_whole.reward));
+        }
     }
     assert!(sizes.len() > 1, "all groups have {sizes:?} completions");
 }
@@ -148,24 +156,27 @@ fn dropped_members_leave_the_baseline_and_masked_ones_stay() {
     let drop = trainer(with(OverlongFilter::Drop)).step().unwrap();
     let mut truncated = 0;
     for record in mask.trained() {
-        let same = off.trained().find(|other| other.draw == record.draw).unwrap();
-        assert_eq!(record.advantages, same.advantages);
-        for i in 0..record.group.completions.len() {
-            assert_eq!(record.in_loss[i], !record.group.is_truncated(i));
-            truncated += usize::from(record.group.is_truncated(i));
+        let same = off.trained().find(|other| other.group.draw == record.group.draw).unwrap();
+        for (sample, unmasked) in record.group.samples.iter().zip(&same.group.samples) {
+            assert_eq!(sample.advantage, unmasked.advantage);
+            let masked = if sample.is_truncated() { SampleOutcome::Masked } else { SampleOutcome::InLoss };
+            assert_eq!((sample.outcome, unmasked.outcome), (masked, SampleOutcome::InLoss));
+            assert_eq!(sample.in_loss(), !sample.is_truncated());
+            truncated += usize::from(sample.is_truncated());
         }
     }
     assert!(truncated > 0, "nothing was truncated");
     for record in drop.trained() {
-        for i in 0..record.group.completions.len() {
-            assert_eq!(record.advantages[i].is_none(), record.group.is_truncated(i));
+        for sample in &record.group.samples {
+            assert_eq!(sample.advantage.is_none(), sample.is_truncated());
+            assert_eq!(sample.outcome == SampleOutcome::OutsideBaseline, sample.is_truncated());
         }
         // What is left has a baseline, and a signal.
-        let left: Vec<f32> = record.advantages.iter().flatten().copied().collect();
+        let left: Vec<f32> = advantages(record).collect();
         assert!(left.len() >= 2 && left.iter().sum::<f32>().abs() < 1e-4);
     }
     // A group of which fewer than two members are left is counted, not lost.
-    assert!(drop.groups.iter().all(|r| r.fate != Fate::Trained || r.advantages.iter().flatten().count() >= 2));
+    assert!(drop.groups.iter().all(|r| r.fate != Fate::Trained || advantages(r).count() >= 2));
 }
 
 #[test]
@@ -187,7 +198,7 @@ fn the_kl_term_is_that_of_the_reference() {
     let second = still.step().unwrap();
     let (mut sum, mut tokens) = (0.0, 0);
     for record in second.trained() {
-        for (completion, _) in record.group.completions.iter().zip(&record.advantages).filter(|(_, a)| a.is_some()) {
+        for Sample { completion, .. } in record.group.samples.iter().filter(|sample| sample.advantage.is_some()) {
             let prompt = &record.group.prompt.token_ids;
             let now = score(&before, prompt, &completion.token_ids);
             let reference = score(&initial, prompt, &completion.token_ids);
@@ -217,13 +228,14 @@ fn kl_in_the_reward_is_part_of_the_final_reward_alone() {
     let outcome = trainer.step().unwrap();
     let mut largest = 0.0f64;
     for record in outcome.groups.iter().filter(|record| record.age == 0) {
-        for (i, completion) in record.group.completions.iter().enumerate() {
+        for sample in &record.group.samples {
+            let completion = &sample.completion;
             let prompt = &record.group.prompt.token_ids;
             let now = score(&policy, prompt, &completion.token_ids);
             let reference = score(&initial, prompt, &completion.token_ids);
             let k1: f64 = now.iter().zip(reference).map(|(a, b)| f64::from(*a) - f64::from(b)).sum();
-            let with = record.group.final_reward(i).unwrap();
-            let without = record.group.rewards[i].total.unwrap();
+            let with = sample.final_reward().unwrap();
+            let without = sample.reward.total.unwrap();
             assert!((with - without + 0.5 * k1).abs() < 1e-6, "{with} {without} {k1}");
             largest = largest.max((with - without).abs());
         }
@@ -313,10 +325,14 @@ fn a_step_that_fails_leaves_the_trainer_as_it_was() {
     let error = loop {
         match failing.step() {
             Ok(_) => steps += 1,
-            Err(error) => break error.to_string(),
+            Err(error) => break error,
         }
     };
     assert!(steps > 0 && failing.is_whole(), "{error}");
+    // It names the sample whose reward is not a number.
+    let TrainerError::Loss { draw: Some(draw), sample: Some(sample), source } = &error else { panic!("{error}") };
+    assert!(*sample < 4 && matches!(source, LossError::Reward { .. }), "{source}");
+    assert_eq!(error.to_string(), format!("draw {draw}, sample {sample}: {source}"));
     for _ in 0..steps {
         sound.step().unwrap();
     }
@@ -356,7 +372,7 @@ fn mastery_is_judged_by_correctness_and_by_enough_groups() {
     let solved: Vec<Prompt> = prompts
         .iter()
         .zip(&greedy.groups)
-        .filter(|(_, group)| group.rewards[0].correct == Some(true))
+        .filter(|(_, group)| group.samples[0].reward.correct == Some(true))
         .map(|(prompt, _)| prompt.clone())
         .collect();
     assert!(!solved.is_empty(), "the model solves none of the problems");
@@ -411,4 +427,93 @@ fn a_discarding_sampler_trains_on_policy_only() {
         assert_eq!(outcome.metrics.kl, Some(0.0), "one update, by the policy that generated: the ratio is 1");
     }
     assert!(discarded > 0, "there was no surplus");
+}
+
+#[test]
+fn the_loss_names_the_sample_it_refuses() {
+    let (policy, _) = model();
+    let sequence = |sample, old: f32| TrainingSequence {
+        sample,
+        token_ids: vec![5, 6, 7],
+        old_logprobs: vec![-1.0, old, -1.0],
+        advantage: 1.0,
+        in_loss: sample != 4,
+        ..TrainingSequence::default()
+    };
+    let group = |draw, sequences| TrainingGroup { draw, prompt_ids: vec![3, 4], sequences, on_policy: false };
+    let groups = [
+        group(11, vec![sequence(0, -1.0)]),
+        group(12, vec![sequence(4, -1.0), sequence(5, -2.0), sequence(7, f32::NAN)]),
+    ];
+    let batch = &pack(&groups, 1000).unwrap()[0];
+    let config = LossConfig::default();
+    let denominator = Denominator::of_step(config.aggregation, &[3, 3, 3], config.empty_sequences).unwrap();
+    let (mut gradients, mut update) = (Gradients::new(policy.parameters().len()), Update::default());
+    let error = accumulate(&policy, batch, 1.0, &config, denominator, &mut gradients, &mut update).unwrap_err();
+    let TrainerError::Loss { draw: Some(12), sample: Some(7), source } = &error else { panic!("{error:?}") };
+    assert!(matches!(source, LossError::NonFinite { array: "old_logprobs", sequence: 2, position: 1, .. }), "{source}");
+    assert_eq!(error.to_string(), format!("draw 12, sample 7: {source}"));
+    assert_eq!(std::error::Error::source(&error).unwrap().to_string(), source.to_string());
+}
+
+#[test]
+fn a_step_with_too_few_groups_shows_all_of_them_where_that_is_an_error() {
+    let sampler =
+        SamplerConfig { train_batch: 12, max_gen_rounds: 1, on_exhausted: OnExhausted::Error, ..config().sampler };
+    let mut trainer = trainer(TrainerConfig { sampler, ..config() });
+    let Err(TrainerError::NoSignal(end)) = trainer.step() else { panic!("the batch is full, or another error") };
+    let kept = end.groups.iter().filter(|record| record.fate == Fate::Kept).count();
+    assert!(kept > 0 && kept == end.shortage.kept, "{end:?}");
+    assert_eq!(end.groups.len(), 12);
+    assert!(end.groups.is_sorted_by_key(|record| record.group.draw));
+    assert!(!end.ends_well && !end.is_mastered() && trainer.is_whole());
+    assert!(
+        end.to_string().starts_with(&format!("too few groups to train on: {kept} of 12 groups were kept")),
+        "{end}"
+    );
+}
+
+/// Makes of a `trainer.json` what the first format had; gives the number of its groups.
+fn to_format_1(state: &mut serde_json::Value) -> usize {
+    const LISTS: [(&str, &str); 4] =
+        [("completion", "completions"), ("text", "texts"), ("reward", "rewards"), ("kl_term", "kl_terms")];
+    state["format"] = 1.into();
+    let entries = state["sampler"]["kept"].as_array_mut().unwrap();
+    for entry in entries.iter_mut() {
+        let mut group = serde_json::json!({ "prompt": entry["group"]["prompt"] });
+        let samples = entry["group"]["samples"].as_array().unwrap();
+        for (of, list) in LISTS {
+            group[list] = samples.iter().filter_map(|sample| sample.get(of).cloned()).collect();
+        }
+        entry["group"] = group;
+    }
+    entries.len()
+}
+
+#[test]
+fn a_checkpoint_of_the_first_format_continues_to_the_bit() {
+    for kl_in_reward in [0.0, 0.5] {
+        let config = TrainerConfig { kl_in_reward, ..config() };
+        let mut whole = trainer(config.clone());
+        whole.step().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let checkpoint = folder.path().join("checkpoint");
+        whole.save(&checkpoint, "tiny").unwrap();
+        let file = checkpoint.join("trainer.json");
+        let mut state = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+        assert!(to_format_1(&mut state) > 0, "no group was carried: nothing was shown");
+        std::fs::write(&file, serde_json::to_vec(&state).unwrap()).unwrap();
+
+        let mut resumed = trainer(config);
+        resumed.restore(&checkpoint).unwrap();
+        let (expected, found) = (whole.step().unwrap(), resumed.step().unwrap());
+        assert_eq!(expected.metrics, found.metrics);
+        assert_eq!(expected.groups, found.groups);
+        assert!(found.groups.iter().any(|record| record.age > 0 && record.fate.is_trained()));
+
+        state["format"] = 3.into();
+        std::fs::write(&file, serde_json::to_vec(&state).unwrap()).unwrap();
+        let error = resumed.restore(&checkpoint).unwrap_err().to_string();
+        assert!(error.ends_with("trainer.json: format 3, expected format 1 to 2"), "{error}");
+    }
 }

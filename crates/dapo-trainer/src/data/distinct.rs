@@ -3,7 +3,7 @@
 use super::files::visit;
 use super::problem::Problem;
 use super::split::prompt_hash;
-use crate::TrainerError;
+use crate::error::TrainerError;
 use std::collections::HashMap;
 use std::path::Path;
 

@@ -1,16 +1,16 @@
 //! Data files, read one problem at a time.
 
-use super::problem::{Misfit, Problem, forms, problem};
-use crate::TrainerError;
+#[cfg(feature = "parquet")]
+use super::parquet;
+use super::problem::{Misfit, Problem};
+use super::source::{Source, Take};
+use crate::error::TrainerError;
 use serde::Deserializer as _;
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde_json::Value;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, BufRead, BufReader, ErrorKind};
 use std::path::Path;
-
-/// Takes the problems of a file one after the other.
-pub(super) type Take<'a> = &'a mut dyn FnMut(Problem);
 
 /// Reads the problems of a file, or of all data files of a folder in the order of their names.
 ///
@@ -39,7 +39,9 @@ pub fn read_problems(path: &Path) -> Result<Vec<Problem>, TrainerError> {
 /// As [`read_problems`].
 pub fn read_jsonl(path: &Path) -> Result<Vec<Problem>, TrainerError> {
     let mut problems = Vec::new();
-    Source::new(path, String::new()).visit_lines(&mut |problem| problems.push(problem))?;
+    let mut source = Source::new(path, String::new());
+    visit_lines(&mut source, &mut |problem| problems.push(problem))?;
+    source.finish()?;
     Ok(problems)
 }
 
@@ -47,7 +49,7 @@ pub fn read_jsonl(path: &Path) -> Result<Vec<Problem>, TrainerError> {
 pub(super) fn visit(path: &Path, take: Take<'_>) -> Result<(), TrainerError> {
     let io = |source| TrainerError::Io { path: path.into(), source };
     if !fs::metadata(path).map_err(io)?.is_dir() {
-        return Source::new(path, String::new()).visit(take);
+        return visit_file(Source::new(path, String::new()), take);
     }
     let mut files = Vec::new();
     for entry in fs::read_dir(path).map_err(io)? {
@@ -62,7 +64,7 @@ pub(super) fn visit(path: &Path, take: Take<'_>) -> Result<(), TrainerError> {
         return Err(io(io::Error::new(ErrorKind::NotFound, message)));
     }
     files.sort();
-    files.iter().try_for_each(|(name, file)| Source::new(file, format!("{name}:")).visit(take))
+    files.iter().try_for_each(|(name, file)| visit_file(Source::new(file, format!("{name}:")), take))
 }
 
 const EXTENSIONS: &str = "files named .jsonl, .json or .parquet";
@@ -85,104 +87,58 @@ impl Format {
     }
 }
 
-/// A file being read.
-pub(super) struct Source<'a> {
-    path: &'a Path,
-    /// Before the number of an entry that has no id of its own.
-    prefix: String,
-    /// Problems found so far.
-    count: usize,
+/// Hands over the problems of a file in the format that its name says.
+fn visit_file(mut source: Source<'_>, take: Take<'_>) -> Result<(), TrainerError> {
+    match Format::of(source.path()) {
+        Some(Format::Lines) => visit_lines(&mut source, take)?,
+        Some(Format::Json) => visit_json(&mut source, take)?,
+        #[cfg(feature = "parquet")]
+        Some(Format::Parquet) => parquet::visit(&mut source, take)?,
+        #[cfg(not(feature = "parquet"))]
+        Some(Format::Parquet) => {
+            let message = "Parquet files need the feature `parquet`, which this program was built without";
+            return Err(source.unfit(message));
+        }
+        None => return Err(source.unfit(format!("a file of an unknown kind, expected {EXTENSIONS}"))),
+    }
+    source.finish()
 }
 
-impl<'a> Source<'a> {
-    fn new(path: &'a Path, prefix: String) -> Self {
-        Self { path, prefix, count: 0 }
-    }
-
-    fn visit(mut self, take: Take<'_>) -> Result<(), TrainerError> {
-        match Format::of(self.path) {
-            Some(Format::Lines) => self.visit_lines(take),
-            Some(Format::Json) => self.visit_json(take),
-            #[cfg(feature = "parquet")]
-            Some(Format::Parquet) => {
-                super::parquet::visit(&mut self, take)?;
-                self.finish()
-            }
-            #[cfg(not(feature = "parquet"))]
-            Some(Format::Parquet) => {
-                self.count = 0;
-                Err(self.unfit("Parquet files need the feature `parquet`, which this program was built without"))
-            }
-            None => Err(self.unfit(format!("a file of an unknown kind, expected {EXTENSIONS}"))),
+fn visit_lines(source: &mut Source<'_>, take: Take<'_>) -> Result<(), TrainerError> {
+    let mut reader = BufReader::new(source.open()?);
+    let mut line = Vec::new();
+    for number in 1.. {
+        line.clear();
+        if reader.read_until(b'\n', &mut line).map_err(|error| source.io(error))? == 0 {
+            break;
         }
-    }
-
-    fn visit_lines(mut self, take: Take<'_>) -> Result<(), TrainerError> {
-        let mut reader = BufReader::new(self.open()?);
-        let mut line = Vec::new();
-        for number in 1.. {
-            line.clear();
-            if reader.read_until(b'\n', &mut line).map_err(|error| self.io(error))? == 0 {
-                break;
-            }
-            if line.iter().all(u8::is_ascii_whitespace) {
-                continue;
-            }
-            let value: Value = serde_json::from_slice(&line)
-                .map_err(|error| self.misfit(number, Misfit::new(format!("invalid JSON ({error})"), "one object")))?;
-            self.take(&value, number, take)?;
+        if line.iter().all(u8::is_ascii_whitespace) {
+            continue;
         }
-        self.finish()
+        let value: Value = serde_json::from_slice(&line)
+            .map_err(|error| source.misfit(number, Misfit::new(format!("invalid JSON ({error})"), "one object")))?;
+        source.take(&value, number, take)?;
     }
+    Ok(())
+}
 
-    fn visit_json(mut self, take: Take<'_>) -> Result<(), TrainerError> {
-        let mut reader = BufReader::new(self.open()?);
-        let start = reader.fill_buf().map_err(|error| self.io(error))?;
-        if start.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'[') {
-            return self.visit_lines(take);
-        }
-        let mut json = serde_json::Deserializer::from_reader(reader);
-        let mut elements = Elements { source: &mut self, take, error: None };
-        let end = json.deserialize_seq(&mut elements).and_then(|()| json.end());
-        if let Some(error) = elements.error {
-            return Err(error);
-        }
-        end.map_err(|error| {
-            let found = format!("invalid JSON ({error})");
-            self.misfit(error.line(), Misfit::new(found, "an array of objects"))
-        })?;
-        self.finish()
+fn visit_json(source: &mut Source<'_>, take: Take<'_>) -> Result<(), TrainerError> {
+    let mut reader = BufReader::new(source.open()?);
+    let start = reader.fill_buf().map_err(|error| source.io(error))?;
+    if start.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'[') {
+        return visit_lines(source, take);
     }
-
-    /// Hands over the problem that an entry states.
-    pub(super) fn take(&mut self, value: &Value, number: usize, take: Take<'_>) -> Result<(), TrainerError> {
-        let name = || format!("{}{number}", self.prefix);
-        take(problem(value, name).map_err(|misfit| self.misfit(number, misfit))?);
-        self.count += 1;
-        Ok(())
+    let mut json = serde_json::Deserializer::from_reader(reader);
+    let mut elements = Elements { source, take, error: None };
+    let end = json.deserialize_seq(&mut elements).and_then(|()| json.end());
+    let Elements { source, error, .. } = elements;
+    if let Some(error) = error {
+        return Err(error);
     }
-
-    fn finish(&self) -> Result<(), TrainerError> {
-        if self.count > 0 { Ok(()) } else { Err(self.misfit(1, Misfit::new("no problems", forms()))) }
-    }
-
-    pub(super) fn open(&self) -> Result<File, TrainerError> {
-        File::open(self.path).map_err(|error| self.io(error))
-    }
-
-    fn io(&self, source: io::Error) -> TrainerError {
-        TrainerError::Io { path: self.path.into(), source }
-    }
-
-    /// An error about the whole file.
-    pub(super) fn unfit(&self, message: impl Into<String>) -> TrainerError {
-        self.io(io::Error::new(ErrorKind::InvalidData, message.into()))
-    }
-
-    /// An error about one entry.
-    pub(super) fn misfit(&self, number: usize, Misfit { found, expected }: Misfit) -> TrainerError {
-        TrainerError::Data { path: self.path.into(), line: number, found, expected }
-    }
+    end.map_err(|error| {
+        let found = format!("invalid JSON ({error})");
+        source.misfit(error.line(), Misfit::new(found, "an array of objects"))
+    })
 }
 
 /// The elements of an array, taken as they are parsed.

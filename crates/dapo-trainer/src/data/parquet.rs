@@ -1,8 +1,8 @@
 //! Parquet files, a row a problem.
 
-use super::files::{Source, Take};
 use super::problem::{Misfit, forms, has_form, is_known};
-use crate::TrainerError;
+use super::source::{Source, Take};
+use crate::error::TrainerError;
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Field, Row};

@@ -1,21 +1,9 @@
 //! Problems as the policy sees them.
 
 use super::problem::Problem;
-use crate::TrainerError;
+use crate::error::TrainerError;
+use crate::prompt::Prompt;
 use dapo_policy::{ChatOptions, Message, Tokenizer};
-
-/// A problem as the policy sees it.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Prompt {
-    /// Identifies the problem.
-    pub id: String,
-    /// The rendered prompt.
-    pub text: String,
-    /// Its tokens.
-    pub token_ids: Vec<u32>,
-    /// The gold answer.
-    pub answer: String,
-}
 
 /// What is put around a problem's question.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Setting problems apart for validation.
 
 use super::problem::Problem;
-use crate::TrainerError;
+use crate::error::TrainerError;
 use siphasher::sip::SipHasher24;
 use std::hash::Hasher as _;
 

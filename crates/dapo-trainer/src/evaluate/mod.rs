@@ -1,95 +1,10 @@
 //! Accuracy on held-out problems.
 
+mod evaluation;
 mod interval;
 mod report;
 mod scores;
 
+pub use evaluation::{Evaluation, evaluate, evaluate_in_blocks};
 pub use interval::Estimate;
 pub use report::{EvalReport, PassAt, ProblemScore};
-
-use crate::{Group, Prompt, TrainerError, roll_out};
-use dapo_policy::{FinishReason, GenerationConfig, Policy, Tokenizer};
-use dapo_reward::RewardSum;
-
-/// What was found on a set of problems.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Evaluation {
-    /// Every problem with its completions.
-    pub groups: Vec<Group>,
-}
-
-/// Completes every prompt `samples` times and judges the completions; the draw index is the prompt's place.
-///
-/// # Errors
-/// As [`roll_out`].
-pub fn evaluate(
-    policy: &impl Policy,
-    tokenizer: &Tokenizer,
-    prompts: &[Prompt],
-    samples: usize,
-    generation: &GenerationConfig,
-    rewards: &RewardSum,
-) -> Result<Evaluation, TrainerError> {
-    let all = prompts.len();
-    let blocks = evaluate_in_blocks(policy, tokenizer, prompts, samples, generation, rewards, all);
-    Ok(Evaluation { groups: blocks.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect() })
-}
-
-/// [`evaluate`], `block` prompts at a time: a long evaluation can say how far it is and keep what it has. All blocks together
-/// are what [`evaluate`] finds, whatever their size. A block ends with its longest completion, so blocks of few completions
-/// take longer.
-///
-/// # Errors
-/// A block's is that of [`roll_out`].
-pub fn evaluate_in_blocks(
-    policy: &impl Policy,
-    tokenizer: &Tokenizer,
-    prompts: &[Prompt],
-    samples: usize,
-    generation: &GenerationConfig,
-    rewards: &RewardSum,
-    block: usize,
-) -> impl Iterator<Item = Result<Vec<Group>, TrainerError>> {
-    let block = block.max(1);
-    prompts.chunks(block).enumerate().map(move |(i, prompts)| {
-        let drawn: Vec<(u64, &Prompt)> = ((i * block) as u64..).zip(prompts).collect();
-        roll_out(policy, tokenizer, &drawn, samples, generation, rewards)
-    })
-}
-
-impl Evaluation {
-    /// Mean over problems of the share of right completions (avg@k); an abstention counts as wrong.
-    pub fn accuracy(&self) -> f64 {
-        self.mean(|right, n| right as f64 / n as f64)
-    }
-
-    /// Mean over problems of the unbiased estimate of solving it with k samples out of n: 1 − C(n − c, k) / C(n, k).
-    ///
-    /// Source: Chen et al. 2021 (arXiv 2107.03374), Eq. 1.
-    pub fn pass_at(&self, k: usize) -> f64 {
-        self.mean(|right, n| scores::pass_at(n, right, k))
-    }
-
-    /// Share of completions that used up their tokens.
-    pub fn truncated(&self) -> f64 {
-        let all = self.groups.iter().flat_map(|g| &g.completions);
-        let truncated = all.clone().filter(|c| c.finish_reason == FinishReason::Length).count();
-        truncated as f64 / all.count().max(1) as f64
-    }
-
-    /// Mean length of the completions in tokens.
-    pub fn mean_length(&self) -> f64 {
-        let lengths = self.groups.iter().flat_map(|g| &g.completions).map(|c| c.token_ids.len());
-        lengths.clone().sum::<usize>() as f64 / lengths.count().max(1) as f64
-    }
-
-    fn mean(&self, f: impl Fn(usize, usize) -> f64) -> f64 {
-        let of_group = |group: &Group| f(right(group), group.rewards.len().max(1));
-        self.groups.iter().map(of_group).sum::<f64>() / self.groups.len().max(1) as f64
-    }
-}
-
-/// Number of right completions.
-fn right(group: &Group) -> usize {
-    group.rewards.iter().filter(|r| r.correct == Some(true)).count()
-}

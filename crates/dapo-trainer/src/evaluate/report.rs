@@ -1,6 +1,8 @@
 //! The figures of an evaluation.
 
-use super::{Estimate, Evaluation, right, scores};
+use super::evaluation::Evaluation;
+use super::interval::Estimate;
+use super::scores;
 use dapo_reward::{Grader, group_answers};
 use rayon::prelude::*;
 use serde::Serialize;
@@ -58,17 +60,17 @@ impl Evaluation {
     /// The figures of the evaluation. `grader` says which completions give the same answer; it should be the one that judged
     /// them.
     ///
-    /// Answers vote by what they mean: 1/2 and 0.5 are one answer. A completion without an answer votes for nothing. How answers
-    /// are compared, and what bounds the work, is described at [`group_answers`].
+    /// Answers vote by what they mean: 1/2 and 0.5 are one answer. A completion without an answer votes for nothing. How
+    /// answers are compared, and what bounds the work, is described at [`group_answers`].
     pub fn report(&self, grader: &Grader) -> EvalReport {
         let per_problem: Vec<ProblemScore> = self
             .groups
             .par_iter()
             .map(|group| {
-                let texts: Vec<&str> = group.texts.iter().map(String::as_str).collect();
-                let is_right: Vec<bool> = group.rewards.iter().map(|r| r.correct == Some(true)).collect();
-                let maj = scores::majority(&group_answers(&texts, grader), &is_right);
-                ProblemScore { id: group.prompt.id.clone(), right: right(group), samples: is_right.len(), maj }
+                let texts: Vec<&str> = group.samples.iter().map(|sample| sample.text.as_str()).collect();
+                let correct: Vec<bool> = group.samples.iter().map(|s| s.reward.correct == Some(true)).collect();
+                let maj = scores::majority(&group_answers(&texts, grader), &correct);
+                ProblemScore { id: group.prompt.id.clone(), right: group.correct(), samples: texts.len(), maj }
             })
             .collect();
         let samples = per_problem.iter().map(|p| p.samples).min().unwrap_or(0);
@@ -80,7 +82,7 @@ impl Evaluation {
         EvalReport {
             problems: self.groups.len(),
             samples,
-            abstained: self.groups.iter().filter(|g| g.rewards.iter().any(|r| r.correct.is_none())).count(),
+            abstained: self.groups.iter().filter(|g| g.samples.iter().any(|s| s.reward.correct.is_none())).count(),
             avg_at_k: estimate(&|p| p.right as f64 / p.samples.max(1) as f64),
             pass_at: sizes(samples).map(pass_at).collect(),
             maj_at_k: estimate(&|p| p.maj),
@@ -131,7 +133,8 @@ impl fmt::Display for EvalReport {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Group, Prompt};
+    use crate::prompt::Prompt;
+    use crate::sample::{Group, Sample};
     use dapo_policy::{Completion, FinishReason};
     use dapo_reward::{Accuracy, RewardInput, RewardSum};
 
@@ -148,13 +151,9 @@ mod tests {
             let truncated = is_truncated(text);
             rewards.score(&RewardInput { prompt: "", completion: text, answer, num_tokens: text.len(), truncated })
         };
-        Group {
-            prompt: Prompt { id: id.into(), text: String::new(), token_ids: vec![0], answer: answer.into() },
-            completions: texts.iter().map(completion).collect(),
-            texts: texts.iter().map(|text| (*text).to_owned()).collect(),
-            rewards: texts.iter().map(judge).collect(),
-            kl_terms: Vec::new(),
-        }
+        let prompt = Prompt { id: id.into(), text: String::new(), token_ids: vec![0], answer: answer.into() };
+        let sample = |text: &&str| Sample::new(completion(text), (*text).to_owned(), judge(text));
+        Group { draw: 0, prompt, samples: texts.iter().map(sample).collect() }
     }
 
     fn evaluation() -> Evaluation {

@@ -1,0 +1,59 @@
+//! Fingerprints of what a checkpoint relies on and does not hold.
+
+use crate::error::TrainerError;
+use crate::prompt::Prompt;
+use dapo_policy::Decoder;
+
+/// Fingerprint of a policy's weights, adapters merged.
+pub(crate) fn fingerprint_of_weights(policy: &Decoder) -> Result<String, TrainerError> {
+    let mut hash = Hash::default();
+    for (name, tensor) in policy.tensors()? {
+        hash.add(name.as_bytes());
+        dapo_kernels::with_slice(&tensor, |values| {
+            for value in values {
+                hash.word(u64::from(value.to_bits()));
+            }
+            Ok(())
+        })?;
+    }
+    Ok(hash.text())
+}
+
+/// Number and fingerprint of the prompts, in their order.
+pub(crate) fn fingerprint_of_data(prompts: &[Prompt]) -> String {
+    let mut hash = Hash::default();
+    for prompt in prompts {
+        hash.add(prompt.id.as_bytes());
+        hash.add(prompt.answer.as_bytes());
+        prompt.token_ids.iter().for_each(|token| hash.word(u64::from(*token)));
+        hash.word(u64::MAX);
+    }
+    format!("{} prompts, {}", prompts.len(), hash.text())
+}
+
+/// Tells accidents apart, not attacks: FNV-1a over 64-bit words, with a multiplier that spreads high bits too.
+struct Hash(u64);
+
+impl Default for Hash {
+    fn default() -> Self {
+        Self(0xCBF2_9CE4_8422_2325)
+    }
+}
+
+impl Hash {
+    fn word(&mut self, word: u64) {
+        self.0 = (self.0 ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        self.0 ^= self.0 >> 32;
+    }
+
+    fn add(&mut self, bytes: &[u8]) {
+        self.word(bytes.len() as u64);
+        for byte in bytes {
+            self.word(u64::from(*byte));
+        }
+    }
+
+    fn text(&self) -> String {
+        format!("{:016x}", self.0)
+    }
+}
