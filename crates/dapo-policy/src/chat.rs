@@ -2,6 +2,7 @@
 
 mod date;
 mod json;
+mod python;
 
 use crate::error::PolicyError;
 use minijinja::syntax::SyntaxConfig;
@@ -119,13 +120,15 @@ fn compile(source: &str) -> Result<Environment<'static>, Error> {
     let mut environment = Environment::new();
     let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?;
     environment.set_syntax(syntax);
-    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    environment.set_unknown_method_callback(python::method);
+    environment.add_test("iterable", python::is_iterable);
+    environment.add_test("sequence", python::is_sequence);
     environment.set_formatter(format_like_python);
     environment.add_filter("tojson", json::tojson);
     environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
         Err(Error::new(ErrorKind::InvalidOperation, message))
     });
-    environment.add_template_owned(NAME, without_generation_tags(source))?;
+    environment.add_template_owned(NAME, python::with_format_filters(&without_generation_tags(source)))?;
     Ok(environment)
 }
 
