@@ -10,6 +10,7 @@
 //! - [`encode_prompts`] renders and encodes.
 
 mod distinct;
+mod exact;
 mod files;
 #[cfg(feature = "parquet")]
 mod parquet;

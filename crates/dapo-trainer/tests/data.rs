@@ -95,6 +95,86 @@ fn reads_the_layouts_of_common_data_sets() {
 }
 
 #[test]
+fn reads_the_layouts_of_trl_ms_swift_slime_and_others() {
+    let folder = Folder::new();
+    let lines = [
+        (r#"{"prompt": "trl", "solution": "$\\frac12$"}"#, "trl", "$\\frac12$"),
+        (r#"{"messages": [{"role": "user", "content": "swift"}], "solution": "So \\boxed{3}."}"#, "swift", "3"),
+        (
+            concat!(
+                r#"{"messages": [{"role": "user", "content": "demo"}, {"role": "assistant", "content": "4"}], "#,
+                r#""solution": "4"}"#
+            ),
+            "demo",
+            "4",
+        ),
+        (r#"{"prompt": [{"role": "user", "content": "slime"}], "label": "5"}"#, "slime", "5"),
+        (r#"{"prompt": "truth", "ground_truth": 6}"#, "truth", "6"),
+        (r#"{"question": "q", "solution": "7"}"#, "q", "7"),
+        (r#"{"problem": "numina", "solution": "Thus\n#### 8"}"#, "numina", "8"),
+        (r#"{"query": "qwen", "solution": "9"}"#, "qwen", "9"),
+        (r#"{"question": "olympiad", "final_answer": ["10"], "solution": ["long"]}"#, "olympiad", "10"),
+        (r#"{"question": "sat", "Answer": "11"}"#, "sat", "11"),
+        (
+            r#"{"body": "Two cakes.", "question": "How many?", "answer": "2 (cakes)"}"#,
+            "Two cakes. How many?",
+            "2 (cakes)",
+        ),
+        (r#"{"passage": "P", "question": "Q", "answer": "1"}"#, "P\n\nQ", "1"),
+        (r#"{"context": " C ", "input": "Q", "target": "1"}"#, "C\n\nQ", "1"),
+        (r#"{"context": "", "question": "Q", "options": ["x", "y"], "answer": "x"}"#, "Q", "x"),
+        (
+            r#"{"prompt": "[{\"role\": \"user\", \"content\": \"text\"}]", "reward_model": "{\"ground_truth\": \"12\"}"}"#,
+            "text",
+            "12",
+        ),
+        (r#"{"question": "[1, 2]", "answer": 3}"#, "[1, 2]", "3"),
+        (r#"{"question": "[{\"role\": 1}]", "answer": 3}"#, "[{\"role\": 1}]", "3"),
+    ];
+    let text: Vec<&str> = lines.iter().map(|(line, ..)| *line).collect();
+    let problems = read_problems(&folder.write("all.jsonl", &text.join("\n"))).unwrap();
+    let found: Vec<_> =
+        problems.iter().map(|p| (p.messages.len(), &p.messages[0].content[..], &p.answer[..])).collect();
+    assert_eq!(found, lines.map(|(_, question, answer)| (1, question, answer)));
+}
+
+#[test]
+fn numbers_keep_their_digits() {
+    let folder = Folder::new();
+    let numbers = [
+        ("1180591620717411303424", "1180591620717411303424"),
+        ("-100000000000000000000", "-100000000000000000000"),
+        ("18446744073709551615", "18446744073709551615"),
+        ("3.14159265358979323846", "3.14159265358979323846"),
+        ("0.1", "0.1"),
+        ("43.0", "43"),
+        ("1e3", "1000"),
+    ];
+    for name in ["a.jsonl", "a.json"] {
+        let lines = numbers.map(|(number, _)| format!("{{\"question\": \"q\", \"answer\": {number}}}"));
+        let text = if name == "a.json" { format!("[{}]", lines.join(", ")) } else { lines.join("\n") };
+        let problems = read_problems(&folder.write(name, &text)).unwrap();
+        assert_eq!(problems.iter().map(|p| &p.answer[..]).collect::<Vec<_>>(), numbers.map(|(_, answer)| answer));
+    }
+    let nested = format!("{{\"question\": \"q\", \"answer\": 1, \"x\": {}1{}}}", "[".repeat(9999), "]".repeat(9999));
+    assert!(error("a.jsonl", &nested).contains("nested deeper than 100 levels"));
+}
+
+#[test]
+fn byte_order_marks_are_passed_over() {
+    let folder = Folder::new();
+    let line = "{\"question\": \"q\", \"answer\": 1}";
+    for (name, text) in [("a.jsonl", line.to_owned()), ("a.json", line.to_owned()), ("b.json", format!(" [{line}]"))] {
+        let file = folder.write(name, &format!("\u{feff}{text}"));
+        assert_eq!(seen(&read_problems(&file).unwrap()), [("1", "q", "1")], "{name}");
+    }
+    let wide: Vec<u8> = [0xfeff].into_iter().chain(line.encode_utf16()).flat_map(u16::to_le_bytes).collect();
+    let file = folder.0.path().join("wide.jsonl");
+    fs::write(&file, wide).unwrap();
+    assert!(read_problems(&file).unwrap_err().to_string().contains("in UTF-16, expected UTF-8"));
+}
+
+#[test]
 fn keeps_whole_conversations() {
     let folder = Folder::new();
     let line = concat!(
@@ -136,8 +216,10 @@ fn folders_are_read_in_the_order_of_names() {
 #[test]
 fn errors_name_file_and_line_and_what_was_found() {
     let good = "{\"question\": \"q\", \"answer\": \"1\"}\n";
-    let forms = "expected question/answer, problem/answer, Problem/Answer, Body+Question/Answer, input/target, \
-        prompt/reward_model.ground_truth, prompt/answer or problem/solution with \\boxed{}";
+    let forms = "expected question/answer, problem/answer, Problem/Answer, Body+Question/Answer, question/Answer, \
+        input/target, prompt/reward_model.ground_truth, prompt/answer, prompt/ground_truth, prompt/label, \
+        messages/answer, question/final_answer, problem/final_answer, problem/solution, prompt/solution, \
+        messages/solution, question/solution or query/solution";
     assert_eq!(
         error("a.jsonl", &format!("{good}\n{{\"text\": \"q\"}}")),
         format!("a.jsonl:3: an object with text, {forms}")
@@ -147,7 +229,7 @@ fn errors_name_file_and_line_and_what_was_found() {
     assert_eq!(error("a.json", ""), format!("a.json:1: no problems, {forms}"));
     assert_eq!(error("a.json", " []"), format!("a.json:1: no problems, {forms}"));
     let cases = [
-        (r#"{"input": "q", "target": [1]}"#, "the answer [1], expected a string or a number"),
+        (r#"{"input": "q", "target": [1, 2]}"#, "the answer [1,2], expected a string or a number"),
         (r#"{"input": "q", "target": " #### "}"#, "an empty answer, expected a gold answer"),
         (r#"{"input": " ", "target": 1}"#, "an empty question, expected a question"),
         (r#"{"input": 7, "target": 1}"#, "the prompt 7, expected text, or chat messages with role and content"),
@@ -157,7 +239,24 @@ fn errors_name_file_and_line_and_what_was_found() {
             r#"the message {"role":"user"}, expected text, or chat messages with role and content"#,
         ),
         (r#"{"Body": 1, "Question": "q", "Answer": 1}"#, "the question 1, expected text"),
-        (r#"{"problem": "q", "solution": "7"}"#, "a solution without \\boxed{}, expected a gold answer in one"),
+        (r#"{"problem": "q", "solution": " #### "}"#, "an empty answer, expected a gold answer"),
+        (
+            r#"{"prompt": null, "answer": 1}"#,
+            "prompt, which is null, expected a value: a problem has a question and an answer",
+        ),
+        (
+            r#"{"prompt": "q", "reward_model": {"style": "rule"}}"#,
+            "reward_model without reward_model.ground_truth, expected a value: a problem has a question and an answer",
+        ),
+        (
+            r#"{"question": "q", "choices": ["1", "2"], "answer": 1}"#,
+            "choices whose number or letter is the answer (1), expected a question that holds its choices, and no such field",
+        ),
+        (
+            r#"{"question": "q", "options": {"A": "1", "B": "2"}, "Answer": "B"}"#,
+            "options whose number or letter is the answer (\"B\"), expected a question that holds its choices, and no such field",
+        ),
+        (r#"{"question": "q", "final_answer": ["1", "2"]}"#, r#"the answer ["1","2"], expected a string or a number"#),
     ];
     for (line, expected) in cases {
         assert_eq!(error("a.jsonl", &format!("{good}{line}")), format!("a.jsonl:2: {expected}"));
@@ -177,7 +276,7 @@ fn errors_name_file_and_line_and_what_was_found() {
 
 #[test]
 fn long_values_are_cut_in_errors() {
-    let line = format!("{{\"input\": \"q\", \"target\": [\"{}\"]}}", "é".repeat(500));
+    let line = format!("{{\"input\": \"q\", \"target\": [1, \"{}\"]}}", "é".repeat(500));
     let error = error("a.jsonl", &line);
     assert!(error.contains("é…, expected a string") && error.chars().count() < 300, "{error}");
 }

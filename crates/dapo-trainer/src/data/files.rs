@@ -1,5 +1,6 @@
 //! Data files, read one problem at a time.
 
+use super::exact::Exact;
 #[cfg(feature = "parquet")]
 use super::parquet;
 use super::problem::{Misfit, Problem};
@@ -7,7 +8,6 @@ use super::source::{Source, Take};
 use crate::error::TrainerError;
 use serde::Deserializer as _;
 use serde::de::{Error as _, SeqAccess, Visitor};
-use serde_json::Value;
 use std::fs;
 use std::io::{self, BufRead, BufReader, ErrorKind};
 use std::path::Path;
@@ -19,14 +19,20 @@ use std::path::Path;
 /// - `.parquet`: a row a problem; needs the feature `parquet`.
 ///
 /// Known layouts, by their fields (dots lead into objects): `question`/`answer` (GSM8K: what follows `####` is the
-/// answer), `problem`/`answer`, `Problem`/`Answer`, `Body`+`Question`/`Answer` (SVAMP), `input`/`target`,
-/// `prompt`/`reward_model.ground_truth` (DAPO-Math-17k and whatever else verl reads), `prompt`/`answer`, and
-/// `problem`/`solution` with the answer in the last `\boxed{}`. Questions are text or chat messages. Hidden files,
-/// subfolders and files of other kinds are not a folder's data files.
+/// answer), `problem`/`answer`, `Problem`/`Answer`, `Body`+`Question`/`Answer` (SVAMP), `question`/`Answer`,
+/// `input`/`target`, `prompt`/`reward_model.ground_truth` (DAPO-Math-17k and whatever else verl reads), `prompt` with
+/// `answer`, `ground_truth`, `label` or `solution` (slime, TRL), `messages` with `answer` or `solution` (ms-swift), and
+/// `problem`, `question` or `query` with `solution` or `final_answer`. A solution's answer is its last `\boxed{}`, or else
+/// what follows `####`, or all of it. Questions are text or chat messages; objects and messages may also be given as JSON
+/// text. A `body`, `passage` or `context` beside a question comes before it.
+///
+/// Numbers keep their digits, and a byte order mark is passed over. Hidden files, subfolders and files of other kinds are
+/// not a folder's data files.
 ///
 /// # Errors
 /// Names the file and its line (in an array the element, in a Parquet file the row, each counted from 1), what was found
-/// and what was expected. Nothing is left out: one entry that is no problem is an error.
+/// and what was expected. Nothing is left out: one entry that is no problem is an error, as is one whose `choices` or
+/// `options` the question would lack.
 pub fn read_problems(path: &Path) -> Result<Vec<Problem>, TrainerError> {
     let mut problems = Vec::new();
     visit(path, &mut |problem| problems.push(problem))?;
@@ -106,16 +112,17 @@ fn visit_file(mut source: Source<'_>, take: Take<'_>) -> Result<(), TrainerError
 
 fn visit_lines(source: &mut Source<'_>, take: Take<'_>) -> Result<(), TrainerError> {
     let mut reader = BufReader::new(source.open()?);
+    refuse_utf16(source, &mut reader)?;
     let mut line = Vec::new();
     for number in 1.. {
         line.clear();
         if reader.read_until(b'\n', &mut line).map_err(|error| source.io(error))? == 0 {
             break;
         }
-        if line.iter().all(u8::is_ascii_whitespace) {
+        if without_mark(&line, number).iter().all(u8::is_ascii_whitespace) {
             continue;
         }
-        let value: Value = serde_json::from_slice(&line)
+        let Exact(value) = serde_json::from_slice(without_mark(&line, number))
             .map_err(|error| source.misfit(number, Misfit::new(format!("invalid JSON ({error})"), "one object")))?;
         source.take(&value, number, take)?;
     }
@@ -124,9 +131,14 @@ fn visit_lines(source: &mut Source<'_>, take: Take<'_>) -> Result<(), TrainerErr
 
 fn visit_json(source: &mut Source<'_>, take: Take<'_>) -> Result<(), TrainerError> {
     let mut reader = BufReader::new(source.open()?);
+    refuse_utf16(source, &mut reader)?;
     let start = reader.fill_buf().map_err(|error| source.io(error))?;
-    if start.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'[') {
+    let is_marked = start.starts_with(MARK);
+    if start[if is_marked { MARK.len() } else { 0 }..].iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'[') {
         return visit_lines(source, take);
+    }
+    if is_marked {
+        reader.consume(MARK.len());
     }
     let mut json = serde_json::Deserializer::from_reader(reader);
     let mut elements = Elements { source, take, error: None };
@@ -139,6 +151,22 @@ fn visit_json(source: &mut Source<'_>, take: Take<'_>) -> Result<(), TrainerErro
         let found = format!("invalid JSON ({error})");
         source.misfit(error.line(), Misfit::new(found, "an array of objects"))
     })
+}
+
+/// The byte order mark that some editors put before UTF-8.
+const MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// A line, the first one without the mark.
+fn without_mark(line: &[u8], number: usize) -> &[u8] {
+    line.strip_prefix(MARK).filter(|_| number == 1).unwrap_or(line)
+}
+
+fn refuse_utf16(source: &Source<'_>, reader: &mut impl BufRead) -> Result<(), TrainerError> {
+    let start = reader.fill_buf().map_err(|error| source.io(error))?;
+    if start.starts_with(b"\xff\xfe") || start.starts_with(b"\xfe\xff") {
+        return Err(source.unfit("a file in UTF-16, expected UTF-8"));
+    }
+    Ok(())
 }
 
 /// The elements of an array, taken as they are parsed.
@@ -157,7 +185,7 @@ impl<'de> Visitor<'de> for &mut Elements<'_, '_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
         for number in 1.. {
-            let Some(value) = elements.next_element::<Value>()? else { break };
+            let Some(Exact(value)) = elements.next_element()? else { break };
             if let Err(error) = self.source.take(&value, number, self.take) {
                 self.error = Some(error);
                 return Err(A::Error::custom("not a problem"));
