@@ -27,7 +27,9 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod algebra;
 mod answers;
+mod braces;
 mod dapo;
 mod equiv;
 mod error;
@@ -40,6 +42,8 @@ mod number;
 mod parse;
 mod reward;
 mod rewards;
+mod rule;
+mod trim;
 mod verify;
 mod wording;
 
@@ -52,7 +56,8 @@ pub use rewards::{
     Accuracy, CosineLength, Format, FormatPattern, Grader, LengthUnit, OverlongFilter, ProportionalOverlong,
     Repetition, SoftOverlong, TagCount,
 };
-pub use verify::{Gold, Rule, Side, Verdict, Verification, VerifyConfig, is_equivalent, verify};
+pub use rule::Rule;
+pub use verify::{Gold, Side, Verdict, Verification, VerifyConfig, is_equivalent, verify};
 pub use wording::TextOptions;
 
 #[cfg(doctest)]

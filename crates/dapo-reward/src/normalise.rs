@@ -58,7 +58,7 @@ fn command(rest: &str, out: &mut String) -> usize {
     if words::is_text_command(name) || words::is_font(name) {
         // The group's words stay, its braces go.
         if let Some(group) = rest[length..].strip_prefix('{')
-            && let Some(end) = crate::extract::matching_brace(group, 0)
+            && let Some(end) = crate::braces::matching_brace(group, 0)
         {
             let mut at = 0;
             while let Some(c) = group[at..end].chars().next() {

@@ -1,45 +1,15 @@
 //! Two answers of any kind: structures against structures, words against words, scalars against scalars.
 
+use super::judge::{Comparison, Decision, Judge};
 use super::measure::{differs_in_kind, is_group, meets_time};
 use super::prepare::{prepare, products_for_applications};
+use super::real_set;
 use super::subject::{holds_differently, without_indices};
-use super::{Stop, decimal, real_set};
+use crate::algebra::{Stop, decimal};
 use crate::expr::{Bracket, Constant, Expr, Function, Relation, Separator};
 use crate::fuel::Fuel;
 use crate::parse::Answer;
-use crate::verify::Rule;
-
-/// A decision and the rule that made it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Decision {
-    pub(crate) equal: bool,
-    pub(crate) rule: Rule,
-}
-
-impl Decision {
-    pub(crate) fn new(equal: bool, rule: Rule) -> Self {
-        Self { equal, rule }
-    }
-
-    pub(crate) fn correct(rule: Rule) -> Self {
-        Self::new(true, rule)
-    }
-
-    pub(crate) fn wrong(rule: Rule) -> Self {
-        Self::new(false, rule)
-    }
-}
-
-/// The outcome of comparing two answers.
-pub(crate) type Comparison = Result<Decision, Stop>;
-
-/// What a comparison carries along.
-pub(crate) struct Judge<'f> {
-    pub(crate) fuel: &'f Fuel,
-    pub(crate) precision: u32,
-    /// Whether the values compared are entries of a structure of decimals: two stated digits suffice there.
-    pub(crate) in_decimals: bool,
-}
+use crate::rule::Rule;
 
 /// Compares a prediction with a gold answer.
 pub(crate) fn compare(gold: &Answer, prediction: &Answer, precision: u32, fuel: &Fuel) -> Comparison {

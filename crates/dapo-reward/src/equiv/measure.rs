@@ -1,10 +1,10 @@
 //! Quantities, ratios and times of day.
 
-use super::compare::{Comparison, Decision, Judge};
-use super::{Stop, exact};
+use super::judge::{Comparison, Decision, Judge};
+use crate::algebra::{Stop, exact};
 use crate::expr::{Expr, Function, Half, Time};
 use crate::parse::units;
-use crate::verify::Rule;
+use crate::rule::Rule;
 
 impl Judge<'_> {
     pub(super) fn quantities(&self, gold: (&Expr, &str), prediction: (&Expr, &str)) -> Comparison {

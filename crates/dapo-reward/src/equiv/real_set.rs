@@ -2,9 +2,9 @@
 
 use std::cmp::Ordering;
 
-use super::compare::Judge;
-use super::evaluate::evaluate;
-use super::{Stop, exact};
+use super::judge::Judge;
+use crate::algebra::evaluate::evaluate;
+use crate::algebra::{Stop, exact};
 use crate::expr::{Bracket, Constant, Expr, Function, Relation, Separator, SetOperation};
 use crate::number::NumericError;
 use crate::number::elementary::Precision;

@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use dashu_base::Signed;
 use dashu_ratio::RBig;
 
-use super::canonical::canonical;
-use super::compare::{Comparison, Decision, Judge};
-use super::polynomial::{Base, Monomial, Polynomial};
+use super::judge::{Comparison, Decision, Judge};
 use super::subject::{assigned, bare, in_names_of, same_subject};
-use super::{Stop, decimal, sample};
+use crate::algebra::canonical::canonical;
+use crate::algebra::polynomial::{Base, Monomial, Polynomial};
+use crate::algebra::{Stop, decimal, sample};
 use crate::expr::{Expr, Relation};
 use crate::fuel::Fuel;
-use crate::verify::Rule;
+use crate::rule::Rule;
 
 impl Judge<'_> {
     /// Compares two answers of which one is a relation at least.

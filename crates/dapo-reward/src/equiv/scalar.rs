@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use dashu_ratio::RBig;
 
-use super::canonical::canonical;
-use super::compare::{Decision, Judge};
-use super::residue::{Nature, nature, vanishes};
-use super::{Stop, decimal, exact, sample};
+use super::judge::{Decision, Judge};
+use crate::algebra::canonical::canonical;
+use crate::algebra::residue::{Nature, nature, vanishes};
+use crate::algebra::{Stop, decimal, exact, sample};
 use crate::expr::{Constant, Expr, Function};
-use crate::verify::Rule;
+use crate::rule::Rule;
 
 impl Judge<'_> {
     /// Whether two scalars are equal, with percentages and degrees at either of their two values.

@@ -255,6 +255,11 @@ fn pointer(text: &str) -> Option<usize> {
     })
 }
 
+/// Whether a byte is in no announcement.
+pub(super) fn announces_no_more(byte: u8) -> bool {
+    byte.is_ascii() && !matches!(byte, b'#' | b'<' | b'w' | b'W')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

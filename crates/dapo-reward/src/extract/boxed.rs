@@ -3,10 +3,11 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use super::announce::announces_no_more;
 use super::doubt::{self, Afterthought};
-use super::find::announces_no_more;
 use super::joined;
 use super::lines::rfind;
+use crate::braces::matching_brace;
 
 /// In a shorter text, asking whether it holds a word costs as much as looking for it.
 const SHORT: usize = 128;
@@ -162,24 +163,6 @@ fn last_open(text: &str, name: &str) -> Option<usize> {
         return None;
     }
     text.rmatch_indices(name).find(|&(at, _)| text[..at].ends_with('\\')).map(|(at, _)| at + name.len())
-}
-
-/// The brace that closes content beginning at `start`; escaped braces do not count.
-pub(crate) fn matching_brace(text: &str, start: usize) -> Option<usize> {
-    let bytes = text.as_bytes();
-    let mut depth = 0_usize;
-    let mut at = start;
-    while let Some(byte) = bytes.get(at) {
-        match byte {
-            b'\\' => at += 1,
-            b'{' => depth += 1,
-            b'}' if depth == 0 => return Some(at),
-            b'}' => depth -= 1,
-            _ => {}
-        }
-        at += 1;
-    }
-    None
 }
 
 /// A list of boxes without the boxes: `\\boxed{x = 1}, \\boxed{x = 2}` is `x = 1, x = 2`.

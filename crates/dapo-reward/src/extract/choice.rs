@@ -3,8 +3,9 @@
 use std::ops::Range;
 
 use super::announce::{self, Manner};
-use super::find::announced_within;
-use super::{boxed, lines, trim};
+use super::nested::announced_within;
+use super::{boxed, lines};
+use crate::trim::trim;
 
 /// The letter, or the letters joined by "and", "or" and commas, that a text chooses.
 pub(crate) fn letter(text: &str) -> Option<Range<usize>> {

@@ -3,9 +3,10 @@
 use super::find::find;
 use super::math::last_math;
 use super::prose::{self, Reading};
-use super::{ExtractRule, Profile, extract_answer, trim};
+use super::{ExtractRule, Profile, extract_answer};
 use crate::expr::Expr;
 use crate::parse::{Answer, Parse, parse_answer};
+use crate::trim::trim;
 
 /// The answer in a gold text, and how it reads: a boxed or `####` answer where there is such, else what an announcement
 /// gives, else everything; in a sentence that is no answer as a whole, the value that it gives.

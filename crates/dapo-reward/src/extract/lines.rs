@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::trim::first_mark;
+use crate::trim::first_mark;
 
 /// `str::rfind`; most texts do not hold what is looked for, and that is found out faster.
 pub(super) fn rfind(text: &str, word: &str) -> Option<usize> {

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::formula::{Formula, is_between_amounts};
 use super::{joined, money};
 
 /// The last formula; formulas joined by nothing but separators are one list. Where dollars are money, the amount that ends
@@ -84,29 +85,6 @@ fn is_denied(text: &str, formula: &Range<usize>) -> bool {
     })
 }
 
-/// A formula with its delimiters, and its content.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Formula {
-    pub(super) whole: Range<usize>,
-    pub(super) content: Range<usize>,
-    /// Whether a dollar sign of money stands behind it.
-    after_money: bool,
-}
-
-impl Formula {
-    /// The formula that `text` begins with.
-    pub(super) fn at(text: &str) -> Option<Self> {
-        const PAIRS: [(&str, &str); 4] = [("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]")];
-        let (open, close) = PAIRS.into_iter().find(|(open, _)| text.starts_with(open))?;
-        let end = open.len() + text[open.len()..].find(close)?;
-        let content = open.len()..end;
-        let whole = 0..end + close.len();
-        let digit_follows = text[whole.end..].starts_with(|c: char| c.is_ascii_digit());
-        let is_money = close == "$" && money::is_between_amounts(&text[content.clone()], digit_follows);
-        (!is_money && !content.is_empty()).then_some(Self { whole, content, after_money: false })
-    }
-}
-
 /// The last `$…$`, `$$…$$`, `\(…\)` or `\[…\]`.
 fn last_formula(text: &str) -> Option<Formula> {
     let dollars = last_dollars(text);
@@ -133,8 +111,7 @@ fn last_dollars(text: &str) -> Option<Formula> {
         }
         let open = previous_dollar(text, end)?;
         let content = open + 1..end;
-        if money::is_between_amounts(&text[content.clone()], text[last + 1..].starts_with(|c: char| c.is_ascii_digit()))
-        {
+        if is_between_amounts(&text[content.clone()], text[last + 1..].starts_with(|c: char| c.is_ascii_digit())) {
             from = last;
             continue;
         }

@@ -1,11 +1,9 @@
 //! Finding the answer in a completion.
 
-pub(crate) use boxed::matching_brace;
 pub(crate) use choice::letter as choice_letter;
 pub(crate) use find::{find, parse_prediction};
 pub(crate) use gold::gold_answer;
 pub(crate) use prose::is_hedged;
-pub(crate) use trim::trim;
 pub(crate) use wording::{choice_or_wording, label_wording, wording};
 
 mod announce;
@@ -13,13 +11,14 @@ mod boxed;
 mod choice;
 mod doubt;
 mod find;
+mod formula;
 mod gold;
 mod joined;
 mod lines;
 mod math;
 mod money;
+mod nested;
 mod prose;
-mod trim;
 mod wording;
 
 use std::ops::Range;

@@ -2,38 +2,6 @@
 
 use std::ops::Range;
 
-/// Whether what stands between two dollar signs is what stands between two amounts: `200,000 - `, `5 each and pays `.
-///
-/// `digit_follows`: whether a digit follows the second sign.
-pub(super) fn is_between_amounts(content: &str, digit_follows: bool) -> bool {
-    let begins_with_amount = content.starts_with(|c: char| c.is_ascii_digit());
-    let follows_amount = digit_follows && content.starts_with([' ', '.', ',']);
-    if !(begins_with_amount || follows_amount) {
-        return false;
-    }
-    let bare = content.trim_end_matches(['*', ' ', '\n']);
-    // `$2 hours$`: between two amounts, the words run up to the second sign with a space.
-    let is_closed = bare.len() == content.len() && !digit_follows && bare.ends_with(|c: char| c.is_alphanumeric());
-    let ends_open = bare.ends_with(['=', '+', '-', '−', '×', '÷', '/', '(', ':'])
-        || (content.len() > bare.len() && content[bare.len()..].starts_with('*'))
-        || (digit_follows && bare.ends_with([',', ';']));
-    ends_open || (!is_closed && has_prose(content))
-}
-
-/// Whether words stand in a text that are not within a command's group.
-fn has_prose(content: &str) -> bool {
-    if content.contains("\\text") || content.contains("\\mathrm") {
-        return false;
-    }
-    let mut spaced_words = content.split(|c: char| c.is_whitespace() || matches!(c, '.' | ',' | ';' | '(' | ')' | '*'));
-    spaced_words.any(|word| {
-        word.len() >= 2
-            && word.bytes().all(|byte| byte.is_ascii_alphabetic())
-            && word.bytes().any(|byte| b"aeiouy".contains(&byte))
-            && !matches!(word, "pi" | "sin" | "cos" | "tan" | "mod" | "min" | "max" | "gcd" | "lcm" | "ln" | "log")
-    })
-}
-
 /// The last amount of the last line of a text, or the equation between amounts that ends with it. Words behind it may say
 /// what it is for.
 pub(super) fn last(text: &str) -> Option<Range<usize>> {

@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use super::find::find;
 use super::lines::{rest_of_line, sentence_end, skip_blank};
-use super::{ExtractRule, Profile, choice, prose, trim};
+use super::{ExtractRule, Profile, choice, prose};
+use crate::trim::trim;
 
 /// Words that announce a label.
 const NOUNS: [&str; 16] = [

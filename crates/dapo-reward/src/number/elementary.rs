@@ -319,8 +319,8 @@ mod tests {
 
     fn near(value: &Interval, expected: f64) {
         let approximate = |x: &Float| {
-            (&x.mantissa >> super::super::float::bits(&x.mantissa).saturating_sub(60)).to_f64().value()
-                * 2_f64.powi((x.exponent + super::super::float::bits(&x.mantissa).saturating_sub(60) as i64) as i32)
+            (&x.mantissa >> crate::number::float::bits(&x.mantissa).saturating_sub(60)).to_f64().value()
+                * 2_f64.powi((x.exponent + crate::number::float::bits(&x.mantissa).saturating_sub(60) as i64) as i32)
         };
         let (lo, hi) = (approximate(&value.lo), approximate(&value.hi));
         assert!(

@@ -5,7 +5,8 @@ use dashu_ratio::RBig;
 use super::cursor::Cursor;
 use super::lexer::Kind;
 use super::{Parse, ParseError};
-use crate::equiv::{is_positive, polynomial_in};
+use crate::algebra::canonical::polynomial_in;
+use crate::algebra::decimal::is_positive;
 use crate::expr::{Constant, Expr, Function};
 
 impl Cursor<'_> {

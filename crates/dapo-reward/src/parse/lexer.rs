@@ -154,8 +154,9 @@ impl<'a> Lexer<'a> {
         let length = rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len());
         let word = &rest[..length];
         if matches!(self.tokens.last(), Some(Token { kind: Kind::Number(_), .. }))
-            && let Some(length) =
-                super::clock::half_of_day(rest).map(|(_, length)| length).or_else(|| super::clock::part_of_day(rest))
+            && let Some(length) = super::half_day::half_of_day(rest)
+                .map(|(_, length)| length)
+                .or_else(|| super::half_day::part_of_day(rest))
         {
             self.push(Kind::Text(&rest[..length]), length);
             return;

@@ -7,6 +7,7 @@ mod counted;
 mod cursor;
 mod fold;
 mod glyphs;
+mod half_day;
 mod integral;
 mod label;
 mod lexer;
@@ -217,7 +218,7 @@ fn parse_tokens(source: &str, commas: Commas, counts: bool) -> Parse<Expr> {
 pub(crate) fn unwrap(source: &str) -> &str {
     let mut source = source;
     loop {
-        let trimmed = &source[crate::extract::trim(source, 0..source.len())];
+        let trimmed = &source[crate::trim::trim(source, 0..source.len())];
         let trimmed = trimmed.trim_matches(['\u{feff}', '\u{200b}', '~', '。']).trim();
         let inner = wrapped(trimmed).or_else(|| tail::without_approximately(trimmed)).or_else(|| {
             let inner = trimmed.strip_prefix('=').filter(|inner| !inner.starts_with('='))?.trim_start();

@@ -5,7 +5,7 @@ use dashu_ratio::RBig;
 use super::cursor::Cursor;
 use super::lexer::Kind;
 use super::{Parse, ParseError};
-use crate::equiv::rational;
+use crate::algebra::exact::rational;
 use crate::expr::{Constant, Expr};
 
 /// Most terms that are written out.

@@ -11,7 +11,7 @@ pub(crate) fn braced(source: &str) -> Option<Braced<'_>> {
     let space = source.len() - source.trim_start().len();
     source[space..].strip_prefix('{')?;
     let start = space + 1;
-    let end = crate::extract::matching_brace(source, start)?;
+    let end = crate::braces::matching_brace(source, start)?;
     Some(Braced { text: &source[start..end], end: end + 1 })
 }
 

@@ -1,7 +1,7 @@
 //! The pieces of a sentence: values, words, marks.
 
 use super::vocabulary::holds;
-use crate::extract::math::Formula;
+use crate::extract::formula::Formula;
 use crate::parse::words;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -218,7 +218,7 @@ fn command_length(rest: &str) -> usize {
         end += 1;
     }
     while rest[end..].starts_with('{') {
-        let Some(close) = crate::extract::matching_brace(rest, end + 1) else { break };
+        let Some(close) = crate::braces::matching_brace(rest, end + 1) else { break };
         end = close + 1;
     }
     end

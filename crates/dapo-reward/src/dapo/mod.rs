@@ -1,5 +1,11 @@
 //! The string rule that DAPO's published results were graded with, character for character.
 
+mod digits;
+mod normalize;
+
+pub use normalize::dapo_normalize;
+use normalize::is_space;
+
 /// Which part of the published grader to apply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DapoRule {
@@ -63,108 +69,10 @@ pub(crate) fn dapo_answer(completion: &str, rule: DapoRule) -> Option<DapoAnswer
     last_box(last_chars(text, 100)).map(DapoAnswer::Boxed)
 }
 
-const REPLACED: [(&str, &str); 10] = [
-    ("an ", ""),
-    ("a ", ""),
-    (".$", "$"),
-    ("\\$", ""),
-    ("\\ ", ""),
-    (" ", ""),
-    ("mbox", "text"),
-    (",\\text{and}", ","),
-    ("\\text{and}", ","),
-    ("\\text{m}", "\\text{}"),
-];
-
-const DELETED: [&str; 40] = [
-    "square",
-    "ways",
-    "integers",
-    "dollars",
-    "mph",
-    "inches",
-    "hours",
-    "km",
-    "units",
-    "\\ldots",
-    "sue",
-    "points",
-    "feet",
-    "minutes",
-    "digits",
-    "cents",
-    "degrees",
-    "cm",
-    "gm",
-    "pounds",
-    "meters",
-    "meals",
-    "edges",
-    "students",
-    "childrentickets",
-    "multiples",
-    "\\text{s}",
-    "\\text{.}",
-    "\\text{\ns}",
-    "\\text{}^2",
-    "\\text{}^3",
-    "\\text{\n}",
-    "\\text{}",
-    "\\mathrm{th}",
-    "^\\circ",
-    "^{\\circ}",
-    "\\;",
-    ",\\!",
-    "{,}",
-    "\"",
-];
-
-/// The published normalisation of one answer.
-///
-/// # Example
-/// ```
-/// use dapo_reward::dapo_normalize;
-///
-/// assert_eq!(dapo_normalize("x = $1,234$ dollars"), "1234");
-/// assert_eq!(dapo_normalize(r"\frac12"), r"\frac{1}{2}");
-/// assert_eq!(dapo_normalize(r"\text{(B)}"), "(B)");
-/// ```
-pub fn dapo_normalize(answer: &str) -> String {
-    let mut text = answer.rsplit('=').next().unwrap_or_default().to_owned();
-    for (from, to) in REPLACED {
-        if text.contains(from) {
-            text = text.replace(from, to);
-        }
-    }
-    for word in DELETED.into_iter().chain(["\\dots"]) {
-        if text.contains(word) {
-            text = text.replace(word, "");
-        }
-    }
-    text = keep_first_math(&text);
-    for command in ["\\text{", "\\textbf{", "\\overline{"] {
-        text = unwrap(&text, command, str::find);
-    }
-    text = unwrap(&text, "\\boxed{", str::rfind);
-    text = brace_frac(&text);
-    text = brace_sqrt(&text);
-    text = text.replace('$', "");
-    let without_commas = text.replace(',', "");
-    if !without_commas.is_empty() && without_commas.chars().all(is_digit) {
-        text = without_commas;
-    }
-    text.trim_matches(is_space).to_owned()
-}
-
 /// The last `count` characters.
 fn last_chars(text: &str, count: usize) -> &str {
     let start = text.char_indices().rev().take(count).last().map_or(text.len(), |(at, _)| at);
     &text[start..]
-}
-
-/// White space as Python sees it.
-fn is_space(c: char) -> bool {
-    c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
 }
 
 /// The last match's group of `(?i)Answer\s*:\s*([^\n]+)`, found left to right without overlaps.
@@ -220,166 +128,6 @@ fn last_box(text: &str) -> Option<&str> {
     }
     None
 }
-
-/// On every line with two dollars: what stands between the first two, with its dollars.
-fn keep_first_math(text: &str) -> String {
-    let lines = text.split('\n').map(|line| {
-        let mut pieces = line.splitn(3, '$');
-        match (pieces.next(), pieces.next(), pieces.next()) {
-            (Some(_), Some(math), Some(_)) => format!("${math}$"),
-            _ => line.to_owned(),
-        }
-    });
-    lines.collect::<Vec<_>>().join("\n")
-}
-
-/// Replaces every `open … }` on one line by its content; `close` finds the closing brace.
-fn unwrap(text: &str, open: &str, close: impl Fn(&str, char) -> Option<usize>) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find(open) {
-        let content = &rest[at + open.len()..];
-        let line = &content[..content.find('\n').unwrap_or(content.len())];
-        out.push_str(&rest[..at]);
-        if let Some(end) = close(line, '}') {
-            out.push_str(&content[..end]);
-            rest = &content[end + 1..];
-        } else {
-            out.push_str(open);
-            rest = content;
-        }
-    }
-    out + rest
-}
-
-/// `fracab` → `frac{a}{b}`, where `a` is no brace and `b` no newline.
-fn brace_frac(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find("frac") {
-        out.push_str(&rest[..at + 4]);
-        rest = &rest[at + 4..];
-        let mut chars = rest.chars();
-        if let (Some(a), Some(b)) = (chars.next(), chars.next())
-            && a != '{'
-            && b != '\n'
-        {
-            out.extend(['{', a, '}', '{', b, '}']);
-            rest = chars.as_str();
-        }
-    }
-    out + rest
-}
-
-/// `sqrta` → `sqrt{a}`, where `a` is no brace.
-fn brace_sqrt(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find("sqrt") {
-        out.push_str(&rest[..at + 4]);
-        rest = &rest[at + 4..];
-        let mut chars = rest.chars();
-        if let Some(a) = chars.next()
-            && a != '{'
-        {
-            out.extend(['{', a, '}']);
-            rest = chars.as_str();
-        }
-    }
-    out + rest
-}
-
-/// Characters that the rule calls digits, from the Unicode properties `Numeric_Type=Decimal` and `Digit`.
-fn is_digit(c: char) -> bool {
-    if c.is_ascii() {
-        return c.is_ascii_digit();
-    }
-    DIGITS.iter().any(|&(first, last)| (first..=last).contains(&c))
-}
-
-const DIGITS: &[(char, char)] = &[
-    ('\u{30}', '\u{39}'),
-    ('\u{b2}', '\u{b3}'),
-    ('\u{b9}', '\u{b9}'),
-    ('\u{660}', '\u{669}'),
-    ('\u{6f0}', '\u{6f9}'),
-    ('\u{7c0}', '\u{7c9}'),
-    ('\u{966}', '\u{96f}'),
-    ('\u{9e6}', '\u{9ef}'),
-    ('\u{a66}', '\u{a6f}'),
-    ('\u{ae6}', '\u{aef}'),
-    ('\u{b66}', '\u{b6f}'),
-    ('\u{be6}', '\u{bef}'),
-    ('\u{c66}', '\u{c6f}'),
-    ('\u{ce6}', '\u{cef}'),
-    ('\u{d66}', '\u{d6f}'),
-    ('\u{de6}', '\u{def}'),
-    ('\u{e50}', '\u{e59}'),
-    ('\u{ed0}', '\u{ed9}'),
-    ('\u{f20}', '\u{f29}'),
-    ('\u{1040}', '\u{1049}'),
-    ('\u{1090}', '\u{1099}'),
-    ('\u{1369}', '\u{1371}'),
-    ('\u{17e0}', '\u{17e9}'),
-    ('\u{1810}', '\u{1819}'),
-    ('\u{1946}', '\u{194f}'),
-    ('\u{19d0}', '\u{19da}'),
-    ('\u{1a80}', '\u{1a89}'),
-    ('\u{1a90}', '\u{1a99}'),
-    ('\u{1b50}', '\u{1b59}'),
-    ('\u{1bb0}', '\u{1bb9}'),
-    ('\u{1c40}', '\u{1c49}'),
-    ('\u{1c50}', '\u{1c59}'),
-    ('\u{2070}', '\u{2070}'),
-    ('\u{2074}', '\u{2079}'),
-    ('\u{2080}', '\u{2089}'),
-    ('\u{2460}', '\u{2468}'),
-    ('\u{2474}', '\u{247c}'),
-    ('\u{2488}', '\u{2490}'),
-    ('\u{24ea}', '\u{24ea}'),
-    ('\u{24f5}', '\u{24fd}'),
-    ('\u{24ff}', '\u{24ff}'),
-    ('\u{2776}', '\u{277e}'),
-    ('\u{2780}', '\u{2788}'),
-    ('\u{278a}', '\u{2792}'),
-    ('\u{a620}', '\u{a629}'),
-    ('\u{a8d0}', '\u{a8d9}'),
-    ('\u{a900}', '\u{a909}'),
-    ('\u{a9d0}', '\u{a9d9}'),
-    ('\u{a9f0}', '\u{a9f9}'),
-    ('\u{aa50}', '\u{aa59}'),
-    ('\u{abf0}', '\u{abf9}'),
-    ('\u{ff10}', '\u{ff19}'),
-    ('\u{104a0}', '\u{104a9}'),
-    ('\u{10a40}', '\u{10a43}'),
-    ('\u{10d30}', '\u{10d39}'),
-    ('\u{10e60}', '\u{10e68}'),
-    ('\u{11052}', '\u{1105a}'),
-    ('\u{11066}', '\u{1106f}'),
-    ('\u{110f0}', '\u{110f9}'),
-    ('\u{11136}', '\u{1113f}'),
-    ('\u{111d0}', '\u{111d9}'),
-    ('\u{112f0}', '\u{112f9}'),
-    ('\u{11450}', '\u{11459}'),
-    ('\u{114d0}', '\u{114d9}'),
-    ('\u{11650}', '\u{11659}'),
-    ('\u{116c0}', '\u{116c9}'),
-    ('\u{11730}', '\u{11739}'),
-    ('\u{118e0}', '\u{118e9}'),
-    ('\u{11950}', '\u{11959}'),
-    ('\u{11c50}', '\u{11c59}'),
-    ('\u{11d50}', '\u{11d59}'),
-    ('\u{11da0}', '\u{11da9}'),
-    ('\u{16a60}', '\u{16a69}'),
-    ('\u{16ac0}', '\u{16ac9}'),
-    ('\u{16b50}', '\u{16b59}'),
-    ('\u{1d7ce}', '\u{1d7ff}'),
-    ('\u{1e140}', '\u{1e149}'),
-    ('\u{1e2f0}', '\u{1e2f9}'),
-    ('\u{1e950}', '\u{1e959}'),
-    ('\u{1f100}', '\u{1f10a}'),
-    ('\u{1fbf0}', '\u{1fbf9}'),
-];
 
 #[cfg(test)]
 mod tests {

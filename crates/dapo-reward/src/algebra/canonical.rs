@@ -4,7 +4,7 @@ use dashu_base::{Abs, Signed};
 use dashu_ratio::RBig;
 
 use super::polynomial::{Base, Factor, Monomial, Polynomial, normalize, rational_power};
-use super::{Stop, exact, special};
+use super::{Stop, exact, factor, special};
 use crate::expr::{Constant, Expr, Function};
 use crate::fuel::Fuel;
 
@@ -93,7 +93,7 @@ fn symbolic_power(base: &Polynomial, symbolic: &Monomial, coefficient: &RBig, fu
         Some((monomial, content)) if content.is_positive() && is_positive(monomial) => {
             for (part, sign) in [(content.numerator().clone().into_parts().1, 1), (content.denominator().clone(), -1)] {
                 if !part.is_one() {
-                    for (prime, times) in super::factor::factors(&part, fuel)? {
+                    for (prime, times) in factor::factors(&part, fuel)? {
                         push(Base::Prime(prime), coefficient * RBig::from(times * sign));
                     }
                 }
@@ -280,7 +280,7 @@ fn logarithm(argument: &Polynomial, fuel: &Fuel) -> Result<Polynomial, Stop> {
     let mut sum = Polynomial::default();
     for (part, sign) in [(coefficient.numerator().clone().into_parts().1, 1), (coefficient.denominator().clone(), -1)] {
         if !part.is_one() {
-            for (prime, times) in super::factor::factors(&part, fuel)? {
+            for (prime, times) in factor::factors(&part, fuel)? {
                 sum.add(&of(Base::Prime(prime)).scale(&RBig::from(times * sign)), fuel)?;
             }
         }
@@ -322,4 +322,19 @@ fn minor(rows: &[Vec<Polynomial>], columns: &[usize], fuel: &Fuel) -> Result<Pol
         sum.add(&if index % 2 == 0 { product } else { product.scale(&RBig::NEG_ONE) }, fuel)?;
     }
     Ok(sum)
+}
+
+/// The degrees and coefficients of a polynomial in one variable with rational coefficients; `None` for anything else.
+pub(crate) fn polynomial_in(expr: &Expr, name: &str, fuel: &Fuel) -> Option<Vec<(u32, RBig)>> {
+    let polynomial = canonical(expr, fuel).ok()?;
+    let degree = |monomial: &Monomial| match monomial.0.as_slice() {
+        [] => Some(0),
+        [factor]
+            if factor.base == Base::Variable(name.into()) && factor.symbolic.is_one() && factor.exponent.is_int() =>
+        {
+            u32::try_from(factor.exponent.numerator()).ok().filter(|degree| *degree <= 1_000)
+        }
+        _ => None,
+    };
+    polynomial.0.iter().map(|(monomial, coefficient)| Some((degree(monomial)?, coefficient.clone()))).collect()
 }

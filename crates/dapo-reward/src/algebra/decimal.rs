@@ -174,8 +174,8 @@ fn round(value: &RBig) -> IBig {
 
 /// `k` such that 10^(k−1) ≤ size < 10^k, for a positive size.
 fn leading_place(size: &RBig) -> i64 {
-    let bits = super::super::number::float::bits(size.numerator()) as f64
-        - dashu_base::BitTest::bit_len(size.denominator()) as f64;
+    let bits =
+        crate::number::float::bits(size.numerator()) as f64 - dashu_base::BitTest::bit_len(size.denominator()) as f64;
     let mut place = (bits * std::f64::consts::LOG10_2).floor() as i64;
     while *size >= ten_to(place) {
         place += 1;

@@ -6,7 +6,7 @@ use dashu_base::{Abs, Gcd, Signed};
 use dashu_int::{IBig, UBig};
 use dashu_ratio::RBig;
 
-use super::{Stop, factor};
+use super::{Stop, exact, factor};
 use crate::expr::{Constant, Function};
 use crate::fuel::Fuel;
 use crate::number::float::rational_bits;
@@ -227,21 +227,6 @@ impl Polynomial {
     }
 }
 
-/// The degrees and coefficients of a polynomial in one variable with rational coefficients; `None` for anything else.
-pub(crate) fn polynomial_in(expr: &crate::expr::Expr, name: &str, fuel: &Fuel) -> Option<Vec<(u32, RBig)>> {
-    let polynomial = super::canonical::canonical(expr, fuel).ok()?;
-    let degree = |monomial: &Monomial| match monomial.0.as_slice() {
-        [] => Some(0),
-        [factor]
-            if factor.base == Base::Variable(name.into()) && factor.symbolic.is_one() && factor.exponent.is_int() =>
-        {
-            u32::try_from(factor.exponent.numerator()).ok().filter(|degree| *degree <= 1_000)
-        }
-        _ => None,
-    };
-    polynomial.0.iter().map(|(monomial, coefficient)| Some((degree(monomial)?, coefficient.clone()))).collect()
-}
-
 /// The product of two monomials, brought back to normal form: whole powers of primes move to the coefficient, `i² = −1`,
 /// whole powers of sums are multiplied out.
 fn product(left: &Monomial, right: &Monomial, coefficient: RBig, fuel: &Fuel) -> Result<Polynomial, Stop> {
@@ -286,7 +271,7 @@ pub(crate) fn normalize(factors: Vec<Factor>, mut coefficient: RBig, fuel: &Fuel
                 let whole = exponent.floor();
                 let fraction = exponent - RBig::from(whole.clone());
                 if !whole.is_zero() {
-                    coefficient *= super::exact::power(&RBig::from(prime.clone()), &RBig::from(whole), fuel)?;
+                    coefficient *= exact::power(&RBig::from(prime.clone()), &RBig::from(whole), fuel)?;
                 }
                 if !fraction.is_zero() {
                     kept.push(Factor { base: Base::Prime(prime), symbolic, exponent: fraction });
@@ -326,7 +311,7 @@ pub(crate) fn normalize(factors: Vec<Factor>, mut coefficient: RBig, fuel: &Fuel
 /// A positive rational to a rational power, as coefficient and roots of primes.
 pub(crate) fn rational_power(value: &RBig, exponent: &RBig, fuel: &Fuel) -> Result<Polynomial, Stop> {
     if exponent.is_int() {
-        return Ok(Polynomial::constant(super::exact::power(value, exponent, fuel)?));
+        return Ok(Polynomial::constant(exact::power(value, exponent, fuel)?));
     }
     let size = value.clone().abs();
     let mut factors = Vec::new();

@@ -53,7 +53,7 @@ fn mark_start(text: &str) -> Option<usize> {
 }
 
 /// The length of the mark that `text` begins with: `<|im_end|>`, `</s>`.
-pub(super) fn mark_length(text: &str) -> Option<usize> {
+pub(crate) fn mark_length(text: &str) -> Option<usize> {
     if let Some(mark) = MARKS.iter().find(|mark| text.starts_with(**mark)) {
         return Some(mark.len());
     }
@@ -70,7 +70,7 @@ pub(super) fn mark_length(text: &str) -> Option<usize> {
 }
 
 /// Where the first mark begins in `text`, beyond those that it begins with.
-pub(super) fn first_mark(text: &str) -> Option<usize> {
+pub(crate) fn first_mark(text: &str) -> Option<usize> {
     let mut from = 0;
     loop {
         let rest = &text[from..];
