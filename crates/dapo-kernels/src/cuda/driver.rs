@@ -2,9 +2,7 @@
 
 #![expect(unsafe_code, reason = "launching kernels")]
 
-use super::gemm::{Form, Output};
-use super::gpu::DeviceInfo;
-use super::launch::Kernel;
+use super::call::{DeviceInfo, Form, Kernel, Output};
 use super::memory::Element;
 use candle_core::cuda_backend::cudarc::cublas::{CudaBlas, result as cublas, sys as blas};
 use candle_core::cuda_backend::cudarc::driver::{

@@ -2,7 +2,7 @@
 
 #![expect(unsafe_code, reason = "calling the emulation's C interface")]
 
-use super::launch::Kernel;
+use super::call::Kernel;
 use candle_core::{Result, bail};
 use std::ffi::{CStr, CString, c_char, c_void};
 

@@ -2,20 +2,10 @@
 //!
 //! Matrices are row by row, with any distance between rows. Sums are in f32, in an order that depends on the shapes alone.
 
+pub use super::call::{Form, Output};
 use super::gpu::{Backend, Gpu};
 use super::memory::{Element, In, Out, Sink, Source};
 use candle_core::{Result, bail};
-
-/// Which factor is read by columns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
-    /// C = A·B, with A `[m, k]` and B `[k, n]`: the gradient of a linear layer's input.
-    Plain,
-    /// C = A·Bᵀ, with A `[m, k]` and B `[n, k]`: a linear layer.
-    RightTransposed,
-    /// C = Aᵀ·B, with A `[k, m]` and B `[k, n]`: the gradient of a linear layer's weight.
-    LeftTransposed,
-}
 
 /// A matrix: its elements, and how many there are from each row to the next.
 #[derive(Clone, Debug)]
@@ -31,15 +21,6 @@ impl<'a, T> Matrix<'a, T> {
     pub fn rows(data: In<'a, T>, width: usize) -> Self {
         Self { data, stride: width }
     }
-}
-
-/// What becomes of what C holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Output {
-    /// It is overwritten.
-    Write,
-    /// The product is added to it.
-    Add,
 }
 
 /// C `[m, n]` from A and B, `c_stride` elements from row to row.

@@ -1,5 +1,6 @@
 //! The device on which kernels run.
 
+use super::call::DeviceInfo;
 use super::memory::{Buffer, DeviceValue, In, Memory, Out, Sink, Source};
 use candle_core::Result;
 #[cfg(all(feature = "cuda", feature = "emulate"))]
@@ -51,21 +52,6 @@ pub fn device_info(ordinal: usize) -> Result<DeviceInfo> {
     let context = CudaContext::new(ordinal).w()?;
     let (free_memory, total_memory) = context.mem_get_info().w()?;
     super::driver::info(&context, free_memory, total_memory)
-}
-
-/// What a device says about itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeviceInfo {
-    /// Its name.
-    pub name: String,
-    /// Memory in bytes.
-    pub total_memory: usize,
-    /// Memory in bytes that is free now.
-    pub free_memory: usize,
-    /// Streaming multiprocessors.
-    pub multiprocessors: usize,
-    /// Compute capability, major and minor.
-    pub compute_capability: (i32, i32),
 }
 
 impl Gpu {

@@ -1,25 +1,12 @@
 //! One launch of a kernel: its arguments in order, its grid.
 
+use super::call::Kernel;
 use super::gpu::{Backend, Gpu};
 use super::memory::{DeviceValue, In, Out, Sink, Source};
 use candle_core::{Result, bail};
 
 #[cfg(feature = "cuda")]
 use candle_core::cuda_backend::cudarc::driver::SyncOnDrop;
-
-/// A kernel: the folder of its `kernel.cu`, and its name there.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Kernel {
-    #[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "emulated kernels are found by name alone"))]
-    pub(crate) module: &'static str,
-    pub(crate) name: &'static str,
-}
-
-impl Kernel {
-    pub(crate) const fn new(module: &'static str, name: &'static str) -> Self {
-        Self { module, name }
-    }
-}
 
 /// Most arguments of a kernel.
 const MAX_ARGUMENTS: usize = 40;
@@ -186,12 +173,4 @@ pub(crate) fn row_threads(width: usize, vector: usize) -> usize {
     let vectors = if width.is_multiple_of(vector) { width / vector } else { width };
     let rounds = vectors.div_ceil(512).max(1);
     vectors.div_ceil(rounds).next_multiple_of(32).max(32)
-}
-
-/// Checks the length of an array.
-pub(crate) fn expect_len(op: &str, array: &str, len: usize, expected: usize) -> Result<()> {
-    if len != expected {
-        bail!("{op}: {array} has {len} values, expected {expected}");
-    }
-    Ok(())
 }

@@ -22,6 +22,7 @@
 //! # fn main() {}
 //! ```
 
+mod call;
 #[cfg(feature = "cuda")]
 mod driver;
 #[cfg(feature = "emulate")]
@@ -54,10 +55,12 @@ pub mod sampling;
 #[path = "../swiglu/cuda.rs"]
 pub mod swiglu;
 
-pub use gpu::{DeviceInfo, Gpu};
+pub use call::DeviceInfo;
+pub(crate) use call::{Kernel, expect_len};
+pub use gpu::Gpu;
 #[cfg(feature = "cuda")]
 pub use gpu::{device_count, device_info, devices};
-pub(crate) use launch::{Kernel, Launch, expect_len, row_threads};
+pub(crate) use launch::{Launch, row_threads};
 pub use memory::{Buffer, DeviceValue, Element, In, Out};
 
 #[cfg(feature = "cuda")]
