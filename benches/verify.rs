@@ -125,7 +125,7 @@ fn benches(criterion: &mut Criterion) {
             cases
                 .iter()
                 .map(|case| dapo_grade(&case.completion, &case.gold, DapoRule::AnswerLineOrBox))
-                .filter(|grade| *grade == dapo_reward::DapoGrade::Right)
+                .filter(|grade| *grade == dapo_reward::DapoGrade::Correct)
                 .count()
         });
     });

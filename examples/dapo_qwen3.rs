@@ -303,9 +303,9 @@ fn line(m: &StepMetrics, tokens_per_second: f64) -> String {
         shown(m.entropy, 3),
         shown(m.mean_length, 1),
         shown(m.clipped_ratio, 3),
-        a.generated - a.all_correct - a.all_wrong - a.other,
+        a.generated - a.all_correct - a.all_incorrect - a.other,
         a.all_correct,
-        a.all_wrong,
+        a.all_incorrect,
         tokens_per_second
     )
 }

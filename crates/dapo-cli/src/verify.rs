@@ -14,23 +14,24 @@ use std::time::{Duration, Instant};
 /// Judge predicted answers against gold answers.
 ///
 /// Each input line is a JSON object with `gold` and `pred` (strings or numbers) and, where wanted, `id`, `profile` and
-/// `precision`; other fields are ignored. Each is answered, in order, by a line {id, verdict, extracted, rule, micros}: the
-/// verdict is correct, wrong, unparsable or out-of-fuel, `extracted` is the part of `pred` that was judged, `rule` is what
-/// decided, `micros` the time it took; without an `id` it is the line's number. A bad line is reported on stderr and
-/// skipped; the exit code is then 1.
+/// `precision`; other fields are ignored. Each is answered, in order, by a line {id, verdict, extracted, rule, micros}:
+/// the verdict is correct, incorrect, unparsable or out-of-fuel, `extracted` is the part of `pred` that was judged,
+/// `rule` is what decided, `micros` the time it took; without an `id` it is the line's number. A bad line is reported
+/// on stderr and skipped; the exit code is then 1.
 #[derive(clap::Args)]
 pub(crate) struct Verify {
     /// JSON lines; `-` is stdin.
     #[arg(default_value = "-")]
     file: PathBuf,
-    /// Where an answer stands in `pred`: auto, boxed, answer-line, hash, answer-tag, answer-is, last-math, choice, last-number
-    /// or whole. A line may have its own.
+    /// Where an answer stands in `pred`: auto, boxed, answer-line, hash, answer-tag, answer-is, last-math, choice,
+    /// last-number or whole. A line may have its own.
     #[arg(long, default_value = "auto")]
     profile: Profile,
     /// Significant digits to which a decimal must agree with an exact gold answer, 1 to 200. A line may have its own.
     #[arg(long, value_name = "DIGITS", default_value = "6", value_parser = precision)]
     precision: u32,
-    /// Add to each line the reason in words, the gold answer as it was read, and how and where the prediction was found.
+    /// Add to each line the reason in words, the gold answer as it was read, and how and where the prediction was
+    /// found.
     #[arg(long)]
     explain: bool,
 }
@@ -205,7 +206,7 @@ fn reason(error: &serde_json::Error) -> String {
 #[derive(Default)]
 struct Summary {
     correct: usize,
-    wrong: usize,
+    incorrect: usize,
     unparsable_gold: usize,
     unparsable_prediction: usize,
     out_of_fuel: usize,
@@ -217,7 +218,7 @@ impl Summary {
     fn add(&mut self, verification: &Verification, time: Duration) {
         let count = match verification.verdict {
             Verdict::Correct => &mut self.correct,
-            Verdict::Wrong => &mut self.wrong,
+            Verdict::Incorrect => &mut self.incorrect,
             Verdict::Unparsable(Side::Gold) => &mut self.unparsable_gold,
             Verdict::Unparsable(Side::Prediction) => &mut self.unparsable_prediction,
             Verdict::OutOfFuel => &mut self.out_of_fuel,
@@ -229,10 +230,10 @@ impl Summary {
 
 impl std::fmt::Display for Summary {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { correct, wrong, unparsable_gold, unparsable_prediction, out_of_fuel, bad, time } = self;
+        let Self { correct, incorrect, unparsable_gold, unparsable_prediction, out_of_fuel, bad, time } = self;
         let unparsable = unparsable_gold + unparsable_prediction;
-        let judged = correct + wrong + unparsable + out_of_fuel;
-        write!(f, "{judged} judged: {correct} correct, {wrong} wrong, {unparsable} unparsable")?;
+        let judged = correct + incorrect + unparsable + out_of_fuel;
+        write!(f, "{judged} judged: {correct} correct, {incorrect} incorrect, {unparsable} unparsable")?;
         if *unparsable_gold > 0 {
             write!(f, " (of these, {unparsable_gold} for the gold answer)")?;
         }

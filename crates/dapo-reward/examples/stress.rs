@@ -1,8 +1,8 @@
-//! Mutates the corpora under `testdata/answers/`, and answers and completions made from templates, and judges what comes out:
-//! no input may panic, hang or be judged differently twice.
+//! Mutates the corpora under `testdata/answers/`, and answers and completions made from templates, and judges what
+//! comes out: no input may panic, hang or be judged differently twice.
 //!
-//! `cargo run --release -p dapo-reward --example stress -- INPUTS [SEED]` prints how many inputs were judged, the verdicts,
-//! and every input that took more than 50 ms. Stops with a panic at the first finding of the other kinds.
+//! `cargo run --release -p dapo-reward --example stress -- INPUTS [SEED]` prints how many inputs were judged, the
+//! verdicts, and every input that took more than 50 ms. Stops with a panic at the first finding of the other kinds.
 
 use std::time::{Duration, Instant};
 use std::{env, fs, path::Path};
@@ -434,7 +434,7 @@ fn main() {
         }
         counts[match found.verdict {
             Verdict::Correct => 0,
-            Verdict::Wrong => 1,
+            Verdict::Incorrect => 1,
             Verdict::Unparsable(_) => 2,
             Verdict::OutOfFuel => 3,
         }] += 1;
@@ -443,7 +443,7 @@ fn main() {
         let is_bare = || Gold::new(&gold, &config).text() == gold.trim();
         if index % 4 == 2
             && config.profile == Profile::whole()
-            && found.verdict == Verdict::Wrong
+            && found.verdict == Verdict::Incorrect
             && !excused
             && is_bare()
         {

@@ -14,7 +14,7 @@ use crate::verify::small_integers;
 use crate::wording;
 
 impl Grader {
-    /// The answer that a completion is judged by, as it stands there; `None` where there is none.
+    /// The answer that a completion is judged by, as it stands there; `None` where it gives no answer.
     ///
     /// # Example
     /// ```
@@ -37,18 +37,19 @@ impl Grader {
     }
 }
 
-/// Numbers the different answers among the completions of one prompt: completions with the same number give the same answer.
-/// `None`: there is no answer in that completion.
+/// Numbers the different answers among the completions of one prompt: completions with the same number give the same
+/// answer. `None`: there is no answer in that completion.
 ///
-/// The same means, for [`Grader::Math`], that each would be right if the other were the gold answer; answers that cannot be read
-/// are the same where they are written alike. For the other graders it means equal strings after normalisation.
+/// The same means, for [`Grader::Math`], that each would be correct if the other were the gold answer; answers that
+/// cannot be read are the same where they are written alike. For the other graders it means equal strings after
+/// normalisation.
 ///
-/// Equivalence to a precision is not transitive, so the first completion of a class stands for it: an answer joins the first class
-/// whose first member equals it. Numbers count up from 0 by first appearance.
+/// Equivalence to a precision is not transitive, so the first completion of a class stands for it: an answer joins the
+/// first class whose first member equals it. Numbers count up from 0 by first appearance.
 ///
 /// # Cost
-/// An answer that is written as one before needs no comparison; n different ones need at most n²/2. All comparisons together share
-/// one budget of work; when it is used up, what is not written alike counts as different.
+/// An answer that is written as one before needs no comparison; n different ones need at most n²/2. All comparisons
+/// together share one budget of work; when it is used up, what is not written alike counts as different.
 ///
 /// # Example
 /// ```
@@ -137,7 +138,7 @@ impl Classes {
                 && canonical_text(&first.text).is_some_and(|first| canonical_text(&new.text) == Some(first));
         };
         let (precision, budget) = (self.precision, &mut self.budget);
-        let mut is_right = |gold, prediction| {
+        let mut is_correct = |gold, prediction| {
             /// Spent even where nothing is to be computed.
             const LEAST: u64 = 1_000;
             let allowed = Fuel::COMPARISON.min(*budget);
@@ -149,7 +150,7 @@ impl Classes {
             *budget -= (allowed - fuel.left()).max(LEAST);
             equal
         };
-        is_right(first, new) && is_right(new, first)
+        is_correct(first, new) && is_correct(new, first)
     }
 }
 

@@ -1,20 +1,20 @@
 //! Rewards for reinforcement learning with verifiable answers.
 //!
 //! - [`extract_answer`] finds the answer in a completion, by a [`Profile`] of rules.
-//! - [`is_equivalent`] and [`verify()`] decide whether two answers mean the same: numbers, expressions, sets, intervals,
-//!   equations, matrices, words, choice letters. [`Gold`] parses the gold answer once for many completions.
+//! - [`is_equivalent`] and [`verify()`] decide whether two answers mean the same: numbers, expressions, sets,
+//!   intervals, equations, matrices, words, choice letters. [`Gold`] parses the gold answer once for many completions.
 //! - [`dapo_grade`] is DAPO's published string rule, character for character.
 //! - [`group_answers`] says which completions give the same answer, for majority votes.
 //! - [`Grader`] chooses between mathematics, [texts and JSON](TextOptions), choices and the published rule.
 //! - [`RewardFn`] is a reward; [`Accuracy`], [`Format`], [`TagCount`], [`SoftOverlong`], [`ProportionalOverlong`],
 //!   [`CosineLength`] and [`Repetition`] are the stock ones; [`RewardSum`] adds them up, keeping every component and
-//!   whether the answer was right. [`OverlongFilter`] says what becomes of truncated completions.
+//!   whether the answer is correct. [`OverlongFilter`] says what becomes of truncated completions.
 //!
-//! Everything is pure, deterministic and thread-safe, and ends in bounded time: answers are limited in size and depth, and
-//! comparing them in work. Nothing here panics on any input.
+//! Everything is pure, deterministic and thread-safe, and ends in bounded time: answers are limited in size and depth,
+//! and comparing them in work. Nothing here panics on any input.
 //!
-//! Not for you when an answer must be judged by what it says rather than by what it equals: proofs, essays, code, or whether a
-//! fraction is in lowest terms.
+//! Not for you when an answer must be judged by what it says rather than by what it equals: proofs, essays, code, or
+//! whether a fraction is in lowest terms.
 //!
 //! # Example
 //! ```

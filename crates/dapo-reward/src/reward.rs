@@ -23,7 +23,7 @@ pub struct RewardInput<'a> {
 pub struct Score {
     /// The reward before weighting; `None`: the function abstains (for example, the gold cannot be parsed).
     pub value: Option<f64>,
-    /// Whether the answer is right; `None` where the function does not judge that.
+    /// Whether the answer is correct; `None` where the function does not judge that.
     pub correct: Option<bool>,
 }
 
@@ -84,7 +84,7 @@ pub struct Component {
 /// The weighted sum over all components for one completion.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Reward {
-    /// Whether the answer is right, from the first component that judges it; kept apart from the shaped reward.
+    /// Whether the answer is correct, from the first component that judges it; kept apart from the shaped reward.
     pub correct: Option<bool>,
     /// Every component, in the order given to [`RewardSum::new`].
     pub components: Vec<Component>,

@@ -46,7 +46,7 @@ pub enum Verdict {
     /// The answers are equivalent.
     Correct,
     /// They are not, or nothing shows that they are.
-    Wrong,
+    Incorrect,
     /// One of them cannot be read.
     Unparsable(Side),
     /// Deciding would cost more work than is allowed.
@@ -54,11 +54,11 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// `correct`, `wrong`, `unparsable` or `out-of-fuel`.
+    /// `correct`, `incorrect`, `unparsable` or `out-of-fuel`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Correct => "correct",
-            Self::Wrong => "wrong",
+            Self::Incorrect => "incorrect",
             Self::Unparsable(_) => "unparsable",
             Self::OutOfFuel => "out-of-fuel",
         }
@@ -92,8 +92,8 @@ impl Verification {
 
 /// A gold answer, parsed once and compared with many completions.
 ///
-/// The gold may be bare (`\frac12`, `43.0`), in math delimiters, in a `\boxed{}`, or a whole solution that ends in a box, in
-/// `#### 18` or in "the answer is 18".
+/// The gold may be bare (`\frac12`, `43.0`), in math delimiters, in a `\boxed{}`, or a whole solution that ends in a
+/// box, in `#### 18` or in "the answer is 18".
 ///
 /// # Example
 /// ```
@@ -102,7 +102,7 @@ impl Verification {
 /// let gold = Gold::new("16 - 3 - 4 = 9\n#### 18", &VerifyConfig::default());
 /// assert_eq!(gold.text(), "18");
 /// assert_eq!(gold.verify(r"She earns \boxed{18} dollars.").verdict, Verdict::Correct);
-/// assert_eq!(gold.verify("The answer is 17.").verdict, Verdict::Wrong);
+/// assert_eq!(gold.verify("The answer is 17.").verdict, Verdict::Incorrect);
 /// ```
 #[derive(Debug, Clone)]
 pub struct Gold {
@@ -148,8 +148,8 @@ impl Gold {
         &self.text
     }
 
-    /// Whether the answer can be read. Where not, it is met by its own text and by its own choice letter, and every other
-    /// verdict is [`Verdict::Unparsable`].
+    /// Whether the answer can be read. Where not, it is met by its own text and by its own choice letter, and every
+    /// other verdict is [`Verdict::Unparsable`].
     pub fn is_parsable(&self) -> bool {
         self.answer.is_ok()
     }
@@ -197,14 +197,14 @@ impl Gold {
             return if gold == prediction {
                 Verification::new(Verdict::Correct, Rule::Number, "equal integers")
             } else {
-                Verification::new(Verdict::Wrong, Rule::Number, "different integers")
+                Verification::new(Verdict::Incorrect, Rule::Number, "different integers")
             };
         }
         if let Some(equal) = self.letters.and_then(|letters| letters.are_named_by(prediction, self.small_letters())) {
             return if equal {
                 Verification::new(Verdict::Correct, Rule::Choice, "the same choice")
             } else {
-                Verification::new(Verdict::Wrong, Rule::Choice, "another choice")
+                Verification::new(Verdict::Incorrect, Rule::Choice, "another choice")
             };
         }
         let Ok(gold) = &self.answer else {
@@ -272,29 +272,29 @@ fn judge(gold: &Answer, prediction: &Answer, precision: u32) -> Verification {
                 Rule::Structure => "the answers differ in kind, in number or in a part",
                 _ => "the answers differ",
             };
-            Verification::new(Verdict::Wrong, decision.rule, reason)
+            Verification::new(Verdict::Incorrect, decision.rule, reason)
         }
         Err(Stop::OutOfFuel) => Verification::new(Verdict::OutOfFuel, Rule::Fuel, "deciding would take too much work"),
         Err(Stop::NotApplicable | Stop::Undefined) => {
-            Verification::new(Verdict::Wrong, Rule::Undecided, "nothing shows the answers to be equivalent")
+            Verification::new(Verdict::Incorrect, Rule::Undecided, "nothing shows the answers to be equivalent")
         }
     }
 }
 
 /// Judges a completion against a gold answer.
 ///
-/// A pure function: the same arguments give the same result on every machine and thread, in bounded time. Many completions
-/// for one gold answer are cheaper through [`Gold`].
+/// A pure function: the same arguments give the same result on every machine and thread, in bounded time. Many
+/// completions for one gold answer are cheaper through [`Gold`].
 ///
 /// # Example
 /// ```
 /// use dapo_reward::{Rule, Side, Verdict, VerifyConfig, verify};
 ///
 /// let judge = |gold, completion| verify(gold, completion, &VerifyConfig::default());
-/// let right = judge(r"\frac{1}{2}", "We get $x = 0.5$.");
-/// assert_eq!((right.verdict, right.rule), (Verdict::Correct, Rule::Number));
-/// assert_eq!(right.extracted.map(|found| found.span), Some(8..15));
-/// assert_eq!(judge("2^{-99}", r"\boxed{2^{-98}}").verdict, Verdict::Wrong);
+/// let half = judge(r"\frac{1}{2}", "We get $x = 0.5$.");
+/// assert_eq!((half.verdict, half.rule), (Verdict::Correct, Rule::Number));
+/// assert_eq!(half.extracted.map(|found| found.span), Some(8..15));
+/// assert_eq!(judge("2^{-99}", r"\boxed{2^{-98}}").verdict, Verdict::Incorrect);
 /// assert_eq!(judge("3", r"\boxed{\frac{6}{}").verdict, Verdict::Unparsable(Side::Prediction));
 /// assert_eq!(judge(r"\frac{1}{", r"\boxed{1}").verdict, Verdict::Unparsable(Side::Gold));
 /// ```

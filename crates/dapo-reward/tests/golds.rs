@@ -1,7 +1,7 @@
 //! Gold answers of public problem sets are accepted as their own answers, and not with a changed digit.
 //!
-//! The final answers of GSM8K, MAWPS and SVAMP lie under `testdata/answers/golds/`. Those of MATH-500 do not: the environment
-//! variable `DAPO_MATH500` names its file of JSON lines, or a folder of such files.
+//! The final answers of GSM8K, MAWPS and SVAMP lie under `testdata/answers/golds/`. Those of MATH-500 do not: the
+//! environment variable `DAPO_MATH500` names its file of JSON lines, or a folder of such files.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};

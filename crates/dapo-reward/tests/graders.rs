@@ -1,6 +1,6 @@
 //! The graders beside mathematics: texts, JSON and choices, in both directions.
 
-use dapo_reward::{Accuracy, Grader, RewardFn, RewardInput, TextOptions, group_answers};
+use dapo_reward::{Accuracy, CosineLength, Grader, RewardFn, RewardInput, TextOptions, group_answers};
 
 fn is_right(grader: &Grader, gold: &str, completion: &str) -> Option<bool> {
     let input = RewardInput { prompt: "", completion, answer: gold, num_tokens: 1, truncated: false };
@@ -212,4 +212,12 @@ fn every_grader_says_which_golds_it_reads() {
     }
     assert_eq!(is_right(&text(), " ", "anything"), None);
     assert_eq!(is_right(&Grader::Choice, "", ""), None);
+}
+
+#[test]
+fn rewards_are_read_under_their_earlier_names() {
+    let accuracy: Accuracy = serde_json::from_str(r#"{"right": 2.0, "wrong": -3.0}"#).expect("the earlier names");
+    assert_eq!((accuracy.correct, accuracy.incorrect), (2.0, -3.0));
+    let length: CosineLength = serde_json::from_str(r#"{"min_wrong": -4.0, "max_wrong": -2.0}"#).expect("as before");
+    assert_eq!((length.min_incorrect, length.max_incorrect), (-4.0, -2.0));
 }

@@ -159,7 +159,7 @@ proptest! {
         let first = verify(&gold, &pred, &whole);
         prop_assert_eq!(&first, &verify(&gold, &pred, &whole));
         let own = verify(&gold, &gold, &whole).verdict;
-        holds(own != Verdict::Wrong || gold.contains('0') || gold.contains('\\'))?;
+        holds(own != Verdict::Incorrect || gold.contains('0') || gold.contains('\\'))?;
     }
 
     #[test]
@@ -248,7 +248,7 @@ fn a_gold_answer_is_parsed_once_for_all_completions() {
     let gold = Gold::new("The sum is \\boxed{\\frac{3}{4}}.", &VerifyConfig::default());
     assert_eq!(gold.text(), "\\frac{3}{4}");
     assert_eq!(gold.verify("#### 0.75").verdict, Verdict::Correct);
-    assert_eq!(gold.verify("#### 0.76").verdict, Verdict::Wrong);
+    assert_eq!(gold.verify("#### 0.76").verdict, Verdict::Incorrect);
 }
 
 #[test]

@@ -255,8 +255,8 @@ impl RunConfig {
         }
         if let Some(length) = &rewards.length {
             let reward = CosineLength {
-                min_wrong: length.min_wrong,
-                max_wrong: length.max_wrong,
+                min_incorrect: length.min_wrong,
+                max_incorrect: length.max_wrong,
                 min_correct: length.min_correct,
                 max_correct: length.max_correct,
                 max_len: length.max_len,
@@ -301,7 +301,7 @@ impl RunConfig {
             }),
             GraderName::Choice => Grader::Choice,
         };
-        Ok(Accuracy { right: accuracy.right, wrong: accuracy.wrong, grader })
+        Ok(Accuracy { correct: accuracy.right, incorrect: accuracy.wrong, grader })
     }
 
     /// What is put around a problem's question.

@@ -169,7 +169,7 @@ fn a_run_that_solves_nothing_fails_and_leaves_its_completions() {
         };
         let RunError::Trainer(source) = *source else { panic!("{source}") };
         let TrainerError::NoSignal(end) = *source else { panic!("{source}") };
-        assert!(!end.ends_well && end.shortage.all_wrong == 12 && end.groups.len() == 12);
+        assert!(!end.ends_well && end.shortage.all_incorrect == 12 && end.groups.len() == 12);
         assert!(end.to_string().starts_with("nothing to train on: 0 of 2 groups were kept"), "{end}");
         for line in lines(&dir, "completions/step-1.jsonl") {
             assert_eq!((&line["fate"], &line["correct"]), (&"all_wrong".into(), &false.into()));

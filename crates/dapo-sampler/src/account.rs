@@ -9,7 +9,7 @@ use crate::verdict::GroupVerdict;
 /// How many groups a step drew, trained and dropped, each group in exactly one term.
 ///
 /// ```text
-/// generated + carried_in = trained + all_correct + all_wrong + other + discarded + carried_out + expired
+/// generated + carried_in = trained + all_correct + all_incorrect + other + discarded + carried_out + expired
 /// ```
 ///
 /// `filled` and `rounds` stand apart. Accounts of several steps add up, and their sum obeys the same identity.
@@ -17,7 +17,7 @@ use crate::verdict::GroupVerdict;
 /// ```
 /// use dapo_sampler::Account;
 ///
-/// let step = Account { rounds: 1, generated: 5, trained: 2, all_wrong: 2, carried_out: 1, ..Account::default() };
+/// let step = Account { rounds: 1, generated: 5, trained: 2, all_incorrect: 2, carried_out: 1, ..Account::default() };
 /// assert!(step.check().is_ok());
 /// let total: Account = [step, step].into_iter().sum();
 /// assert_eq!((total.generated, total.trained, total.rounds), (10, 4, 2));
@@ -36,7 +36,8 @@ pub struct Account {
     /// Dropped: every completion was correct.
     pub all_correct: u64,
     /// Dropped: every completion was incorrect.
-    pub all_wrong: u64,
+    #[serde(alias = "all_wrong")]
+    pub all_incorrect: u64,
     /// Dropped: fewer than two graded completions, or values that differ by no more than the tolerance.
     pub other: u64,
     /// Informative but beyond the batch, and not carried.
@@ -45,7 +46,7 @@ pub struct Account {
     pub carried_out: u64,
     /// Informative but beyond the batch, and too old for the next step.
     pub expired: u64,
-    /// Dropped groups put back into the batch. They stay counted under `all_correct`, `all_wrong` or `other`.
+    /// Dropped groups put back into the batch. They stay counted under `all_correct`, `all_incorrect` or `other`.
     pub filled: u64,
 }
 
@@ -55,7 +56,7 @@ impl Account {
         self.came_in() == self.went_out() && self.filled <= self.uninformative()
     }
 
-    /// Every term with its name, for metrics.
+    /// Every term with its name in metrics, where `all_incorrect` keeps its earlier name, `all_wrong`.
     pub fn terms(&self) -> [(&'static str, u64); 11] {
         [
             ("rounds", self.rounds),
@@ -63,7 +64,7 @@ impl Account {
             ("carried_in", self.carried_in),
             ("trained", self.trained),
             ("all_correct", self.all_correct),
-            ("all_wrong", self.all_wrong),
+            ("all_wrong", self.all_incorrect),
             ("other", self.other),
             ("discarded", self.discarded),
             ("carried_out", self.carried_out),
@@ -84,7 +85,7 @@ impl Account {
 
     /// Groups dropped for their values.
     pub(crate) fn uninformative(&self) -> u64 {
-        self.all_correct + self.all_wrong + self.other
+        self.all_correct + self.all_incorrect + self.other
     }
 
     /// Counts a group just generated; a kept one gets its term when the batch is taken.
@@ -93,7 +94,7 @@ impl Account {
         match verdict {
             GroupVerdict::Keep => {}
             GroupVerdict::AllCorrect => self.all_correct += 1,
-            GroupVerdict::AllWrong => self.all_wrong += 1,
+            GroupVerdict::AllIncorrect => self.all_incorrect += 1,
             GroupVerdict::Other => self.other += 1,
         }
     }
@@ -108,7 +109,7 @@ impl AddAssign for Account {
             carried_in,
             trained,
             all_correct,
-            all_wrong,
+            all_incorrect,
             other,
             discarded,
             carried_out,
@@ -120,7 +121,7 @@ impl AddAssign for Account {
         self.carried_in += carried_in;
         self.trained += trained;
         self.all_correct += all_correct;
-        self.all_wrong += all_wrong;
+        self.all_incorrect += all_incorrect;
         self.other += other;
         self.discarded += discarded;
         self.carried_out += carried_out;
@@ -148,7 +149,7 @@ mod tests {
         carried_in: 8,
         trained: 1,
         all_correct: 2,
-        all_wrong: 3,
+        all_incorrect: 3,
         other: 4,
         discarded: 5,
         carried_out: 6,
@@ -164,7 +165,7 @@ mod tests {
             (Account { carried_in: 9, ..BALANCED }, "carried_in"),
             (Account { trained: 2, ..BALANCED }, "trained"),
             (Account { all_correct: 3, ..BALANCED }, "all_correct"),
-            (Account { all_wrong: 4, ..BALANCED }, "all_wrong"),
+            (Account { all_incorrect: 4, ..BALANCED }, "all_incorrect"),
             (Account { other: 5, ..BALANCED }, "other"),
             (Account { discarded: 6, ..BALANCED }, "discarded"),
             (Account { carried_out: 7, ..BALANCED }, "carried_out"),

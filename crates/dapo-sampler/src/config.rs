@@ -1,4 +1,4 @@
-//! What dynamic sampling may do: which groups count, how many prompts a round draws, when to stop.
+//! What dynamic sampling may do: which groups count, how many prompts each round draws, when to stop.
 
 use serde::{Deserialize, Serialize};
 
@@ -23,9 +23,9 @@ pub enum GenBatch {
     /// ```
     ///
     /// `kept` of `judged` groups were informative in the latest rounds that together hold 4 · `train_batch` groups.
-    /// Before the first round the rate counts as 1/2. An early round fills about half of what is missing, so that with
-    /// `min` = 1 there is no surplus while at least half of the groups are kept, and hardly any below that: (nearly)
-    /// every group is trained on by the policy that generated it. Late rounds draw as many as should fill the batch.
+    /// Before the first round the rate counts as 1/2. An early round fills about half of what is missing. With `min` = 1
+    /// there is no surplus while at least half of the groups are kept, and hardly any below that. (Nearly) every group
+    /// is trained on by the policy that generated it. Late rounds draw as many as should fill the batch.
     Adaptive {
         /// Fewest prompts of a round. 1 draws only what is missing; a larger number keeps a device busy, and its surplus
         /// groups are trained on in a later step or discarded, as [`SurplusPolicy`] says.

@@ -6,8 +6,10 @@ use crate::error::{SamplerError, expect_config};
 
 /// Endless seeded order over a data set: every epoch is a fresh permutation, every draw has its own index.
 ///
-/// Draw d belongs to epoch ⌊d / n⌋ of n prompts and is entry d mod n of that epoch's permutation, so the order depends
-/// on nothing but the seed, n and d. A permutation is a Fisher–Yates shuffle, from the last entry down, over the stream
+/// Draw d belongs to epoch ⌊d / n⌋ of n prompts and is entry d mod n of that epoch's permutation. The order
+/// depends on nothing but the seed, n and d.
+///
+/// A permutation is a Fisher–Yates shuffle, from the last entry down, over the stream
 ///
 /// ```text
 /// x_i = mix(mix(mix(seed) + epoch) + (i + 1) · 0x9e3779b97f4a7c15),   i = 0, 1, …   (mod 2⁶⁴)

@@ -39,7 +39,7 @@ pub enum SamplerError {
         draw: u64,
         /// Position of the completion in its group.
         completion: usize,
-        /// Its value.
+        /// The value.
         value: f64,
     },
     /// The batch was taken although groups are missing and rounds are left.

@@ -42,7 +42,7 @@
 //! }
 //! let step = sampler.take_batch()?;
 //! assert_eq!((step.groups.len(), step.missing), (3, 0));
-//! assert_eq!((step.account.generated, step.account.all_correct, step.account.all_wrong), (6, 1, 1));
+//! assert_eq!((step.account.generated, step.account.all_correct, step.account.all_incorrect), (6, 1, 1));
 //! assert_eq!((step.account.trained, step.account.carried_out), (3, 1));
 //!
 //! // One informative group is left for the next step, which lacks two.

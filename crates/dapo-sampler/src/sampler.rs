@@ -281,7 +281,7 @@ impl<G> DynamicSampler<G> {
             rounds: self.account.rounds,
             generated: self.account.generated,
             all_correct: self.account.all_correct,
-            all_wrong: self.account.all_wrong,
+            all_incorrect: self.account.all_incorrect,
             other: self.account.other,
             values: ValueSummary::of(dropped.flat_map(|group| &group.metric)),
         }

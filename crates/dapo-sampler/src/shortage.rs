@@ -20,7 +20,7 @@ pub struct Shortage {
     /// Groups of these that were all correct.
     pub all_correct: u64,
     /// Groups of these whose completions were all incorrect.
-    pub all_wrong: u64,
+    pub all_incorrect: u64,
     /// Groups of these that were dropped for another reason.
     pub other: u64,
     /// The metric over the graded completions of all dropped groups.
@@ -29,11 +29,11 @@ pub struct Shortage {
 
 impl fmt::Display for Shortage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { metric, train_batch, kept, rounds, generated, all_correct, all_wrong, other, values } = self;
+        let Self { metric, train_batch, kept, rounds, generated, all_correct, all_incorrect, other, values } = self;
         write!(
             f,
             "{kept} of {train_batch} groups were kept after {rounds} rounds of {generated} prompts; \
-             dropped: {all_correct} all correct, {all_wrong} all wrong, {other} other, whose {metric} was {values}"
+             dropped: {all_correct} all correct, {all_incorrect} all incorrect, {other} other, whose {metric} was {values}"
         )
     }
 }

@@ -11,7 +11,8 @@ pub enum GroupVerdict {
     /// All values are equal and stand for a correct completion.
     AllCorrect,
     /// All values are equal and stand for an incorrect completion.
-    AllWrong,
+    #[serde(alias = "all_wrong")]
+    AllIncorrect,
     /// Fewer than two completions were graded, or the values differ by no more than the tolerance.
     Other,
 }
@@ -23,14 +24,14 @@ pub enum GroupVerdict {
 /// ```
 ///
 /// over the graded completions. Of the others, a group of equal values counts as all correct if they are above
-/// `correct_above` and as all incorrect ([`GroupVerdict::AllWrong`]) if not. Values are expected to be finite.
+/// `correct_above` and as all incorrect ([`GroupVerdict::AllIncorrect`]) if not. Values are expected to be finite.
 ///
 /// ```
 /// use dapo_sampler::{GroupVerdict, judge};
 ///
 /// assert_eq!(judge(&[Some(1.0), Some(0.0), Some(0.0)], 0.0, 0.0), GroupVerdict::Keep);
 /// assert_eq!(judge(&[Some(1.0), None, Some(1.0)], 0.0, 0.0), GroupVerdict::AllCorrect);
-/// assert_eq!(judge(&[Some(-1.0), Some(-1.0)], 0.0, 0.0), GroupVerdict::AllWrong);
+/// assert_eq!(judge(&[Some(-1.0), Some(-1.0)], 0.0, 0.0), GroupVerdict::AllIncorrect);
 /// assert_eq!(judge(&[Some(1.0), None, None], 0.0, 0.0), GroupVerdict::Other);
 /// assert_eq!(judge(&[Some(0.5), Some(0.6)], 0.2, 0.0), GroupVerdict::Other);
 /// ```
@@ -43,7 +44,7 @@ pub fn judge(metric: &[Option<f64>], tolerance: f64, correct_above: f64) -> Grou
             if max > correct_above {
                 GroupVerdict::AllCorrect
             } else {
-                GroupVerdict::AllWrong
+                GroupVerdict::AllIncorrect
             }
         }
         _ => GroupVerdict::Other,
@@ -74,7 +75,7 @@ mod tests {
             for correct in 0..=group {
                 let metric: Vec<_> = (0..group).map(|i| Some(f64::from(u8::from(i < correct)))).collect();
                 let expected = match correct {
-                    0 => GroupVerdict::AllWrong,
+                    0 => GroupVerdict::AllIncorrect,
                     c if c == group => GroupVerdict::AllCorrect,
                     _ => GroupVerdict::Keep,
                 };
@@ -92,7 +93,7 @@ mod tests {
     #[test]
     fn abstained_is_not_zero() {
         assert_eq!(judge(&[Some(1.0), Some(1.0), None], 0.0, 0.0), GroupVerdict::AllCorrect);
-        assert_eq!(judge(&[Some(-1.0), Some(-1.0), None], 0.0, 0.0), GroupVerdict::AllWrong);
+        assert_eq!(judge(&[Some(-1.0), Some(-1.0), None], 0.0, 0.0), GroupVerdict::AllIncorrect);
     }
 
     #[test]
@@ -106,6 +107,6 @@ mod tests {
     fn the_threshold_of_correct_is_the_callers() {
         let metric = [Some(0.5), Some(0.5)];
         assert_eq!(judge(&metric, 0.0, 0.0), GroupVerdict::AllCorrect);
-        assert_eq!(judge(&metric, 0.0, 0.5), GroupVerdict::AllWrong);
+        assert_eq!(judge(&metric, 0.0, 0.5), GroupVerdict::AllIncorrect);
     }
 }

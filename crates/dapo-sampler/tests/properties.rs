@@ -149,7 +149,7 @@ proptest! {
             prop_assert_eq!(account.check(), Ok(()));
             prop_assert_eq!(
                 account.generated + account.carried_in,
-                account.trained + account.all_correct + account.all_wrong + account.other
+                account.trained + account.all_correct + account.all_incorrect + account.other
                     + account.discarded + account.carried_out + account.expired
             );
             prop_assert_eq!(account.generated, step.rounds.iter().sum::<usize>() as u64);
@@ -169,7 +169,7 @@ proptest! {
                 (put_back + batch.dropped.iter().filter(|group| group.verdict == verdict).count()) as u64
             };
             prop_assert_eq!(account.all_correct, with(GroupVerdict::AllCorrect));
-            prop_assert_eq!(account.all_wrong, with(GroupVerdict::AllWrong));
+            prop_assert_eq!(account.all_incorrect, with(GroupVerdict::AllIncorrect));
             prop_assert_eq!(account.other, with(GroupVerdict::Other));
         }
         let total: Account = batches(&steps).map(|batch| batch.account).sum();

@@ -50,15 +50,22 @@ fn keeps_drawing_until_the_batch_is_full() {
     let dropped: Vec<_> = batch.dropped.iter().map(|group| (group.draw, group.verdict)).collect();
     let expected = [
         (0, GroupVerdict::AllCorrect),
-        (1, GroupVerdict::AllWrong),
-        (3, GroupVerdict::AllWrong),
+        (1, GroupVerdict::AllIncorrect),
+        (3, GroupVerdict::AllIncorrect),
         (5, GroupVerdict::Other),
         (6, GroupVerdict::AllCorrect),
     ];
     assert_eq!(dropped, expected);
     assert!(batch.dropped.iter().all(|group| group.reason == DropReason::Uninformative));
-    let account =
-        Account { rounds: 2, generated: 8, trained: 3, all_correct: 2, all_wrong: 2, other: 1, ..Account::default() };
+    let account = Account {
+        rounds: 2,
+        generated: 8,
+        trained: 3,
+        all_correct: 2,
+        all_incorrect: 2,
+        other: 1,
+        ..Account::default()
+    };
     assert_eq!(batch.account, account);
     assert_eq!(account.check(), Ok(()));
 }
@@ -124,7 +131,7 @@ fn an_exhausted_step_fails_where_asked_and_stays_as_it_is() {
     assert!(matches!(error, SamplerError::Exhausted(_)));
     assert_eq!(
         error.to_string(),
-        "take_batch: 1 of 4 groups were kept after 1 rounds of 4 prompts; dropped: 1 all correct, 1 all wrong, \
+        "take_batch: 1 of 4 groups were kept after 1 rounds of 4 prompts; dropped: 1 all correct, 1 all incorrect, \
          1 other, whose acc was 0 to 1, 0.571 on average (7 completions, 2 abstained)"
     );
     assert_eq!(sampler, before);
@@ -136,14 +143,14 @@ fn an_exhausted_step_fills_up_with_dropped_groups_that_have_a_baseline() {
     sampler.push_round(round(0, "awkwc")).unwrap();
     let batch = sampler.take_batch().unwrap();
     let verdicts: Vec<_> = batch.groups.iter().map(|group| (group.draw, group.verdict)).collect();
-    assert_eq!(verdicts, [(2, GroupVerdict::Keep), (1, GroupVerdict::AllWrong), (3, GroupVerdict::AllWrong)]);
+    assert_eq!(verdicts, [(2, GroupVerdict::Keep), (1, GroupVerdict::AllIncorrect), (3, GroupVerdict::AllIncorrect)]);
     assert_eq!(batch.dropped.iter().map(|group| group.draw).collect::<Vec<_>>(), [0, 4]);
     let account = Account {
         rounds: 1,
         generated: 5,
         trained: 1,
         all_correct: 1,
-        all_wrong: 2,
+        all_incorrect: 2,
         other: 1,
         filled: 2,
         ..Account::default()
@@ -177,13 +184,16 @@ fn nothing_kept_is_an_error_that_tells_the_rewards() {
     assert_eq!(
         error.to_string(),
         "take_batch: nothing to train on: 0 of 2 groups were kept after 1 rounds of 2 prompts; dropped: \
-         2 all correct, 0 all wrong, 0 other, whose acc was 1 to 1, 1.000 on average (6 completions, 0 abstained)"
+         2 all correct, 0 all incorrect, 0 other, whose acc was 1 to 1, 1.000 on average (6 completions, 0 abstained)"
     );
 
     let mut ungraded = sampler(SamplerConfig { on_exhausted: OnExhausted::KeepZeroStd, ..fixed(1, 1, 1) });
     ungraded.push_round(vec![Drawn { draw: 0, group: 'n', metric: vec![None; 4] }]).unwrap();
     let error = ungraded.take_batch().unwrap_err().to_string();
-    assert!(error.ends_with("0 all wrong, 1 other, whose acc was never graded (4 completions abstained)"), "{error}");
+    assert!(
+        error.ends_with("0 all incorrect, 1 other, whose acc was never graded (4 completions abstained)"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -253,7 +263,7 @@ fn a_step_without_a_group_to_train_on_can_be_skipped() {
     assert!(matches!(sampler.take_batch(), Err(SamplerError::NothingKept(_))));
     let skipped = sampler.skip_step().unwrap();
     assert_eq!((skipped.groups.len(), skipped.dropped.len(), skipped.missing), (0, 6, 2));
-    assert_eq!((skipped.account.generated, skipped.account.all_correct, skipped.account.all_wrong), (6, 5, 1));
+    assert_eq!((skipped.account.generated, skipped.account.all_correct, skipped.account.all_incorrect), (6, 5, 1));
     assert!(skipped.account.check().is_ok());
     assert_eq!(sampler.next_round(), Some(3), "the next step begins");
     sampler.push_round(round(6, "kwc")).unwrap();
@@ -329,4 +339,14 @@ fn new_settings_hold_from_the_next_step_and_drop_what_they_would_not_carry() {
 fn an_empty_data_set_is_an_error() {
     let error = DynamicSampler::<()>::new(SamplerConfig::default(), 0).unwrap_err();
     assert_eq!(error.to_string(), "dataset_len is 0, expected a data set of at least 1 prompt");
+}
+
+#[test]
+fn accounts_and_verdicts_are_read_under_their_earlier_names() {
+    let written = serde_json::to_string(&Account { all_incorrect: 3, ..Account::default() }).unwrap();
+    let earlier = written.replace("all_incorrect", "all_wrong");
+    assert_ne!(earlier, written);
+    assert_eq!(serde_json::from_str::<Account>(&earlier).unwrap().all_incorrect, 3);
+    assert_eq!(serde_json::from_str::<GroupVerdict>("\"all_wrong\"").unwrap(), GroupVerdict::AllIncorrect);
+    assert_eq!(serde_json::to_string(&GroupVerdict::AllIncorrect).unwrap(), "\"all_incorrect\"");
 }

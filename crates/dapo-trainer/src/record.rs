@@ -39,7 +39,7 @@ impl Fate {
             (DropReason::Discarded, _) => Self::Discarded,
             (DropReason::Expired, _) => Self::Expired,
             (_, GroupVerdict::AllCorrect) => Self::AllCorrect,
-            (_, GroupVerdict::AllWrong) => Self::AllWrong,
+            (_, GroupVerdict::AllIncorrect) => Self::AllWrong,
             _ => Self::Other,
         }
     }

@@ -102,7 +102,7 @@ fn every_group_has_one_fate_and_the_account_counts_them() {
             (Fate::Trained, account.trained),
             (Fate::Filled, account.filled),
             (Fate::AllCorrect, account.all_correct),
-            (Fate::AllWrong, account.all_wrong),
+            (Fate::AllWrong, account.all_incorrect),
             (Fate::Other, account.other),
             (Fate::Discarded, account.discarded),
             (Fate::Expired, account.expired),

@@ -22,14 +22,14 @@ fn judges_every_line_in_order() {
     ));
     let run = dapo(&["verify", path(&input)]).success();
     let lines = run.json_lines();
-    assert_eq!(column(&lines, "verdict"), ["correct", "correct", "wrong", "unparsable", "unparsable"]);
+    assert_eq!(column(&lines, "verdict"), ["correct", "correct", "incorrect", "unparsable", "unparsable"]);
     assert_eq!(column(&lines, "id")[..4], [json!("a"), json!(7), json!(4), json!(5)]);
     assert!(run.stdout.contains(r#"{"id":123456789012345678901234567890,"#), "ids are echoed as they are");
     assert_eq!(column(&lines, "extracted")[..3], ["x = 0.5", "46", "45.0"]);
     assert_eq!(column(&lines, "rule")[..2], ["number", "number"]);
     assert!(lines.iter().all(|line| line["micros"].is_u64() && line.as_object().unwrap().len() == 5), "{lines:?}");
     let summary =
-        "5 judged: 2 correct, 1 wrong, 2 unparsable (of these, 1 for the gold answer), 0 out of fuel; 0 bad lines";
+        "5 judged: 2 correct, 1 incorrect, 2 unparsable (of these, 1 for the gold answer), 0 out of fuel; 0 bad lines";
     assert!(run.stderr.contains(summary), "{}", run.stderr);
 }
 
@@ -56,7 +56,7 @@ fn a_bad_line_is_reported_and_the_run_goes_on() {
         "error: <stdin>:6: unknown profile \"nope\", expected one of: auto, ",
         "error: <stdin>:7: precision: 0 is not a whole number from 1 to 200",
         "error: <stdin>:8: pred: ",
-        "2 judged: 2 correct, 0 wrong",
+        "2 judged: 2 correct, 0 incorrect",
         "error: <stdin>: 7 lines could not be judged",
     ];
     let run = dapo_with_stdin(&["verify"], &input).failure(1, &said);
@@ -75,10 +75,10 @@ fn profile_and_precision_come_from_the_line_or_else_from_the_flags() {
         (column(&lines, "verdict"), column(&lines, "extracted"))
     };
     let (verdict, extracted) = verdicts(&["verify"]);
-    assert_eq!(verdict, ["wrong", "correct", "wrong"]);
+    assert_eq!(verdict, ["incorrect", "correct", "incorrect"]);
     assert_eq!(extracted, ["0.33", "0.33", "5"]);
     let (verdict, extracted) = verdicts(&["verify", "--profile", "answer-line", "--precision", "2"]);
-    assert_eq!(verdict, ["correct", "correct", "wrong"]);
+    assert_eq!(verdict, ["correct", "correct", "incorrect"]);
     assert_eq!(extracted, ["0.33", "0.33", "5"]);
 }
 

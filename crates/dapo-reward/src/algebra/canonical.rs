@@ -52,8 +52,8 @@ pub(crate) fn canonical(expr: &Expr, fuel: &Fuel) -> Result<Polynomial, Stop> {
     }
 }
 
-/// Pays for the copies that are made of an exponent or argument. Each level of a tower such as `30^{30^{30^x}}` would triple
-/// it.
+/// Pays for the copies that are made of an exponent or argument. Each level of a tower such as `30^{30^{30^x}}` would
+/// triple it.
 fn may_be_copied(part: &Polynomial, fuel: &Fuel) -> Result<(), Stop> {
     const LARGEST: usize = 1_024;
     // Most are a number or a variable.

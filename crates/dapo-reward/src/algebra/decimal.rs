@@ -1,8 +1,9 @@
 //! Decimals against exact values.
 //!
-//! A decimal gold answer is met by what rounds to it at the digits it states, three significant digits at least; two will do
-//! for a fraction without a finite expansion, such as 1/3. With fewer digits the gold is taken at its word. An integer written with a zero fraction, 43.0, is that integer.
-//! A decimal prediction meets an exact gold answer when both agree to a number of significant digits, rounded or cut off.
+//! A decimal gold answer is met by what rounds to it at the digits it states, three significant digits at least; two
+//! will do for a fraction without a finite expansion, such as 1/3. With fewer digits the gold is taken at its word. An
+//! integer written with a zero fraction, 43.0, is that integer. A decimal prediction meets an exact gold answer when
+//! both agree to a number of significant digits, rounded or cut off.
 
 use dashu_base::{Abs, Signed};
 use dashu_int::{IBig, UBig};

@@ -12,7 +12,7 @@ use crate::number::float::rational_bits;
 /// Largest power or factorial that is written out, in bits.
 const MAX_BITS: u64 = 20_000;
 
-/// The rational number an expression denotes, by arithmetic alone; `NotApplicable` when there is none of that kind.
+/// The rational number an expression denotes, by arithmetic alone; `NotApplicable` where arithmetic gives no number.
 pub(crate) fn rational(expr: &Expr, fuel: &Fuel) -> Result<RBig, Stop> {
     fuel.spend(20)?;
     match expr {

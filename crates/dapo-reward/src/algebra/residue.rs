@@ -1,8 +1,8 @@
 //! Rational functions decided by their values modulo large primes.
 //!
-//! A rational function that vanishes at random points modulo primes near 2⁶² is zero but for a chance below 2⁻¹⁰⁰; one that
-//! does not vanish at one point is not zero. Everything that is no variable (a root, a sine) is given a value of its own, so
-//! agreement always proves equality, while disagreement only counts when no such parts are involved.
+//! A rational function that vanishes at random points modulo primes near 2⁶² is zero but for a chance below 2⁻¹⁰⁰; one
+//! that does not vanish at one point is not zero. Everything that is no variable (a root, a sine) is given a value of
+//! its own, so agreement always proves equality, while disagreement only counts when no such parts are involved.
 
 use std::collections::BTreeMap;
 

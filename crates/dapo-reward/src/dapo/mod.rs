@@ -22,10 +22,10 @@ pub enum DapoRule {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DapoGrade {
     /// The two strings are equal after normalisation.
-    Right,
+    Correct,
     /// They differ.
-    Wrong,
-    /// No answer was found; graded as wrong.
+    Incorrect,
+    /// No answer was found; graded as incorrect.
     Invalid,
 }
 
@@ -36,14 +36,14 @@ pub enum DapoGrade {
 /// use dapo_reward::{DapoGrade, DapoRule, dapo_grade};
 ///
 /// let grade = |completion| dapo_grade(completion, "21", DapoRule::AnswerLine);
-/// assert_eq!(grade("Answer: 20\nAnswer: 21"), DapoGrade::Right);
-/// assert_eq!(grade("The final answer: $21$."), DapoGrade::Right);
-/// assert_eq!(grade("Answer: 21.0"), DapoGrade::Wrong);
+/// assert_eq!(grade("Answer: 20\nAnswer: 21"), DapoGrade::Correct);
+/// assert_eq!(grade("The final answer: $21$."), DapoGrade::Correct);
+/// assert_eq!(grade("Answer: 21.0"), DapoGrade::Incorrect);
 /// assert_eq!(grade("The total is 21."), DapoGrade::Invalid);
-/// assert_eq!(dapo_grade(r"so \boxed{21}", "21", DapoRule::StrictBox), DapoGrade::Right);
+/// assert_eq!(dapo_grade(r"so \boxed{21}", "21", DapoRule::StrictBox), DapoGrade::Correct);
 /// ```
 pub fn dapo_grade(completion: &str, gold: &str, rule: DapoRule) -> DapoGrade {
-    let judge = |equal| if equal { DapoGrade::Right } else { DapoGrade::Wrong };
+    let judge = |equal| if equal { DapoGrade::Correct } else { DapoGrade::Incorrect };
     match dapo_answer(completion, rule) {
         Some(DapoAnswer::Line(answer)) => judge(dapo_normalize(answer) == dapo_normalize(gold)),
         Some(DapoAnswer::Boxed(answer)) => judge(answer == gold),
@@ -133,29 +133,29 @@ fn last_box(text: &str) -> Option<&str> {
 mod tests {
     use super::*;
 
-    fn right(completion: &str, gold: &str) -> bool {
-        dapo_grade(completion, gold, DapoRule::AnswerLine) == DapoGrade::Right
+    fn is_correct(completion: &str, gold: &str) -> bool {
+        dapo_grade(completion, gold, DapoRule::AnswerLine) == DapoGrade::Correct
     }
 
     #[test]
     fn grades_the_published_examples() {
-        assert!(right("Answer: 20\nAnswer: 21", "21"));
-        assert!(right("ANSWER :   21", "21"));
-        assert!(right("The final answer: $21$.", "21"));
-        assert!(right("Answer: $n = 21$", "21"));
-        assert!(right("Answer: 21 degrees", "21"));
-        assert!(!right("Answer: 21.", "21"));
-        assert!(!right("Answer: **21**", "21"));
-        assert!(!right("Answer: 21.0", "21"));
-        assert!(!right("The total is 21.", "21"));
-        assert!(!right(&format!("Answer: 21{}", "x".repeat(400)), "21"));
-        assert!(!right(&format!("Answer: 21\n{}", "x".repeat(400)), "21"));
+        assert!(is_correct("Answer: 20\nAnswer: 21", "21"));
+        assert!(is_correct("ANSWER :   21", "21"));
+        assert!(is_correct("The final answer: $21$.", "21"));
+        assert!(is_correct("Answer: $n = 21$", "21"));
+        assert!(is_correct("Answer: 21 degrees", "21"));
+        assert!(!is_correct("Answer: 21.", "21"));
+        assert!(!is_correct("Answer: **21**", "21"));
+        assert!(!is_correct("Answer: 21.0", "21"));
+        assert!(!is_correct("The total is 21.", "21"));
+        assert!(!is_correct(&format!("Answer: 21{}", "x".repeat(400)), "21"));
+        assert!(!is_correct(&format!("Answer: 21\n{}", "x".repeat(400)), "21"));
     }
 
     #[test]
     fn the_window_is_counted_in_characters() {
-        assert!(right(&format!("Answer: 21\n{}", "é".repeat(289)), "21"));
-        assert!(!right(&format!("Answer: 21\n{}", "é".repeat(290)), "21"));
+        assert!(is_correct(&format!("Answer: 21\n{}", "é".repeat(289)), "21"));
+        assert!(!is_correct(&format!("Answer: 21\n{}", "é".repeat(290)), "21"));
     }
 
     #[test]
@@ -190,13 +190,13 @@ mod tests {
     fn strict_box_compares_raw_within_a_hundred_characters() {
         let grade = |text: &str| dapo_grade(text, "21", DapoRule::StrictBox);
         assert_eq!(grade("Answer: 21"), DapoGrade::Invalid);
-        assert_eq!(grade("\\boxed{20} \\boxed{21}"), DapoGrade::Right);
-        assert_eq!(grade("\\boxed{ 21}"), DapoGrade::Wrong);
+        assert_eq!(grade("\\boxed{20} \\boxed{21}"), DapoGrade::Correct);
+        assert_eq!(grade("\\boxed{ 21}"), DapoGrade::Incorrect);
         assert_eq!(grade("\\boxed{21"), DapoGrade::Invalid);
-        assert_eq!(grade(&format!("\\boxed{{21}}{}", "x".repeat(90))), DapoGrade::Right);
+        assert_eq!(grade(&format!("\\boxed{{21}}{}", "x".repeat(90))), DapoGrade::Correct);
         assert_eq!(grade(&format!("\\boxed{{21}}{}", "x".repeat(91))), DapoGrade::Invalid);
-        assert_eq!(dapo_grade("\\boxed{21}", "21", DapoRule::AnswerLineOrBox), DapoGrade::Right);
-        assert_eq!(dapo_grade("Answer: 4 \\boxed{21}", "21", DapoRule::AnswerLineOrBox), DapoGrade::Wrong);
+        assert_eq!(dapo_grade("\\boxed{21}", "21", DapoRule::AnswerLineOrBox), DapoGrade::Correct);
+        assert_eq!(dapo_grade("Answer: 4 \\boxed{21}", "21", DapoRule::AnswerLineOrBox), DapoGrade::Incorrect);
         assert_eq!(dapo_grade("\\boxed{21}", "21", DapoRule::AnswerLine), DapoGrade::Invalid);
     }
 }

@@ -22,7 +22,7 @@ pub(crate) fn compare(gold: &Answer, prediction: &Answer, precision: u32, fuel: 
     if let Some((gold, prediction)) = products_for_applications(gold, prediction) {
         return compare(&gold, &prediction, precision, fuel);
     }
-    let mut decision = Decision::wrong(Rule::Structure);
+    let mut decision = Decision::incorrect(Rule::Structure);
     for (index, gold) in gold.readings.iter().enumerate() {
         for (other, prediction) in prediction.readings.iter().chain(&prediction.guesses).enumerate() {
             let found = judge.equal(&prepare(gold), &prepare(prediction))?;
@@ -70,7 +70,7 @@ impl Judge<'_> {
             && let ([_, modulus], [_, other]) = (gold.as_slice(), prediction.as_slice())
             && !self.equal(modulus, other)?.equal
         {
-            return Ok(Decision::wrong(Rule::Structure));
+            return Ok(Decision::incorrect(Rule::Structure));
         }
         if let Some(decision) = self.angles(gold, prediction)? {
             return Ok(decision);
@@ -94,15 +94,15 @@ impl Judge<'_> {
                 self.quantities((gold, gold_unit), (prediction, prediction_unit))
             }
             (Expr::Quantity(_, unit), other) | (other, Expr::Quantity(_, unit)) if differs_in_kind(other, unit) => {
-                Ok(Decision::wrong(Rule::Unit))
+                Ok(Decision::incorrect(Rule::Unit))
             }
-            (_, Expr::Quantity(_, unit)) if is_group(unit) => Ok(Decision::wrong(Rule::Unit)),
+            (_, Expr::Quantity(_, unit)) if is_group(unit) => Ok(Decision::incorrect(Rule::Unit)),
             (Expr::Quantity(gold, _), other) => self.equal(gold, other),
             (other, Expr::Quantity(prediction, _)) => self.equal(other, prediction),
             (Expr::Relation { .. }, _) | (_, Expr::Relation { .. }) => self.relations(gold, prediction),
             (Expr::Matrix(gold), Expr::Matrix(prediction)) => {
                 if gold.len() != prediction.len() || gold.first().map(Vec::len) != prediction.first().map(Vec::len) {
-                    return Ok(Decision::wrong(Rule::Structure));
+                    return Ok(Decision::incorrect(Rule::Structure));
                 }
                 self.all_equal(gold.iter().flatten(), prediction.iter().flatten())
             }
@@ -116,7 +116,7 @@ impl Judge<'_> {
                 if items.len() != others.len()
                     || (!same_brackets && (items.len() == 2 || left != right || other_left != other_right))
                 {
-                    return Ok(Decision::wrong(Rule::Structure));
+                    return Ok(Decision::incorrect(Rule::Structure));
                 }
                 self.all_equal(items.iter(), others.iter())
             }
@@ -139,7 +139,7 @@ impl Judge<'_> {
                     }
                 }
                 // `x > 1 and x < 3` is an interval.
-                Ok(self.as_real_sets(gold, prediction)?.unwrap_or(Decision::wrong(Rule::Structure)))
+                Ok(self.as_real_sets(gold, prediction)?.unwrap_or(Decision::incorrect(Rule::Structure)))
             }
             (Expr::List(..) | Expr::Set(_), _) | (_, Expr::List(..) | Expr::Set(_)) => {
                 self.collections(gold, prediction)
@@ -151,10 +151,10 @@ impl Judge<'_> {
                 self.all_equal(gold.iter(), prediction.iter())
             }
             _ if is_value(gold) && is_value(prediction) => match self.exact_scalars(gold, prediction) {
-                Err(Stop::NotApplicable) => Ok(Decision::wrong(Rule::Structure)),
+                Err(Stop::NotApplicable) => Ok(Decision::incorrect(Rule::Structure)),
                 other => other,
             },
-            _ => Ok(Decision::wrong(Rule::Structure)),
+            _ => Ok(Decision::incorrect(Rule::Structure)),
         }
     }
 
@@ -196,14 +196,14 @@ impl Judge<'_> {
         match rest {
             Some(rest) if choice_is_gold => self.equal(rest, other),
             Some(rest) => self.equal(other, rest),
-            None => Ok(Decision::wrong(Rule::Choice)),
+            None => Ok(Decision::incorrect(Rule::Choice)),
         }
     }
 
     /// `[[1, 2], [3, 4]]` is a matrix written as rows, `(1, 2)` a vector that may stand in a column.
     fn matrix_and_tuple(&self, rows: &[Vec<Expr>], tuple: &Expr, tuple_is_gold: bool) -> Comparison {
         let Expr::Tuple { left, items, right } = tuple else {
-            return Ok(Decision::wrong(Rule::Structure));
+            return Ok(Decision::incorrect(Rule::Structure));
         };
         if (left, right) == (&Bracket::Round, &Bracket::Round) && is_vector(rows, items) {
             let entries = rows.iter().flatten();
@@ -217,11 +217,11 @@ impl Judge<'_> {
         for (row, item) in rows.iter().zip(items) {
             match item {
                 Expr::Tuple { items, .. } if items.len() == row.len() => entries.extend(items),
-                _ => return Ok(Decision::wrong(Rule::Structure)),
+                _ => return Ok(Decision::incorrect(Rule::Structure)),
             }
         }
         if rows.len() != items.len() {
-            return Ok(Decision::wrong(Rule::Structure));
+            return Ok(Decision::incorrect(Rule::Structure));
         }
         let matrix = rows.iter().flatten();
         if tuple_is_gold {
@@ -240,7 +240,7 @@ impl Judge<'_> {
             && (*separator == Separator::Or) != (*other == Separator::Or)
             && (holds_differently(items) || holds_differently(others))
         {
-            return Ok(Decision::wrong(Rule::Structure));
+            return Ok(Decision::incorrect(Rule::Structure));
         }
         let items = |expr: &Expr| match expr {
             Expr::List(_, items) | Expr::Set(items) => items.clone(),
@@ -250,7 +250,7 @@ impl Judge<'_> {
         let (gold_items, items) = (items(gold), items(prediction));
         let is_set = matches!(gold, Expr::Set(_)) || matches!(prediction, Expr::Set(_));
         if !is_set && gold_items.len() != items.len() {
-            return Ok(Decision::wrong(Rule::Structure));
+            return Ok(Decision::incorrect(Rule::Structure));
         }
         if gold_items.is_empty() || items.is_empty() {
             return Ok(Decision::new(gold_items.is_empty() && items.is_empty(), Rule::Structure));
@@ -266,7 +266,7 @@ impl Judge<'_> {
         let are_decimals = gold.len() >= 2 && gold.iter().all(|entry| decimal::stated(entry).is_some());
         let judge = Judge { in_decimals: are_decimals, ..*self };
         let mut taken = vec![false; items.len()];
-        let mut last = Decision::wrong(Rule::Structure);
+        let mut last = Decision::incorrect(Rule::Structure);
         for one in gold {
             let mut found = false;
             for (index, other) in items.iter().enumerate() {
@@ -285,14 +285,14 @@ impl Judge<'_> {
                 }
             }
             if !found {
-                return Ok(Decision::wrong(Rule::Structure));
+                return Ok(Decision::incorrect(Rule::Structure));
             }
         }
         Ok(Decision::new(taken.into_iter().all(|taken| taken), last.rule))
     }
 
     fn real_sets(&self, gold: &Expr, prediction: &Expr) -> Comparison {
-        Ok(self.as_real_sets(gold, prediction)?.unwrap_or(Decision::wrong(Rule::Structure)))
+        Ok(self.as_real_sets(gold, prediction)?.unwrap_or(Decision::incorrect(Rule::Structure)))
     }
 
     /// The decision, when both answers describe sets of real numbers.
@@ -315,7 +315,7 @@ impl Judge<'_> {
         if let (Some(gold), Some(prediction)) = (&gold.variable, &prediction.variable)
             && gold != prediction
         {
-            return Ok(Some(Decision::wrong(Rule::RealSet)));
+            return Ok(Some(Decision::incorrect(Rule::RealSet)));
         }
         Ok(Some(Decision::new(real_set::equal(&gold, &prediction, self)?, Rule::RealSet)))
     }

@@ -20,7 +20,7 @@ impl Decision {
         Self::new(true, rule)
     }
 
-    pub(crate) fn wrong(rule: Rule) -> Self {
+    pub(crate) fn incorrect(rule: Rule) -> Self {
         Self::new(false, rule)
     }
 }

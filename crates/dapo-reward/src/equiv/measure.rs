@@ -11,15 +11,15 @@ impl Judge<'_> {
         let (Some(gold_unit), Some(unit)) = (units::resolve(gold.1), units::resolve(prediction.1)) else {
             // What a known unit measures is not met by a thing of another kind.
             return match (units::resolve(gold.1), units::resolve_beginning(prediction.1)) {
-                (Some(_), None) if !units::is_neutral(prediction.1) => Ok(Decision::wrong(Rule::Unit)),
+                (Some(_), None) if !units::is_neutral(prediction.1) => Ok(Decision::incorrect(Rule::Unit)),
                 (Some(known), Some(unit)) if !(known.comparable(&unit) && known.size == unit.size) => {
-                    Ok(Decision::wrong(Rule::Unit))
+                    Ok(Decision::incorrect(Rule::Unit))
                 }
                 _ => self.equal(gold.0, prediction.0),
             };
         };
         if !gold_unit.comparable(&unit) {
-            return Ok(Decision::wrong(Rule::Unit));
+            return Ok(Decision::incorrect(Rule::Unit));
         }
         if gold_unit.size == unit.size {
             return self.equal(gold.0, prediction.0);
@@ -38,7 +38,7 @@ impl Judge<'_> {
             return Ok(None);
         };
         let (value, unit) = match other {
-            Expr::Percent(_) => return Ok(Some(Decision::wrong(Rule::Unit))),
+            Expr::Percent(_) => return Ok(Some(Decision::incorrect(Rule::Unit))),
             Expr::Quantity(value, unit) => (value, unit),
             _ => return Ok(None),
         };
@@ -53,9 +53,9 @@ impl Judge<'_> {
 
     pub(super) fn ratios(&self, gold: &[Expr], prediction: &[Expr]) -> Comparison {
         if gold.len() != prediction.len() || !gold.iter().chain(prediction).all(Expr::is_scalar) {
-            return Ok(Decision::wrong(Rule::Structure));
+            return Ok(Decision::incorrect(Rule::Structure));
         }
-        let mut decision = Decision::wrong(Rule::Structure);
+        let mut decision = Decision::incorrect(Rule::Structure);
         for (a, b) in gold.iter().zip(prediction).skip(1) {
             if [a, b, &gold[0], &prediction[0]].into_iter().any(|term| self.is_zero(term)) {
                 return self.all_equal(gold.iter(), prediction.iter());
@@ -76,7 +76,7 @@ impl Judge<'_> {
 
     pub(super) fn ratio_and_scalar(&self, terms: &[Expr], scalar: &Expr, ratio_is_gold: bool) -> Comparison {
         let [antecedent, consequent] = terms else {
-            return Ok(Decision::wrong(Rule::Structure));
+            return Ok(Decision::incorrect(Rule::Structure));
         };
         let quotient = Expr::Product(vec![antecedent.clone(), consequent.clone().reciprocal()]);
         if ratio_is_gold { self.equal(&quotient, scalar) } else { self.equal(scalar, &quotient) }
@@ -86,7 +86,7 @@ impl Judge<'_> {
     pub(super) fn time_and(&self, time: Time, other: &Expr, time_is_gold: bool) -> Comparison {
         match other {
             Expr::Time(other) => return Ok(Decision::new(same_time(time, *other), Rule::Structure)),
-            Expr::Quantity(..) => return Ok(Decision::wrong(Rule::Unit)),
+            Expr::Quantity(..) => return Ok(Decision::incorrect(Rule::Unit)),
             _ => {}
         }
         if time_is_gold && is_full_hour(time) {
@@ -95,7 +95,7 @@ impl Judge<'_> {
         match time_value(time) {
             Some(value) if time_is_gold => self.equal(&value, other),
             Some(value) => self.equal(other, &value),
-            None => Ok(Decision::wrong(Rule::Structure)),
+            None => Ok(Decision::incorrect(Rule::Structure)),
         }
     }
 }

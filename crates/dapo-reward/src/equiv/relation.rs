@@ -19,7 +19,7 @@ impl Judge<'_> {
     pub(crate) fn relations(&self, gold: &Expr, prediction: &Expr) -> Comparison {
         for side in [gold, prediction] {
             if self.contradicts_itself(side)? {
-                return Ok(Decision::wrong(Rule::Contradiction));
+                return Ok(Decision::incorrect(Rule::Contradiction));
             }
         }
         if let (Expr::Relation { sides, operators }, Expr::Relation { sides: others, operators: other_operators }) =
@@ -46,11 +46,11 @@ impl Judge<'_> {
         match (gold, prediction) {
             (Expr::Relation { .. }, other) => match assigned(gold) {
                 Some(value) => self.equal(&value, other),
-                None => Ok(Decision::wrong(Rule::Structure)),
+                None => Ok(Decision::incorrect(Rule::Structure)),
             },
             (other, _) => match assigned(prediction) {
                 Some(value) => self.equal(other, &value),
-                None => Ok(Decision::wrong(Rule::Structure)),
+                None => Ok(Decision::incorrect(Rule::Structure)),
             },
         }
     }
@@ -58,10 +58,10 @@ impl Judge<'_> {
     fn two_relations(&self, gold: (&[Expr], &[Relation]), prediction: (&[Expr], &[Relation])) -> Comparison {
         let (Some(gold), Some(prediction)) = (Ordered::all(gold.0, gold.1), Ordered::all(prediction.0, prediction.1))
         else {
-            return Ok(Decision::wrong(Rule::Structure));
+            return Ok(Decision::incorrect(Rule::Structure));
         };
         if gold.len() != prediction.len() {
-            return Ok(Decision::wrong(Rule::Structure));
+            return Ok(Decision::incorrect(Rule::Structure));
         }
         // A chain may be written from either end.
         let forward = self.ordered(gold.iter(), prediction.iter())?;
@@ -76,7 +76,7 @@ impl Judge<'_> {
         gold: impl Iterator<Item = &'a Ordered>,
         prediction: impl Iterator<Item = &'a Ordered>,
     ) -> Comparison {
-        let mut decision = Decision::wrong(Rule::Relation);
+        let mut decision = Decision::incorrect(Rule::Relation);
         for (gold, prediction) in gold.zip(prediction) {
             decision = self.same_relation(gold, prediction)?;
             if !decision.equal {
@@ -88,7 +88,7 @@ impl Judge<'_> {
 
     fn same_relation(&self, gold: &Ordered, prediction: &Ordered) -> Comparison {
         if gold.kind != prediction.kind {
-            return Ok(Decision::wrong(Rule::Relation));
+            return Ok(Decision::incorrect(Rule::Relation));
         }
         if matches!(gold.kind, Kind::In | Kind::Congruent) || !(gold.is_scalar() && prediction.is_scalar()) {
             let first = self.equal(&gold.small, &prediction.small)?;
@@ -102,7 +102,7 @@ impl Judge<'_> {
                 match sample::proportional(&left, &right, has_direction, self.fuel) {
                     Ok(equal) => Ok(Decision::new(equal, Rule::Points)),
                     Err(Stop::OutOfFuel) => Err(Stop::OutOfFuel),
-                    Err(_) => Ok(Decision::wrong(Rule::Undecided)),
+                    Err(_) => Ok(Decision::incorrect(Rule::Undecided)),
                 }
             }
             Err(Stop::OutOfFuel) => Err(Stop::OutOfFuel),

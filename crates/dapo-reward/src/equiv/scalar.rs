@@ -22,7 +22,7 @@ impl Judge<'_> {
             // The same notation on both sides is read the same way.
             return self.plain_scalars(&gold_values[0], &prediction_values[0]);
         }
-        let mut last = Decision::wrong(Rule::Number);
+        let mut last = Decision::incorrect(Rule::Number);
         for gold in &gold_values {
             for prediction in &prediction_values {
                 last = self.plain_scalars(gold, prediction)?;
@@ -59,17 +59,17 @@ impl Judge<'_> {
         }
         let mentions_infinity = |expr: &Expr| expr.any(&|node| matches!(node, Expr::Constant(Constant::Infinity)));
         if mentions_infinity(gold) || mentions_infinity(prediction) {
-            return Ok(Decision::wrong(Rule::Number));
+            return Ok(Decision::incorrect(Rule::Number));
         }
         match (exact::rational(gold, self.fuel), exact::rational(prediction, self.fuel)) {
             (Ok(gold), Ok(prediction)) => return Ok(Decision::new(gold == prediction, Rule::Number)),
             (Err(Stop::OutOfFuel), _) | (_, Err(Stop::OutOfFuel)) => return Err(Stop::OutOfFuel),
-            (Err(Stop::Undefined), _) | (_, Err(Stop::Undefined)) => return Ok(Decision::wrong(Rule::Undefined)),
+            (Err(Stop::Undefined), _) | (_, Err(Stop::Undefined)) => return Ok(Decision::incorrect(Rule::Undefined)),
             _ => {}
         }
         match self.by_canonical_form(gold, prediction) {
             Err(Stop::NotApplicable) => {}
-            Err(Stop::Undefined) => return Ok(Decision::wrong(Rule::Undefined)),
+            Err(Stop::Undefined) => return Ok(Decision::incorrect(Rule::Undefined)),
             other => return other,
         }
         let mut names = BTreeSet::new();
@@ -82,8 +82,8 @@ impl Judge<'_> {
         };
         match outcome {
             Ok(equal) => Ok(Decision::new(equal, rule)),
-            Err(Stop::Undefined) => Ok(Decision::wrong(Rule::Undefined)),
-            Err(Stop::NotApplicable) => Ok(Decision::wrong(Rule::Undecided)),
+            Err(Stop::Undefined) => Ok(Decision::incorrect(Rule::Undefined)),
+            Err(Stop::NotApplicable) => Ok(Decision::incorrect(Rule::Undecided)),
             Err(Stop::OutOfFuel) => Err(Stop::OutOfFuel),
         }
     }
@@ -95,7 +95,7 @@ impl Judge<'_> {
             return Ok(Decision::correct(Rule::CanonicalForm));
         }
         match nature(&difference) {
-            Nature::Independent => Ok(Decision::wrong(Rule::CanonicalForm)),
+            Nature::Independent => Ok(Decision::incorrect(Rule::CanonicalForm)),
             Nature::Rational => Ok(Decision::new(vanishes(&difference, self.fuel)?, Rule::Residues)),
             Nature::Related if vanishes(&difference, self.fuel)? => Ok(Decision::correct(Rule::Residues)),
             Nature::Related => Err(Stop::NotApplicable),

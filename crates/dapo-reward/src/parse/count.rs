@@ -36,7 +36,7 @@ fn count(is_combination: bool, upper: Expr, lower: Expr) -> Expr {
 }
 
 impl Cursor<'_> {
-    /// The indices after a letter: `_n^k`, `^k_n`, `(n, k)`; `None` when there are none.
+    /// The indices after a letter: `_n^k`, `^k_n`, `(n, k)`; `None` without indices.
     pub(super) fn count(&mut self, letter: &str) -> Parse<Option<Expr>> {
         if !matches!(letter, "C" | "A" | "P") {
             return Ok(None);

@@ -142,7 +142,7 @@ pub(super) fn parse(text: &str) -> Result<Number, ParseError> {
     Ok(Number { value, places: is_decimal.then_some(places as i64 - scale) })
 }
 
-/// `0.1666…`: the digits said to go on are the shortest block seen at least twice at the end, of three digits or more in
+/// `0.1666…`: the digits that repeat are the shortest block seen at least twice at the end, of three digits or more in
 /// all; otherwise the numeral is a decimal cut short.
 fn endless(fixed: &str) -> (&str, &str) {
     for period in 1..=fixed.len() / 2 {

@@ -202,7 +202,8 @@ impl Cursor<'_> {
     }
 }
 
-/// `\$200 - \$130`, `3 \times \$5`: sums and multiples of amounts of one currency are an amount; a sign left out counts as written.
+/// `\$200 - \$130`, `3 \times \$5`: sums and multiples of amounts of one currency are an amount; a sign left out counts
+/// as written.
 pub(super) fn amount(value: Expr) -> Expr {
     let unit_of = |part: &Expr| match part {
         Expr::Quantity(_, unit) => Some(unit.clone()),

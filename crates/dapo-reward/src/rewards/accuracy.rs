@@ -1,4 +1,4 @@
-//! Is the answer right?
+//! Whether the answer is correct.
 
 use std::collections::HashMap;
 
@@ -64,15 +64,15 @@ impl Prepared<'_> {
         }
     }
 
-    /// Whether a completion is right; `None` where the gold answer cannot be read.
+    /// Whether a completion is correct; `None` where the gold answer cannot be read.
     fn judge(&self, completion: &str) -> Option<bool> {
         match self {
             Self::Math(gold) => match gold.verify(completion).verdict {
                 Verdict::Correct => Some(true),
                 Verdict::Unparsable(Side::Gold) => None,
-                Verdict::Wrong | Verdict::OutOfFuel | Verdict::Unparsable(Side::Prediction) => Some(false),
+                Verdict::Incorrect | Verdict::OutOfFuel | Verdict::Unparsable(Side::Prediction) => Some(false),
             },
-            Self::Dapo(gold, rule) => Some(dapo_grade(completion, gold, *rule) == DapoGrade::Right),
+            Self::Dapo(gold, rule) => Some(dapo_grade(completion, gold, *rule) == DapoGrade::Correct),
             Self::Text(gold) => gold.is_readable().then(|| gold.is_met_by(completion)),
             Self::Choice(gold) => gold.is_readable().then(|| gold.is_met_by(completion)),
         }
@@ -100,7 +100,7 @@ impl Grader {
         }
     }
 
-    /// Whether this grader can read a gold answer; where not, completions are hardly ever judged right, and
+    /// Whether this grader can read a gold answer; where not, completions are hardly ever judged correct, and
     /// [`Accuracy`] abstains from most. Cheap: for counting such golds when data are loaded.
     ///
     /// # Example
@@ -117,10 +117,10 @@ impl Grader {
     }
 }
 
-/// The accuracy reward: `right` for a right answer, `wrong` otherwise.
+/// The accuracy reward: `correct` for a correct answer, `incorrect` otherwise.
 ///
-/// Defaults to DAPO's +1/−1; open-r1's is `Accuracy { right: 1.0, wrong: 0.0, ..Accuracy::default() }`. It abstains when
-/// the gold answer itself cannot be read; a completion that cannot be read is wrong.
+/// Defaults to DAPO's +1/−1; open-r1's is `Accuracy { incorrect: 0.0, ..Accuracy::default() }`. It abstains when
+/// the gold answer itself cannot be read; a completion that cannot be read is incorrect.
 ///
 /// # Example
 /// ```
@@ -135,23 +135,25 @@ impl Grader {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Accuracy {
-    /// Reward of a right answer.
-    pub right: f64,
+    /// Reward of a correct answer.
+    #[serde(alias = "right")]
+    pub correct: f64,
     /// Reward of any other answer.
-    pub wrong: f64,
+    #[serde(alias = "wrong")]
+    pub incorrect: f64,
     /// How answers are judged.
     pub grader: Grader,
 }
 
 impl Default for Accuracy {
     fn default() -> Self {
-        Self { right: 1.0, wrong: -1.0, grader: Grader::default() }
+        Self { correct: 1.0, incorrect: -1.0, grader: Grader::default() }
     }
 }
 
 impl Accuracy {
     fn outcome(&self, correct: Option<bool>) -> Score {
-        Score { value: correct.map(|correct| if correct { self.right } else { self.wrong }), correct }
+        Score { value: correct.map(|correct| if correct { self.correct } else { self.incorrect }), correct }
     }
 }
 

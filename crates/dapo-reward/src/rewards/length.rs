@@ -1,4 +1,4 @@
-//! A reward that prefers short right answers and long wrong ones.
+//! A reward that prefers short correct answers and long incorrect ones.
 
 use std::f64::consts::PI;
 
@@ -21,9 +21,9 @@ pub enum LengthUnit {
 
 /// open-r1's cosine-scaled length reward.
 ///
-/// A right answer earns `max_correct` at length 0 and falls along half a cosine to `min_correct` at `max_len`; a wrong
-/// one climbs from `min_wrong` to `max_wrong`, so that a longer attempt is punished less. Beyond `max_len` the value at
-/// `max_len` stays. Abstains when the gold cannot be parsed.
+/// A correct answer earns `max_correct` at length 0 and falls along half a cosine to `min_correct` at `max_len`; an
+/// incorrect one climbs from `min_incorrect` to `max_incorrect`, so that a longer attempt is punished less. Beyond
+/// `max_len` the value at `max_len` stays. Abstains when the gold cannot be parsed.
 ///
 /// # Example
 /// ```
@@ -37,27 +37,29 @@ pub enum LengthUnit {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CosineLength {
-    /// Wrong answer, length 0.
-    pub min_wrong: f64,
-    /// Wrong answer, full length.
-    pub max_wrong: f64,
-    /// Right answer, full length.
+    /// Reward of an incorrect answer at length 0.
+    #[serde(alias = "min_wrong")]
+    pub min_incorrect: f64,
+    /// Reward of an incorrect answer at `max_len`.
+    #[serde(alias = "max_wrong")]
+    pub max_incorrect: f64,
+    /// Reward of a correct answer at `max_len`.
     pub min_correct: f64,
-    /// Right answer, length 0.
+    /// Reward of a correct answer at length 0.
     pub max_correct: f64,
     /// The length at which the cosine ends.
     pub max_len: usize,
     /// What lengths are counted in.
     pub unit: LengthUnit,
-    /// Decides what is right; its `right` and `wrong` values are not used.
+    /// Decides what is correct; its `correct` and `incorrect` values are not used.
     pub accuracy: Accuracy,
 }
 
 impl Default for CosineLength {
     fn default() -> Self {
         Self {
-            min_wrong: -1.0,
-            max_wrong: -0.5,
+            min_incorrect: -1.0,
+            max_incorrect: -0.5,
             min_correct: 0.5,
             max_correct: 1.0,
             max_len: 1000,
@@ -89,7 +91,7 @@ impl CosineLength {
         };
         let progress = (length as f64 / self.max_len.max(1) as f64).min(1.0);
         let (end, start) =
-            if correct { (self.min_correct, self.max_correct) } else { (self.max_wrong, self.min_wrong) };
+            if correct { (self.min_correct, self.max_correct) } else { (self.max_incorrect, self.min_incorrect) };
         let value = end + 0.5 * (start - end) * (1.0 + (progress * PI).cos());
         Score { value: Some(value), correct: Some(correct) }
     }
@@ -124,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn right_answers_earn_less_and_wrong_ones_lose_less_with_length() {
+    fn correct_answers_earn_less_and_incorrect_ones_lose_less_with_length() {
         // 0.5 + 0.25 (1 + cos(0.3 π)) and so on, by hand.
         for (answer, length, expected) in [
             (r"\frac{63}{400}", 30, 0.896_946),

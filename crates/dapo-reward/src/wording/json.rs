@@ -42,8 +42,8 @@ impl Json {
         matches!((self, other), (Self::Object(_), Self::Object(_)) | (Self::List(_), Self::List(_)))
     }
 
-    /// The value in a completion that is to be compared with this one: in the last fenced block that holds one, else the last in
-    /// the text.
+    /// The value in a completion that is to be compared with this one: in the last fenced block that holds one, else
+    /// the last in the text.
     pub(crate) fn last_like(&self, completion: &str) -> Option<(Self, std::ops::Range<usize>)> {
         last(completion, |found| found.is_like(self))
     }

@@ -1,8 +1,9 @@
-//! One changed digit, sign, end, letter or unit never stays correct, and the unchanged answer always is, in every form an
-//! answer is commonly written and announced in.
+//! One changed digit, sign, end, letter or unit never stays correct, and the unchanged answer always is, in every form
+//! an answer is commonly written and announced in.
 //!
-//! Each function of a kind draws golds with right and wrong completions; the two modules at the end judge the right ones and
-//! the wrong ones apart, so that a failure names the kind and the direction. `PROPTEST_CASES` sets how often each is drawn.
+//! Each function of a kind draws golds with right and wrong completions; the two modules at the end judge the right
+//! ones and the wrong ones apart, so that a failure names the kind and the direction. `PROPTEST_CASES` sets how often
+//! each is drawn.
 
 mod announcements;
 mod approximations;
