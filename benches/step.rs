@@ -144,7 +144,7 @@ fn whole_step(bench: &Bench, model: &Model, max_new_tokens: usize, repetitions: 
         micro_batch_tokens: 1280,
         ..TrainerConfig::default()
     };
-    let rewards = RewardSum::new(vec![(1.0, Box::new(LastNumber))]);
+    let rewards = RewardSum::new(vec![(1.0, Box::new(LastNumber))])?;
     let mut trainer = Trainer::new(decoder, tokenizer, prompts, rewards, config)?;
     bench.measure(&name, repetitions, 32 * max_new_tokens, || {
         let outcome = trainer.step()?;

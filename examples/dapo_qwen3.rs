@@ -149,7 +149,7 @@ fn run(args: &Args) -> Result<()> {
     let overlong = SoftOverlong::new(args.max_tokens(), cache)?;
     let grader = Grader::Math(VerifyConfig { profile: args.extract.clone(), ..VerifyConfig::default() });
     let accuracy = Accuracy { grader, ..Accuracy::default() };
-    let rewards = RewardSum::new(vec![(1.0, Box::new(accuracy)), (1.0, Box::new(overlong))]);
+    let rewards = RewardSum::new(vec![(1.0, Box::new(accuracy)), (1.0, Box::new(overlong))])?;
     let mut trainer = Trainer::new(policy, tokenizer, train, rewards, config(args))?;
 
     say!(args, "\nevaluating on {} held-out problems ...", held_out.len());

@@ -186,7 +186,7 @@ fn main() -> Result<()> {
 fn report(policy: &Decoder, tokenizer: &Tokenizer) -> Result<()> {
     let problems = addition_problems(Split::HeldOut, 512, 1);
     let (prompts, _) = encode_prompts(&problems, tokenizer, &PromptStyle::default(), 64)?;
-    let rewards = RewardSum::new(vec![(1.0, Box::new(Accuracy::default()))]);
+    let rewards = RewardSum::new(vec![(1.0, Box::new(Accuracy::default()))])?;
     for (name, sampling, samples) in [("greedy", SamplingConfig::GREEDY, 1), ("sampled", SamplingConfig::default(), 8)]
     {
         let stop = StopTokens::of(policy.config(), tokenizer);

@@ -74,7 +74,7 @@ fn main() -> Result<()> {
     let (prompts, _) = encode_prompts(&problems, &tokenizer, &style, 512)?;
     println!("prompt 0 ({} tokens): {:?}", prompts[0].token_ids.len(), prompts[0].text);
     let overlong = SoftOverlong::new(args.max_tokens, args.max_tokens.div_ceil(4))?;
-    let rewards = RewardSum::new(vec![(1.0, Box::new(AsciiShare)), (1.0, Box::new(overlong))]);
+    let rewards = RewardSum::new(vec![(1.0, Box::new(AsciiShare)), (1.0, Box::new(overlong))])?;
     let config = TrainerConfig {
         group_size: args.group,
         max_new_tokens: args.max_tokens,

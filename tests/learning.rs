@@ -30,7 +30,7 @@ fn prompts(split: Split, count: usize, seed: u64, tokenizer: &Tokenizer) -> Vec<
 
 fn rewards() -> RewardSum {
     let overlong = SoftOverlong::new(MAX_NEW_TOKENS, 8).unwrap();
-    RewardSum::new(vec![(1.0, Box::new(Accuracy::default())), (1.0, Box::new(overlong))])
+    RewardSum::new(vec![(1.0, Box::new(Accuracy::default())), (1.0, Box::new(overlong))]).unwrap()
 }
 
 fn generation(policy: &Decoder, tokenizer: &Tokenizer, seed: u64, purpose: Purpose) -> GenerationConfig {

@@ -69,7 +69,7 @@ pub(crate) fn run(args: &Eval, talk: Talk) -> Result<()> {
         args.problems.encode(&problems, (&policy, &tokenizer), generation.max_new_tokens, talk)?;
     let accuracy = args.problems.accuracy();
     let grader = accuracy.grader.clone();
-    let rewards = RewardSum::new(vec![(1.0, Box::new(accuracy))]);
+    let rewards = RewardSum::new(vec![(1.0, Box::new(accuracy))])?;
     let mut log = args.completions.as_deref().map(Log::create).transpose()?;
 
     talk.note(format_args!("{} problems, {} completions each ...", prompts.len(), args.samples));

@@ -1,13 +1,13 @@
 //! The crate's one error type.
 
-/// What can be wrong with a reward's configuration.
+/// Errors of a reward's configuration, of a sum of rewards, and of the functions in it.
 ///
 /// Grading itself never fails: it answers with a [`Verdict`](crate::Verdict) or abstains.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RewardError {
     /// A field of a configuration holds a value outside what is allowed.
-    #[error("{owner}: {field} is {value}, allowed: {allowed}")]
+    #[error("{owner}: {field} is {value}, expected {allowed}")]
     Config {
         /// The configuration struct.
         owner: &'static str,
@@ -17,6 +17,54 @@ pub enum RewardError {
         value: String,
         /// What would have been accepted.
         allowed: &'static str,
+    },
+    /// A component's weight is NaN or infinite.
+    #[error("the weight of reward {component:?} is {weight}, expected a finite number")]
+    Weight {
+        /// Name of the reward function.
+        component: String,
+        /// The weight found.
+        weight: f64,
+    },
+    /// Two components of a sum have one name; metrics would mix them.
+    #[error("reward {component:?} is there twice, expected a name of its own for each")]
+    DuplicateName {
+        /// The name.
+        component: String,
+    },
+    /// No component of a sum has a weight, so that the total would always be 0.
+    #[error("the weights of the rewards {components:?} are all 0, expected at least one other")]
+    NoWeight {
+        /// Names of the reward functions.
+        components: Vec<String>,
+    },
+    /// A reward function panicked.
+    #[error("reward {component:?} panicked: {message}")]
+    Panicked {
+        /// Name of the reward function.
+        component: String,
+        /// The panic's message.
+        message: String,
+    },
+    /// A reward function gave more or fewer results than there are completions.
+    #[error("reward {component:?} gave {got} results, expected {expected}")]
+    Count {
+        /// Name of the reward function.
+        component: String,
+        /// Results given.
+        got: usize,
+        /// Completions to be scored.
+        expected: usize,
+    },
+    /// A reward function gave NaN or an infinite value.
+    #[error("reward {component:?} of completion {sample} is {value}, expected a finite number or an abstention")]
+    NotFinite {
+        /// Name of the reward function.
+        component: String,
+        /// Position of the completion among those scored together.
+        sample: usize,
+        /// The value.
+        value: f64,
     },
 }
 

@@ -43,6 +43,7 @@ mod parse;
 mod reward;
 mod rewards;
 mod rule;
+mod sum;
 mod trim;
 mod verify;
 mod wording;
@@ -51,12 +52,13 @@ pub use answers::group_answers;
 pub use dapo::{DapoGrade, DapoRule, dapo_grade, dapo_normalize};
 pub use error::RewardError;
 pub use extract::{ExtractRule, Extracted, Profile, UnknownProfile, extract_answer};
-pub use reward::{Component, Reward, RewardFn, RewardInput, RewardSum, Score};
+pub use reward::{Component, Reward, RewardFn, RewardInput, Score};
 pub use rewards::{
     Accuracy, CosineLength, Format, FormatPattern, Grader, LengthUnit, OverlongFilter, ProportionalOverlong,
     Repetition, SoftOverlong, TagCount,
 };
 pub use rule::Rule;
+pub use sum::{OnAbstain, RewardSum, RewardTerm};
 pub use verify::{Gold, Side, Verdict, Verification, VerifyConfig, is_equivalent, verify};
 pub use wording::TextOptions;
 

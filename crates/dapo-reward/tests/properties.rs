@@ -171,10 +171,10 @@ proptest! {
             .map(|(index, completion)| RewardInput { prompt: "", completion, answer: ["3", "\\frac{", "4.0"][index % 3], num_tokens: index * 20, truncated: false })
             .collect();
         let overlong = SoftOverlong::new(100, 50).expect("valid");
-        let sum = RewardSum::new(vec![(1.0, Box::new(Accuracy::default())), (0.5, Box::new(overlong)), (0.25, Box::new(TagCount))]);
-        let batch = sum.score_batch(&inputs);
+        let sum = RewardSum::new(vec![(1.0, Box::new(Accuracy::default())), (0.5, Box::new(overlong)), (0.25, Box::new(TagCount))]).expect("valid");
+        let batch = sum.score_batch(&inputs).expect("scored");
         for (input, reward) in inputs.iter().zip(&batch) {
-            prop_assert_eq!(reward, &sum.score(input));
+            prop_assert_eq!(reward, &sum.score(input).expect("scored"));
             prop_assert_eq!(reward.total.is_none(), input.answer == "\\frac{");
             prop_assert_eq!(Accuracy::default().score(input).correct, reward.correct);
         }

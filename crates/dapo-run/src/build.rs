@@ -269,7 +269,8 @@ impl RunConfig {
         if let Some((name, weight, _)) = terms.iter().find(|(_, weight, _)| !weight.is_finite()) {
             return Err(RunError::setting(&format!("rewards.{name}.weight"), weight, "a finite number"));
         }
-        Ok(RewardSum::new(terms.into_iter().map(|(_, weight, term)| (weight, term)).collect()))
+        RewardSum::new(terms.into_iter().map(|(_, weight, term)| (weight, term)).collect())
+            .map_err(|error| in_table("rewards", error))
     }
 
     /// The judge of answers.

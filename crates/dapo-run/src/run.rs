@@ -132,7 +132,8 @@ impl Run {
             trainer_config.cache_bytes = Some(cache_left(config, policy.config(), cuda_memory(ordinal)?));
         }
         let trainer = Trainer::new(policy, tokenizer, problems.train, config.reward_sum()?, trainer_config)?;
-        let judge = RewardSum::new(vec![(1.0, Box::new(config.accuracy()?))]);
+        let judge =
+            RewardSum::new(vec![(1.0, Box::new(config.accuracy()?))]).map_err(dapo_trainer::TrainerError::from)?;
         let (base_model, config, counts) = (source.base()?, config.clone(), problems.counts);
         let unreadable = problems.unreadable;
         Ok(Self {

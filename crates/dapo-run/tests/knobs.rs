@@ -251,12 +251,12 @@ fn rewards(layers: &[Layer]) -> Vec<Option<f64>> {
     ];
     let judge = |(completion, num_tokens): (&str, usize)| {
         let (prompt, answer, truncated) = ("2+2=", "4", false);
-        sum.score(&RewardInput { prompt, completion, answer, num_tokens, truncated }).total
+        sum.score(&RewardInput { prompt, completion, answer, num_tokens, truncated }).unwrap().total
     };
     // Answers in words: in other case, with other spaces, punctuation and articles.
     let worded = ["North Pole", "north Pole", "North  Pole", "North, Pole", "the North Pole"].map(|completion| {
         let (prompt, answer, num_tokens, truncated) = ("Where?", "North Pole", 9, false);
-        sum.score(&RewardInput { prompt, completion, answer, num_tokens, truncated }).total
+        sum.score(&RewardInput { prompt, completion, answer, num_tokens, truncated }).unwrap().total
     });
     completions.map(judge).into_iter().chain(worded).collect()
 }

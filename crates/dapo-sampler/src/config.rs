@@ -79,10 +79,11 @@ pub enum OnExhausted {
 pub struct SamplerConfig {
     /// Whether uninformative groups are dropped and replaced.
     ///
-    /// If not, a step is one round of `train_batch` prompts and every group with at least two graded completions is
-    /// kept; `gen_batch`, `max_gen_rounds` and `on_exhausted` have no effect.
+    /// If not, a step is one round of `train_batch` prompts and every group with at least two completions that have a
+    /// reward is kept; `metric` (but for `per_prompt`), `gen_batch`, `max_gen_rounds` and `on_exhausted` have no effect.
     pub enabled: bool,
-    /// Which value per completion the caller puts into [`Drawn::metric`](crate::Drawn::metric).
+    /// Which value per completion the caller puts into [`Drawn::metric`](crate::Drawn::metric), as
+    /// [`judged_metric`](Self::judged_metric) says.
     pub metric: FilterMetric,
     /// A group is informative iff its largest value exceeds its smallest by more than this.
     pub tolerance: f64,
@@ -155,6 +156,20 @@ impl SamplerConfig {
             expect_config(max_age > 0, "surplus.carry.max_age", &max_age, "at least 1; `discard` carries nothing")?;
         }
         self.per_prompt.as_ref().map_or(Ok(()), PerPrompt::validate)
+    }
+
+    /// The metric that groups are judged by: [`metric`](Self::metric), but where nothing is filtered the final reward, as
+    /// a group is then kept for its reward alone.
+    ///
+    /// ```
+    /// use dapo_sampler::{FilterMetric, SamplerConfig};
+    ///
+    /// let plain = SamplerConfig { enabled: false, ..SamplerConfig::default() };
+    /// assert_eq!(plain.judged_metric(), &FilterMetric::SeqFinalReward);
+    /// assert_eq!(SamplerConfig::default().judged_metric(), &FilterMetric::Acc);
+    /// ```
+    pub fn judged_metric(&self) -> &FilterMetric {
+        if self.enabled { &self.metric } else { &FilterMetric::SeqFinalReward }
     }
 
     /// How many completions to add to a prompt that has these metric values so far; 0 when it has enough or

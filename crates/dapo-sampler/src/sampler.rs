@@ -275,7 +275,7 @@ impl<G> DynamicSampler<G> {
     fn shortage(&self) -> Shortage {
         let dropped = self.dropped.iter().filter(|group| group.reason == DropReason::Uninformative);
         Shortage {
-            metric: self.config.metric.clone(),
+            metric: self.config.judged_metric().clone(),
             train_batch: self.config.train_batch,
             kept: self.kept.len(),
             rounds: self.account.rounds,

@@ -16,7 +16,7 @@
 //! let problems = read_jsonl("problems.jsonl".as_ref())?;
 //! let (prompts, _too_long) = encode_prompts(&problems, &tokenizer, &PromptStyle::default(), 512)?;
 //! let overlong = SoftOverlong::new(256, 64)?;
-//! let rewards = RewardSum::new(vec![(1.0, Box::new(Accuracy::default())), (1.0, Box::new(overlong))]);
+//! let rewards = RewardSum::new(vec![(1.0, Box::new(Accuracy::default())), (1.0, Box::new(overlong))])?;
 //! let mut trainer = Trainer::new(policy, tokenizer, prompts, rewards, TrainerConfig::default())?;
 //! for _ in 0..100 {
 //!     let metrics = trainer.step()?.metrics;

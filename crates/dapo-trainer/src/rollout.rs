@@ -10,7 +10,7 @@ use dapo_reward::{RewardInput, RewardSum};
 /// its random numbers.
 ///
 /// # Errors
-/// When generation fails, or a completion cannot be decoded.
+/// When generation fails, a completion cannot be decoded, or a reward function is at fault.
 pub fn roll_out(
     policy: &impl Policy,
     tokenizer: &Tokenizer,
@@ -63,7 +63,7 @@ pub fn add_completions(
             truncated: completion.finish_reason == FinishReason::Length,
         }));
     }
-    let mut judged = rewards.score_batch(&inputs).into_iter();
+    let mut judged = rewards.score_batch(&inputs)?.into_iter();
     for ((group, completions), texts) in groups.iter_mut().zip(completions).zip(texts) {
         let samples = completions.into_iter().zip(texts).zip(&mut judged);
         group.samples.extend(samples.map(|((completion, text), reward)| Sample::new(completion, text, reward)));

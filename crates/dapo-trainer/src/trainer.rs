@@ -224,7 +224,7 @@ impl Trainer {
             let groups = self.round(&drawn, &mut kl_sum)?;
             let drawn = groups.into_iter().map(|group| {
                 sums.add(&group);
-                let metric = filter_metric(&self.config.sampler.metric, &group, self.config.overlong_filter);
+                let metric = filter_metric(self.config.sampler.judged_metric(), &group, self.config.overlong_filter);
                 Drawn { draw: group.draw, metric, group: Arc::new(group) }
             });
             self.sampler.push_round(drawn.collect())?;

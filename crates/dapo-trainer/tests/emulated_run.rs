@@ -33,7 +33,7 @@ fn trainer(device: Device, lora: Option<&LoraConfig>) -> Trainer {
     policy.to_device(device).unwrap();
     let problems = addition_problems(Split::Train, 64, 5);
     let prompts = encode_prompts(&problems, &tokenizer, &PromptStyle::default(), 64).unwrap().0;
-    let rewards = RewardSum::new(vec![(1.0, Box::new(Accuracy::default()))]);
+    let rewards = RewardSum::new(vec![(1.0, Box::new(Accuracy::default()))]).unwrap();
     Trainer::new(policy, tokenizer, prompts, rewards, config()).unwrap()
 }
 

@@ -29,7 +29,7 @@ impl Setup {
             purpose: Purpose::Evaluation,
             ..GenerationConfig::new(StopTokens::of(policy.config(), &tokenizer))
         };
-        let rewards = RewardSum::new(vec![(1.0, Box::new(Accuracy::default()))]);
+        let rewards = RewardSum::new(vec![(1.0, Box::new(Accuracy::default()))]).unwrap();
         Self { policy, tokenizer, prompts, generation, rewards }
     }
 

@@ -29,7 +29,7 @@ fn prompts(tokenizer: &Tokenizer) -> Vec<Prompt> {
 
 fn rewards() -> RewardSum {
     let overlong = SoftOverlong::new(MAX_NEW_TOKENS, 12).unwrap();
-    RewardSum::new(vec![(1.0, Box::new(Accuracy::default())), (1.0, Box::new(overlong))])
+    RewardSum::new(vec![(1.0, Box::new(Accuracy::default())), (1.0, Box::new(overlong))]).unwrap()
 }
 
 fn config() -> TrainerConfig {
@@ -297,6 +297,28 @@ fn the_default_draws_what_is_missing_and_trains_on_fresh_groups() {
 }
 
 #[test]
+fn without_dynamic_sampling_a_reward_that_judges_no_answer_trains() {
+    #[derive(Debug)]
+    struct Length;
+    impl dapo_reward::RewardFn for Length {
+        fn name(&self) -> &'static str {
+            "length"
+        }
+        fn score(&self, input: &dapo_reward::RewardInput<'_>) -> dapo_reward::Score {
+            dapo_reward::Score::value(-(input.num_tokens as f64))
+        }
+    }
+    let (policy, tokenizer) = model();
+    let prompts = prompts(&tokenizer);
+    let sampler = SamplerConfig { enabled: false, ..config().sampler };
+    assert_eq!(sampler.metric, FilterMetric::Acc);
+    let rewards = RewardSum::new(vec![(1.0, Box::new(Length))]).unwrap();
+    let mut trainer = Trainer::new(policy, tokenizer, prompts, rewards, TrainerConfig { sampler, ..config() }).unwrap();
+    let metrics = trainer.step().unwrap().metrics;
+    assert_eq!(metrics.dynamic_sampling.trained, metrics.dynamic_sampling.generated);
+}
+
+#[test]
 fn a_step_that_fails_leaves_the_trainer_as_it_was() {
     /// Fails on purpose, by a reward that is not a number, from its given call on.
     #[derive(Debug)]
@@ -315,7 +337,7 @@ fn a_step_that_fails_leaves_the_trainer_as_it_was() {
         let (policy, tokenizer) = model();
         let prompts = prompts(&tokenizer);
         let failing = Failing(std::sync::atomic::AtomicUsize::new(calls));
-        let rewards = RewardSum::new(vec![(1.0, Box::new(Accuracy::default())), (1.0, Box::new(failing))]);
+        let rewards = RewardSum::new(vec![(1.0, Box::new(Accuracy::default())), (1.0, Box::new(failing))]).unwrap();
         Trainer::new(policy, tokenizer, prompts, rewards, config()).unwrap()
     };
     let folder = tempfile::tempdir().unwrap();
@@ -388,7 +410,7 @@ fn mastery_is_judged_by_correctness_and_by_enough_groups() {
         };
         let config = TrainerConfig { sampling: alike, sampler, ..config() };
         // Worth 1 whatever the answer: a metric above 0 does not mean that the answer is correct.
-        let rewards = RewardSum::new(vec![(1.0, Box::new(Accuracy::default())), (1.0, Box::new(TagCount))]);
+        let rewards = RewardSum::new(vec![(1.0, Box::new(Accuracy::default())), (1.0, Box::new(TagCount))]).unwrap();
         let mut trainer = Trainer::new(policy, tokenizer, prompts, rewards, config).unwrap();
         let mut skipped = 0;
         loop {

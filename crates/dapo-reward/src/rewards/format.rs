@@ -1,4 +1,6 @@
-//! Does the completion have the shape that was asked for?
+//! Whether the completion has the shape that was asked for.
+
+use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +18,9 @@ pub enum FormatPattern {
 }
 
 /// 1 when the completion has the pattern's shape, else 0.
+///
+/// Where the chat template ends the prompt with `<think>`, the completion begins inside the thought: the tag counts as if
+/// it were the completion's own.
 ///
 /// # Example
 /// ```
@@ -39,12 +44,23 @@ impl RewardFn for Format {
     }
 
     fn score(&self, input: &RewardInput<'_>) -> Score {
+        let text = with_opened_thought(input);
         let matches = match self.pattern {
-            FormatPattern::ThinkAnswer => is_think_answer(input.completion),
-            FormatPattern::Think => is_think(input.completion),
+            FormatPattern::ThinkAnswer => is_think_answer(&text),
+            FormatPattern::Think => is_think(&text),
         };
         Score::value(f64::from(u8::from(matches)))
     }
+}
+
+/// The completion, with the `<think>` that the chat template ends its prompt with, if it does.
+pub(super) fn with_opened_thought<'a>(input: &RewardInput<'a>) -> Cow<'a, str> {
+    const OPEN: &str = "<think>";
+    if !input.prompt.trim_end().ends_with(OPEN) {
+        return Cow::Borrowed(input.completion);
+    }
+    let start = input.prompt.trim_end().len() - OPEN.len();
+    Cow::Owned(format!("{}{}", &input.prompt[start..], input.completion))
 }
 
 fn is_think_answer(text: &str) -> bool {
@@ -79,6 +95,25 @@ mod tests {
         assert!(!is_think_answer(" <think>\na\n</think>\n<answer>\nb\n</answer>"));
         assert!(!is_think_answer("<think>\na\n</think>\n\n<answer>\nb\n</answer>"));
         assert!(!is_think_answer(""));
+    }
+
+    #[test]
+    fn a_thought_that_the_prompt_opens_counts() {
+        let score = |pattern, prompt, completion| {
+            let input = RewardInput { prompt, completion, answer: "", num_tokens: 0, truncated: false };
+            Format { pattern }.score(&input).value
+        };
+        let think = |prompt, completion| score(FormatPattern::Think, prompt, completion);
+        assert_eq!(think("<|im_start|>assistant\n<think>\n", "hm\n</think>\n4"), Some(1.0));
+        assert_eq!(think("<|im_start|>assistant\n<think>", "hm</think>4"), Some(1.0));
+        assert_eq!(think("<|im_start|>assistant\n<think>\n", "hm\n4"), Some(0.0));
+        assert_eq!(think("<|im_start|>assistant\n<think>\n", "<think>hm</think>4"), Some(0.0));
+        assert_eq!(think("<|im_start|>assistant\n<think>\n\n</think>\n\n", "hm</think>4"), Some(0.0));
+        assert_eq!(think("Use <think> tags.", "hm</think>4"), Some(0.0));
+        let completion = "a\n</think>\n<answer>\nb\n</answer>";
+        assert_eq!(score(FormatPattern::ThinkAnswer, "<think>\n", completion), Some(1.0));
+        assert_eq!(score(FormatPattern::ThinkAnswer, "<think>", completion), Some(0.0), "a line break is missing");
+        assert_eq!(score(FormatPattern::ThinkAnswer, "", completion), Some(0.0));
     }
 
     #[test]

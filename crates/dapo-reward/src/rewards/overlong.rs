@@ -161,7 +161,7 @@ impl ProportionalOverlong {
 
 impl RewardFn for ProportionalOverlong {
     fn name(&self) -> &'static str {
-        "soft_overlong"
+        "proportional_overlong"
     }
 
     fn score(&self, input: &RewardInput<'_>) -> Score {
@@ -231,7 +231,7 @@ mod tests {
         assert!(SoftOverlong::new(100, 101).is_err());
         assert!(SoftOverlong::new(100, 100).is_ok());
         let error = SoftOverlong::new(100, 101).unwrap_err().to_string();
-        assert_eq!(error, "SoftOverlong: cache_len is 101, allowed: 1 to max_len");
+        assert_eq!(error, "SoftOverlong: cache_len is 101, expected 1 to max_len");
         assert!(SoftOverlong { penalty_factor: f64::NAN, ..SoftOverlong::default() }.validate().is_err());
         assert!(ProportionalOverlong::new(0).is_err());
     }

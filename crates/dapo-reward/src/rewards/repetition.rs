@@ -1,4 +1,4 @@
-//! A punishment for saying the same thing again.
+//! A penalty for repeated n-grams.
 
 use std::collections::HashSet;
 

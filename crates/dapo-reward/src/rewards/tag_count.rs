@@ -1,8 +1,10 @@
 //! Partial credit for the tags of the think/answer format.
 
+use super::format::with_opened_thought;
 use crate::reward::{RewardFn, RewardInput, Score};
 
 /// 0.25 for each of open-r1's four tags that occurs exactly once: `<think>⏎`, `⏎</think>⏎`, `⏎<answer>⏎`, `⏎</answer>`.
+/// A `<think>` that ends the prompt counts as the completion's own.
 ///
 /// # Example
 /// ```
@@ -22,7 +24,8 @@ impl RewardFn for TagCount {
 
     fn score(&self, input: &RewardInput<'_>) -> Score {
         let tags = ["<think>\n", "\n</think>\n", "\n<answer>\n", "\n</answer>"];
-        let once = tags.iter().filter(|tag| input.completion.matches(*tag).count() == 1).count();
+        let text = with_opened_thought(input);
+        let once = tags.iter().filter(|tag| text.matches(*tag).count() == 1).count();
         Score::value(0.25 * once as f64)
     }
 }
@@ -33,6 +36,15 @@ mod tests {
 
     fn score(completion: &str) -> Option<f64> {
         TagCount.score(&RewardInput { prompt: "", completion, answer: "", num_tokens: 0, truncated: false }).value
+    }
+
+    #[test]
+    fn a_tag_that_ends_the_prompt_counts() {
+        let score = |prompt| {
+            let completion = "a\n</think>\n<answer>\nb\n</answer>";
+            TagCount.score(&RewardInput { prompt, completion, answer: "", num_tokens: 0, truncated: false }).value
+        };
+        assert_eq!((score("<think>\n"), score("<think>"), score("")), (Some(1.0), Some(0.75), Some(0.75)));
     }
 
     #[test]

@@ -140,7 +140,7 @@ mod tests {
 
     /// A problem with completions that are written already; those that end in `…` are truncated.
     fn group(id: &str, answer: &str, texts: &[&str]) -> Group {
-        let rewards = RewardSum::new(vec![(1.0, Box::new(Accuracy::default()))]);
+        let rewards = RewardSum::new(vec![(1.0, Box::new(Accuracy::default()))]).unwrap();
         let is_truncated = |text: &str| text.ends_with('…');
         let completion = |text: &&str| Completion {
             token_ids: vec![0; text.len()],
@@ -149,7 +149,9 @@ mod tests {
         };
         let judge = |text: &&str| {
             let truncated = is_truncated(text);
-            rewards.score(&RewardInput { prompt: "", completion: text, answer, num_tokens: text.len(), truncated })
+            rewards
+                .score(&RewardInput { prompt: "", completion: text, answer, num_tokens: text.len(), truncated })
+                .unwrap()
         };
         let prompt = Prompt { id: id.into(), text: String::new(), token_ids: vec![0], answer: answer.into() };
         let sample = |text: &&str| Sample::new(completion(text), (*text).to_owned(), judge(text));

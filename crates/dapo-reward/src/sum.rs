@@ -1,0 +1,180 @@
+//! The weighted sum of reward functions.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::RewardError;
+use crate::reward::{Component, Reward, RewardFn, RewardInput, Score};
+
+/// What a component's abstention does to the total of the completion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnAbstain {
+    /// The total is `None`: the completion has no place in its group's baseline.
+    #[default]
+    Drop,
+    /// The total is that of the other components, as in TRL. For mixtures of tasks whose rewards judge one task each.
+    Ignore,
+}
+
+/// One term of a [`RewardSum`].
+pub struct RewardTerm {
+    /// The weight in the sum. With 0 the component is measured and never changes the total.
+    pub weight: f64,
+    /// What an abstention does to the total.
+    pub on_abstain: OnAbstain,
+    /// The reward function.
+    pub function: Box<dyn RewardFn>,
+}
+
+impl RewardTerm {
+    /// A term whose abstentions leave the completion without a total.
+    pub fn new(weight: f64, function: impl RewardFn + 'static) -> Self {
+        Self { weight, on_abstain: OnAbstain::default(), function: Box::new(function) }
+    }
+
+    /// Sets what an abstention does.
+    #[must_use]
+    pub fn on_abstain(self, on_abstain: OnAbstain) -> Self {
+        Self { on_abstain, ..self }
+    }
+}
+
+impl std::fmt::Debug for RewardTerm {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { weight, on_abstain, function } = self;
+        f.debug_tuple(function.name()).field(weight).field(on_abstain).finish()
+    }
+}
+
+/// A weighted sum of reward functions: `R = Σ weight · value`.
+///
+/// An abstention is not a zero. [`OnAbstain`] says per component whether it leaves the completion without a total or is
+/// passed over. A component of weight 0 is measured, and neither its value nor its abstention touches the total.
+///
+/// # Example
+/// ```
+/// use dapo_reward::{Accuracy, OnAbstain, RewardInput, RewardSum, RewardTerm, SoftOverlong};
+///
+/// # fn main() -> Result<(), dapo_reward::RewardError> {
+/// let overlong = SoftOverlong::new(100, 20)?;
+/// let sum = RewardSum::new(vec![(1.0, Box::new(Accuracy::default())), (1.0, Box::new(overlong))])?;
+/// let input = RewardInput { prompt: "1+1?", completion: r"\boxed{2}", answer: "2", num_tokens: 90, truncated: false };
+/// let reward = sum.score(&input)?;
+/// assert_eq!(reward.correct, Some(true));
+/// assert_eq!(reward.total, Some(0.5)); // +1 for the answer, (100 - 20 - 90) / 20 for the length
+///
+/// // A gold answer that cannot be read: accuracy abstains, and here the length alone decides.
+/// let accuracy = RewardTerm::new(1.0, Accuracy::default()).on_abstain(OnAbstain::Ignore);
+/// let sum = RewardSum::of(vec![accuracy, RewardTerm::new(1.0, overlong)])?;
+/// assert_eq!(sum.score(&RewardInput { answer: r"\frac{", ..input })?.total, Some(-0.5));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct RewardSum {
+    terms: Vec<RewardTerm>,
+}
+
+impl RewardSum {
+    /// A sum of `(weight, function)` terms whose abstentions count.
+    ///
+    /// # Errors
+    /// As [`of`](Self::of).
+    pub fn new(terms: Vec<(f64, Box<dyn RewardFn>)>) -> Result<Self, RewardError> {
+        let term = |(weight, function)| RewardTerm { weight, on_abstain: OnAbstain::default(), function };
+        Self::of(terms.into_iter().map(term).collect())
+    }
+
+    /// A sum of terms.
+    ///
+    /// # Errors
+    /// [`RewardError::Weight`] for a weight that is not finite, [`RewardError::DuplicateName`] when two functions have one
+    /// name, and [`RewardError::NoWeight`] when all weights are 0 or there is no term.
+    pub fn of(terms: Vec<RewardTerm>) -> Result<Self, RewardError> {
+        for (index, term) in terms.iter().enumerate() {
+            let name = term.function.name();
+            if !term.weight.is_finite() {
+                return Err(RewardError::Weight { component: name.to_owned(), weight: term.weight });
+            }
+            if terms[..index].iter().any(|earlier| earlier.function.name() == name) {
+                return Err(RewardError::DuplicateName { component: name.to_owned() });
+            }
+        }
+        if terms.iter().all(|term| term.weight == 0.0) {
+            let components = terms.iter().map(|term| term.function.name().to_owned()).collect();
+            return Err(RewardError::NoWeight { components });
+        }
+        Ok(Self { terms })
+    }
+
+    /// The components' names, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.terms.iter().map(|term| term.function.name())
+    }
+
+    /// Scores one completion.
+    ///
+    /// # Errors
+    /// As [`score_batch`](Self::score_batch).
+    pub fn score(&self, input: &RewardInput<'_>) -> Result<Reward, RewardError> {
+        let scores = self
+            .terms
+            .iter()
+            .map(|term| checked(term, 1, || vec![term.function.score(input)]))
+            .collect::<Result<_, _>>();
+        let scores: Vec<Vec<Score>> = scores?;
+        Ok(self.combine(scores.iter().map(|scores| scores[0])))
+    }
+
+    /// Scores many completions over rayon, in order; a gold answer that occurs many times is parsed once.
+    ///
+    /// # Errors
+    /// [`RewardError::Panicked`], [`RewardError::Count`] and [`RewardError::NotFinite`] name the function at fault.
+    pub fn score_batch(&self, inputs: &[RewardInput<'_>]) -> Result<Vec<Reward>, RewardError> {
+        let score = |term: &RewardTerm| checked(term, inputs.len(), || term.function.score_batch(inputs));
+        let columns = self.terms.iter().map(score).collect::<Result<Vec<_>, _>>()?;
+        Ok((0..inputs.len()).map(|row| self.combine(columns.iter().map(|column| column[row]))).collect())
+    }
+
+    fn combine(&self, scores: impl Iterator<Item = Score>) -> Reward {
+        let mut reward = Reward { correct: None, components: Vec::with_capacity(self.terms.len()), total: None };
+        let (mut sum, mut is_dropped, mut is_valued) = (0.0, false, false);
+        for (term, score) in self.terms.iter().zip(scores) {
+            let name = term.function.name().to_owned();
+            reward.components.push(Component { name, weight: term.weight, value: score.value });
+            reward.correct = reward.correct.or(score.correct);
+            match score.value {
+                _ if term.weight == 0.0 => {}
+                Some(value) => (sum, is_valued) = (sum + term.weight * value, true),
+                None => is_dropped |= term.on_abstain == OnAbstain::Drop,
+            }
+        }
+        reward.total = (is_valued && !is_dropped).then_some(sum);
+        reward
+    }
+}
+
+/// What a term's function says about `count` completions, if it is whole.
+fn checked(term: &RewardTerm, count: usize, call: impl FnOnce() -> Vec<Score>) -> Result<Vec<Score>, RewardError> {
+    let component = || term.function.name().to_owned();
+    // Nothing of the function's state is looked at after a panic.
+    let scores = catch_unwind(AssertUnwindSafe(call))
+        .map_err(|panic| RewardError::Panicked { component: component(), message: message(&*panic) })?;
+    if scores.len() != count {
+        return Err(RewardError::Count { component: component(), got: scores.len(), expected: count });
+    }
+    let not_finite = |score: &Score| score.value.filter(|value| !value.is_finite());
+    if let Some((sample, value)) = scores.iter().enumerate().find_map(|(at, score)| Some((at, not_finite(score)?))) {
+        return Err(RewardError::NotFinite { component: component(), sample, value });
+    }
+    Ok(scores)
+}
+
+/// The text that a panic was raised with.
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
+}

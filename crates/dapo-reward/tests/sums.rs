@@ -1,0 +1,144 @@
+//! Sums of rewards: which are refused, what abstentions and weights do, and faults of a user's function.
+
+use dapo_reward::{
+    Accuracy, OnAbstain, ProportionalOverlong, RewardError, RewardFn, RewardInput, RewardSum, RewardTerm, Score,
+    SoftOverlong,
+};
+
+/// Gives the same scores whatever it is asked.
+struct Fixed(&'static str, Vec<Score>);
+
+impl RewardFn for Fixed {
+    fn name(&self) -> &str {
+        self.0
+    }
+    fn score(&self, _: &RewardInput<'_>) -> Score {
+        self.1[0]
+    }
+    fn score_batch(&self, _: &[RewardInput<'_>]) -> Vec<Score> {
+        self.1.clone()
+    }
+}
+
+/// Panics on completions of its choice.
+struct Fragile;
+
+impl RewardFn for Fragile {
+    fn name(&self) -> &'static str {
+        "fragile"
+    }
+    fn score(&self, input: &RewardInput<'_>) -> Score {
+        assert!(input.completion != "break", "cannot stand {}", input.completion);
+        Score::value(1.0)
+    }
+}
+
+fn value(name: &'static str, value: f64) -> Fixed {
+    Fixed(name, vec![Score::value(value)])
+}
+
+fn silent(name: &'static str) -> Fixed {
+    Fixed(name, vec![Score::abstain()])
+}
+
+fn input(completion: &str) -> RewardInput<'_> {
+    RewardInput { prompt: "", completion, answer: "2", num_tokens: 150, truncated: false }
+}
+
+fn total(terms: Vec<RewardTerm>) -> Option<f64> {
+    let sum = RewardSum::of(terms).expect("a valid sum");
+    let reward = sum.score(&input("x")).expect("sound functions");
+    assert_eq!(sum.score_batch(&[input("x")]).expect("sound functions"), [reward.clone()]);
+    reward.total
+}
+
+#[test]
+fn overlong_punishments_are_two_components() {
+    let (soft, proportional) =
+        (SoftOverlong::new(200, 100).expect("valid"), ProportionalOverlong::new(100).expect("valid"));
+    let sum = RewardSum::new(vec![(1.0, Box::new(soft)), (1.0, Box::new(proportional))]).expect("two names");
+    assert_eq!(sum.names().collect::<Vec<_>>(), ["soft_overlong", "proportional_overlong"]);
+    let reward = sum.score(&input("x")).expect("scored");
+    assert_eq!(reward.components.iter().map(|part| part.value).collect::<Vec<_>>(), [Some(-0.5), Some(-0.25)]);
+}
+
+#[test]
+fn a_name_that_is_there_twice_is_refused() {
+    let twice = RewardSum::of(vec![RewardTerm::new(1.0, value("mine", 1.0)), RewardTerm::new(2.0, silent("mine"))]);
+    let error = twice.expect_err("one name");
+    assert_eq!(error, RewardError::DuplicateName { component: "mine".to_owned() });
+    assert_eq!(error.to_string(), "reward \"mine\" is there twice, expected a name of its own for each");
+}
+
+#[test]
+fn a_sum_without_weight_is_refused() {
+    let error =
+        RewardSum::new(vec![(0.0, Box::new(Accuracy::default())), (-0.0, Box::new(Fragile))]).expect_err("all 0");
+    let expected = "the weights of the rewards [\"accuracy\", \"fragile\"] are all 0, expected at least one other";
+    assert_eq!(error.to_string(), expected);
+    assert_eq!(RewardSum::new(Vec::new()).expect_err("none"), RewardError::NoWeight { components: Vec::new() });
+    let error = RewardSum::new(vec![(f64::NAN, Box::new(Fragile))]).expect_err("NaN");
+    assert_eq!(error.to_string(), "the weight of reward \"fragile\" is NaN, expected a finite number");
+}
+
+#[test]
+fn an_abstention_drops_the_completion_or_is_passed_over() {
+    let known = || RewardTerm::new(2.0, value("known", 1.5));
+    assert_eq!(total(vec![known(), RewardTerm::new(1.0, silent("other"))]), None);
+    let ignored = |name| RewardTerm::new(1.0, silent(name)).on_abstain(OnAbstain::Ignore);
+    assert_eq!(total(vec![known(), ignored("other")]), Some(3.0));
+    assert_eq!(total(vec![known().on_abstain(OnAbstain::Ignore), ignored("other")]), Some(3.0));
+    assert_eq!(total(vec![ignored("one"), ignored("other")]), None, "nobody has judged it");
+    assert_eq!(total(vec![known(), ignored("one"), RewardTerm::new(1.0, silent("other"))]), None);
+    assert_eq!(serde_json::to_string(&OnAbstain::Ignore).expect("a name"), "\"ignore\"");
+}
+
+#[test]
+fn a_weight_of_zero_neither_vetoes_nor_counts() {
+    let known = || RewardTerm::new(2.0, value("known", 1.5));
+    assert_eq!(total(vec![RewardTerm::new(0.0, silent("measured")), known()]), Some(3.0));
+    assert_eq!(total(vec![known(), RewardTerm::new(0.0, value("measured", -7.0))]), Some(3.0));
+    // A component that is measured alone does not stand for the total.
+    let only = vec![RewardTerm::new(0.0, value("measured", 1.0)), RewardTerm::new(1.0, silent("weighted"))];
+    assert_eq!(total(only), None);
+    // The gold cannot be read, accuracy only measures: the format decides.
+    let sum = RewardSum::of(vec![RewardTerm::new(0.0, Accuracy::default()), known()]).expect("valid");
+    let reward = sum.score(&RewardInput { answer: r"\frac{", ..input("2") }).expect("scored");
+    assert_eq!((reward.correct, reward.total), (None, Some(3.0)));
+}
+
+#[test]
+fn a_function_that_panics_is_an_error_that_names_it() {
+    let sum = RewardSum::new(vec![(1.0, Box::new(Accuracy::default())), (1.0, Box::new(Fragile))]).expect("valid");
+    assert!(sum.score_batch(&[input("2"), input("3")]).is_ok());
+    let expected = RewardError::Panicked { component: "fragile".to_owned(), message: "cannot stand break".to_owned() };
+    assert_eq!(sum.score(&input("break")), Err(expected.clone()));
+    assert_eq!(sum.score_batch(&[input("2"), input("break")]), Err(expected.clone()));
+    assert_eq!(expected.to_string(), "reward \"fragile\" panicked: cannot stand break");
+    assert!(sum.score_batch(&[input("2")]).is_ok(), "the sum can be used again");
+}
+
+#[test]
+fn a_wrong_number_of_results_is_an_error_that_names_the_function() {
+    for results in [0, 1, 3] {
+        let scores = vec![Score::value(1.0); results];
+        let terms = vec![RewardTerm::new(1.0, Accuracy::default()), RewardTerm::new(1.0, Fixed("mine", scores))];
+        let error = RewardSum::of(terms).expect("valid").score_batch(&[input("2"), input("3")]).expect_err("not two");
+        assert_eq!(error.to_string(), format!("reward \"mine\" gave {results} results, expected 2"));
+    }
+}
+
+#[test]
+fn a_value_that_is_not_finite_is_an_error_with_component_and_sample() {
+    for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        let scores = vec![Score::value(1.0), Score::value(bad), Score::abstain()];
+        for weight in [1.0, 0.0] {
+            let mine = RewardTerm::new(weight, Fixed("mine", scores.clone()));
+            let sum = RewardSum::of(vec![RewardTerm::new(1.0, Accuracy::default()), mine]).expect("valid");
+            let error = sum.score_batch(&[input("1"), input("2"), input("3")]).expect_err("not finite").to_string();
+            let expected =
+                format!("reward \"mine\" of completion 1 is {bad}, expected a finite number or an abstention");
+            assert_eq!(error, expected);
+        }
+    }
+}
