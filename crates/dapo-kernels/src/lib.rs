@@ -4,7 +4,7 @@
 //! for AVX-512, AVX2 or the baseline (chosen at run time) and spread over rayon's threads, with one promise: **a
 //! token's values depend on its sequence alone**. Batch, packing, cache length and thread count change no bit, because
 //! every sum has one order ([`matmul`], [`attention`]). That is what lets a reinforcement-learning trainer use the
-//! log-probs of its roll-outs as they are.
+//! log-probs of its rollouts as they are.
 //!
 //! Operations on [`candle_core::Tensor`]s take part in candle's automatic differentiation ([`linear()`],
 //! [`low_rank_linear`], [`rms_norm()`], [`norm_rope`], [`swiglu()`], [`attention()`](attention::attention),

@@ -2,7 +2,7 @@
 //!
 //! A kernel is written once, as an `#[inline(always)]` function generic over `FMA`, and compiled for AVX-512, for
 //! AVX2 with FMA and for the baseline of the target. Sums run over [`LANES`] partial sums, so their order, and with
-//! it every bit of a result, depends on the processor type alone: never on the number of rows or threads.
+//! it every bit of a result, depends on the type of CPU alone: never on the number of rows or threads.
 
 #![expect(unsafe_code, reason = "calling functions compiled for a detected instruction set")]
 
@@ -18,11 +18,11 @@ pub enum Isa {
     Avx512,
     /// x86-64 with AVX2 and FMA.
     Avx2,
-    /// What the compiler may assume of every processor of the target.
+    /// What the compiler may assume of every CPU of the target.
     Portable,
 }
 
-/// The best instruction set of this processor; detected once.
+/// The best instruction set of this CPU; detected once.
 pub fn isa() -> Isa {
     static ISA: OnceLock<Isa> = OnceLock::new();
     *ISA.get_or_init(detect)
@@ -67,7 +67,7 @@ macro_rules! dispatch {
                     $body::<true>($($arg),*)
                 }
                 match $crate::simd::isa() {
-                    // SAFETY: `isa` has found the instruction set on this processor.
+                    // SAFETY: `isa` has found the instruction set on this CPU.
                     $crate::simd::Isa::Avx512 => return unsafe { avx512($($arg),*) },
                     // SAFETY: as above.
                     $crate::simd::Isa::Avx2 => return unsafe { avx2($($arg),*) },
@@ -122,7 +122,7 @@ pub(crate) fn exp<const FMA: bool>(x: f32) -> f32 {
     p * f32::from_bits(exponent)
 }
 
-/// The largest element; negative infinity if there is none.
+/// The largest element; negative infinity without elements.
 #[inline(always)]
 pub(crate) fn maximum(x: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; LANES];

@@ -33,7 +33,7 @@ pub enum LayerMemory {
 pub(crate) enum Trained {
     /// The model's own.
     Base,
-    /// Its adapters.
+    /// The adapters.
     Adapters,
     /// None: a reference.
     Nothing,

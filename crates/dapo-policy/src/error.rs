@@ -1,4 +1,4 @@
-//! What can go wrong with a model, its files and its use.
+//! Errors of a model, its files and its use.
 
 use std::path::{Path, PathBuf};
 
@@ -64,7 +64,7 @@ pub enum PolicyError {
     Setting {
         /// The argument or configuration field.
         field: String,
-        /// Its value.
+        /// The value found.
         found: String,
         /// What is allowed.
         expected: String,

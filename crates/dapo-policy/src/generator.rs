@@ -59,10 +59,10 @@ pub(crate) enum Ending {
 pub(crate) trait Generator {
     fn room(&self) -> Room;
 
-    /// Blocks that a prompt of so many tokens takes, beside those of its sequences.
+    /// Blocks that a prompt of `tokens` tokens takes, beside those of its sequences.
     fn prompt_blocks(&self, tokens: usize) -> usize;
 
-    /// Blocks of its own that a sequence needs which continues a prompt of so many tokens until its limit.
+    /// Blocks of its own that a sequence needs which continues a prompt of `prompt_tokens` tokens until its limit.
     fn sequence_blocks(&self, prompt_tokens: usize) -> usize;
 
     /// Computes prompts in one batch. Sequences of all prompts that were computed before have started.

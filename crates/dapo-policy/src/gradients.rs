@@ -65,7 +65,7 @@ impl Gradients {
         memory.downcast_ref().map(Some).ok_or_else(|| elsewhere("gradients"))
     }
 
-    /// A backend's gradients, made where there are none yet.
+    /// A backend's gradients, made on first use.
     pub(crate) fn memory_mut<T: GradientMemory>(
         &mut self,
         new: impl FnOnce() -> Result<T, PolicyError>,

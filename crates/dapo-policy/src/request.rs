@@ -50,7 +50,7 @@ impl GenerationConfig {
         }
     }
 
-    /// The stopping rule: why a completion of `length` tokens ends with `token`; `None` where it goes on.
+    /// The stopping rule: why a completion of `length` tokens ends with `token`; `None` where it continues.
     pub(crate) fn finish(&self, token: u32, length: usize) -> Option<FinishReason> {
         if self.stop.contains(token) {
             return Some(FinishReason::Stop);

@@ -1,7 +1,7 @@
 //! The backward of attention over packed segments: scores are computed again, block by block.
 //!
-//! One task per key-value head and family (a segment and those that continue it), so that every key's gradient is summed by one
-//! thread, over queries in order.
+//! One task per key-value head and family (a segment and those that continue it), so that every key's gradient is
+//! summed by one thread, over queries in order.
 
 #![expect(unsafe_code, reason = "tasks write rows of their own")]
 
@@ -145,7 +145,8 @@ fn query_gradient(block: &Block, tile: &Tile, ds: &[f32], k: &[f32], dq: &mut Ve
     }
 }
 
-/// dk += dsᵀ · q and dv += pᵀ · grad for some keys of the segment that starts at token `start`; its first key has column `column`.
+/// dk += dsᵀ · q and dv += pᵀ · grad for some keys of the segment that starts at token `start`; its first key has
+/// column `column`.
 fn key_gradients(block: &Block, keys: Range<usize>, column: usize, start: usize, scratch: &Scratch, targets: Targets) {
     let (heads, stride) = (block.heads, block.stride());
     let dim = heads.dim;

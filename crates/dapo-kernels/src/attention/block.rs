@@ -1,4 +1,4 @@
-//! What the forward and the backward of packed segments share: blocks of queries, and the products of their tiles.
+//! What the forward and the backward of packed segments share: blocks of queries, and the matmuls of their tiles.
 
 use super::softmax::{scale, softmax};
 use super::{Heads, Segment, Segments};

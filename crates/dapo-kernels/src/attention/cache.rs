@@ -21,8 +21,8 @@ thread_local! {
 
 /// Keys and values of one sequence in one layer.
 ///
-/// Keys lie as the panels of a packed matrix, `[head][panel][d][positions]`, so that scores are a product over contiguous memory; values as
-/// `[head][position][d]`. Memory: 8·heads·d bytes a position.
+/// Keys lie as the panels of a packed matrix, `[head][panel][d][positions]`, so that scores are a matmul over
+/// contiguous memory; values as `[head][position][d]`. Memory: 8·heads·d bytes a position.
 #[derive(Clone, Debug)]
 pub struct KvCache {
     heads: Heads,

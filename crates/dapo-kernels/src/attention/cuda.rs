@@ -1,12 +1,12 @@
 //! Attention on a GPU: packed segments forward and backward; decoding over a cache in blocks.
 //!
-//! Letters: T tokens, Hq and Hk query and key-value heads, d their width. Queries, keys and values of a token lie side by side in one
-//! row, as one product of the layer writes them: `[T, (Hq + 2·Hk) · d]`; so do their gradients. bf16 runs on tensor cores with sums in
-//! f32; f32 by plain arithmetic.
+//! Letters: T tokens, Hq and Hk query and key-value heads, d their width. Queries, keys and values of a token lie side
+//! by side in one row, as one GEMM of the layer writes them: `[T, (Hq + 2·Hk) · d]`; so do their gradients. bf16 runs
+//! on tensor cores with sums in f32; f32 by plain arithmetic.
 //!
-//! A token's output depends on its sequence alone, to the bit: key blocks are cut by position in the sequence, whether its prompt is
-//! shared or not. The decoding kernel sums in another order (and keeps weights in f32), so its results agree with the packed forward's
-//! to rounding only.
+//! A token's output depends on its sequence alone, to the bit: key blocks are cut by position in the sequence, whether
+//! its prompt is shared or not. The decoding kernel sums in another order (and keeps weights in f32), so its results
+//! agree with the packed forward's to rounding only.
 
 use super::{Buffer, Element, Gpu, In, Kernel, Launch, Out, expect_len};
 use crate::attention::Heads;
@@ -63,8 +63,8 @@ macro_rules! pick_backward {
     };
 }
 
-/// softmax(q · kᵀ / √d) · v, each token attending to its segment's past (and its parent's whole), and the logarithms of the softmax's
-/// sums, which [`backward`] needs.
+/// softmax(q · kᵀ / √d) · v, each token attending to its segment's past (and its parent's whole), and the logarithms of
+/// the softmax's sums, which [`backward`] needs.
 ///
 /// # Shapes
 /// qkv `[T, (Hq + 2·Hk) · d]`, out `[T, Hq · d]`, lse `[Hq, T]` in nats.
@@ -93,11 +93,12 @@ pub struct Saved<'a, T> {
     pub lse: In<'a, f32>,
 }
 
-/// The gradients of [`forward`] for queries, keys and values, given that of its output. They are written, not added. `delta` is
-/// scratch.
+/// The gradients of [`forward`] for queries, keys and values, given that of its output. They are written, not added.
+/// `delta` is scratch.
 ///
 /// # Shapes
-/// saved as in [`forward`], dout `[T, Hq · d]`, delta `[Hq, T]`, dqkv `[T, (Hq + 2·Hk) · d]`: of the inputs' type, or f32.
+/// saved as in [`forward`], dout `[T, Hq · d]`, delta `[Hq, T]`, dqkv `[T, (Hq + 2·Hk) · d]`: of the inputs' type, or
+/// f32.
 ///
 /// # Errors
 /// When sizes disagree with the plan, or the gradients of f32 are to be bf16.

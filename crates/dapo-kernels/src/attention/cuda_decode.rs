@@ -1,6 +1,6 @@
-//! The cache of keys and values in blocks, and attention of one new token a sequence over it.
+//! The cache of keys and values in blocks, and attention of one new token per sequence over it.
 //!
-//! Letters: B sequences, n rows, Hq and Hk query and key-value heads, d their width.
+//! Shapes: B sequences, n rows, Hq and Hk query and key-value heads, d their width.
 
 use super::{Element, Gpu, In, Kernel, Launch, Out, check_heads, expect_len, row_len, scale};
 use crate::attention::Heads;
@@ -13,8 +13,8 @@ pub const NO_SEQUENCE: u32 = u32::MAX;
 
 /// The shape of a layer's cache of keys; another of the same shape holds the values.
 ///
-/// `[blocks, Hk, block size, d]`. Sequences name their blocks in a [`BlockTable`], so that those of a group share the whole blocks of
-/// their prompt.
+/// `[blocks, Hk, block size, d]`. Sequences name their blocks in a [`BlockTable`], so that those of a group share the
+/// whole blocks of their prompt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CacheShape {
     /// Heads.
@@ -50,7 +50,8 @@ impl CacheShape {
     }
 }
 
-/// Where sequences have their positions: position p of sequence s is in block `blocks[s · max_blocks + p / block size]`.
+/// Where sequences have their positions: position p of sequence s is in block
+/// `blocks[s · max_blocks + p / block size]`.
 ///
 /// The kernels trust its entries: those for positions in use must be below [`CacheShape::blocks`].
 #[derive(Clone, Debug)]
@@ -61,7 +62,8 @@ pub struct BlockTable<'a> {
     pub max_blocks: usize,
 }
 
-/// Writes the keys and values of new tokens into the cache, after their rotation: one row a sequence when decoding, many in prefill.
+/// Writes the keys and values of new tokens into the cache, after their rotation: one row a sequence when decoding,
+/// many in prefill.
 ///
 /// Row i is position `positions[i]` of sequence `sequences[i]`, or of sequence i where `sequences` is `None`; rows of
 /// [`NO_SEQUENCE`] are left out. No two rows may have the same place.
@@ -103,8 +105,8 @@ pub fn append<T: Element>(
     )
 }
 
-/// Copies the first positions of blocks to other blocks, in all layers: what a new continuation of a prompt needs of the prompt's
-/// last, partial block. No block may be written that is read.
+/// Copies the first positions of blocks to other blocks, in all layers: what a new continuation of a prompt needs of
+/// the prompt's last, partial block. No block may be written that is read.
 ///
 /// # Shapes
 /// copies `[n, 3]`: from, to, positions; caches of all layers, `layers` times [`CacheShape::layer_len`].
@@ -135,14 +137,14 @@ pub fn scratch_len(heads: Heads, sequences: usize, max_len: usize) -> usize {
     sequences * heads.query * max_len.div_ceil(SPLIT) * (heads.dim + 2)
 }
 
-/// Attention of one token a sequence over the positions in its cache, its own among them: [`append`] comes first.
+/// Attention of one token per sequence over the positions in its cache, its own among them: [`append`] comes first.
 ///
-/// A sequence of length 0 reads nothing and gets zeros. Lengths above `max_len` are cut there; a larger `max_len` than needed costs
-/// little and changes no bit.
+/// A sequence of length 0 reads nothing and gets zeros. Lengths above `max_len` are cut there; a larger `max_len` than
+/// needed costs little and changes no bit.
 ///
 /// # Shapes
-/// qkv `[B, (Hq + 2·Hk) · d]` (its keys and values are not read), lengths `[B]`, caches [`CacheShape::layer_len`], scratch at least
-/// [`scratch_len`], out `[B, Hq · d]`.
+/// qkv `[B, (Hq + 2·Hk) · d]` (its keys and values are not read), lengths `[B]`, caches [`CacheShape::layer_len`],
+/// scratch at least [`scratch_len`], out `[B, Hq · d]`.
 ///
 /// # Errors
 /// When sizes disagree, or `max_len` is more than the table holds.

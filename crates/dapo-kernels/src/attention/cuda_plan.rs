@@ -5,14 +5,17 @@ use crate::attention::{Heads, Segment, Segments};
 use candle_core::{Result, bail};
 use std::cmp::Reverse;
 
-/// Rows (queries times the heads of a group) of a block of the forward and of the queries' gradients; as `ROWS` in tile.cuh.
+/// Rows (queries times the heads of a group) of a block of the forward and of the queries' gradients; as `ROWS` in
+/// tile.cuh.
 const ROWS: usize = 128;
 /// Keys of a block of the keys' gradients; as `KEYS` in tile.cuh.
 const KEYS: usize = 64;
 
-/// A batch's segments and lists of work on the device. Made once for a batch, used by every layer and by both directions.
+/// A batch's segments and lists of work on the device. Made once for a batch, used by every layer and by both
+/// directions.
 ///
-/// Blocks are listed longest first, so that no multiprocessor is left with a long one at the end. The lists do not bear on results.
+/// Blocks are listed longest first, so that no multiprocessor is left with a long one at the end. The lists do not bear
+/// on results.
 #[derive(Debug)]
 pub struct Plan {
     pub(super) heads: Heads,
@@ -33,8 +36,8 @@ impl Plan {
     /// Plans attention over these segments.
     ///
     /// # Errors
-    /// When there are no segments, heads do not divide, the head width is not one of [`HEAD_WIDTHS`], or the batch is so long that its
-    /// row numbers overflow: a segment times the square of query heads per key-value head from 2³⁰ on.
+    /// When there are no segments, heads do not divide, the head width is not one of [`HEAD_WIDTHS`], or the batch is
+    /// so long that its row numbers overflow: a segment times the square of query heads per key-value head from 2³⁰ on.
     pub fn new(gpu: &Gpu, segments: &Segments, heads: Heads) -> Result<Self> {
         check_heads("attention", heads)?;
         let (list, group) = (segments.list(), heads.per_key_value());

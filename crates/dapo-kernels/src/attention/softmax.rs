@@ -4,8 +4,8 @@ use crate::simd::{LANES, dispatch, exp, fold, largest, sum_of_products};
 
 /// Softmax without its division: scores become e^(scale·(s − max)), 0 from `valid` on; returns their sum.
 ///
-/// The sum runs over 32 lanes, by absolute position of the key. The scores fill whole runs of 32; those past `valid` may hold
-/// anything.
+/// The sum runs over 32 lanes, by absolute position of the key. The scores fill whole runs of 32; those past `valid`
+/// may hold anything.
 #[inline(always)]
 fn softmax_body<const FMA: bool>(scores: &mut [f32], valid: usize, scale: f32) -> f32 {
     let (chunks, _) = scores.as_chunks_mut::<LANES>();

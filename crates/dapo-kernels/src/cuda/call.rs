@@ -32,14 +32,14 @@ pub enum Form {
 pub enum Output {
     /// It is overwritten.
     Write,
-    /// The product is added to it.
+    /// The matmul is added to it.
     Add,
 }
 
 /// What a device says about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceInfo {
-    /// Its name.
+    /// The device's name.
     pub name: String,
     /// Memory in bytes.
     pub total_memory: usize,

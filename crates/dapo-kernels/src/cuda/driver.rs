@@ -50,8 +50,8 @@ impl std::fmt::Debug for Driver {
     }
 }
 
-/// A device with a stream of its own. Uses of its arrays are not recorded by events, which would cost each launch more than the
-/// launch itself: their order is that of the stream.
+/// A device with a stream of its own. Uses of its arrays are not recorded by events, which would cost each launch more
+/// than the launch itself: their order is that of the stream.
 pub(crate) fn open(ordinal: usize) -> Result<CudaDevice> {
     let device = CudaDevice::new_with_stream(ordinal)?;
     // SAFETY: arrays are made on this stream, and used on it alone, as `Driver::own` sees to.
@@ -120,7 +120,7 @@ impl Driver {
         shared_bytes: usize,
         values: &mut [u64],
     ) -> Result<()> {
-        // An attribute, as a product of cuBLAS, is for the context of the calling thread.
+        // An attribute, as a GEMM of cuBLAS, is for the context of the calling thread.
         self.stream.context().bind_to_thread().w()?;
         let function = self.function(kernel)?;
         if shared_bytes > DEFAULT_SHARED_BYTES {
@@ -141,7 +141,7 @@ impl Driver {
 }
 
 impl Driver {
-    /// The product of [`gemm`](super::gemm::gemm), whose caller has checked the sizes.
+    /// The GEMM of [`gemm`](super::gemm::gemm), whose caller has checked the sizes.
     pub(crate) fn gemm<X: Element, Y: Element>(
         &self,
         form: Form,

@@ -1,4 +1,4 @@
-//! Matrix products on a GPU by cuBLAS, and the same by loops where kernels are emulated.
+//! GEMMs on a GPU by cuBLAS, and the same by loops where kernels are emulated.
 //!
 //! Matrices are row by row, with any distance between rows. Sums are in f32, in an order that depends on the shapes alone.
 
@@ -26,7 +26,7 @@ impl<'a, T> Matrix<'a, T> {
 /// C `[m, n]` from A and B, `c_stride` elements from row to row.
 ///
 /// # Shapes
-/// As [`Form`] says, for `[m, n, k]`. Products of f32 are f32; of bf16, bf16 or f32.
+/// As [`Form`] says, for `[m, n, k]`. A GEMM of f32 gives f32; of bf16, bf16 or f32.
 ///
 /// # Errors
 /// When a matrix is too small, the types do not go together, or the device fails.
@@ -59,7 +59,7 @@ pub fn scaled_gemm<X: Element, Y: Element>(
     into: Output,
 ) -> Result<()> {
     if X::pick(true, false) && Y::pick(false, true) {
-        bail!("gemm: a product of f32 in bf16, expected f32");
+        bail!("gemm: a GEMM of f32 in bf16, expected f32");
     }
     let (a_shape, b_shape) = match form {
         Form::Plain => ((m, k), (k, n)),

@@ -64,8 +64,9 @@ impl Gpu {
         Ok(Self(Backend::Driver(Driver::new(device)?)))
     }
 
-    /// The kernels on device `ordinal`, on a stream of their own. Turns off, in this process, the events by which cudarc orders the
-    /// uses of an array made from now on by several streams of that device: they cost each launch more than the launch itself.
+    /// The kernels on device `ordinal`, on a stream of their own. Turns off, in this process, the events by which
+    /// cudarc orders the uses of an array made from now on by several streams of that device: they cost each launch
+    /// more than the launch itself.
     ///
     /// # Errors
     /// When there is no such device, or it does not answer.

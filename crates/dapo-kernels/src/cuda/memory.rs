@@ -25,7 +25,7 @@ pub trait Element: DeviceValue {
     fn pick<K>(f32_kernel: K, bf16_kernel: K) -> K;
     /// The nearest value.
     fn from_f32(x: f32) -> Self;
-    /// Its value.
+    /// The element as an f32.
     fn to_f32(self) -> f32;
 }
 
@@ -91,7 +91,7 @@ impl<T> In<'_, T> {
         }
     }
 
-    /// Whether there are none.
+    /// Whether the length is 0.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -134,7 +134,7 @@ impl<T> Out<'_, T> {
         }
     }
 
-    /// Whether there are none.
+    /// Whether the length is 0.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -199,7 +199,7 @@ impl<T> Buffer<T> {
         self.view().len()
     }
 
-    /// Whether there are none.
+    /// Whether the length is 0.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

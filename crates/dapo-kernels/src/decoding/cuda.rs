@@ -6,7 +6,7 @@ use super::sampling::Sequences;
 use super::{Buffer, Gpu, In, Kernel, Launch, expect_len};
 use candle_core::Result;
 
-/// A row for each growing sequence, `[n]` each.
+/// A row for each active sequence, `[n]` each.
 #[derive(Debug)]
 pub struct StepInputs {
     /// The tokens to compute.

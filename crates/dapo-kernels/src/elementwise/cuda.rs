@@ -7,7 +7,7 @@ use half::bf16;
 const THREADS: usize = 256;
 /// Elements that a thread takes at a time.
 const VECTOR: usize = 8;
-/// Enough to fill a large device many times over; threads go on with what is left.
+/// Enough to fill a large device many times over; threads take what is left in turns.
 const MAX_BLOCKS: usize = 8192;
 
 fn run(launch: Launch<'_>, len: usize) -> Result<()> {
@@ -39,7 +39,7 @@ fn cast<X: DeviceValue, Y: DeviceValue>(gpu: &Gpu, kernel: &'static str, x: In<'
 
 /// Pairs of types for which [`axpy`] has a kernel.
 pub trait AxpyInto<Y> {
-    /// Its name.
+    /// The kernel's name.
     const KERNEL: &'static str;
 }
 impl AxpyInto<f32> for f32 {

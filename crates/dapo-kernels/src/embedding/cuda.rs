@@ -8,7 +8,8 @@ use candle_core::{Result, bail};
 /// y\[t\] = table\[token\[t\]\].
 ///
 /// # Shapes
-/// table `[V, H]`, tokens `[T]`, y `[T, H]`; `width` is H. The tokens are on the device and not checked: they must be below V.
+/// table `[V, H]`, tokens `[T]`, y `[T, H]`; `width` is H. The tokens are on the device and not checked: they must be
+/// below V.
 ///
 /// # Errors
 /// When sizes disagree.

@@ -1,7 +1,7 @@
 //! A frozen linear layer with a trained low-rank addition (LoRA, arXiv 2106.09685): y = x·Wᵀ + b + scale · (x·Aᵀ)·Bᵀ.
 //!
-//! The forward starts with the bits of [`linear`](super::linear) and goes on adding in the same pass, so no second
-//! output is formed. The backward takes one product over W (for x) instead of two; A and B of rank r cost 2·T·r·(in +
+//! The forward starts with the bits of [`linear`](super::linear) and adds to them in the same pass, so no second
+//! output is formed. The backward takes one matmul over W (for x) instead of two; A and B of rank r cost 2·T·r·(in +
 //! out) flops forward, and 3·T·r·in + 2·T·r·out multiply-adds backward, where x·Aᵀ is computed again rather than kept.
 
 use super::check;

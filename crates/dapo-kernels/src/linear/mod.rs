@@ -1,7 +1,7 @@
 //! Linear layers: y = x · Wᵀ + b over weights packed once per update.
 //!
 //! Forward 2·T·out·in flops over the packed copy; backward the same twice, for the gradient of x (over W as it is
-//! stored) and of W. A weight that records no gradient (a frozen one) costs no backward product and no memory for it.
+//! stored) and of W. A weight that records no gradient (a frozen one) costs no backward matmul and no memory for it.
 
 mod low_rank;
 

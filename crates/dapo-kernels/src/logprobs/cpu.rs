@@ -2,7 +2,7 @@
 
 use crate::simd::{LANES, dispatch, exp, fold, maximum, mul_add};
 
-/// Elements summed in f32 before the sum goes on in f64.
+/// Elements summed in f32 before the sum continues in f64.
 const BLOCK: usize = 32 * LANES;
 
 /// The softmax of a row of logits at a temperature, in numbers.

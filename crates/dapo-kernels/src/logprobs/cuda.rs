@@ -1,4 +1,4 @@
-//! Log-probs and entropies of rows of logits on a GPU, and the logits' gradient: what stands between the head's products.
+//! Log-probs and entropies of rows of logits on a GPU, and the logits' gradient: what stands between the head's GEMMs.
 //!
 //! Letters: R rows of a chunk, V vocabulary, S ≥ V elements from row to row.
 
@@ -76,7 +76,7 @@ pub struct RowInputs<'a> {
     pub entropies: In<'a, f32>,
     /// ∂loss/∂logprob, `[R]`.
     pub dlogprobs: In<'a, f32>,
-    /// ∂loss/∂entropy, `[R]`; zeros where there are none.
+    /// ∂loss/∂entropy, `[R]`; zeros where unset.
     pub dentropies: Option<In<'a, f32>>,
 }
 

@@ -1,8 +1,8 @@
 //! Log-probs and entropies of tokens from the hidden states that predict them, without the logits of a whole batch.
 //!
-//! The language-model head runs over chunks of rows: logits of a chunk, one pass per row for the maximum, one for the sum of
-//! exponentials and the entropy; and, where a gradient is wanted, the logits' gradient in their place and two
-//! products for the gradients of hidden states and head. Three products in all, and memory for one chunk of logits.
+//! The language-model head runs over chunks of rows: logits of a chunk, one pass per row for the maximum, one for the
+//! sum of exponentials and the entropy; and, where a gradient is wanted, the logits' gradient in their place and two
+//! matmuls for the gradients of hidden states and head. Three matmuls in all, and memory for one chunk of logits.
 
 mod cpu;
 
@@ -12,8 +12,8 @@ use crate::matmul::{Lhs, Mode, PackedMatrix, Rhs, matmul};
 use crate::threads;
 use candle_core::{Result, bail};
 
-/// Most rows of logits in memory at a time, for a vocabulary of `vocab`: 48 MiB of them. The head's weight and its gradient
-/// pass through the processor once per chunk, so more rows are faster.
+/// Most rows of logits in memory at a time, for a vocabulary of `vocab`: 48 MiB of them. The head's weight and its
+/// gradient pass through the CPU once per chunk, so more rows are faster.
 pub fn chunk_rows(vocab: usize) -> usize {
     ((12 << 20) / vocab.max(1)).clamp(16, 1024)
 }
@@ -67,20 +67,21 @@ impl Scratch {
 pub struct Head<'a> {
     /// `[V, H]`, as stored.
     pub weight: &'a [f32],
-    /// The same, packed for the forward product.
+    /// The same, packed for the forward matmul.
     pub packed: &'a PackedMatrix,
     /// Logits are divided by this before the softmax.
     pub temperature: f32,
 }
 
 impl Head<'_> {
-    /// Distance between rows of logits: the vocabulary and a little more, since rows a multiple of a page apart would share a few
-    /// sets of every cache.
+    /// Distance between rows of logits: the vocabulary and a little more, since rows a multiple of a page apart would
+    /// share a few sets of every cache.
     pub fn stride(&self) -> usize {
         self.packed.n().next_multiple_of(16) + 16
     }
 
-    /// logits = hidden · weightᵀ, `[N, stride]` in place of what `logits` held; what follows the vocabulary means nothing.
+    /// logits = hidden · weightᵀ, `[N, stride]` in place of what `logits` held; what follows the vocabulary means
+    /// nothing.
     pub fn logits(&self, hidden: &[f32], logits: &mut Vec<f32>) {
         let (vocab, width, stride) = (self.packed.n(), self.packed.k(), self.stride());
         let rows = hidden.len() / width;
@@ -132,9 +133,9 @@ impl Head<'_> {
         stats
     }
 
-    /// Log-probs and entropies chunk by chunk; `loss` is shown each chunk and fills in its gradients, from which those of the
-    /// hidden states go to `hidden_grad`, in place of what it held, and those of the head to `weight_grad`: added to what is
-    /// there if its second part says so, in its place otherwise.
+    /// Log-probs and entropies chunk by chunk; `loss` is shown each chunk and fills in its gradients. Those of the
+    /// hidden states replace what `hidden_grad` held. Those of the head go to `weight_grad`: added to what is there if
+    /// its second part says so, in its place otherwise.
     ///
     /// # Shapes
     /// hidden and hidden_grad `[N, H]`, N targets, weight_grad `[V, H]`.

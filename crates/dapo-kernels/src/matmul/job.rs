@@ -1,4 +1,4 @@
-//! One product, cut into blocks of k, panels of columns and tiles of rows.
+//! One matmul, cut into blocks of k, panels of columns and tiles of rows.
 
 #![expect(unsafe_code, reason = "tiles write disjoint parts of the output through pointers")]
 
@@ -25,8 +25,8 @@ const MANY_PANELS: usize = 12;
 /// Distance between rows of A from which on they are copied for fewer panels: each is on a page of its own.
 const FAR: usize = 8192;
 
-/// Most steps of k between two passes over the output. With AVX2 a panel of them stays in the first-level cache, unless a
-/// single pass does.
+/// Most steps of k between two passes over the output. With AVX2 a panel of them stays in the first-level cache, unless
+/// a single pass does.
 fn k_block(k: usize, copied: bool) -> usize {
     match isa() {
         Isa::Avx512 if copied => 512,
@@ -37,11 +37,11 @@ fn k_block(k: usize, copied: bool) -> usize {
 }
 
 thread_local! {
-    /// Copies of parts of A and B, for the products that this thread begins.
+    /// Copies of parts of A and B, for the matmuls that this thread begins.
     static BUFFERS: RefCell<(Vec<f32>, Vec<f32>)> = RefCell::default();
 }
 
-/// A checked product.
+/// A checked matmul.
 pub(super) struct Job<'a> {
     pub(super) m: usize,
     pub(super) n: usize,
@@ -156,8 +156,9 @@ impl Job<'_> {
         Right { data: buffer, panel, step: width }
     }
 
-    /// Whether tiles of A are laid out in the order in which they are read, which pays off over many panels; over fewer where rows
-    /// are a multiple of half a page apart, which share a few sets of the cache, or where steps are not neighbours.
+    /// Whether tiles of A are laid out in the order in which they are read, which pays off over many panels; over fewer
+    /// where rows are a multiple of half a page apart, which share a few sets of the cache, or where steps are not
+    /// neighbours.
     fn copies_a(&self, panels: usize, right: Right<'_>) -> bool {
         let few = if self.a.step == 1 {
             self.a.row.is_multiple_of(512) || self.a.row > FAR
@@ -185,7 +186,7 @@ impl Job<'_> {
         Left { data: buffer, copied: Some((tiles.start, size)), row: 1, step: max_rows() }
     }
 
-    /// C of these tiles goes on with this chunk of k.
+    /// Adds this chunk of k to C of these tiles.
     fn multiply(&self, k: &Range<usize>, tiles: Range<usize>, panels: usize, left: Left<'_>, right: Right<'_>) {
         if !self.parallel {
             return self.blocks(k, tiles, 0..panels, left, right);
@@ -198,14 +199,15 @@ impl Job<'_> {
         });
     }
 
-    /// Into how many parts tiles and panels are cut: where the slowest thread is done first, by an estimate of cycles per step of k.
+    /// Into how many parts tiles and panels are cut: where the slowest thread is done first, by an estimate of cycles
+    /// per step of k.
     fn split(&self, k: usize, tiles: usize, panels: usize) -> (usize, usize) {
         let threads = threads::count();
         if tiles <= FEW {
             return (1, (TASKS * threads).min(panels));
         }
-        // Operands larger than a share of the last-level cache come from memory for every part of the other; packed weights
-        // always do: a model has many of them.
+        // Operands larger than a share of the last-level cache come from memory for every part of the other; packed
+        // weights always do: a model has many of them.
         let weights = matches!(self.b, Rhs::Packed(_));
         let far = |columns: usize, weights: bool| if weights || columns * k > CACHED { columns } else { 0 };
         let (far_a, far_b) = (far(tiles * max_rows(), false), far(panels * panel_width(), weights));

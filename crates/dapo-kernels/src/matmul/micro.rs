@@ -1,5 +1,5 @@
-//! The innermost tile of every matrix product: C[rows, w] (+)= A[rows, k] · B[k, w], summed over k in order, for panels of
-//! w = [`panel_width`] columns.
+//! The innermost tile of every matmul: C[rows, w] (+)= A[rows, k] · B[k, w], summed over k in order, for panels
+//! of w = [`panel_width`] columns.
 
 #![expect(unsafe_code, reason = "vector intrinsics and strided pointers")]
 
@@ -42,11 +42,12 @@ pub(super) struct Tile {
     pub(super) accumulate: bool,
 }
 
-/// Computes one tile of `rows <= max_rows()` rows. `copied` says that A and B are copies, steps of A being `max_rows()` and steps of
-/// B a panel's width apart and all else neighbours.
+/// Computes one tile of `rows <= max_rows()` rows. `copied` says that A and B are copies, steps of A being `max_rows()`
+/// and steps of B a panel's width apart and all else neighbours.
 ///
 /// # Safety
-/// Every address named by the tile for `rows` rows, `k` steps and a panel's columns must be valid, and C must not be shared.
+/// Every address named by the tile for `rows` rows, `k` steps and a panel's columns must be valid, and C must not be
+/// shared.
 pub(super) unsafe fn run(rows: usize, copied: bool, tile: Tile) {
     macro_rules! height {
         ($kernel:ident: $($rows:literal)* | $most:literal) => {
@@ -58,7 +59,7 @@ pub(super) unsafe fn run(rows: usize, copied: bool, tile: Tile) {
             }
         };
     }
-    // SAFETY: the caller's promise, and `isa` has found the instruction set on this processor.
+    // SAFETY: the caller's promise, and `isa` has found the instruction set on this CPU.
     unsafe {
         match isa() {
             #[cfg(target_arch = "x86_64")]
@@ -120,7 +121,8 @@ macro_rules! kernel {
                         k -= TOGETHER;
                     }
                 }
-                // Distances that addresses can be made of without arithmetic: 0, 1, 2, 4 and 8 times one row, 3, 5 and 9 rows.
+                // Distances that addresses can be made of without arithmetic: 0, 1, 2, 4 and 8 times one row, 3, 5 and
+                // 9 rows.
                 let row = 4 * t.a_row;
                 let mut distances = [0; ROWS];
                 for (i, distance) in distances.iter_mut().enumerate() {

@@ -1,9 +1,9 @@
-//! Matrix products in f32 with one order of sums.
+//! Matmuls in f32 with one order of sums.
 //!
-//! Every output element is the sum over k from 0 upwards, one multiply-add at a time, whatever the number of rows, the
-//! layout of the operands, the blocking or the thread count. A row of a product therefore has the same bits whether it
-//! is computed alone (decoding) or among thousands (training), which is what makes roll-out and training log-probs
-//! equal bit for bit.
+//! Every output element is the sum over k from 0 upwards, one multiply-add at a time. The number of rows, the layout of
+//! the operands, the blocking and the thread count change nothing. A row of a matmul therefore has the same bits whether it
+//! is computed alone (decoding) or among thousands (training). This makes rollout
+//! and training log-probs equal bit for bit.
 //!
 //! Operands that are used many times are laid out first in the order in which the innermost loop reads them, a part at a
 //! time and by all threads together; every thread then multiplies tiles of its own.
@@ -26,7 +26,7 @@ pub(crate) use micro::panel_width;
 pub use pack::PackedMatrix;
 pub(crate) use transpose::pack_columns;
 
-/// Multiply-adds below which a product runs on the calling thread.
+/// Multiply-adds below which a matmul runs on the calling thread.
 const PARALLEL_FROM: usize = 1 << 18;
 
 /// The left-hand side A: element (i, k) at `data[i * row + k * step]`.
@@ -78,7 +78,7 @@ pub enum Rhs<'a> {
 /// How the output is written, and on how many threads.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Mode {
-    /// Go on adding to what C holds instead of overwriting it.
+    /// Add to what C holds instead of overwriting it.
     pub accumulate: bool,
     /// Stay on the calling thread (it is one of many already).
     pub serial: bool,

@@ -8,7 +8,7 @@ use std::ops::Range;
 /// Steps of k that copies ask for ahead of time.
 const AHEAD: usize = 32;
 
-/// The right-hand side B of a product, `[k, n]`, stored as panels of 32 or 16 columns, as suits the processor: panel, then k,
+/// The right-hand side B of a matmul, `[k, n]`, stored as panels of 32 or 16 columns, as suits the CPU: panel, then k,
 /// then column. Padded with zeros to whole runs of 32 columns.
 #[derive(Clone, Debug, Default)]
 pub struct PackedMatrix {
@@ -18,7 +18,7 @@ pub struct PackedMatrix {
 }
 
 impl PackedMatrix {
-    /// Packs the transpose of `weight`, stored `[n, k]` row by row as linear layers are, so that `x · Bᵀ` is a product.
+    /// Packs the transpose of `weight`, stored `[n, k]` row by row as linear layers are, so that `x · Bᵀ` is a matmul.
     pub fn from_transposed(weight: &[f32], n: usize, k: usize) -> Self {
         let mut packed = Self { k, n, data: vec![0.0; n.div_ceil(LANES) * k * LANES] };
         packed.repack_transposed(weight);
@@ -51,8 +51,8 @@ impl PackedMatrix {
     }
 }
 
-/// Copies `columns` of the first `steps` rows into panels of `WIDTH` columns: several at a time, because memory is read faster in
-/// longer runs. The last panel is padded with zeros.
+/// Copies `columns` of the first `steps` rows into panels of `WIDTH` columns: several at a time, because memory is read
+/// faster in longer runs. The last panel is padded with zeros.
 #[inline(always)]
 fn rows_to_panels<const WIDTH: usize>(
     source: &[f32],
@@ -105,13 +105,14 @@ dispatch! {
     ) = pack_rows_body;
 }
 
-/// At least `len` elements in an odd number of cache lines: neighbours at a power of two would share a few sets of the cache.
+/// At least `len` elements in an odd number of cache lines: neighbours at a power of two would share a few sets of the
+/// cache.
 pub(super) fn odd_lines(len: usize) -> usize {
     len.next_multiple_of(16) | 16
 }
 
-/// Lays out tiles of A, each as its steps of k one after another, every step as [`micro::max_rows`] rows of which a lower tile leaves
-/// the last as they are. Tile i, of `rows[i]` of A, begins at `i * size`.
+/// Lays out tiles of A, each as its steps of k one after another, every step as [`micro::max_rows`] rows of which a
+/// lower tile leaves the last as they are. Tile i, of `rows[i]` of A, begins at `i * size`.
 pub(super) fn pack_tiles(
     a: Lhs<'_>,
     rows: impl Iterator<Item = Range<usize>>,
@@ -223,7 +224,7 @@ dispatch! {
 mod tests {
     use super::*;
 
-    /// Tiles of `ROWS` rows and one lower one, from rows and from the transpose, whatever this processor's height is.
+    /// Tiles of `ROWS` rows and one lower one, from rows and from the transpose, whatever this CPU's height is.
     fn every_element_finds_its_place<const ROWS: usize>() {
         let heights = [ROWS, ROWS - 1, ROWS];
         let m = heights.iter().sum::<usize>();

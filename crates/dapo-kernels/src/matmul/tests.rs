@@ -1,4 +1,4 @@
-//! Products against f64, and their bits against each other.
+//! Matmuls against f64, and their bits against each other.
 
 use super::*;
 

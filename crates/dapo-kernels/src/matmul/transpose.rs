@@ -5,8 +5,8 @@
 use super::panel_width;
 use crate::simd::{Isa, LANES, isa};
 
-/// Fills panels of [`panel_width`] columns, each of `k` rows, with B(k, j) = `source[j * stride + k]`; columns from `columns` on
-/// become zero.
+/// Fills panels of [`panel_width`] columns, each of `k` rows, with B(k, j) = `source[j * stride + k]`; columns from
+/// `columns` on become zero.
 pub(crate) fn pack_columns(source: &[f32], stride: usize, k: usize, columns: usize, panels: &mut [f32]) {
     let width = panel_width();
     assert!(

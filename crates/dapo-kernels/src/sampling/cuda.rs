@@ -40,7 +40,7 @@ pub struct Sequences {
     pub positions: Buffer<i32>,
     /// Tokens drawn so far.
     pub lengths: Buffer<i32>,
-    /// 0 while growing, 1 ended by a stop token, 2 ended by its limit. A sequence that is not 0 is left alone.
+    /// 0 while active, 1 ended by a stop token, 2 ended by its limit. A sequence that is not 0 is left alone.
     pub finished: Buffer<i32>,
     /// `[B, C]`: the tokens drawn.
     pub completions: Buffer<u32>,

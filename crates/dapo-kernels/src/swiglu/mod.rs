@@ -1,7 +1,7 @@
 //! SwiGLU: y = silu(gate) · up, silu(x) = x / (1 + e⁻ˣ).
 //!
-//! Reads two elements and writes one (12 bytes); the backward reads and writes three (24 bytes), recomputing the sigmoid and
-//! the output.
+//! Reads two elements and writes one (12 bytes); the backward reads and writes three (24 bytes), recomputing the
+//! sigmoid and the output.
 
 use crate::simd::{dispatch, exp};
 use crate::tensor::{slice, with_slice};

@@ -9,8 +9,8 @@ use half::bf16;
 
 /// What attention in a type may differ by from the CPU's, which reads the same numbers and computes in f32.
 ///
-/// On tensor cores weights and their gradients are rounded to bf16 (2⁻⁹) before they are multiplied, and their errors add up over
-/// the keys or rows of a sum; results are rounded once more.
+/// On tensor cores weights and their gradients are rounded to bf16 (2⁻⁹) before they are multiplied, and their errors
+/// add up over the keys or rows of a sum; results are rounded once more.
 struct Tolerances {
     out: Tolerance,
     lse: Tolerance,

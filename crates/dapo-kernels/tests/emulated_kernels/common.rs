@@ -77,8 +77,8 @@ pub(crate) fn sanitized() -> bool {
     std::env::var_os("DAPO_EMULATION_SANITIZE").is_some()
 }
 
-/// Runs `f` several times, where kernels are emulated with other orders of blocks and threads, and returns its results, which must
-/// not differ in a bit.
+/// Runs `f` several times, where kernels are emulated with other orders of blocks and threads, and returns its results,
+/// which must not differ in a bit.
 #[track_caller]
 pub(crate) fn in_every_order(f: impl Fn(&Gpu) -> candle_core::Result<Vec<Vec<f32>>>) -> Vec<Vec<f32>> {
     let bits = |results: &[Vec<f32>]| -> Vec<Vec<u32>> {

@@ -9,7 +9,8 @@ use half::bf16;
 use std::sync::Arc;
 
 const EPS: f32 = 1e-6;
-/// Rows, query heads, key heads, head width: powers of two (vectors), others (single elements), more units than blocks take.
+/// Rows, query heads, key heads, head width: powers of two (vectors), others (single elements), more units than blocks
+/// take.
 const SHAPES: [(usize, usize, usize, usize); 9] = [
     (1, 1, 1, 2),
     (3, 2, 1, 16),

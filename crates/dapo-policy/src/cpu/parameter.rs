@@ -21,7 +21,7 @@ pub(super) struct Parameter {
 }
 
 impl Parameter {
-    /// Its present values.
+    /// The present values.
     pub(super) fn values(&self) -> Result<impl Deref<Target = [f32]>, PolicyError> {
         Ok(dapo_kernels::values(&self.var)?)
     }

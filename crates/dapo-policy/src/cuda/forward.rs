@@ -22,7 +22,7 @@ pub(super) enum Attend<'a, T> {
     Packed(&'a Plan),
     /// Packed sequences, whose keys and values also go to the cache.
     Prefill { plan: &'a Plan, cache: &'a mut Cache<T>, places: Places<'a> },
-    /// One new token a sequence.
+    /// One new token per sequence.
     Decode { cache: &'a mut Cache<T>, places: Places<'a>, lengths: In<'a, u32>, max_len: usize },
 }
 

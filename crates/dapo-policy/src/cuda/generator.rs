@@ -39,7 +39,7 @@ struct Active {
     /// Number of its request.
     number: usize,
     prompt_len: usize,
-    /// Its own blocks.
+    /// Blocks of this sequence alone.
     own: Vec<u32>,
     /// Tokens drawn when the host last looked.
     length: usize,

@@ -74,7 +74,7 @@ impl Decoder {
 
     /// The trainable tensors by name: on the CPU handles, which follow the next update, from a device copies. With
     /// [`write_tensors`](crate::write_tensors), [`read_tensors`](crate::read_tensors) and
-    /// [`load_trainable`](Decoder::load_trainable) a run goes on from exactly these values.
+    /// [`load_trainable`](Decoder::load_trainable) a run continues from exactly these values.
     ///
     /// # Errors
     /// When the device fails.

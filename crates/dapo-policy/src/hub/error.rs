@@ -1,4 +1,4 @@
-//! What can go wrong with the hub.
+//! Errors of the hub.
 
 use std::path::{Path, PathBuf};
 
@@ -10,9 +10,9 @@ pub enum HubError {
     /// An argument or a variable of the environment is malformed.
     #[error("{field} is {found}, expected {expected}")]
     Setting {
-        /// Its name.
+        /// The field's name.
         field: String,
-        /// Its value.
+        /// The value found.
         found: String,
         /// What is allowed.
         expected: String,
@@ -47,7 +47,7 @@ pub enum HubError {
         cache: PathBuf,
     },
     /// The hub could not be reached, or connections to it keep breaking. What has come of a file is kept: the next
-    /// download goes on from there.
+    /// download continues from there.
     #[error("{what}: no success in {attempts} attempt{}: {reason}", if *attempts == 1 { "" } else { "s" })]
     Connection {
         /// What was asked for.
