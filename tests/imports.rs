@@ -116,7 +116,7 @@ impl Sources {
             let module = self.module_of(&path);
             let name = path[module.len()..].trim_start_matches("::").split("::").next().unwrap().to_owned();
             match self.exports.get(&join(module, &name)) {
-                Some(export) if !module.is_empty() && !name.is_empty() && *export != path => path = export.clone(),
+                Some(export) if !module.is_empty() && !name.is_empty() && *export != path => path.clone_from(export),
                 _ => break,
             }
         }
