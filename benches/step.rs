@@ -17,7 +17,7 @@ use dapo::policy::{
     Decoder, GenerationConfig, Gradients, Message, Policy, Request, RowGradients, Rows, Segments, StopTokens,
     TokenBatch, Tokenizer,
 };
-use dapo::reward::{RewardFn, RewardInput, RewardSum, Score};
+use dapo::reward::{RewardFault, RewardFn, RewardInput, RewardSum, Score};
 use dapo::sampler::{FilterMetric, SamplerConfig};
 use dapo::trainer::{AdamW, OptimizerConfig, Problem, PromptStyle, Trainer, TrainerConfig, encode_prompts};
 
@@ -34,13 +34,13 @@ impl RewardFn for LastNumber {
         "last_number"
     }
 
-    fn score(&self, input: &RewardInput<'_>) -> Score {
+    fn score(&self, input: &RewardInput<'_>) -> Result<Score, RewardFault> {
         let last = input.completion.split(|c: char| !c.is_ascii_digit()).rfind(|digits| !digits.is_empty());
-        Score::value(match last {
+        Ok(Score::value(match last {
             None => 0.0,
             Some(last) if last == input.answer => 1.0,
             Some(_) => 0.1,
-        })
+        }))
     }
 }
 

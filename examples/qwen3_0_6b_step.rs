@@ -6,7 +6,7 @@
 use anyhow::{Context, Result};
 use clap::Parser;
 use dapo::policy::{Decoder, LayerMemory, Message, ModelConfig, Tokenizer};
-use dapo::reward::{RewardFn, RewardInput, RewardSum, Score, SoftOverlong};
+use dapo::reward::{RewardFault, RewardFn, RewardInput, RewardSum, Score, SoftOverlong};
 use dapo::sampler::{FilterMetric, GenBatch, SamplerConfig};
 use dapo::trainer::{Problem, PromptStyle, Trainer, TrainerConfig, encode_prompts};
 use std::path::PathBuf;
@@ -42,9 +42,9 @@ impl RewardFn for AsciiShare {
         "ascii_share"
     }
 
-    fn score(&self, input: &RewardInput<'_>) -> Score {
+    fn score(&self, input: &RewardInput<'_>) -> Result<Score, RewardFault> {
         let letters = input.completion.chars().filter(char::is_ascii_alphabetic).count();
-        Score::value(letters as f64 / input.completion.chars().count().max(1) as f64)
+        Ok(Score::value(letters as f64 / input.completion.chars().count().max(1) as f64))
     }
 }
 

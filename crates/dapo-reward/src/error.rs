@@ -38,6 +38,14 @@ pub enum RewardError {
         /// Names of the reward functions.
         components: Vec<String>,
     },
+    /// A reward function could not score.
+    #[error("reward {component:?} failed: {reason}")]
+    Failed {
+        /// Name of the reward function.
+        component: String,
+        /// The function's own error.
+        reason: String,
+    },
     /// A reward function panicked.
     #[error("reward {component:?} panicked: {message}")]
     Panicked {
@@ -56,7 +64,7 @@ pub enum RewardError {
         /// Completions to be scored.
         expected: usize,
     },
-    /// A reward function gave NaN or an infinite value.
+    /// A reward function gave NaN or an infinite value, or one to log.
     #[error("reward {component:?} of completion {sample} is {value}, expected a finite number or an abstention")]
     NotFinite {
         /// Name of the reward function.

@@ -6,7 +6,8 @@
 //! - [`dapo_grade`] is DAPO's published string rule, character for character.
 //! - [`group_answers`] says which completions give the same answer, for majority votes.
 //! - [`Grader`] chooses between mathematics, [texts and JSON](TextOptions), choices and the published rule.
-//! - [`RewardFn`] is a reward; [`Accuracy`], [`Format`], [`TagCount`], [`SoftOverlong`], [`ProportionalOverlong`],
+//! - [`RewardFn`] is a reward, of what [`RewardInput`] knows of a sample; closures become one by [`SampleReward`] and
+//!   [`GroupReward`]; [`Accuracy`], [`Format`], [`TagCount`], [`SoftOverlong`], [`ProportionalOverlong`],
 //!   [`CosineLength`] and [`Repetition`] are the stock ones; [`RewardSum`] adds them up, keeping every component and
 //!   whether the answer is correct. [`OverlongFilter`] says what becomes of truncated completions.
 //!
@@ -30,12 +31,14 @@
 mod algebra;
 mod answers;
 mod braces;
+mod custom;
 mod dapo;
 mod equiv;
 mod error;
 mod expr;
 mod extract;
 mod fuel;
+mod input;
 mod letters;
 mod normalise;
 mod number;
@@ -49,10 +52,12 @@ mod verify;
 mod wording;
 
 pub use answers::group_answers;
+pub use custom::{GroupReward, IntoScore, SampleReward};
 pub use dapo::{DapoGrade, DapoRule, dapo_grade, dapo_normalize};
 pub use error::RewardError;
 pub use extract::{ExtractRule, Extracted, Profile, UnknownProfile, extract_answer};
-pub use reward::{Component, Reward, RewardFn, RewardInput, Score};
+pub use input::{Ending, RewardInput};
+pub use reward::{Component, Reward, RewardFault, RewardFn, Score};
 pub use rewards::{
     Accuracy, CosineLength, Format, FormatPattern, Grader, LengthUnit, OverlongFilter, ProportionalOverlong,
     Repetition, SoftOverlong, TagCount,

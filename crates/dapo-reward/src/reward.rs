@@ -1,72 +1,134 @@
-//! What a reward function sees and says: [`RewardInput`], [`Score`], [`RewardFn`], and the sum's outcome, [`Reward`].
+//! What a reward function is and says: [`RewardFn`], [`Score`], and the sum's outcome, [`Reward`].
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::sync::Arc;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-/// One completion to be judged, with what is known about it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RewardInput<'a> {
-    /// The prompt's text.
-    pub prompt: &'a str,
-    /// The completion's text.
-    pub completion: &'a str,
-    /// The gold answer.
-    pub answer: &'a str,
-    /// Completion length in tokens, end token included.
-    pub num_tokens: usize,
-    /// Whether the token budget ran out before a stop token came.
-    pub truncated: bool,
-}
+use crate::input::RewardInput;
 
 /// What one reward function says about one completion.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Score {
     /// The reward before weighting; `None`: the function abstains (for example, the gold cannot be parsed).
     pub value: Option<f64>,
     /// Whether the answer is correct; `None` where the function does not judge that.
     pub correct: Option<bool>,
+    /// Further numbers to log under their names. They must depend on the sample alone.
+    pub log: BTreeMap<String, f64>,
 }
 
 impl Score {
     /// A value that says nothing about correctness.
     pub fn value(value: f64) -> Self {
-        Self { value: Some(value), correct: None }
+        Self { value: Some(value), ..Self::default() }
     }
 
     /// No opinion at all.
     pub fn abstain() -> Self {
         Self::default()
     }
+
+    /// Sets whether the answer is correct.
+    #[must_use]
+    pub fn with_correct(self, correct: bool) -> Self {
+        Self { correct: Some(correct), ..self }
+    }
+
+    /// Adds a number to log.
+    #[must_use]
+    pub fn with_log(mut self, name: impl Into<String>, value: f64) -> Self {
+        self.log.insert(name.into(), value);
+        self
+    }
 }
 
-/// A reward function: pure, deterministic, callable from any thread.
+/// Why a reward function could not score: any error. Text converts to it.
+pub type RewardFault = Box<dyn Error + Send + Sync>;
+
+/// A reward function, callable from any thread. Closures become one by [`SampleReward`](crate::SampleReward) and
+/// [`GroupReward`](crate::GroupReward).
+///
+/// A run can be repeated only with functions whose scores depend on their input alone.
+///
+/// # Errors
+/// A function that cannot score says so by an error: the step fails with
+/// [`RewardError::Failed`](crate::RewardError::Failed), which names the function. Where the sample cannot be judged it
+/// abstains instead.
 ///
 /// # Example
 /// ```
-/// use dapo_reward::{RewardFn, RewardInput, Score};
+/// use dapo_reward::{RewardFault, RewardFn, RewardInput, Score};
 ///
-/// struct Polite;
-/// impl RewardFn for Polite {
+/// /// The share of the problem's key words that the completion mentions.
+/// struct KeyWords;
+/// impl RewardFn for KeyWords {
 ///     fn name(&self) -> &str {
-///         "polite"
+///         "key_words"
 ///     }
-///     fn score(&self, input: &RewardInput<'_>) -> Score {
-///         Score::value(if input.completion.contains("please") { 1.0 } else { 0.0 })
+///     fn score(&self, input: &RewardInput<'_>) -> Result<Score, RewardFault> {
+///         let Some(column) = input.column("key_words") else { return Ok(Score::abstain()) };
+///         let words: Vec<&str> = column.as_array().ok_or("key_words is no list")?.iter().filter_map(|w| w.as_str()).collect();
+///         let met = words.iter().filter(|word| input.completion.contains(**word)).count();
+///         Ok(Score::value(met as f64 / words.len().max(1) as f64).with_log("met", met as f64))
 ///     }
 /// }
-/// let input = RewardInput { prompt: "", completion: "please", answer: "", num_tokens: 1, truncated: false };
-/// assert_eq!(Polite.score(&input).value, Some(1.0));
+/// # fn main() -> Result<(), RewardFault> {
+/// let columns = serde_json::json!({"key_words": ["carbon", "oxygen"]});
+/// let input = RewardInput::new("What is CO₂?", "carbon dioxide", "").with_columns(&columns);
+/// assert_eq!(KeyWords.score(&input)?, Score::value(0.5).with_log("met", 1.0));
+/// # Ok(())
+/// # }
 /// ```
 pub trait RewardFn: Send + Sync {
     /// The component's name, as it appears in metrics.
     fn name(&self) -> &str;
 
     /// Judges one completion.
-    fn score(&self, input: &RewardInput<'_>) -> Score;
+    ///
+    /// # Errors
+    /// When it cannot be scored.
+    fn score(&self, input: &RewardInput<'_>) -> Result<Score, RewardFault>;
 
-    /// Judges many completions; results are in order and equal to [`score`](Self::score) on each.
-    fn score_batch(&self, inputs: &[RewardInput<'_>]) -> Vec<Score> {
-        inputs.par_iter().map(|input| self.score(input)).collect()
+    /// Judges the completions of one draw that are scored together, in order.
+    ///
+    /// # Errors
+    /// When one cannot be scored.
+    fn score_group(&self, group: &[RewardInput<'_>]) -> Result<Vec<Score>, RewardFault> {
+        group.par_iter().map(|input| self.score(input)).collect()
+    }
+
+    /// Judges many completions, in order; those of one draw follow each other. By default all run in parallel.
+    ///
+    /// # Errors
+    /// When one cannot be scored.
+    fn score_batch(&self, inputs: &[RewardInput<'_>]) -> Result<Vec<Score>, RewardFault> {
+        let groups: Vec<_> = inputs.chunk_by(|a, b| a.draw == b.draw).collect();
+        let scores = groups.par_iter().map(|group| self.score_group(group)).collect::<Result<Vec<_>, _>>()?;
+        // Groups must not stand in for each other's missing scores.
+        match groups.iter().zip(&scores).find(|(group, scores)| group.len() != scores.len()) {
+            Some((group, scores)) => {
+                Err(format!("{} results for a group of {} completions", scores.len(), group.len()).into())
+            }
+            None => Ok(scores.into_iter().flatten().collect()),
+        }
+    }
+}
+
+impl<R: RewardFn + ?Sized> RewardFn for Arc<R> {
+    fn name(&self) -> &str {
+        (**self).name()
+    }
+    fn score(&self, input: &RewardInput<'_>) -> Result<Score, RewardFault> {
+        (**self).score(input)
+    }
+    fn score_group(&self, group: &[RewardInput<'_>]) -> Result<Vec<Score>, RewardFault> {
+        (**self).score_group(group)
+    }
+    fn score_batch(&self, inputs: &[RewardInput<'_>]) -> Result<Vec<Score>, RewardFault> {
+        (**self).score_batch(inputs)
     }
 }
 
@@ -75,10 +137,13 @@ pub trait RewardFn: Send + Sync {
 pub struct Component {
     /// Name of the reward function.
     pub name: String,
-    /// Its weight in the sum.
+    /// The weight in the sum.
     pub weight: f64,
-    /// Its value before weighting; `None`: it abstained.
+    /// The value before weighting; `None`: the function abstained.
     pub value: Option<f64>,
+    /// Further numbers to log.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub log: BTreeMap<String, f64>,
 }
 
 /// The weighted sum over all components for one completion.

@@ -6,7 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use serde::{Deserialize, Serialize};
 
 use crate::error::RewardError;
-use crate::reward::{Component, Reward, RewardFn, RewardInput, Score};
+use crate::input::RewardInput;
+use crate::reward::{Component, Reward, RewardFault, RewardFn, Score};
 
 /// What a component's abstention does to the total of the completion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -61,7 +62,7 @@ impl std::fmt::Debug for RewardTerm {
 /// # fn main() -> Result<(), dapo_reward::RewardError> {
 /// let overlong = SoftOverlong::new(100, 20)?;
 /// let sum = RewardSum::new(vec![(1.0, Box::new(Accuracy::default())), (1.0, Box::new(overlong))])?;
-/// let input = RewardInput { prompt: "1+1?", completion: r"\boxed{2}", answer: "2", num_tokens: 90, truncated: false };
+/// let input = RewardInput::new("1+1?", r"\boxed{2}", "2").with_num_tokens(90);
 /// let reward = sum.score(&input)?;
 /// assert_eq!(reward.correct, Some(true));
 /// assert_eq!(reward.total, Some(0.5)); // +1 for the answer, (100 - 20 - 90) / 20 for the length
@@ -69,7 +70,7 @@ impl std::fmt::Debug for RewardTerm {
 /// // A gold answer that cannot be read: accuracy abstains, and here the length alone decides.
 /// let accuracy = RewardTerm::new(1.0, Accuracy::default()).on_abstain(OnAbstain::Ignore);
 /// let sum = RewardSum::of(vec![accuracy, RewardTerm::new(1.0, overlong)])?;
-/// assert_eq!(sum.score(&RewardInput { answer: r"\frac{", ..input })?.total, Some(-0.5));
+/// assert_eq!(sum.score(&RewardInput::new("1+1?", r"\boxed{2}", r"\frac{").with_num_tokens(90))?.total, Some(-0.5));
 /// # Ok(())
 /// # }
 /// ```
@@ -123,20 +124,22 @@ impl RewardSum {
         let scores = self
             .terms
             .iter()
-            .map(|term| checked(term, 1, || vec![term.function.score(input)]))
+            .map(|term| checked(term, 1, || Ok(vec![term.function.score(input)?])))
             .collect::<Result<_, _>>();
         let scores: Vec<Vec<Score>> = scores?;
-        Ok(self.combine(scores.iter().map(|scores| scores[0])))
+        Ok(self.combine(scores.into_iter().flatten()))
     }
 
     /// Scores many completions over rayon, in order; a gold answer that occurs many times is parsed once.
     ///
     /// # Errors
-    /// [`RewardError::Panicked`], [`RewardError::Count`] and [`RewardError::NotFinite`] name the function at fault.
+    /// [`RewardError::Failed`], [`RewardError::Panicked`], [`RewardError::Count`] and [`RewardError::NotFinite`] name the
+    /// function at fault.
     pub fn score_batch(&self, inputs: &[RewardInput<'_>]) -> Result<Vec<Reward>, RewardError> {
         let score = |term: &RewardTerm| checked(term, inputs.len(), || term.function.score_batch(inputs));
         let columns = self.terms.iter().map(score).collect::<Result<Vec<_>, _>>()?;
-        Ok((0..inputs.len()).map(|row| self.combine(columns.iter().map(|column| column[row]))).collect())
+        let mut columns: Vec<_> = columns.into_iter().map(Vec::into_iter).collect();
+        Ok(inputs.iter().map(|_| self.combine(columns.iter_mut().filter_map(Iterator::next))).collect())
     }
 
     fn combine(&self, scores: impl Iterator<Item = Score>) -> Reward {
@@ -144,7 +147,7 @@ impl RewardSum {
         let (mut sum, mut is_dropped, mut is_valued) = (0.0, false, false);
         for (term, score) in self.terms.iter().zip(scores) {
             let name = term.function.name().to_owned();
-            reward.components.push(Component { name, weight: term.weight, value: score.value });
+            reward.components.push(Component { name, weight: term.weight, value: score.value, log: score.log });
             reward.correct = reward.correct.or(score.correct);
             match score.value {
                 _ if term.weight == 0.0 => {}
@@ -158,15 +161,21 @@ impl RewardSum {
 }
 
 /// What a term's function says about `count` completions, if it is whole.
-fn checked(term: &RewardTerm, count: usize, call: impl FnOnce() -> Vec<Score>) -> Result<Vec<Score>, RewardError> {
+fn checked(
+    term: &RewardTerm,
+    count: usize,
+    call: impl FnOnce() -> Result<Vec<Score>, RewardFault>,
+) -> Result<Vec<Score>, RewardError> {
     let component = || term.function.name().to_owned();
     // Nothing of the function's state is looked at after a panic.
     let scores = catch_unwind(AssertUnwindSafe(call))
-        .map_err(|panic| RewardError::Panicked { component: component(), message: message(&*panic) })?;
+        .map_err(|panic| RewardError::Panicked { component: component(), message: message(&*panic) })?
+        .map_err(|fault| RewardError::Failed { component: component(), reason: fault.to_string() })?;
     if scores.len() != count {
         return Err(RewardError::Count { component: component(), got: scores.len(), expected: count });
     }
-    let not_finite = |score: &Score| score.value.filter(|value| !value.is_finite());
+    let not_finite =
+        |score: &Score| score.value.iter().chain(score.log.values()).copied().find(|value| !value.is_finite());
     if let Some((sample, value)) = scores.iter().enumerate().find_map(|(at, score)| Some((at, not_finite(score)?))) {
         return Err(RewardError::NotFinite { component: component(), sample, value });
     }

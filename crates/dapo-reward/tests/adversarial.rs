@@ -325,17 +325,17 @@ fn a_megabyte_is_searched_to_its_end() {
         }
         ends("verify", || verify("1", text, &VerifyConfig::default()));
         ends("verify gold", || verify(text, "1", &VerifyConfig::default()));
-        let input = RewardInput { prompt: "", completion: text, answer: "1", num_tokens: 1, truncated: false };
+        let input = RewardInput::new("", text, "1").with_num_tokens(1);
         for grader in [Grader::Text(TextOptions::default()), Grader::Choice] {
             let accuracy = Accuracy { grader: grader.clone(), ..Accuracy::default() };
-            ends("words", || accuracy.score(&input));
-            ends("words as gold", || accuracy.score(&RewardInput { completion: "1", answer: text, ..input }));
+            ends("words", || accuracy.score(&input).expect("scored"));
+            ends("words as gold", || accuracy.score(&RewardInput::new("", "1", text)).expect("scored"));
             ends("answer", || grader.answer(text));
             ends("classes", || group_answers(&[text], &grader));
         }
         ends("dapo", || dapo_grade(text, "1", DapoRule::AnswerLineOrBox));
-        ends("format", || Format::default().score(&input));
-        ends("tags", || TagCount.score(&input));
-        Repetition::default().score(&input);
+        ends("format", || Format::default().score(&input).expect("scored"));
+        ends("tags", || TagCount.score(&input).expect("scored"));
+        Repetition::default().score(&input).expect("scored");
     }
 }

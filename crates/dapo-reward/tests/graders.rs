@@ -3,10 +3,10 @@
 use dapo_reward::{Accuracy, CosineLength, Grader, RewardFn, RewardInput, TextOptions, group_answers};
 
 fn is_right(grader: &Grader, gold: &str, completion: &str) -> Option<bool> {
-    let input = RewardInput { prompt: "", completion, answer: gold, num_tokens: 1, truncated: false };
+    let input = RewardInput::new("", completion, gold).with_num_tokens(1);
     let accuracy = Accuracy { grader: grader.clone(), ..Accuracy::default() };
-    let score = accuracy.score(&input);
-    assert_eq!(accuracy.score_batch(&[input]), [score], "{gold}: {completion}");
+    let score = accuracy.score(&input).expect("scored");
+    assert_eq!(accuracy.score_batch(&[input]).expect("scored"), std::slice::from_ref(&score), "{gold}: {completion}");
     assert_eq!(score.value, score.correct.map(|correct| if correct { 1.0 } else { -1.0 }));
     score.correct
 }

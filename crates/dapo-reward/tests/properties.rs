@@ -168,7 +168,7 @@ proptest! {
         let inputs: Vec<RewardInput<'_>> = completions
             .iter()
             .enumerate()
-            .map(|(index, completion)| RewardInput { prompt: "", completion, answer: ["3", "\\frac{", "4.0"][index % 3], num_tokens: index * 20, truncated: false })
+            .map(|(index, completion)| RewardInput::new("", completion, ["3", "\\frac{", "4.0"][index % 3]).with_num_tokens(index * 20))
             .collect();
         let overlong = SoftOverlong::new(100, 50).expect("valid");
         let sum = RewardSum::new(vec![(1.0, Box::new(Accuracy::default())), (0.5, Box::new(overlong)), (0.25, Box::new(TagCount))]).expect("valid");
@@ -176,7 +176,7 @@ proptest! {
         for (input, reward) in inputs.iter().zip(&batch) {
             prop_assert_eq!(reward, &sum.score(input).expect("scored"));
             prop_assert_eq!(reward.total.is_none(), input.answer == "\\frac{");
-            prop_assert_eq!(Accuracy::default().score(input).correct, reward.correct);
+            prop_assert_eq!(Accuracy::default().score(input).expect("scored").correct, reward.correct);
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Sums of rewards: which are refused, what abstentions and weights do, and faults of a user's function.
 
 use dapo_reward::{
-    Accuracy, OnAbstain, ProportionalOverlong, RewardError, RewardFn, RewardInput, RewardSum, RewardTerm, Score,
-    SoftOverlong,
+    Accuracy, GroupReward, OnAbstain, ProportionalOverlong, RewardError, RewardFault, RewardFn, RewardInput, RewardSum,
+    RewardTerm, SampleReward, Score, SoftOverlong,
 };
 
 /// Gives the same scores whatever it is asked.
@@ -12,11 +12,11 @@ impl RewardFn for Fixed {
     fn name(&self) -> &str {
         self.0
     }
-    fn score(&self, _: &RewardInput<'_>) -> Score {
-        self.1[0]
+    fn score(&self, _: &RewardInput<'_>) -> Result<Score, RewardFault> {
+        Ok(self.1[0].clone())
     }
-    fn score_batch(&self, _: &[RewardInput<'_>]) -> Vec<Score> {
-        self.1.clone()
+    fn score_batch(&self, _: &[RewardInput<'_>]) -> Result<Vec<Score>, RewardFault> {
+        Ok(self.1.clone())
     }
 }
 
@@ -27,9 +27,9 @@ impl RewardFn for Fragile {
     fn name(&self) -> &'static str {
         "fragile"
     }
-    fn score(&self, input: &RewardInput<'_>) -> Score {
+    fn score(&self, input: &RewardInput<'_>) -> Result<Score, RewardFault> {
         assert!(input.completion != "break", "cannot stand {}", input.completion);
-        Score::value(1.0)
+        Ok(Score::value(1.0))
     }
 }
 
@@ -42,13 +42,13 @@ fn silent(name: &'static str) -> Fixed {
 }
 
 fn input(completion: &str) -> RewardInput<'_> {
-    RewardInput { prompt: "", completion, answer: "2", num_tokens: 150, truncated: false }
+    RewardInput::new("", completion, "2").with_num_tokens(150)
 }
 
 fn total(terms: Vec<RewardTerm>) -> Option<f64> {
     let sum = RewardSum::of(terms).expect("a valid sum");
     let reward = sum.score(&input("x")).expect("sound functions");
-    assert_eq!(sum.score_batch(&[input("x")]).expect("sound functions"), [reward.clone()]);
+    assert_eq!(sum.score_batch(&[input("x")]).expect("sound functions"), std::slice::from_ref(&reward));
     reward.total
 }
 
@@ -103,7 +103,7 @@ fn a_weight_of_zero_neither_vetoes_nor_counts() {
     assert_eq!(total(only), None);
     // The gold cannot be read, accuracy only measures: the format decides.
     let sum = RewardSum::of(vec![RewardTerm::new(0.0, Accuracy::default()), known()]).expect("valid");
-    let reward = sum.score(&RewardInput { answer: r"\frac{", ..input("2") }).expect("scored");
+    let reward = sum.score(&RewardInput::new("", "2", r"\frac{")).expect("scored");
     assert_eq!((reward.correct, reward.total), (None, Some(3.0)));
 }
 
@@ -141,4 +141,53 @@ fn a_value_that_is_not_finite_is_an_error_with_component_and_sample() {
             assert_eq!(error, expected);
         }
     }
+}
+
+#[test]
+fn a_function_that_fails_is_an_error_that_names_it() {
+    let strict =
+        SampleReward::new(
+            "strict",
+            |input: &RewardInput<'_>| {
+                if input.completion == "break" { Err("cannot stand it") } else { Ok(Some(1.0)) }
+            },
+        );
+    let sum = RewardSum::of(vec![RewardTerm::new(1.0, strict)]).expect("valid");
+    assert_eq!(sum.score(&input("x")).expect("scored").total, Some(1.0));
+    let expected = RewardError::Failed { component: "strict".to_owned(), reason: "cannot stand it".to_owned() };
+    assert_eq!(sum.score_batch(&[input("x"), input("break")]), Err(expected.clone()));
+    assert_eq!(expected.to_string(), "reward \"strict\" failed: cannot stand it");
+}
+
+#[test]
+fn a_function_of_groups_sees_one_draw_at_a_time() {
+    let sizes = GroupReward::new("sizes", |group: &[RewardInput<'_>]| vec![group.len() as f64; group.len()]);
+    let sum = RewardSum::of(vec![RewardTerm::new(1.0, std::sync::Arc::new(sizes))]).expect("valid");
+    let inputs = [3, 3, 4, 9, 9, 9].map(|draw| input("x").with_place(draw, 0, 1));
+    let totals: Vec<_> = sum.score_batch(&inputs).expect("scored").iter().map(|reward| reward.total).collect();
+    assert_eq!(totals, [2.0, 2.0, 1.0, 3.0, 3.0, 3.0].map(Some));
+    assert_eq!(sum.score(&input("x")).expect("scored").total, Some(1.0));
+    // Results that are missing in one group are not made up by another.
+    let uneven = GroupReward::new("uneven", |group: &[RewardInput<'_>]| vec![1.0; 4 - group.len()]);
+    let sum = RewardSum::of(vec![RewardTerm::new(1.0, uneven)]).expect("valid");
+    let inputs = [3, 4, 4, 4].map(|draw| input("x").with_place(draw, 0, 1));
+    let error = sum.score_batch(&inputs).expect_err("3 and 1 results for 1 and 3 completions").to_string();
+    assert_eq!(error, "reward \"uneven\" failed: 3 results for a group of 1 completions");
+}
+
+#[test]
+fn numbers_to_log_stay_with_their_component() {
+    let steps =
+        |value: f64| SampleReward::new("steps", move |_: &RewardInput<'_>| Score::value(1.0).with_log("steps", value));
+    let sum = RewardSum::of(vec![RewardTerm::new(1.0, Accuracy::default()), RewardTerm::new(1.0, steps(3.0))]);
+    let reward = sum.expect("valid").score(&input("2")).expect("scored");
+    assert_eq!(reward.components[1].log["steps"], 3.0);
+    let json = serde_json::to_string(&reward).expect("serialises");
+    assert_eq!(json.matches("log").count(), 1, "{json}");
+    assert_eq!(serde_json::from_str::<dapo_reward::Reward>(&json).expect("the same"), reward);
+    let earlier =
+        r#"{"correct": true, "components": [{"name": "accuracy", "weight": 1.0, "value": 1.0}], "total": 1.0}"#;
+    assert!(serde_json::from_str::<dapo_reward::Reward>(earlier).is_ok());
+    let sum = RewardSum::of(vec![RewardTerm::new(1.0, steps(f64::NAN))]).expect("valid");
+    assert!(matches!(sum.score(&input("2")), Err(RewardError::NotFinite { .. })));
 }

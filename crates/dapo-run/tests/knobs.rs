@@ -250,13 +250,11 @@ fn rewards(layers: &[Layer]) -> Vec<Option<f64>> {
         ("\\boxed{4} after some words", 12),
     ];
     let judge = |(completion, num_tokens): (&str, usize)| {
-        let (prompt, answer, truncated) = ("2+2=", "4", false);
-        sum.score(&RewardInput { prompt, completion, answer, num_tokens, truncated }).unwrap().total
+        sum.score(&RewardInput::new("2+2=", completion, "4").with_num_tokens(num_tokens)).unwrap().total
     };
     // Answers in words: in other case, with other spaces, punctuation and articles.
     let worded = ["North Pole", "north Pole", "North  Pole", "North, Pole", "the North Pole"].map(|completion| {
-        let (prompt, answer, num_tokens, truncated) = ("Where?", "North Pole", 9, false);
-        sum.score(&RewardInput { prompt, completion, answer, num_tokens, truncated }).unwrap().total
+        sum.score(&RewardInput::new("Where?", completion, "North Pole").with_num_tokens(9)).unwrap().total
     });
     completions.map(judge).into_iter().chain(worded).collect()
 }

@@ -4,7 +4,7 @@ use crate::error::TrainerError;
 use crate::prompt::Prompt;
 use crate::sample::{Group, Sample};
 use dapo_policy::{Completion, FinishReason, GenerationConfig, Policy, Request, Tokenizer};
-use dapo_reward::{RewardInput, RewardSum};
+use dapo_reward::{Ending, RewardInput, RewardSum};
 
 /// Completes every prompt `group_size` times and judges the completions. Each prompt comes with its draw index, which keys
 /// its random numbers.
@@ -55,12 +55,13 @@ pub fn add_completions(
         .collect::<Result<Vec<_>, _>>()?;
     let mut inputs = Vec::with_capacity(more.iter().sum());
     for ((group, completions), texts) in groups.iter().zip(&completions).zip(&texts) {
-        inputs.extend(completions.iter().zip(texts).map(|(completion, text)| RewardInput {
-            prompt: &group.prompt.text,
-            completion: text,
-            answer: &group.prompt.answer,
-            num_tokens: completion.token_ids.len(),
-            truncated: completion.finish_reason == FinishReason::Length,
+        let first = group.samples.len();
+        inputs.extend(completions.iter().zip(texts).enumerate().map(|(i, (completion, text))| {
+            let is_truncated = completion.finish_reason == FinishReason::Length;
+            RewardInput::new(&group.prompt.text, text, &group.prompt.answer)
+                .with_token_ids(&completion.token_ids)
+                .with_ending(if is_truncated { Ending::Length } else { Ending::Stop })
+                .with_place(group.draw, first + i, 0)
         }));
     }
     let mut judged = rewards.score_batch(&inputs)?.into_iter();

@@ -304,8 +304,8 @@ fn without_dynamic_sampling_a_reward_that_judges_no_answer_trains() {
         fn name(&self) -> &'static str {
             "length"
         }
-        fn score(&self, input: &dapo_reward::RewardInput<'_>) -> dapo_reward::Score {
-            dapo_reward::Score::value(-(input.num_tokens as f64))
+        fn score(&self, input: &dapo_reward::RewardInput<'_>) -> Result<dapo_reward::Score, dapo_reward::RewardFault> {
+            Ok(dapo_reward::Score::value(-(input.num_tokens as f64)))
         }
     }
     let (policy, tokenizer) = model();
@@ -327,10 +327,10 @@ fn a_step_that_fails_leaves_the_trainer_as_it_was() {
         fn name(&self) -> &'static str {
             "failing"
         }
-        fn score(&self, _: &dapo_reward::RewardInput<'_>) -> dapo_reward::Score {
+        fn score(&self, _: &dapo_reward::RewardInput<'_>) -> Result<dapo_reward::Score, dapo_reward::RewardFault> {
             let order = std::sync::atomic::Ordering::SeqCst;
             let left = self.0.fetch_update(order, order, |left| Some(left.saturating_sub(1))).unwrap();
-            dapo_reward::Score { value: Some(if left == 0 { f64::NAN } else { 0.0 }), correct: None }
+            Ok(dapo_reward::Score::value(if left == 0 { f64::NAN } else { 0.0 }))
         }
     }
     let with = |calls| {

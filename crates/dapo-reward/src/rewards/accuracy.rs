@@ -6,7 +6,8 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::dapo::{DapoGrade, DapoRule, dapo_grade};
-use crate::reward::{RewardFn, RewardInput, Score};
+use crate::input::RewardInput;
+use crate::reward::{RewardFault, RewardFn, Score};
 use crate::verify::{Gold, Side, Verdict, VerifyConfig};
 use crate::wording::{ChoiceGold, TextGold, TextOptions};
 
@@ -126,11 +127,12 @@ impl Grader {
 /// ```
 /// use dapo_reward::{Accuracy, RewardFn, RewardInput};
 ///
-/// let input = |completion, answer| RewardInput { prompt: "", completion, answer, num_tokens: 9, truncated: false };
+/// let input = |completion, answer| RewardInput::new("", completion, answer).with_num_tokens(9);
 /// let accuracy = Accuracy::default();
-/// assert_eq!(accuracy.score(&input(r"so \boxed{\frac12}", "0.5")).value, Some(1.0));
-/// assert_eq!(accuracy.score(&input(r"so \boxed{\frac13}", "0.5")).value, Some(-1.0));
-/// assert_eq!(accuracy.score(&input(r"so \boxed{2}", r"\frac{1}{")).value, None);
+/// assert_eq!(accuracy.score(&input(r"so \boxed{\frac12}", "0.5"))?.value, Some(1.0));
+/// assert_eq!(accuracy.score(&input(r"so \boxed{\frac13}", "0.5"))?.value, Some(-1.0));
+/// assert_eq!(accuracy.score(&input(r"so \boxed{2}", r"\frac{1}{"))?.value, None);
+/// # Ok::<(), dapo_reward::RewardFault>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -153,7 +155,11 @@ impl Default for Accuracy {
 
 impl Accuracy {
     fn outcome(&self, correct: Option<bool>) -> Score {
-        Score { value: correct.map(|correct| if correct { self.correct } else { self.incorrect }), correct }
+        Score {
+            value: correct.map(|correct| if correct { self.correct } else { self.incorrect }),
+            correct,
+            ..Score::default()
+        }
     }
 }
 
@@ -162,15 +168,15 @@ impl RewardFn for Accuracy {
         "accuracy"
     }
 
-    fn score(&self, input: &RewardInput<'_>) -> Score {
-        self.outcome(self.grader.prepare(input.answer).judge(input.completion))
+    fn score(&self, input: &RewardInput<'_>) -> Result<Score, RewardFault> {
+        Ok(self.outcome(self.grader.prepare(input.answer).judge(input.completion)))
     }
 
-    fn score_batch(&self, inputs: &[RewardInput<'_>]) -> Vec<Score> {
+    fn score_batch(&self, inputs: &[RewardInput<'_>]) -> Result<Vec<Score>, RewardFault> {
         let mut golds: HashMap<&str, Prepared<'_>> = HashMap::new();
         for input in inputs {
             golds.entry(input.answer).or_insert_with(|| self.grader.prepare(input.answer));
         }
-        inputs.par_iter().map(|input| self.outcome(golds[input.answer].judge(input.completion))).collect()
+        Ok(inputs.par_iter().map(|input| self.outcome(golds[input.answer].judge(input.completion))).collect())
     }
 }

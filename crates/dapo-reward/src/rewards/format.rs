@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use crate::reward::{RewardFn, RewardInput, Score};
+use crate::input::RewardInput;
+use crate::reward::{RewardFault, RewardFn, Score};
 
 /// The shapes a [`Format`] reward can ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -26,10 +27,11 @@ pub enum FormatPattern {
 /// ```
 /// use dapo_reward::{Format, RewardFn, RewardInput};
 ///
-/// let input = |completion| RewardInput { prompt: "", completion, answer: "", num_tokens: 9, truncated: false };
+/// let input = |completion| RewardInput::new("", completion, "").with_num_tokens(9);
 /// let format = Format::default();
-/// assert_eq!(format.score(&input("<think>\nhm\n</think>\n<answer>\n4\n</answer>")).value, Some(1.0));
-/// assert_eq!(format.score(&input("<think>hm</think><answer>4</answer>")).value, Some(0.0));
+/// assert_eq!(format.score(&input("<think>\nhm\n</think>\n<answer>\n4\n</answer>"))?.value, Some(1.0));
+/// assert_eq!(format.score(&input("<think>hm</think><answer>4</answer>"))?.value, Some(0.0));
+/// # Ok::<(), dapo_reward::RewardFault>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -43,13 +45,13 @@ impl RewardFn for Format {
         "format"
     }
 
-    fn score(&self, input: &RewardInput<'_>) -> Score {
+    fn score(&self, input: &RewardInput<'_>) -> Result<Score, RewardFault> {
         let text = with_opened_thought(input);
         let matches = match self.pattern {
             FormatPattern::ThinkAnswer => is_think_answer(&text),
             FormatPattern::Think => is_think(&text),
         };
-        Score::value(f64::from(u8::from(matches)))
+        Ok(Score::value(f64::from(u8::from(matches))))
     }
 }
 
@@ -100,8 +102,8 @@ mod tests {
     #[test]
     fn a_thought_that_the_prompt_opens_counts() {
         let score = |pattern, prompt, completion| {
-            let input = RewardInput { prompt, completion, answer: "", num_tokens: 0, truncated: false };
-            Format { pattern }.score(&input).value
+            let input = RewardInput::new(prompt, completion, "");
+            Format { pattern }.score(&input).unwrap().value
         };
         let think = |prompt, completion| score(FormatPattern::Think, prompt, completion);
         assert_eq!(think("<|im_start|>assistant\n<think>\n", "hm\n</think>\n4"), Some(1.0));

@@ -5,7 +5,8 @@ use std::f64::consts::PI;
 use serde::{Deserialize, Serialize};
 
 use crate::error::RewardError;
-use crate::reward::{RewardFn, RewardInput, Score};
+use crate::input::RewardInput;
+use crate::reward::{RewardFault, RewardFn, Score};
 use crate::rewards::Accuracy;
 
 /// What a completion's length is counted in.
@@ -31,8 +32,9 @@ pub enum LengthUnit {
 ///
 /// let reward = CosineLength { max_len: 100, ..CosineLength::default() };
 /// let completion = format!("{:>50}", r"\boxed{7}");
-/// let input = RewardInput { prompt: "", completion: &completion, answer: "7", num_tokens: 9, truncated: false };
-/// assert_eq!(reward.score(&input).value, Some(0.75)); // half-way between 1.0 and 0.5
+/// let input = RewardInput::new("", &completion, "7").with_num_tokens(9);
+/// assert_eq!(reward.score(&input)?.value, Some(0.75)); // half-way between 1.0 and 0.5
+/// # Ok::<(), dapo_reward::RewardFault>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -81,7 +83,7 @@ impl CosineLength {
         Ok(())
     }
 
-    fn shape(&self, input: &RewardInput<'_>, judged: Score) -> Score {
+    fn shape(&self, input: &RewardInput<'_>, judged: &Score) -> Score {
         let Some(correct) = judged.correct else {
             return Score::abstain();
         };
@@ -93,7 +95,7 @@ impl CosineLength {
         let (end, start) =
             if correct { (self.min_correct, self.max_correct) } else { (self.max_incorrect, self.min_incorrect) };
         let value = end + 0.5 * (start - end) * (1.0 + (progress * PI).cos());
-        Score { value: Some(value), correct: Some(correct) }
+        Score::value(value).with_correct(correct)
     }
 }
 
@@ -102,13 +104,13 @@ impl RewardFn for CosineLength {
         "length"
     }
 
-    fn score(&self, input: &RewardInput<'_>) -> Score {
-        self.shape(input, self.accuracy.score(input))
+    fn score(&self, input: &RewardInput<'_>) -> Result<Score, RewardFault> {
+        Ok(self.shape(input, &self.accuracy.score(input)?))
     }
 
-    fn score_batch(&self, inputs: &[RewardInput<'_>]) -> Vec<Score> {
-        let judged = self.accuracy.score_batch(inputs);
-        inputs.iter().zip(judged).map(|(input, judged)| self.shape(input, judged)).collect()
+    fn score_batch(&self, inputs: &[RewardInput<'_>]) -> Result<Vec<Score>, RewardFault> {
+        let judged = self.accuracy.score_batch(inputs)?;
+        Ok(inputs.iter().zip(&judged).map(|(input, judged)| self.shape(input, judged)).collect())
     }
 }
 
@@ -119,10 +121,7 @@ mod tests {
     fn value(answer: &str, length: usize) -> f64 {
         let reward = CosineLength { max_len: 100, ..CosineLength::default() };
         let completion = format!("{}{}", r"\boxed{\frac{63}{400}}", " ".repeat(length - 22));
-        reward
-            .score(&RewardInput { prompt: "", completion: &completion, answer, num_tokens: 0, truncated: false })
-            .value
-            .unwrap()
+        reward.score(&RewardInput::new("", &completion, answer)).unwrap().value.unwrap()
     }
 
     #[test]

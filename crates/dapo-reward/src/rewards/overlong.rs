@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::RewardError;
-use crate::reward::{RewardFn, RewardInput, Score};
+use crate::input::RewardInput;
+use crate::reward::{RewardFault, RewardFn, Score};
 
 /// Soft overlong punishment, equation 13 of the DAPO paper.
 ///
@@ -98,8 +99,8 @@ impl RewardFn for SoftOverlong {
         "soft_overlong"
     }
 
-    fn score(&self, input: &RewardInput<'_>) -> Score {
-        Score::value(self.penalty(input.num_tokens))
+    fn score(&self, input: &RewardInput<'_>) -> Result<Score, RewardFault> {
+        Ok(Score::value(self.penalty(input.num_tokens)))
     }
 }
 
@@ -164,8 +165,8 @@ impl RewardFn for ProportionalOverlong {
         "proportional_overlong"
     }
 
-    fn score(&self, input: &RewardInput<'_>) -> Score {
-        Score::value(self.penalty(input.num_tokens))
+    fn score(&self, input: &RewardInput<'_>) -> Result<Score, RewardFault> {
+        Ok(Score::value(self.penalty(input.num_tokens)))
     }
 }
 

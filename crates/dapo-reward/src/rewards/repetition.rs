@@ -5,7 +5,8 @@ use std::collections::HashSet;
 use serde::{Deserialize, Serialize};
 
 use crate::error::RewardError;
-use crate::reward::{RewardFn, RewardInput, Score};
+use crate::input::RewardInput;
+use crate::reward::{RewardFault, RewardFn, Score};
 
 /// open-r1's n-gram repetition penalty: `(1 − distinct / all) · max_penalty` over the lower-cased, white-space separated
 /// words' n-grams; 0 when there are fewer words than `ngram_size`.
@@ -14,11 +15,11 @@ use crate::reward::{RewardFn, RewardInput, Score};
 /// ```
 /// use dapo_reward::{Repetition, RewardFn, RewardInput};
 ///
-/// # fn main() -> Result<(), dapo_reward::RewardError> {
+/// # fn main() -> Result<(), dapo_reward::RewardFault> {
 /// let repetition = Repetition::new(2, -1.0)?;
-/// let input = |completion| RewardInput { prompt: "", completion, answer: "", num_tokens: 9, truncated: false };
-/// assert_eq!(repetition.score(&input("the cat sat")).value, Some(0.0));
-/// assert_eq!(repetition.score(&input("a b a b a")).value, Some(-0.5)); // ab ba ab ba
+/// let input = |completion| RewardInput::new("", completion, "").with_num_tokens(9);
+/// assert_eq!(repetition.score(&input("the cat sat"))?.value, Some(0.0));
+/// assert_eq!(repetition.score(&input("a b a b a"))?.value, Some(-0.5)); // ab ba ab ba
 /// # Ok(())
 /// # }
 /// ```
@@ -68,18 +69,18 @@ impl RewardFn for Repetition {
         "repetition"
     }
 
-    fn score(&self, input: &RewardInput<'_>) -> Score {
+    fn score(&self, input: &RewardInput<'_>) -> Result<Score, RewardFault> {
         let text = input.completion.to_lowercase();
         let words: Vec<&str> = text.split_whitespace().collect();
         let size = self.ngram_size.max(1);
         if words.len() < size {
-            return Score::value(0.0);
+            return Ok(Score::value(0.0));
         }
         let all = words.len() + 1 - size;
         let distinct: HashSet<&[&str]> = words.windows(size).collect();
         let repeated = 1.0 - distinct.len() as f64 / all as f64;
         // `+ 0.0` turns the −0 of an unrepetitive text into 0.
-        Score::value(repeated * self.max_penalty + 0.0)
+        Ok(Score::value(repeated * self.max_penalty + 0.0))
     }
 }
 
@@ -88,8 +89,8 @@ mod tests {
     use super::*;
 
     fn score(text: &str) -> f64 {
-        let input = RewardInput { prompt: "", completion: text, answer: "", num_tokens: 0, truncated: false };
-        Repetition { ngram_size: 2, max_penalty: -1.0 }.score(&input).value.unwrap()
+        let input = RewardInput::new("", text, "");
+        Repetition { ngram_size: 2, max_penalty: -1.0 }.score(&input).unwrap().value.unwrap()
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Partial credit for the tags of the think/answer format.
 
 use super::format::with_opened_thought;
-use crate::reward::{RewardFn, RewardInput, Score};
+use crate::input::RewardInput;
+use crate::reward::{RewardFault, RewardFn, Score};
 
 /// 0.25 for each of open-r1's four tags that occurs exactly once: `<think>⏎`, `⏎</think>⏎`, `⏎<answer>⏎`, `⏎</answer>`.
 /// A `<think>` that ends the prompt counts as the completion's own.
@@ -10,9 +11,10 @@ use crate::reward::{RewardFn, RewardInput, Score};
 /// ```
 /// use dapo_reward::{RewardFn, RewardInput, TagCount};
 ///
-/// let input = |completion| RewardInput { prompt: "", completion, answer: "", num_tokens: 9, truncated: false };
-/// assert_eq!(TagCount.score(&input("<think>\nhm\n</think>\n<answer>\n4\n</answer>")).value, Some(1.0));
-/// assert_eq!(TagCount.score(&input("<think>\nhm\n</think>\n4")).value, Some(0.5));
+/// let input = |completion| RewardInput::new("", completion, "").with_num_tokens(9);
+/// assert_eq!(TagCount.score(&input("<think>\nhm\n</think>\n<answer>\n4\n</answer>"))?.value, Some(1.0));
+/// assert_eq!(TagCount.score(&input("<think>\nhm\n</think>\n4"))?.value, Some(0.5));
+/// # Ok::<(), dapo_reward::RewardFault>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TagCount;
@@ -22,11 +24,11 @@ impl RewardFn for TagCount {
         "tag_count"
     }
 
-    fn score(&self, input: &RewardInput<'_>) -> Score {
+    fn score(&self, input: &RewardInput<'_>) -> Result<Score, RewardFault> {
         let tags = ["<think>\n", "\n</think>\n", "\n<answer>\n", "\n</answer>"];
         let text = with_opened_thought(input);
         let once = tags.iter().filter(|tag| text.matches(*tag).count() == 1).count();
-        Score::value(0.25 * once as f64)
+        Ok(Score::value(0.25 * once as f64))
     }
 }
 
@@ -35,14 +37,14 @@ mod tests {
     use super::*;
 
     fn score(completion: &str) -> Option<f64> {
-        TagCount.score(&RewardInput { prompt: "", completion, answer: "", num_tokens: 0, truncated: false }).value
+        TagCount.score(&RewardInput::new("", completion, "")).unwrap().value
     }
 
     #[test]
     fn a_tag_that_ends_the_prompt_counts() {
         let score = |prompt| {
             let completion = "a\n</think>\n<answer>\nb\n</answer>";
-            TagCount.score(&RewardInput { prompt, completion, answer: "", num_tokens: 0, truncated: false }).value
+            TagCount.score(&RewardInput::new(prompt, completion, "")).unwrap().value
         };
         assert_eq!((score("<think>\n"), score("<think>"), score("")), (Some(1.0), Some(0.75), Some(0.75)));
     }

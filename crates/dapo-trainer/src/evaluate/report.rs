@@ -136,7 +136,7 @@ mod tests {
     use crate::prompt::Prompt;
     use crate::sample::{Group, Sample};
     use dapo_policy::{Completion, FinishReason};
-    use dapo_reward::{Accuracy, RewardInput, RewardSum};
+    use dapo_reward::{Accuracy, Ending, RewardInput, RewardSum};
 
     /// A problem with completions that are written already; those that end in `…` are truncated.
     fn group(id: &str, answer: &str, texts: &[&str]) -> Group {
@@ -149,9 +149,8 @@ mod tests {
         };
         let judge = |text: &&str| {
             let truncated = is_truncated(text);
-            rewards
-                .score(&RewardInput { prompt: "", completion: text, answer, num_tokens: text.len(), truncated })
-                .unwrap()
+            let ending = if truncated { Ending::Length } else { Ending::Stop };
+            rewards.score(&RewardInput::new("", text, answer).with_num_tokens(text.len()).with_ending(ending)).unwrap()
         };
         let prompt = Prompt { id: id.into(), text: String::new(), token_ids: vec![0], answer: answer.into() };
         let sample = |text: &&str| Sample::new(completion(text), (*text).to_owned(), judge(text));
