@@ -12,7 +12,7 @@ use std::{
     path::Path,
 };
 
-const CRATES: [&str; 5] = ["dapo-loss", "dapo-reward", "dapo-sampler", "dapo-kernels", "dapo-policy"];
+const CRATES: [&str; 6] = ["dapo-loss", "dapo-reward", "dapo-sampler", "dapo-kernels", "dapo-policy", "dapo-trainer"];
 
 /// Most arrows of all crates together that point upward.
 const MOST_UPWARD: usize = 3;
