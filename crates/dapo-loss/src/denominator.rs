@@ -178,4 +178,18 @@ impl Denominator {
     pub const fn aggregation(&self) -> Aggregation {
         self.aggregation
     }
+
+    /// Fails when it was made for another aggregation.
+    pub(crate) fn expect_made_for(&self, aggregation: Aggregation) -> Result<(), LossError> {
+        if self.aggregation == aggregation {
+            return Ok(());
+        }
+        Err(LossError::OtherAggregation { denominator: self.aggregation.name(), config: aggregation.name() })
+    }
+
+    /// Fails when a batch or chunk has more tokens in the loss than the whole step.
+    pub(crate) fn expect_within_step(&self, function: &'static str, tokens: u64) -> Result<(), LossError> {
+        let step = self.tokens;
+        if tokens <= step { Ok(()) } else { Err(LossError::BeyondStep { function, tokens, step }) }
+    }
 }

@@ -160,6 +160,17 @@ pub(crate) fn expect_len(
     if len == expected { Ok(()) } else { Err(LossError::Length { function, array, len, expected }) }
 }
 
+/// Fails when something needed was not given.
+pub(crate) fn expect_given(
+    function: &'static str,
+    array: &'static str,
+    needed_by: &'static str,
+    needed: bool,
+    given: bool,
+) -> Result<(), LossError> {
+    if needed && !given { Err(LossError::Missing { function, array, needed_by }) } else { Ok(()) }
+}
+
 /// Fails unless `ok`, naming a configuration field.
 pub(crate) fn expect_config(
     ok: bool,

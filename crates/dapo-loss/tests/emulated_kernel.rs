@@ -4,8 +4,12 @@
 #[path = "common/mod.rs"]
 mod common;
 
+use candle_core::{Device, Tensor, Var};
 use common::{Case, cases, large_case};
-use dapo_loss::cuda::{EmulatedBatch, LossSums, policy_loss_emulated, token_weights};
+use dapo_kernels::cuda::Gpu;
+use dapo_kernels::cuda::policy_loss::{TokenArrays, TokenGradients};
+use dapo_loss::cuda::{self, DeviceSums, token_weights};
+use dapo_loss::tensor::{self, TensorBatch, policy_loss_emulated};
 use dapo_loss::{
     Advantages, Aggregation, ClipRange, Denominator, EmptySequences, Kl, KlEstimator, LossBatch, LossConfig,
     LossGradients, LossOutput, PolicyLoss, TokenChunk, masked_lengths, policy_loss,
@@ -37,27 +41,47 @@ fn configs() -> Vec<LossConfig> {
     all
 }
 
-/// Runs the kernel in two orders, which must agree in every bit, and returns its sums and gradients.
-fn emulated(config: &LossConfig, case: &Case, denominator: &Denominator) -> (LossSums, Vec<f32>, Vec<f32>) {
+/// The arrays of a case; what is masked is NaN, as it may be anything.
+fn masked(case: &Case, values: &[f32]) -> Vec<f32> {
+    values.iter().zip(&case.mask).map(|(x, keep)| if *keep == 0 { f32::NAN } else { *x }).collect()
+}
+
+/// Adds the loss of a case to the sums; returns the gradients.
+fn launch(
+    gpu: &Gpu,
+    config: &LossConfig,
+    case: &Case,
+    denominator: &Denominator,
+    optional: bool,
+    sums: &mut DeviceSums,
+) -> candle_core::Result<(Vec<f32>, Vec<f32>)> {
     let weights = token_weights(denominator, &case.cu_seqlens, Some(&case.mask));
-    // What is masked may be anything.
-    let masked = |values: &[f32]| -> Vec<f32> {
-        values.iter().zip(&case.mask).map(|(x, keep)| if *keep == 0 { f32::NAN } else { *x }).collect()
+    let (logprobs, old, reference) =
+        (masked(case, &case.logprobs), masked(case, &case.old), masked(case, &case.reference));
+    let tokens = TokenArrays {
+        logprobs: logprobs.as_slice().into(),
+        old_logprobs: old.as_slice().into(),
+        ref_logprobs: optional.then(|| reference.as_slice().into()),
+        entropies: optional.then(|| case.entropies.as_slice().into()),
+        advantages: case.token_advantages.as_slice().into(),
+        weights: weights.as_slice().into(),
     };
-    let (logprobs, old, reference) = (masked(&case.logprobs), masked(&case.old), masked(&case.reference));
-    let batch = EmulatedBatch {
-        logprobs: &logprobs,
-        old_logprobs: &old,
-        ref_logprobs: Some(&reference),
-        entropies: Some(&case.entropies),
-        advantages: &case.token_advantages,
-        weights: &weights,
+    let (mut gradient, mut d_entropies) = (vec![7.0; case.tokens()], vec![7.0; case.tokens()]);
+    let gradients = TokenGradients {
+        logprobs: gradient.as_mut_slice().into(),
+        entropies: optional.then(|| d_entropies.as_mut_slice().into()),
     };
+    cuda::policy_loss(gpu, config, tokens, gradients, sums)?;
+    Ok((gradient, d_entropies))
+}
+
+/// Runs the kernel in two orders, which must agree in every bit, and returns its sums and gradients.
+fn emulated(config: &LossConfig, case: &Case, denominator: &Denominator) -> (LossOutput, Vec<f32>, Vec<f32>) {
     let mut results = [0, 1].map(|order| {
-        let (mut sums, mut gradient, mut d_entropies) =
-            (LossSums::default(), vec![7.0; case.tokens()], vec![7.0; case.tokens()]);
-        policy_loss_emulated(config, batch, &mut gradient, Some(&mut d_entropies), &mut sums, order).unwrap();
-        (sums, gradient, d_entropies)
+        let gpu = Gpu::emulated_in_order(order);
+        let mut sums = DeviceSums::new(&gpu, case.tokens()).unwrap();
+        let (gradient, d_entropies) = launch(&gpu, config, case, denominator, true, &mut sums).unwrap();
+        (sums.output(&gpu, true).unwrap(), gradient, d_entropies)
     });
     assert_eq!(results[0], results[1], "the result depends on the order of threads");
     std::mem::take(&mut results[0])
@@ -95,8 +119,7 @@ fn check(config: &LossConfig, case: &Case) {
         return;
     };
     let (expected, gradient, d_entropies) = on_slices(config, case, denominator);
-    let (sums, got, got_entropies) = emulated(config, case, &denominator);
-    let output = sums.output(true).unwrap();
+    let (output, got, got_entropies) = emulated(config, case, &denominator);
     let largest = |values: &[f32]| values.iter().fold(0.0f32, |a, b| a.max(b.abs()));
     let close = |name: &str, a: f64, b: f64, size: f64| {
         assert!((a - b).abs() <= RELATIVE * (b.abs() + size), "{name}: {a}, expected {b} ({config:?})");
@@ -152,56 +175,125 @@ fn parts_of_a_step_add_up_in_the_sums() {
     let config = LossConfig::default();
     let lengths = [&a, &b].map(|case| masked_lengths(&case.cu_seqlens, Some(&case.mask))).concat();
     let denominator = Denominator::of_step(config.aggregation, &lengths, EmptySequences::Exclude).unwrap();
-    let mut both = LossSums::default();
-    for case in [&a, &b] {
-        let weights = token_weights(&denominator, &case.cu_seqlens, Some(&case.mask));
-        let batch = EmulatedBatch {
-            logprobs: &case.logprobs,
-            old_logprobs: &case.old,
-            ref_logprobs: None,
-            entropies: None,
-            advantages: &case.token_advantages,
-            weights: &weights,
-        };
-        let mut gradient = vec![0.0; case.tokens()];
-        policy_loss_emulated(&config, batch, &mut gradient, None, &mut both, 0).unwrap();
-    }
-    let (one, two) = (emulated(&config, &a, &denominator).0, emulated(&config, &b, &denominator).0);
-    let (one, two) = (one.output(false).unwrap(), two.output(false).unwrap());
-    let both = both.output(false).unwrap();
+    let gpu = Gpu::emulated();
+    let [one, two, both] = [&[&a][..], &[&b], &[&a, &b]].map(|parts| {
+        let mut sums = DeviceSums::new(&gpu, a.tokens().max(b.tokens())).unwrap();
+        for case in parts {
+            launch(&gpu, &config, case, &denominator, false, &mut sums).unwrap();
+        }
+        sums.output(&gpu, false).unwrap()
+    });
     assert!((both.loss - one.loss - two.loss).abs() < 1e-12);
     assert_eq!(both.metrics.tokens, one.metrics.tokens + two.metrics.tokens);
     assert_eq!(both.metrics.max_abs_log_ratio, one.metrics.max_abs_log_ratio.max(two.metrics.max_abs_log_ratio));
 }
 
-#[test]
-fn a_value_that_is_not_finite_is_counted() {
-    let weights = [0.5, 0.0, 0.5];
-    let batch = EmulatedBatch {
-        logprobs: &[f32::NAN, f32::NAN, -1.0],
-        old_logprobs: &[-1.0; 3],
+/// What an error says, without the stack trace it may carry.
+fn message<T: std::fmt::Debug>(result: candle_core::Result<T>) -> String {
+    let error = result.unwrap_err().to_string();
+    error.lines().next().unwrap().to_owned()
+}
+
+/// The loss of three tokens without a reference, the last two of one sequence.
+fn three_tokens(config: &LossConfig, logprobs: &[f32; 3], scratch: usize) -> candle_core::Result<LossOutput> {
+    let gpu = Gpu::emulated();
+    let tokens = TokenArrays {
+        logprobs: logprobs.as_slice().into(),
+        old_logprobs: [-1.0; 3].as_slice().into(),
         ref_logprobs: None,
         entropies: None,
-        advantages: &[1.0; 3],
-        weights: &weights,
+        advantages: [1.0; 3].as_slice().into(),
+        weights: [0.5, 0.0, 0.5].as_slice().into(),
     };
-    let mut sums = LossSums::default();
-    policy_loss_emulated(&LossConfig::default(), batch, &mut [0.0; 3], None, &mut sums, 0).unwrap();
-    let error = sums.output(false).unwrap_err().to_string();
+    let mut gradient = [0.0; 3];
+    let gradients = TokenGradients { logprobs: gradient.as_mut_slice().into(), entropies: None };
+    let mut sums = DeviceSums::new(&gpu, scratch)?;
+    cuda::policy_loss(&gpu, config, tokens, gradients, &mut sums)?;
+    sums.output(&gpu, false)
+}
+
+#[test]
+fn a_value_that_is_not_finite_is_counted() {
+    let error = message(three_tokens(&LossConfig::default(), &[f32::NAN, f32::NAN, -1.0], 3));
     assert_eq!(error, "policy_loss: 1 tokens have an input that is not finite");
 }
 
 #[test]
-fn settings_without_a_kernel_are_refused() {
-    let config = LossConfig::of("gspo".parse().unwrap());
-    let batch = EmulatedBatch {
-        logprobs: &[],
-        old_logprobs: &[],
-        ref_logprobs: None,
-        entropies: None,
-        advantages: &[],
-        weights: &[],
+fn settings_without_a_kernel_and_what_they_lack_are_refused() {
+    let refused = |config: &LossConfig| message(three_tokens(config, &[-1.0; 3], 3));
+    let gspo = LossConfig::of("gspo".parse().unwrap());
+    assert_eq!(refused(&gspo), "policy_loss is gspo, expected ppo, the only one on a device");
+    let kl = LossConfig { kl: Kl { coef: 0.1, ..Kl::default() }, ..LossConfig::default() };
+    assert_eq!(refused(&kl), "policy_loss: kl.coef needs ref_logprobs");
+    let entropy = LossConfig { entropy_coef: 0.1, ..LossConfig::default() };
+    assert_eq!(refused(&entropy), "policy_loss: entropy_coef needs entropies");
+    let range = LossConfig { entropy_coef: -0.1, ..LossConfig::default() };
+    assert_eq!(refused(&range), "entropy_coef is -0.1, expected a finite number >= 0");
+    let scratch = message(three_tokens(&LossConfig::default(), &[-1.0; 3], 0));
+    assert_eq!(scratch, "policy_loss: scratch has 1 values, expected 16");
+}
+
+fn tensor(values: &[f32]) -> Tensor {
+    Tensor::from_slice(values, values.len(), &Device::Cpu).unwrap()
+}
+
+/// Loss, metrics and gradients of a case as tensors, computed by `loss`.
+fn of_tensors(
+    case: &Case,
+    config: &LossConfig,
+    per_token: bool,
+    loss: &dyn Fn(Denominator, &Tensor, Option<&Tensor>, &TensorBatch<'_>) -> candle_core::Result<tensor::TensorLoss>,
+) -> (LossOutput, Vec<f32>, Vec<f32>) {
+    let logprobs = Var::from_tensor(&tensor(&masked(case, &case.logprobs))).unwrap();
+    let entropies = Var::from_tensor(&tensor(&case.entropies)).unwrap();
+    let advantages = tensor(if per_token { &case.token_advantages } else { &case.advantages });
+    let (old, reference) = (tensor(&masked(case, &case.old)), tensor(&masked(case, &case.reference)));
+    let mask = Tensor::from_slice(&case.mask, case.tokens(), &Device::Cpu).unwrap();
+    let batch = TensorBatch::new(&advantages, &old)
+        .with_cu_seqlens(&case.cu_seqlens)
+        .with_mask(&mask)
+        .with_ref_logprobs(&reference);
+    let got = loss(case.denominator(config).unwrap(), &logprobs, Some(&entropies), &batch).unwrap();
+    let gradients = got.loss.affine(2.0, 0.0).unwrap().backward().unwrap();
+    let of = |var: &Var| gradients.get(var).unwrap().to_vec1::<f32>().unwrap();
+    let mut output = LossOutput::default();
+    (output.loss, output.metrics) = (f64::from(got.loss.to_scalar::<f32>().unwrap()), got.metrics);
+    (output, of(&logprobs), of(&entropies))
+}
+
+#[test]
+fn tensors_get_the_loss_and_twice_the_gradients_of_the_kernel() {
+    let case = large_case(9, 200);
+    for config in configs() {
+        for per_token in [true, false] {
+            let (got, gradient, d_entropies) = of_tensors(&case, &config, per_token, &|denominator, x, h, batch| {
+                policy_loss_emulated(Gpu::emulated(), &config, denominator, x, h, batch)
+            });
+            let (expected, host_gradient, host_entropies) =
+                of_tensors(&case, &config, per_token, &|denominator, x, h, batch| {
+                    tensor::policy_loss(&config, denominator, x, h, batch)
+                });
+            assert!((got.loss - expected.loss).abs() <= 1e-5 * expected.metrics.mean_ratio(), "{got:?} {expected:?}");
+            assert_eq!(got.metrics.tokens, expected.metrics.tokens);
+            assert_eq!(got.metrics.entropy_tokens, expected.metrics.entropy_tokens);
+            for (got, expected) in [(gradient, host_gradient), (d_entropies, host_entropies)] {
+                let size = expected.iter().fold(0.0_f32, |a, b| a.max(b.abs()));
+                for (a, b) in got.iter().zip(&expected) {
+                    assert!((a - b).abs() <= 2e-6 * (b.abs() + 0.1 * size), "{a} {b}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn more_tokens_than_the_step_has_and_offsets_that_do_not_fit_are_refused_by_the_kernel_too() {
+    let (config, x, advantages) = (LossConfig::default(), tensor(&[-1.0; 3]), tensor(&[1.0]));
+    let run = |lengths: &[usize], cu_seqlens: &[usize]| {
+        let denominator = Denominator::of_step(config.aggregation, lengths, EmptySequences::Exclude).unwrap();
+        let batch = TensorBatch::new(&advantages, &x).with_cu_seqlens(cu_seqlens);
+        message(policy_loss_emulated(Gpu::emulated(), &config, denominator, &x, None, &batch))
     };
-    let error = policy_loss_emulated(&config, batch, &mut [], None, &mut LossSums::default(), 0).unwrap_err();
-    assert_eq!(error.to_string(), "policy_loss is gspo, expected ppo, the only one on a device");
+    assert!(run(&[2], &[0, 3]).contains("3 tokens"), "{}", run(&[2], &[0, 3]));
+    assert_eq!(run(&[3], &[0, 2]), "policy_loss: logprobs has 3 values, expected 2");
 }

@@ -11,7 +11,15 @@ use super::driver::Driver;
 #[cfg(feature = "emulate")]
 use super::emulator::Emulator;
 #[cfg(feature = "cuda")]
-use candle_core::cuda_backend::{CudaDevice, WrapErr};
+use candle_core::cuda_backend::{CudaDevice, DeviceId, WrapErr};
+#[cfg(feature = "cuda")]
+use std::collections::HashMap;
+#[cfg(feature = "cuda")]
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
+/// Those that candle's tensors lie on, by candle's number of the device; made once and kept.
+#[cfg(feature = "cuda")]
+static OF_TENSORS: LazyLock<Mutex<HashMap<DeviceId, Arc<Gpu>>>> = LazyLock::new(Mutex::default);
 
 /// A GPU with the kernels of this crate, or their emulation.
 ///
@@ -62,6 +70,21 @@ impl Gpu {
     #[cfg(feature = "cuda")]
     pub fn new(device: &CudaDevice) -> Result<Self> {
         Ok(Self(Backend::Driver(Driver::new(device)?)))
+    }
+
+    /// The kernels on the device of a tensor: the same ones every time, since loading them takes long.
+    ///
+    /// # Errors
+    /// When the device does not answer.
+    #[cfg(feature = "cuda")]
+    pub fn of(device: &CudaDevice) -> Result<Arc<Self>> {
+        let mut known = OF_TENSORS.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(gpu) = known.get(&device.id()) {
+            return Ok(Arc::clone(gpu));
+        }
+        let gpu = Arc::new(Self::new(device)?);
+        known.insert(device.id(), Arc::clone(&gpu));
+        Ok(gpu)
     }
 
     /// The kernels on device `ordinal`, on a stream of their own. Turns off, in this process, the events by which

@@ -46,6 +46,8 @@ pub mod elementwise;
 pub mod embedding;
 #[path = "../logprobs/cuda.rs"]
 pub mod logprobs;
+#[path = "../policy_loss/cuda.rs"]
+pub mod policy_loss;
 #[path = "../rms_norm/cuda.rs"]
 pub mod rms_norm;
 #[path = "../rope/cuda.rs"]

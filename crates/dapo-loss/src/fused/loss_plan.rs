@@ -6,7 +6,7 @@ use crate::{
     batch::{Advantages, LossBatch, LossGradients, TokenChunk},
     config::LossConfig,
     denominator::Denominator,
-    error::{LossError, expect_len},
+    error::{LossError, expect_given, expect_len},
     fused::{
         sequence_terms::PlanTerms,
         tile_tree::{PARALLEL, Sweep, is_plain},
@@ -58,22 +58,16 @@ impl<'a> LossPlan<'a> {
     pub fn new(config: &LossConfig, denominator: Denominator, batch: LossBatch<'a>) -> Result<Self, LossError> {
         config.validate()?;
         batch.validate(NAME)?;
-        let made_for = denominator.aggregation();
-        if made_for != config.aggregation {
-            return Err(LossError::OtherAggregation {
-                denominator: made_for.name(),
-                config: config.aggregation.name(),
-            });
-        }
+        denominator.expect_made_for(config.aggregation)?;
         if config.policy_loss.is_sequence_level() && matches!(batch.advantages, Advantages::PerToken(_)) {
             let policy_loss = config.policy_loss.name();
             return Err(LossError::TokenAdvantages { function: NAME, policy_loss });
         }
-        expect_given("ref_logprobs", "kl.coef", config.kl.coef != 0.0, batch.ref_logprobs.is_some())?;
+        expect_given(NAME, "ref_logprobs", "kl.coef", config.kl.coef != 0.0, batch.ref_logprobs.is_some())?;
         let needed = config.truncated_importance.is_some();
-        expect_given("rollout_logprobs", "truncated_importance", needed, batch.rollout_logprobs.is_some())?;
+        expect_given(NAME, "rollout_logprobs", "truncated_importance", needed, batch.rollout_logprobs.is_some())?;
         if batch.mask.is_none() {
-            expect_within_step(batch.tokens() as u64, denominator)?;
+            denominator.expect_within_step(NAME, batch.tokens() as u64)?;
         }
         let terms = PlanTerms::new(config, denominator, &batch);
         Ok(Self { config: *config, batch, denominator, terms })
@@ -130,9 +124,15 @@ impl<'a> LossPlan<'a> {
         expect_len(NAME, "entropies", chunk.entropies.map_or(n, <[f32]>::len), n)?;
         let entropy_gradients = gradients.entropies.as_ref().map_or(n, |values| values.len());
         expect_len(NAME, "gradients.entropies", entropy_gradients, n)?;
-        expect_given("entropies", "entropy_coef", self.config.entropy_coef != 0.0, chunk.entropies.is_some())?;
+        expect_given(NAME, "entropies", "entropy_coef", self.config.entropy_coef != 0.0, chunk.entropies.is_some())?;
         let ratios_set = self.terms.sequence_losses() == self.batch.sequences();
-        expect_given("set_sequence_ratios", self.config.policy_loss.name(), self.needs_sequence_ratios(), ratios_set)?;
+        expect_given(
+            NAME,
+            "set_sequence_ratios",
+            self.config.policy_loss.name(),
+            self.needs_sequence_ratios(),
+            ratios_set,
+        )?;
         if n == 0 {
             return Ok(LossOutput::default());
         }
@@ -148,7 +148,7 @@ impl<'a> LossPlan<'a> {
             self.check_finite(&chunk)?;
             return Err(LossError::Overflow { function: NAME, value: result.output.loss });
         }
-        expect_within_step(result.output.metrics.tokens, self.denominator)?;
+        self.denominator.expect_within_step(NAME, result.output.metrics.tokens)?;
         Ok(result.output)
     }
 
@@ -185,15 +185,4 @@ impl<'a> LossPlan<'a> {
         }
         Ok(())
     }
-}
-
-/// Fails when a batch or chunk has more tokens in the loss than the whole step.
-fn expect_within_step(tokens: u64, denominator: Denominator) -> Result<(), LossError> {
-    let step = denominator.tokens();
-    if tokens <= step { Ok(()) } else { Err(LossError::BeyondStep { function: NAME, tokens, step }) }
-}
-
-/// Fails when something needed was not given.
-fn expect_given(array: &'static str, needed_by: &'static str, needed: bool, given: bool) -> Result<(), LossError> {
-    if needed && !given { Err(LossError::Missing { function: NAME, array, needed_by }) } else { Ok(()) }
 }

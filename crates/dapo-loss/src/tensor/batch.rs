@@ -1,6 +1,6 @@
 //! What the loss reads beside the current log-probabilities, as tensors in any layout and precision that it accepts.
 
-use candle_core::{DType, Error, Result, Shape, Tensor, bail};
+use candle_core::{DType, Device, Error, Result, Shape, Tensor, bail};
 
 use crate::{
     batch::{check_offsets, masked_lengths},
@@ -79,7 +79,7 @@ impl<'a> TensorBatch<'a> {
         match self.mask {
             None => Ok(masked_lengths(&cu_seqlens, None)),
             Some(tensor) => {
-                let tensor = mask(tensor, shape)?;
+                let tensor = mask(tensor, shape)?.to_device(&Device::Cpu)?;
                 let mask = lock(&tensor);
                 Ok(masked_lengths(&cu_seqlens, Some(mask.values()?)))
             }

@@ -19,23 +19,27 @@
 //! # Ok::<(), dapo_loss::candle_core::Error>(())
 //! ```
 //!
+//! Tensors on a GPU are computed there with the feature `cuda`, where the loss has a kernel: `dapo` and `ppo`, without
+//! truncated importance sampling. Other losses, and other devices, copy the log-probabilities to the host, compute on
+//! slices and copy the gradients back.
+//!
 //! A step of several micro-batches shares one [`Denominator`], made from the [`lengths`](TensorBatch::lengths) of all of
 //! them, and calls [`policy_loss`] for each.
 
 mod batch;
+#[cfg(any(feature = "cuda", feature = "emulate"))]
+mod gpu;
 mod op;
 mod storage;
 
-use std::sync::PoisonError;
-
-use candle_core::{Error, Result, Tensor};
+use candle_core::{Device, Error, Result, Tensor};
 
 use crate::{
     config::LossConfig,
     denominator::Denominator,
     error::LossError,
     metrics::LossMetrics,
-    tensor::{batch::float, op::PolicyLossOp, storage::NAME},
+    tensor::{op::PolicyLossOp, storage::NAME},
 };
 
 pub use batch::TensorBatch;
@@ -52,15 +56,16 @@ pub struct TensorLoss {
 
 /// The loss of a micro-batch as a scalar tensor, differentiable in `logprobs` and `entropies`.
 ///
-/// The gradients are computed in the forward pass, together with the loss, by [`LossPlan`](crate::LossPlan); the
-/// backward pass multiplies them by the incoming gradient.
+/// The gradients are computed in the forward pass, together with the loss, by [`LossPlan`](crate::LossPlan) or a GPU's
+/// kernel; the backward pass multiplies them by the incoming gradient.
 ///
 /// # Shapes
-/// `logprobs` and `entropies` are `[T]` or `[B, L]`, f32, bf16 or f16, on the CPU; the loss is an f32 scalar.
+/// `logprobs` and `entropies` are `[T]` or `[B, L]`, f32, bf16 or f16, all tensors on one device; the loss is an f32 scalar
+/// there.
 ///
 /// # Errors
 /// Shapes, types or devices other than these, and whatever [`policy_loss`](crate::policy_loss()) refuses, as a wrapped
-/// [`LossError`].
+/// [`LossError`]. On a GPU, values that are not finite are counted, not named.
 ///
 /// [`policy_loss_single`] is the same for a step of one micro-batch; the [module](self) has an example. Source: DAPO
 /// Eq. 8.
@@ -71,18 +76,52 @@ pub fn policy_loss(
     entropies: Option<&Tensor>,
     batch: &TensorBatch<'_>,
 ) -> Result<TensorLoss> {
+    if !computes(logprobs.device(), config) {
+        return on_host(config, denominator, logprobs, entropies, batch);
+    }
     let op = PolicyLossOp::new(config, denominator, logprobs, batch)?;
-    let saved = op.saved();
-    let logprobs = float("logprobs", logprobs, logprobs.shape())?;
-    let loss = match entropies {
-        Some(entropies) => {
-            let entropies = float("entropies", entropies, logprobs.shape())?;
-            logprobs.apply_op2(&entropies, op)?
+    let (loss, metrics) = op.apply(logprobs, entropies)?;
+    Ok(TensorLoss { loss, metrics })
+}
+
+/// Whether the loss is computed where its tensors are.
+fn computes(device: &Device, config: &LossConfig) -> bool {
+    match device {
+        Device::Cpu => true,
+        #[cfg(feature = "cuda")]
+        Device::Cuda(_) => crate::cuda::has_kernel(config),
+        #[cfg(not(feature = "cuda"))]
+        Device::Cuda(_) => {
+            let _ = config;
+            false
         }
-        None => logprobs.apply_op1(op)?,
+        Device::Metal(_) => false,
+    }
+}
+
+/// The loss of copies on the host. The gradients take the way back.
+fn on_host(
+    config: &LossConfig,
+    denominator: Denominator,
+    logprobs: &Tensor,
+    entropies: Option<&Tensor>,
+    batch: &TensorBatch<'_>,
+) -> Result<TensorLoss> {
+    let host = |tensor: &Tensor| tensor.to_device(&Device::Cpu);
+    let optional = |tensor: Option<&Tensor>| tensor.map(host).transpose();
+    let (mask, entropies) = (optional(batch.mask)?, optional(entropies)?);
+    let (advantages, old_logprobs) = (host(batch.advantages)?, host(batch.old_logprobs)?);
+    let (reference, rollout) = (optional(batch.ref_logprobs)?, optional(batch.rollout_logprobs)?);
+    let copies = TensorBatch {
+        cu_seqlens: batch.cu_seqlens,
+        mask: mask.as_ref(),
+        advantages: &advantages,
+        old_logprobs: &old_logprobs,
+        ref_logprobs: reference.as_ref(),
+        rollout_logprobs: rollout.as_ref(),
     };
-    let metrics = saved.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|saved| saved.metrics);
-    Ok(TensorLoss { loss, metrics: metrics.unwrap_or_default() })
+    let output = policy_loss(config, denominator, &host(logprobs)?, entropies.as_ref(), &copies)?;
+    Ok(TensorLoss { loss: output.loss.to_device(logprobs.device())?, ..output })
 }
 
 /// The loss of an optimiser step that is a single micro-batch: [`policy_loss`] with the denominator made from the batch.
@@ -101,4 +140,22 @@ pub fn policy_loss_single(
         .ok_or(LossError::NoTokens { function: NAME })
         .map_err(Error::wrap)?;
     policy_loss(config, denominator, logprobs, entropies, batch)
+}
+
+/// [`policy_loss`] of tensors on the CPU by the kernel for GPUs, emulated thread by thread: for tests.
+///
+/// # Errors
+/// Those of [`policy_loss`] on a GPU, and settings without a kernel.
+#[cfg(feature = "emulate")]
+pub fn policy_loss_emulated(
+    gpu: dapo_kernels::cuda::Gpu,
+    config: &LossConfig,
+    denominator: Denominator,
+    logprobs: &Tensor,
+    entropies: Option<&Tensor>,
+    batch: &TensorBatch<'_>,
+) -> Result<TensorLoss> {
+    let op = PolicyLossOp::new(config, denominator, logprobs, batch)?.emulated_on(gpu);
+    let (loss, metrics) = op.apply(logprobs, entropies)?;
+    Ok(TensorLoss { loss, metrics })
 }

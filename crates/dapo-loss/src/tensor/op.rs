@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Device, Error, Layout, Result, Shape, Tensor, bail};
 
 use crate::{
@@ -19,23 +21,28 @@ use crate::{
 /// What the forward pass leaves for the backward pass.
 #[derive(Debug)]
 pub(super) struct Saved {
-    gradient: Tensor,
-    entropy_gradient: Option<Tensor>,
+    pub(super) gradient: Tensor,
+    pub(super) entropy_gradient: Option<Tensor>,
     pub(super) metrics: LossMetrics,
 }
 
 /// The loss as a Candle operation: the inputs that are not differentiated, and what the forward pass saved.
 pub(super) struct PolicyLossOp {
-    config: LossConfig,
-    denominator: Denominator,
-    cu_seqlens: Vec<usize>,
-    mask: Option<Tensor>,
-    advantages: Tensor,
-    per_token: bool,
-    old_logprobs: Tensor,
-    ref_logprobs: Option<Tensor>,
+    pub(super) config: LossConfig,
+    pub(super) denominator: Denominator,
+    pub(super) cu_seqlens: Vec<usize>,
+    /// On the host.
+    pub(super) mask: Option<Tensor>,
+    /// On the host where there is one per sequence.
+    pub(super) advantages: Tensor,
+    pub(super) per_token: bool,
+    pub(super) old_logprobs: Tensor,
+    pub(super) ref_logprobs: Option<Tensor>,
     rollout_logprobs: Option<Tensor>,
     saved: Arc<Mutex<Option<Saved>>>,
+    /// Computes in place of the CPU.
+    #[cfg(feature = "emulate")]
+    emulation: Option<dapo_kernels::cuda::Gpu>,
 }
 
 impl PolicyLossOp {
@@ -47,29 +54,56 @@ impl PolicyLossOp {
     ) -> Result<Self> {
         let shape = logprobs.shape();
         let cu_seqlens = offsets(batch.cu_seqlens, "logprobs", shape)?;
-        let (advantages, per_token) = advantages(batch.advantages, shape, cu_seqlens.len().saturating_sub(1))?;
-        let constant = |array, tensor: &Tensor| float(array, &tensor.detach(), shape);
+        let here = |array: &str, tensor: &Tensor| {
+            if !tensor.device().same_device(logprobs.device()) {
+                let (found, expected) = (tensor.device().location(), logprobs.device().location());
+                bail!("{NAME}: {array} is on {found:?}, expected {expected:?}, as the log-probabilities");
+            }
+            Ok(tensor.detach())
+        };
+        let host = |tensor: Tensor| tensor.to_device(&Device::Cpu);
+        let sequences = cu_seqlens.len().saturating_sub(1);
+        let (advantages, per_token) = advantages(&here("advantages", batch.advantages)?, shape, sequences)?;
+        let constant = |array, tensor: &Tensor| float(array, &here(array, tensor)?, shape);
         let optional = |array, tensor: Option<&Tensor>| tensor.map(|tensor| constant(array, tensor)).transpose();
         Ok(Self {
             config: *config,
             denominator,
-            mask: batch.mask.map(|tensor| mask(tensor, shape)).transpose()?,
-            advantages,
+            mask: batch.mask.map(|tensor| host(mask(&here("mask", tensor)?, shape)?)).transpose()?,
+            advantages: if per_token { advantages } else { host(advantages)? },
             per_token,
             old_logprobs: constant("old_logprobs", batch.old_logprobs)?,
             ref_logprobs: optional("ref_logprobs", batch.ref_logprobs)?,
             rollout_logprobs: optional("rollout_logprobs", batch.rollout_logprobs)?,
             cu_seqlens,
             saved: Arc::default(),
+            #[cfg(feature = "emulate")]
+            emulation: None,
         })
     }
 
-    /// Where the metrics of the forward pass will be.
-    pub(super) fn saved(&self) -> Arc<Mutex<Option<Saved>>> {
-        self.saved.clone()
+    /// The same, to be computed by an emulated kernel.
+    #[cfg(feature = "emulate")]
+    pub(super) fn emulated_on(self, gpu: dapo_kernels::cuda::Gpu) -> Self {
+        Self { emulation: Some(gpu), ..self }
     }
 
-    fn save(&self, saved: Saved) {
+    /// The loss, differentiable in its arguments, and its metrics.
+    pub(super) fn apply(self, logprobs: &Tensor, entropies: Option<&Tensor>) -> Result<(Tensor, LossMetrics)> {
+        let saved = Arc::clone(&self.saved);
+        let logprobs = float("logprobs", logprobs, logprobs.shape())?;
+        let loss = match entropies {
+            Some(entropies) => {
+                let entropies = float("entropies", entropies, logprobs.shape())?;
+                logprobs.apply_op2(&entropies, self)?
+            }
+            None => logprobs.apply_op1(self)?,
+        };
+        let metrics = saved.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|saved| saved.metrics);
+        Ok((loss, metrics.unwrap_or_default()))
+    }
+
+    pub(super) fn save(&self, saved: Saved) {
         *self.saved.lock().unwrap_or_else(PoisonError::into_inner) = Some(saved);
     }
 
@@ -90,6 +124,10 @@ impl PolicyLossOp {
         (logprobs, layout): (&CpuStorage, &Layout),
         entropies: Option<(&CpuStorage, &Layout)>,
     ) -> Result<(CpuStorage, Shape)> {
+        #[cfg(feature = "emulate")]
+        if let Some(gpu) = &self.emulation {
+            return self.forward_emulated(gpu, (logprobs, layout), entropies);
+        }
         let mask = self.mask.as_ref().map(lock);
         let (advantages, old_logprobs) = (lock(&self.advantages), lock(&self.old_logprobs));
         let reference = self.ref_logprobs.as_ref().map(lock);
@@ -134,6 +172,11 @@ impl CustomOp1 for PolicyLossOp {
         self.forward_cpu((logprobs, layout), None)
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, logprobs: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+        self.forward_cuda((logprobs, layout), None)
+    }
+
     fn bwd(&self, _logprobs: &Tensor, _loss: &Tensor, upstream: &Tensor) -> Result<Option<Tensor>> {
         Ok(Some(self.gradients(upstream)?.0))
     }
@@ -152,6 +195,17 @@ impl CustomOp2 for PolicyLossOp {
         entropies_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         self.forward_cpu((logprobs, logprobs_layout), Some((entropies, entropies_layout)))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        logprobs: &CudaStorage,
+        logprobs_layout: &Layout,
+        entropies: &CudaStorage,
+        entropies_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        self.forward_cuda((logprobs, logprobs_layout), Some((entropies, entropies_layout)))
     }
 
     fn bwd(

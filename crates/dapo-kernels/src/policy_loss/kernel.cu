@@ -1,6 +1,6 @@
 // The clipped surrogate with KL and entropy terms: loss, its gradient and what is measured, in one pass over tokens.
 //
-// The formulas are those of token.rs, kl.rs and stages.rs:
+// The formulas are those of dapo-loss, token.rs and kl.rs:
 //   ratio = e^clamp(logp - old, +-20),  loss = -A * clamp(ratio, bounds by the sign of A),  slope = loss within them
 //   + kl_coef * KL(logp - ref) (times the ratio if asked for)  - entropy_coef * entropy,  all times the token's weight
 // A token of weight 0 is not looked at. The weight is its share by the step's denominator.
@@ -8,21 +8,11 @@
 // Bytes a token: 16 read and 4 written, 4 more for each of reference, entropies and their gradient. About 40 flops and
 // one or two exponentials: bound by memory, and small beside any model. Sums are f64, over a block's tokens by a tree and
 // over blocks in their order.
-#ifdef __CUDACC__
-#define REGISTER_KERNEL(name)
-#else
-#include "emulation/device.h"
-#ifdef EMULATION_ANCHOR
-extern "C" int EMULATION_ANCHOR;
-int EMULATION_ANCHOR = 0;
-#endif
-#endif
-#include <math.h>
-#include <stddef.h>
+#include "../cuda/common.cuh"
 
 namespace policy_loss {
 
-// In the order of `Sum` in mod.rs.
+// In the order of `Totals` in cuda.rs.
 enum {
     POLICY_LOSS,
     KL_LOSS,
@@ -83,7 +73,7 @@ __device__ __forceinline__ double combine(int which, double a, double b) {
 
 __device__ __forceinline__ double warp_combine(int which, double value) {
     for (int lanes = 16; lanes > 0; lanes /= 2) {
-        value = combine(which, value, __shfl_xor_sync(0xffffffffu, value, lanes));
+        value = combine(which, value, __shfl_xor_sync(FULL_WARP, value, lanes));
     }
     return value;
 }
