@@ -6,9 +6,8 @@
 //! every sum has one order ([`matmul`], [`attention`]). That is what lets a reinforcement-learning trainer use the
 //! log-probs of its rollouts as they are.
 //!
-//! Operations on [`candle_core::Tensor`]s take part in candle's automatic differentiation ([`linear()`],
-//! [`low_rank_linear`], [`rms_norm()`], [`norm_rope`], [`swiglu()`], [`attention()`](attention::attention),
-//! [`inject_gradient`]); those on slices are the pieces of which a policy builds the rest ([`logprobs`], [`adamw`]).
+//! [`ops`] has them for [`candle_core::Tensor`]s, as part of candle's automatic differentiation; the other modules have
+//! them for slices, forward and backward, as a policy puts them together without a graph.
 //!
 //! When not to use it: for inference alone candle's own fused operations are as good, and run on more devices.
 //!
@@ -17,7 +16,7 @@
 //! # fn main() -> candle_core::Result<()> {
 //! let x = Var::new(&[[3.0f32, 4.0]], &Device::Cpu)?;
 //! let weight = Var::new(&[1.0f32, 2.0], &Device::Cpu)?;
-//! let y = dapo_kernels::rms_norm(x.as_tensor(), weight.as_tensor(), 0.0)?;
+//! let y = dapo_kernels::ops::rms_norm(x.as_tensor(), weight.as_tensor(), 0.0)?;
 //! // The root mean square of (3, 4) is √12.5.
 //! let expected = [3.0 / 12.5f32.sqrt(), 2.0 * 4.0 / 12.5f32.sqrt()];
 //! assert!(y.to_vec2::<f32>()?[0].iter().zip(expected).all(|(y, e)| (y - e).abs() < 1e-6));
@@ -31,10 +30,10 @@ pub mod adamw;
 pub mod attention;
 #[cfg(any(feature = "cuda", feature = "emulate"))]
 pub mod cuda;
-mod inject;
 pub mod linear;
 pub mod logprobs;
 pub mod matmul;
+pub mod ops;
 pub mod rms_norm;
 pub mod rope;
 pub mod simd;
@@ -42,9 +41,6 @@ pub mod swiglu;
 mod tensor;
 pub mod threads;
 
-pub use inject::inject_gradient;
-pub use linear::{LowRank, LowRankFactors, linear, low_rank_linear};
-pub use rms_norm::rms_norm;
-pub use rope::{RotaryTable, norm_rope};
-pub use swiglu::swiglu;
+pub use linear::LowRankFactors;
+pub use rope::RotaryTable;
 pub use tensor::{values, with_slice, with_slice_mut};

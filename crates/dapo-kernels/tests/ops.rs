@@ -2,10 +2,10 @@
 #![allow(clippy::unwrap_used)]
 
 use candle_core::{DType, Device, Result, Tensor, Var};
-use dapo_kernels::attention::{Heads, KvCache, Segments, attention, decode_attention};
-use dapo_kernels::matmul::PackedMatrix;
-use dapo_kernels::{
-    LowRank, RotaryTable, inject_gradient, linear, low_rank_linear, norm_rope, rms_norm, swiglu, with_slice,
+use dapo_kernels::RotaryTable;
+use dapo_kernels::attention::{Heads, KvCache, Segments};
+use dapo_kernels::ops::{
+    LowRank, attention, decode_attention, inject_gradient, linear, low_rank_linear, norm_rope, pack, rms_norm, swiglu,
 };
 use std::sync::Arc;
 
@@ -46,26 +46,21 @@ fn same(ours: &Tensor, reference: &Tensor, variables: &[&Var]) {
     }
 }
 
-fn packed(weight: &Var) -> Arc<PackedMatrix> {
-    let (n, k) = weight.dims2().unwrap();
-    with_slice(weight, |w| Ok(Arc::new(PackedMatrix::from_transposed(w, n, k)))).unwrap()
-}
-
 #[test]
 fn linear_is_a_matrix_product_with_a_bias() {
     for (t, n, k) in [(1, 5, 3), (33, 70, 96), (300, 128, 64)] {
         let (x, w, b) = (var(&[t, k], 1), var(&[n, k], 2), var(&[n], 3));
         let product = x.matmul(&w.t().unwrap()).unwrap();
-        same(&linear(&x, &w, &packed(&w), None).unwrap(), &product, &[&x, &w]);
+        same(&linear(&x, &w, &pack(&w).unwrap(), None).unwrap(), &product, &[&x, &w]);
         let with_bias = product.broadcast_add(&b).unwrap();
-        same(&linear(&x, &w, &packed(&w), Some(&b)).unwrap(), &with_bias, &[&x, &w, &b]);
+        same(&linear(&x, &w, &pack(&w).unwrap(), Some(&b)).unwrap(), &with_bias, &[&x, &w, &b]);
     }
 }
 
 #[test]
 fn a_frozen_weight_gets_no_gradient_and_its_input_does() {
     let (x, w) = (var(&[4, 6], 1), var(&[5, 6], 2));
-    let y = linear(&x, &w.as_detached_tensor(), &packed(&w), None).unwrap();
+    let y = linear(&x, &w.as_detached_tensor(), &pack(&w).unwrap(), None).unwrap();
     let gradients = y.sum_all().unwrap().backward().unwrap();
     assert!(gradients.get(&x).is_some());
     assert!(gradients.get(&w).is_none());
@@ -73,10 +68,10 @@ fn a_frozen_weight_gets_no_gradient_and_its_input_does() {
 
 /// Low-rank addition to a frozen layer, with its packed copies made on the spot.
 fn low_rank(x: &Tensor, w: &Var, bias: Option<&Var>, a: &Var, b: &Var, scale: f32) -> Result<Tensor> {
-    let (packed_a, packed_b) = (packed(a), packed(b));
+    let (packed_a, packed_b) = (pack(a).unwrap(), pack(b).unwrap());
     let addition = LowRank { a, packed_a: &packed_a, b, packed_b: &packed_b, scale };
     let bias = bias.map(Var::as_detached_tensor);
-    low_rank_linear(x, &w.as_detached_tensor(), &packed(w), bias.as_ref(), addition)
+    low_rank_linear(x, &w.as_detached_tensor(), &pack(w).unwrap(), bias.as_ref(), addition)
 }
 
 #[test]
@@ -112,7 +107,7 @@ fn a_low_rank_addition_of_zero_leaves_the_bits_of_the_frozen_layer() {
     let (x, w, a) = (var(&[70, 96], 1), var(&[40, 96], 2), var(&[8, 96], 3));
     let zero = Var::zeros((40, 8), DType::F32, &Device::Cpu).unwrap();
     let with = low_rank(&x, &w, None, &a, &zero, 2.0).unwrap().to_vec2::<f32>().unwrap();
-    let plain = linear(&x, &w.as_detached_tensor(), &packed(&w), None).unwrap();
+    let plain = linear(&x, &w.as_detached_tensor(), &pack(&w).unwrap(), None).unwrap();
     assert_eq!(with, plain.to_vec2::<f32>().unwrap());
     // A row's bits do not depend on the rows beside it.
     let b = var(&[40, 8], 4);
@@ -127,9 +122,9 @@ fn low_rank_linear_refuses_wrong_factors_and_weights_that_record_gradients() {
     let message = |a: &Var, b: &Var| low_rank(&x, &w, None, a, b, 1.0).unwrap_err().to_string();
     assert!(message(&var(&[2, 5], 3), &b).contains("A has shape [2, 5] (packed [2, 5]), expected [2, 6]"));
     assert!(message(&a, &var(&[5, 3], 4)).contains("B has shape [5, 3] (packed [5, 3]), expected [5, 2]"));
-    let (packed_a, packed_b) = (packed(&a), packed(&b));
+    let (packed_a, packed_b) = (pack(&a).unwrap(), pack(&b).unwrap());
     let addition = LowRank { a: &a, packed_a: &packed_a, b: &b, packed_b: &packed_b, scale: 1.0 };
-    let error = low_rank_linear(&x, &w, &packed(&w), None, addition).unwrap_err().to_string();
+    let error = low_rank_linear(&x, &w, &pack(&w).unwrap(), None, addition).unwrap_err().to_string();
     assert!(error.contains("records gradients"), "{error}");
 }
 
@@ -276,4 +271,34 @@ fn decoding_refuses_to_lose_a_gradient_silently() {
     let x = var(&[1, 4], 1);
     let error = decode_attention(&x, &x, &x, heads, &mut [KvCache::new(heads, 1)]).unwrap_err();
     assert!(error.to_string().contains("records gradients"), "{error}");
+}
+
+/// The claim of the module's documentation, on the version of candle-nn that the workspace uses.
+#[test]
+fn gradients_that_candle_nn_drops_flow_through() {
+    let (x, w) = (var(&[4, 32], 1), var(&[32], 2));
+    let theirs = candle_nn::ops::rms_norm(&x, &w, 1e-6).unwrap();
+    let ours = rms_norm(&x, &w, 1e-6).unwrap();
+    assert!(max_difference(&ours, &theirs) < 2e-5);
+    let gradients = |y: &Tensor| y.sqr().unwrap().sum_all().unwrap().backward().unwrap();
+    let (theirs, ours) = (gradients(&theirs), gradients(&ours));
+    assert!(theirs.get(&x).is_none() && theirs.get(&w).is_none());
+    assert!(ours.get(&x).is_some() && ours.get(&w).is_some());
+
+    let rotated = x.reshape((1, 1, 4, 32)).unwrap();
+    let angles = Tensor::zeros((4, 16), DType::F32, &Device::Cpu).unwrap();
+    let (cos, sin) = (angles.cos().unwrap(), angles.sin().unwrap());
+    let theirs = gradients(&candle_nn::rotary_emb::rope(&rotated, &cos, &sin).unwrap());
+    let table = Arc::new(RotaryTable::new(&[0; 4], 32, 1e4));
+    let ours = gradients(&norm_rope(&x, None, &table).unwrap());
+    assert!(theirs.get(&x).is_none() && ours.get(&x).is_some());
+}
+
+#[test]
+fn an_injected_gradient_is_scaled_by_the_gradient_of_its_scalar() {
+    let (x, g) = (var(&[2, 3], 1), var(&[2, 3], 2));
+    let scalar = inject_gradient(&x, &g).unwrap();
+    assert_eq!(scalar.to_scalar::<f32>().unwrap(), 0.0);
+    let gradients = scalar.affine(3.0, 1.0).unwrap().backward().unwrap();
+    assert_eq!(max_difference(gradients.get(&x).unwrap(), &(g.as_tensor() * 3.0).unwrap()), 0.0);
 }

@@ -5,9 +5,8 @@ use super::block::{SERIAL, grow};
 use super::softmax::{divide_in_place, scale, softmax};
 use crate::matmul::{Lhs, Rhs, matmul, panel_width};
 use crate::simd::LANES;
-use crate::tensor::{check_last, with_slice};
 use crate::threads;
-use candle_core::{Result, Tensor, bail};
+use candle_core::{Result, bail};
 use std::cell::RefCell;
 
 /// Most query heads that may share a key-value head.
@@ -118,28 +117,7 @@ impl KvCache {
     }
 }
 
-/// Appends one token per sequence to its cache and attends to everything cached. For inference: records no gradient.
-///
-/// # Shapes
-/// q `[B, heads · d]`, k and v `[B, key-value heads · d]`, B caches → `[B, heads · d]`.
-///
-/// # Errors
-/// When shapes disagree, a cache is full, or an argument expects a gradient.
-pub fn decode_attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads, caches: &mut [KvCache]) -> Result<Tensor> {
-    if q.track_op() || k.track_op() || v.track_op() {
-        bail!("decode_attention: an argument records gradients; decode with detached weights");
-    }
-    let (width, kv_width) = (heads.query * heads.dim, heads.key_value * heads.dim);
-    check_last("decode_attention", "q", q.dims(), 2, width)?;
-    check_last("decode_attention", "k", k.dims(), 2, kv_width)?;
-    check_last("decode_attention", "v", v.dims(), 2, kv_width)?;
-    let batch = caches.len();
-    let mut out = vec![0.0; batch * width];
-    with_slice(q, |q| with_slice(k, |k| with_slice(v, |v| decode(q, k, v, heads, caches, &mut out))))?;
-    Tensor::from_vec(out, (batch, width), q.device())
-}
-
-/// [`decode_attention`] on slices.
+/// Appends one token per sequence to its cache and attends to everything cached.
 ///
 /// # Shapes
 /// q and out `[B, heads · d]`, k and v `[B, key-value heads · d]`, B caches.

@@ -4,23 +4,10 @@
 //! sigmoid and the output.
 
 use crate::simd::{dispatch, exp};
-use crate::tensor::{slice, with_slice};
 use crate::threads;
-use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 
 /// Elements of one task.
 const BLOCK: usize = 1 << 14;
-
-/// y = silu(gate) · up, element by element.
-///
-/// # Errors
-/// When the shapes differ, or a tensor is not contiguous f32.
-pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
-    if gate.dims() != up.dims() {
-        bail!("swiglu: up has shape {:?}, expected that of gate, {:?}", up.dims(), gate.dims());
-    }
-    gate.apply_op2(up, SwiGlu)
-}
 
 /// y = silu(gate) · up.
 ///
@@ -41,30 +28,6 @@ pub fn forward(gate: &[f32], up: &[f32], y: &mut [f32]) {
 pub fn backward(gate: &mut [f32], up: &mut [f32], grad: &mut [f32]) {
     assert!(gate.len() == grad.len() && up.len() == grad.len(), "swiglu: lengths differ");
     threads::for_each_chunk([gate, up, grad], [BLOCK; 3], |_, [gate, up, grad]| backward_block(gate, up, grad));
-}
-
-struct SwiGlu;
-
-impl CustomOp2 for SwiGlu {
-    fn name(&self) -> &'static str {
-        "swiglu"
-    }
-
-    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (gate, up) = (slice("swiglu", s1, l1)?, slice("swiglu", s2, l2)?);
-        let mut y = vec![0.0; gate.len()];
-        forward(gate, up, &mut y);
-        Ok((CpuStorage::F32(y), l1.shape().clone()))
-    }
-
-    fn bwd(&self, gate: &Tensor, up: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let values = |x: &Tensor| with_slice(x, |x| Ok(x.to_vec()));
-        let (mut d_gate, mut d_up) = (values(gate)?, values(up)?);
-        backward(&mut d_gate, &mut d_up, &mut values(&grad.contiguous()?)?);
-        let d_gate = Tensor::from_vec(d_gate, gate.shape(), gate.device())?;
-        let d_up = Tensor::from_vec(d_up, gate.shape(), gate.device())?;
-        Ok((Some(d_gate), Some(d_up)))
-    }
 }
 
 #[inline(always)]

@@ -2,9 +2,10 @@
 
 use crate::common::{Checked, Numbers, Tolerance, assert_close, floats, in_every_order, tensor, to_vec};
 use candle_core::Result;
-use dapo_kernels::attention::{Heads, KvCache, decode_attention};
+use dapo_kernels::attention::{Heads, KvCache};
 use dapo_kernels::cuda::attention::{BlockTable, CacheShape, NO_SEQUENCE, append, copy_blocks, decode, scratch_len};
 use dapo_kernels::cuda::{Buffer, Gpu};
+use dapo_kernels::ops::decode_attention;
 use half::bf16;
 
 const LAYERS: usize = 2;

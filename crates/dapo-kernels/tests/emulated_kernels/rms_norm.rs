@@ -25,7 +25,7 @@ fn forward_agrees<T: Checked>() {
         let sum: Vec<T> = x.iter().zip(&delta).map(|(x, d)| T::from_f32(x.to_f32() + d.to_f32())).collect();
         let twin = |x: &[T]| {
             let (x, weight) = (tensor(&floats(x), &[rows, width]), tensor(&floats(&weight), &[width]));
-            to_vec(&dapo_kernels::rms_norm(&x, &weight, EPS).unwrap())
+            to_vec(&dapo_kernels::ops::rms_norm(&x, &weight, EPS).unwrap())
         };
         let results = in_every_order(|gpu| {
             let (x, delta, weight) = (gpu.upload(&x)?, gpu.upload(&delta)?, gpu.upload(&weight)?);
@@ -53,7 +53,7 @@ fn backward_agrees<T: Checked>() {
         let (weight, residual): (Vec<T>, Vec<T>) = (numbers.values(width, 2.0), numbers.values(rows * width, 1.0));
         let before: Vec<f32> = numbers.values(width, 1.0);
         let (vx, vw) = (variable(&floats(&x), &[rows, width]), variable(&floats(&weight), &[width]));
-        let y = dapo_kernels::rms_norm(vx.as_tensor(), vw.as_tensor(), EPS).unwrap();
+        let y = dapo_kernels::ops::rms_norm(vx.as_tensor(), vw.as_tensor(), EPS).unwrap();
         let expected = gradients(&y, &floats(&dy), &[&vx, &vw]);
         let plus = |a: &[f32], b: &[f32]| -> Vec<f32> { a.iter().zip(b).map(|(a, b)| a + b).collect() };
         let results = in_every_order(|gpu| {

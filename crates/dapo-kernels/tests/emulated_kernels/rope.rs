@@ -1,10 +1,11 @@
 use crate::common::{
     Checked, Numbers, SUMS, assert_close, floats, gradients, in_every_order, tensor, to_vec, variable,
 };
+use dapo_kernels::RotaryTable;
 use dapo_kernels::cuda::rope::{
     HeadShape, QkNorm, QkNormGradient, Rotary, backward, backward_in_place, forward, forward_in_place, scratch_len,
 };
-use dapo_kernels::{RotaryTable, norm_rope};
+use dapo_kernels::ops::norm_rope;
 use half::bf16;
 use std::sync::Arc;
 

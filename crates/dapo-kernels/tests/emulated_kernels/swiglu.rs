@@ -11,7 +11,7 @@ fn agrees<T: Checked>() {
             fused.chunks(2 * width).flat_map(|row| floats(&row[part * width..(part + 1) * width])).collect()
         };
         let (gate, up) = (variable(&half(0), &[rows, width]), variable(&half(1), &[rows, width]));
-        let y = dapo_kernels::swiglu(gate.as_tensor(), up.as_tensor()).unwrap();
+        let y = dapo_kernels::ops::swiglu(gate.as_tensor(), up.as_tensor()).unwrap();
         let parts = gradients(&y, &floats(&dy), &[&gate, &up]);
         let d_fused: Vec<f32> =
             parts[0].chunks(width).zip(parts[1].chunks(width)).flat_map(|(a, b)| [a, b].concat()).collect();
