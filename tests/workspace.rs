@@ -45,7 +45,7 @@ const ALL: &[&str] =
 fn crates_depend_in_one_direction() {
     let metadata = metadata();
     let allowed: HashMap<&str, &[&str]> = HashMap::from([
-        ("dapo-loss", &[][..]),
+        ("dapo-loss", &["dapo-kernels"][..]),
         ("dapo-reward", &[]),
         ("dapo-sampler", &[]),
         ("dapo-kernels", &[]),
@@ -63,6 +63,18 @@ fn crates_depend_in_one_direction() {
             assert!(allowed.contains(&dependency.as_str()), "{} must not depend on {dependency}", package.name);
         }
     }
+}
+
+#[test]
+fn the_loss_has_kernels_only_where_they_are_asked_for() {
+    let metadata = metadata();
+    let package = members(&metadata).into_iter().find(|package| package.name.as_str() == "dapo-loss").unwrap();
+    let kernels = package.dependencies.iter().find(|dependency| dependency.name == "dapo-kernels").unwrap();
+    assert!(kernels.optional);
+    let asking = package.features.iter().filter(|(_, needs)| needs.iter().any(|need| need.contains("dapo-kernels")));
+    assert_eq!(asking.map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["cuda", "emulate"]);
+    assert_eq!(package.features["default"], ["candle"]);
+    assert_eq!(package.features["candle"], ["dep:candle-core"]);
 }
 
 #[test]

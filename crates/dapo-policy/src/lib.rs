@@ -11,6 +11,8 @@
 //! - A sampled token's log-prob and its log-prob when scored are equal, bit for bit: one forward serves both
 //!   (see [`dapo_kernels`]).
 //!
+//! - [`candle::PolicyVars`] makes variables of the weights and scores differentiably, for loops with candle's optimisers.
+//!
 //! The CPU and CUDA are backends behind one trait; a scheduler for both decides what is generated when.
 //!
 //! When not to use it: for serving. It keeps f32 weights, twice on a CPU, so that they can be trained.
@@ -31,6 +33,7 @@
 
 mod backend;
 mod batch;
+pub mod candle;
 mod chat;
 mod check;
 mod checkpoint;

@@ -8,6 +8,7 @@ mod policy;
 mod random;
 mod reference;
 mod update;
+mod vars;
 mod weights;
 
 use crate::backend::{Adapters, Backend, LayerMemory, ModelSpec, ParameterSet, Trained};
