@@ -1,8 +1,7 @@
 // Small passes over whole arrays: conversions, sums, and the sum of a matrix's columns.
 //
-//   cast          y = x in another type                    bf16 and f32: 6 bytes an element
-//   add           y += x                                   3 times an element's bytes
-//   axpy          y += a * x, x bf16 or f32, y f32         10 bytes an element for bf16
+//   cast          y = x, rounded to bf16                   6 bytes an element
+//   axpy          y += a * x, both bf16 or both f32        3 times an element's bytes
 //   sum_columns   total += sum over rows of matrix         4 bytes an element
 //
 // At most 2 flops an element: bound by memory.
@@ -69,7 +68,6 @@ __device__ void sum_columns(const float* matrix, float* total, int rows, int wid
     }                                                                                                     \
     REGISTER_KERNEL(cast_##suffix);
 CAST(float, bf16, f32_bf16)
-CAST(bf16, float, bf16_f32)
 
 #define AXPY(From, To, suffix)                                                                                     \
     extern "C" __global__ void __launch_bounds__(256) axpy_##suffix(float a, const From* x, To* y, size_t n) {     \
@@ -78,7 +76,6 @@ CAST(bf16, float, bf16_f32)
     REGISTER_KERNEL(axpy_##suffix);
 AXPY(float, float, f32_f32)
 AXPY(bf16, bf16, bf16_bf16)
-AXPY(bf16, float, bf16_f32)
 
 extern "C" __global__ void __launch_bounds__(512)
     sum_columns_f32(const float* matrix, float* total, int rows, int width) {

@@ -51,29 +51,6 @@ pub fn forward_add<T: Element>(
     launch_forward::<T>(launch, rows, width, eps)
 }
 
-/// x ← x + delta, and y = `forward`(x).
-///
-/// # Shapes
-/// x, delta and y `[T, H]`, weight `[H]`.
-///
-/// # Errors
-/// As [`forward`].
-pub fn forward_add_in_place<T: Element>(
-    gpu: &Gpu,
-    x: Out<'_, T>,
-    delta: In<'_, T>,
-    weight: In<'_, T>,
-    eps: f32,
-    y: Out<'_, T>,
-) -> Result<()> {
-    let (rows, width) = check("rms_norm", x.len(), &weight)?;
-    for (name, len) in [("delta", delta.len()), ("y", y.len())] {
-        expect_len("rms_norm", name, len, x.len())?;
-    }
-    let launch = Launch::new(gpu, forward_kernel::<T>()).output(x).input(delta).input(weight).same_as(0).output(y);
-    launch_forward::<T>(launch, rows, width, eps)
-}
-
 /// Length of the scratch of [`backward`], in f32.
 pub fn scratch_len(rows: usize, width: usize) -> usize {
     rows.min(BACKWARD_BLOCKS) * width

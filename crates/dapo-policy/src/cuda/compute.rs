@@ -2,13 +2,13 @@
 
 use candle_core::Result;
 use dapo_kernels::adamw::AdamWStep;
-use dapo_kernels::cuda::elementwise::{self, AxpyInto};
+use dapo_kernels::cuda::elementwise;
 use dapo_kernels::cuda::logprobs::{self, LogitsShape, RowInputs};
 use dapo_kernels::cuda::{Element, Gpu, In, Out, adamw};
 use half::bf16;
 
 /// bf16, or f32 for comparisons with the CPU.
-pub(super) trait Compute: Element + AxpyInto<Self> {
+pub(super) trait Compute: Element {
     /// y = x.
     fn from_floats(gpu: &Gpu, x: In<'_, f32>, y: Out<'_, Self>) -> Result<()>;
 

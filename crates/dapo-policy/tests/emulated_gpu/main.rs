@@ -6,7 +6,9 @@ mod common;
 mod lora;
 
 use candle_core::Tensor;
+use candle_nn::{Optimizer, SGD};
 use common::{Shape, batch, decoder};
+use dapo_policy::candle::PolicyVars;
 use dapo_policy::{
     AdamWStep, Architecture, Completion, Decoder, Device, FinishReason, GenerationConfig, Gradients, LayerMemory,
     Moments, Policy, Request, SamplingConfig, Segments, StopTokens, TokenBatch, TokenLogprobs,
@@ -359,4 +361,32 @@ fn what_does_not_run_on_a_gpu_is_refused_by_name() {
     bad.token_ids[0] = 50;
     assert!(gpu.logprobs(&bad, 1.0).is_err());
     assert!(gpu.logprobs(&sample_batch(true), 0.0).is_err());
+}
+
+#[test]
+fn variables_on_the_host_train_a_decoder_on_a_device() {
+    let (reference, shared) = (on_gpu(shape(Architecture::Qwen3), false), sample_batch(true));
+    let mut policy = PolicyVars::new(on_gpu(shape(Architecture::Qwen3), false)).unwrap();
+    let (expected, seen) = gradients(&reference, &shared);
+    let scores = policy.token_logprobs(&shared, 0.8).unwrap();
+    assert_eq!(flat(&scores.logprobs), reference.logprobs(&shared, 0.8).unwrap().logprobs);
+    let weights = |a: f32, b: f32| {
+        let values: Vec<f32> = (0..seen.logprobs.len()).map(|i| a + b * i as f32).collect();
+        Tensor::from_vec(values, seen.logprobs.len(), &candle_core::Device::Cpu).unwrap()
+    };
+    let loss = (scores.logprobs * weights(0.3, 0.1)).unwrap().sum_all().unwrap();
+    let loss = (loss + (scores.entropies * weights(0.05, -0.02)).unwrap().sum_all().unwrap()).unwrap();
+    let store = loss.backward().unwrap();
+    for (index, (name, var)) in policy.named_vars().enumerate() {
+        assert_eq!(flat(store.get(var).unwrap()), gradient(&reference, &expected, index), "{name}");
+    }
+
+    let mut sgd = SGD::new(policy.vars(), 0.1).unwrap();
+    sgd.step(&store).unwrap();
+    let tensors = policy.named_vars().map(|(name, var)| (name.to_owned(), var.as_detached_tensor())).collect();
+    let mut moved = on_gpu(shape(Architecture::Qwen3), false);
+    moved.load_trainable(&tensors).unwrap();
+    let (after, moved) = (policy.decoder().unwrap(), moved.logprobs(&shared, 0.8).unwrap());
+    assert_eq!(after.logprobs(&shared, 0.8).unwrap(), moved);
+    assert_ne!(seen.logprobs, moved.logprobs);
 }
