@@ -14,7 +14,7 @@
 //! | [`swiglu()`] | silu(gate)·up | gate, up |
 //! | [`attention()`] | scores, softmax and output of packed sequences, without a `[T, T]` matrix | q, k, v |
 //! | [`decode_attention`] | the same for one new token per sequence, over a cache | nothing: refuses recorded arguments |
-//! | [`inject_gradient()`] | 0, to go on backward from a gradient computed elsewhere | y |
+//! | [`inject_gradient()`] | 0, to continue a backward pass from a gradient computed elsewhere | y |
 //!
 //! Arguments are contiguous f32 tensors on the CPU, rows of a packed batch `[T, width]`; anything else is an error. An
 //! operation's bits are those of the functions on slices ([`crate::linear`], [`crate::attention`] and their like), which

@@ -38,7 +38,7 @@ pub struct LossTerms {
     pub clip_low: f32,
     /// ε_high.
     pub clip_high: f32,
-    /// Upper bound of ρ where A < 0; infinite where there is none.
+    /// Upper bound of ρ where A < 0; infinite without a dual clip.
     pub dual_clip: f32,
     /// β; 0 leaves the KL term and its measurements out.
     pub kl_coef: f32,

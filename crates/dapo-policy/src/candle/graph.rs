@@ -10,8 +10,9 @@
 //! ```
 //!
 //! Forward, leaves and joins compute nothing. Backward, `Scored` comes first: it runs the decoder's backward pass, leaves
-//! the gradients with the leaves' number and its own pass's, and sends the pass's number down the tree as the anchor's
-//! gradient. Each leaf takes its gradient of that pass. No weight is copied, and passes cannot mix, whatever thread they are on.
+//! the gradients under the numbers of this pass and of the leaves, and sends the pass's number down the tree as the
+//! anchor's gradient. Each leaf takes its gradient of that pass. No weight is copied, and passes on several threads do
+//! not mix.
 
 use crate::batch::TokenBatch;
 use crate::decoder::Decoder;

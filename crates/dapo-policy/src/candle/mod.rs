@@ -13,7 +13,6 @@
 //! second copy of the weights and one forward pass less.
 //!
 //! ```
-//! use candle_core::{Result, Tensor};
 //! use candle_nn::{Optimizer, SGD};
 //! use dapo_policy::{Decoder, ModelConfig, Segments, TokenBatch, candle::PolicyVars};
 //!

@@ -19,7 +19,7 @@ impl Decoder {
             let id = ParameterId { set, index };
             let theirs = values(var)?;
             let own = self.backend.read(id)?;
-            if !same_bits(&*values(&own)?, &theirs) {
+            if !same_bits(&values(&own)?, &theirs) {
                 self.backend.write(id, &theirs)?;
                 changed = true;
             }
