@@ -48,9 +48,9 @@ fn main() -> Result<()> {
             for completion in group {
                 let text = tokenizer.decode(&completion.token_ids, true)?;
                 let num_tokens = completion.token_ids.len();
-                let (prompt, answer) = (&prompt.text, &prompt.answer);
-                let input = RewardInput { prompt, completion: &text, answer, num_tokens, truncated: false };
-                rewards.push(accuracy.score(&input).value.unwrap_or(0.0));
+                let input = RewardInput::new(&prompt.text, &text, &prompt.answer).with_num_tokens(num_tokens);
+                let score = accuracy.score(&input).map_err(anyhow::Error::from_boxed)?;
+                rewards.push(score.value.unwrap_or(0.0));
                 segments.push((num_tokens, Some(parent)));
                 targets.extend(token_ids.len()..token_ids.len() + num_tokens);
                 token_ids.extend_from_slice(&completion.token_ids);
