@@ -85,8 +85,8 @@ pub(crate) fn max_tokens(asked: Option<usize>, policy: &Decoder) -> Result<usize
 /// Problems, how they are put to the model, and how its answers are judged.
 #[derive(clap::Args)]
 pub(crate) struct ProblemArgs {
-    /// Problems with answers, as JSON lines: question/answer, problem/answer, input/target, or prompt with
-    /// reward_model.ground_truth.
+    /// Problems with answers, as JSON lines: question/answer, problem/answer, input/target, prompt with
+    /// reward_model.ground_truth, or prompt or messages with solution or label.
     #[arg(long, value_name = "FILE")]
     pub(crate) data: PathBuf,
     /// System message before each question.

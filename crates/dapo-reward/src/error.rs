@@ -27,7 +27,7 @@ pub enum RewardError {
         weight: f64,
     },
     /// Two components of a sum have one name; metrics would mix them.
-    #[error("reward {component:?} is there twice, expected a name of its own for each")]
+    #[error("two rewards are named {component:?}, expected distinct names")]
     DuplicateName {
         /// The name.
         component: String,
@@ -65,11 +65,15 @@ pub enum RewardError {
         expected: usize,
     },
     /// A reward function gave NaN or an infinite value, or one to log.
-    #[error("reward {component:?} of completion {sample} is {value}, expected a finite number or an abstention")]
+    #[error(
+        "reward {component:?} of draw {draw}, sample {sample} is {value}, expected a finite number or an abstention"
+    )]
     NotFinite {
         /// Name of the reward function.
         component: String,
-        /// Position of the completion among those scored together.
+        /// Draw index of the completion's prompt.
+        draw: u64,
+        /// Position of the completion in its group.
         sample: usize,
         /// The value.
         value: f64,

@@ -70,7 +70,7 @@ pub type RewardFault = Box<dyn Error + Send + Sync>;
 ///     }
 ///     fn score(&self, input: &RewardInput<'_>) -> Result<Score, RewardFault> {
 ///         let Some(column) = input.column("key_words") else { return Ok(Score::abstain()) };
-///         let words: Vec<&str> = column.as_array().ok_or("key_words is no list")?.iter().filter_map(|w| w.as_str()).collect();
+///         let words: Vec<&str> = column.as_array().ok_or("key_words is not a list")?.iter().filter_map(|w| w.as_str()).collect();
 ///         let met = words.iter().filter(|word| input.completion.contains(**word)).count();
 ///         Ok(Score::value(met as f64 / words.len().max(1) as f64).with_log("met", met as f64))
 ///     }

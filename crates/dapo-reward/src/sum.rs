@@ -124,7 +124,7 @@ impl RewardSum {
         let scores = self
             .terms
             .iter()
-            .map(|term| checked(term, 1, || Ok(vec![term.function.score(input)?])))
+            .map(|term| checked(term, std::slice::from_ref(input), |_| Ok(vec![term.function.score(input)?])))
             .collect::<Result<_, _>>();
         let scores: Vec<Vec<Score>> = scores?;
         Ok(self.combine(scores.into_iter().flatten()))
@@ -136,7 +136,7 @@ impl RewardSum {
     /// [`RewardError::Failed`], [`RewardError::Panicked`], [`RewardError::Count`] and [`RewardError::NotFinite`] name the
     /// function at fault.
     pub fn score_batch(&self, inputs: &[RewardInput<'_>]) -> Result<Vec<Reward>, RewardError> {
-        let score = |term: &RewardTerm| checked(term, inputs.len(), || term.function.score_batch(inputs));
+        let score = |term: &RewardTerm| checked(term, inputs, |inputs| term.function.score_batch(inputs));
         let columns = self.terms.iter().map(score).collect::<Result<Vec<_>, _>>()?;
         let mut columns: Vec<_> = columns.into_iter().map(Vec::into_iter).collect();
         Ok(inputs.iter().map(|_| self.combine(columns.iter_mut().filter_map(Iterator::next))).collect())
@@ -160,24 +160,27 @@ impl RewardSum {
     }
 }
 
-/// What a term's function says about `count` completions, if it is whole.
+/// What a term's function says about the completions, if it is whole.
 fn checked(
     term: &RewardTerm,
-    count: usize,
-    call: impl FnOnce() -> Result<Vec<Score>, RewardFault>,
+    inputs: &[RewardInput<'_>],
+    call: impl FnOnce(&[RewardInput<'_>]) -> Result<Vec<Score>, RewardFault>,
 ) -> Result<Vec<Score>, RewardError> {
     let component = || term.function.name().to_owned();
     // Nothing of the function's state is looked at after a panic.
-    let scores = catch_unwind(AssertUnwindSafe(call))
+    let scores = catch_unwind(AssertUnwindSafe(|| call(inputs)))
         .map_err(|panic| RewardError::Panicked { component: component(), message: message(&*panic) })?
         .map_err(|fault| RewardError::Failed { component: component(), reason: fault.to_string() })?;
-    if scores.len() != count {
-        return Err(RewardError::Count { component: component(), got: scores.len(), expected: count });
+    if scores.len() != inputs.len() {
+        return Err(RewardError::Count { component: component(), got: scores.len(), expected: inputs.len() });
     }
     let not_finite =
         |score: &Score| score.value.iter().chain(score.log.values()).copied().find(|value| !value.is_finite());
-    if let Some((sample, value)) = scores.iter().enumerate().find_map(|(at, score)| Some((at, not_finite(score)?))) {
-        return Err(RewardError::NotFinite { component: component(), sample, value });
+    if let Some((input, value)) =
+        inputs.iter().zip(&scores).find_map(|(input, score)| Some((input, not_finite(score)?)))
+    {
+        let (draw, sample) = (input.draw, input.sample);
+        return Err(RewardError::NotFinite { component: component(), draw, sample, value });
     }
     Ok(scores)
 }

@@ -67,7 +67,7 @@ fn a_name_that_is_there_twice_is_refused() {
     let twice = RewardSum::of(vec![RewardTerm::new(1.0, value("mine", 1.0)), RewardTerm::new(2.0, silent("mine"))]);
     let error = twice.expect_err("one name");
     assert_eq!(error, RewardError::DuplicateName { component: "mine".to_owned() });
-    assert_eq!(error.to_string(), "reward \"mine\" is there twice, expected a name of its own for each");
+    assert_eq!(error.to_string(), "two rewards are named \"mine\", expected distinct names");
 }
 
 #[test]
@@ -129,15 +129,16 @@ fn a_wrong_number_of_results_is_an_error_that_names_the_function() {
 }
 
 #[test]
-fn a_value_that_is_not_finite_is_an_error_with_component_and_sample() {
+fn a_value_that_is_not_finite_is_an_error_with_component_draw_and_sample() {
     for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
         let scores = vec![Score::value(1.0), Score::value(bad), Score::abstain()];
         for weight in [1.0, 0.0] {
             let mine = RewardTerm::new(weight, Fixed("mine", scores.clone()));
             let sum = RewardSum::of(vec![RewardTerm::new(1.0, Accuracy::default()), mine]).expect("valid");
-            let error = sum.score_batch(&[input("1"), input("2"), input("3")]).expect_err("not finite").to_string();
+            let inputs = [0, 1, 2].map(|sample| input("1").with_place(12, sample + 4, 1));
+            let error = sum.score_batch(&inputs).expect_err("not finite").to_string();
             let expected =
-                format!("reward \"mine\" of completion 1 is {bad}, expected a finite number or an abstention");
+                format!("reward \"mine\" of draw 12, sample 5 is {bad}, expected a finite number or an abstention");
             assert_eq!(error, expected);
         }
     }

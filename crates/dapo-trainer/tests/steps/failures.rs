@@ -1,0 +1,220 @@
+//! Steps that fail or find nothing to train on, and what is kept of a trainer then.
+
+use crate::{MAX_NEW_TOKENS, config, model, prompts, rewards, trainer};
+use dapo_loss::{Denominator, LossConfig, LossError};
+use dapo_policy::{GenerationConfig, Gradients, SamplingConfig, StopTokens};
+use dapo_reward::{Accuracy, RewardError, RewardSum, TagCount};
+use dapo_sampler::{FilterMetric, GenBatch, OnExhausted, SamplerConfig};
+use dapo_trainer::{
+    Fate, OptimizerConfig, Prompt, Trainer, TrainerConfig, TrainerError, TrainingGroup, TrainingSequence, Update,
+    accumulate, evaluate, pack,
+};
+
+#[test]
+fn a_step_that_fails_leaves_the_trainer_as_it_was() {
+    /// Fails on purpose, by a reward that is not a number, from its given call on.
+    #[derive(Debug)]
+    struct Failing(std::sync::atomic::AtomicUsize);
+    impl dapo_reward::RewardFn for Failing {
+        fn name(&self) -> &'static str {
+            "failing"
+        }
+        fn score(&self, _: &dapo_reward::RewardInput<'_>) -> Result<dapo_reward::Score, dapo_reward::RewardFault> {
+            let order = std::sync::atomic::Ordering::SeqCst;
+            let left = self.0.fetch_update(order, order, |left| Some(left.saturating_sub(1))).unwrap();
+            Ok(dapo_reward::Score::value(if left == 0 { f64::NAN } else { 0.0 }))
+        }
+    }
+    let with = |calls| {
+        let (policy, tokenizer) = model();
+        let prompts = prompts(&tokenizer);
+        let failing = Failing(std::sync::atomic::AtomicUsize::new(calls));
+        let rewards = RewardSum::new(vec![(1.0, Box::new(Accuracy::default())), (1.0, Box::new(failing))]).unwrap();
+        Trainer::new(policy, tokenizer, prompts, rewards, config()).unwrap()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    // The first step scores 12 groups of 4; the third one draws again.
+    let (mut failing, mut sound) = (with(50), with(usize::MAX));
+    let mut steps = 0;
+    let error = loop {
+        match failing.step() {
+            Ok(_) => steps += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(steps > 0 && failing.is_whole(), "{error}");
+    // It names the function and the sample whose value is not a number.
+    let TrainerError::Reward(RewardError::NotFinite { component, draw, sample, value }) = &error else {
+        panic!("{error}")
+    };
+    assert!(component == "failing" && *draw > 0 && *sample < 4 && value.is_nan(), "{error}");
+    for _ in 0..steps {
+        sound.step().unwrap();
+    }
+    failing.save(&folder.path().join("failing"), "tiny").unwrap();
+    sound.save(&folder.path().join("sound"), "tiny").unwrap();
+    for file in ["trainer.json", "optimizer.safetensors", "model/model.safetensors"] {
+        let read = |name: &str| std::fs::read(folder.path().join(name).join(file)).unwrap();
+        assert!(read("failing") == read("sound"), "{file}");
+    }
+}
+
+#[test]
+fn a_step_that_fails_between_two_updates_cannot_be_saved() {
+    // The first update destroys the weights; the second one finds a loss that is not a number.
+    let optimizer = OptimizerConfig { lr: 1e30, warmup_steps: 0, ..OptimizerConfig::default() };
+    let mut trainer = trainer(TrainerConfig { optimizer, mini_batches: 2, ..config() });
+    assert!(trainer.is_whole());
+    let error = trainer.step().unwrap_err();
+    assert!(!trainer.is_whole(), "{error}");
+    let folder = tempfile::tempdir().unwrap();
+    let refused = trainer.save(&folder.path().join("checkpoint"), "tiny").unwrap_err();
+    assert!(matches!(refused, TrainerError::Torn { step: 1 }), "{refused}");
+}
+
+#[test]
+fn mastery_is_judged_by_correctness_and_by_enough_groups() {
+    // Greedy to all intents: the completions of a group are alike, so that no group carries a signal.
+    let alike = SamplingConfig { temperature: 1e-3, ..SamplingConfig::default() };
+    let (policy, tokenizer) = model();
+    let prompts = prompts(&tokenizer);
+    let generation = GenerationConfig {
+        max_new_tokens: MAX_NEW_TOKENS,
+        sampling: SamplingConfig::GREEDY,
+        ..GenerationConfig::new(StopTokens::of(policy.config(), &tokenizer))
+    };
+    let greedy = evaluate(&policy, &tokenizer, &prompts, 1, &generation, &rewards()).unwrap();
+    let solved: Vec<Prompt> = prompts
+        .iter()
+        .zip(&greedy.groups)
+        .filter(|(_, group)| group.samples[0].reward.correct == Some(true))
+        .map(|(prompt, _)| prompt.clone())
+        .collect();
+    assert!(!solved.is_empty(), "the model solves none of the problems");
+    let unsolved = |prompt: &Prompt| Prompt { answer: "1000".into(), ..prompt.clone() };
+    let end = |prompts: Vec<Prompt>, gen_batch: usize, metric: FilterMetric| {
+        let (policy, tokenizer) = model();
+        let sampler = SamplerConfig {
+            train_batch: 2,
+            gen_batch: GenBatch::Fixed(gen_batch),
+            max_gen_rounds: 2,
+            metric,
+            ..SamplerConfig::default()
+        };
+        let config = TrainerConfig { sampling: alike, sampler, ..config() };
+        // Worth 1 whatever the answer: a metric above 0 does not mean that the answer is correct.
+        let rewards = RewardSum::new(vec![(1.0, Box::new(Accuracy::default())), (1.0, Box::new(TagCount))]).unwrap();
+        let mut trainer = Trainer::new(policy, tokenizer, prompts, rewards, config).unwrap();
+        let mut skipped = 0;
+        loop {
+            match trainer.step() {
+                Ok(outcome) => {
+                    assert_eq!((outcome.metrics.updates, outcome.trained().count()), (0, 0));
+                    skipped += 1;
+                    assert!(skipped < 20);
+                }
+                Err(TrainerError::NoSignal(end)) => return (end.ends_well, skipped),
+                Err(error) => panic!("{error}"),
+            }
+        }
+    };
+    let few = solved[..2].to_vec();
+    assert_eq!(end(few, 2, FilterMetric::Acc), (true, 0), "as many groups as there are problems");
+    let many: Vec<Prompt> = (0..20).map(|i| solved[i % solved.len()].clone()).collect();
+    assert_eq!(end(many.clone(), 1, FilterMetric::Acc), (true, 3), "two groups a step, until they are four batches");
+    let incorrect: Vec<Prompt> = many.iter().map(unsolved).collect();
+    assert_eq!(end(incorrect.clone(), 4, FilterMetric::Acc), (false, 0));
+    assert_eq!(end(incorrect, 4, FilterMetric::Component("tag_count".into())), (false, 0));
+    let half: Vec<Prompt> =
+        many.iter().enumerate().map(|(i, p)| if i % 2 == 0 { unsolved(p) } else { p.clone() }).collect();
+    assert_eq!(end(half, 10, FilterMetric::Acc), (false, 0), "half of the problems are not mastered");
+}
+
+#[test]
+fn the_loss_names_the_sample_it_refuses() {
+    let (policy, _) = model();
+    let sequence = |sample, old: f32| TrainingSequence {
+        sample,
+        token_ids: vec![5, 6, 7],
+        old_logprobs: vec![-1.0, old, -1.0],
+        advantage: 1.0,
+        in_loss: sample != 4,
+        ..TrainingSequence::default()
+    };
+    let group = |draw, sequences| TrainingGroup { draw, prompt_ids: vec![3, 4], sequences, on_policy: false };
+    let groups = [
+        group(11, vec![sequence(0, -1.0)]),
+        group(12, vec![sequence(4, -1.0), sequence(5, -2.0), sequence(7, f32::NAN)]),
+    ];
+    let batch = &pack(&groups, 1000).unwrap()[0];
+    let config = LossConfig::default();
+    let denominator = Denominator::of_step(config.aggregation, &[3, 3, 3], config.empty_sequences).unwrap();
+    let (mut gradients, mut update) = (Gradients::new(policy.parameters().len()), Update::default());
+    let error = accumulate(&policy, batch, 1.0, &config, denominator, &mut gradients, &mut update).unwrap_err();
+    let TrainerError::Loss { draw: Some(12), sample: Some(7), source } = &error else { panic!("{error:?}") };
+    assert!(matches!(source, LossError::NonFinite { array: "old_logprobs", sequence: 2, position: 1, .. }), "{source}");
+    assert_eq!(error.to_string(), format!("draw 12, sample 7: {source}"));
+    assert_eq!(std::error::Error::source(&error).unwrap().to_string(), source.to_string());
+}
+
+#[test]
+fn a_step_with_too_few_groups_shows_all_of_them_where_that_is_an_error() {
+    let sampler =
+        SamplerConfig { train_batch: 12, max_gen_rounds: 1, on_exhausted: OnExhausted::Error, ..config().sampler };
+    let mut trainer = trainer(TrainerConfig { sampler, ..config() });
+    let Err(TrainerError::NoSignal(end)) = trainer.step() else { panic!("the batch is full, or another error") };
+    let kept = end.groups.iter().filter(|record| record.fate == Fate::Kept).count();
+    assert!(kept > 0 && kept == end.shortage.kept, "{end:?}");
+    assert_eq!(end.groups.len(), 12);
+    assert!(end.groups.is_sorted_by_key(|record| record.group.draw));
+    assert!(!end.ends_well && !end.is_mastered() && trainer.is_whole());
+    assert!(
+        end.to_string().starts_with(&format!("too few groups to train on: {kept} of 12 groups were kept")),
+        "{end}"
+    );
+}
+
+/// Makes of a `trainer.json` what the first format had; gives the number of its groups.
+fn to_format_1(state: &mut serde_json::Value) -> usize {
+    const LISTS: [(&str, &str); 4] =
+        [("completion", "completions"), ("text", "texts"), ("reward", "rewards"), ("kl_term", "kl_terms")];
+    state["format"] = 1.into();
+    let entries = state["sampler"]["kept"].as_array_mut().unwrap();
+    for entry in entries.iter_mut() {
+        let mut group = serde_json::json!({ "prompt": entry["group"]["prompt"] });
+        let samples = entry["group"]["samples"].as_array().unwrap();
+        for (of, list) in LISTS {
+            group[list] = samples.iter().filter_map(|sample| sample.get(of).cloned()).collect();
+        }
+        entry["group"] = group;
+    }
+    entries.len()
+}
+
+#[test]
+fn a_checkpoint_of_the_first_format_continues_to_the_bit() {
+    for kl_in_reward in [0.0, 0.5] {
+        let config = TrainerConfig { kl_in_reward, ..config() };
+        let mut whole = trainer(config.clone());
+        whole.step().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let checkpoint = folder.path().join("checkpoint");
+        whole.save(&checkpoint, "tiny").unwrap();
+        let file = checkpoint.join("trainer.json");
+        let mut state = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+        assert!(to_format_1(&mut state) > 0, "no group was carried: nothing was shown");
+        std::fs::write(&file, serde_json::to_vec(&state).unwrap()).unwrap();
+
+        let mut resumed = trainer(config);
+        resumed.restore(&checkpoint).unwrap();
+        let (expected, found) = (whole.step().unwrap(), resumed.step().unwrap());
+        assert_eq!(expected.metrics, found.metrics);
+        assert_eq!(expected.groups, found.groups);
+        assert!(found.groups.iter().any(|record| record.age > 0 && record.fate.is_trained()));
+
+        state["format"] = 3.into();
+        std::fs::write(&file, serde_json::to_vec(&state).unwrap()).unwrap();
+        let error = resumed.restore(&checkpoint).unwrap_err().to_string();
+        assert!(error.ends_with("trainer.json: format 3, expected format 1 to 2"), "{error}");
+    }
+}
