@@ -237,12 +237,15 @@ fn tensor(values: &[f32]) -> Tensor {
     Tensor::from_slice(values, values.len(), &Device::Cpu).unwrap()
 }
 
+type LossOfTensors<'a> =
+    dyn Fn(Denominator, &Tensor, Option<&Tensor>, &TensorBatch<'_>) -> candle_core::Result<tensor::TensorLoss> + 'a;
+
 /// Loss, metrics and gradients of a case as tensors, computed by `loss`.
 fn of_tensors(
     case: &Case,
     config: &LossConfig,
     per_token: bool,
-    loss: &dyn Fn(Denominator, &Tensor, Option<&Tensor>, &TensorBatch<'_>) -> candle_core::Result<tensor::TensorLoss>,
+    loss: &LossOfTensors<'_>,
 ) -> (LossOutput, Vec<f32>, Vec<f32>) {
     let logprobs = Var::from_tensor(&tensor(&masked(case, &case.logprobs))).unwrap();
     let entropies = Var::from_tensor(&tensor(&case.entropies)).unwrap();
