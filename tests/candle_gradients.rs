@@ -31,10 +31,13 @@ fn groups() -> Vec<TrainingGroup> {
         let token_ids: Vec<u32> = (0..5 + seed).map(|i| 3 + (i * 7 + seed) % 28).collect();
         let old_logprobs = token_ids.iter().map(|t| -0.15 * *t as f32).collect();
         let ref_logprobs = Some(token_ids.iter().map(|t| -0.12 * *t as f32).collect());
-        TrainingSequence { sample: 0, token_ids, old_logprobs, ref_logprobs, advantage, in_loss: true }
+        TrainingSequence { token_ids, old_logprobs, ref_logprobs, advantage, in_loss: true, ..Default::default() }
     };
-    let group =
-        |prompt: &[u32], sequences| TrainingGroup { draw: 0, prompt_ids: prompt.to_vec(), sequences, on_policy: false };
+    let group = |prompt: &[u32], sequences| TrainingGroup {
+        prompt_ids: prompt.to_vec(),
+        sequences,
+        ..TrainingGroup::default()
+    };
     vec![
         group(&[3, 14, 15], vec![sequence(1, 1.0), sequence(4, -0.5), sequence(2, -0.5)]),
         group(&[9, 26, 5, 3], vec![sequence(6, -1.0), sequence(3, 1.0)]),

@@ -115,7 +115,7 @@ fn train_with(seed: u64, mut reorder: impl FnMut(&mut [f32])) -> (f64, f64) {
                 for (sample, advantage) in group.samples.iter_mut().zip(&mut advantages) {
                     (sample.advantage, sample.outcome) = (Some(advantage), SampleOutcome::InLoss);
                 }
-                TrainingGroup::of(&group, true)
+                TrainingGroup::of(&group, true, &config.loss)
             })
             .collect();
         let lengths: Vec<usize> =

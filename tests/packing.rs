@@ -14,8 +14,15 @@ fn groups() -> impl Strategy<Value = Vec<TrainingGroup>> {
             TrainingSequence { token_ids, old_logprobs, advantage, in_loss, ..TrainingSequence::default() }
         },
     );
-    let group = (prop::collection::vec(3..32u32, 1..12), prop::collection::vec(sequence, 1..5))
-        .prop_map(|(prompt_ids, sequences)| TrainingGroup { draw: 0, prompt_ids, sequences, on_policy: true });
+    let group = (prop::collection::vec(3..32u32, 1..12), prop::collection::vec(sequence, 1..5)).prop_map(
+        |(prompt_ids, sequences)| TrainingGroup {
+            draw: 0,
+            prompt_ids,
+            sequences,
+            on_policy: true,
+            ..TrainingGroup::default()
+        },
+    );
     prop::collection::vec(group, 1..4)
 }
 

@@ -218,7 +218,13 @@ fn dapo_groups(reference: &Reference) -> Result<Vec<TrainingGroup>> {
         };
         match groups.last_mut() {
             Some(group) if group.prompt_ids == prompt => group.sequences.push(sequence),
-            _ => groups.push(TrainingGroup { draw: 0, prompt_ids: prompt, sequences: vec![sequence], on_policy: true }),
+            _ => groups.push(TrainingGroup {
+                draw: 0,
+                prompt_ids: prompt,
+                sequences: vec![sequence],
+                on_policy: true,
+                ..TrainingGroup::default()
+            }),
         }
     }
     Ok(groups)

@@ -178,6 +178,7 @@ impl RunConfig {
                 max_grad_norm: if optimizer.max_grad_norm == 0.0 { f64::INFINITY } else { optimizer.max_grad_norm },
             },
             mini_batches: self.train.mini_batches,
+            min_mini_batch: None,
             epochs: self.train.epochs,
             micro_batch_tokens: self.train.micro_batch_tokens,
             on_mastered: self.train.on_mastered,

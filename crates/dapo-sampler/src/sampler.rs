@@ -91,6 +91,12 @@ impl<G> DynamicSampler<G> {
         &self.kept
     }
 
+    /// The informative groups at hand, to change them: each with the number of steps since it was generated, as the
+    /// coming step counts them. Verdicts and metrics stay.
+    pub fn kept_mut(&mut self) -> impl Iterator<Item = (u32, &mut G)> {
+        self.kept.iter_mut().map(|kept| (kept.age, &mut kept.group))
+    }
+
     /// How many groups the batch still lacks.
     pub fn missing(&self) -> usize {
         self.config.train_batch.saturating_sub(self.kept.len())

@@ -60,6 +60,7 @@ impl Trainer {
             num_tokens: self.num_tokens,
             updates: self.optimizer.steps(),
             mastered_groups: self.mastered_groups,
+            skipped_steps: self.skipped_steps,
             data: fingerprint_of_data(&self.prompts),
             base: self.base.clone(),
             order: self.order.clone(),
@@ -110,6 +111,7 @@ impl Trainer {
         self.step = state.step;
         self.num_tokens = state.num_tokens;
         self.mastered_groups = state.mastered_groups;
+        self.skipped_steps = state.skipped_steps;
         self.is_torn = false;
         Ok(())
     }

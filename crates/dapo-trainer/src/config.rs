@@ -34,8 +34,13 @@ pub struct TrainerConfig {
     pub reference_sync: ReferenceSync,
     /// The optimiser.
     pub optimizer: OptimizerConfig,
-    /// Optimiser updates a pass: the step's groups are divided evenly among them.
+    /// Optimiser updates a pass of a full batch, at most `sampler.train_batch`. It sets the size of a mini-batch,
+    /// ⌈train_batch / mini_batches⌉ groups, which stays the same when a batch is short: fewer groups make fewer updates.
     pub mini_batches: usize,
+    /// Share of a mini-batch's groups, from 0 to 1, below which a step's batch makes no update: the step is skipped and
+    /// counted in [`StepMetrics::skipped_steps`](crate::StepMetrics::skipped_steps). `None`: every batch is trained on. The
+    /// last, smaller mini-batch of a larger batch is always trained on.
+    pub min_mini_batch: Option<f64>,
     /// μ, passes over a step's groups.
     pub epochs: usize,
     /// Tokens computed at a time; bounds memory, and changes results only by rounding.
@@ -74,6 +79,7 @@ impl Default for TrainerConfig {
             reference_sync: ReferenceSync::default(),
             optimizer: OptimizerConfig::default(),
             mini_batches: 1,
+            min_mini_batch: None,
             epochs: 1,
             micro_batch_tokens: 4096,
             on_mastered: OnMastered::default(),
@@ -83,6 +89,16 @@ impl Default for TrainerConfig {
 }
 
 impl TrainerConfig {
+    /// Groups of a mini-batch: ⌈train_batch / mini_batches⌉.
+    pub fn mini_batch_groups(&self) -> usize {
+        self.sampler.train_batch.div_ceil(self.mini_batches.max(1)).max(1)
+    }
+
+    /// Whether a batch of so many groups is too small for an update; see [`min_mini_batch`](Self::min_mini_batch).
+    pub(crate) fn is_too_small(&self, groups: usize) -> bool {
+        self.min_mini_batch.is_some_and(|share| (groups as f64) < share * self.mini_batch_groups() as f64)
+    }
+
     /// # Errors
     /// Names the first setting outside its range, its value and what is allowed.
     pub fn validate(&self) -> Result<(), TrainerError> {
@@ -102,6 +118,14 @@ impl TrainerConfig {
             if value == 0 {
                 return Err(TrainerError::setting(field, &value, "at least 1"));
             }
+        }
+        if self.mini_batches > self.sampler.train_batch {
+            let expected =
+                format!("at most sampler.train_batch = {}: an update needs a group", self.sampler.train_batch);
+            return Err(TrainerError::setting("mini_batches", &self.mini_batches, &expected));
+        }
+        if let Some(share) = self.min_mini_batch.filter(|share| !(0.0..=1.0).contains(share)) {
+            return Err(TrainerError::setting("min_mini_batch", &share, "none, or from 0 to 1"));
         }
         if self.sampling.temperature == 0.0 {
             return Err(TrainerError::setting(
@@ -127,5 +151,34 @@ impl TrainerConfig {
         self.advantage.validate()?;
         self.loss.validate()?;
         self.optimizer.validate()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(train_batch: usize, mini_batches: usize) -> TrainerConfig {
+        let sampler = SamplerConfig { train_batch, ..SamplerConfig::default() };
+        TrainerConfig { sampler, mini_batches, ..TrainerConfig::default() }
+    }
+
+    #[test]
+    fn mini_batches_share_the_full_batch() {
+        for (train_batch, mini_batches, groups) in [(16, 1, 16), (16, 2, 8), (16, 3, 6), (24, 16, 2), (4, 4, 1)] {
+            assert_eq!(with(train_batch, mini_batches).mini_batch_groups(), groups);
+            with(train_batch, mini_batches).validate().unwrap();
+        }
+        let error = with(16, 50).validate().unwrap_err().to_string();
+        assert_eq!(error, "mini_batches is 50, expected at most sampler.train_batch = 16: an update needs a group");
+    }
+
+    #[test]
+    fn a_floor_is_a_share_of_a_mini_batch() {
+        let floor = |share| TrainerConfig { min_mini_batch: Some(share), ..with(16, 2) };
+        assert!(floor(0.5).is_too_small(3) && !floor(0.5).is_too_small(4) && !with(16, 2).is_too_small(1));
+        let error = floor(1.5).validate().unwrap_err().to_string();
+        assert_eq!(error, "min_mini_batch is 1.5, expected none, or from 0 to 1");
+        assert!(floor(f64::NAN).validate().is_err());
     }
 }

@@ -48,11 +48,13 @@ pub enum TrainerError {
         /// What should be.
         expected: String,
     },
-    /// The loss or a gradient is not finite.
-    #[error("{what} of update {update} is {value}, expected a finite number; the update was not made")]
+    /// The loss or a gradient is not finite; the update was not made.
+    #[error("{what} of update {update}{} is {value}, expected a finite number; {}", of_step(*step), made(*step, *update))]
     NotFinite {
-        /// The update, from 1 over the whole run.
+        /// The update, from 1: among those of the step, or of the optimizer where there is no step.
         update: u64,
+        /// The rollout step, from 1; `None` where the optimizer is used without a trainer.
+        step: Option<u64>,
         /// Which number.
         what: &'static str,
         /// The value it has.
@@ -105,6 +107,14 @@ impl TrainerError {
         Self::Setting { field: field.into(), found: format!("{found}"), expected: expected.into() }
     }
 
+    /// The error with its step, of whose updates `made` had been made before.
+    pub(crate) fn in_step(self, step: u64, made: u64) -> Self {
+        match self {
+            Self::NotFinite { what, value, .. } => Self::NotFinite { update: made + 1, step: Some(step), what, value },
+            other => other,
+        }
+    }
+
     /// The loss's error about a sequence of a batch, with the sample's name.
     pub(crate) fn of_sequence(source: LossError, samples: &[SampleId]) -> Self {
         let id = match source {
@@ -125,11 +135,42 @@ impl TrainerError {
     }
 }
 
+fn of_step(step: Option<u64>) -> String {
+    step.map(|step| format!(" of step {step}")).unwrap_or_default()
+}
+
+/// Which updates were made before one that was not.
+fn made(step: Option<u64>, update: u64) -> String {
+    match (step, update) {
+        (None, _) => "the update was not made".into(),
+        (_, 0 | 1) => "no update of the step was made".into(),
+        (_, 2) => "update 1 of the step had been made".into(),
+        (_, update) => format!("updates 1 to {} of the step had been made", update - 1),
+    }
+}
+
 /// What stands before an error about a sample.
 fn place(draw: Option<u64>, sample: Option<usize>) -> String {
     match (draw, sample) {
         (Some(draw), Some(sample)) => format!("draw {draw}, sample {sample}: "),
         (Some(draw), None) => format!("draw {draw}: "),
         (None, _) => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_that_is_not_finite_is_named_with_the_updates_before_it() {
+        let of = |made| {
+            let of_optimizer = TrainerError::NotFinite { update: 41, step: None, what: "the loss", value: f64::NAN };
+            of_optimizer.in_step(7, made).to_string()
+        };
+        let start = |update| format!("the loss of update {update} of step 7 is NaN, expected a finite number; ");
+        assert_eq!(of(0), start(1) + "no update of the step was made");
+        assert_eq!(of(1), start(2) + "update 1 of the step had been made");
+        assert_eq!(of(3), start(4) + "updates 1 to 3 of the step had been made");
     }
 }

@@ -48,6 +48,7 @@ pub mod tasks;
 // The parts of a step.
 mod advantages;
 mod metrics;
+mod rescore;
 mod rollout;
 mod update;
 
@@ -68,7 +69,8 @@ pub use pack::{PackedBatch, TrainingGroup, TrainingSequence, pack};
 pub use prompt::Prompt;
 pub use record::{Fate, GroupRecord};
 pub use reference::ReferenceSync;
+pub use rescore::Difference;
 pub use rollout::{add_completions, roll_out};
 pub use sample::{Group, Sample, SampleId, SampleOutcome};
 pub use trainer::{StepOutcome, Trainer};
-pub use update::{Difference, Update, accumulate};
+pub use update::{Update, accumulate};

@@ -2,7 +2,7 @@
 
 use crate::sample::{Group, Sample};
 use crate::update::Update;
-use dapo_loss::LossMetrics;
+use dapo_loss::{LossConfig, LossMetrics};
 use dapo_sampler::Account;
 use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
@@ -11,7 +11,8 @@ use std::collections::BTreeMap;
 ///
 /// `None` (`null` in a log): there was nothing to measure. Reward, accuracy, lengths and token probability are over all
 /// completions generated in the step, those of dropped groups included. A step that trains on carried groups alone
-/// generates no completions.
+/// generates no completions. Entropy, KL and clip shares are over the tokens that updates compute, which leaves out groups
+/// with A = 0 where the loss has neither a KL term nor an entropy bonus.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct StepMetrics {
     /// Number of the step, from 1.
@@ -59,14 +60,17 @@ pub struct StepMetrics {
     pub lr: f64,
     /// Mean over updates of the loss.
     pub loss: Option<f64>,
-    /// Largest |log-prob in training − log-prob in the rollout| before the first update, over this step's groups: 0 on a
-    /// CPU, where both come from one forward pass; rounding on a GPU. Carried groups were drawn by an earlier policy and
-    /// count in `kl` alone.
+    /// Largest |log-prob in training − log-prob in the rollout| before the first update, over groups of this step: 0 on a
+    /// CPU, where both come from one forward pass; rounding on a GPU. On a CPU it is over the first mini-batch that has such
+    /// groups, on a GPU over all. Carried groups were drawn by an earlier policy and count in `kl` alone.
     #[serde(rename = "sampling/logp_difference/max")]
     pub logp_difference_max: Option<f64>,
     /// Mean of these differences.
     #[serde(rename = "sampling/logp_difference/mean")]
     pub logp_difference_mean: Option<f64>,
+    /// Mean weight of truncated importance sampling; `None`, and left out of a log, where it is off.
+    #[serde(rename = "sampling/importance_sampling_ratio/mean", skip_serializing_if = "Option::is_none")]
+    pub importance_mean: Option<f64>,
     /// Share of the groups trained on that were generated in an earlier step, by an earlier policy.
     #[serde(rename = "sampling/stale_fraction")]
     pub stale_fraction: Option<f64>,
@@ -75,8 +79,12 @@ pub struct StepMetrics {
     /// Groups in the step's account.
     #[serde(flatten, serialize_with = "account_terms")]
     pub dynamic_sampling: Account,
-    /// Optimiser updates in the step; 0 when no token was left in the loss.
+    /// Optimiser updates in the step; 0 when no token was left in the loss, or the step was skipped.
     pub updates: u64,
+    /// Steps of the run so far that were skipped because their batch was below the floor of
+    /// [`TrainerConfig::min_mini_batch`](crate::TrainerConfig::min_mini_batch); `None`, and left out of a log, without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub skipped_steps: Option<u64>,
 }
 
 /// As `rewards/NAME/mean`.
@@ -194,7 +202,7 @@ fn sample_std(values: &[f64]) -> f64 {
 }
 
 /// Figures of the step's updates; `has_reference` where their loss has a KL term.
-pub(crate) fn of_updates(metrics: &mut StepMetrics, updates: &[Update], has_reference: bool) {
+pub(crate) fn of_updates(metrics: &mut StepMetrics, updates: &[Update], loss: &LossConfig, has_reference: bool) {
     let mut all = LossMetrics::default();
     for update in updates {
         all += update.metrics;
@@ -206,11 +214,15 @@ pub(crate) fn of_updates(metrics: &mut StepMetrics, updates: &[Update], has_refe
     let mean = |of: fn(&Update) -> f64| share(updates.iter().map(of).sum(), updates.len() as u64);
     metrics.loss = mean(|update| update.loss);
     metrics.grad_norm = mean(|update| update.grad_norm);
+    if all.tokens == 0 {
+        return;
+    }
     metrics.kl = Some(all.approx_kl());
     metrics.clip_low = Some(all.clip_low());
     metrics.clip_high = Some(all.clip_high());
     metrics.clip_region = Some(all.clip_region());
     metrics.entropy = Some(all.mean_entropy());
+    metrics.importance_mean = loss.truncated_importance.map(|_| all.mean_importance());
     if has_reference {
         metrics.ref_kl = Some(all.ref_kl());
     }

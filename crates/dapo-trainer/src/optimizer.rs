@@ -6,6 +6,10 @@ use dapo_policy::{AdamWStep, Decoder, Gradients, Moments};
 use std::collections::BTreeMap;
 
 /// The learning rate's course after the warm-up.
+///
+/// A falling schedule ends after the run's last step, not on it: with T steps after the warm-up, the k-th of them has the
+/// value at k/T, k = 0 … T − 1. Five linear steps have the shares 1, 0.8, 0.6, 0.4, 0.2, as in transformers; a run of one
+/// step trains at the full rate. Steps beyond the planned ones have `min_ratio`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Schedule {
     /// It stays.
@@ -13,14 +17,14 @@ pub enum Schedule {
     Constant,
     /// It falls on a line.
     Linear {
-        /// Rollout steps of the run; it has fallen at the last.
+        /// Rollout steps of the run, warm-up included; it has fallen after the last.
         steps: u64,
         /// What is left then, as a share.
         min_ratio: f64,
     },
     /// It falls along half a cosine.
     Cosine {
-        /// Rollout steps of the run; it has fallen at the last.
+        /// Rollout steps of the run, warm-up included; it has fallen after the last.
         steps: u64,
         /// What is left then, as a share.
         min_ratio: f64,
@@ -30,7 +34,7 @@ pub enum Schedule {
 impl Schedule {
     /// The share of the learning rate at a rollout step after the warm-up.
     fn share(self, step: u64, warmup: u64) -> f64 {
-        let progress = |steps: u64| ((step + 1 - warmup) as f64 / steps.saturating_sub(warmup).max(1) as f64).min(1.0);
+        let progress = |steps: u64| ((step - warmup) as f64 / steps.saturating_sub(warmup).max(1) as f64).min(1.0);
         match self {
             Self::Constant => 1.0,
             Self::Linear { steps, min_ratio } => 1.0 - (1.0 - min_ratio) * progress(steps),
@@ -46,7 +50,8 @@ impl Schedule {
 pub struct OptimizerConfig {
     /// Learning rate after the warm-up.
     pub lr: f64,
-    /// Rollout steps over which the learning rate grows linearly to `lr`.
+    /// Rollout steps over which the learning rate grows linearly to `lr`: step s of w, from 0, has (s + 1)/w of it, so that
+    /// the first one trains and the last one has all of it.
     pub warmup_steps: u64,
     /// Its course after that.
     pub schedule: Schedule,
@@ -209,7 +214,8 @@ impl AdamW {
         self.is_torn |= updated.is_err();
         let norm = updated?;
         if !norm.is_finite() {
-            return Err(TrainerError::NotFinite { update: self.step + 1, what: "the gradient norm", value: norm });
+            let update = self.step + 1;
+            return Err(TrainerError::NotFinite { update, step: None, what: "the gradient norm", value: norm });
         }
         self.step += 1;
         Ok(norm)
@@ -229,21 +235,49 @@ mod tests {
     }
 
     #[test]
-    fn schedules_fall_to_their_share_at_the_last_step() {
+    fn schedules_fall_to_their_share_after_the_last_step() {
         let with = |schedule| OptimizerConfig { lr: 1.0, warmup_steps: 2, schedule, ..Default::default() };
         let rates = |schedule| -> Vec<f64> { (0..6).map(|s| with(schedule).lr_at(s)).collect() };
         let linear = rates(Schedule::Linear { steps: 6, min_ratio: 0.2 });
-        for (rate, expected) in linear.iter().zip([0.5, 1.0, 0.8, 0.6, 0.4, 0.2]) {
+        for (rate, expected) in linear.iter().zip([0.5, 1.0, 1.0, 0.8, 0.6, 0.4]) {
             assert!((rate - expected).abs() < 1e-12, "{linear:?}");
         }
         let cosine = rates(Schedule::Cosine { steps: 6, min_ratio: 0.1 });
         for (step, rate) in cosine.iter().enumerate().skip(2) {
-            let turn = std::f64::consts::PI * (step as f64 - 1.0) / 4.0;
+            let turn = std::f64::consts::PI * (step as f64 - 2.0) / 4.0;
             assert!((rate - (0.55 + 0.45 * turn.cos())).abs() < 1e-12, "{cosine:?}");
         }
-        assert!((cosine[5] - 0.1).abs() < 1e-12);
         // A run that is continued beyond its planned end stays at the floor.
         assert_eq!(with(Schedule::Linear { steps: 6, min_ratio: 0.25 }).lr_at(9), 0.25);
+        assert!((with(Schedule::Cosine { steps: 6, min_ratio: 0.25 }).lr_at(6) - 0.25).abs() < 1e-12);
+    }
+
+    #[test]
+    fn the_shares_of_a_run_without_a_warm_up_are_those_of_transformers() {
+        // get_linear_schedule_with_warmup: (5 − k)/5; get_cosine_schedule_with_warmup: (1 + cos(π·k/5))/2.
+        let expected = [
+            (Schedule::Linear { steps: 5, min_ratio: 0.0 }, [1.0, 0.8, 0.6, 0.4, 0.2]),
+            (
+                Schedule::Cosine { steps: 5, min_ratio: 0.0 },
+                [
+                    1.0,
+                    0.904_508_497_187_473_7,
+                    0.654_508_497_187_473_7,
+                    0.345_491_502_812_526_3,
+                    0.095_491_502_812_526_3,
+                ],
+            ),
+        ];
+        for (schedule, shares) in expected {
+            let config = OptimizerConfig { lr: 1.0, warmup_steps: 0, schedule, ..Default::default() };
+            for (step, share) in (0..).zip(shares) {
+                assert!((config.lr_at(step) - share).abs() < 1e-12, "step {step}: {} and {share}", config.lr_at(step));
+            }
+        }
+        for schedule in [Schedule::Linear { steps: 1, min_ratio: 0.0 }, Schedule::Cosine { steps: 1, min_ratio: 0.0 }] {
+            let config = OptimizerConfig { lr: 1.0, warmup_steps: 0, schedule, ..Default::default() };
+            assert_eq!(config.lr_at(0), 1.0, "a run of one step trains");
+        }
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! Micro-batches for an update: packed tokens with what the loss needs to know of them.
 
+use crate::config::TrainerConfig;
 use crate::error::TrainerError;
 use crate::sample::{Group, SampleId};
+use dapo_loss::{Aggregation, LossConfig};
 use dapo_policy::{TokenBatch, TokenGroup, pack_tokens};
 
 /// A completion with all that its update needs.
@@ -11,8 +13,11 @@ pub struct TrainingSequence {
     pub sample: usize,
     /// Token ids of the completion.
     pub token_ids: Vec<u32>,
-    /// Log-probs of these tokens under the policy that generated them, in nats.
+    /// Log-probs of these tokens under the policy that generated them, as training computes them, in nats.
     pub old_logprobs: Vec<f32>,
+    /// Log-probs of these tokens as the rollout reported them, in nats; on a CPU the old ones to the bit. Empty where an
+    /// update needs none.
+    pub rollout_logprobs: Vec<f32>,
     /// Log-probs of these tokens under the reference model, where there is one.
     pub ref_logprobs: Option<Vec<f32>>,
     /// The completion's advantage A.
@@ -39,40 +44,62 @@ pub struct TrainingGroup {
     pub sequences: Vec<TrainingSequence>,
     /// Whether the policy that is now updated generated them, and not an earlier one.
     pub on_policy: bool,
+    /// Whether the gradient of the loss is exactly 0 for every token of the group. Its tokens count in the denominator, but
+    /// nothing of them is computed.
+    pub zero_gradient: bool,
+}
+
+/// Whether tokens with A = 0 have a gradient of 0, so that leaving them out changes no other token's.
+fn advantage_is_all(loss: &LossConfig) -> bool {
+    // The mean of each micro-batch depends on what is packed into it.
+    loss.kl.coef == 0.0 && loss.entropy_coef == 0.0 && loss.aggregation != Aggregation::LocalTokenMean
 }
 
 impl TrainingGroup {
-    /// The samples of a group that have an advantage; the old log-probs are those of the rollout.
-    pub fn of(group: &Group, on_policy: bool) -> Self {
+    /// The samples of a group that have an advantage, with their old log-probs and those of the rollout.
+    ///
+    /// The gradient is 0 where every advantage is, and the loss has neither a KL term nor an entropy bonus.
+    pub fn of(group: &Group, on_policy: bool, loss: &LossConfig) -> Self {
         let sequences = group.samples.iter().enumerate().filter_map(|(number, sample)| {
             Some(TrainingSequence {
                 sample: number,
                 token_ids: sample.completion.token_ids.clone(),
-                old_logprobs: sample.completion.logprobs.clone(),
+                old_logprobs: sample.old_logprobs().to_vec(),
+                rollout_logprobs: sample.completion.logprobs.clone(),
                 ref_logprobs: None,
                 advantage: sample.advantage?,
                 in_loss: sample.in_loss(),
             })
         });
-        let (draw, prompt_ids, sequences) = (group.draw, group.prompt.token_ids.clone(), sequences.collect());
-        Self { draw, prompt_ids, sequences, on_policy }
+        let (draw, prompt_ids, sequences) = (group.draw, group.prompt.token_ids.clone(), sequences.collect::<Vec<_>>());
+        let zero_gradient = advantage_is_all(loss) && sequences.iter().all(|sequence| sequence.advantage == 0.0);
+        Self { draw, prompt_ids, sequences, on_policy, zero_gradient }
     }
 
-    /// The sequences in the loss.
-    pub(crate) fn in_loss(&self) -> impl Iterator<Item = &TrainingSequence> {
-        self.sequences.iter().filter(|sequence| sequence.in_loss)
+    /// The sequences that are computed: those in the loss, of none where the gradient is 0.
+    pub(crate) fn computed(&self) -> impl Iterator<Item = &TrainingSequence> {
+        self.sequences.iter().filter(|sequence| sequence.in_loss && !self.zero_gradient)
     }
 
-    /// The sequences in the loss, to change them.
-    pub(crate) fn in_loss_mut(&mut self) -> impl Iterator<Item = &mut TrainingSequence> {
-        self.sequences.iter_mut().filter(|sequence| sequence.in_loss)
+    /// The sequences that are computed, to change them.
+    pub(crate) fn computed_mut(&mut self) -> impl Iterator<Item = &mut TrainingSequence> {
+        let zero_gradient = self.zero_gradient;
+        self.sequences.iter_mut().filter(move |sequence| sequence.in_loss && !zero_gradient)
     }
 
-    /// The tokens of the sequences in the loss, to score them.
-    pub(crate) fn tokens_in_loss(&self) -> TokenGroup<'_> {
-        let completions = self.in_loss().map(|sequence| &sequence.token_ids[..]).collect();
+    /// The tokens of the sequences that are computed, to score them.
+    pub(crate) fn computed_tokens(&self) -> TokenGroup<'_> {
+        let completions = self.computed().map(|sequence| &sequence.token_ids[..]).collect();
         TokenGroup { prompt_ids: &self.prompt_ids, completions }
     }
+}
+
+/// The groups of each update of a pass: mini-batches of one size, of which the last may be smaller.
+pub(crate) fn mini_batches<'a>(
+    groups: &'a [TrainingGroup],
+    config: &TrainerConfig,
+) -> impl Iterator<Item = &'a [TrainingGroup]> + use<'a> {
+    groups.chunks(config.mini_batch_groups())
 }
 
 /// One micro-batch, for the policy and for the loss.
@@ -86,8 +113,10 @@ pub struct PackedBatch {
     pub samples: Vec<SampleId>,
     /// An advantage for each completion.
     pub advantages: Vec<f32>,
-    /// A log-prob for each target.
+    /// An old log-prob for each target.
     pub old_logprobs: Vec<f32>,
+    /// A log-prob for each target as the rollout reported it, where every completion has them.
+    pub rollout_logprobs: Option<Vec<f32>>,
     /// A log-prob under the reference model for each target, where every completion has them.
     pub ref_logprobs: Option<Vec<f32>>,
     /// For each target, whether the policy that is now updated generated it.
@@ -95,13 +124,13 @@ pub struct PackedBatch {
 }
 
 /// Packs completions into micro-batches of at most `max_tokens` tokens each, prompts included; a completion longer than
-/// that has one of its own. Completions outside the loss are left out: nothing of them is computed.
+/// that has one of its own. Completions outside the loss and groups without a gradient are left out: nothing of them is computed.
 ///
 /// # Errors
 /// When a prompt is empty.
 pub fn pack(groups: &[TrainingGroup], max_tokens: usize) -> Result<Vec<PackedBatch>, TrainerError> {
-    let tokens: Vec<TokenGroup<'_>> = groups.iter().map(TrainingGroup::tokens_in_loss).collect();
-    let all: Vec<_> = groups.iter().flat_map(|group| group.in_loss().map(move |sequence| (group, sequence))).collect();
+    let tokens: Vec<TokenGroup<'_>> = groups.iter().map(TrainingGroup::computed_tokens).collect();
+    let all: Vec<_> = groups.iter().flat_map(|group| group.computed().map(move |sequence| (group, sequence))).collect();
     let batches = pack_tokens(&tokens, max_tokens)?.into_iter().map(|packed| {
         let members = || packed.numbers.iter().map(|number| all[*number]);
         let mut on_policy = Vec::with_capacity(packed.tokens.targets.len());
@@ -109,7 +138,10 @@ pub fn pack(groups: &[TrainingGroup], max_tokens: usize) -> Result<Vec<PackedBat
             on_policy.resize(on_policy.len() + sequence.token_ids.len(), group.on_policy);
         }
         let references: Option<Vec<&[f32]>> = members().map(|(_, sequence)| sequence.ref_logprobs.as_deref()).collect();
+        let has_rollout = |(_, of): (_, &TrainingSequence)| of.rollout_logprobs.len() == of.token_ids.len();
+        let rollouts = members().flat_map(|(_, sequence)| &sequence.rollout_logprobs).copied();
         PackedBatch {
+            rollout_logprobs: members().all(has_rollout).then(|| rollouts.collect()),
             samples: members().map(|(group, of)| SampleId { draw: group.draw, sample: of.sample }).collect(),
             advantages: members().map(|(_, sequence)| sequence.advantage).collect(),
             old_logprobs: members().flat_map(|(_, sequence)| &sequence.old_logprobs).copied().collect(),
@@ -128,7 +160,9 @@ mod tests {
 
     fn sequence(sample: usize, tokens: &[u32], advantage: f32, in_loss: bool) -> TrainingSequence {
         let old_logprobs = tokens.iter().map(|t| -(*t as f32)).collect();
-        TrainingSequence { sample, token_ids: tokens.to_vec(), old_logprobs, ref_logprobs: None, advantage, in_loss }
+        let rollout_logprobs = tokens.iter().map(|t| -(*t as f32) - 0.5).collect();
+        let (token_ids, ref_logprobs) = (tokens.to_vec(), None);
+        TrainingSequence { sample, token_ids, old_logprobs, rollout_logprobs, ref_logprobs, advantage, in_loss }
     }
 
     fn groups() -> Vec<TrainingGroup> {
@@ -142,12 +176,14 @@ mod tests {
                     sequence(3, &[6], -1.0, true),
                 ],
                 on_policy: true,
+                zero_gradient: false,
             },
             TrainingGroup {
                 draw: 9,
                 prompt_ids: vec![8],
                 sequences: vec![sequence(1, &[9, 10], 2.0, true)],
                 on_policy: false,
+                zero_gradient: false,
             },
         ]
     }
@@ -164,6 +200,7 @@ mod tests {
         assert_eq!(batch.samples, [(4, 0), (4, 3), (9, 1)].map(|(draw, sample)| SampleId { draw, sample }));
         assert_eq!(batch.advantages, [1.0, -1.0, 2.0]);
         assert_eq!(batch.old_logprobs, [-3.0, -4.0, -5.0, -6.0, -9.0, -10.0]);
+        assert_eq!(batch.rollout_logprobs, Some(vec![-3.5, -4.5, -5.5, -6.5, -9.5, -10.5]));
         assert_eq!(batch.on_policy, [true, true, true, true, false, false]);
         assert_eq!(batch.ref_logprobs, None);
     }
@@ -188,9 +225,9 @@ mod tests {
     #[test]
     fn reference_log_probs_are_packed_where_every_completion_has_them() {
         let mut groups = groups();
-        groups[0].in_loss_mut().for_each(|sequence| sequence.ref_logprobs = Some(sequence.old_logprobs.clone()));
+        groups[0].computed_mut().for_each(|sequence| sequence.ref_logprobs = Some(sequence.old_logprobs.clone()));
         assert_eq!(pack(&groups, 100).unwrap()[0].ref_logprobs, None);
-        groups[1].in_loss_mut().for_each(|sequence| sequence.ref_logprobs = Some(vec![-1.0, -2.0]));
+        groups[1].computed_mut().for_each(|sequence| sequence.ref_logprobs = Some(vec![-1.0, -2.0]));
         assert_eq!(pack(&groups, 100).unwrap()[0].ref_logprobs, Some(vec![-3.0, -4.0, -5.0, -6.0, -1.0, -2.0]));
     }
 }

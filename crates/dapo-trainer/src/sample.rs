@@ -34,6 +34,10 @@ pub struct Sample {
     /// The tokens that were generated, which are those that are trained, with their log-probs in the rollout, and why
     /// the completion ended.
     pub completion: Completion,
+    /// Log-probs of the tokens as training computes them, under the policy that generated them, in nats; `None` where they
+    /// are those of the rollout to the bit (on a CPU), or nothing needed them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub old_logprobs: Option<Vec<f32>>,
     /// The completion's text, without special tokens.
     pub text: String,
     /// The rewards and their sum.
@@ -52,7 +56,13 @@ pub struct Sample {
 impl Sample {
     /// A judged completion that no step has trained on.
     pub fn new(completion: Completion, text: String, reward: Reward) -> Self {
-        Self { completion, text, reward, kl_term: None, advantage: None, outcome: SampleOutcome::NotTrained }
+        let (kl_term, advantage, outcome) = (None, None, SampleOutcome::NotTrained);
+        Self { completion, old_logprobs: None, text, reward, kl_term, advantage, outcome }
+    }
+
+    /// Old log-probs: the denominator of the importance ratio, in nats.
+    pub fn old_logprobs(&self) -> &[f32] {
+        self.old_logprobs.as_deref().unwrap_or(&self.completion.logprobs)
     }
 
     /// Whether the completion used up its tokens.

@@ -26,6 +26,9 @@ pub(crate) struct State {
     /// Groups drawn in the latest steps that found nothing left to learn; 0 is left out.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(crate) mastered_groups: u64,
+    /// Steps whose batch was too small for an update; 0 is left out.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) skipped_steps: u64,
     /// Of the prompts: their order is meaningless for others.
     pub(crate) data: String,
     /// Of the frozen weights that are not in the checkpoint; the model they come from must not have changed.

@@ -11,9 +11,10 @@ use crate::pack::TrainingGroup;
 use crate::prompt::Prompt;
 use crate::record::{Fate, GroupRecord};
 use crate::reference::Reference;
+use crate::rescore::{difference_of_later, rescore, rescore_carried};
 use crate::rollout::{add_completions, roll_out};
 use crate::sample::{Group, SampleId};
-use crate::update::{rescore, update};
+use crate::update::update;
 use dapo_loss::kl_in_reward;
 use dapo_policy::{Decoder, GenerationConfig, Gradients, Purpose, StopTokens, TokenGroup, Tokenizer};
 use dapo_reward::RewardSum;
@@ -42,6 +43,8 @@ pub struct Trainer {
     pub(crate) num_tokens: u64,
     /// Groups drawn in the latest steps that found nothing left to learn.
     pub(crate) mastered_groups: u64,
+    /// Steps whose batch was too small for an update.
+    pub(crate) skipped_steps: u64,
     /// Whether a step failed after it had changed the weights.
     pub(crate) is_torn: bool,
 }
@@ -109,6 +112,7 @@ impl Trainer {
             step: 0,
             num_tokens: 0,
             mastered_groups: 0,
+            skipped_steps: 0,
             is_torn: false,
         })
     }
@@ -174,18 +178,33 @@ impl Trainer {
         let mut taken = self.sample(&mut metrics)?;
         let rolled_out = Instant::now();
 
+        let is_skipped = self.config.is_too_small(taken.groups.len());
+        let skipped_steps = self.skipped_steps + u64::from(is_skipped);
+        metrics.skipped_steps = self.config.min_mini_batch.map(|_| skipped_steps);
         // A carried group is shared with the state that an error falls back to, and is copied here.
         let mut chosen: Vec<&mut Group> = taken.groups.iter_mut().map(|kept| Arc::make_mut(&mut kept.group)).collect();
         set_advantages(&mut chosen, &self.config.advantage, self.config.overlong_filter)?;
+        let trained = taken.groups.iter().filter(|_| !is_skipped);
         let mut training: Vec<TrainingGroup> =
-            taken.groups.iter().map(|kept| TrainingGroup::of(&kept.group, kept.age == 0)).collect();
-        let difference = rescore(&self.policy, &mut training, &self.config)?;
+            trained.map(|kept| TrainingGroup::of(&kept.group, kept.age == 0, &self.config.loss)).collect();
+        let difference = match rescore(
+            &self.policy,
+            &mut training,
+            taken.groups.iter_mut().map(|kept| &mut kept.group),
+            &self.config,
+        )? {
+            None => difference_of_later(&self.policy, &training, &self.config)?,
+            rescored => rescored,
+        };
+        // The sampler counts the coming step already: a group of this step has the age 1.
+        let carried = self.sampler.kept_mut().filter(|(age, _)| *age == 1).map(|(_, group)| group);
+        rescore_carried(&self.policy, carried, &self.config)?;
         self.add_reference(&mut training)?;
         metrics.lr = self.config.optimizer.lr_at(self.step);
-        let updates =
-            update(&mut self.policy, &mut self.optimizer, &mut self.gradients, &training, &self.config, metrics.lr)?;
+        let (policy, optimizer, gradients) = (&mut self.policy, &mut self.optimizer, &mut self.gradients);
+        let updates = update(policy, optimizer, gradients, &training, &self.config, metrics.step)?;
         let kl_in_loss = self.reference.is_some() && self.config.loss.kl.coef != 0.0;
-        of_updates(&mut metrics, &updates, kl_in_loss);
+        of_updates(&mut metrics, &updates, &self.config.loss, kl_in_loss);
         let stale = taken.groups.iter().filter(|kept| kept.age > 0).count();
         metrics.stale_fraction = share(stale as f64, taken.groups.len() as u64);
         if let Some(difference) = difference.or(updates.first().map(|first| first.difference)) {
@@ -202,6 +221,7 @@ impl Trainer {
         }
         self.num_tokens = metrics.num_tokens;
         self.step = metrics.step;
+        self.skipped_steps = skipped_steps;
         self.mastered_groups =
             if taken.groups.is_empty() { self.mastered_groups + metrics.dynamic_sampling.generated } else { 0 };
         let step_time = started.elapsed().as_secs_f64();
@@ -321,9 +341,9 @@ impl Trainer {
         if self.config.loss.kl.coef == 0.0 {
             return Ok(());
         }
-        let tokens: Vec<TokenGroup<'_>> = groups.iter().map(TrainingGroup::tokens_in_loss).collect();
+        let tokens: Vec<TokenGroup<'_>> = groups.iter().map(TrainingGroup::computed_tokens).collect();
         let scored = self.reference_logprobs(&tokens)?;
-        for (sequence, logprobs) in groups.iter_mut().flat_map(TrainingGroup::in_loss_mut).zip(scored) {
+        for (sequence, logprobs) in groups.iter_mut().flat_map(TrainingGroup::computed_mut).zip(scored) {
             sequence.ref_logprobs = Some(logprobs);
         }
         Ok(())

@@ -3,12 +3,12 @@
 use crate::config::TrainerConfig;
 use crate::error::TrainerError;
 use crate::optimizer::AdamW;
-use crate::pack::{PackedBatch, TrainingGroup, TrainingSequence, pack};
-use crate::score::score;
+use crate::pack::{PackedBatch, TrainingGroup, TrainingSequence, mini_batches, pack};
+use crate::rescore::Difference;
 use dapo_loss::{
     Advantages, Aggregation, Denominator, LossBatch, LossConfig, LossError, LossMetrics, LossPlan, TokenChunk,
 };
-use dapo_policy::{Decoder, Gradients, Policy, PolicyError};
+use dapo_policy::{Decoder, Gradients, Policy, PolicyError, TokenGroup, pack_tokens};
 
 /// One optimiser update.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -23,72 +23,26 @@ pub struct Update {
     pub difference: Difference,
 }
 
-/// How far two log-probs of the same tokens are apart.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Difference {
-    /// Tokens compared.
-    pub tokens: u64,
-    /// Sum of the absolute differences, in nats.
-    pub sum: f64,
-    /// Largest of them.
-    pub max: f64,
-}
-
-impl Difference {
-    fn add(&mut self, a: f32, b: f32) {
-        let difference = f64::from((a - b).abs());
-        self.tokens += 1;
-        self.sum += difference;
-        self.max = self.max.max(difference);
-    }
-
-    /// Mean absolute difference; 0 without tokens.
-    pub fn mean(&self) -> f64 {
-        self.sum / self.tokens.max(1) as f64
-    }
-}
-
-/// Scores the groups of this policy anew where log-probs of its rollouts differ by rounding from those of training. The
-/// new ones become the old log-probs, so that the ratio is 1 on the first update; the difference is returned. Groups of an
-/// earlier policy keep the log-probs of their rollout.
-pub(crate) fn rescore(
-    policy: &impl Policy,
-    groups: &mut [TrainingGroup],
-    config: &TrainerConfig,
-) -> Result<Option<Difference>, TrainerError> {
-    if policy.exact_rollout() {
-        return Ok(None);
-    }
-    let fresh: Vec<_> = groups.iter().filter(|group| group.on_policy).map(TrainingGroup::tokens_in_loss).collect();
-    let temperature = config.sampling.temperature;
-    let scored = score(&fresh, config.micro_batch_tokens, |batch| policy.logprobs(batch, temperature))?;
-    let mut difference = Difference::default();
-    let fresh = groups.iter_mut().filter(|group| group.on_policy);
-    for (sequence, scored) in fresh.flat_map(TrainingGroup::in_loss_mut).zip(scored) {
-        for (new, old) in scored.iter().zip(&sequence.old_logprobs) {
-            difference.add(*new, *old);
-        }
-        sequence.old_logprobs = scored;
-    }
-    Ok(Some(difference))
-}
-
 /// μ passes over the groups, each divided into mini-batches, each one optimiser update; a mini-batch without a token in the
-/// loss makes none.
+/// loss makes none. `step` is the rollout step, from 1.
+///
+/// # Errors
+/// [`TrainerError::NotFinite`] names the step and the update of it; those before it have been made.
 pub(crate) fn update(
     policy: &mut Decoder,
     optimizer: &mut AdamW,
     gradients: &mut Gradients,
     groups: &[TrainingGroup],
     config: &TrainerConfig,
-    lr: f64,
+    step: u64,
 ) -> Result<Vec<Update>, TrainerError> {
     let mut updates = Vec::new();
-    let mini_batches = config.mini_batches.min(groups.len());
+    let lr = config.optimizer.lr_at(step - 1);
     for _ in 0..config.epochs {
-        for i in 0..mini_batches {
-            let range = groups.len() * i / mini_batches..groups.len() * (i + 1) / mini_batches;
-            updates.extend(update_once(policy, optimizer, gradients, &groups[range], config, lr)?);
+        for groups in mini_batches(groups, config) {
+            let made = updates.len() as u64;
+            let update = update_once(policy, optimizer, gradients, groups, config, lr);
+            updates.extend(update.map_err(|error| error.in_step(step, made))?);
         }
     }
     Ok(updates)
@@ -113,6 +67,9 @@ fn update_once(
         _ => Some(step_denominator),
     };
     gradients.clear();
+    if batches.is_empty() {
+        zero_gradients(policy, groups, gradients)?;
+    }
     let mut update = Update::default();
     for batch in &batches {
         let Some(denominator) = denominator_of(batch) else { continue };
@@ -120,10 +77,37 @@ fn update_once(
         accumulate(policy, batch, temperature, loss, denominator, gradients, &mut update)?;
     }
     if !update.loss.is_finite() {
-        return Err(TrainerError::NotFinite { update: optimizer.steps() + 1, what: "the loss", value: update.loss });
+        let update_number = optimizer.steps() + 1;
+        return Err(TrainerError::NotFinite {
+            update: update_number,
+            step: None,
+            what: "the loss",
+            value: update.loss,
+        });
     }
     update.grad_norm = optimizer.update(policy, gradients, lr)?;
     Ok(Some(update))
+}
+
+/// Gradients of 0 for an update in which no token has another: the optimizer's moments and weight decay go on as they would
+/// after computing all of its tokens. A pass over two tokens makes them, on every device.
+fn zero_gradients(
+    policy: &impl Policy,
+    groups: &[TrainingGroup],
+    gradients: &mut Gradients,
+) -> Result<(), TrainerError> {
+    let any = groups.iter().find_map(|group| {
+        let sequence = group.sequences.iter().find(|sequence| sequence.loss_tokens() > 0)?;
+        Some(TokenGroup { prompt_ids: group.prompt_ids.get(..1)?, completions: vec![sequence.token_ids.get(..1)?] })
+    });
+    for packed in pack_tokens(any.as_slice(), 2)? {
+        policy.logprobs_backward(&packed.tokens, 1.0, gradients, &mut |_, of_rows| {
+            of_rows.logprobs.fill(0.0);
+            of_rows.entropies.fill(0.0);
+            Ok(())
+        })?;
+    }
+    Ok(())
 }
 
 /// Adds a micro-batch's part of the step's loss and gradients.
@@ -143,6 +127,7 @@ pub fn accumulate(
     let advantages = Advantages::PerSequence(&batch.advantages);
     let mut loss_batch = LossBatch::new(&batch.cu_seqlens, advantages, &batch.old_logprobs);
     loss_batch.ref_logprobs = batch.ref_logprobs.as_deref();
+    loss_batch.rollout_logprobs = batch.rollout_logprobs.as_deref().filter(|_| loss.truncated_importance.is_some());
     let named = |error: LossError| TrainerError::of_sequence(error, &batch.samples);
     let mut plan = LossPlan::new(loss, denominator, loss_batch).map_err(named)?;
     if plan.needs_sequence_ratios() {

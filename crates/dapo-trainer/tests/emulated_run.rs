@@ -2,11 +2,11 @@
 #![allow(clippy::unwrap_used)]
 
 use dapo_loss::Kl;
-use dapo_policy::{Decoder, Device, LoraConfig};
+use dapo_policy::{Decoder, Device, LoraConfig, Policy, TokenGroup, pack_tokens};
 use dapo_reward::{Accuracy, RewardSum};
 use dapo_sampler::{GenBatch, SamplerConfig};
 use dapo_trainer::tasks::{Split, addition_problems};
-use dapo_trainer::{OptimizerConfig, PromptStyle, StepOutcome, Trainer, TrainerConfig, encode_prompts};
+use dapo_trainer::{Fate, OptimizerConfig, PromptStyle, StepOutcome, Trainer, TrainerConfig, encode_prompts};
 use std::path::Path;
 
 fn config() -> TrainerConfig {
@@ -79,6 +79,31 @@ fn steps_agree(lora: Option<&LoraConfig>) {
 #[test]
 fn steps_are_the_cpus_to_rounding_and_go_on_from_a_checkpoint_to_the_bit() {
     steps_agree(None);
+}
+
+#[test]
+fn carried_groups_have_the_log_probs_of_training_under_the_policy_that_generated_them() {
+    let device = Device::Emulated { bf16: false };
+    let (initial, mut trainer) = (trainer(device, None), trainer(device, None));
+    let outcome = trainer.step().unwrap();
+    let (mut carried, mut differ) = (0, 0);
+    for record in outcome.groups.iter().filter(|record| record.fate == Fate::CarriedOut || record.fate.is_trained()) {
+        for sample in &record.group.samples {
+            let Some(old) = &sample.old_logprobs else { panic!("{:?} has no old log-probs", record.fate) };
+            let token_groups = [TokenGroup {
+                prompt_ids: &record.group.prompt.token_ids,
+                completions: vec![&sample.completion.token_ids],
+            }];
+            let packed = &pack_tokens(&token_groups, 1000).unwrap()[0];
+            let expected = initial.policy().logprobs(&packed.tokens, 1.0).unwrap().logprobs;
+            for (old, expected) in old.iter().zip(&expected) {
+                assert!((old - expected).abs() < 1e-5, "{old} {expected}");
+            }
+            carried += usize::from(record.fate == Fate::CarriedOut);
+            differ += usize::from(*old != sample.completion.logprobs);
+        }
+    }
+    assert!(carried > 0 && differ > 0, "{carried} carried, {differ} differ: nothing was shown");
 }
 
 #[test]

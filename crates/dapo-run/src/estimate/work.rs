@@ -101,7 +101,7 @@ impl Work {
         };
         Self {
             steps: config.train.steps,
-            updates: (config.train.epochs as f64 * (config.train.mini_batches as f64).min(train_batch)) as u64,
+            updates: updates_a_step(config),
             prompts_a_round: first as u64,
             completions_a_prompt: completions_a_prompt as u64,
             at_a_time: (most.max(1.0) * completions_a_prompt).min(room.max(1.0)).min(shape.most_at_a_time()) as u64,
@@ -113,4 +113,11 @@ impl Work {
             prompt: prompt as u64,
         }
     }
+}
+
+/// Updates of a step with a full batch: mini-batches of ⌈train_batch / mini_batches⌉ groups, in every pass.
+fn updates_a_step(config: &RunConfig) -> u64 {
+    let groups = config.sampler.train_batch;
+    let of_each = groups.div_ceil(config.train.mini_batches.max(1)).max(1);
+    (config.train.epochs * groups.div_ceil(of_each)) as u64
 }

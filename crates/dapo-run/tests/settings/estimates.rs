@@ -199,7 +199,7 @@ fn a_steps_tokens_and_updates_follow_from_batch_rounds_and_lengths() {
     assert_eq!((three.rounds_expected, three.tokens_expected), (3, (16 + 8 + 8) * 8 * 72));
     assert_eq!(work(&["tiny", "sampler.gen_batch=8", "sampler.max_gen_rounds=3"]).rounds_expected, 3);
     assert_eq!(work(&["tiny", "sampler.per_prompt_max_samples=32"]).completions_a_prompt, 32);
-    assert_eq!(work(&["tiny", "train.epochs=3", "train.mini_batches=100"]).updates, 48);
+    assert_eq!(work(&["tiny", "train.epochs=3", "train.mini_batches=16"]).updates, 48);
 
     // No limit on rounds: one pass over the data, and the rest of its last round.
     let endless = words(&["tiny", "sampler.gen_batch=8", "sampler.max_gen_rounds=0"]).unwrap().config;

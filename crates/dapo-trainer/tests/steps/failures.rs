@@ -141,7 +141,7 @@ fn the_loss_names_the_sample_it_refuses() {
         in_loss: sample != 4,
         ..TrainingSequence::default()
     };
-    let group = |draw, sequences| TrainingGroup { draw, prompt_ids: vec![3, 4], sequences, on_policy: false };
+    let group = |draw, sequences| TrainingGroup { draw, prompt_ids: vec![3, 4], sequences, ..TrainingGroup::default() };
     let groups = [
         group(11, vec![sequence(0, -1.0)]),
         group(12, vec![sequence(4, -1.0), sequence(5, -2.0), sequence(7, f32::NAN)]),

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod failures;
+mod updates;
 
 use dapo_loss::Kl;
 use dapo_policy::{Decoder, FinishReason, Policy, Segments, TokenBatch, Tokenizer};
@@ -91,7 +92,7 @@ fn what_was_generated_is_what_is_trained() {
 fn every_group_has_one_fate_and_the_account_counts_them() {
     let mut trainer = trainer(config());
     let mut total = Account::default();
-    let mut carried = 0;
+    let (mut carried, mut with_fresh) = (0, 0);
     for _ in 0..4 {
         let outcome = trainer.step().unwrap();
         let account = outcome.metrics.dynamic_sampling;
@@ -115,13 +116,32 @@ fn every_group_has_one_fate_and_the_account_counts_them() {
         // Carried groups were drawn by an earlier policy; those of this step by the one that is updated.
         let (stale, trained) = (outcome.trained().filter(|r| r.age > 0).count(), outcome.trained().count());
         assert_eq!(outcome.metrics.stale_fraction, Some(stale as f64 / trained as f64));
-        assert_eq!(outcome.metrics.logp_difference_max, (stale < trained).then_some(0.0));
+        let is_fresh = stale < trained;
+        with_fresh += usize::from(is_fresh);
+        assert_eq!(outcome.metrics.logp_difference_max, is_fresh.then_some(0.0));
         let advantages: Vec<f32> = outcome.trained().flat_map(advantages).collect();
         assert!(!advantages.is_empty() && advantages.iter().sum::<f32>().abs() < 1e-4);
         total += account;
     }
     total.check().unwrap();
-    assert!(total.carried_in > 0, "no group was carried: nothing was shown");
+    assert!(total.carried_in > 0 && with_fresh > 0, "no group was carried, or none was fresh: nothing was shown");
+}
+
+#[test]
+fn a_first_mini_batch_of_carried_groups_does_not_hide_the_difference_of_the_others() {
+    let sampler = SamplerConfig { gen_batch: GenBatch::Fixed(8), ..config().sampler };
+    let mut trainer = trainer(TrainerConfig { sampler, mini_batches: 4, ..config() });
+    let mut shown = 0;
+    for _ in 0..8 {
+        let outcome = trainer.step().unwrap();
+        let ages: Vec<u32> = outcome.trained().map(|record| record.age).collect();
+        let is_fresh = ages.contains(&0);
+        // Scored before the first update moved the policy.
+        assert_eq!(outcome.metrics.logp_difference_max, is_fresh.then_some(0.0), "{ages:?}");
+        assert_eq!(outcome.metrics.logp_difference_mean, is_fresh.then_some(0.0));
+        shown += usize::from(is_fresh && ages[0] > 0);
+    }
+    assert!(shown > 0, "no step began with a carried group and had a fresh one");
 }
 
 #[test]

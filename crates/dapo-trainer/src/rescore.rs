@@ -1,0 +1,128 @@
+//! How far the log-probs of a rollout are from those of training, and new old log-probs where they differ.
+
+use crate::config::TrainerConfig;
+use crate::error::TrainerError;
+use crate::pack::{TrainingGroup, mini_batches};
+use crate::sample::{Group, Sample};
+use crate::score::score;
+use dapo_policy::{Policy, TokenGroup};
+use std::sync::Arc;
+
+/// How far two log-probs of the same tokens are apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Difference {
+    /// Tokens compared.
+    pub tokens: u64,
+    /// Sum of the absolute differences, in nats.
+    pub sum: f64,
+    /// Largest of them.
+    pub max: f64,
+}
+
+impl Difference {
+    pub(crate) fn add(&mut self, a: f32, b: f32) {
+        let difference = f64::from((a - b).abs());
+        self.tokens += 1;
+        self.sum += difference;
+        self.max = self.max.max(difference);
+    }
+
+    /// Mean absolute difference; 0 without tokens.
+    pub fn mean(&self) -> f64 {
+        self.sum / self.tokens.max(1) as f64
+    }
+}
+
+/// Scores the groups of this policy anew where log-probs of its rollouts differ by rounding from those of training. The
+/// new ones become the old log-probs, so that the ratio is 1 on the first update; the difference is returned. Groups of an
+/// earlier policy keep their old log-probs. `training` is made of `groups`, which keep the new ones too.
+pub(crate) fn rescore<'a>(
+    policy: &impl Policy,
+    training: &mut [TrainingGroup],
+    groups: impl Iterator<Item = &'a mut Arc<Group>>,
+    config: &TrainerConfig,
+) -> Result<Option<Difference>, TrainerError> {
+    if policy.exact_rollout() {
+        return Ok(None);
+    }
+    let mut scored = score_fresh(policy, training, config)?.into_iter();
+    let mut difference = Difference::default();
+    for (of_training, group) in training.iter_mut().zip(groups).filter(|(of_training, _)| of_training.on_policy) {
+        let samples = &mut Arc::make_mut(group).samples;
+        for (sequence, scored) in of_training.computed_mut().zip(&mut scored) {
+            for (new, rollout) in scored.iter().zip(&sequence.rollout_logprobs) {
+                difference.add(*new, *rollout);
+            }
+            if let Some(sample) = samples.get_mut(sequence.sample) {
+                sample.old_logprobs = Some(scored.clone());
+            }
+            sequence.old_logprobs = scored;
+        }
+    }
+    Ok(Some(difference))
+}
+
+/// Gives groups that are carried to a later step their old log-probs, while the policy that generated them is still there.
+/// Nothing happens where log-probs of rollouts are those of training.
+pub(crate) fn rescore_carried<'a>(
+    policy: &impl Policy,
+    groups: impl Iterator<Item = &'a mut Arc<Group>>,
+    config: &TrainerConfig,
+) -> Result<(), TrainerError> {
+    if policy.exact_rollout() {
+        return Ok(());
+    }
+    // Truncated completions that are filtered never come into the loss.
+    let is_needed = |sample: &Sample| config.overlong_filter.keeps_tokens(sample.is_truncated());
+    let mut groups: Vec<&mut Group> = groups.map(Arc::make_mut).collect();
+    let tokens: Vec<TokenGroup<'_>> = groups
+        .iter()
+        .map(|group| {
+            let needed = group.samples.iter().filter(|sample| is_needed(sample));
+            let completions = needed.map(|sample| &sample.completion.token_ids[..]).collect();
+            TokenGroup { prompt_ids: &group.prompt.token_ids, completions }
+        })
+        .collect();
+    let scored =
+        score(&tokens, config.micro_batch_tokens, |batch| policy.logprobs(batch, config.sampling.temperature))?;
+    let needed = groups.iter_mut().flat_map(|group| &mut group.samples).filter(|sample| is_needed(sample));
+    for (sample, scored) in needed.zip(scored) {
+        sample.old_logprobs = Some(scored);
+    }
+    Ok(())
+}
+
+/// The difference that the first update cannot measure as it goes, because its mini-batch has no group of this policy:
+/// that of the first mini-batch which has one, scored before the policy moves. `None` where the first update can, or no
+/// mini-batch has such a group.
+pub(crate) fn difference_of_later(
+    policy: &impl Policy,
+    groups: &[TrainingGroup],
+    config: &TrainerConfig,
+) -> Result<Option<Difference>, TrainerError> {
+    let has_fresh = |of: &&[TrainingGroup]| of.iter().any(|group| group.on_policy && group.computed().next().is_some());
+    let mini_batches = mini_batches(groups, config);
+    let Some((1.., groups)) = mini_batches.enumerate().find(|(_, groups)| has_fresh(groups)) else {
+        return Ok(None);
+    };
+    let scored = score_fresh(policy, groups, config)?;
+    let mut difference = Difference::default();
+    let fresh = groups.iter().filter(|group| group.on_policy).flat_map(TrainingGroup::computed);
+    for (sequence, scored) in fresh.zip(scored) {
+        for (new, old) in scored.iter().zip(&sequence.old_logprobs) {
+            difference.add(*new, *old);
+        }
+    }
+    Ok(Some(difference))
+}
+
+/// Log-probs of the sequences in the loss of the groups that this policy generated.
+fn score_fresh(
+    policy: &impl Policy,
+    groups: &[TrainingGroup],
+    config: &TrainerConfig,
+) -> Result<Vec<Vec<f32>>, TrainerError> {
+    let fresh: Vec<TokenGroup<'_>> =
+        groups.iter().filter(|group| group.on_policy).map(TrainingGroup::computed_tokens).collect();
+    score(&fresh, config.micro_batch_tokens, |batch| policy.logprobs(batch, config.sampling.temperature))
+}
