@@ -227,11 +227,7 @@ fn config(args: &Args) -> TrainerConfig {
         group_size: args.group,
         max_new_tokens: args.max_tokens(),
         sampling: args.sampling(),
-        sampler: SamplerConfig {
-            train_batch: args.prompts,
-            gen_batch: GenBatch::Adaptive { min: 1, max: 3 * args.prompts },
-            ..SamplerConfig::default()
-        },
+        sampler: SamplerConfig { train_batch: args.prompts, gen_batch: GenBatch::Adaptive, ..SamplerConfig::default() },
         optimizer: OptimizerConfig { lr: args.lr(), warmup_steps: 5, ..OptimizerConfig::default() },
         mini_batches: args.updates,
         ..TrainerConfig::default()

@@ -40,7 +40,6 @@ fn rust_files(folder: &Path, files: &mut Vec<(PathBuf, String)>) {
 struct Sources {
     files: Vec<(PathBuf, String)>,
     tests: BTreeSet<String>,
-    keys: BTreeMap<String, BTreeMap<String, String>>,
 }
 
 impl Sources {
@@ -54,9 +53,7 @@ impl Sources {
         let is_test = |path: &Path| path.parent().is_some_and(|folder| folder.ends_with("tests"));
         let stem = |path: &Path| path.file_stem().unwrap().to_str().unwrap().to_owned();
         tests.extend(files.iter().filter(|(path, _)| is_test(path)).map(|(path, _)| stem(path)));
-        let settings = root().join("crates/dapo-run/src/settings");
-        let keys = files.iter().filter(|(path, _)| path.starts_with(&settings)).flat_map(|(_, text)| structs(text));
-        Self { keys: keys.collect(), tests, files }
+        Self { files, tests }
     }
 
     fn any(&self, test: impl Fn(&Path, &str) -> bool) -> bool {
@@ -93,17 +90,10 @@ impl Sources {
             && value.is_none_or(|value| any(&format!("\"{value}\"")))
     }
 
-    /// A key of a run's settings, such as `rewards.soft_overlong.max_len`.
-    fn has_key(&self, key: &str) -> bool {
-        let mut table = Some("RunConfig".to_owned());
-        for field in key.split('.') {
-            let Some(kind) = table.as_ref().and_then(|table| self.keys.get(table)).and_then(|fields| fields.get(field))
-            else {
-                return false;
-            };
-            table = Some(kind.trim_start_matches("Option<").trim_end_matches('>').to_owned());
-        }
-        true
+    /// A key of a run's settings, such as `rewards.soft_overlong.max_len`, or a table of them.
+    fn has_key(key: &str) -> bool {
+        let below = format!("{key}.");
+        dapo_run::keys().iter().any(|known| known.path == key || known.path.starts_with(&below))
     }
 
     /// A test, a file of tests, or one of TRL's cases.
@@ -127,19 +117,6 @@ fn test_names(text: &str) -> impl Iterator<Item = String> + '_ {
         let name = rest.split_once("fn ")?.1;
         Some(name.split(|c: char| !c.is_alphanumeric() && c != '_').next()?.to_owned())
     })
-}
-
-/// Public structs with the types of their public fields.
-fn structs(text: &str) -> Vec<(String, BTreeMap<String, String>)> {
-    let name_of = |body: &str| body.split([' ', '<']).next().unwrap().to_owned();
-    let fields = |body: &str| {
-        let lines = body.lines().take_while(|line| *line != "}").filter_map(|line| line.trim().strip_prefix("pub "));
-        lines
-            .filter_map(|line| line.trim_end_matches(',').split_once(": "))
-            .map(|(a, b)| (a.into(), b.into()))
-            .collect()
-    };
-    text.split("pub struct ").skip(1).map(|body| (name_of(body), fields(body))).collect()
 }
 
 /// What stands between backticks.
@@ -189,7 +166,7 @@ fn everything_that_the_page_names_exists() {
                 match column.as_str() {
                     "function" => expect("function", name, sources.has_item(name)),
                     "setting" => expect("setting", name, sources.has_setting(name)),
-                    "key" => expect("key", name, sources.has_key(name)),
+                    "key" => expect("key", name, Sources::has_key(name)),
                     "test" => expect("test", name, sources.has_test(name)),
                     "here" => expect("setting", name, sources.has_item(name) || sources.has_setting(name)),
                     _ => {}
@@ -233,6 +210,6 @@ fn names_that_do_not_exist_are_found_missing() {
     assert!(sources.has_item("LossMetrics::clamped") && !sources.has_item("LossConfig::clamped"));
     assert!(sources.has_setting("kl.coef") && !sources.has_setting("kl.beta"));
     assert!(!sources.has_setting("scale = grou"));
-    assert!(sources.has_key("rewards.soft_overlong.max_len") && !sources.has_key("rewards.max_len"));
+    assert!(Sources::has_key("rewards.soft_overlong.max_len") && !Sources::has_key("rewards.max_len"));
     assert!(sources.has_test("formulas") && !sources.has_test("token_loss"));
 }

@@ -123,7 +123,7 @@ impl ProblemArgs {
             GraderName::Math => Grader::Math(VerifyConfig { profile: self.extract.clone(), ..VerifyConfig::default() }),
             GraderName::Text => Grader::Text(TextOptions::default()),
             GraderName::Choice => Grader::Choice,
-            GraderName::Dapo => Grader::Dapo { strict_box: false },
+            GraderName::Dapo => Grader::Dapo,
         };
         Accuracy { grader, ..Accuracy::default() }
     }

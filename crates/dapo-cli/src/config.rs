@@ -63,7 +63,7 @@ pub(crate) fn run(args: &Config, talk: Talk) -> Result<()> {
 }
 
 fn check(args: &Check, talk: Talk) -> Result<()> {
-    let settings = settings(&args.layers)?;
+    let settings = settings(&args.layers, talk)?;
     settings.config.validate().map_err(|error| locate(error, &settings))?;
     writeln!(io::stdout().lock(), "{}", settings.to_annotated_toml()?)?;
     talk.note("all settings are valid");

@@ -49,7 +49,7 @@ pub(crate) fn run(args: &Train, talk: Talk) -> Result<()> {
     layers.extend(args.device.iter().map(|device| format!("model.device={device}")));
     let settings = match &args.resume {
         Some(dir) => settings_of(dir, &changes(&layers)?)?,
-        None => settings(&layers)?,
+        None => settings(&layers, talk)?,
     };
     if args.dry_run {
         return dry_run(&settings);
@@ -94,9 +94,13 @@ pub(crate) fn run(args: &Train, talk: Talk) -> Result<()> {
 }
 
 /// The settings of layers as they were typed.
-pub(crate) fn settings(layers: &[String]) -> Result<Resolved> {
+pub(crate) fn settings(layers: &[String], talk: Talk) -> Result<Resolved> {
     let layers: Vec<Layer> = layers.iter().map(|layer| Layer::parse(layer)).collect::<Result<_, _>>()?;
-    Ok(resolve(&layers)?)
+    let settings = resolve(&layers)?;
+    for warning in settings.warnings() {
+        talk.warning(warning);
+    }
+    Ok(settings)
 }
 
 /// With --resume, only settings can be laid on top.
@@ -256,7 +260,7 @@ fn explain(error: &RunError, run: &Run, talk: Talk) {
 
 /// Three completions with what was extracted from them.
 fn show_samples(groups: &[GroupRecord], run: &Run, talk: Talk) {
-    let Ok(accuracy) = run.config().accuracy() else { return };
+    let accuracy = run.config().accuracy();
     let firsts = groups.iter().filter_map(|record| Some((record, &record.group.samples.first()?.text)));
     for (record, text) in firsts.take(3) {
         let gold = &record.group.prompt.answer;
@@ -271,7 +275,7 @@ fn show_samples(groups: &[GroupRecord], run: &Run, talk: Talk) {
 
 /// What to look at first where no group carries a signal.
 fn advise(groups: &[GroupRecord], run: &Run, talk: Talk) {
-    let Ok(accuracy) = run.config().accuracy() else { return };
+    let accuracy = run.config().accuracy();
     let samples = || groups.iter().flat_map(|record| &record.group.samples);
     let all = samples().count();
     let truncated = samples().filter(|sample| sample.is_truncated()).count();
@@ -280,7 +284,7 @@ fn advise(groups: &[GroupRecord], run: &Run, talk: Talk) {
         "of {all} completions, {truncated} were cut off and {silent} have no answer that can be found:"
     ));
     talk.note("  - cut off: raise rollout.max_new_tokens, or ask for shorter answers in data.suffix");
-    talk.note("  - no answer, or the wrong part, extracted: set rewards.accuracy.extract or rewards.accuracy.grader");
+    talk.note("  - no answer, or the wrong part, extracted: set rewards.accuracy.grader, or its profile");
     talk.note("  - otherwise the problems are too hard for the model: easier ones, a larger rollout.group_size");
     talk.note(
         "  `dapo eval --model MODEL --data FILE --completions OUT.jsonl` shows what is extracted from each completion",

@@ -10,6 +10,7 @@ use crate::{
 /// What a reward is compared with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "kebab-case"))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub enum Baseline {
     /// The mean of the group, itself included (GRPO, DAPO).
@@ -22,6 +23,7 @@ pub enum Baseline {
 /// Which standard deviation divides the centred rewards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "lowercase"))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub enum AdvantageScale {
     /// The standard deviation of the group (GRPO, DAPO).
@@ -36,6 +38,7 @@ pub enum AdvantageScale {
 /// How a standard deviation is estimated from n rewards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "lowercase"))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum StdEstimator {
     /// Divide by n − 1 (verl, TRL, ms-swift, OpenRLHF).
     #[default]
@@ -75,6 +78,7 @@ named!(StdEstimator, "std estimator", "sample" => Self::Sample, "population" => 
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AdvantageNorm {
     /// What a reward is compared with.
     pub baseline: Baseline,
@@ -103,7 +107,7 @@ impl AdvantageNorm {
     /// # Errors
     /// [`LossError::Config`] when `eps` is negative or not finite.
     pub fn validate(&self) -> Result<(), LossError> {
-        expect_config(self.eps.is_finite() && self.eps >= 0.0, "advantage.eps", self.eps, "a finite number >= 0")
+        expect_config(self.eps.is_finite() && self.eps >= 0.0, "eps", self.eps, "a finite number >= 0")
     }
 }
 

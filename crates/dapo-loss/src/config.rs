@@ -37,10 +37,13 @@ use crate::{
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(default, deny_unknown_fields))]
 pub struct LossConfig {
-    /// The surrogate.
+    /// The surrogate: a name, or a table with constants of its own.
+    #[cfg_attr(feature = "schema", schemars(with = "crate::serde_shapes::PolicyLossTable"))]
     pub policy_loss: PolicyLoss,
-    /// How token losses become one number.
+    /// How token losses become one number: a name, or a table; in files by default that of the policy loss's paper.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<crate::serde_shapes::AggregationTable>"))]
     pub aggregation: Aggregation,
     /// Whether sequences without a token count in sequence means.
     pub empty_sequences: EmptySequences,

@@ -5,6 +5,7 @@ use crate::{aggregation::Aggregation, error::LossError};
 /// Whether a sequence without a single token left counts in N, the number of sequences.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "lowercase"))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum EmptySequences {
     /// It does not (verl).
     #[default]

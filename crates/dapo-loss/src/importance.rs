@@ -7,6 +7,7 @@ use crate::error::{LossError, expect_config, lookup};
 /// Whether a correction weight belongs to a token or to a whole sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "lowercase"))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub enum ImportanceLevel {
     /// One weight per token.
@@ -49,6 +50,7 @@ impl fmt::Display for ImportanceLevel {
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TruncatedImportance {
     /// The largest weight.
     pub cap: f32,

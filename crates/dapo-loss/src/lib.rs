@@ -130,8 +130,9 @@
 //!
 //! With the feature `candle` (on by default) `tensor::policy_loss` is the same as a differentiable operation on Candle
 //! tensors: `loss.backward()` gives these gradients; `candle_core` is re-exported, so that its version is the right one.
-//! Without the feature no Candle is built. With the feature `cuda` tensors on an NVIDIA GPU are computed there. The feature `serde` makes the settings readable from configuration files:
-//! `policy_loss = "gspo"`, or a table with any of its fields.
+//! Without the feature no Candle is built. With the feature `cuda` tensors on an NVIDIA GPU are computed there. The
+//! feature `serde` makes the settings readable from configuration files: `policy_loss = "gspo"`, or a table with any of
+//! its fields; `schema` gives their JSON schema, too.
 //!
 //! Inputs are checked: lengths that disagree, settings outside their range and numbers that are not finite are a
 //! [`LossError`] that names the array, the sequence and the position.

@@ -46,25 +46,43 @@ where
 }
 
 /// A policy loss as a table; what is left out keeps the values of its paper.
+///
+/// In the schema, `x-name` is the field that a string in the table's place stands for, and `x-of` says to which names a
+/// field belongs.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct PolicyLossTable {
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(extend("x-name" = "name")))]
+pub(crate) struct PolicyLossTable {
+    /// The surrogate, with the constants of its paper: `dapo`, `ppo` (both sides clipped at 0.2), `gspo`, `cispo`, `sapo`
+    /// or `gmpo`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(extend("enum" = ["dapo", "ppo", "gspo", "cispo", "sapo", "gmpo"])))]
     name: Option<String>,
+    /// The clip range; by default that of the policy loss's paper.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(extend("x-of" = ["dapo", "ppo", "gspo", "cispo", "gmpo"])))]
     clip: Option<ClipTable>,
+    /// Dual clip c > 1: for A < 0 the loss is at most −c·A; by default there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(extend("x-of" = ["dapo", "ppo"])))]
     dual_clip: Option<f32>,
+    /// τ for A > 0; 1.0 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(extend("x-of" = ["sapo"])))]
     tau_positive: Option<f32>,
+    /// τ otherwise; 1.05 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(extend("x-of" = ["sapo"])))]
     tau_negative: Option<f32>,
 }
 
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 struct ClipTable {
+    /// ε_low, subtracted from 1.
     low: Option<f32>,
+    /// ε_high, added to 1.
     high: Option<f32>,
 }
 
@@ -142,10 +160,18 @@ impl Serialize for PolicyLoss {
 /// An aggregation as a table: its name beside its length, or its name as the key of a table with the length.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct AggregationTable {
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(extend("x-name" = "name")))]
+pub(crate) struct AggregationTable {
+    /// The mode: `token-mean`, `seq-mean-token-mean`, `seq-mean-token-sum`, `seq-mean-token-sum-norm` or, for comparison,
+    /// `local-token-mean`; by default that of the policy loss's paper.
+    #[cfg_attr(feature = "schema", schemars(extend("enum" = ["token-mean", "seq-mean-token-mean", "seq-mean-token-sum",
+        "seq-mean-token-sum-norm", "local-token-mean"])))]
     name: Option<String>,
+    /// The constant length of `seq-mean-token-sum-norm`, in tokens; in a run by default `rollout.max_new_tokens`.
+    #[cfg_attr(feature = "schema", schemars(extend("x-of" = ["seq-mean-token-sum-norm"])))]
     max_len: Option<usize>,
     #[serde(rename = "seq-mean-token-sum-norm", skip_serializing)]
+    #[cfg_attr(feature = "schema", schemars(skip))]
     norm: Option<NormTable>,
 }
 
@@ -188,7 +214,7 @@ impl<'de> Deserialize<'de> for Aggregation {
 impl Serialize for Aggregation {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match *self {
-            Self::SeqMeanTokenSumNorm { max_len } => {
+            Self::SeqMeanTokenSumNorm { max_len } if max_len > 0 => {
                 let name = Some(self.name().to_owned());
                 AggregationTable { name, max_len: Some(max_len), norm: None }.serialize(serializer)
             }

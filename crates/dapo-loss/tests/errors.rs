@@ -262,7 +262,7 @@ fn settings_outside_their_range_name_field_value_and_what_is_allowed() {
     let expected = "truncated_importance.cap is 0, expected a finite number > 0";
     assert_eq!(error(LossConfig { truncated_importance, ..dapo }), expected);
     let norm = dapo_loss::AdvantageNorm { eps: -1.0, ..Default::default() };
-    assert_eq!(norm.validate().unwrap_err().to_string(), "advantage.eps is -1, expected a finite number >= 0");
+    assert_eq!(norm.validate().unwrap_err().to_string(), "eps is -1, expected a finite number >= 0");
     // A plan refuses what validate refuses.
     assert!(LossPlan::new(&LossConfig { kl, ..dapo }, denominator(&dapo), batch()).is_err());
 }

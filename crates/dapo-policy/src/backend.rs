@@ -15,11 +15,14 @@ use crate::request::{GenerationConfig, Request};
 use candle_core::Tensor;
 use dapo_kernels::adamw::AdamWStep;
 use dapo_kernels::attention::Segments;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 
 /// What a backward pass keeps of each layer's forward.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum LayerMemory {
     /// All intermediate values.
     #[default]

@@ -15,6 +15,8 @@
 //!
 //! The CPU and CUDA are backends behind one trait; a scheduler for both decides what is generated when.
 //!
+//! The feature `schema` gives the JSON schema of the settings.
+//!
 //! When not to use it: for serving. It keeps f32 weights, twice on a CPU, so that they can be trained.
 //!
 //! ```no_run

@@ -8,26 +8,35 @@ use crate::random::uniform;
 use candle_core::Tensor;
 use dapo_kernels::matmul::{Lhs, Mode, Rhs, matmul};
 use dapo_kernels::with_slice;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::str::FromStr;
 
 /// A projection of every layer that adapters can be put on, by its Hugging Face name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum LoraTarget {
     /// `q_proj`.
+    #[serde(rename = "q_proj")]
     Query,
     /// `k_proj`.
+    #[serde(rename = "k_proj")]
     Key,
     /// `v_proj`.
+    #[serde(rename = "v_proj")]
     Value,
     /// `o_proj`.
+    #[serde(rename = "o_proj")]
     Output,
     /// `gate_proj`.
+    #[serde(rename = "gate_proj")]
     Gate,
     /// `up_proj`.
+    #[serde(rename = "up_proj")]
     Up,
     /// `down_proj`.
+    #[serde(rename = "down_proj")]
     Down,
 }
 
@@ -76,13 +85,15 @@ impl FromStr for LoraTarget {
 }
 
 /// Which projections get adapters, and how large these are.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LoraConfig {
-    /// r.
+    /// r, the rank.
     pub rank: usize,
     /// α: the product of the factors is multiplied by α / r.
     pub alpha: f64,
-    /// The projections, each at most once; their order means nothing.
+    /// The projections that get adapters, by their Hugging Face names, each at most once; their order means nothing.
     pub targets: Vec<LoraTarget>,
 }
 

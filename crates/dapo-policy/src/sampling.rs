@@ -7,6 +7,7 @@ use crate::error::PolicyError;
 use dapo_kernels::logprobs::{pick, row_stats_by_block};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
+use serde::{Deserialize, Serialize};
 
 /// What random numbers are for: streams of different purposes are independent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,26 +21,28 @@ pub enum Purpose {
 }
 
 /// How tokens are drawn.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SamplingConfig {
-    /// Logits are divided by it; 0 takes the most probable token.
+    /// Sampling temperature: logits are divided by it, and log-probs are those at it; 0 takes the most probable token.
     pub temperature: f32,
     /// Smallest set of tokens whose probability reaches this is kept; 1 keeps all.
     pub top_p: f32,
-    /// Number of most probable tokens kept; 0 keeps all. Applied before `top_p`.
-    pub top_k: usize,
+    /// Number of most probable tokens kept, applied before `top_p`; by default all.
+    pub top_k: Option<usize>,
 }
 
 impl Default for SamplingConfig {
     /// The paper's rollouts: temperature 1, nothing cut off.
     fn default() -> Self {
-        Self { temperature: 1.0, top_p: 1.0, top_k: 0 }
+        Self { temperature: 1.0, top_p: 1.0, top_k: None }
     }
 }
 
 impl SamplingConfig {
     /// Always the most probable token.
-    pub const GREEDY: Self = Self { temperature: 0.0, top_p: 1.0, top_k: 0 };
+    pub const GREEDY: Self = Self { temperature: 0.0, top_p: 1.0, top_k: None };
 
     /// # Errors
     /// When a value is outside its range.
@@ -52,6 +55,9 @@ impl SamplingConfig {
         }
         if !(self.top_p > 0.0 && self.top_p <= 1.0) {
             return bad("top_p", self.top_p, "a number above 0 and at most 1");
+        }
+        if self.top_k == Some(0) {
+            return bad("top_k", 0.0, "at least 1");
         }
         Ok(())
     }
@@ -104,7 +110,7 @@ pub(crate) fn sample(
         return Some((token as u32, stats.logprob(stats.max)));
     }
     let share = key.uniform(position);
-    let token = if config.top_k != 0 || config.top_p < 1.0 {
+    let token = if config.top_k.is_some() || config.top_p < 1.0 {
         let kept = kept_tokens(logits, config, stats.inverse_temperature, stats.max);
         pick_kept(&kept, share)
     } else {
@@ -132,9 +138,11 @@ fn kept_tokens(logits: &[f32], config: &SamplingConfig, inverse_temperature: f32
     let order = |a: &u32, b: &u32| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b));
     let weight = |token: u32| f64::from((logits[token as usize] - max) * inverse_temperature).exp();
     let mut tokens: Vec<u32> = (0..logits.len() as u32).collect();
-    if config.top_k > 0 && config.top_k < tokens.len() {
-        tokens.select_nth_unstable_by(config.top_k - 1, order);
-        tokens.truncate(config.top_k);
+    if let Some(k) = config.top_k
+        && (1..tokens.len()).contains(&k)
+    {
+        tokens.select_nth_unstable_by(k - 1, order);
+        tokens.truncate(k);
     }
     let goal = f64::from(config.top_p) * tokens.iter().map(|t| weight(*t)).sum::<f64>();
     // Sort only as many of the most probable tokens as are needed.
@@ -212,13 +220,13 @@ mod tests {
     #[test]
     fn top_k_and_top_p_cut_the_tail_and_leave_the_log_prob_alone() {
         let logits = [0.0f32, 3.0, 2.0, 1.0];
-        let top_k = frequencies(&logits, SamplingConfig { top_k: 2, ..Default::default() }, 5_000);
+        let top_k = frequencies(&logits, SamplingConfig { top_k: Some(2), ..Default::default() }, 5_000);
         assert_eq!((top_k[0], top_k[3]), (0.0, 0.0));
         assert!((top_k[1] - 1.0 / (1.0 + (-1.0f64).exp())).abs() < 0.03);
         // Probabilities are 0.64, 0.24, 0.09, 0.03: 0.8 needs the first two.
         let top_p = frequencies(&logits, SamplingConfig { top_p: 0.8, ..Default::default() }, 5_000);
         assert!(top_p[2] > 0.2 && top_p[3] == 0.0 && top_p[0] == 0.0);
-        let config = SamplingConfig { top_k: 1, ..Default::default() };
+        let config = SamplingConfig { top_k: Some(1), ..Default::default() };
         let (token, logprob) = sample(&logits, &config, key(0), 0, &mut Vec::new()).unwrap();
         assert_eq!(token, 1);
         assert!((f64::from(logprob) - (0.643_914_f64).ln()).abs() < 1e-4, "{logprob}");

@@ -21,7 +21,7 @@ impl Grader {
     /// use dapo_reward::Grader;
     ///
     /// assert_eq!(Grader::default().answer(r"so \boxed{\frac12}"), Some(r"\frac12"));
-    /// let published = Grader::Dapo { strict_box: false };
+    /// let published = Grader::Dapo;
     /// assert_eq!(published.answer("Answer: $\\frac12$"), Some("$\\frac12$"));
     /// assert_eq!(published.answer(r"so \boxed{\frac12}"), None);
     /// ```
@@ -206,11 +206,11 @@ mod tests {
 
     #[test]
     fn the_published_rules_compare_strings() {
-        let published = Grader::Dapo { strict_box: false };
+        let published = Grader::Dapo;
         let completions = ["Answer: 21", "ANSWER : $21$.", "Answer: 21.0", r"\boxed{21}", "Answer: $x = 21$"];
         assert_eq!(group_answers(&completions, &published), [Some(0), Some(0), Some(1), None, Some(0)]);
         let boxes = [r"\boxed{21}", "Answer: 21", r"\boxed{ 21}", r"\boxed{21}"];
-        assert_eq!(group_answers(&boxes, &Grader::Dapo { strict_box: true }), [Some(0), None, Some(1), Some(0)]);
+        assert_eq!(group_answers(&boxes, &Grader::StrictBox), [Some(0), None, Some(1), Some(0)]);
         assert_eq!(group_answers(&boxes, &Grader::DapoOrBox), [Some(0), Some(0), Some(1), Some(0)]);
     }
 }

@@ -14,6 +14,8 @@
 //! Everything is pure, deterministic and thread-safe, and ends in bounded time: answers are limited in size and depth,
 //! and comparing them in work. Nothing here panics on any input.
 //!
+//! The feature `schema` gives the JSON schema of the settings.
+//!
 //! Not for you when an answer must be judged by what it says rather than by what it equals: proofs, essays, code, or
 //! whether a fraction is in lowest terms.
 //!

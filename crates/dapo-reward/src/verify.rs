@@ -17,6 +17,7 @@ use crate::rule::Rule;
 /// How answers are found and compared.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct VerifyConfig {
     /// Where a completion's answer stands.
     pub profile: Profile,

@@ -1,6 +1,6 @@
 //! What can be wrong with settings.
 
-use crate::Source;
+use crate::source::Source;
 use std::fmt;
 use std::path::PathBuf;
 

@@ -9,7 +9,7 @@
 //! let words = ["tiny", "clip-higher", "train.steps=5"];
 //! let layers = words.map(Layer::parse).into_iter().collect::<Result<Vec<_>, _>>()?;
 //! let resolved = resolve(&layers)?;
-//! assert_eq!((resolved.config.train.steps, resolved.config.sampler.dynamic), (5, false));
+//! assert_eq!((resolved.config.train.steps, resolved.config.sampler.enabled), (5, false));
 //! assert_eq!(resolved.source_of("train.mini_batches").to_string(), "recipe tiny");
 //! # Ok::<(), dapo_run::SettingsError>(())
 //! ```
@@ -22,7 +22,6 @@ mod folder;
 mod import;
 mod keys;
 mod layers;
-mod leaves;
 mod model;
 mod placement;
 mod problems;
@@ -31,6 +30,7 @@ mod recipes;
 mod run;
 mod run_error;
 mod settings;
+mod source;
 mod write;
 
 pub use error::{KeyError, KeyFault, SettingsError};
@@ -38,7 +38,7 @@ pub use estimate::{DataSizes, Disk, Estimate, Memory, Part, Phases, Work, estima
 pub use folder::RunFolder;
 pub use import::{Assumed, Carried, Format, ImportError, Imported, Note, Skipped, import};
 pub use keys::{Key, Kind, key_table, keys, schema};
-pub use layers::{Layer, Resolved, Source, resolve};
+pub use layers::{Layer, Resolved, resolve};
 pub use model::{ModelSource, TINY};
 pub use placement::{DeviceChoice, Placed, place};
 pub use problems::{ADDITION, ProblemCounts, Problems, load_problems};
@@ -47,8 +47,7 @@ pub use recipes::{Recipe, recipes};
 pub use run::{Run, settings_of};
 pub use run_error::{Rescue, RunError, Stage};
 pub use settings::{
-    AccuracyReward, AdaptiveName, AdvantageSection, DataSection, EvalSection, FormatReward, GenBatchSize, GraderName,
-    KlSection, LayerMemoryName, LengthReward, LoraSection, LossSection, LrSchedule, ModelSection, OptimizerSection,
-    OutputSection, OverlongSection, PolicyLossName, ProportionalOverlongReward, RepetitionReward, RewardsSection,
-    RolloutSection, RunConfig, SamplerSection, SoftOverlongReward, SurplusName, TagCountReward, TrainSection,
+    DataSection, EvalSection, ModelSection, OutputSection, OverlongSection, RewardsSection, RolloutSection, RunConfig,
+    TagCountReward, TrainSection, Weighted,
 };
+pub use source::Source;

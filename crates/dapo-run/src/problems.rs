@@ -72,8 +72,8 @@ pub fn load_problems(
     }
     let mut counts = ProblemCounts::default();
     let mut train = read_all(&data.train, data, &mut counts, || addition_problems(Split::Train, ADDITION_TRAIN, seed))?;
-    if data.limit > 0 {
-        train.truncate(data.limit);
+    if let Some(limit) = data.limit {
+        train.truncate(limit);
     }
     // The held-out problems are the same for every seed.
     let mut validation =

@@ -11,10 +11,11 @@ use crate::problems::{ProblemCounts, load_problems};
 use crate::progress::{Mastered, Progress, RunStep};
 use crate::run_error::{Rescue, RunError, Stage};
 use crate::settings::RunConfig;
-use dapo_policy::{Device, GenerationConfig, PolicyError, Purpose, SamplingConfig, cuda_memory};
+use dapo_policy::{Device, GenerationConfig, PolicyError, Purpose, cuda_memory};
 use dapo_reward::RewardSum;
 use dapo_trainer::{EvalReport, NoSignal, Prompt, StepOutcome, Trainer, TrainerError, evaluate};
 use serde::Serialize;
+use serde_json::Value;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
@@ -98,42 +99,36 @@ impl Run {
         let source = ModelSource::find(&config.model.path, &config.model.revision)?;
         let (policy, tokenizer) = source.load()?;
         let context = policy.config().max_position_embeddings;
-        let longest = config.rollout.max_new_tokens.max(config.eval.max_new_tokens);
+        let longest = config.rollout.max_new_tokens.max(config.eval.max_new_tokens.unwrap_or(0));
         if longest >= context {
             let key = if longest == config.rollout.max_new_tokens { "rollout" } else { "eval" };
             let expected = format!("less than the model's context of {context} tokens");
             return Err(RunError::setting(&format!("{key}.max_new_tokens"), longest, expected));
         }
         let limit = config.data.max_prompt_tokens.min(context - longest);
-        let problems = load_problems(
-            &config.data,
-            config.seed,
-            &tokenizer,
-            &config.prompt_style(),
-            limit,
-            &config.accuracy()?.grader,
-        )?;
-        if config.eval.every > 0 && problems.validation.is_empty() {
-            let expected = "0, or problems in data.validation or data.validation_split";
-            return Err(RunError::setting("eval.every", config.eval.every, expected));
+        let problems =
+            load_problems(&config.data, config.seed, &tokenizer, &config.data.style, limit, &config.accuracy().grader)?;
+        if let Some(every) = config.eval.every.filter(|_| problems.validation.is_empty()) {
+            let expected = "unset, or problems in data.validation or data.validation_split";
+            return Err(RunError::setting("eval.every", every, expected));
         }
         let mut validation = problems.validation;
-        if config.eval.limit > 0 {
-            validation.truncate(config.eval.limit);
+        if let Some(limit) = config.eval.limit {
+            validation.truncate(limit);
         }
-        let mut policy = match config.lora_config()? {
-            Some(lora) => policy.with_lora(&lora, config.seed)?,
+        let mut policy = match &config.lora {
+            Some(lora) => policy.with_lora(lora, config.seed)?,
             None => policy,
         };
-        policy.set_layer_memory(config.layer_memory());
+        policy.set_layer_memory(config.train.layer_memory);
         let placed = place(&mut policy, config.model.device.parse()?)?;
-        let mut trainer_config = config.trainer_config()?;
+        let mut trainer_config = config.trainer_config();
         if let (None, Device::Cuda(ordinal)) = (trainer_config.cache_bytes, placed.device) {
             trainer_config.cache_bytes = Some(cache_left(config, policy.config(), cuda_memory(ordinal)?));
         }
         let trainer = Trainer::new(policy, tokenizer, problems.train, config.reward_sum()?, trainer_config)?;
-        let judge =
-            RewardSum::new(vec![(1.0, Box::new(config.accuracy()?))]).map_err(dapo_trainer::TrainerError::from)?;
+        let judge = RewardSum::new(vec![(1.0, Box::new(config.accuracy().clone()))])
+            .map_err(dapo_trainer::TrainerError::from)?;
         let (base_model, config, counts) = (source.base()?, config.clone(), problems.counts);
         let unreadable = problems.unreadable;
         Ok(Self {
@@ -193,7 +188,7 @@ impl Run {
     /// # Errors
     /// When it fails, or cannot be written.
     pub fn evaluate_at_start(&mut self) -> Result<Option<EvalReport>, RunError> {
-        if self.config.eval.every == 0 || (self.trainer.steps() > 0 && !self.owes_evaluation) {
+        if self.config.eval.every.is_none() || (self.trainer.steps() > 0 && !self.owes_evaluation) {
             return Ok(None);
         }
         let report = self.evaluate()?;
@@ -237,7 +232,7 @@ impl Run {
 
     /// The evaluation of the present policy, where the run evaluates and its log does not have it.
     fn final_evaluation(&self) -> Result<Option<EvalReport>, RunError> {
-        let is_missing = self.config.eval.every > 0 && !self.folder.has_evaluation(self.trainer.steps())?;
+        let is_missing = self.config.eval.every.is_some() && !self.folder.has_evaluation(self.trainer.steps())?;
         if is_missing { self.evaluate().map(Some) } else { Ok(None) }
     }
 
@@ -298,8 +293,8 @@ impl Run {
 
     /// Whether an evaluation is due after this number of steps.
     fn is_evaluated(&self, steps: u64) -> bool {
-        let every = self.config.eval.every;
-        every > 0 && (steps.is_multiple_of(every) || steps == self.config.train.steps)
+        let is_last = steps == self.config.train.steps;
+        self.config.eval.every.is_some_and(|every| is_last || steps.is_multiple_of(every))
     }
 
     /// Writes a checkpoint of the present state, unless it exists.
@@ -317,10 +312,9 @@ impl Run {
 
     fn evaluate(&self) -> Result<EvalReport, RunError> {
         let eval = &self.config.eval;
-        let tokens = if eval.max_new_tokens == 0 { self.config.rollout.max_new_tokens } else { eval.max_new_tokens };
         let generation = GenerationConfig {
-            max_new_tokens: tokens,
-            sampling: SamplingConfig { temperature: eval.temperature, top_p: eval.top_p, top_k: 0 },
+            max_new_tokens: eval.max_new_tokens.unwrap_or(self.config.rollout.max_new_tokens),
+            sampling: eval.sampling(),
             stop: self.trainer.stop_tokens().clone(),
             seed: self.config.seed,
             purpose: Purpose::Evaluation,
@@ -329,7 +323,7 @@ impl Run {
         let (policy, tokenizer) = (self.trainer.policy(), self.trainer.tokenizer());
         let evaluation = evaluate(policy, tokenizer, &self.validation, eval.samples, &generation, &self.judge)
             .map_err(|error| self.of_model(error))?;
-        let mut report = evaluation.report(&self.config.accuracy()?.grader);
+        let mut report = evaluation.report(&self.config.accuracy().grader);
         report.per_problem.clear();
         self.folder.append(RunFolder::EVALUATIONS, &EvaluationLine { step: self.trainer.steps(), report: &report })?;
         Ok(report)
@@ -345,8 +339,12 @@ fn changed_for_good(before: &RunConfig, after: &RunConfig) -> Option<(String, St
     let fixed = |key: &str| fixed(key) && !free(key);
     keys().iter().filter(|key| fixed(&key.path)).find_map(|key| {
         let pointer = format!("/{}", key.path.replace('.', "/"));
-        let (was, is) = (before.pointer(&pointer)?, after.pointer(&pointer)?);
-        (was != is).then(|| (key.path.clone(), was.to_string(), is.to_string()))
+        let value = |settings: &Value| {
+            let value = settings.pointer(&pointer).filter(|value| !value.is_null());
+            value.map_or_else(|| "unset".into(), Value::to_string)
+        };
+        let (was, is) = (value(&before), value(&after));
+        (was != is).then(|| (key.path.clone(), was, is))
     })
 }
 

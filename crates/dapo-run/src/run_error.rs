@@ -120,13 +120,6 @@ impl RunError {
         Self::Setting { key: key.into(), found: found.to_string(), expected: expected.into() }
     }
 
-    /// A name that stands for nothing; the error that says so ends in the names that exist.
-    pub(crate) fn unknown_name(key: &str, name: &str, error: &dyn std::error::Error) -> Self {
-        let text = error.to_string();
-        let names = text.rsplit_once("expected ").map_or(text.as_str(), |(_, names)| names);
-        Self::setting(key, format!("{name:?}"), names)
-    }
-
     pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { path, source }

@@ -1,8 +1,7 @@
 //! Settings as TOML text, complete and in the order of their declaration.
 
 use crate::error::SettingsError;
-use crate::keys::{LAYOUT, split};
-use crate::leaves::leaves;
+use crate::keys::{LAYOUT, leaves, split};
 use crate::settings::RunConfig;
 use std::fmt::Write;
 
@@ -22,7 +21,7 @@ impl RunConfig {
 
 /// The file, with the comment that `comment` has on a key that is set.
 pub(crate) fn write(config: &RunConfig, comment: impl Fn(&str) -> Option<String>) -> Result<String, SettingsError> {
-    let leaves = leaves(config)?;
+    let leaves = leaves(config, &|path| Some(LAYOUT.target(path)?.path.clone()))?;
     let mut text = String::new();
     for table in &LAYOUT.tables {
         let path = &table.path;

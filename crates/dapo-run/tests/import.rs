@@ -62,6 +62,13 @@ fn expect(config: &RunConfig, key: &str, expected: impl Into<toml::Value>) {
     assert!(same, "{key} is {found:?}, expected {expected:?}");
 }
 
+#[track_caller]
+fn unset(config: &RunConfig, key: &str) {
+    let flat = flat(config);
+    let below = format!("{key}.");
+    assert!(flat.keys().all(|found| found != key && !found.starts_with(&below)), "{key} is {:?}", flat.get(key));
+}
+
 /// A change of the source, and the settings that change with it, and no others.
 struct Knob {
     from: &'static str,

@@ -21,6 +21,8 @@ enum Effect {
     Update,
     /// Nothing but the evaluations.
     Evaluation,
+    /// Another account of the groups that were dropped.
+    Account,
     /// Other rewards for the same completions.
     Reward,
     /// More or fewer files, with the same content where both have them.
@@ -30,7 +32,7 @@ enum Effect {
     /// Nothing: the key bounds memory, or is for people.
     Nothing,
 }
-use Effect::{Counts, Draws, Evaluation, Files, Nothing, Reward, Rollout, Update};
+use Effect::{Account, Counts, Draws, Evaluation, Files, Nothing, Reward, Rollout, Update};
 
 /// `(key, settings under which it matters, one value, another value, effect)`.
 type Row = (&'static str, &'static [&'static str], &'static str, &'static str, Effect);
@@ -46,27 +48,30 @@ const BASE: [&str; 11] = [
     "optimizer.warmup_steps=0",
     "train.steps=2",
     "train.mini_batches=2",
-    "train.epochs=2",
+    "train.updates_per_batch=2",
 ];
 
 const TEXT: &[&str] = &["rewards.accuracy.grader=text"];
 const LORA: &[&str] = &["lora.rank=2"];
-const KL: &[&str] = &["kl.coef=0.5"];
+const KL: &[&str] = &["loss.kl.coef=0.5"];
 const EVAL: &[&str] = &["eval.every=1", "data.validation=[\"builtin:addition\"]", "eval.limit=12", "eval.samples=2"];
 const SHORT: &[&str] = &["sampler.max_gen_rounds=1", "sampler.gen_batch=3", "sampler.on_exhausted=keep-zero-std"];
-const PER_PROMPT: &[&str] = &["sampler.per_prompt_max_samples=8", "sampler.gen_batch=12"];
+const PER_PROMPT: &[&str] = &["sampler.per_prompt.max_samples=8", "sampler.gen_batch=12"];
+/// An incorrect answer scores 1: whether that is correct is a matter of the bound.
+const SCORED: &[&str] =
+    &["rewards.accuracy.correct=2", "rewards.accuracy.incorrect=1", "sampler.metric=score", "sampler.gen_batch=12"];
 const SURPLUS: &[&str] = &["sampler.gen_batch=16", "train.steps=4"];
 
 #[rustfmt::skip]
 const ROWS: &[Row] = &[
     ("seed", &[], "0", "1", Rollout),
-    ("lora.rank", &[], "0", "2", Update),
+    ("lora.rank", &[], "", "2", Update),
     ("lora.alpha", LORA, "32", "8", Update),
     ("lora.targets", LORA, "[\"q_proj\", \"v_proj\"]", "[\"down_proj\"]", Update),
     ("data.train", &[], "[\"builtin:addition\"]", "[\"TWICE\"]", Rollout),
     ("data.validation", &["eval.every=1", "data.validation_split=0.1", "eval.limit=9000"], "[]", "[\"TWICE\"]", Evaluation),
     ("data.validation_split", &[], "0.0", "0.5", Rollout),
-    ("data.limit", &[], "0", "50", Rollout),
+    ("data.limit", &[], "none", "50", Rollout),
     ("data.deduplicate", &["data.train=[\"TWICE\"]"], "true", "false", Counts),
     ("data.max_prompt_tokens", &[], "2048", "14", Rollout),
     ("data.system", &[], "\"\"", "\"1+1=\"", Rollout),
@@ -75,47 +80,51 @@ const ROWS: &[Row] = &[
     ("rollout.max_new_tokens", &[], "40", "30", Rollout),
     ("rollout.temperature", &[], "1.0", "0.7", Rollout),
     ("rollout.top_p", &[], "1.0", "0.8", Rollout),
-    ("rollout.top_k", &[], "0", "2", Rollout),
+    ("rollout.top_k", &[], "none", "2", Rollout),
     ("rollout.cache_mib", &[], "2048", "1", Nothing),
     ("sampler.dynamic", &["sampler.gen_batch=3"], "true", "false", Rollout),
     ("sampler.metric", &["sampler.gen_batch=12"], "acc", "soft_overlong", Update),
     ("sampler.tolerance", &["sampler.gen_batch=12", "sampler.metric=seq_reward"], "0.0", "2.2", Update),
+    ("sampler.correct_above", SCORED, "0.0", "1.5", Account),
     ("sampler.train_batch", &["sampler.gen_batch=12"], "3", "2", Update),
     ("sampler.gen_batch", &[], "adaptive", "12", Rollout),
-    ("sampler.gen_batch_min", &[], "0", "9", Rollout),
-    ("sampler.gen_batch_max", &["sampler.train_batch=8"], "0", "2", Draws),
+    ("sampler.gen_batch_min", &[], "1", "9", Rollout),
+    ("sampler.gen_batch_max", &["sampler.train_batch=8"], "none", "2", Draws),
     ("sampler.max_gen_rounds", &["sampler.gen_batch=3", "sampler.train_batch=6"], "10", "2", Rollout),
     ("sampler.surplus", SURPLUS, "carry", "discard", Update),
     ("sampler.max_age", SURPLUS, "1", "3", Update),
     ("sampler.on_exhausted", SHORT, "train-short", "keep-zero-std", Update),
-    ("sampler.per_prompt_max_samples", &["sampler.gen_batch=12"], "0", "8", Rollout),
-    ("sampler.per_prompt_increment", PER_PROMPT, "1", "4", Rollout),
+    ("sampler.per_prompt.max_samples", &["sampler.gen_batch=12"], "", "8", Rollout),
+    ("sampler.per_prompt.increment", PER_PROMPT, "1", "4", Rollout),
     ("rewards.accuracy.weight", &[], "1.0", "0.25", Reward),
-    ("rewards.accuracy.right", &[], "1.0", "2.0", Reward),
-    ("rewards.accuracy.wrong", &[], "-1.0", "0.0", Reward),
-    ("rewards.accuracy.grader", &[], "math", "strict-box", Reward),
-    ("rewards.accuracy.extract", &[], "auto", "boxed", Reward),
-    ("rewards.accuracy.ignore_case", TEXT, "true", "false", Reward),
-    ("rewards.accuracy.ignore_whitespace", TEXT, "true", "false", Reward),
-    ("rewards.accuracy.ignore_punctuation", TEXT, "true", "false", Reward),
-    ("rewards.accuracy.ignore_articles", TEXT, "true", "false", Reward),
+    ("rewards.accuracy.correct", &[], "1.0", "2.0", Reward),
+    ("rewards.accuracy.incorrect", &[], "-1.0", "0.0", Reward),
+    ("rewards.accuracy.grader.name", &[], "math", "strict-box", Reward),
+    ("rewards.accuracy.grader.profile.rules", &[], "auto", "boxed", Reward),
+    ("rewards.accuracy.grader.profile.window", &[], "none", "3", Reward),
+    ("rewards.accuracy.grader.profile.after_think", &[], "false", "true", Reward),
+    ("rewards.accuracy.grader.precision", &[], "6", "2", Reward),
+    ("rewards.accuracy.grader.ignore_case", TEXT, "true", "false", Reward),
+    ("rewards.accuracy.grader.ignore_whitespace", TEXT, "true", "false", Reward),
+    ("rewards.accuracy.grader.ignore_punctuation", TEXT, "true", "false", Reward),
+    ("rewards.accuracy.grader.ignore_articles", TEXT, "true", "false", Reward),
     ("rewards.format.weight", &[], "1.0", "0.5", Reward),
     ("rewards.format.pattern", &["rewards.format.weight=1.0"], "think-answer", "think", Reward),
     ("rewards.tag_count.weight", &[], "1.0", "0.5", Reward),
     ("rewards.soft_overlong.weight", &[], "1.0", "0.5", Reward),
-    ("rewards.soft_overlong.max_len", &[], "0", "24", Reward),
+    ("rewards.soft_overlong.max_len", &[], "none", "24", Reward),
     ("rewards.soft_overlong.cache_len", &[], "12", "20", Reward),
     ("rewards.soft_overlong.penalty_factor", &[], "1.0", "2.0", Reward),
     ("rewards.soft_overlong.floor", &["rewards.soft_overlong.max_len=24"], "true", "false", Reward),
     ("rewards.proportional_overlong.weight", &[], "1.0", "0.5", Reward),
-    ("rewards.proportional_overlong.threshold", &[], "0", "10", Reward),
+    ("rewards.proportional_overlong.threshold", &[], "none", "10", Reward),
     ("rewards.proportional_overlong.factor", &[], "0.5", "1.0", Reward),
     ("rewards.repetition.weight", &[], "1.0", "0.5", Reward),
     ("rewards.repetition.ngram_size", &[], "3", "2", Reward),
     ("rewards.repetition.max_penalty", &[], "-1.0", "-0.5", Reward),
     ("rewards.length.weight", &[], "1.0", "0.5", Reward),
-    ("rewards.length.min_wrong", &[], "-1.0", "-2.0", Reward),
-    ("rewards.length.max_wrong", &[], "-0.5", "-0.25", Reward),
+    ("rewards.length.min_incorrect", &[], "-1.0", "-2.0", Reward),
+    ("rewards.length.max_incorrect", &[], "-0.5", "-0.25", Reward),
     ("rewards.length.min_correct", &[], "0.5", "0.25", Reward),
     ("rewards.length.max_correct", &[], "1.0", "2.0", Reward),
     ("rewards.length.max_len", &[], "1000", "100", Reward),
@@ -127,43 +136,47 @@ const ROWS: &[Row] = &[
     ("advantage.scale", &[], "group", "none", Update),
     ("advantage.std", &[], "sample", "population", Update),
     ("advantage.eps", &[], "1e-6", "1.0", Update),
-    ("loss.policy_loss", &[], "dapo", "cispo", Update),
-    ("loss.clip_low", &[], "0.2", "0.01", Update),
-    ("loss.clip_high", &[], "0.28", "0.01", Update),
-    ("loss.dual_clip", &["train.epochs=8", "optimizer.lr=0.01", "train.steps=1"], "0.0", "1.05", Update),
-    ("loss.tau_positive", &["loss.policy_loss=sapo"], "1.0", "2.0", Update),
-    ("loss.tau_negative", &["loss.policy_loss=sapo"], "1.05", "2.0", Update),
-    ("loss.aggregation", &[], "token-mean", "seq-mean-token-mean", Update),
-    ("loss.aggregation", &["train.micro_batch_tokens=120"], "token-mean", "local-token-mean", Update),
-    ("loss.norm_len", &["loss.aggregation=seq-mean-token-sum-norm", "optimizer.eps=1e-3"], "0", "400", Update),
+    ("loss.policy_loss.name", &[], "dapo", "cispo", Update),
+    ("loss.policy_loss.clip.low", &[], "0.2", "0.01", Update),
+    ("loss.policy_loss.clip.high", &[], "0.28", "0.01", Update),
+    ("loss.policy_loss.dual_clip", &["train.updates_per_batch=8", "optimizer.lr=0.01", "train.steps=1"], "none", "1.05", Update),
+    ("loss.policy_loss.tau_positive", &["loss.policy_loss=sapo"], "1.0", "2.0", Update),
+    ("loss.policy_loss.tau_negative", &["loss.policy_loss=sapo"], "1.05", "2.0", Update),
+    ("loss.aggregation.name", &[], "token-mean", "seq-mean-token-mean", Update),
+    ("loss.aggregation.name", &["train.micro_batch_tokens=120"], "token-mean", "local-token-mean", Update),
+    ("loss.aggregation.max_len", &["loss.aggregation=seq-mean-token-sum-norm", "optimizer.eps=1e-3"], "none", "400", Update),
     ("loss.empty_sequences", &["loss.aggregation=seq-mean-token-mean", "overlong.filter=mask", "rollout.max_new_tokens=28",
         "optimizer.eps=1e-3", "sampler.gen_batch=12"], "exclude", "count", Update),
     ("loss.entropy_coef", &[], "0.0", "0.1", Update),
-    ("kl.coef", &[], "0.0", "0.5", Update),
-    ("kl.estimator", KL, "k3", "k2", Update),
-    ("kl.times_ratio", KL, "false", "true", Update),
-    ("kl.in_reward", &["kl.coef=0.5", "train.steps=3"], "false", "true", Update),
-    ("kl.sync_every", KL, "0", "1", Update),
-    ("kl.sync_mixup", &["kl.coef=0.5", "kl.sync_every=1"], "1.0", "0.5", Update),
+    ("loss.truncated_importance.cap", &[], "2.0", "0.5", Update),
+    ("loss.kl.coef", &[], "0.0", "0.5", Update),
+    ("loss.kl.estimator", KL, "k3", "k2", Update),
+    ("loss.kl.times_ratio", KL, "false", "true", Update),
+    ("rewards.kl_coef", &["train.steps=3"], "0.0", "0.5", Update),
+    ("reference_sync.every", KL, "none", "1", Update),
+    ("reference_sync.mixup", &["loss.kl.coef=0.5", "reference_sync.every=1"], "1.0", "0.5", Update),
     ("optimizer.lr", &[], "3e-4", "5e-4", Update),
     ("optimizer.warmup_steps", &[], "0", "10", Update),
     ("optimizer.schedule", &[], "constant", "linear", Update),
     ("optimizer.min_lr_ratio", &["optimizer.schedule=cosine"], "0.0", "0.5", Update),
+    ("optimizer.decay_steps", &["optimizer.schedule=cosine"], "none", "20", Update),
     ("optimizer.beta1", &[], "0.9", "0.5", Update),
     ("optimizer.beta2", &[], "0.999", "0.9", Update),
     ("optimizer.eps", &[], "1e-8", "1e-3", Update),
     ("optimizer.weight_decay", &[], "0.1", "10.0", Update),
     ("optimizer.max_grad_norm", &["optimizer.eps=1e-3"], "1.0", "0.01", Update),
     ("train.steps", &[], "2", "3", Files),
-    ("train.epochs", &[], "2", "1", Update),
+    ("train.updates_per_batch", &[], "2", "1", Update),
     ("train.mini_batches", &[], "2", "1", Update),
+    ("train.min_mini_batch", &["sampler.gen_batch=3", "sampler.max_gen_rounds=1", "train.mini_batches=1"], "none", "1.0", Update),
     ("train.micro_batch_tokens", &[], "4096", "64", Nothing),
     ("train.layer_memory", &[], "keep", "recompute", Nothing),
     ("eval.every", EVAL, "1", "2", Evaluation),
     ("eval.samples", EVAL, "2", "3", Evaluation),
     ("eval.temperature", EVAL, "1.0", "0.0", Evaluation),
     ("eval.top_p", EVAL, "0.7", "0.1", Evaluation),
-    ("eval.max_new_tokens", EVAL, "0", "20", Evaluation),
+    ("eval.top_k", EVAL, "none", "2", Evaluation),
+    ("eval.max_new_tokens", EVAL, "none", "20", Evaluation),
     ("eval.limit", EVAL, "12", "10", Evaluation),
     ("output.checkpoint_every", &[], "0", "1", Files),
     ("output.keep_checkpoints", &["output.checkpoint_every=1"], "0", "1", Files),
@@ -171,7 +184,8 @@ const ROWS: &[Row] = &[
 ];
 
 /// Keys whose effect needs what a run of the tiny model does not have, and where it is tested instead.
-const ELSEWHERE: [(&str, &str); 5] = [
+const ELSEWHERE: [(&str, &str); 6] = [
+    ("loss.truncated_importance.level", "dapo-loss's tests: on a CPU every weight is 1, by token and by sequence"),
     ("model.path", "tests/runs.rs: a run from every kind of model"),
     ("train.on_mastered", "tests/endings.rs: the three ways in which a run ends that has mastered its data"),
     ("model.revision", "dapo-policy's tests/hub.rs"),
@@ -256,7 +270,10 @@ fn rewards(layers: &[Layer]) -> Vec<Option<f64>> {
     let worded = ["North Pole", "north Pole", "North  Pole", "North, Pole", "the North Pole"].map(|completion| {
         sum.score(&RewardInput::new("Where?", completion, "North Pole").with_num_tokens(9)).unwrap().total
     });
-    completions.map(judge).into_iter().chain(worded).collect()
+    // A decimal against a fraction.
+    let rounded = ["####0.333333", "####0.33"]
+        .map(|completion| sum.score(&RewardInput::new("1/3=", completion, "1/3").with_num_tokens(9)).unwrap().total);
+    completions.map(judge).into_iter().chain(worded).chain(rounded).collect()
 }
 
 /// Some problems, each of them twice.
@@ -302,6 +319,7 @@ fn every_key_has_the_effect_that_its_row_says() {
                 Draws => ["dynamic_sampling/rounds", "dynamic_sampling/generated"]
                     .iter()
                     .any(|name| a.metrics[0][name] != b.metrics[0][name]),
+                Account => same_start && a.weights == b.weights && a.metrics != b.metrics,
                 Update => same_start && a.weights != b.weights,
                 Evaluation => same_training && !same_evaluations && a.files == b.files,
                 Files => {

@@ -92,6 +92,37 @@ fn three_and_three_steps_are_six() {
     });
 }
 
+/// Replaces text that a file has.
+fn rewrite(file: &Path, changes: &[(&str, &str)]) {
+    let mut text = fs::read_to_string(file).unwrap();
+    for (from, to) in changes {
+        assert!(text.contains(from), "no {from} in {text}");
+        text = text.replace(from, to);
+    }
+    fs::write(file, text).unwrap();
+}
+
+#[test]
+fn a_folder_of_an_older_version_resumes() {
+    // The last checkpoint alone: the rewritten one would differ.
+    let settings = ["loss.kl.coef=0.1", "rewards.accuracy.incorrect=0", "output.keep_checkpoints=1"];
+    six_against_three_and_three(&settings, [2, 2, 2], |run| {
+        let state = [
+            ("\"dynamic\":true", "\"enabled\":true"),
+            ("\"gen_batch\":12,\"gen_batch_min\":1,\"gen_batch_max\":null", "\"gen_batch\":{\"fixed\":12}"),
+            ("\"surplus\":\"carry\",\"max_age\":1", "\"surplus\":{\"carry\":{\"max_age\":1}}"),
+        ];
+        rewrite(&run.join("checkpoints/step-3/trainer.json"), &state);
+        let config = [
+            ("\n[loss.kl]\n", "\n[kl]\nin_reward = false\nsync_every = 0\n"),
+            ("\n[loss.policy_loss.clip]\nlow = 0.2\n", "\n[loss.policy_loss.clip]\n"),
+            ("incorrect = 0.0", "wrong = 0.0"),
+            ("updates_per_batch", "epochs"),
+        ];
+        rewrite(&run.join(RunFolder::CONFIG), &config);
+    });
+}
+
 #[test]
 fn the_number_of_threads_may_change_on_the_way() {
     six_against_three_and_three(&[], [1, 2, 1], |_| ());
@@ -154,7 +185,7 @@ fn what_a_run_cannot_change_is_refused_by_name() {
     for (change, found) in [
         ("seed=4", "seed is 4, expected 3"),
         ("lora.rank=3", "lora.rank is 3, expected 2"),
-        ("data.limit=7", "data.limit is 7, expected 0"),
+        ("data.limit=7", "data.limit is 7, expected unset"),
         ("model.path=x", "model.path is \"x\", expected \"builtin:tiny\""),
     ] {
         let whole = format!("{found} as it was: start a new run, from this one's checkpoint if you like");

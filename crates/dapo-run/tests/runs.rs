@@ -85,15 +85,12 @@ fn a_model_can_be_a_folder_a_run_a_checkpoint_or_an_adapter() {
 fn imported_settings_run_on_the_tiny_model() {
     let temp = tempfile::tempdir().unwrap();
     for (file, in_force) in [
-        ("verl_dapo.sh", &["clip_high = 0.28", "dual_clip = 10.0", "grader = \"dapo\"", "surplus = \"discard\""][..]),
-        ("verl_dapo.yaml", &["clip_high = 0.28", "surplus = \"discard\""]),
+        ("verl_dapo.sh", &["\nhigh = 0.28", "dual_clip = 10.0", "name = \"dapo\"", "surplus = \"discard\""][..]),
+        ("verl_dapo.yaml", &["\nhigh = 0.28", "surplus = \"discard\""]),
         ("verl_overrides.txt", &["dynamic = false"]),
-        (
-            "trl_dapo.yaml",
-            &["clip_high = 0.28", "filter = \"mask\"", "aggregation = \"token-mean\"", "dynamic = false"],
-        ),
-        ("swift_dapo.sh", &["clip_high = 0.28", "filter = \"mask\"", "aggregation = \"token-mean\"", "dynamic = true"]),
-        ("swift_dapo.json", &["clip_high = 0.28"]),
+        ("trl_dapo.yaml", &["\nhigh = 0.28", "filter = \"mask\"", "name = \"token-mean\"", "dynamic = false"]),
+        ("swift_dapo.sh", &["\nhigh = 0.28", "filter = \"mask\"", "name = \"token-mean\"", "dynamic = true"]),
+        ("swift_dapo.json", &["\nhigh = 0.28"]),
     ] {
         let path = testdata("imports").join(file);
         let imported = import(&fs::read_to_string(&path).unwrap(), &path, None).unwrap();

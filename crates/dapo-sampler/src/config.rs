@@ -9,12 +9,12 @@ use crate::{
 };
 
 /// How many prompts one round draws.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum GenBatch {
-    /// Always this many, however few groups are missing.
-    Fixed(usize),
-    /// As many as are missing, more where the recent keep rate is below 1/2, but at least `min` and at most `max`.
+    /// As many as are missing, more where the recent keep rate is below 1/2, but at least `gen_batch_min` and at most
+    /// `gen_batch_max`.
     ///
     /// ```text
     /// needed  = ⌈missing · (judged + 2) / (kept + 1)⌉
@@ -23,27 +23,25 @@ pub enum GenBatch {
     /// ```
     ///
     /// `kept` of `judged` groups were informative in the latest rounds that together hold 4 · `train_batch` groups.
-    /// Before the first round the rate counts as 1/2. An early round fills about half of what is missing. With `min` = 1
-    /// there is no surplus while at least half of the groups are kept, and hardly any below that. (Nearly) every group
-    /// is trained on by the policy that generated it. Late rounds draw as many as should fill the batch.
-    Adaptive {
-        /// Fewest prompts of a round. 1 draws only what is missing; a larger number keeps a device busy, and its surplus
-        /// groups are trained on in a later step or discarded, as [`SurplusPolicy`] says.
-        min: usize,
-        /// Most prompts of a round; large ones take memory.
-        max: usize,
-    },
+    /// Before the first round the rate counts as 1/2. An early round fills about half of what is missing. With
+    /// `gen_batch_min` = 1 there is no surplus while at least half of the groups are kept, and hardly any below that.
+    /// (Nearly) every group is trained on by the policy that generated it. Late rounds draw as many as should fill the
+    /// batch.
+    #[default]
+    Adaptive,
+    /// Always this many, however few groups are missing.
+    #[serde(untagged)]
+    Fixed(usize),
 }
 
 /// What happens to informative groups beyond `train_batch`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum SurplusPolicy {
-    /// They stay for the next steps, to be trained with the log-probs they were generated with.
-    Carry {
-        /// For how many steps after their own they may still be trained; older ones expire.
-        max_age: u32,
-    },
+    /// They stay for the next `max_age` steps, to be trained with the log-probs they were generated with.
+    #[default]
+    Carry,
     /// They are dropped.
     Discard,
 }
@@ -51,6 +49,7 @@ pub enum SurplusPolicy {
 /// What happens when the last permitted round leaves a batch short of `train_batch` groups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum OnExhausted {
     /// [`SamplerError::Exhausted`].
     Error,
@@ -72,18 +71,22 @@ pub enum OnExhausted {
 ///
 /// let config = SamplerConfig { train_batch: 100, gen_batch: GenBatch::Fixed(5), ..SamplerConfig::default() };
 /// let error = config.validate().unwrap_err();
-/// assert_eq!(error.to_string(), "gen_batch.fixed is 5, expected at least 10, or 10 rounds cannot fill train_batch = 100");
+/// assert_eq!(error.to_string(), "gen_batch is 5, expected at least 10, or 10 rounds cannot fill train_batch = 100");
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SamplerConfig {
-    /// Whether uninformative groups are dropped and replaced.
+    /// Whether groups without a training signal are dropped and replaced; `dynamic` in files.
     ///
     /// If not, a step is one round of `train_batch` prompts and every group with at least two completions that have a
     /// reward is kept; `metric` (but for `per_prompt`), `gen_batch`, `max_gen_rounds` and `on_exhausted` have no effect.
+    #[serde(rename = "dynamic", alias = "enabled")]
     pub enabled: bool,
-    /// Which value per completion the caller puts into [`Drawn::metric`](crate::Drawn::metric), as
-    /// [`judged_metric`](Self::judged_metric) says.
+    /// The value that must differ within a group: `acc`, `score`, `seq_reward`, `seq_final_reward`, or the name of a reward
+    /// component.
+    ///
+    /// The caller puts it into [`Drawn::metric`](crate::Drawn::metric), as [`judged_metric`](Self::judged_metric) says.
     pub metric: FilterMetric,
     /// A group is informative iff its largest value exceeds its smallest by more than this.
     pub tolerance: f64,
@@ -92,12 +95,20 @@ pub struct SamplerConfig {
     pub correct_above: f64,
     /// P, the groups one step trains on.
     pub train_batch: usize,
-    /// How many prompts one round draws.
+    /// Prompts of a round: a number, or `"adaptive"`, as many as groups are missing, more where the recent keep rate is
+    /// below 1/2 or few rounds are left, between `gen_batch_min` and `gen_batch_max`.
     pub gen_batch: GenBatch,
+    /// Fewest prompts of an adaptive round. 1 draws only what is missing; more keep a device busy, at the price of surplus
+    /// groups, which are trained on in a later step or discarded.
+    pub gen_batch_min: usize,
+    /// Most prompts of an adaptive round; large ones take memory. By default three times `train_batch`.
+    pub gen_batch_max: Option<usize>,
     /// Most rounds of one step. 0: any number, until the step has drawn as many prompts as the data set has.
     pub max_gen_rounds: u32,
     /// What happens to informative groups beyond `train_batch`.
     pub surplus: SurplusPolicy,
+    /// For how many steps after their own carried groups may still be trained; older ones expire.
+    pub max_age: u32,
     /// What happens when the rounds end with too few informative groups.
     pub on_exhausted: OnExhausted,
     /// Adds completions to single prompts until their values differ; independent of `enabled`.
@@ -112,9 +123,12 @@ impl Default for SamplerConfig {
             tolerance: 0.0,
             correct_above: 0.0,
             train_batch: 8,
-            gen_batch: GenBatch::Adaptive { min: 1, max: 24 },
+            gen_batch: GenBatch::Adaptive,
+            gen_batch_min: 1,
+            gen_batch_max: None,
             max_gen_rounds: 10,
-            surplus: SurplusPolicy::Carry { max_age: 1 },
+            surplus: SurplusPolicy::Carry,
+            max_age: 1,
             on_exhausted: OnExhausted::TrainShort,
             per_prompt: None,
         }
@@ -128,34 +142,41 @@ impl SamplerConfig {
     /// [`SamplerError::Config`] names the first field that is out of range, its value and what is allowed.
     pub fn validate(&self) -> Result<(), SamplerError> {
         if let FilterMetric::Component(name) = &self.metric {
-            expect_config(!name.is_empty(), "metric.component", &"empty", "the name of a reward component")?;
+            expect_config(!name.is_empty(), "metric", &"empty", "the name of a reward component")?;
         }
         let tolerance = self.tolerance;
         expect_config(tolerance.is_finite() && tolerance >= 0.0, "tolerance", &tolerance, "a finite number from 0 on")?;
         expect_config(self.correct_above.is_finite(), "correct_above", &self.correct_above, "a finite number")?;
         expect_config(self.train_batch > 0, "train_batch", &self.train_batch, "at least 1")?;
-        let most = match self.gen_batch {
-            GenBatch::Fixed(prompts) => ("gen_batch.fixed", prompts),
-            GenBatch::Adaptive { min, max } => {
-                expect_config(min > 0, "gen_batch.adaptive.min", &min, "at least 1")?;
-                expect(max >= min, "gen_batch.adaptive.max", &max, || {
-                    format!("at least gen_batch.adaptive.min = {min}")
-                })?;
-                ("gen_batch.adaptive.max", max)
+        let (field, most) = match self.gen_batch {
+            GenBatch::Fixed(prompts) => ("gen_batch", prompts),
+            GenBatch::Adaptive => {
+                let min = self.gen_batch_min;
+                expect_config(min > 0, "gen_batch_min", &min, "at least 1")?;
+                let max = self.most_prompts();
+                expect(max >= min, "gen_batch_max", &max, || format!("at least gen_batch_min = {min}"))?;
+                ("gen_batch_max", max)
             }
         };
-        expect_config(most.1 > 0, most.0, &most.1, "at least 1")?;
+        expect_config(most > 0, field, &most, "at least 1")?;
         if self.max_gen_rounds > 0 {
             let rounds = self.max_gen_rounds as usize;
             let least = self.train_batch.div_ceil(rounds);
-            expect(!self.enabled || most.1 >= least, most.0, &most.1, || {
+            expect(!self.enabled || most >= least, field, &most, || {
                 format!("at least {least}, or {rounds} rounds cannot fill train_batch = {}", self.train_batch)
             })?;
         }
-        if let SurplusPolicy::Carry { max_age } = self.surplus {
-            expect_config(max_age > 0, "surplus.carry.max_age", &max_age, "at least 1; `discard` carries nothing")?;
-        }
+        let expires = self.surplus == SurplusPolicy::Carry && self.max_age == 0;
+        expect_config(!expires, "max_age", &self.max_age, "at least 1; the surplus policy `discard` carries nothing")?;
         self.per_prompt.as_ref().map_or(Ok(()), PerPrompt::validate)
+    }
+
+    /// Most prompts of a round.
+    pub fn most_prompts(&self) -> usize {
+        match self.gen_batch {
+            GenBatch::Fixed(prompts) => prompts,
+            GenBatch::Adaptive => self.gen_batch_max.unwrap_or_else(|| self.train_batch.saturating_mul(3)),
+        }
     }
 
     /// The metric that groups are judged by: [`metric`](Self::metric), but where nothing is filtered the final reward, as
@@ -199,26 +220,26 @@ mod tests {
                 "correct_above is inf, expected a finite number",
             ),
             (SamplerConfig { train_batch: 0, ..valid() }, "train_batch is 0, expected at least 1"),
-            (SamplerConfig { gen_batch: GenBatch::Fixed(0), ..valid() }, "gen_batch.fixed is 0, expected at least 1"),
+            (SamplerConfig { gen_batch: GenBatch::Fixed(0), ..valid() }, "gen_batch is 0, expected at least 1"),
             (
-                SamplerConfig { gen_batch: GenBatch::Adaptive { min: 0, max: 8 }, ..valid() },
-                "gen_batch.adaptive.min is 0, expected at least 1",
+                SamplerConfig { gen_batch_min: 0, gen_batch_max: Some(8), ..valid() },
+                "gen_batch_min is 0, expected at least 1",
             ),
             (
-                SamplerConfig { gen_batch: GenBatch::Adaptive { min: 9, max: 8 }, ..valid() },
-                "gen_batch.adaptive.max is 8, expected at least gen_batch.adaptive.min = 9",
+                SamplerConfig { gen_batch_min: 9, gen_batch_max: Some(8), ..valid() },
+                "gen_batch_max is 8, expected at least gen_batch_min = 9",
             ),
             (
-                SamplerConfig { train_batch: 512, ..valid() },
-                "gen_batch.adaptive.max is 24, expected at least 52, or 10 rounds cannot fill train_batch = 512",
+                SamplerConfig { train_batch: 512, gen_batch_max: Some(24), ..valid() },
+                "gen_batch_max is 24, expected at least 52, or 10 rounds cannot fill train_batch = 512",
             ),
             (
-                SamplerConfig { surplus: SurplusPolicy::Carry { max_age: 0 }, ..valid() },
-                "surplus.carry.max_age is 0, expected at least 1; `discard` carries nothing",
+                SamplerConfig { max_age: 0, ..valid() },
+                "max_age is 0, expected at least 1; the surplus policy `discard` carries nothing",
             ),
             (
                 SamplerConfig { metric: FilterMetric::Component(String::new()), ..valid() },
-                "metric.component is empty, expected the name of a reward component",
+                "metric is empty, expected the name of a reward component",
             ),
             (
                 SamplerConfig { per_prompt: Some(PerPrompt { increment: 1, max_samples: 0 }), ..valid() },
@@ -231,7 +252,8 @@ mod tests {
 
     #[test]
     fn rounds_that_may_go_on_may_be_small() {
-        let config = SamplerConfig { train_batch: 512, max_gen_rounds: 0, ..SamplerConfig::default() };
+        let config =
+            SamplerConfig { train_batch: 512, gen_batch_max: Some(24), max_gen_rounds: 0, ..SamplerConfig::default() };
         assert_eq!(config.validate(), Ok(()));
         assert_eq!(SamplerConfig { enabled: false, max_gen_rounds: 1, ..config }.validate(), Ok(()));
     }
@@ -239,7 +261,7 @@ mod tests {
     #[test]
     fn reads_and_writes_the_names_users_know() {
         let text = r#"{
-            "metric": "seq_final_reward", "gen_batch": {"fixed": 24}, "surplus": "discard",
+            "metric": "seq_final_reward", "gen_batch": 24, "surplus": "discard",
             "on_exhausted": "keep-zero-std", "per_prompt": {"max_samples": 16}
         }"#;
         let config: SamplerConfig = serde_json::from_str(text).unwrap();
@@ -253,8 +275,11 @@ mod tests {
         };
         assert_eq!(config, expected);
         let written = serde_json::to_string(&SamplerConfig::default()).unwrap();
-        assert!(written.contains(r#""gen_batch":{"adaptive":{"min":1,"max":24}},"max_gen_rounds":10"#), "{written}");
-        assert!(written.contains(r#""surplus":{"carry":{"max_age":1}},"on_exhausted":"train-short""#), "{written}");
+        assert!(
+            written.contains(r#""gen_batch":"adaptive","gen_batch_min":1,"gen_batch_max":null,"max_gen_rounds":10"#),
+            "{written}"
+        );
+        assert!(written.contains(r#""surplus":"carry","max_age":1,"on_exhausted":"train-short""#), "{written}");
         assert!(serde_json::from_str::<SamplerConfig>(r#"{"max_num_gen_batches": 3}"#).is_err());
     }
 

@@ -16,6 +16,8 @@
 //! The crate knows neither models nor tensors; a group is whatever the caller trains on. All state is serialisable and
 //! gives the same results after it is restored, also in the middle of a step.
 //!
+//! The feature `schema` gives the JSON schema of the settings.
+//!
 //! When not to use it: rewards that hardly ever coincide, such as a reward model's, leave nothing to filter, and an
 //! asynchronous trainer that consumes groups as they finish needs another notion of a round.
 //!

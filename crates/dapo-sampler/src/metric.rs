@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 /// The value per completion that decides whether a group is informative.
 ///
 /// The sampler never computes it: the caller puts the values into [`Drawn::metric`](crate::Drawn::metric), and the
-/// name appears in error messages.
+/// name appears in error messages. In files it is a string; one that is none of the four names is a component's.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(from = "String", into = "String")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(with = "String"))]
 pub enum FilterMetric {
     /// 1 for a correct completion, 0 for an incorrect one. With tolerance 0 a group is kept iff 0 < #correct < G.
     #[default]
@@ -22,6 +23,24 @@ pub enum FilterMetric {
     SeqFinalReward,
     /// One reward component by its name.
     Component(String),
+}
+
+impl From<String> for FilterMetric {
+    fn from(name: String) -> Self {
+        match name.as_str() {
+            "acc" => Self::Acc,
+            "score" => Self::Score,
+            "seq_reward" => Self::SeqReward,
+            "seq_final_reward" => Self::SeqFinalReward,
+            _ => Self::Component(name),
+        }
+    }
+}
+
+impl From<FilterMetric> for String {
+    fn from(metric: FilterMetric) -> Self {
+        metric.to_string()
+    }
 }
 
 impl fmt::Display for FilterMetric {

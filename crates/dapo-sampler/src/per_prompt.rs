@@ -22,17 +22,20 @@ use crate::{
 /// assert_eq!(per_prompt.more(&[Some(0.0), Some(1.0)], 0.0), 0);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PerPrompt {
     /// How many completions to add at a time.
-    #[serde(default = "one")]
     pub increment: usize,
     /// Most completions of one prompt, the first ones and those that abstained included.
     pub max_samples: usize,
 }
 
-fn one() -> usize {
-    1
+impl Default for PerPrompt {
+    /// One at a time, up to 16.
+    fn default() -> Self {
+        Self { increment: 1, max_samples: 16 }
+    }
 }
 
 impl PerPrompt {

@@ -114,13 +114,13 @@ impl<G> DynamicSampler<G> {
         }
         let prompts = match self.config.gen_batch {
             GenBatch::Fixed(prompts) => prompts,
-            GenBatch::Adaptive { min, max } => {
+            GenBatch::Adaptive => {
                 let rounds = u64::from(self.config.max_gen_rounds);
                 // The last quarter of the permitted rounds must fill the batch.
                 let is_late = rounds > 0 && 4 * (self.account.rounds + 1) > 3 * rounds;
                 let rate = &self.keep_rate;
                 let prompts = if is_late { rate.prompts_for(missing) } else { rate.cautious_prompts_for(missing) };
-                prompts.min(max).max(min)
+                prompts.min(self.config.most_prompts()).max(self.config.gen_batch_min)
             }
         };
         match self.config.max_gen_rounds {
@@ -265,7 +265,7 @@ impl<G> DynamicSampler<G> {
     fn drop_at_age(&self, age: u32) -> Option<DropReason> {
         match self.config.surplus {
             SurplusPolicy::Discard => Some(DropReason::Discarded),
-            SurplusPolicy::Carry { max_age } => (age > max_age).then_some(DropReason::Expired),
+            SurplusPolicy::Carry => (age > self.config.max_age).then_some(DropReason::Expired),
         }
     }
 

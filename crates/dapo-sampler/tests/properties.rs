@@ -29,28 +29,41 @@ fn world() -> impl Strategy<Value = World> {
 
 fn config() -> impl Strategy<Value = SamplerConfig> {
     let gen_batch = prop_oneof![
-        (1..12_usize).prop_map(GenBatch::Fixed),
-        (1..6_usize, 0..12_usize).prop_map(|(min, more)| GenBatch::Adaptive { min, max: min + more }),
+        (1..12_usize).prop_map(|prompts| (GenBatch::Fixed(prompts), 1, None)),
+        (1..6_usize, 0..12_usize).prop_map(|(min, more)| (GenBatch::Adaptive, min, Some(min + more))),
     ];
     let surplus = prop_oneof![
-        3 => (1..4_u32).prop_map(|max_age| SurplusPolicy::Carry { max_age }),
-        1 => Just(SurplusPolicy::Discard),
+        3 => (1..4_u32).prop_map(|max_age| (SurplusPolicy::Carry, max_age)),
+        1 => Just((SurplusPolicy::Discard, 1)),
     ];
     let on_exhausted =
         prop_oneof![Just(OnExhausted::TrainShort), Just(OnExhausted::KeepZeroStd), Just(OnExhausted::Error)];
     let tolerance = prop_oneof![3 => Just(0.0), 1 => Just(0.25)];
     let settings = (prop::bool::weighted(0.9), tolerance, 1..9_usize, gen_batch, 0..5_u32, surplus, on_exhausted);
     settings
-        .prop_map(|(enabled, tolerance, train_batch, gen_batch, max_gen_rounds, surplus, on_exhausted)| SamplerConfig {
-            enabled,
-            tolerance,
-            train_batch,
-            gen_batch,
-            max_gen_rounds,
-            surplus,
-            on_exhausted,
-            ..SamplerConfig::default()
-        })
+        .prop_map(
+            |(
+                enabled,
+                tolerance,
+                train_batch,
+                (gen_batch, gen_batch_min, gen_batch_max),
+                max_gen_rounds,
+                (surplus, max_age),
+                on_exhausted,
+            )| SamplerConfig {
+                enabled,
+                tolerance,
+                train_batch,
+                gen_batch,
+                gen_batch_min,
+                gen_batch_max,
+                max_gen_rounds,
+                surplus,
+                max_age,
+                on_exhausted,
+                ..SamplerConfig::default()
+            },
+        )
         .prop_filter("settings that can fill a batch", |config| config.validate().is_ok())
 }
 
@@ -130,7 +143,7 @@ fn expected(config: &SamplerConfig, world: &World, steps: &[Step]) -> Vec<Vec<(u
             *age += 1;
         }
         match config.surplus {
-            SurplusPolicy::Carry { max_age } => carried.retain(|&(_, age)| age <= max_age),
+            SurplusPolicy::Carry => carried.retain(|&(_, age)| age <= config.max_age),
             SurplusPolicy::Discard => carried.clear(),
         }
     }
@@ -252,7 +265,8 @@ proptest! {
             } else if config.enabled {
                 prop_assert!(step.rounds.iter().sum::<usize>() <= dataset_len);
             }
-            if let GenBatch::Adaptive { min, max } = config.gen_batch && config.enabled {
+            if config.gen_batch == GenBatch::Adaptive && config.enabled {
+                let (min, max) = (config.gen_batch_min, config.most_prompts());
                 let whole = &step.rounds[..step.rounds.len().saturating_sub(1)];
                 prop_assert!(step.rounds.iter().all(|prompts| *prompts <= max));
                 prop_assert!(whole.iter().all(|prompts| *prompts >= min));
@@ -266,7 +280,7 @@ proptest! {
     #[test]
     fn no_group_is_trained_past_its_age_limit(config in config(), world in world(), dataset_len in 1..40_usize) {
         let limit = match config.surplus {
-            SurplusPolicy::Carry { max_age } => max_age,
+            SurplusPolicy::Carry => config.max_age,
             SurplusPolicy::Discard => 0,
         };
         let steps = run(&config, dataset_len, &world, 12, Disturbance::default());

@@ -24,6 +24,10 @@ fn round(first: u64, kinds: &str) -> Vec<Drawn<char>> {
         .collect()
 }
 
+fn adaptive(min: usize, max: usize, config: SamplerConfig) -> SamplerConfig {
+    SamplerConfig { gen_batch: GenBatch::Adaptive, gen_batch_min: min, gen_batch_max: Some(max), ..config }
+}
+
 fn fixed(train_batch: usize, prompts: usize, max_gen_rounds: u32) -> SamplerConfig {
     SamplerConfig { train_batch, gen_batch: GenBatch::Fixed(prompts), max_gen_rounds, ..SamplerConfig::default() }
 }
@@ -223,7 +227,7 @@ fn without_filtering_a_step_is_one_round_and_keeps_every_group_with_a_baseline()
 
 #[test]
 fn adaptive_rounds_follow_the_keep_rate_within_bounds() {
-    let mut sampler = sampler(SamplerConfig { gen_batch: GenBatch::Adaptive { min: 2, max: 20 }, ..fixed(8, 1, 4) });
+    let mut sampler = sampler(adaptive(2, 20, fixed(8, 1, 4)));
     assert_eq!(sampler.next_round(), Some(8), "a rate of 1/2 before the first round");
     sampler.push_round(round(0, "kwwwwwww")).unwrap();
     assert_eq!(sampler.next_round(), Some(17), "7 missing at (1+1)/(8+2): half of 35");
@@ -238,7 +242,7 @@ fn adaptive_rounds_follow_the_keep_rate_within_bounds() {
 
 #[test]
 fn draws_no_surplus_while_half_of_the_groups_are_kept() {
-    let mut sampler = sampler(SamplerConfig { gen_batch: GenBatch::Adaptive { min: 1, max: 100 }, ..fixed(16, 1, 10) });
+    let mut sampler = sampler(adaptive(1, 100, fixed(16, 1, 10)));
     let mut draw = 0;
     for step in 0..20 {
         while let Some(prompts) = sampler.next_round() {
@@ -274,7 +278,7 @@ fn a_step_without_a_group_to_train_on_can_be_skipped() {
 
 #[test]
 fn small_adaptive_rounds_stay_above_the_lower_bound() {
-    let config = SamplerConfig { gen_batch: GenBatch::Adaptive { min: 4, max: 20 }, ..fixed(1, 1, 10) };
+    let config = adaptive(4, 20, fixed(1, 1, 10));
     assert_eq!(sampler(config).next_round(), Some(4));
 }
 
@@ -311,7 +315,7 @@ fn a_faulty_round_is_refused_and_changes_nothing() {
 
 #[test]
 fn new_settings_hold_from_the_next_step_and_drop_what_they_would_not_carry() {
-    let carry = |max_age| SamplerConfig { surplus: SurplusPolicy::Carry { max_age }, ..fixed(1, 4, 10) };
+    let carry = |max_age| SamplerConfig { surplus: SurplusPolicy::Carry, max_age, ..fixed(1, 4, 10) };
     let mut sampler = sampler(carry(3));
     sampler.push_round(round(0, "kkkk")).unwrap();
     assert_eq!(sampler.reconfigure(carry(1)), Err(SamplerError::MidStep { rounds: 1 }));

@@ -80,7 +80,7 @@ impl Trainer {
     /// Names the file and what in it does not fit; the trainer must then not be used.
     pub fn restore(&mut self, dir: &Path) -> Result<(), TrainerError> {
         let file = dir.join("trainer.json");
-        let state = State::read(&file)?;
+        let state = State::read(&file, &self.config().sampler)?;
         let wrong = |found: String, expected: &str| wrong(&file, found, expected);
         if state.data != fingerprint_of_data(&self.prompts) {
             let found = format!("a run on {} other prompts", state.order.prompts());
@@ -134,7 +134,7 @@ impl Trainer {
 
     /// The reference, where it follows the policy and so belongs to the state.
     fn following_reference(&self) -> Option<&Decoder> {
-        self.reference.as_ref().filter(|_| self.config().reference_sync.every > 0)?.copy()
+        self.reference.as_ref().filter(|_| self.config().reference_sync.every.is_some())?.copy()
     }
 }
 

@@ -41,8 +41,8 @@ pub struct TrainerConfig {
     /// counted in [`StepMetrics::skipped_steps`](crate::StepMetrics::skipped_steps). `None`: every batch is trained on. The
     /// last, smaller mini-batch of a larger batch is always trained on.
     pub min_mini_batch: Option<f64>,
-    /// μ, passes over a step's groups.
-    pub epochs: usize,
+    /// μ, passes over a step's groups; not passes over the data.
+    pub updates_per_batch: usize,
     /// Tokens computed at a time; bounds memory, and changes results only by rounding.
     pub micro_batch_tokens: usize,
     /// What [`Trainer::step`](crate::Trainer::step) does once no group carries a signal because the policy has mastered its data.
@@ -54,6 +54,7 @@ pub struct TrainerConfig {
 /// What happens when a step finds no group with a training signal because nine in ten or more are all correct.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum OnMastered {
     /// Training ends: [`NoSignal::ends_well`](crate::NoSignal::ends_well) says so.
     #[default]
@@ -80,7 +81,7 @@ impl Default for TrainerConfig {
             optimizer: OptimizerConfig::default(),
             mini_batches: 1,
             min_mini_batch: None,
-            epochs: 1,
+            updates_per_batch: 1,
             micro_batch_tokens: 4096,
             on_mastered: OnMastered::default(),
             cache_bytes: None,
@@ -112,7 +113,7 @@ impl TrainerConfig {
         for (field, value) in [
             ("max_new_tokens", self.max_new_tokens),
             ("mini_batches", self.mini_batches),
-            ("epochs", self.epochs),
+            ("updates_per_batch", self.updates_per_batch),
             ("micro_batch_tokens", self.micro_batch_tokens),
         ] {
             if value == 0 {
@@ -131,7 +132,7 @@ impl TrainerConfig {
             return Err(TrainerError::setting(
                 "sampling.temperature",
                 &0,
-                "above 0: greedy completions are all the same",
+                "a finite number above 0: greedy completions are all the same",
             ));
         }
         if !(self.kl_in_reward.is_finite() && self.kl_in_reward >= 0.0) {
@@ -140,17 +141,20 @@ impl TrainerConfig {
         if !(0.0..=1.0).contains(&self.reference_sync.mixup) {
             return Err(TrainerError::setting("reference_sync.mixup", &self.reference_sync.mixup, "from 0 to 1"));
         }
+        if self.reference_sync.every == Some(0) {
+            return Err(TrainerError::setting("reference_sync.every", &0, "at least 1, or unset"));
+        }
         if let Some(per_prompt) = self.sampler.per_prompt
             && per_prompt.max_samples <= self.group_size
         {
             let expected = format!("more than group_size = {}", self.group_size);
             return Err(TrainerError::setting("sampler.per_prompt.max_samples", &per_prompt.max_samples, &expected));
         }
-        self.sampling.validate()?;
-        self.sampler.validate()?;
-        self.advantage.validate()?;
-        self.loss.validate()?;
-        self.optimizer.validate()
+        self.sampling.validate().map_err(|error| TrainerError::from(error).within("sampling"))?;
+        self.sampler.validate().map_err(|error| TrainerError::from(error).within("sampler"))?;
+        self.advantage.validate().map_err(|error| TrainerError::from(error).within("advantage"))?;
+        self.loss.validate().map_err(|error| TrainerError::from(error).within("loss"))?;
+        self.optimizer.validate().map_err(|error| error.within("optimizer"))
     }
 }
 

@@ -3,6 +3,9 @@
 use crate::no_signal::NoSignal;
 use crate::sample::SampleId;
 use dapo_loss::LossError;
+use dapo_policy::PolicyError;
+use dapo_reward::RewardError;
+use dapo_sampler::SamplerError;
 use std::path::PathBuf;
 
 /// An error of the trainer, or of a part it composes.
@@ -74,7 +77,7 @@ pub enum TrainerError {
     },
     /// From the policy.
     #[error(transparent)]
-    Policy(#[from] dapo_policy::PolicyError),
+    Policy(#[from] PolicyError),
     /// The loss, or the advantages before it, refused a setting or what they were shown.
     #[error("{}{source}", place(*draw, *sample))]
     Loss {
@@ -87,10 +90,10 @@ pub enum TrainerError {
     },
     /// From a reward.
     #[error(transparent)]
-    Reward(#[from] dapo_reward::RewardError),
+    Reward(#[from] RewardError),
     /// From the sampler.
     #[error(transparent)]
-    Sampler(#[from] dapo_sampler::SamplerError),
+    Sampler(#[from] SamplerError),
     /// From candle.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
@@ -103,6 +106,21 @@ impl From<LossError> for TrainerError {
 }
 
 impl TrainerError {
+    /// The same complaint about a setting, under the path of the part that the setting belongs to; the whole has the path "".
+    #[must_use]
+    pub fn within(self, part: &str) -> Self {
+        let (field, found, expected) = match self {
+            Self::Setting { field, found, expected }
+            | Self::Policy(PolicyError::Setting { field, found, expected }) => (field, found, expected),
+            Self::Sampler(SamplerError::Config { field, value, allowed }) => (field.into(), value, allowed),
+            Self::Loss { source: LossError::Config { field, value, allowed }, .. }
+            | Self::Reward(RewardError::Config { field, value, allowed, .. }) => (field.into(), value, allowed.into()),
+            other => return other,
+        };
+        let field = if part.is_empty() { field } else { format!("{part}.{field}") };
+        Self::Setting { field, found, expected }
+    }
+
     pub(crate) fn setting(field: &str, found: &dyn std::fmt::Display, expected: &str) -> Self {
         Self::Setting { field: field.into(), found: format!("{found}"), expected: expected.into() }
     }

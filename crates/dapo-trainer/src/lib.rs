@@ -6,6 +6,8 @@
 //! the policy (`dapo_policy`) once per mini-batch ([`Trainer::step`]). One [`Sample`] holds all that becomes known of a
 //! completion, from the rollout to the log.
 //!
+//! The feature `schema` gives the JSON schema of the settings.
+//!
 //! When not to use it: when your loop differs. It is short; take the parts and write your own.
 //!
 //! ```no_run

@@ -3,65 +3,53 @@
 use crate::error::TrainerError;
 use candle_core::{Device, Shape, Tensor};
 use dapo_policy::{AdamWStep, Decoder, Gradients, Moments};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// The learning rate's course after the warm-up.
 ///
 /// A falling schedule ends after the run's last step, not on it: with T steps after the warm-up, the k-th of them has the
 /// value at k/T, k = 0 … T − 1. Five linear steps have the shares 1, 0.8, 0.6, 0.4, 0.2, as in transformers; a run of one
-/// step trains at the full rate. Steps beyond the planned ones have `min_ratio`.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+/// step trains at the full rate. Steps beyond the planned ones have `min_lr_ratio`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Schedule {
     /// It stays.
     #[default]
     Constant,
-    /// It falls on a line.
-    Linear {
-        /// Rollout steps of the run, warm-up included; it has fallen after the last.
-        steps: u64,
-        /// What is left then, as a share.
-        min_ratio: f64,
-    },
-    /// It falls along half a cosine.
-    Cosine {
-        /// Rollout steps of the run, warm-up included; it has fallen after the last.
-        steps: u64,
-        /// What is left then, as a share.
-        min_ratio: f64,
-    },
+    /// It falls on a line to `min_lr_ratio` after the last step.
+    Linear,
+    /// It falls along half a cosine to `min_lr_ratio` after the last step.
+    Cosine,
 }
 
-impl Schedule {
-    /// The share of the learning rate at a rollout step after the warm-up.
-    fn share(self, step: u64, warmup: u64) -> f64 {
-        let progress = |steps: u64| ((step - warmup) as f64 / steps.saturating_sub(warmup).max(1) as f64).min(1.0);
-        match self {
-            Self::Constant => 1.0,
-            Self::Linear { steps, min_ratio } => 1.0 - (1.0 - min_ratio) * progress(steps),
-            Self::Cosine { steps, min_ratio } => {
-                min_ratio + (1.0 - min_ratio) * 0.5 * (1.0 + (std::f64::consts::PI * progress(steps)).cos())
-            }
-        }
-    }
-}
-
-/// The optimiser's settings; the defaults are the paper's.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// The optimizer's settings; the defaults are the paper's.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct OptimizerConfig {
     /// Learning rate after the warm-up.
     pub lr: f64,
     /// Rollout steps over which the learning rate grows linearly to `lr`: step s of w, from 0, has (s + 1)/w of it, so that
     /// the first one trains and the last one has all of it.
     pub warmup_steps: u64,
-    /// Its course after that.
+    /// Its course after the warm-up.
     pub schedule: Schedule,
-    /// β₁ and β₂.
-    pub betas: (f64, f64),
+    /// Rollout steps of the run, warm-up included: a falling schedule has fallen after the last of them. In a run by
+    /// default `train.steps`.
+    pub decay_steps: Option<u64>,
+    /// Share of `lr` that is left then.
+    pub min_lr_ratio: f64,
+    /// β₁.
+    pub beta1: f64,
+    /// β₂.
+    pub beta2: f64,
     /// ε, added to the root of the second moment.
     pub eps: f64,
     /// Decoupled weight decay, on all parameters.
     pub weight_decay: f64,
-    /// Largest global gradient norm; infinity does not clip.
+    /// Largest global gradient norm; infinity (`inf`) does not clip.
     pub max_grad_norm: f64,
 }
 
@@ -71,7 +59,10 @@ impl Default for OptimizerConfig {
             lr: 1e-6,
             warmup_steps: 20,
             schedule: Schedule::Constant,
-            betas: (0.9, 0.999),
+            decay_steps: None,
+            min_lr_ratio: 0.0,
+            beta1: 0.9,
+            beta2: 0.999,
             eps: 1e-8,
             weight_decay: 0.1,
             max_grad_norm: 1.0,
@@ -87,23 +78,28 @@ impl OptimizerConfig {
             if value.is_finite() && value >= 0.0 {
                 return Ok(());
             }
-            Err(TrainerError::setting(&format!("optimizer.{field}"), &value, "a finite number of at least 0"))
+            Err(TrainerError::setting(field, &value, "a finite number of at least 0"))
         };
         at_least_0("lr", self.lr)?;
         at_least_0("eps", self.eps)?;
         at_least_0("weight_decay", self.weight_decay)?;
-        if let Schedule::Linear { min_ratio, .. } | Schedule::Cosine { min_ratio, .. } = self.schedule
-            && !(0.0..=1.0).contains(&min_ratio)
-        {
-            return Err(TrainerError::setting("optimizer.schedule.min_ratio", &min_ratio, "from 0 to 1"));
+        if !(0.0..=1.0).contains(&self.min_lr_ratio) {
+            return Err(TrainerError::setting("min_lr_ratio", &self.min_lr_ratio, "from 0 to 1"));
         }
-        for (field, beta) in [("betas.0", self.betas.0), ("betas.1", self.betas.1)] {
+        if self.schedule != Schedule::Constant && self.decay_steps.is_none() {
+            return Err(TrainerError::setting(
+                "decay_steps",
+                &"unset",
+                "the steps of the run where the schedule falls",
+            ));
+        }
+        for (field, beta) in [("beta1", self.beta1), ("beta2", self.beta2)] {
             if !(0.0..1.0).contains(&beta) {
-                return Err(TrainerError::setting(&format!("optimizer.{field}"), &beta, "at least 0 and below 1"));
+                return Err(TrainerError::setting(field, &beta, "at least 0 and below 1"));
             }
         }
         if self.max_grad_norm.is_nan() || self.max_grad_norm <= 0.0 {
-            return Err(TrainerError::setting("optimizer.max_grad_norm", &self.max_grad_norm, "above 0"));
+            return Err(TrainerError::setting("max_grad_norm", &self.max_grad_norm, "above 0"));
         }
         Ok(())
     }
@@ -111,9 +107,20 @@ impl OptimizerConfig {
     /// Learning rate of a rollout step, counted from 0.
     pub fn lr_at(&self, rollout_step: u64) -> f64 {
         if rollout_step >= self.warmup_steps {
-            return self.lr * self.schedule.share(rollout_step, self.warmup_steps);
+            return self.lr * self.share(rollout_step);
         }
         self.lr * (rollout_step + 1) as f64 / self.warmup_steps as f64
+    }
+
+    /// The share of the learning rate at a rollout step after the warm-up.
+    fn share(&self, step: u64) -> f64 {
+        let (warmup, steps, min_ratio) = (self.warmup_steps, self.decay_steps.unwrap_or(u64::MAX), self.min_lr_ratio);
+        let progress = ((step - warmup) as f64 / steps.saturating_sub(warmup).max(1) as f64).min(1.0);
+        match self.schedule {
+            Schedule::Constant => 1.0,
+            Schedule::Linear => 1.0 - (1.0 - min_ratio) * progress,
+            Schedule::Cosine => min_ratio + (1.0 - min_ratio) * 0.5 * (1.0 + (std::f64::consts::PI * progress).cos()),
+        }
     }
 }
 
@@ -133,7 +140,7 @@ impl AdamW {
     /// # Errors
     /// When a setting is invalid, or the policy's device has no memory left.
     pub fn new(policy: &Decoder, config: OptimizerConfig) -> Result<Self, TrainerError> {
-        config.validate()?;
+        config.validate().map_err(|error| error.within("optimizer"))?;
         Ok(Self { config, step: 0, moments: Moments::zeros(policy)?, is_torn: false })
     }
 
@@ -202,8 +209,8 @@ impl AdamW {
     pub fn update(&mut self, policy: &mut Decoder, gradients: &Gradients, lr: f64) -> Result<f64, TrainerError> {
         let step = AdamWStep {
             lr: lr as f32,
-            beta1: self.config.betas.0 as f32,
-            beta2: self.config.betas.1 as f32,
+            beta1: self.config.beta1 as f32,
+            beta2: self.config.beta2 as f32,
             eps: self.config.eps as f32,
             weight_decay: self.config.weight_decay as f32,
             step: self.step + 1,
@@ -236,29 +243,33 @@ mod tests {
 
     #[test]
     fn schedules_fall_to_their_share_after_the_last_step() {
-        let with = |schedule| OptimizerConfig { lr: 1.0, warmup_steps: 2, schedule, ..Default::default() };
-        let rates = |schedule| -> Vec<f64> { (0..6).map(|s| with(schedule).lr_at(s)).collect() };
-        let linear = rates(Schedule::Linear { steps: 6, min_ratio: 0.2 });
+        let with = |schedule, min_lr_ratio| {
+            let decay_steps = Some(6);
+            OptimizerConfig { lr: 1.0, warmup_steps: 2, schedule, decay_steps, min_lr_ratio, ..Default::default() }
+        };
+        let rates =
+            |schedule, min_lr_ratio| -> Vec<f64> { (0..6).map(|s| with(schedule, min_lr_ratio).lr_at(s)).collect() };
+        let linear = rates(Schedule::Linear, 0.2);
         for (rate, expected) in linear.iter().zip([0.5, 1.0, 1.0, 0.8, 0.6, 0.4]) {
             assert!((rate - expected).abs() < 1e-12, "{linear:?}");
         }
-        let cosine = rates(Schedule::Cosine { steps: 6, min_ratio: 0.1 });
+        let cosine = rates(Schedule::Cosine, 0.1);
         for (step, rate) in cosine.iter().enumerate().skip(2) {
             let turn = std::f64::consts::PI * (step as f64 - 2.0) / 4.0;
             assert!((rate - (0.55 + 0.45 * turn.cos())).abs() < 1e-12, "{cosine:?}");
         }
         // A run that is continued beyond its planned end stays at the floor.
-        assert_eq!(with(Schedule::Linear { steps: 6, min_ratio: 0.25 }).lr_at(9), 0.25);
-        assert!((with(Schedule::Cosine { steps: 6, min_ratio: 0.25 }).lr_at(6) - 0.25).abs() < 1e-12);
+        assert_eq!(with(Schedule::Linear, 0.25).lr_at(9), 0.25);
+        assert!((with(Schedule::Cosine, 0.25).lr_at(6) - 0.25).abs() < 1e-12);
     }
 
     #[test]
     fn the_shares_of_a_run_without_a_warm_up_are_those_of_transformers() {
         // get_linear_schedule_with_warmup: (5 − k)/5; get_cosine_schedule_with_warmup: (1 + cos(π·k/5))/2.
         let expected = [
-            (Schedule::Linear { steps: 5, min_ratio: 0.0 }, [1.0, 0.8, 0.6, 0.4, 0.2]),
+            (Schedule::Linear, [1.0, 0.8, 0.6, 0.4, 0.2]),
             (
-                Schedule::Cosine { steps: 5, min_ratio: 0.0 },
+                Schedule::Cosine,
                 [
                     1.0,
                     0.904_508_497_187_473_7,
@@ -268,23 +279,28 @@ mod tests {
                 ],
             ),
         ];
+        let of = |schedule, steps| OptimizerConfig {
+            lr: 1.0,
+            warmup_steps: 0,
+            schedule,
+            decay_steps: Some(steps),
+            min_lr_ratio: 0.0,
+            ..Default::default()
+        };
         for (schedule, shares) in expected {
-            let config = OptimizerConfig { lr: 1.0, warmup_steps: 0, schedule, ..Default::default() };
+            let config = of(schedule, 5);
             for (step, share) in (0..).zip(shares) {
                 assert!((config.lr_at(step) - share).abs() < 1e-12, "step {step}: {} and {share}", config.lr_at(step));
             }
-        }
-        for schedule in [Schedule::Linear { steps: 1, min_ratio: 0.0 }, Schedule::Cosine { steps: 1, min_ratio: 0.0 }] {
-            let config = OptimizerConfig { lr: 1.0, warmup_steps: 0, schedule, ..Default::default() };
-            assert_eq!(config.lr_at(0), 1.0, "a run of one step trains");
+            assert_eq!(of(schedule, 1).lr_at(0), 1.0, "a run of one step trains");
         }
     }
 
     #[test]
     fn validation_names_the_field() {
-        let bad = OptimizerConfig { betas: (0.9, 1.0), ..Default::default() };
+        let bad = OptimizerConfig { beta2: 1.0, ..Default::default() };
         let error = bad.validate().unwrap_err().to_string();
-        assert_eq!(error, "optimizer.betas.1 is 1, expected at least 0 and below 1");
+        assert_eq!(error, "beta2 is 1, expected at least 0 and below 1");
         assert!(OptimizerConfig { lr: f64::NAN, ..Default::default() }.validate().is_err());
         assert!(OptimizerConfig { max_grad_norm: 0.0, ..Default::default() }.validate().is_err());
     }

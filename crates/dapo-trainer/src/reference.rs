@@ -3,12 +3,15 @@
 use crate::error::TrainerError;
 use crate::score::score;
 use dapo_policy::{Decoder, Policy, TokenGroup};
+use serde::{Deserialize, Serialize};
 
 /// When the reference moves towards the policy.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ReferenceSync {
-    /// Steps after which it moves; 0: never.
-    pub every: u64,
+    /// Steps after which it moves, again and again; by default it never does.
+    pub every: Option<u64>,
     /// How far: reference = mixup · policy + (1 − mixup) · reference.
     pub mixup: f64,
 }
@@ -16,7 +19,7 @@ pub struct ReferenceSync {
 impl Default for ReferenceSync {
     /// It stays where it is.
     fn default() -> Self {
-        Self { every: 0, mixup: 1.0 }
+        Self { every: None, mixup: 1.0 }
     }
 }
 
@@ -35,9 +38,9 @@ impl Reference {
         if policy.lora().is_none() {
             return Ok(Self::Copy(Box::new(policy.frozen_copy()?)));
         }
-        if sync.every > 0 {
-            let expected = "0 with low-rank adapters: the reference is the model without them";
-            return Err(TrainerError::setting("reference_sync.every", &sync.every, expected));
+        if let Some(every) = sync.every {
+            let expected = "unset with low-rank adapters: the reference is the model without them";
+            return Err(TrainerError::setting("reference_sync.every", &every, expected));
         }
         Ok(Self::Base)
     }
@@ -59,8 +62,7 @@ impl Reference {
     /// Moves towards the policy where this is due after `steps` steps.
     pub(crate) fn sync(&mut self, policy: &Decoder, sync: ReferenceSync, steps: u64) -> Result<(), TrainerError> {
         if let Self::Copy(copy) = self
-            && sync.every > 0
-            && steps.is_multiple_of(sync.every)
+            && sync.every.is_some_and(|every| steps.is_multiple_of(every))
         {
             copy.mix_from(policy, sync.mixup)?;
         }

@@ -5,7 +5,7 @@ use crate::prompt::Prompt;
 use crate::sample::{Group, Sample};
 use dapo_policy::Completion;
 use dapo_reward::Reward;
-use dapo_sampler::{DataOrder, DynamicSampler};
+use dapo_sampler::{DataOrder, DynamicSampler, SamplerConfig};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fs;
@@ -43,11 +43,12 @@ fn is_zero(count: &u64) -> bool {
 }
 
 impl State {
-    /// Reads the state that this version or an earlier one wrote.
+    /// Reads the state that this version or an earlier one wrote. Where the sampler's settings have a form that is gone,
+    /// `sampler` stands for them.
     ///
     /// # Errors
     /// [`TrainerError::Io`] and [`TrainerError::Checkpoint`].
-    pub(crate) fn read(file: &Path) -> Result<Self, TrainerError> {
+    pub(crate) fn read(file: &Path, sampler: &SamplerConfig) -> Result<Self, TrainerError> {
         #[derive(Deserialize)]
         struct Format {
             format: u32,
@@ -57,8 +58,13 @@ impl State {
             wrong(file, error.to_string(), "the state of a trainer as this version writes it")
         };
         match serde_json::from_slice(&text).map_err(unreadable)? {
-            Format { format: 1 } => serde_json::from_slice(&text).and_then(from_format_1).map_err(unreadable),
-            Format { format: FORMAT } => serde_json::from_slice(&text).map_err(unreadable),
+            Format { format: 1 } => serde_json::from_slice(&text)
+                .and_then(from_format_1)
+                .and_then(|state| with_sampler(state, sampler))
+                .map_err(unreadable),
+            Format { format: FORMAT } => serde_json::from_slice(&text)
+                .or_else(|_| with_sampler(serde_json::from_slice(&text)?, sampler))
+                .map_err(unreadable),
             Format { format } => Err(wrong(file, format!("format {format}"), &format!("format 1 to {FORMAT}"))),
         }
     }
@@ -91,7 +97,15 @@ impl GroupV1 {
     }
 }
 
-fn from_format_1(mut state: Value) -> Result<State, serde_json::Error> {
+/// The state with these settings of the sampler.
+fn with_sampler(mut state: Value, sampler: &SamplerConfig) -> Result<State, serde_json::Error> {
+    if let Some(config) = state.pointer_mut("/sampler/config") {
+        *config = serde_json::to_value(sampler)?;
+    }
+    serde_json::from_value(state)
+}
+
+fn from_format_1(mut state: Value) -> Result<Value, serde_json::Error> {
     for list in ["kept", "dropped"] {
         let entries = state.pointer_mut(&format!("/sampler/{list}")).and_then(Value::as_array_mut);
         for entry in entries.into_iter().flatten() {
@@ -100,5 +114,5 @@ fn from_format_1(mut state: Value) -> Result<State, serde_json::Error> {
             entry["group"] = serde_json::to_value(group.upgrade(draw))?;
         }
     }
-    serde_json::from_value(state)
+    Ok(state)
 }

@@ -95,7 +95,7 @@ impl Trainer {
         let has_kl = config.loss.kl.coef != 0.0 || config.kl_in_reward != 0.0;
         let reference = has_kl.then(|| Reference::of(&policy, config.reference_sync)).transpose()?;
         // What a checkpoint does not hold: the weights under adapters, and a reference that stays where it is.
-        let relies_on_base = policy.lora().is_some() || (has_kl && config.reference_sync.every == 0);
+        let relies_on_base = policy.lora().is_some() || (has_kl && config.reference_sync.every.is_none());
         Ok(Self {
             base: relies_on_base.then(|| fingerprint_of_weights(&policy)).transpose()?,
             reference,

@@ -38,7 +38,7 @@ pub(crate) fn update(
 ) -> Result<Vec<Update>, TrainerError> {
     let mut updates = Vec::new();
     let lr = config.optimizer.lr_at(step - 1);
-    for _ in 0..config.epochs {
+    for _ in 0..config.updates_per_batch {
         for groups in mini_batches(groups, config) {
             let made = updates.len() as u64;
             let update = update_once(policy, optimizer, gradients, groups, config, lr);

@@ -66,13 +66,13 @@ fn imported_settings_run_on_the_tiny_model() {
         "rollout.max_new_tokens=72",
         "sampler.train_batch=4",
         "train.steps=1",
-        "eval.every=0",
+        "eval.every=none",
         "rewards.soft_overlong.max_len=72",
         "rewards.soft_overlong.cache_len=8",
         "--out",
     ];
     dapo(&[&["train", toml][..], &small, &[out.to_str().unwrap()]].concat()).success();
     let resolved = fs::read_to_string(out.join("config.resolved.toml")).unwrap();
-    assert!(resolved.contains("clip_high = 0.28") && resolved.contains("filter = \"mask\""), "{resolved}");
+    assert!(resolved.contains("\nhigh = 0.28") && resolved.contains("filter = \"mask\""), "{resolved}");
     dapo(&["config", "import", path(&recipe), "--out", toml]).failure(1, &["imported.toml"]);
 }

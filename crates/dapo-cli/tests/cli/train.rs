@@ -14,7 +14,7 @@ const SMALL: [&str; 7] = [
     "sampler.train_batch=2",
     "rollout.group_size=6",
     "optimizer.lr=1e-4",
-    "eval.every=0",
+    "eval.every=none",
     "seed=3",
     "output.checkpoint_every=2",
 ];
@@ -167,9 +167,12 @@ fn a_failure_at_the_start_leaves_no_folder() {
     fails(&["optimizer.lr=fast"], &["optimizer.lr"]);
     fails(&["tinny"], &["tinny", "tiny"]);
     fails(&["data.train=missing.jsonl"], &["missing.jsonl"]);
-    fails(&["eval.every=1", "data.validation=[]"], &["eval.every is 1, expected 0, or problems in data.validation"]);
+    fails(
+        &["eval.every=1", "data.validation=[]"],
+        &["eval.every is 1, expected unset, or problems in data.validation"],
+    );
     fails(&["rewards.soft_overlong.cache_len=100"], &["rewards.soft_overlong.cache_len is 100"]);
-    fails(&["lora.rank=2", "lora.targets=[\"q\"]"], &["lora.targets is \"q\"", "q_proj"]);
+    fails(&["lora.rank=2", "lora.targets=[\"q\"]"], &["lora.targets is [\"q\"]", "q_proj"]);
     fails(&["sampler.metric=format"], &["sampler.metric is format", "accuracy, soft_overlong"]);
 }
 
@@ -207,10 +210,10 @@ fn a_run_that_solves_nothing_shows_what_its_completions_look_like() {
     let dir = folder();
     let out = dir.path().join("run");
     let train = format!("data.train={}", path(&data));
-    let args = ["train", "tiny", &train, "sampler.train_batch=2", "sampler.max_gen_rounds=2", "eval.every=0"];
+    let args = ["train", "tiny", &train, "sampler.train_batch=2", "sampler.max_gen_rounds=2", "eval.every=none"];
     let said = ["step 1 of 80 failed", "nothing to train on", "prompt      5+5=", "gold        1000", "extracted"];
     let run = dapo(&[args.as_slice(), &["--out", out.to_str().unwrap()]].concat()).failure(1, &said);
-    for said in ["were cut off", "rewards.accuracy.extract", "rollout.max_new_tokens", "dapo eval", "--completions"] {
+    for said in ["were cut off", "rewards.accuracy.grader", "rollout.max_new_tokens", "dapo eval", "--completions"] {
         assert!(run.stderr.contains(said), "no {said:?} in {}", run.stderr);
     }
     assert!(out.join("completions/step-1.jsonl").exists());
@@ -226,7 +229,7 @@ fn unreadable_gold_answers_are_counted_and_shown_at_the_start() {
     let out = dir.path().join("run");
     let train = format!("data.train={}", path(&data));
     let args = ["train", "tiny", &train, "train.steps=1", "sampler.train_batch=2", "sampler.dynamic=false"];
-    let run = dapo(&[args.as_slice(), &["eval.every=0", "--out", out.to_str().unwrap()]].concat()).success();
+    let run = dapo(&[args.as_slice(), &["eval.every=none", "--out", out.to_str().unwrap()]].concat()).success();
     let said = "the grader cannot read 1 of 515 gold answers, such as \"\\\\frac{1}{\"";
     assert!(run.stderr.contains(said), "{}", run.stderr);
 }

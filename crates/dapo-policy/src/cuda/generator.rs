@@ -98,7 +98,7 @@ impl<'a, T: Compute> CudaGenerator<'a, T> {
             room: Room { places, blocks, prefill_tokens: PREFILL_TOKENS, prompts: PromptCache::Shared },
             rule: SamplingRule {
                 temperature: sampling.temperature,
-                top_k: sampling.top_k,
+                top_k: sampling.top_k.unwrap_or(0),
                 top_p: sampling.top_p,
                 seed: config.seed,
                 purpose: config.purpose as u64,

@@ -24,11 +24,13 @@ mod wording;
 use std::ops::Range;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// One way to find the answer in a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum ExtractRule {
     /// The last `\boxed{…}` (or `\fbox{…}`) whose braces balance; several joined by nothing but separators are one list.
     Boxed,
@@ -53,7 +55,7 @@ pub enum ExtractRule {
     Whole,
 }
 
-/// Which rules to try, in which order, on which part of the text.
+/// Which rules to try, in which order, on which part of the text. In files `rules` may name `auto`, the default rules.
 ///
 /// # Example
 /// ```
@@ -69,15 +71,27 @@ pub enum ExtractRule {
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(extend("x-name" = "rules")))]
 pub struct Profile {
     /// Rules by priority: the first that finds something decides. Among neighbours that look for explicit announcements
     /// (box, `Answer:` line, `####`, tag) the last announcement in the text decides.
+    #[serde(deserialize_with = "rules_or_auto")]
+    #[cfg_attr(feature = "schema", schemars(extend("items" = {"type": "string", "enum": ["auto", "boxed", "answer-line", "hash",
+        "answer-tag", "answer-is", "last-math", "choice", "last-number", "whole"]})))]
     pub rules: Vec<ExtractRule>,
     /// Look only at this many last characters.
     pub window: Option<usize>,
     /// Require a thought: without `</think>`, or with nothing behind the last one, there is no answer. Otherwise what
     /// follows the last `</think>` decides where there is one and something follows it.
     pub after_think: bool,
+}
+
+/// Rules by name; `auto` stands for those of [`Profile::auto`].
+fn rules_or_auto<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<ExtractRule>, D::Error> {
+    let names = Vec::<String>::deserialize(deserializer)?;
+    let profiles = names.iter().map(|name| name.parse::<Profile>().map_err(D::Error::custom));
+    let rules = profiles.map(|profile| Ok(profile?.rules));
+    Ok(rules.collect::<Result<Vec<_>, _>>()?.concat())
 }
 
 impl Default for Profile {

@@ -1,27 +1,33 @@
 //! Whether the answer is correct.
 
 use std::collections::HashMap;
+use std::fmt;
 
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
+use serde::de::value::{MapAccessDeserializer, MapDeserializer};
+use serde::de::{self, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::dapo::{DapoGrade, DapoRule, dapo_grade};
+use crate::error::RewardError;
 use crate::input::RewardInput;
 use crate::reward::{RewardFault, RewardFn, Score};
 use crate::verify::{Gold, Side, Verdict, VerifyConfig};
 use crate::wording::{ChoiceGold, TextGold, TextOptions};
 
 /// How an answer is judged.
+///
+/// In files it is a name, `"math"`, or a table of its `name` and the fields of its options, `{ name = "math", precision = 4 }`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(remote = "Self", tag = "name", rename_all = "kebab-case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(extend("x-name" = "name")))]
 pub enum Grader {
     /// Mathematical equivalence, see [`verify`](crate::verify()).
     Math(VerifyConfig),
-    /// The published string rule, see [`dapo_grade`].
-    Dapo {
-        /// Judge only the last `\boxed{}` within the last 100 characters, compared raw.
-        strict_box: bool,
-    },
+    /// The published string rule, on the last `Answer:` line; see [`dapo_grade`].
+    Dapo,
+    /// The published string rule, on the last `\boxed{}` within the last 100 characters, compared raw.
+    StrictBox,
     /// The published string rule; where there is no `Answer:` line, the strict box.
     DapoOrBox,
     /// Texts, equal up to what the options leave out; a gold answer that is a JSON object or array is compared as JSON, up to
@@ -31,6 +37,37 @@ pub enum Grader {
     /// A choice among labels: letters A to J, or words such as `billing`. What is announced is judged, else a lone letter or
     /// the last line.
     Choice,
+}
+
+impl Serialize for Grader {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Grader {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(NameOrTable)
+    }
+}
+
+/// Reads a grader's name alone, or a table.
+struct NameOrTable;
+
+impl<'de> Visitor<'de> for NameOrTable {
+    type Value = Grader;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the name of a grader, or a table of its options")
+    }
+
+    fn visit_str<E: de::Error>(self, name: &str) -> Result<Grader, E> {
+        Grader::deserialize(MapDeserializer::new([("name", name)].into_iter()))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Grader, A::Error> {
+        Grader::deserialize(MapAccessDeserializer::new(map))
+    }
 }
 
 impl Default for Grader {
@@ -84,8 +121,8 @@ impl Grader {
     pub(crate) fn method(&self) -> Method<'_> {
         match self {
             Self::Math(config) => Method::Math(config),
-            Self::Dapo { strict_box: true } => Method::Dapo(DapoRule::StrictBox),
-            Self::Dapo { strict_box: false } => Method::Dapo(DapoRule::AnswerLine),
+            Self::StrictBox => Method::Dapo(DapoRule::StrictBox),
+            Self::Dapo => Method::Dapo(DapoRule::AnswerLine),
             Self::DapoOrBox => Method::Dapo(DapoRule::AnswerLineOrBox),
             Self::Text(options) => Method::Text(*options),
             Self::Choice => Method::Choice,
@@ -136,6 +173,7 @@ impl Grader {
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Accuracy {
     /// Reward of a correct answer.
     #[serde(alias = "right")]
@@ -143,7 +181,8 @@ pub struct Accuracy {
     /// Reward of any other answer.
     #[serde(alias = "wrong")]
     pub incorrect: f64,
-    /// How answers are judged.
+    /// How answers are judged: `math`, `text`, `choice`, or DAPO's published string rules `dapo`, `strict-box`,
+    /// `dapo-or-box`; or a table with the options of `math` and `text`.
     pub grader: Grader,
 }
 
@@ -154,6 +193,27 @@ impl Default for Accuracy {
 }
 
 impl Accuracy {
+    /// Checks the fields.
+    ///
+    /// # Errors
+    /// When a value is not finite, or the grader `math` has no rule or no digit to go by.
+    pub fn validate(&self) -> Result<(), RewardError> {
+        for (field, value) in [("correct", self.correct), ("incorrect", self.incorrect)] {
+            if !value.is_finite() {
+                return Err(RewardError::config("Accuracy", field, value, "a finite number"));
+            }
+        }
+        if let Grader::Math(config) = &self.grader {
+            if config.profile.rules.is_empty() {
+                return Err(RewardError::config("Accuracy", "grader.profile.rules", "empty", "at least one rule"));
+            }
+            if config.precision == 0 {
+                return Err(RewardError::config("Accuracy", "grader.precision", 0, "at least 1"));
+            }
+        }
+        Ok(())
+    }
+
     fn outcome(&self, correct: Option<bool>) -> Score {
         Score {
             value: correct.map(|correct| if correct { self.correct } else { self.incorrect }),

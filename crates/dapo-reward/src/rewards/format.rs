@@ -10,6 +10,7 @@ use crate::reward::{RewardFault, RewardFn, Score};
 /// The shapes a [`Format`] reward can ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum FormatPattern {
     /// open-r1's: `<think>⏎…⏎</think>⏎<answer>⏎…⏎</answer>`, from the first character on; a line may follow.
     #[default]
@@ -35,8 +36,9 @@ pub enum FormatPattern {
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Format {
-    /// The shape asked for.
+    /// The shape: `think-answer` (open-r1) or `think` (TRL).
     pub pattern: FormatPattern,
 }
 

@@ -12,6 +12,7 @@ use crate::rewards::Accuracy;
 /// What a completion's length is counted in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum LengthUnit {
     /// Characters of the text, as in open-r1.
     #[default]
@@ -38,6 +39,7 @@ pub enum LengthUnit {
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CosineLength {
     /// Reward of an incorrect answer at length 0.
     #[serde(alias = "min_wrong")]
@@ -51,9 +53,10 @@ pub struct CosineLength {
     pub max_correct: f64,
     /// The length at which the cosine ends.
     pub max_len: usize,
-    /// What lengths are counted in.
+    /// What lengths are counted in: `characters` or `tokens`.
     pub unit: LengthUnit,
-    /// Decides what is correct; its `correct` and `incorrect` values are not used.
+    /// Decides what is correct; its two values are not used. No part of files: one judge serves a whole reward.
+    #[serde(skip)]
     pub accuracy: Accuracy,
 }
 
@@ -75,10 +78,16 @@ impl CosineLength {
     /// Checks the fields.
     ///
     /// # Errors
-    /// When `max_len` is 0.
+    /// When `max_len` is 0 or a value is not finite.
     pub fn validate(&self) -> Result<(), RewardError> {
         if self.max_len == 0 {
             return Err(RewardError::config("CosineLength", "max_len", 0, "at least 1"));
+        }
+        let values = [self.min_incorrect, self.max_incorrect, self.min_correct, self.max_correct];
+        for (field, value) in ["min_incorrect", "max_incorrect", "min_correct", "max_correct"].into_iter().zip(values) {
+            if !value.is_finite() {
+                return Err(RewardError::config("CosineLength", field, value, "a finite number"));
+            }
         }
         Ok(())
     }

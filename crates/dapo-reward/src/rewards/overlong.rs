@@ -6,6 +6,9 @@ use crate::error::RewardError;
 use crate::input::RewardInput;
 use crate::reward::{RewardFault, RewardFn, Score};
 
+/// L_max of the paper, in tokens.
+const MAX_LEN: usize = 20_480;
+
 /// Soft overlong punishment, equation 13 of the DAPO paper.
 ///
 /// With `L` the completion's length in tokens:
@@ -34,11 +37,13 @@ use crate::reward::{RewardFault, RewardFn, Score};
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SoftOverlong {
-    /// `L_max` in tokens, the cache included.
-    pub max_len: usize,
-    /// `L_cache` in tokens: the punishment grows over the last `cache_len` tokens.
-    pub cache_len: usize,
+    /// L_max in tokens, the cache included; by default the paper's 20 480, in a run `rollout.max_new_tokens`.
+    pub max_len: Option<usize>,
+    /// L_cache in tokens: the punishment grows over the last `cache_len` tokens. By default a fifth of L_max, the paper's
+    /// share.
+    pub cache_len: Option<usize>,
     /// Multiplies the punishment.
     pub penalty_factor: f64,
     /// Whether the punishment stops at −`penalty_factor` beyond `max_len`.
@@ -47,7 +52,7 @@ pub struct SoftOverlong {
 
 impl Default for SoftOverlong {
     fn default() -> Self {
-        Self { max_len: 20_480, cache_len: 4_096, penalty_factor: 1.0, floor: true }
+        Self { max_len: None, cache_len: None, penalty_factor: 1.0, floor: true }
     }
 }
 
@@ -57,7 +62,7 @@ impl SoftOverlong {
     /// # Errors
     /// When not `0 < cache_len ≤ max_len`.
     pub fn new(max_len: usize, cache_len: usize) -> Result<Self, RewardError> {
-        let config = Self { max_len, cache_len, ..Self::default() };
+        let config = Self { max_len: Some(max_len), cache_len: Some(cache_len), ..Self::default() };
         config.validate()?;
         Ok(config)
     }
@@ -67,8 +72,9 @@ impl SoftOverlong {
     /// # Errors
     /// When not `0 < cache_len ≤ max_len`, or `penalty_factor` is negative or not finite.
     pub fn validate(&self) -> Result<(), RewardError> {
-        if self.cache_len == 0 || self.cache_len > self.max_len {
-            return Err(RewardError::config("SoftOverlong", "cache_len", self.cache_len, "1 to max_len"));
+        let (max_len, cache_len) = self.lengths();
+        if cache_len == 0 || cache_len > max_len {
+            return Err(RewardError::config("SoftOverlong", "cache_len", cache_len, "1 to max_len"));
         }
         if !(self.penalty_factor.is_finite() && self.penalty_factor >= 0.0) {
             return Err(RewardError::config(
@@ -81,16 +87,23 @@ impl SoftOverlong {
         Ok(())
     }
 
+    /// L_max and L_cache in tokens.
+    pub fn lengths(&self) -> (usize, usize) {
+        let max_len = self.max_len.unwrap_or(MAX_LEN);
+        (max_len, self.cache_len.unwrap_or(max_len.div_ceil(5)))
+    }
+
     /// The punishment for a completion of `num_tokens`, at most 0.
     pub fn penalty(&self, num_tokens: usize) -> f64 {
-        let free = self.max_len.saturating_sub(self.cache_len);
+        let (max_len, cache_len) = self.lengths();
+        let free = max_len.saturating_sub(cache_len);
         if num_tokens <= free {
             return 0.0;
         }
-        if self.floor && num_tokens > self.max_len {
+        if self.floor && num_tokens > max_len {
             return -self.penalty_factor;
         }
-        -((num_tokens - free) as f64 / self.cache_len.max(1) as f64) * self.penalty_factor
+        -((num_tokens - free) as f64 / cache_len.max(1) as f64) * self.penalty_factor
     }
 }
 
@@ -118,12 +131,20 @@ impl RewardFn for SoftOverlong {
 /// # }
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ProportionalOverlong {
-    /// Length in tokens up to which nothing is punished.
-    pub threshold: usize,
+    /// Length in tokens up to which nothing is punished; by default four fifths of the paper's 20 480, in a run of
+    /// `rollout.max_new_tokens`.
+    pub threshold: Option<usize>,
     /// Punishment at twice the threshold.
     pub factor: f64,
+}
+
+impl Default for ProportionalOverlong {
+    fn default() -> Self {
+        Self { threshold: None, factor: 0.5 }
+    }
 }
 
 impl ProportionalOverlong {
@@ -132,7 +153,7 @@ impl ProportionalOverlong {
     /// # Errors
     /// When `threshold` is 0.
     pub fn new(threshold: usize) -> Result<Self, RewardError> {
-        let config = Self { threshold, factor: 0.5 };
+        let config = Self { threshold: Some(threshold), ..Self::default() };
         config.validate()?;
         Ok(config)
     }
@@ -142,7 +163,7 @@ impl ProportionalOverlong {
     /// # Errors
     /// When `threshold` is 0, or `factor` is negative or not finite.
     pub fn validate(&self) -> Result<(), RewardError> {
-        if self.threshold == 0 {
+        if self.threshold == Some(0) {
             return Err(RewardError::config("ProportionalOverlong", "threshold", 0, "at least 1"));
         }
         if !(self.factor.is_finite() && self.factor >= 0.0) {
@@ -153,10 +174,11 @@ impl ProportionalOverlong {
 
     /// The punishment for a completion of `num_tokens`, at most 0.
     pub fn penalty(&self, num_tokens: usize) -> f64 {
-        if num_tokens <= self.threshold {
+        let threshold = self.threshold.unwrap_or(MAX_LEN * 4 / 5);
+        if num_tokens <= threshold {
             return 0.0;
         }
-        -self.factor * ((num_tokens - self.threshold) as f64 / self.threshold.max(1) as f64)
+        -self.factor * ((num_tokens - threshold) as f64 / threshold.max(1) as f64)
     }
 }
 
@@ -183,6 +205,7 @@ impl RewardFn for ProportionalOverlong {
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum OverlongFilter {
     /// Truncated completions are trained on like any other.
     #[default]
@@ -250,7 +273,7 @@ mod tests {
         #[test]
         fn punishment_never_rises_with_length(max in 1usize..5000, cache in 1usize..5000, a in 0usize..9000, b in 0usize..9000, floor: bool) {
             prop_assume!(cache <= max);
-            let soft = SoftOverlong { max_len: max, cache_len: cache, penalty_factor: 1.0, floor };
+            let soft = SoftOverlong { max_len: Some(max), cache_len: Some(cache), penalty_factor: 1.0, floor };
             prop_assert!(soft.penalty(a.min(b)) >= soft.penalty(a.max(b)));
             prop_assert!(!floor || soft.penalty(a) >= -1.0);
         }

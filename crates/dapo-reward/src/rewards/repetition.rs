@@ -25,6 +25,7 @@ use crate::reward::{RewardFault, RewardFn, Score};
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Repetition {
     /// Words in an n-gram.
     pub ngram_size: usize,

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 /// What does not count when two texts are compared. All is on by default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[allow(clippy::struct_excessive_bools, reason = "four independent switches")]
 pub struct TextOptions {
     /// Capital and small letters are alike.

@@ -26,7 +26,8 @@ impl Disk {
         };
         let kept = if config.output.keep_checkpoints == 0 { made } else { config.output.keep_checkpoints as u64 + 1 };
         let tokens = work.steps.saturating_mul(work.tokens_expected);
-        let reference = if config.kl.coef > 0.0 && config.kl.sync_every > 0 { 4 * parameters.model } else { 0 };
+        let reference =
+            if config.has_reference() && config.reference_sync.every.is_some() { 4 * parameters.model } else { 0 };
         Self {
             checkpoint: 12 * parameters.trained() + reference,
             checkpoints: made.min(kept),

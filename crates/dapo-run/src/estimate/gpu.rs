@@ -5,7 +5,7 @@
 use super::memory::{Memory, Part, Phases};
 use super::{DataSizes, Parameters, Shape, Work, estimate};
 use crate::RunConfig;
-use crate::settings::LayerMemoryName;
+use dapo_policy::LayerMemory;
 use dapo_policy::ModelConfig;
 
 /// The driver's context and cuBLAS's workspace, about.
@@ -28,7 +28,7 @@ pub(crate) fn cache_left(config: &RunConfig, model: &ModelConfig, total: usize) 
 
 impl Memory {
     pub(super) fn of_gpu(config: &RunConfig, shape: &Shape, parameters: &Parameters, work: &Work) -> Self {
-        let reference = config.kl.coef > 0.0 && parameters.adapters == 0;
+        let reference = config.has_reference() && parameters.adapters == 0;
         let trained = parameters.trained();
         let parts = [
             ("weights in bf16", 2 * (parameters.model + parameters.adapters), Phases::Always),
@@ -54,7 +54,7 @@ impl Shape {
         // In bf16: queries, keys and values before and after rotation, what attention gives, the sum behind it, gate and up;
         // in f32 a number a head.
         let layer = 2.0 * (plain + qkv + self.queries + self.hidden + 2.0 * self.intermediate) + 4.0 * self.heads;
-        let layers = if config.train.layer_memory == LayerMemoryName::Keep { self.layers } else { 1.0 };
+        let layers = if config.train.layer_memory == LayerMemory::Keep { self.layers } else { 1.0 };
         let inputs = 2.0 * self.layers * self.hidden;
         // Two of the width, two of the MLP's, two of attention's, one of queries, keys and values; the residual stream, and
         // its gradient in f32.

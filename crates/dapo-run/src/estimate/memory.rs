@@ -61,7 +61,7 @@ impl Memory {
 
     pub(super) fn of(config: &RunConfig, shape: &Shape, parameters: &Parameters, work: &Work) -> Self {
         // With adapters, the model without them is the reference.
-        let reference = config.kl.coef > 0.0 && parameters.adapters == 0;
+        let reference = config.has_reference() && parameters.adapters == 0;
         let model_and_copies = 4 * (parameters.model + parameters.packed);
         let (gradients, activations) = (4 * parameters.trained(), shape.activations(config, work) as u64);
         let head = shape.head(config, work) as u64;

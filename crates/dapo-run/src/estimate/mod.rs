@@ -85,7 +85,7 @@ impl Parameters {
         let (mut parameters, mut packed, mut adapters, mut packed_adapters) = (0, 0, 0.0, 0.0);
         // In copies, the last panel of 32 rows is padded.
         let panels = |rows: f64| (rows / 32.0).ceil() * 32.0;
-        let rank = config.lora.rank as f64;
+        let rank = config.lora.as_ref().map_or(0, |lora| lora.rank) as f64;
         for (name, shape) in model.parameter_shapes() {
             let size: usize = shape.iter().product();
             parameters += size as u64;
@@ -96,7 +96,7 @@ impl Parameters {
                 packed += (panels(rows) * columns) as u64;
             }
             let layer = name.trim_end_matches(".weight").rsplit('.').next().unwrap_or_default();
-            if config.lora.targets.iter().any(|target| target == layer) {
+            if config.lora.iter().flat_map(|lora| &lora.targets).any(|target| target.name() == layer) {
                 adapters += rank * (rows + columns);
                 packed_adapters += panels(rank) * columns + panels(rows) * rank;
             }

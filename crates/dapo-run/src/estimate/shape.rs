@@ -3,8 +3,8 @@
 
 use super::Work;
 use crate::RunConfig;
-use crate::settings::LayerMemoryName;
 use dapo_kernels::logprobs::chunk_rows;
+use dapo_policy::LayerMemory;
 use dapo_policy::ModelConfig;
 
 /// Prompt tokens that are computed at a time.
@@ -94,8 +94,8 @@ impl Shape {
     /// What an update's forward pass keeps for its backward pass, and what that needs of its own.
     pub(super) fn activations(&self, config: &RunConfig, work: &Work) -> f64 {
         let kept = match config.train.layer_memory {
-            LayerMemoryName::Keep => self.layers * self.layer(),
-            LayerMemoryName::Recompute => self.layers * self.hidden + self.layer(),
+            LayerMemory::Keep => self.layers * self.layer(),
+            LayerMemory::Recompute => self.layers * self.hidden + self.layer(),
         };
         // The residual stream, and the rotary table.
         let ends = self.hidden + self.head_dim;

@@ -2,7 +2,7 @@
 
 use super::{DataSizes, Shape};
 use crate::RunConfig;
-use crate::settings::{AdaptiveName, GenBatchSize};
+use dapo_sampler::GenBatch;
 use serde::Serialize;
 
 /// The share of informative groups that expectations rest on; dynamic sampling starts with the same guess.
@@ -58,14 +58,13 @@ impl Work {
     pub(super) fn of(config: &RunConfig, data: DataSizes, prompt: usize, shape: &Shape) -> Self {
         let (sampler, rollout) = (&config.sampler, &config.rollout);
         let train_batch = sampler.train_batch as f64;
-        let or = |value: usize, default: f64| if value == 0 { default } else { value as f64 };
-        let needed = if sampler.dynamic { (train_batch / KEEP_RATE).ceil() } else { train_batch };
+        let needed = if sampler.enabled { (train_batch / KEEP_RATE).ceil() } else { train_batch };
+        let least = sampler.gen_batch_min as f64;
         let (first, most) = match sampler.gen_batch {
-            _ if !sampler.dynamic => (train_batch, train_batch),
-            GenBatchSize::Fixed(prompts) => (prompts as f64, prompts as f64),
-            GenBatchSize::Adaptive(AdaptiveName::Adaptive) => {
-                let least = or(sampler.gen_batch_min, 1.0);
-                let most = or(sampler.gen_batch_max, 3.0 * train_batch).max(least);
+            _ if !sampler.enabled => (train_batch, train_batch),
+            GenBatch::Fixed(prompts) => (prompts as f64, prompts as f64),
+            GenBatch::Adaptive => {
+                let most = (sampler.most_prompts() as f64).max(least);
                 // A single round is the last one, and must fill the batch.
                 let wanted = if sampler.max_gen_rounds == 1 { needed } else { train_batch };
                 (wanted.max(least).min(most), most)
@@ -73,24 +72,25 @@ impl Work {
         };
         let first = first.max(1.0);
         let rounds_at_most = match sampler.max_gen_rounds {
-            _ if !sampler.dynamic => Some(1),
+            _ if !sampler.enabled => Some(1),
             0 => None,
             rounds => Some(u64::from(rounds)),
         };
         let round_limit = rounds_at_most.map_or(f64::MAX, |most| most as f64);
-        let adaptive = sampler.dynamic && sampler.gen_batch == GenBatchSize::Adaptive(AdaptiveName::Adaptive);
+        let adaptive = sampler.enabled && sampler.gen_batch == GenBatch::Adaptive;
         let (rounds_expected, prompts_expected) = if adaptive {
-            adaptive_rounds(train_batch, or(sampler.gen_batch_min, 1.0), most, round_limit)
+            adaptive_rounds(train_batch, least, most, round_limit)
         } else {
             let rounds = (needed / first).ceil().max(1.0).min(round_limit);
             (rounds, rounds * first)
         };
-        let completions_a_prompt = rollout.group_size.max(sampler.per_prompt_max_samples) as f64;
+        let completions_a_prompt =
+            rollout.group_size.max(sampler.per_prompt.map_or(0, |per_prompt| per_prompt.max_samples)) as f64;
         let full_length = prompt as f64 + rollout.max_new_tokens as f64;
         let cache_mib = match rollout.cache_mib {
-            0 if shape.gpu => f64::INFINITY,
-            0 => 2048.0,
-            mib => mib as f64,
+            None if shape.gpu => f64::INFINITY,
+            None => 2048.0,
+            Some(mib) => mib as f64,
         };
         let room = (cache_mib * 1_048_576.0 / shape.cache(full_length).max(1.0)).floor();
         let tokens = |prompts: f64| (prompts * completions_a_prompt * rollout.max_new_tokens as f64) as u64;
@@ -119,5 +119,5 @@ impl Work {
 fn updates_a_step(config: &RunConfig) -> u64 {
     let groups = config.sampler.train_batch;
     let of_each = groups.div_ceil(config.train.mini_batches.max(1)).max(1);
-    (config.train.epochs * groups.div_ceil(of_each)) as u64
+    (config.train.updates_per_batch * groups.div_ceil(of_each)) as u64
 }

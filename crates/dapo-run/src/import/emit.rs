@@ -5,14 +5,16 @@ use std::{fmt::Write, path::Path};
 use super::{Format, Note, Skipped, draft::Line, short};
 
 /// The sections in the order of the settings.
-const SECTIONS: [&str; 20] = [
+const SECTIONS: [&str; 26] = [
     "",
     "model",
     "lora",
     "data",
     "rollout",
     "sampler",
+    "rewards",
     "rewards.accuracy",
+    "rewards.accuracy.grader",
     "rewards.format",
     "rewards.tag_count",
     "rewards.soft_overlong",
@@ -21,7 +23,11 @@ const SECTIONS: [&str; 20] = [
     "overlong",
     "advantage",
     "loss",
-    "kl",
+    "loss.policy_loss",
+    "loss.policy_loss.clip",
+    "loss.aggregation",
+    "loss.kl",
+    "reference_sync",
     "optimizer",
     "train",
     "eval",

@@ -24,6 +24,7 @@ use std::{fmt, path::Path, str::FromStr};
 pub use error::ImportError;
 
 use crate::RunConfig;
+use crate::layers::resolve_text;
 use draft::Draft;
 
 /// Whose settings a file holds.
@@ -142,7 +143,7 @@ pub struct Imported {
 ///
 /// let text = "model_name_or_path: Qwen/Qwen3-0.6B\nepsilon: 0.2\nepsilon_high: 0.28\nbeta: 0.0\n";
 /// let imported = import(text, Path::new("config.yaml"), None)?;
-/// assert_eq!(imported.config.loss.clip_high, Some(0.28));
+/// assert!(imported.toml.contains("[loss.policy_loss.clip]\nlow = 0.2"));
 /// assert_eq!(imported.carried[0].source_key, "model_name_or_path");
 /// # Ok::<(), dapo_run::ImportError>(())
 /// ```
@@ -165,8 +166,9 @@ pub fn import(text: &str, file_name: &Path, format: Option<Format>) -> Result<Im
     }
     let skipped = draft.all_skipped();
     let toml = emit::toml(file_name, source, &draft.lines, &draft.notes, &skipped);
-    let config = toml::from_str(&toml)
-        .map_err(|error| ImportError::Settings { file: file_name.to_owned(), message: error.to_string() })?;
+    let config = resolve_text(&toml, file_name)
+        .map_err(|error| ImportError::Settings { file: file_name.to_owned(), message: error.to_string() })?
+        .config;
     let Draft { carried, assumed, notes, .. } = draft;
     Ok(Imported { toml, config, source, carried, assumed, notes, skipped })
 }

@@ -70,8 +70,8 @@ pub(super) fn translate(d: &mut Draft<'_>) -> Result<(), ImportError> {
     let filter = d.switch(&["overlong_filter"])?;
     d.put_or("overlong.filter", filter.map(|filter| filter.map(|on| if on { "mask" } else { "off" })), "off");
     hf::loss(d, &defaults, ["tau_pos", "tau_neg"])?;
-    advantage(d)?;
     hf::kl(d, &defaults, &batch)?;
+    advantage(d)?;
     let steps = hf::steps(d, &batch)?;
     hf::optimizer(d, &defaults, &batch, steps)?;
     hf::evaluation(d, &batch, has_validation)?;
@@ -222,7 +222,12 @@ fn advantage(d: &mut Draft<'_>) -> Result<(), ImportError> {
     let is_rloo = estimator.as_ref().is_some_and(|estimator| estimator.value == "leave-one-out");
     hf::advantage(d, estimator)?;
     let in_reward = d.switch(&["kl_in_reward"])?;
-    d.put_or("kl.in_reward", in_reward, is_rloo);
+    let from = in_reward.as_ref().map(|switch| switch.from.clone()).unwrap_or_default();
+    if in_reward.map_or(is_rloo, |switch| switch.value) {
+        d.redirect(&from, "loss.kl.coef", "rewards.kl_coef");
+    } else {
+        d.leave(&from, "the KL stays in the loss");
+    }
     Ok(())
 }
 

@@ -1,6 +1,8 @@
 //! The name that was probably meant.
 
-use super::{LAYOUT, split};
+use super::layout::LAYOUT;
+use super::moved::{moved, old_keys};
+use super::path::split;
 
 /// Below this similarity a name is no help.
 const LEAST: f64 = 0.7;
@@ -11,10 +13,10 @@ pub(crate) fn nearest_of<'a>(word: &str, names: impl IntoIterator<Item = &'a str
     scored.filter(|(score, _)| *score >= LEAST).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, name)| name)
 }
 
-/// The most similar key or table: by its last name first, wherever it stands, then by its table.
+/// The most similar key or table, of older versions too: by its last name first, wherever it stands, then by its table.
 pub(crate) fn nearest_key(path: &str) -> Option<&'static str> {
     let tables = LAYOUT.tables.iter().map(|table| table.path.as_str()).filter(|path| !path.is_empty());
-    let names = LAYOUT.keys.iter().map(|key| key.path.as_str()).chain(tables);
+    let names = LAYOUT.keys.iter().map(|key| key.path.as_str()).chain(tables).chain(old_keys());
     let (table, last) = split(path);
     let score = |name: &str| {
         let (its_table, its_last) = split(name);
@@ -23,7 +25,7 @@ pub(crate) fn nearest_key(path: &str) -> Option<&'static str> {
         if last == its_last { 0.9 + 0.1 * tables } else { 0.7 * strsim::jaro_winkler(last, its_last) + 0.2 * tables }
     };
     let scored = names.map(|name| (score(name), name)).filter(|(score, _)| *score >= LEAST);
-    scored.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, name)| name)
+    scored.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, name)| moved(name).unwrap_or(name))
 }
 
 #[cfg(test)]
@@ -45,8 +47,8 @@ mod tests {
             ("group_size", "rollout.group_size"),
             ("sampler.trainbatch", "sampler.train_batch"),
             ("train.train_batch", "sampler.train_batch"),
-            ("loss.clip_hihg", "loss.clip_high"),
-            ("loss.cliphigh", "loss.clip_high"),
+            ("loss.clip_hihg", "loss.policy_loss.clip.high"),
+            ("loss.cliphigh", "loss.policy_loss.clip.high"),
             ("rewards.soft_overlong.cache", "rewards.soft_overlong.cache_len"),
             ("reward.accuracy.grader", "rewards.accuracy.grader"),
             ("model.pth", "model.path"),

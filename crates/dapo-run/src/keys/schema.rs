@@ -1,15 +1,10 @@
 //! The settings file's JSON Schema.
 
-use super::{ALIASES, LAYOUT, join, split};
-use crate::RunConfig;
-use schemars::generate::SchemaSettings;
+use super::generated::{choices, description, generated, is};
+use super::layout::LAYOUT;
+use super::moved::ALIASES;
+use super::path::{join, split};
 use serde_json::Value;
-
-/// The schema as the types give it: every section in its place, no references.
-pub(super) fn generated() -> Value {
-    let settings = SchemaSettings::draft07().with(|settings| settings.inline_subschemas = true);
-    settings.into_generator().into_root_schema_for::<RunConfig>().to_value()
-}
 
 /// The JSON Schema (draft 7) of a settings file, with descriptions and defaults, for editors that complete and check
 /// TOML.
@@ -34,13 +29,19 @@ pub fn schema() -> Value {
     schema
 }
 
-/// Takes out what TOML does not have (null), lets one string stand for a list of one, joins the lines of descriptions,
-/// and gives defaults where keys stand, as a settings file spells them.
+/// Takes out what TOML does not have (null), lets one string stand for a list of one, a name for its table, and `none` for
+/// what may be unset, joins the lines of descriptions, and gives defaults where keys stand, as a settings file spells them.
 fn tidy(schema: &mut Value, path: &str) {
+    let (optional, text) = (is(schema, "null"), description(schema));
+    let mut words = if optional && !is(schema, "string") { vec!["none".to_owned()] } else { Vec::new() };
+    let shorthand = schema["x-name"].as_str().map(|field| &schema["properties"][field]);
+    words.extend(shorthand.and_then(|field| choices(field).or_else(|| choices(&field["items"]))).unwrap_or_default());
     let Some(fields) = schema.as_object_mut() else { return };
-    fields.shift_remove("default");
-    if let Some(description) = fields.get_mut("description") {
-        *description = description.as_str().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ").into();
+    for word in ["default", "required", "x-name", "x-of"] {
+        fields.shift_remove(word);
+    }
+    if fields.contains_key("description") {
+        fields.insert("description".into(), text.into());
     }
     if let Some(types) = fields.get_mut("type")
         && let Some([one, _]) = types.as_array().map(Vec::as_slice)
@@ -49,6 +50,10 @@ fn tidy(schema: &mut Value, path: &str) {
     }
     if fields.get("type").is_some_and(|name| name == "array") {
         fields.insert("type".into(), vec!["array", "string"].into());
+    }
+    if !words.is_empty() {
+        fields.insert("type".into(), vec![fields["type"].clone(), "string".into()].into());
+        fields.insert("pattern".into(), format!("^({})$", words.join("|")).into());
     }
     if let Some(values) = fields.get_mut("enum").and_then(Value::as_array_mut) {
         values.retain(|value| !value.is_null());

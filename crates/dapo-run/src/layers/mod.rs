@@ -1,14 +1,17 @@
 //! Settings in layers: recipes, files and single values, from left to right.
 
+mod merge;
 mod read;
 
-use crate::error::{KeyError, KeyFault};
-use crate::keys::nearest_of;
+use crate::error::{KeyError, SettingsError};
+use crate::keys::{canonical, nearest_of};
 use crate::recipes::recipes;
-use crate::{RunConfig, SettingsError, write};
-use read::{Assignment, Reader};
+use crate::settings::RunConfig;
+use crate::source::Source;
+use crate::write::write;
+use merge::Merged;
+use read::Reader;
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// One source of settings. What a later layer sets replaces what an earlier one did, key by key.
@@ -64,50 +67,24 @@ fn recipe_hint(word: &str) -> String {
     }
 }
 
-/// Where a setting's value comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// No layer sets it.
-    Default,
-    /// A recipe.
-    Recipe {
-        /// Its name.
-        name: String,
-    },
-    /// A file.
-    File {
-        /// The file.
-        path: PathBuf,
-        /// The line, from 1 on.
-        line: usize,
-    },
-    /// An override.
-    CommandLine,
-}
-
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Default => f.write_str("default"),
-            Self::Recipe { name } => write!(f, "recipe {name}"),
-            Self::File { path, line } => write!(f, "{}:{line}", path.display()),
-            Self::CommandLine => f.write_str("command line"),
-        }
-    }
-}
-
 /// Merged settings, and where each comes from.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Resolved {
     /// The settings.
     pub config: RunConfig,
     sources: BTreeMap<String, Source>,
+    warnings: Vec<String>,
 }
 
 impl Resolved {
     /// Where a setting's value comes from, such as `optimizer.lr`.
     pub fn source_of(&self, key: &str) -> &Source {
-        self.sources.get(&crate::keys::canonical(key)).unwrap_or(&Source::Default)
+        self.sources.get(&canonical(key)).unwrap_or(&Source::Default)
+    }
+
+    /// What is deprecated in the layers, and what a layer took out of those below it by another name; each with its place.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// As [`RunConfig::to_toml`].
@@ -123,7 +100,7 @@ impl Resolved {
     /// # Errors
     /// As [`RunConfig::to_toml`].
     pub fn to_annotated_toml(&self) -> Result<String, SettingsError> {
-        write::write(&self.config, |key| match self.sources.get(key) {
+        write(&self.config, |key| match self.sources.get(key) {
             None | Some(Source::Default) => Some("default".to_owned()),
             Some(source) => Some(format!("from {source}")),
         })
@@ -131,6 +108,9 @@ impl Resolved {
 }
 
 /// Merges layers from left to right over the defaults: tables key by key, everything else replaced.
+///
+/// A table that has a `name` may be written as that name alone. A layer that changes the name drops the constants that
+/// layers below it set for the one before. `none` unsets what may be unset. Keys of older versions work, with a warning.
 ///
 /// # Errors
 /// When a file cannot be read, a text is not TOML, there is no such recipe; or with all keys at once that do not exist
@@ -141,8 +121,8 @@ impl Resolved {
 /// let words = ["dapo", "rollout.group_size=16", "optimizer.lr=1e-5"];
 /// let layers = words.map(Layer::parse).into_iter().collect::<Result<Vec<_>, _>>()?;
 /// let resolved = resolve(&layers)?;
-/// assert_eq!((resolved.config.rollout.group_size, resolved.config.loss.clip_high), (16, Some(0.28)));
-/// assert_eq!(resolved.source_of("loss.clip_high").to_string(), "recipe dapo");
+/// assert_eq!((resolved.config.rollout.group_size, resolved.config.optimizer.lr), (16, 1e-5));
+/// assert_eq!(resolved.source_of("loss.policy_loss.clip.high").to_string(), "recipe dapo");
 ///
 /// let wrong = Layer::parse("optimizer.learning_rate=1e-5")?;
 /// let error = resolve(&[wrong]).unwrap_err().to_string();
@@ -150,65 +130,53 @@ impl Resolved {
 /// # Ok::<(), dapo_run::SettingsError>(())
 /// ```
 pub fn resolve(layers: &[Layer]) -> Result<Resolved, SettingsError> {
-    let mut merged = BTreeMap::new();
-    let mut errors = Vec::new();
+    let mut merged = Merged::default();
+    let (mut errors, mut warnings) = (Vec::new(), Vec::new());
     for layer in layers {
-        match layer {
+        let assignments = match layer {
             Layer::Recipe(name) => {
                 let recipe = recipes().iter().find(|recipe| recipe.name == name);
                 let unknown = || SettingsError::Recipe { name: name.clone(), hint: recipe_hint(name) };
                 let place = |_| Source::Recipe { name: name.clone() };
-                merge(&mut merged, Reader::new(&place, &mut errors).document(recipe.ok_or_else(unknown)?.text)?);
+                let text = recipe.ok_or_else(unknown)?.text;
+                Reader::new(&place, &mut errors, &mut warnings).document(text)?
             }
             Layer::File(path) => {
                 let io = |error| SettingsError::Io { path: path.clone(), error };
                 let text = std::fs::read_to_string(path).map_err(io)?;
                 let place = |line| Source::File { path: path.clone(), line };
-                merge(&mut merged, Reader::new(&place, &mut errors).document(&text)?);
+                Reader::new(&place, &mut errors, &mut warnings).document(&text)?
             }
             Layer::Override(word) => {
-                let mut reader = Reader::new(&|_| Source::CommandLine, &mut errors);
+                let mut reader = Reader::new(&|_| Source::CommandLine, &mut errors, &mut warnings);
                 if let Some(removed) = reader.removal(word)? {
-                    let below = format!("{removed}.");
-                    merged.retain(|path: &String, _| *path != removed && !path.starts_with(&below));
-                } else {
-                    merge(&mut merged, reader.assignment(word)?);
+                    merged.remove(&removed);
+                    continue;
                 }
+                reader.assignment(word)?
             }
-        }
+        };
+        merged.lay(assignments, &mut warnings);
+    }
+    resolved(merged, errors, warnings)
+}
+
+/// Settings of one text, such as a file that is still to be written.
+pub(crate) fn resolve_text(text: &str, path: &Path) -> Result<Resolved, SettingsError> {
+    let mut merged = Merged::default();
+    let (mut errors, mut warnings) = (Vec::new(), Vec::new());
+    let place = |line| Source::File { path: path.to_owned(), line };
+    merged.lay(Reader::new(&place, &mut errors, &mut warnings).document(text)?, &mut warnings);
+    resolved(merged, errors, warnings)
+}
+
+fn resolved(mut merged: Merged, mut errors: Vec<KeyError>, warnings: Vec<String>) -> Result<Resolved, SettingsError> {
+    if errors.is_empty() {
+        merged.finish(&mut errors);
     }
     if !errors.is_empty() {
         return Err(SettingsError::Keys(errors));
     }
-    let config = toml::from_str(&document(&merged)).map_err(|error| SettingsError::Keys(culprits(&merged, &error)))?;
-    Ok(Resolved { config, sources: merged.into_iter().map(|(path, (_, source))| (path, source)).collect() })
-}
-
-/// The TOML of each key's value and its source. A table that is present has the value `{}`.
-type Merged = BTreeMap<String, (String, Source)>;
-
-fn merge(merged: &mut Merged, assignments: Vec<Assignment>) {
-    merged.extend(assignments.into_iter().map(|a| (a.path, (a.value, a.source))));
-}
-
-fn document(merged: &Merged) -> String {
-    let empty = |path: &str| merged.range(format!("{path}.")..format!("{path}/")).next().is_none();
-    let lines = merged.iter().filter(|(path, (value, _))| value != "{}" || empty(path));
-    lines.map(|(path, (value, _))| format!("{path} = {value}")).collect::<Vec<_>>().join("\n")
-}
-
-/// The values that the settings' types refuse although their kind is right: numbers too large.
-fn culprits(merged: &Merged, error: &toml::de::Error) -> Vec<KeyError> {
-    let mut errors = Vec::new();
-    for (path, (value, source)) in merged {
-        if let Err(error) = toml::from_str::<RunConfig>(&format!("{path} = {value}")) {
-            let fault = KeyFault::Value { found: value.clone(), expected: error.message().to_owned() };
-            errors.push(KeyError { place: source.clone(), key: path.clone(), fault });
-        }
-    }
-    if errors.is_empty() {
-        let fault = KeyFault::Value { found: "what it is".into(), expected: error.message().to_owned() };
-        errors.push(KeyError { place: Source::Default, key: "settings".into(), fault });
-    }
-    errors
+    let config = toml::from_str(&merged.document()).map_err(|error| SettingsError::Keys(merged.culprits(&error)))?;
+    Ok(Resolved { config, sources: merged.sources(), warnings })
 }

@@ -1,18 +1,21 @@
 //! From TOML text to assignments, checked against the list of keys.
 
-use super::Source;
-use crate::SettingsError;
-use crate::error::{KeyError, KeyFault};
-use crate::keys::{Kind, LAYOUT, canonical, join, nearest_key, split};
+use crate::error::{KeyError, KeyFault, SettingsError};
+use crate::keys::{IN_REWARD, Key, Kind, LAYOUT, NAME, OLD_TABLE, canonical, join, moved, nearest_key, split, zero};
+use crate::source::Source;
 use std::collections::HashSet;
 use toml::Spanned;
-use toml::de::{DeTable, DeValue, Error};
+use toml::de::{DeArray, DeTable, DeValue, Error};
 
-/// A setting and its value as TOML; for a table that is present, `{}`.
+const POLICY_LOSS: &str = "loss.policy_loss";
+
+/// A setting and its value as TOML; for a table that is present, `{}`; `None`: it is unset.
 pub(super) struct Assignment {
     pub(super) path: String,
-    pub(super) value: String,
+    pub(super) value: Option<String>,
     pub(super) source: Source,
+    /// Whether it was set by a key that has moved.
+    pub(super) moved: bool,
 }
 
 /// Reads one layer. Keys that are wrong go to `errors`.
@@ -20,19 +23,25 @@ pub(super) struct Reader<'a> {
     /// The source of what stands in a line.
     place: &'a dyn Fn(usize) -> Source,
     errors: &'a mut Vec<KeyError>,
+    warnings: &'a mut Vec<String>,
     assignments: Vec<Assignment>,
     seen: HashSet<String>,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(place: &'a dyn Fn(usize) -> Source, errors: &'a mut Vec<KeyError>) -> Self {
-        Self { place, errors, assignments: Vec::new(), seen: HashSet::new() }
+    pub(super) fn new(
+        place: &'a dyn Fn(usize) -> Source,
+        errors: &'a mut Vec<KeyError>,
+        warnings: &'a mut Vec<String>,
+    ) -> Self {
+        Self { place, errors, warnings, assignments: Vec::new(), seen: HashSet::new() }
     }
 
     /// The assignments of a TOML document.
     pub(super) fn document(mut self, text: &str) -> Result<Vec<Assignment>, SettingsError> {
         let table = DeTable::parse(text).map_err(|error| self.syntax(text, &error))?;
         self.table("", table.get_ref(), text);
+        self.read_ppo_as_it_was();
         Ok(self.assignments)
     }
 
@@ -42,7 +51,8 @@ impl<'a> Reader<'a> {
         if !value.is_empty() {
             return Ok(None);
         }
-        if LAYOUT.key(&path).is_none() && LAYOUT.table(&path).is_none() {
+        let path = canonical(&path);
+        if LAYOUT.key(&path).is_none() && LAYOUT.table(&path).is_none() && path != OLD_TABLE {
             self.unknown(&path, (self.place)(1));
         }
         Ok(Some(path))
@@ -51,7 +61,7 @@ impl<'a> Reader<'a> {
     /// The assignments of an override with a value.
     pub(super) fn assignment(mut self, word: &str) -> Result<Vec<Assignment>, SettingsError> {
         let (path, value) = split_override(word)?;
-        let kind = LAYOUT.key(&path).map(|key| &key.kind);
+        let kind = LAYOUT.target(&canonical(&path)).map(|key| &key.kind);
         let text = match DeValue::parse(value) {
             Ok(parsed) => as_kind(value, parsed.get_ref(), kind),
             Err(error) if value.starts_with(['"', '\'', '[', '{']) => {
@@ -62,7 +72,7 @@ impl<'a> Reader<'a> {
             Err(_) => as_kind(&quoted(value), &DeValue::String(value.into()), kind),
         };
         let parsed = DeValue::parse(&text).map_err(|error| self.syntax(&text, &error))?;
-        self.value(path, &parsed, &text, (self.place)(1));
+        self.value(&path, &parsed, &text, (self.place)(1));
         Ok(self.assignments)
     }
 
@@ -80,41 +90,95 @@ impl<'a> Reader<'a> {
     fn table(&mut self, path: &str, table: &DeTable<'_>, text: &str) {
         for (name, value) in table {
             let source = (self.place)(line(text, name.span().start));
-            self.value(canonical(&join(path, name.get_ref())), value, text, source);
+            self.value(&join(path, name.get_ref()), value, text, source);
         }
     }
 
-    fn value(&mut self, path: String, value: &Spanned<DeValue<'_>>, text: &str, source: Source) {
-        if let Some(table) = LAYOUT.table(&path) {
-            let DeValue::Table(entries) = value.get_ref() else {
-                return self.refuse(path, value, text, source, "a table".into());
+    fn value(&mut self, written: &str, value: &Spanned<DeValue<'_>>, text: &str, source: Source) {
+        let path = canonical(written);
+        if let (OLD_TABLE, DeValue::Table(entries)) = (path.as_str(), value.get_ref()) {
+            return self.table(&path, entries, text);
+        }
+        if path == IN_REWARD {
+            return match value.get_ref().as_bool() {
+                Some(in_reward) => {
+                    self.warn(
+                        &source,
+                        &format!("{IN_REWARD} is deprecated, expected rewards.kl_coef for a KL in the reward"),
+                    );
+                    self.assign(path, Some(in_reward.to_string()), source, true);
+                }
+                None => self.refuse(path, value, text, source, Kind::Flag.to_string()),
             };
+        }
+        let (table, target) = (LAYOUT.table(&path), LAYOUT.target(&path));
+        let optional = table.map_or_else(|| target.is_some_and(is_optional), |table| table.optional);
+        if optional && value.get_ref().as_str() == Some("none") {
+            return self.assign(path, None, source, false);
+        }
+        if let (Some(table), DeValue::Table(entries)) = (table, value.get_ref()) {
             if table.optional {
-                self.assign(path.clone(), "{}".into(), source);
+                self.assign(path.clone(), Some("{}".into()), source, false);
             }
             self.table(&path, entries, text);
-        } else if let Some(key) = LAYOUT.key(&path) {
-            if !fits(&key.kind, value.get_ref()) {
-                return self.refuse(path, value, text, source, key.kind.to_string());
-            }
-            if !self.seen.insert(path.clone()) {
-                return self.errors.push(KeyError { place: source, key: path, fault: KeyFault::Twice });
-            }
-            // A key makes its table present.
-            let table = split(&path).0;
-            if LAYOUT.table(table).is_some_and(|table| table.optional) {
-                self.assign(table.to_owned(), "{}".into(), source.clone());
-            }
-            let written = &text[value.span()];
-            let one_of_a_list = key.kind == Kind::Texts && value.get_ref().is_str();
-            self.assign(path, if one_of_a_list { format!("[{written}]") } else { written.to_owned() }, source);
+        } else if let Some(key) = target {
+            self.key(key, written, value, text, source);
+        } else if table.is_some() {
+            self.refuse(written.to_owned(), value, text, source, "a table".into());
         } else {
             self.unknown(&path, source);
         }
     }
 
-    fn assign(&mut self, path: String, value: String, source: Source) {
-        self.assignments.push(Assignment { path, value, source });
+    fn key(&mut self, key: &Key, written: &str, value: &Spanned<DeValue<'_>>, text: &str, source: Source) {
+        let path = key.path.clone();
+        if !fits(&key.kind, value.get_ref()) {
+            return self.refuse(written.to_owned(), value, text, source, key.kind.to_string());
+        }
+        if !self.seen.insert(path.clone()) {
+            return self.errors.push(KeyError { place: source, key: path, fault: KeyFault::Twice });
+        }
+        let moved = moved(written).is_some();
+        if moved {
+            let why = if written == "train.epochs" { ": these are not passes over the data" } else { "" };
+            self.warn(&source, &format!("{written} is now {path}{why}"));
+        }
+        let setting = &text[value.span()];
+        if let Some((what, word)) = zero(&path, setting) {
+            let advice =
+                if word == "none" { format!("{what} = \"none\", or nothing") } else { format!("{path} = {word}") };
+            self.warn(&source, &format!("{path} = {setting} is deprecated, expected {advice}"));
+            return self.assign(what.to_owned(), Some(word.to_owned()).filter(|word| word != "none"), source, moved);
+        }
+        // A key makes its table present.
+        let table = split(&path).0;
+        if LAYOUT.table(table).is_some_and(|table| table.optional) {
+            self.assign(table.to_owned(), Some("{}".into()), source.clone(), moved);
+        }
+        let one_of_a_list = matches!(key.kind, Kind::Texts | Kind::Choices(_)) && value.get_ref().is_str();
+        let setting = if one_of_a_list { format!("[{setting}]") } else { setting.to_owned() };
+        self.assign(path, Some(setting), source, moved);
+    }
+
+    /// Under the old keys of the loss, `ppo` meant `dapo`.
+    fn read_ppo_as_it_was(&mut self) {
+        let is_old = self.assignments.iter().any(|a| a.moved && a.path.starts_with(POLICY_LOSS));
+        let name = join(POLICY_LOSS, NAME);
+        let is_ppo = |a: &&mut Assignment| a.path == name && a.value.as_deref().is_some_and(|v| v.contains("ppo"));
+        if let Some(ppo) = self.assignments.iter_mut().find(is_ppo).filter(|_| is_old) {
+            ppo.value = Some("\"dapo\"".into());
+            let warning =
+                "loss.policy_loss = \"ppo\" is read as \"dapo\", which it means beside the old keys of the loss";
+            self.warnings.push(format!("{}: {warning}", ppo.source));
+        }
+    }
+
+    fn warn(&mut self, source: &Source, what: &str) {
+        self.warnings.push(format!("{source}: {what}"));
+    }
+
+    fn assign(&mut self, path: String, value: Option<String>, source: Source, moved: bool) {
+        self.assignments.push(Assignment { path, value, source, moved });
     }
 
     fn unknown(&mut self, path: &str, place: Source) {
@@ -128,19 +192,26 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The key, with second names replaced, and the value of `key=value`.
+/// Whether `none` unsets a key; for a text it would be one.
+fn is_optional(key: &Key) -> bool {
+    key.optional && key.kind != Kind::Text
+}
+
+/// The key and the value of `key=value`.
 fn split_override(word: &str) -> Result<(String, &str), SettingsError> {
     let message = || format!("{word:?} has no `=`, expected key=value");
     let syntax = || SettingsError::Syntax { place: Source::CommandLine, column: None, message: message() };
     let (key, value) = word.split_once('=').ok_or_else(syntax)?;
-    Ok((canonical(key.trim()), value.trim()))
+    Ok((key.trim().to_owned(), value.trim()))
 }
 
 /// On the command line, what stands for a string needs no quotes.
 fn as_kind(text: &str, value: &DeValue<'_>, kind: Option<&Kind>) -> String {
     let structured = matches!(value, DeValue::Array(_) | DeValue::Table(_));
     match kind {
-        Some(Kind::Text | Kind::Texts | Kind::Choice(_)) if !structured && !value.is_str() => quoted(text),
+        Some(Kind::Text | Kind::Texts | Kind::Choice(_) | Kind::Choices(_)) if !structured && !value.is_str() => {
+            quoted(text)
+        }
         _ => text.to_owned(),
     }
 }
@@ -161,6 +232,11 @@ fn fits(kind: &Kind, value: &DeValue<'_>) -> bool {
             value.is_str() || value.as_array().is_some_and(|list| list.iter().all(|item| item.get_ref().is_str()))
         }
         Kind::Choice(names) => one_of(names),
+        Kind::Choices(names) => {
+            let known = |item: &str| names.iter().any(|name| name == item);
+            let all_known = |list: &DeArray<'_>| list.iter().all(|item| item.get_ref().as_str().is_some_and(known));
+            one_of(names) || value.as_array().is_some_and(all_known)
+        }
         Kind::IntegerOr(names) => natural() || one_of(names),
     }
 }

@@ -1,5 +1,6 @@
 //! The problems to train on and to evaluate on.
 
+use dapo_trainer::PromptStyle;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -16,18 +17,15 @@ pub struct DataSection {
     pub validation: Vec<String>,
     /// Share of the training problems set apart for evaluation, chosen by the seed.
     pub validation_split: f64,
-    /// Use only the first problems of the training files; 0 uses all.
-    pub limit: usize,
+    /// Use only the first problems of the training files; by default all.
+    pub limit: Option<usize>,
     /// Whether problems with the same prompt are used once.
     pub deduplicate: bool,
     /// Problems with longer prompts, in tokens, are left out.
     pub max_prompt_tokens: usize,
-    /// System message before each question; none if empty.
-    pub system: String,
-    /// Text added to each question.
-    pub suffix: String,
-    /// For chat templates that know it: whether the model is to think first.
-    pub enable_thinking: Option<bool>,
+    /// What is put around a question.
+    #[serde(flatten)]
+    pub style: PromptStyle,
 }
 
 /// A list, or one string as a list of one.
@@ -50,12 +48,10 @@ impl Default for DataSection {
             train: Vec::new(),
             validation: Vec::new(),
             validation_split: 0.0,
-            limit: 0,
+            limit: None,
             deduplicate: true,
             max_prompt_tokens: 2048,
-            system: String::new(),
-            suffix: String::new(),
-            enable_thinking: None,
+            style: PromptStyle::default(),
         }
     }
 }

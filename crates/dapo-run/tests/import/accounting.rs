@@ -1,8 +1,8 @@
 //! Every key of the source is carried over or left out with a reason, and the output says the same as the settings.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{collections::BTreeSet, io::Write, path::Path};
 
-use dapo_run::{Format, ImportError, Imported, RunConfig, import};
+use dapo_run::{Format, ImportError, Imported, Layer, import, resolve};
 use proptest::prelude::*;
 
 use super::{file, imported_file};
@@ -20,8 +20,11 @@ fn check(imported: &Imported, keys: &BTreeSet<String>) {
         assert!(carried.contains(key) != skipped.contains(key), "{key}: carried {carried:?}, left out {skipped:?}");
     }
     assert!(imported.skipped.iter().all(|skipped| !skipped.reason.is_empty()));
-    let again: RunConfig = toml::from_str(&imported.toml).unwrap();
-    assert_eq!(again, imported.config);
+    let mut file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
+    file.write_all(imported.toml.as_bytes()).unwrap();
+    let again = resolve(&[Layer::File(file.path().to_owned())]).unwrap();
+    assert_eq!(again.config, imported.config);
+    assert_eq!(again.warnings(), &[] as &[String], "{}", imported.toml);
 }
 
 /// Keys as they stand in a script or YAML file of the test data, told apart from the importer's own reading.

@@ -1,13 +1,13 @@
 //! ms-swift.
 
-use super::{check_knobs, expect, has_note, imported, imported_file, knob, reason};
+use super::{check_knobs, expect, has_note, imported, imported_file, knob, reason, unset};
 
 #[test]
 fn the_arguments_of_dapo_become_its_settings() {
     let imported = imported_file("swift_dapo.sh");
     let config = &imported.config;
     expect(config, "model.path", "Qwen/Qwen2.5-1.5B-Instruct");
-    expect(config, "lora.rank", 0);
+    unset(config, "lora.rank");
     expect(config, "data.train", vec!["hf://datasets/AI-MO/NuminaMath-TIR"]);
     expect(config, "data.limit", 1000);
     expect(config, "data.max_prompt_tokens", 1024);
@@ -23,18 +23,18 @@ fn the_arguments_of_dapo_become_its_settings() {
     expect(config, "sampler.surplus", "discard");
     expect(config, "sampler.on_exhausted", "keep-zero-std");
     expect(config, "rewards.accuracy.weight", 1.0);
-    expect(config, "rewards.accuracy.wrong", 0.0);
+    expect(config, "rewards.accuracy.incorrect", 0.0);
     expect(config, "rewards.soft_overlong.weight", 0.5);
     expect(config, "rewards.soft_overlong.max_len", 2048);
     expect(config, "rewards.soft_overlong.cache_len", 512);
     expect(config, "rewards.soft_overlong.floor", false);
     expect(config, "overlong.filter", "mask");
     expect(config, "advantage.eps", 1e-4);
-    expect(config, "loss.clip_low", 0.2);
-    expect(config, "loss.clip_high", 0.28);
+    expect(config, "loss.policy_loss.clip.low", 0.2);
+    expect(config, "loss.policy_loss.clip.high", 0.28);
     expect(config, "loss.aggregation", "token-mean");
     expect(config, "loss.empty_sequences", "count");
-    expect(config, "kl.coef", 0.0);
+    expect(config, "loss.kl.coef", 0.0);
     expect(config, "optimizer.lr", 1e-6);
     expect(config, "optimizer.schedule", "cosine");
     expect(config, "optimizer.min_lr_ratio", 0.1);
@@ -84,11 +84,11 @@ fn each_knob_of_the_arguments_lands_on_its_key_alone() {
                     ("rewards.repetition.max_penalty", "-1.0"),
                 ],
             ),
-            knob("--epsilon 0.2", "--epsilon 0.1", &[("loss.clip_low", "0.1")]),
-            knob("--epsilon_high 0.28", "--epsilon_high 0.3", &[("loss.clip_high", "0.3")]),
+            knob("--epsilon 0.2", "--epsilon 0.1", &[("loss.policy_loss.clip.low", "0.1")]),
+            knob("--epsilon_high 0.28", "--epsilon_high 0.3", &[("loss.policy_loss.clip.high", "0.3")]),
             knob("--loss_type bnpo", "--loss_type grpo", &[("loss.aggregation", "'seq-mean-token-mean'")]),
-            knob("--beta 0.0", "--beta 0.001", &[("kl.coef", "0.001")]),
-            knob("--beta 0.0 \\\n", "", &[("kl.coef", "0.04")]),
+            knob("--beta 0.0", "--beta 0.001", &[("loss.kl.coef", "0.001")]),
+            knob("--beta 0.0 \\\n", "", &[("loss.kl.coef", "0.04")]),
             knob("--temperature 1.0 \\\n", "", &[("rollout.temperature", "0.9")]),
             knob("NPROC_PER_NODE=2", "NPROC_PER_NODE=4", &[("sampler.train_batch", "8"), ("sampler.gen_batch", "8")]),
             knob(
@@ -97,11 +97,19 @@ fn each_knob_of_the_arguments_lands_on_its_key_alone() {
                 &[("optimizer.lr", "2e-6"), ("optimizer.min_lr_ratio", "0.05")],
             ),
             knob("--max_length 1024", "--max_length 512", &[("data.max_prompt_tokens", "512")]),
-            knob("--tuner_type full", "--tuner_type lora --lora_rank 4", &[("lora.rank", "4")]),
             knob(
-                "--num_iterations 1",
-                "--num_iterations 1 --advantage_estimator rloo",
-                &[("advantage.baseline", "'leave-one-out'"), ("advantage.scale", "'none'"), ("kl.in_reward", "true")],
+                "--tuner_type full",
+                "--tuner_type lora --lora_rank 4 --target_modules q_proj",
+                &[("lora.rank", "4"), ("lora.alpha", "32.0"), ("lora.targets", "['q_proj']")],
+            ),
+            knob(
+                "--beta 0.0",
+                "--beta 0.01 --advantage_estimator rloo",
+                &[
+                    ("advantage.baseline", "'leave-one-out'"),
+                    ("advantage.scale", "'none'"),
+                    ("rewards.kl_coef", "0.01"),
+                ],
             ),
         ],
     );
@@ -135,9 +143,9 @@ fn lengths_of_the_cosine_reward_are_tokens() {
                 cosine_max_len_value_correct: 0.4\ncosine_min_len_value_wrong: -0.7\ncosine_max_len_value_wrong: -0.1\n";
     let imported = imported(text, "a.yaml");
     let length = imported.config.rewards.length.clone().unwrap();
-    assert_eq!((length.max_correct, length.min_correct), (0.9, 0.4));
-    assert_eq!((length.min_wrong, length.max_wrong), (-0.7, -0.1));
-    assert_eq!(length.max_len, 900);
+    assert_eq!((length.reward.max_correct, length.reward.min_correct), (0.9, 0.4));
+    assert_eq!((length.reward.min_incorrect, length.reward.max_incorrect), (-0.7, -0.1));
+    assert_eq!(length.reward.max_len, 900);
     expect(&imported.config, "rewards.length.unit", "tokens");
     expect(&imported.config, "rewards.accuracy.weight", 0.0);
 }

@@ -1,6 +1,6 @@
 //! TRL and open-r1.
 
-use super::{check_knobs, expect, file, has_note, imported, imported_file, knob, reason};
+use super::{check_knobs, expect, file, has_note, imported, imported_file, knob, reason, unset};
 
 #[test]
 fn the_recipe_of_dapo_becomes_its_settings() {
@@ -18,8 +18,8 @@ fn the_recipe_of_dapo_becomes_its_settings() {
     expect(config, "sampler.gen_batch", 4);
     expect(config, "sampler.dynamic", false);
     expect(config, "rewards.accuracy.weight", 1.0);
-    expect(config, "rewards.accuracy.right", 1.0);
-    expect(config, "rewards.accuracy.wrong", 0.0);
+    expect(config, "rewards.accuracy.correct", 1.0);
+    expect(config, "rewards.accuracy.incorrect", 0.0);
     expect(config, "rewards.format.weight", 0.5);
     expect(config, "rewards.format.pattern", "think-answer");
     expect(config, "rewards.tag_count.weight", 0.25);
@@ -30,20 +30,20 @@ fn the_recipe_of_dapo_becomes_its_settings() {
     expect(config, "overlong.filter", "mask");
     expect(config, "advantage.eps", 1e-4);
     expect(config, "advantage.scale", "group");
-    expect(config, "loss.policy_loss", "dapo");
-    expect(config, "loss.clip_low", 0.2);
-    expect(config, "loss.clip_high", 0.28);
-    expect(config, "loss.dual_clip", 0.0);
+    expect(config, "loss.policy_loss.name", "dapo");
+    expect(config, "loss.policy_loss.clip.low", 0.2);
+    expect(config, "loss.policy_loss.clip.high", 0.28);
+    unset(config, "loss.policy_loss.dual_clip");
     expect(config, "loss.aggregation", "token-mean");
     expect(config, "loss.empty_sequences", "count");
-    expect(config, "kl.coef", 0.0);
+    expect(config, "loss.kl.coef", 0.0);
     expect(config, "optimizer.lr", 1e-6);
     expect(config, "optimizer.schedule", "cosine");
     expect(config, "optimizer.min_lr_ratio", 0.1);
     expect(config, "optimizer.weight_decay", 0.0);
     // 400 updates in steps of 2; a tenth of 200 steps; 50 updates between checkpoints.
     expect(config, "train.steps", 200);
-    expect(config, "train.epochs", 2);
+    expect(config, "train.updates_per_batch", 2);
     expect(config, "train.mini_batches", 1);
     expect(config, "optimizer.warmup_steps", 20);
     expect(config, "output.checkpoint_every", 25);
@@ -59,10 +59,14 @@ fn each_knob_of_the_recipe_lands_on_its_key_alone() {
     check_knobs(
         "trl_dapo.yaml",
         &[
-            knob("beta: 0.0", "beta: 0.04", &[("kl.coef", "0.04")]),
-            knob("epsilon: 0.2\n", "epsilon: 0.1\n", &[("loss.clip_low", "0.1")]),
-            knob("epsilon_high: 0.28", "epsilon_high: 0.3", &[("loss.clip_high", "0.3")]),
-            knob("epsilon_high: 0.28", "epsilon_high: null", &[("loss.clip_high", "0.2")]),
+            knob("beta: 0.0", "beta: 0.04", &[("loss.kl.coef", "0.04")]),
+            knob("epsilon: 0.2\n", "epsilon: 0.1\n", &[("loss.policy_loss.clip.low", "0.1")]),
+            knob("epsilon_high: 0.28", "epsilon_high: 0.3", &[("loss.policy_loss.clip.high", "0.3")]),
+            knob(
+                "epsilon_high: 0.28",
+                "epsilon_high: null",
+                &[("loss.policy_loss.name", "'ppo'"), ("loss.policy_loss.clip.high", "0.2")],
+            ),
             knob("loss_type: \"bnpo\"", "loss_type: dapo", &[]),
             knob("loss_type: \"bnpo\"", "loss_type: grpo", &[("loss.aggregation", "'seq-mean-token-mean'")]),
             knob("loss_type: \"bnpo\"", "loss_type: dr_grpo", &[("loss.aggregation", "'seq-mean-token-sum-norm'")]),
@@ -101,7 +105,7 @@ fn each_knob_of_the_recipe_lands_on_its_key_alone() {
                 "temperature: 0.7\ntop_k: 20\ntop_p: 0.8",
                 &[("rollout.top_k", "20"), ("rollout.top_p", "0.8")],
             ),
-            knob("temperature: 0.7", "temperature: 0.7\ndelta: 4.0", &[("loss.dual_clip", "4.0")]),
+            knob("temperature: 0.7", "temperature: 0.7\ndelta: 4.0", &[("loss.policy_loss.dual_clip", "4.0")]),
             knob("temperature: 0.7", "temperature: 0.7\nscale_rewards: false", &[("advantage.scale", "'none'")]),
             knob("temperature: 0.7", "temperature: 0.7\nscale_rewards: batch", &[("advantage.scale", "'batch'")]),
             knob("temperature: 0.7", "temperature: 0.7\nmax_grad_norm: 0.2", &[("optimizer.max_grad_norm", "0.2")]),
@@ -116,7 +120,7 @@ fn each_knob_of_the_recipe_lands_on_its_key_alone() {
                 "num_iterations: 2",
                 "num_iterations: 1",
                 &[
-                    ("train.epochs", "1"),
+                    ("train.updates_per_batch", "1"),
                     ("train.steps", "400"),
                     ("optimizer.warmup_steps", "40"),
                     ("output.checkpoint_every", "50"),
@@ -126,7 +130,7 @@ fn each_knob_of_the_recipe_lands_on_its_key_alone() {
                 "num_iterations: 2",
                 "num_iterations: 1\nsteps_per_generation: 16",
                 &[
-                    ("train.epochs", "1"),
+                    ("train.updates_per_batch", "1"),
                     ("train.mini_batches", "2"),
                     ("sampler.train_batch", "8"),
                     ("sampler.gen_batch", "8"),
@@ -136,7 +140,7 @@ fn each_knob_of_the_recipe_lands_on_its_key_alone() {
                 "num_iterations: 2",
                 "num_iterations: 1\ngeneration_batch_size: 64",
                 &[
-                    ("train.epochs", "1"),
+                    ("train.updates_per_batch", "1"),
                     ("train.mini_batches", "2"),
                     ("sampler.train_batch", "8"),
                     ("sampler.gen_batch", "8"),
@@ -162,8 +166,8 @@ fn the_cosine_reward_keeps_its_four_values() {
                 cosine_max_len: 3000\n";
     let imported = imported(text, "a.yaml");
     let length = imported.config.rewards.length.unwrap();
-    assert_eq!((length.min_wrong, length.max_wrong), (-0.9, -0.4));
-    assert_eq!((length.min_correct, length.max_correct, length.max_len), (0.6, 0.8, 3000));
+    assert_eq!((length.reward.min_incorrect, length.reward.max_incorrect), (-0.9, -0.4));
+    assert_eq!((length.reward.min_correct, length.reward.max_correct, length.reward.max_len), (0.6, 0.8, 3000));
     expect(&super::imported(text, "a.yaml").config, "rewards.length.unit", "characters");
 }
 
@@ -171,17 +175,17 @@ fn the_cosine_reward_keeps_its_four_values() {
 fn sequence_level_ratios_are_gspo() {
     let text = "model_name_or_path: a\nloss_type: grpo\nimportance_sampling_level: sequence\nepsilon: 3e-4\nepsilon_high: 4e-4\n";
     let config = imported(text, "a.yaml").config;
-    expect(&config, "loss.policy_loss", "gspo");
-    expect(&config, "loss.clip_low", 3e-4);
-    expect(&config, "loss.clip_high", 4e-4);
+    expect(&config, "loss.policy_loss.name", "gspo");
+    expect(&config, "loss.policy_loss.clip.low", 3e-4);
+    expect(&config, "loss.policy_loss.clip.high", 4e-4);
 }
 
 #[test]
 fn the_absolute_bound_of_cispo_becomes_a_distance_from_1() {
     let config = imported("model_name_or_path: a\nloss_type: cispo\nepsilon_high: 5.0\n", "a.yaml").config;
-    expect(&config, "loss.policy_loss", "cispo");
-    expect(&config, "loss.clip_low", 1.0);
-    expect(&config, "loss.clip_high", 4.0);
+    expect(&config, "loss.policy_loss.name", "cispo");
+    expect(&config, "loss.policy_loss.clip.low", 1.0);
+    expect(&config, "loss.policy_loss.clip.high", 4.0);
 }
 
 #[test]
@@ -189,9 +193,9 @@ fn the_reference_is_synchronised_in_roll_out_steps() {
     let text = "model_name_or_path: a\nbeta: 0.01\nsync_ref_model: true\nref_model_sync_steps: 64\nref_model_mixup_alpha: 0.5\n\
                 num_iterations: 4\n";
     let imported = imported(text, "a.yaml");
-    expect(&imported.config, "kl.coef", 0.01);
-    expect(&imported.config, "kl.sync_every", 16);
-    expect(&imported.config, "kl.sync_mixup", 0.5);
+    expect(&imported.config, "loss.kl.coef", 0.01);
+    expect(&imported.config, "reference_sync.every", 16);
+    expect(&imported.config, "reference_sync.mixup", 0.5);
     assert!(has_note(&imported, "ref_model_sync_steps", "16 roll-out steps"));
 }
 
@@ -205,7 +209,7 @@ fn adapters_need_use_peft() {
     expect(&on.config, "lora.alpha", 8.0);
     expect(&on.config, "lora.targets", vec!["q_proj"]);
     let off = imported("model_name_or_path: a\nlora_r: 4\n", "a.yaml");
-    expect(&off.config, "lora.rank", 0);
+    unset(&off.config, "lora.rank");
     assert_eq!(reason(&off, "lora_r"), "use_peft is not true");
 }
 
@@ -228,10 +232,10 @@ fn what_the_file_leaves_open_gets_trls_defaults() {
     expect(config, "rollout.max_new_tokens", 512);
     expect(config, "optimizer.schedule", "linear");
     expect(config, "optimizer.weight_decay", 0.0);
-    expect(config, "loss.clip_high", 0.2);
+    expect(config, "loss.policy_loss.clip.high", 0.2);
     expect(config, "sampler.dynamic", false);
     expect(config, "seed", 42);
-    for key in ["rollout.temperature", "optimizer.schedule", "loss.clip_high", "sampler.dynamic"] {
+    for key in ["rollout.temperature", "optimizer.schedule", "loss.policy_loss.clip.high", "sampler.dynamic"] {
         assert!(imported.assumed.iter().any(|assumed| assumed.key == key), "{key}");
     }
 }

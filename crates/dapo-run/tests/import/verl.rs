@@ -2,7 +2,7 @@
 
 use dapo_run::RunConfig;
 
-use super::{check_knobs, expect, has_note, imported, imported_file, knob, reason};
+use super::{check_knobs, expect, has_note, imported, imported_file, knob, reason, unset};
 
 fn expect_dapo(config: &RunConfig) {
     expect(config, "data.max_prompt_tokens", 2048);
@@ -15,9 +15,9 @@ fn expect_dapo(config: &RunConfig) {
     expect(config, "sampler.max_gen_rounds", 10);
     expect(config, "sampler.surplus", "discard");
     expect(config, "sampler.on_exhausted", "error");
-    expect(config, "rewards.accuracy.grader", "dapo");
-    expect(config, "rewards.accuracy.right", 1.0);
-    expect(config, "rewards.accuracy.wrong", -1.0);
+    expect(config, "rewards.accuracy.grader.name", "dapo");
+    expect(config, "rewards.accuracy.correct", 1.0);
+    expect(config, "rewards.accuracy.incorrect", -1.0);
     expect(config, "rewards.soft_overlong.weight", 1.0);
     expect(config, "rewards.soft_overlong.max_len", 20480);
     expect(config, "rewards.soft_overlong.cache_len", 4096);
@@ -27,21 +27,21 @@ fn expect_dapo(config: &RunConfig) {
     expect(config, "advantage.scale", "group");
     expect(config, "advantage.std", "sample");
     expect(config, "advantage.eps", 1e-6);
-    expect(config, "loss.policy_loss", "dapo");
-    expect(config, "loss.clip_low", 0.2);
-    expect(config, "loss.clip_high", 0.28);
-    expect(config, "loss.dual_clip", 10.0);
+    expect(config, "loss.policy_loss.name", "dapo");
+    expect(config, "loss.policy_loss.clip.low", 0.2);
+    expect(config, "loss.policy_loss.clip.high", 0.28);
+    expect(config, "loss.policy_loss.dual_clip", 10.0);
     expect(config, "loss.aggregation", "token-mean");
     expect(config, "loss.empty_sequences", "exclude");
-    expect(config, "kl.coef", 0.0);
-    expect(config, "kl.in_reward", false);
+    expect(config, "loss.kl.coef", 0.0);
+    expect(config, "rewards.kl_coef", 0.0);
     expect(config, "optimizer.lr", 1e-6);
     expect(config, "optimizer.warmup_steps", 10);
     expect(config, "optimizer.schedule", "constant");
     expect(config, "optimizer.weight_decay", 0.1);
     expect(config, "optimizer.max_grad_norm", 1.0);
     expect(config, "train.mini_batches", 16);
-    expect(config, "train.epochs", 1);
+    expect(config, "train.updates_per_batch", 1);
     expect(config, "train.steps", 200);
     expect(config, "eval.every", 5);
 }
@@ -55,7 +55,7 @@ fn the_script_of_dapo_becomes_its_settings() {
     expect(config, "data.train", vec!["/data/verl/dapo-math-17k.parquet"]);
     expect(config, "data.validation", vec!["/data/verl/aime-2024.parquet"]);
     expect(config, "rollout.temperature", 1.0);
-    expect(config, "rollout.top_k", 0);
+    unset(config, "rollout.top_k");
     expect(config, "eval.samples", 32);
     expect(config, "eval.temperature", 1.0);
     expect(config, "eval.top_p", 0.7);
@@ -79,9 +79,9 @@ fn each_knob_of_the_script_lands_on_its_key_alone() {
     check_knobs(
         "verl_dapo.sh",
         &[
-            knob("clip_ratio_low=0.2", "clip_ratio_low=0.1", &[("loss.clip_low", "0.1")]),
-            knob("clip_ratio_high=0.28", "clip_ratio_high=0.3", &[("loss.clip_high", "0.3")]),
-            knob("clip_ratio_c=10.0", "clip_ratio_c=4", &[("loss.dual_clip", "4.0")]),
+            knob("clip_ratio_low=0.2", "clip_ratio_low=0.1", &[("loss.policy_loss.clip.low", "0.1")]),
+            knob("clip_ratio_high=0.28", "clip_ratio_high=0.3", &[("loss.policy_loss.clip.high", "0.3")]),
+            knob("clip_ratio_c=10.0", "clip_ratio_c=4", &[("loss.policy_loss.dual_clip", "4.0")]),
             knob(
                 "filter_groups.metric=acc",
                 "filter_groups.metric=seq_final_reward",
@@ -124,7 +124,16 @@ fn each_knob_of_the_script_lands_on_its_key_alone() {
             knob(
                 "reward_manager=dapo",
                 "reward_manager=naive",
-                &[("rewards.accuracy.grader", "'math'"), ("rewards.accuracy.wrong", "0.0")],
+                &[
+                    ("rewards.accuracy.grader.name", "'math'"),
+                    ("rewards.accuracy.incorrect", "0.0"),
+                    ("rewards.accuracy.grader.precision", "6"),
+                    ("rewards.accuracy.grader.profile.after_think", "false"),
+                    (
+                        "rewards.accuracy.grader.profile.rules",
+                        "['boxed', 'answer-line', 'hash', 'answer-tag', 'answer-is', 'last-math', 'whole']",
+                    ),
+                ],
             ),
             knob("rollout.n=16", "rollout.n=8", &[("rollout.group_size", "8")]),
             knob("rollout.temperature=1.0", "rollout.temperature=0.8", &[("rollout.temperature", "0.8")]),
@@ -138,7 +147,7 @@ fn each_knob_of_the_script_lands_on_its_key_alone() {
             knob(
                 "use_kl_loss=False \\\n    actor_rollout_ref.actor.kl_loss_coef=0.0",
                 "use_kl_loss=True actor_rollout_ref.actor.kl_loss_coef=0.01",
-                &[("kl.coef", "0.01")],
+                &[("loss.kl.coef", "0.01")],
             ),
             knob("kl_loss_coef=0.0", "kl_loss_coef=0.01", &[]),
             knob(
@@ -148,10 +157,10 @@ fn each_knob_of_the_script_lands_on_its_key_alone() {
             ),
             knob("total_training_steps=200", "total_training_steps=300", &[("train.steps", "300")]),
             knob("do_sample=True", "do_sample=False", &[("eval.temperature", "0.0")]),
-            knob("test_freq=5", "test_freq=-1", &[("eval.every", "0")]),
+            knob("test_freq=5", "test_freq=-1", &[("eval.every", "none")]),
             knob("save_freq=20", "save_freq=-1", &[("output.checkpoint_every", "0")]),
             knob("gradient_checkpointing=True", "gradient_checkpointing=False", &[("train.layer_memory", "'keep'")]),
-            knob("actor.grad_clip=1.0", "actor.ppo_epochs=2", &[("train.epochs", "2")]),
+            knob("actor.grad_clip=1.0", "actor.ppo_epochs=2", &[("train.updates_per_batch", "2")]),
         ],
     );
 }
@@ -186,17 +195,17 @@ fn the_newer_places_of_the_overlong_buffer_are_read() {
         expect(&imported.config, "rewards.soft_overlong.cache_len", 200);
         expect(&imported.config, "rewards.soft_overlong.penalty_factor", 0.5);
         expect(&imported.config, "rewards.soft_overlong.max_len", 900);
-        expect(&imported.config, "rewards.accuracy.grader", "dapo");
+        expect(&imported.config, "rewards.accuracy.grader.name", "dapo");
     }
 }
 
 #[test]
 fn one_clip_ratio_is_taken_for_both_sides_and_noted() {
     let imported = imported("actor_rollout_ref.actor.clip_ratio=0.15", "a");
-    expect(&imported.config, "loss.clip_low", 0.15);
-    expect(&imported.config, "loss.clip_high", 0.15);
+    expect(&imported.config, "loss.policy_loss.clip.low", 0.15);
+    expect(&imported.config, "loss.policy_loss.clip.high", 0.15);
     assert!(has_note(&imported, "actor_rollout_ref.actor.clip_ratio", "no effect"));
-    expect(&imported.config, "loss.dual_clip", 3.0);
+    expect(&imported.config, "loss.policy_loss.dual_clip", 3.0);
 }
 
 #[test]
@@ -206,17 +215,17 @@ fn kl_goes_into_the_loss_or_into_the_reward() {
          actor_rollout_ref.actor.kl_loss_type=mse",
         "a",
     );
-    expect(&in_loss.config, "kl.coef", 0.01);
-    expect(&in_loss.config, "kl.estimator", "k2");
-    expect(&in_loss.config, "kl.in_reward", false);
+    expect(&in_loss.config, "loss.kl.coef", 0.01);
+    expect(&in_loss.config, "loss.kl.estimator", "k2");
+    expect(&in_loss.config, "rewards.kl_coef", 0.0);
     let in_reward = imported("algorithm.use_kl_in_reward=True algorithm.kl_ctrl.kl_coef=0.02", "a");
-    expect(&in_reward.config, "kl.coef", 0.02);
-    expect(&in_reward.config, "kl.in_reward", true);
+    expect(&in_reward.config, "loss.kl.coef", 0.0);
+    expect(&in_reward.config, "rewards.kl_coef", 0.02);
     for (name, ours) in [("low_var_kl", "k3"), ("k3", "k3"), ("kl", "k1"), ("abs", "abs")] {
         let text = format!("actor_rollout_ref.actor.use_kl_loss=1 actor_rollout_ref.actor.kl_loss_type={name}");
         let imported = imported(&text, "a");
-        expect(&imported.config, "kl.estimator", ours);
-        expect(&imported.config, "kl.coef", 0.001);
+        expect(&imported.config, "loss.kl.estimator", ours);
+        expect(&imported.config, "loss.kl.coef", 0.001);
     }
 }
 
@@ -229,14 +238,14 @@ fn other_policy_losses_bring_their_own_constants() {
         ),
         "a",
     );
-    expect(&gspo.config, "loss.policy_loss", "gspo");
-    expect(&gspo.config, "loss.clip_high", 4e-4);
-    assert_eq!(gspo.config.loss.aggregation, None);
-    assert_eq!(gspo.config.loss.dual_clip, 0.0);
+    expect(&gspo.config, "loss.policy_loss.name", "gspo");
+    expect(&gspo.config, "loss.policy_loss.clip.high", 4e-4);
+    assert_eq!(gspo.config.loss.aggregation, dapo_loss::Aggregation::SeqMeanTokenMean);
+    unset(&gspo.config, "loss.policy_loss.dual_clip");
     let sapo = imported(&format!("{loss}=sapo actor_rollout_ref.actor.tau_neg=1.2"), "a");
-    expect(&sapo.config, "loss.tau_negative", 1.2);
-    assert_eq!(sapo.config.loss.clip_low, None);
-    expect(&imported(&format!("{loss}=geo_mean"), "a").config, "loss.policy_loss", "gmpo");
+    expect(&sapo.config, "loss.policy_loss.tau_negative", 1.2);
+    unset(&sapo.config, "loss.policy_loss.clip.low");
+    expect(&imported(&format!("{loss}=geo_mean"), "a").config, "loss.policy_loss.name", "gmpo");
 }
 
 #[test]
@@ -245,12 +254,12 @@ fn adapters_cover_all_linear_layers_unless_named() {
     let all = imported(&format!("{model}.lora_rank=8 {model}.lora_alpha=32 {model}.target_modules=all-linear"), "a");
     expect(&all.config, "lora.rank", 8);
     expect(&all.config, "lora.alpha", 32.0);
-    assert_eq!(all.config.lora.targets.len(), 7);
+    assert_eq!(all.config.lora.as_ref().unwrap().targets.len(), 7);
     let two = imported(&format!("{model}.lora_rank=8 {model}.target_modules=[q_proj,v_proj]"), "a");
     expect(&two.config, "lora.targets", vec!["q_proj", "v_proj"]);
     expect(&two.config, "lora.alpha", 16.0);
     let none = imported(&format!("{model}.lora_rank=0 {model}.lora_alpha=16"), "a");
-    expect(&none.config, "lora.rank", 0);
+    unset(&none.config, "lora.rank");
     assert!(reason(&none, "actor_rollout_ref.model.lora_alpha").contains("lora_rank is 0"));
 }
 

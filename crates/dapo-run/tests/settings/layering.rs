@@ -1,7 +1,17 @@
 //! What wins over what, and where values come from.
 
 use crate::{Files, words};
-use dapo_run::{Layer, LrSchedule, PolicyLossName, RunConfig, Source, resolve};
+use dapo_loss::{ClipRange, PolicyLoss};
+use dapo_policy::LoraTarget;
+use dapo_run::{Layer, RunConfig, Source, resolve};
+use dapo_trainer::Schedule;
+
+fn clip(config: &RunConfig) -> ClipRange {
+    match config.loss.policy_loss {
+        PolicyLoss::Ppo { clip, .. } | PolicyLoss::Gspo { clip } => clip,
+        other => panic!("{other}"),
+    }
+}
 
 #[test]
 fn no_layers_give_the_defaults() {
@@ -56,12 +66,12 @@ fn later_layers_win_key_by_key() {
 #[test]
 fn recipes_and_files_layer_like_everything_else() {
     let files = Files::new();
-    let file = files.write("mine.toml", "[loss]\nclip_high = 0.3\n");
+    let file = files.write("mine.toml", "[loss]\npolicy_loss = { clip = { high = 0.3 } }\n");
     let over = words(&["dapo", file.to_str().unwrap()]).unwrap();
-    assert_eq!((over.config.loss.clip_low, over.config.loss.clip_high), (Some(0.2), Some(0.3)));
-    assert_eq!(over.source_of("loss.clip_low"), &Source::Recipe { name: "dapo".into() });
+    assert_eq!(clip(&over.config), ClipRange { low: 0.2, high: 0.3 });
+    assert_eq!(over.source_of("loss.policy_loss.clip.low"), &Source::Recipe { name: "dapo".into() });
     let under = words(&[file.to_str().unwrap(), "dapo"]).unwrap();
-    assert_eq!(under.config.loss.clip_high, Some(0.28));
+    assert_eq!(clip(&under.config).high, 0.28);
 }
 
 #[test]
@@ -70,7 +80,7 @@ fn overrides_are_toml_values_or_bare_words() {
         "optimizer.lr=1e-5",
         "optimizer.schedule=cosine",
         "loss.policy_loss=gspo",
-        "loss.clip_high=0.3",
+        "loss.policy_loss.clip.high=0.3",
         "model.path=out/x y",
         "model.revision=1234567",
         "sampler.dynamic=false",
@@ -80,14 +90,14 @@ fn overrides_are_toml_values_or_bare_words() {
         "data.train=['a.jsonl', 'b.jsonl']",
         "data.validation=c.jsonl",
         "rewards.format={ weight = 0.5, pattern = 'think' }",
-        "kl.coef = 0.1 ",
+        "loss.kl.coef = 0.1 ",
     ]);
     let config = config.unwrap().config;
-    assert_eq!((config.optimizer.lr, config.optimizer.schedule), (1e-5, LrSchedule::Cosine));
-    assert_eq!((config.loss.policy_loss, config.loss.clip_high), (PolicyLossName::Gspo, Some(0.3)));
+    assert_eq!((config.optimizer.lr, config.optimizer.schedule), (1e-5, Schedule::Cosine));
+    assert_eq!(config.loss.policy_loss, PolicyLoss::Gspo { clip: ClipRange { low: 3e-4, high: 0.3 } });
     assert_eq!((config.model.path.as_str(), config.model.revision.as_str()), ("out/x y", "1234567"));
-    assert_eq!((config.sampler.dynamic, config.rollout.temperature, config.kl.coef), (false, 1.0, 0.1));
-    assert_eq!(config.data.system, "He said \"no\"");
+    assert_eq!((config.sampler.enabled, config.rollout.sampling.temperature, config.loss.kl.coef), (false, 1.0, 0.1));
+    assert_eq!(config.data.style.system.as_deref(), Some("He said \"no\""));
     assert_eq!((config.data.train.len(), config.data.validation), (2, vec!["c.jsonl".to_owned()]));
     assert_eq!(config.rewards.format.unwrap().weight, 0.5);
 }
@@ -98,20 +108,26 @@ fn one_string_stands_for_a_list_of_one() {
     let file = files.write("a.toml", "data.train = 'a.jsonl'\nlora.targets = [\"q_proj\"]\n");
     let config = words(&[file.to_str().unwrap(), "lora.targets=v_proj", "data.validation='2024'"]).unwrap().config;
     assert_eq!((config.data.train, config.data.validation), (vec!["a.jsonl".to_owned()], vec!["2024".to_owned()]));
-    assert_eq!(config.lora.targets, ["v_proj"]);
+    assert_eq!(config.lora.unwrap().targets, [LoraTarget::Value]);
     // A number is a file's name where files are meant.
     assert_eq!(words(&["data.train=2024"]).unwrap().config.data.train, ["2024"]);
 }
 
 #[test]
 fn an_empty_override_takes_values_and_tables_out_again() {
-    let resolved = words(&["dapo-paper", "rollout.group_size=", "sampler=", "loss.clip_high=0.5", "loss.clip_high="]);
+    let resolved = words(&[
+        "dapo-paper",
+        "rollout.group_size=",
+        "sampler=",
+        "loss.policy_loss.clip.high=0.5",
+        "loss.policy_loss.clip.high=",
+    ]);
     let resolved = resolved.unwrap();
     let defaults = RunConfig::default();
     assert_eq!(resolved.config.rollout.group_size, defaults.rollout.group_size);
     assert_eq!(resolved.config.rollout.max_new_tokens, 20_480);
     assert_eq!(resolved.config.sampler, defaults.sampler);
-    assert_eq!(resolved.config.loss.clip_high, None);
+    assert_eq!(clip(&resolved.config).high, 0.28);
     assert_eq!(resolved.source_of("sampler.train_batch"), &Source::Default);
     // What follows sets anew.
     assert_eq!(words(&["dapo", "rewards.soft_overlong="]).unwrap().config.rewards.soft_overlong, None);
@@ -125,7 +141,7 @@ fn an_optional_table_is_there_when_it_or_a_key_of_it_is_set() {
     let file = files.write("a.toml", "[rewards.tag_count]\n[rewards.repetition]\nngram_size = 4\n");
     let config = resolve(&[Layer::File(file)]).unwrap().config;
     assert_eq!(config.rewards.tag_count.unwrap().weight, 1.0);
-    assert_eq!(config.rewards.repetition.unwrap().ngram_size, 4);
+    assert_eq!(config.rewards.repetition.unwrap().reward.ngram_size, 4);
     assert_eq!(config.rewards.length, None);
     // Taking its only key out leaves the table with its defaults.
     let config = words(&["rewards.format.weight=0.5", "rewards.format.weight="]).unwrap().config;
@@ -138,8 +154,8 @@ fn second_names_of_tables_mean_the_same() {
     let file = files.write("a.toml", "[rewards.soft_overlong_punishment]\ncache_len = 100\n");
     let path = file.to_str().unwrap();
     let resolved = words(&[path, "rewards.soft_overlong.max_len=500"]).unwrap();
-    let overlong = resolved.config.rewards.soft_overlong.as_ref().unwrap();
-    assert_eq!((overlong.cache_len, overlong.max_len), (100, 500));
+    let overlong = resolved.config.rewards.soft_overlong.as_ref().unwrap().reward;
+    assert_eq!((overlong.cache_len, overlong.max_len), (Some(100), Some(500)));
     assert_eq!(resolved.source_of("rewards.soft_overlong_punishment.cache_len").to_string(), format!("{path}:2"));
     let removed = words(&[path, "rewards.soft_overlong_punishment="]).unwrap();
     assert_eq!(removed.config.rewards.soft_overlong, None);
@@ -156,7 +172,7 @@ fn the_annotated_file_names_every_origin_and_reads_back_equal() {
     assert_eq!(line("path"), format!("{:36}  # from recipe tiny", "path = \"builtin:tiny\""));
     assert_eq!(line("lr"), format!("{:36}  # from {}:3", "lr = 2e-5", file.display()));
     assert_eq!(line("steps"), format!("{:36}  # from command line", "steps = 3"));
-    assert_eq!(line("# clip_low"), "# clip_low is not set");
+    assert_eq!(line("# dual_clip"), "# dual_clip is not set");
     let copy = files.write("copy.toml", &text);
     assert_eq!(resolve(&[Layer::File(copy)]).unwrap().config, resolved.config);
 }

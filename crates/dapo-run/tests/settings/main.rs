@@ -4,9 +4,11 @@
 mod errors;
 mod estimates;
 mod layering;
+mod old_keys;
 mod presets;
 mod round_trip;
 mod schema;
+mod values;
 
 use dapo_run::{Layer, Resolved, SettingsError, resolve};
 use std::path::PathBuf;

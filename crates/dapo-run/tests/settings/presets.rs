@@ -1,12 +1,12 @@
 //! What the recipes set, against the published values.
 
 use crate::words;
-use dapo_loss::{AdvantageScale, Baseline, StdEstimator};
-use dapo_reward::OverlongFilter;
-use dapo_run::{
-    GenBatchSize, GraderName, LayerMemoryName, LrSchedule, PolicyLossName, RunConfig, SurplusName, recipes,
-};
-use dapo_sampler::OnExhausted;
+use dapo_loss::{AdvantageScale, Aggregation, Baseline, ClipRange, PolicyLoss, StdEstimator};
+use dapo_policy::LayerMemory;
+use dapo_reward::{ExtractRule, Grader, OverlongFilter};
+use dapo_run::{RunConfig, recipes};
+use dapo_sampler::{FilterMetric, GenBatch, OnExhausted, SurplusPolicy};
+use dapo_trainer::Schedule;
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -57,19 +57,19 @@ const LADDER: [Rung; 7] = [
 ];
 
 fn check_rung(config: &RunConfig, (name, high, soft, aggregation, filter, dynamic): Rung) {
-    let RunConfig { loss, kl, advantage, sampler, overlong, rewards, .. } = config;
-    assert_eq!((loss.clip_low, loss.clip_high, loss.dual_clip), (Some(0.2), Some(high), 0.0), "{name}");
-    assert_eq!((loss.policy_loss, loss.aggregation.as_deref()), (PolicyLossName::Dapo, Some(aggregation)), "{name}");
-    assert_eq!((loss.entropy_coef, kl.coef, kl.in_reward), (0.0, 0.0, false), "{name}");
+    let RunConfig { loss, advantage, sampler, overlong, rewards, .. } = config;
+    assert_eq!(loss.policy_loss, PolicyLoss::Ppo { clip: ClipRange { low: 0.2, high }, dual_clip: None }, "{name}");
+    assert_eq!(loss.aggregation.name(), aggregation, "{name}");
+    assert_eq!((loss.entropy_coef, loss.kl.coef, rewards.kl_coef), (0.0, 0.0, 0.0), "{name}");
     assert_eq!((advantage.baseline, advantage.scale), (Baseline::Mean, AdvantageScale::Group), "{name}");
     assert_eq!((advantage.std, advantage.eps), (StdEstimator::Sample, 1e-6), "{name}");
-    assert_eq!((overlong.filter, sampler.dynamic), (filter, dynamic), "{name}");
-    assert_eq!((sampler.metric.as_str(), sampler.tolerance), ("acc", 0.0), "{name}");
-    assert_eq!(sampler.per_prompt_max_samples, 0, "{name}");
+    assert_eq!((overlong.filter, sampler.enabled), (filter, dynamic), "{name}");
+    assert_eq!((&sampler.metric, sampler.tolerance), (&FilterMetric::Acc, 0.0), "{name}");
+    assert_eq!(sampler.per_prompt, None, "{name}");
     let overlong = rewards.soft_overlong.as_ref().unwrap();
-    assert_eq!((overlong.weight, overlong.penalty_factor, overlong.floor), (soft, 1.0, true), "{name}");
+    assert_eq!((overlong.weight, overlong.reward.penalty_factor, overlong.reward.floor), (soft, 1.0, true), "{name}");
     let accuracy = &rewards.accuracy;
-    assert_eq!((accuracy.weight, accuracy.right, accuracy.wrong), (1.0, 1.0, -1.0), "{name}");
+    assert_eq!((accuracy.weight, accuracy.reward.correct, accuracy.reward.incorrect), (1.0, 1.0, -1.0), "{name}");
 }
 
 #[test]
@@ -103,8 +103,8 @@ fn the_ladder_is_the_papers_whatever_it_is_layered_over() {
         let paper = config(&["dapo-paper"]);
         assert_eq!((over.rollout, over.data, over.model), (paper.rollout, paper.data, paper.model));
         assert_eq!((over.train, over.eval, over.optimizer), (paper.train, paper.eval, paper.optimizer));
-        assert_eq!(over.sampler.gen_batch, GenBatchSize::Fixed(1536));
-        assert_eq!(over.rewards.soft_overlong.unwrap().cache_len, 4096);
+        assert_eq!(over.sampler.gen_batch, GenBatch::Fixed(1536));
+        assert_eq!(over.rewards.soft_overlong.unwrap().reward.cache_len, Some(4096));
     }
 }
 
@@ -114,11 +114,14 @@ fn whole_runs_train_by_dapo_where_they_say_nothing_else() {
         let config = config(&[name]);
         // Unset clips and aggregation are those of the policy loss: 0.2, 0.28, token-mean.
         assert_eq!(config.loss, RunConfig::default().loss, "{name}");
-        assert_eq!(config.loss.policy_loss, PolicyLossName::Dapo, "{name}");
+        assert_eq!(config.loss, dapo_loss::LossConfig::default(), "{name}");
         assert_eq!(config.advantage, RunConfig::default().advantage, "{name}");
-        assert_eq!((config.overlong.filter, config.sampler.dynamic, config.kl.coef), (OverlongFilter::Off, true, 0.0));
+        assert_eq!(
+            (config.overlong.filter, config.sampler.enabled, config.loss.kl.coef),
+            (OverlongFilter::Off, true, 0.0)
+        );
         let overlong = config.rewards.soft_overlong.unwrap();
-        assert_eq!((overlong.weight, overlong.floor), (1.0, true), "{name}");
+        assert_eq!((overlong.weight, overlong.reward.floor), (1.0, true), "{name}");
     }
     let loss = dapo_loss::LossConfig::default();
     let expected = dapo_loss::PolicyLoss::Ppo { clip: dapo_loss::ClipRange { low: 0.2, high: 0.28 }, dual_clip: None };
@@ -127,24 +130,27 @@ fn whole_runs_train_by_dapo_where_they_say_nothing_else() {
 
 /// What all runs at the paper's size have in common.
 fn check_paper_size(config: &RunConfig) {
-    let RunConfig { data, rollout, sampler, optimizer, train, eval, rewards, kl, .. } = config;
-    assert_eq!((sampler.train_batch, rollout.group_size, train.mini_batches, train.epochs), (512, 16, 16, 1));
+    let RunConfig { data, rollout, sampler, optimizer, train, eval, rewards, loss, .. } = config;
+    assert_eq!(
+        (sampler.train_batch, rollout.group_size, train.mini_batches, train.updates_per_batch),
+        (512, 16, 16, 1)
+    );
     // 16 updates of 512 sequences.
     assert_eq!(sampler.train_batch * rollout.group_size / train.mini_batches, 512);
     let overlong = rewards.soft_overlong.as_ref().unwrap();
-    assert_eq!((rollout.max_new_tokens, overlong.cache_len, overlong.penalty_factor), (20_480, 4096, 1.0));
-    assert_eq!((overlong.max_len, overlong.weight), (0, 1.0));
-    assert_eq!((data.max_prompt_tokens, data.deduplicate), (2048, true));
-    assert_eq!((rollout.temperature, rollout.top_p, rollout.top_k), (1.0, 1.0, 0));
-    assert_eq!((eval.samples, eval.temperature, eval.top_p), (32, 1.0, 0.7));
-    assert_eq!((optimizer.lr, optimizer.schedule, optimizer.weight_decay), (1e-6, LrSchedule::Constant, 0.1));
-    assert_eq!((optimizer.beta1, optimizer.beta2, optimizer.eps), (0.9, 0.999, 1e-8));
-    assert_eq!((optimizer.max_grad_norm, kl.coef), (1.0, 0.0));
     assert_eq!(
-        (rewards.accuracy.grader, rewards.accuracy.right, rewards.accuracy.wrong),
-        (GraderName::Dapo, 1.0, -1.0)
+        (rollout.max_new_tokens, overlong.reward.cache_len, overlong.reward.penalty_factor),
+        (20_480, Some(4096), 1.0)
     );
-    assert_eq!((train.micro_batch_tokens, train.layer_memory), (2048 + 20_480, LayerMemoryName::Recompute));
+    assert_eq!((overlong.reward.max_len, overlong.weight), (None, 1.0));
+    assert_eq!((data.max_prompt_tokens, data.deduplicate), (2048, true));
+    assert_eq!(rollout.sampling, dapo_policy::SamplingConfig { temperature: 1.0, top_p: 1.0, top_k: None });
+    assert_eq!((eval.samples, eval.temperature, eval.top_p), (32, 1.0, 0.7));
+    assert_eq!((optimizer.lr, optimizer.schedule, optimizer.weight_decay), (1e-6, Schedule::Constant, 0.1));
+    assert_eq!((optimizer.beta1, optimizer.beta2, optimizer.eps), (0.9, 0.999, 1e-8));
+    assert_eq!((optimizer.max_grad_norm, loss.kl.coef), (1.0, 0.0));
+    assert_eq!(rewards.accuracy.reward, dapo_reward::Accuracy { correct: 1.0, incorrect: -1.0, grader: Grader::Dapo });
+    assert_eq!((train.micro_batch_tokens, train.layer_memory), (2048 + 20_480, LayerMemory::Recompute));
     assert_eq!(config.overlong.filter, OverlongFilter::Off);
 }
 
@@ -153,28 +159,30 @@ fn the_papers_run_has_the_papers_values() {
     let config = config(&["dapo-paper"]);
     check_paper_size(&config);
     let sampler = &config.sampler;
-    assert_eq!((sampler.gen_batch, sampler.max_gen_rounds), (GenBatchSize::Fixed(3 * 512), 10));
-    assert_eq!(sampler.surplus, SurplusName::Discard);
-    assert_eq!((config.optimizer.warmup_steps, config.loss.dual_clip), (20, 0.0));
+    assert_eq!((sampler.gen_batch, sampler.max_gen_rounds), (GenBatch::Fixed(3 * 512), 10));
+    assert_eq!(sampler.surplus, SurplusPolicy::Discard);
+    assert_eq!((config.optimizer.warmup_steps, config.loss.policy_loss), (20, PolicyLoss::dapo()));
 }
 
 #[test]
 fn verls_runs_differ_from_the_papers_as_its_scripts_do() {
     for (name, dynamic, aggregation) in [
-        ("verl-dapo", true, None),
-        ("verl-dapo-wo-ds", false, None),
-        ("verl-dapo-early", false, Some("seq-mean-token-mean")),
+        ("verl-dapo", true, Aggregation::TokenMean),
+        ("verl-dapo-wo-ds", false, Aggregation::TokenMean),
+        ("verl-dapo-early", false, Aggregation::SeqMeanTokenMean),
     ] {
         let config = config(&[name]);
         check_paper_size(&config);
-        assert_eq!((config.sampler.dynamic, config.loss.aggregation.as_deref()), (dynamic, aggregation), "{name}");
-        assert_eq!((config.optimizer.warmup_steps, config.loss.dual_clip), (10, 10.0), "{name}");
-        assert_eq!((config.eval.every, config.output.checkpoint_every), (5, 25), "{name}");
-        assert!(!config.rewards.soft_overlong.unwrap().floor, "{name}");
+        assert_eq!((config.sampler.enabled, config.loss.aggregation), (dynamic, aggregation), "{name}");
+        let clip = ClipRange { low: 0.2, high: 0.28 };
+        assert_eq!(config.loss.policy_loss, PolicyLoss::Ppo { clip, dual_clip: Some(10.0) }, "{name}");
+        assert_eq!(config.optimizer.warmup_steps, 10, "{name}");
+        assert_eq!((config.eval.every, config.output.checkpoint_every), (Some(5), 25), "{name}");
+        assert!(!config.rewards.soft_overlong.unwrap().reward.floor, "{name}");
         if dynamic {
             let sampler = config.sampler;
-            assert_eq!((sampler.gen_batch, sampler.max_gen_rounds), (GenBatchSize::Fixed(1536), 10));
-            assert_eq!((sampler.surplus, sampler.on_exhausted), (SurplusName::Discard, OnExhausted::Error));
+            assert_eq!((sampler.gen_batch, sampler.max_gen_rounds), (GenBatch::Fixed(1536), 10));
+            assert_eq!((sampler.surplus, sampler.on_exhausted), (SurplusPolicy::Discard, OnExhausted::Error));
         }
     }
 }
@@ -184,21 +192,25 @@ fn the_small_runs_are_the_ones_whose_results_are_known() {
     let tiny = config(&["tiny"]);
     assert_eq!((tiny.model.path.as_str(), tiny.data.train), ("builtin:tiny", vec!["builtin:addition".to_owned()]));
     assert_eq!((tiny.rollout.max_new_tokens, tiny.rollout.group_size, tiny.sampler.train_batch), (72, 8, 16));
-    assert_eq!(tiny.rewards.soft_overlong.unwrap().cache_len, 8);
+    assert_eq!(tiny.rewards.soft_overlong.unwrap().reward.cache_len, Some(8));
     assert_eq!((tiny.optimizer.lr, tiny.optimizer.warmup_steps), (1e-4, 5));
     assert_eq!((tiny.train.steps, tiny.train.mini_batches), (80, 2));
-    assert_eq!((tiny.eval.every, tiny.eval.limit, tiny.eval.samples, tiny.eval.temperature), (20, 256, 1, 0.0));
+    assert_eq!(
+        (tiny.eval.every, tiny.eval.limit, tiny.eval.samples, tiny.eval.temperature),
+        (Some(20), Some(256), 1, 0.0)
+    );
 
     let smollm2 = config(&["smollm2-cpu"]);
     assert_eq!((smollm2.rollout.max_new_tokens, smollm2.rollout.group_size), (32, 8));
-    assert_eq!((smollm2.rollout.temperature, smollm2.sampler.train_batch), (0.8, 8));
-    assert_eq!(smollm2.rewards.soft_overlong.unwrap().cache_len, 8);
+    assert_eq!((smollm2.rollout.sampling.temperature, smollm2.sampler.train_batch), (0.8, 8));
+    assert_eq!(smollm2.rewards.soft_overlong.unwrap().reward.cache_len, Some(8));
     assert_eq!((smollm2.optimizer.lr, smollm2.optimizer.warmup_steps), (1e-5, 5));
     assert_eq!((smollm2.train.steps, smollm2.train.mini_batches), (40, 2));
-    assert_eq!((smollm2.data.limit, smollm2.data.validation_split), (240, 0.2));
-    assert_eq!(smollm2.data.suffix, " Answer with just the number.");
-    assert_eq!(smollm2.rewards.accuracy.extract, "last-number");
+    assert_eq!((smollm2.data.limit, smollm2.data.validation_split), (Some(240), 0.2));
+    assert_eq!(smollm2.data.style.suffix, " Answer with just the number.");
+    let Grader::Math(math) = smollm2.rewards.accuracy.reward.grader else { panic!("another grader") };
+    assert_eq!(math.profile.rules, [ExtractRule::LastNumber]);
 
     let lora = config(&["qwen3-4b-lora"]);
-    assert!(lora.lora.rank > 0 && lora.lora.targets.len() == 7);
+    assert_eq!(lora.lora.map(|lora| (lora.rank, lora.targets.len())), Some((32, 7)));
 }

@@ -23,6 +23,7 @@ fn faults(schema: &Value, value: &Value, path: &str, found: &mut Vec<String>) {
             "anyOf",
             "oneOf",
             "const",
+            "pattern",
         ];
         assert!(known.contains(&word.as_str()), "{path}: {word}");
     }
@@ -48,6 +49,10 @@ fn faults(schema: &Value, value: &Value, path: &str, found: &mut Vec<String>) {
     }
     if let Some(values) = fields.get("enum") {
         fault(!values.as_array().unwrap().contains(value), "is not listed");
+    }
+    if let (Some(pattern), Some(text)) = (fields.get("pattern"), value.as_str()) {
+        let words = pattern.as_str().unwrap().strip_prefix("^(").unwrap().strip_suffix(")$").unwrap();
+        fault(!words.split('|').any(|word| word == text), "is none of the words");
     }
     if let Some(constant) = fields.get("const") {
         fault(constant != value, "is another constant");
@@ -101,7 +106,10 @@ fn the_schema_refuses_what_resolving_refuses() {
         ("optimizer.lr = 'x'", "/optimizer/lr: \"x\" has another type"),
         ("sampler.surplus = 'x'", "/sampler/surplus: \"x\" fits none"),
         ("sampler.gen_batch = 'x'", "/sampler/gen_batch: \"x\" fits none"),
-        ("overlong.filter = 'x'", "/overlong/filter: \"x\" is not listed"),
+        ("overlong.filter = 'x'", "/overlong/filter: \"x\" fits none"),
+        ("loss.policy_loss.name = 'x'", "/loss/policy_loss/name: \"x\" is not listed"),
+        ("loss.policy_loss = 'x'", "/loss/policy_loss: \"x\" is none of the words"),
+        ("rollout.top_k = 'x'", "/rollout/top_k: \"x\" is none of the words"),
         ("data.train = [1]", "/data/train[0]: 1 has another type"),
     ] {
         assert_eq!(check(text), [fault], "{text}");
@@ -137,32 +145,37 @@ fn keys_have_kinds_defaults_and_descriptions() {
     let key = |path: &str| keys().iter().find(|key| key.path == path).unwrap();
     assert_eq!(key("seed").kind, Kind::Integer);
     assert_eq!((&key("optimizer.lr").kind, key("optimizer.lr").default.as_deref()), (&Kind::Number, Some("1e-6")));
-    assert_eq!((&key("loss.clip_low").kind, &key("loss.clip_low").default), (&Kind::Number, &None));
+    assert_eq!(
+        (&key("loss.policy_loss.dual_clip").kind, &key("loss.policy_loss.dual_clip").default),
+        (&Kind::Number, &None)
+    );
+    assert_eq!(key("loss.policy_loss.clip.high").default.as_deref(), Some("0.28"));
+    assert_eq!(key("rewards.accuracy.grader.ignore_case").default.as_deref(), Some("true"));
     assert_eq!(key("data.train").kind, Kind::Texts);
     assert_eq!(key("data.enable_thinking").kind, Kind::Flag);
     assert_eq!(key("sampler.gen_batch").kind, Kind::IntegerOr(vec!["adaptive".into()]));
     assert_eq!(key("sampler.surplus").kind, Kind::Choice(vec!["carry".into(), "discard".into()]));
-    assert_eq!(key("loss.aggregation").kind.to_string().matches(',').count(), 4);
+    assert_eq!(key("loss.aggregation.name").kind.to_string().matches(',').count(), 4);
     assert_eq!(key("rewards.soft_overlong.penalty_factor").default.as_deref(), Some("1.0"));
-    assert_eq!(key("train.steps").description, "Roll-out steps.");
+    assert_eq!(key("train.steps").description, "Rollout steps.");
     assert!(keys().iter().all(|key| !key.description.is_empty()));
-    // Every value that is written is a key's.
-    let defaults: Value = toml::from_str(&toml::to_string(&RunConfig::default()).unwrap()).unwrap();
-    let optional = ["enable_thinking", "clip_low", "clip_high", "aggregation"].len();
-    let in_optional_tables = keys().iter().filter(|key| {
-        let parts: Vec<&str> = key.path.split('.').collect();
-        parts[0] == "rewards" && parts[1] != "accuracy"
-    });
-    assert_eq!(keys().len(), count(&defaults) + optional + in_optional_tables.count());
+    // Every value that is written is a key's: with each table present, only what has no default is missing.
+    let tables = "[lora]\n[sampler.per_prompt]\n[loss.truncated_importance]\n[rewards.format]\n[rewards.tag_count]\n\
+        [rewards.soft_overlong]\n[rewards.proportional_overlong]\n[rewards.repetition]\n[rewards.length]\n";
+    let config: RunConfig = toml::from_str(tables).unwrap();
+    let written: Value = toml::from_str(&toml::to_string(&config).unwrap()).unwrap();
+    let without_default = keys().iter().filter(|key| key.default.is_none()).count();
+    let of_other_graders = keys().iter().filter(|key| key.path.contains("grader.ignore_")).count();
+    assert_eq!(keys().len(), count(&written) + without_default + of_other_graders);
 }
 
 #[test]
 fn the_table_for_people_shows_every_key() {
     let table = key_table();
     for line in [
-        "  seed = 0  (an integer of at least 0)\n      Seed of data order, splits, roll-outs and adapters.\n",
+        "  seed = 0  (an integer of at least 0)\n      Seed of data order, splits, rollouts and adapters.\n",
         "\n[optimizer]  AdamW and the learning rate.\n  lr = 1e-6  (a number)\n      Learning rate after the warm-up.\n",
-        "  clip_high = not set  (a number)\n",
+        "  dual_clip = not set  (a number)\n",
         "\n[rewards.tag_count]  ",
         "  surplus = \"carry\"  (one of carry, discard)\n",
     ] {

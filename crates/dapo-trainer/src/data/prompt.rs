@@ -6,13 +6,15 @@ use crate::prompt::Prompt;
 use dapo_policy::{ChatOptions, Message, Tokenizer};
 
 /// What is put around a problem's question.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PromptStyle {
-    /// A system message before the conversation.
+    /// System message before each question.
     pub system: Option<String>,
-    /// Text added to the end of the last user message.
+    /// Text added to the end of each question.
     pub suffix: String,
-    /// For templates that know it: whether the model is to think first.
+    /// For chat templates that know it: whether the model is to think first.
     pub enable_thinking: Option<bool>,
 }
 

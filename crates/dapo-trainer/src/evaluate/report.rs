@@ -188,7 +188,7 @@ mod tests {
         let answers = ["Answer: 0.5", "Answer: 1/2", "Answer: 3", "Answer: 3", r"\boxed{\frac12}"];
         let evaluation = Evaluation { groups: vec![group("half", "1/2", &answers)] };
         assert_eq!(evaluation.report(&Grader::default()).maj_at_k.mean, 1.0);
-        assert_eq!(evaluation.report(&Grader::Dapo { strict_box: false }).maj_at_k.mean, 0.0);
+        assert_eq!(evaluation.report(&Grader::Dapo).maj_at_k.mean, 0.0);
     }
 
     #[test]

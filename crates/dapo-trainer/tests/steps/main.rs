@@ -206,7 +206,7 @@ fn the_kl_term_is_that_of_the_reference() {
         config.reference_sync = ReferenceSync { every, mixup: 1.0 };
         config
     };
-    let mut still = trainer(with(0));
+    let mut still = trainer(with(None));
     let (initial, _) = model();
     let first = still.step().unwrap();
     // The policy is its reference until it is updated.
@@ -232,7 +232,7 @@ fn the_kl_term_is_that_of_the_reference() {
     let found = second.metrics.ref_kl.unwrap();
     assert!((found - expected).abs() < 1e-4 * expected, "{found} and {expected}");
     // A reference that follows every step is the policy again.
-    let mut following = trainer(with(1));
+    let mut following = trainer(with(Some(1)));
     following.step().unwrap();
     assert_eq!(following.step().unwrap().metrics.ref_kl, Some(0.0));
 }

@@ -52,8 +52,8 @@ fn a_gradient_that_is_not_finite_is_named_with_its_step_and_the_updates_before_i
 #[test]
 fn a_run_of_one_falling_step_trains_and_a_longer_one_is_resumed_on_its_own_line() {
     let falling = |steps| {
-        let schedule = Schedule::Linear { steps, min_ratio: 0.0 };
-        TrainerConfig { optimizer: OptimizerConfig { schedule, ..config().optimizer }, ..config() }
+        let (schedule, decay_steps) = (Schedule::Linear, Some(steps));
+        TrainerConfig { optimizer: OptimizerConfig { schedule, decay_steps, ..config().optimizer }, ..config() }
     };
     let weights = |trainer: &Trainer| {
         let tensors = trainer.policy().tensors().unwrap();

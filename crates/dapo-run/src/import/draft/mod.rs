@@ -2,6 +2,7 @@
 
 mod read;
 
+use crate::keys::zero;
 use std::path::Path;
 
 use super::{Assumed, Carried, Format, ImportError, Note, Skipped, emit::shown, entry::Entry};
@@ -57,6 +58,15 @@ pub(super) struct Draft<'a> {
     pub(super) skipped: Vec<Skipped>,
 }
 
+/// A key and its value as we write them: other trainers have zeros where we have words.
+fn written(key: &'static str, value: toml::Value) -> (&'static str, toml::Value) {
+    match zero(key, &shown(&value)) {
+        Some((_, "inf")) => (key, f64::INFINITY.into()),
+        Some((what, word)) => (what, word.into()),
+        None => (key, value),
+    }
+}
+
 impl<'a> Draft<'a> {
     pub(super) fn new(file: &'a Path, format: Format, entries: Vec<Entry>, skipped: Vec<Skipped>) -> Self {
         Self {
@@ -106,7 +116,7 @@ impl<'a> Draft<'a> {
 
     /// Gives a key of ours a value from the source.
     pub(super) fn put(&mut self, key: &'static str, got: Got<impl Into<toml::Value>>) {
-        let value = got.value.into();
+        let (key, value) = written(key, got.value.into());
         let places = got.from.iter().map(|&i| format!("{}, line {}", self.entries[i].key, self.entries[i].line));
         let comment = places.collect::<Vec<_>>().join("; ");
         for i in got.from {
@@ -128,10 +138,25 @@ impl<'a> Draft<'a> {
 
     /// Gives a key of ours the source's default, because the source does not set it.
     pub(super) fn assume(&mut self, key: &'static str, value: impl Into<toml::Value>, why: &str) {
-        let value = value.into();
+        let (key, value) = written(key, value.into());
         let reason = if why.is_empty() { format!("{}'s default", self.trainer) } else { why.to_owned() };
         self.assumed.push(Assumed { key: key.into(), value: shown(&value), reason: reason.clone() });
         self.line(key, value, reason);
+    }
+
+    /// Gives what one key of ours got to another one, and says that these entries decided so.
+    pub(super) fn redirect(&mut self, from: &[usize], key: &str, other: &'static str) {
+        self.lines.iter_mut().filter(|line| line.key == key).for_each(|line| line.key = other);
+        let carried = self.carried.iter_mut().filter(|carried| carried.key == key);
+        carried.for_each(|carried| carried.key = other.into());
+        let assumed = self.assumed.iter_mut().filter(|assumed| assumed.key == key);
+        assumed.for_each(|assumed| assumed.key = other.into());
+        let value = self.lines.iter().find(|line| line.key == other).map(|line| shown(&line.value)).unwrap_or_default();
+        for &i in from {
+            self.fates[i] = Fate::Carried;
+            let (source_key, line) = (self.entries[i].key.clone(), self.entries[i].line);
+            self.carried.push(Carried { source_key, key: other.into(), value: value.clone(), line });
+        }
     }
 
     /// Gives a key of ours the value of another, because the source has one setting for both.

@@ -74,7 +74,7 @@ pub(in crate::import) fn batch(d: &mut Draft<'_>, defaults: &Defaults) -> Result
     d.put_or("train.mini_batches", Some(Got { value: portions, from }), 1);
     let epochs = d.count(&["num_iterations"], 1)?;
     let updates = portions.saturating_mul(epochs.as_ref().map_or(1, |epochs| epochs.value));
-    d.put_or("train.epochs", epochs, 1);
+    d.put_or("train.updates_per_batch", epochs, 1);
     Ok(Batch { groups: count, updates })
 }
 

@@ -42,10 +42,12 @@ pub(in crate::import) fn loss(d: &mut Draft<'_>, defaults: &Defaults, taus: [&st
     let surrogate = if is_sequence { "gspo" } else { surrogate };
     let level_from = level.map(|level| level.from).unwrap_or_default();
     let origin = Got::of(surrogate, &[&from, &level_from]);
-    d.put_or("loss.policy_loss", Some(origin), "dapo");
-    d.put_or("loss.aggregation", Some(Got { value: aggregation, from }), "token-mean");
+    d.put_or("loss.policy_loss.name", Some(origin), "dapo");
+    d.put_or("loss.aggregation.name", Some(Got { value: aggregation, from }), "token-mean");
     clip(d, surrogate)?;
-    for (key, (ours, default)) in taus.into_iter().zip([("loss.tau_positive", 1.0), ("loss.tau_negative", 1.05)]) {
+    for (key, (ours, default)) in
+        taus.into_iter().zip([("loss.policy_loss.tau_positive", 1.0), ("loss.policy_loss.tau_negative", 1.05)])
+    {
         if surrogate == "sapo" {
             let tau = d.number(&[key])?;
             d.put_or(ours, tau, default);
@@ -72,16 +74,16 @@ fn clip(d: &mut Draft<'_>, surrogate: &str) -> Result<(), ImportError> {
         if cap.value <= 1.0 {
             return Err(d.wrong(&cap.from, "a bound above 1 for the ratio: epsilon_high of cispo"));
         }
-        d.assume("loss.clip_low", 1.0, "cispo has no lower bound there");
-        d.put("loss.clip_high", cap.map(|cap| cap - 1.0));
+        d.assume("loss.policy_loss.clip.low", 1.0, "cispo has no lower bound there");
+        d.put("loss.policy_loss.clip.high", cap.map(|cap| cap - 1.0));
         d.leave(&low.from, "cispo has no lower bound there");
         d.skip(&["delta"], "cispo has no delta");
         return Ok(());
     }
     let high = high.unwrap_or_else(|| low.clone());
     let bound = 1.0 + high.value;
-    d.put_or("loss.clip_low", Some(low), 0.2);
-    d.put_or("loss.clip_high", Some(high), 0.2);
+    d.put_or("loss.policy_loss.clip.low", Some(low), 0.2);
+    d.put_or("loss.policy_loss.clip.high", Some(high), 0.2);
     if let Some(delta) = d.number(&["delta"])? {
         if surrogate == "gspo" {
             d.note(&delta.from, "gspo has no dual clip here: delta is left out");
@@ -91,7 +93,7 @@ fn clip(d: &mut Draft<'_>, surrogate: &str) -> Result<(), ImportError> {
                 d.wrong(&delta.from, &format!("a number above 1 + epsilon_high = {bound}, where it is a dual clip"))
             );
         } else {
-            d.put("loss.dual_clip", delta);
+            d.put("loss.policy_loss.dual_clip", delta);
         }
     }
     Ok(())
@@ -101,7 +103,7 @@ fn clip(d: &mut Draft<'_>, surrogate: &str) -> Result<(), ImportError> {
 pub(in crate::import) fn kl(d: &mut Draft<'_>, defaults: &Defaults, batch: &Batch) -> Result<(), ImportError> {
     let beta = d.number(&["beta"])?;
     let is_on = beta.as_ref().map_or(defaults.beta, |beta| beta.value) != 0.0;
-    d.put_or("kl.coef", beta, defaults.beta);
+    d.put_or("loss.kl.coef", beta, defaults.beta);
     let sync = d.switch(&["sync_ref_model"])?;
     if !is_on {
         if let Some(sync) = sync {
@@ -112,9 +114,9 @@ pub(in crate::import) fn kl(d: &mut Draft<'_>, defaults: &Defaults, batch: &Batc
         d.skip(&keys, "beta is 0: there is no reference model");
         return Ok(());
     }
-    d.assume("kl.estimator", "k3", "as TRL does");
+    d.assume("loss.kl.estimator", "k3", "as TRL does");
     if let Some(times) = d.switch(&["use_bias_correction_kl"])? {
-        d.put("kl.times_ratio", times);
+        d.put("loss.kl.times_ratio", times);
     }
     match sync {
         Some(sync) if sync.value => {
@@ -122,11 +124,11 @@ pub(in crate::import) fn kl(d: &mut Draft<'_>, defaults: &Defaults, batch: &Batc
             let updates = every.as_ref().map_or(512, |every| every.value);
             let from = every.map(|every| every.from).unwrap_or_default();
             note_updates(d, &from, updates, batch);
-            d.put("kl.sync_every", Got::of(batch.steps(updates), &[&from, &sync.from]));
+            d.put("reference_sync.every", Got::of(batch.steps(updates), &[&from, &sync.from]));
             let mixup = d.number(&["ref_model_mixup_alpha"])?;
-            d.put_or("kl.sync_mixup", mixup, 0.6);
+            d.put_or("reference_sync.mixup", mixup, 0.6);
         }
-        Some(off) => d.put("kl.sync_every", off.map(|_| 0)),
+        Some(off) => d.put("reference_sync.every", off.map(|_| 0)),
         None => {}
     }
     d.skip(&["ref_model_mixup_alpha", "ref_model_sync_steps"], "sync_ref_model is false");

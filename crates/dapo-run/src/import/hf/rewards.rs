@@ -30,8 +30,8 @@ pub(in crate::import) struct LengthKeys {
 const NO_MODELS: &str = "reward models cannot be carried over: answers are graded by rule";
 
 const LENGTH: [&str; 4] = [
-    "rewards.length.min_wrong",
-    "rewards.length.max_wrong",
+    "rewards.length.min_incorrect",
+    "rewards.length.max_incorrect",
     "rewards.length.min_correct",
     "rewards.length.max_correct",
 ];
@@ -128,8 +128,8 @@ fn component_lines(d: &mut Draft<'_>, component: Component, weight: Got<f64>) {
     d.put_or(key, Some(weight), 1.0);
     match component {
         Component::Accuracy => {
-            d.assume("rewards.accuracy.right", 1.0, "as the source's accuracy reward");
-            d.assume("rewards.accuracy.wrong", 0.0, "as the source's accuracy reward");
+            d.assume("rewards.accuracy.correct", 1.0, "as the source's accuracy reward");
+            d.assume("rewards.accuracy.incorrect", 0.0, "as the source's accuracy reward");
         }
         Component::ThinkAnswer => {
             d.put_or("rewards.format.pattern", Some(place.map(|_| "think-answer")), "think-answer");

@@ -12,9 +12,11 @@ pub(super) fn translate(d: &mut Draft<'_>) -> Result<(), ImportError> {
     let modes = [("vanilla", "dapo"), ("gspo", "gspo"), ("sapo", "sapo"), ("cispo", "cispo"), ("geo_mean", "gmpo")];
     let mode = d.word(&["actor_rollout_ref.actor.policy_loss.loss_mode"], &modes)?;
     let loss = mode.as_ref().map_or("dapo", |mode| mode.value);
-    d.put_or("loss.policy_loss", mode, "dapo");
+    d.put_or("loss.policy_loss.name", mode, "dapo");
     clip(d, loss)?;
-    for (key, ours, default) in [("tau_pos", "loss.tau_positive", 1.0), ("tau_neg", "loss.tau_negative", 1.05)] {
+    for (key, ours, default) in
+        [("tau_pos", "loss.policy_loss.tau_positive", 1.0), ("tau_neg", "loss.policy_loss.tau_negative", 1.05)]
+    {
         let key = format!("{ACTOR}.{key}");
         if loss == "sapo" {
             let tau = d.number(&[&key])?;
@@ -38,7 +40,7 @@ fn clip(d: &mut Draft<'_>, loss: &str) -> Result<(), ImportError> {
     }
     let common = d.number(&[both])?;
     let mut is_used = false;
-    for (key, ours) in sides.into_iter().zip(["loss.clip_low", "loss.clip_high"]) {
+    for (key, ours) in sides.into_iter().zip(["loss.policy_loss.clip.low", "loss.policy_loss.clip.high"]) {
         let side = d.number(&[key])?;
         is_used |= side.is_none() && common.is_some();
         d.put_or(ours, side.or_else(|| common.clone()), 0.2);
@@ -55,7 +57,7 @@ fn clip(d: &mut Draft<'_>, loss: &str) -> Result<(), ImportError> {
     }
     if loss == "dapo" {
         let c = d.number(&[dual])?;
-        d.put_or("loss.dual_clip", c, 3.0);
+        d.put_or("loss.policy_loss.dual_clip", c, 3.0);
     }
     d.skip(&[dual], "for policy_loss.loss_mode vanilla alone");
     Ok(())
@@ -76,10 +78,10 @@ fn aggregation(d: &mut Draft<'_>, loss: &str) -> Result<(), ImportError> {
                  here are smaller by that factor",
             );
             if let Some(length) = d.count(&[factor], 1)? {
-                d.put("loss.norm_len", length);
+                d.put("loss.aggregation.max_len", length);
             }
         }
-        d.put_or("loss.aggregation", mode, "token-mean");
+        d.put_or("loss.aggregation.name", mode, "token-mean");
     }
     d.skip(&[factor], "for loss_agg_mode seq-mean-token-sum-norm alone");
     Ok(())
@@ -102,14 +104,13 @@ pub(super) fn kl(d: &mut Draft<'_>) -> Result<(), ImportError> {
         (true, false) => {
             let coef =
                 d.number(&["actor_rollout_ref.actor.kl_loss_coef"])?.unwrap_or(Got { value: 0.001, from: Vec::new() });
-            d.put("kl.coef", Got::of(coef.value, &[&coef.from, &switches[0]]));
+            d.put("loss.kl.coef", Got::of(coef.value, &[&coef.from, &switches[0]]));
             let kind = d.word(&["actor_rollout_ref.actor.kl_loss_type"], &kinds)?;
-            d.put_or("kl.estimator", kind, "k3");
+            d.put_or("loss.kl.estimator", kind, "k3");
         }
         (false, true) => {
             let coef = d.number(&["algorithm.kl_ctrl.kl_coef"])?.unwrap_or(Got { value: 0.001, from: Vec::new() });
-            d.put("kl.coef", Got::of(coef.value, &[&coef.from]));
-            d.put("kl.in_reward", Got { value: true, from: switches[1].clone() });
+            d.put("rewards.kl_coef", Got::of(coef.value, &[&coef.from, &switches[1]]));
             if let Some(kind) = d.word(&["algorithm.kl_penalty"], &[("kl", "k1"), ("k1", "k1")])? {
                 d.leave(&kind.from, "the KL in the reward is always k1");
             }
@@ -119,7 +120,7 @@ pub(super) fn kl(d: &mut Draft<'_>) -> Result<(), ImportError> {
         }
         (false, false) => {
             let off = Got::of(0.0, &[&switches[0], &switches[1]]);
-            d.put_or("kl.coef", Some(off), 0.0);
+            d.put_or("loss.kl.coef", Some(off), 0.0);
         }
     }
     for from in &switches {

@@ -19,9 +19,9 @@ pub(super) fn translate(d: &mut Draft<'_>, max_new_tokens: &Got<i64>) -> Result<
     let is_dapo = manager.as_ref().map_or(is_recipe, |manager| manager.value == "dapo");
     let from = manager.map(|manager| manager.from).unwrap_or_default();
     let (grader, wrong) = if is_dapo { ("dapo", -1.0) } else { ("math", 0.0) };
-    d.put_or("rewards.accuracy.grader", Some(Got { value: grader, from: from.clone() }), grader);
-    d.put_or("rewards.accuracy.right", Some(Got { value: 1.0, from: from.clone() }), 1.0);
-    d.put_or("rewards.accuracy.wrong", Some(Got { value: wrong, from: from.clone() }), wrong);
+    d.put_or("rewards.accuracy.grader.name", Some(Got { value: grader, from: from.clone() }), grader);
+    d.put_or("rewards.accuracy.correct", Some(Got { value: 1.0, from: from.clone() }), 1.0);
+    d.put_or("rewards.accuracy.incorrect", Some(Got { value: wrong, from: from.clone() }), wrong);
     if is_dapo {
         d.note(
             &from,

@@ -49,7 +49,7 @@ pub(super) fn steps(d: &mut Draft<'_>, prompts: &Got<i64>) -> Result<i64, Import
         Got::of(prompts.value.div_euclid(size) + i64::from(prompts.value % size != 0), &[&prompts.from, &from]);
     d.put_or("train.mini_batches", Some(portions), 1);
     let epochs = d.count(&["actor_rollout_ref.actor.ppo_epochs"], 1)?;
-    d.put_or("train.epochs", epochs, 1);
+    d.put_or("train.updates_per_batch", epochs, 1);
     let by_tokens = d.switch(&["actor_rollout_ref.actor.use_dynamic_bsz"])?;
     let tokens = "actor_rollout_ref.actor.ppo_max_token_len_per_gpu";
     if !d.is_told(&[tokens]) {

@@ -1,0 +1,164 @@
+//! Layers laid over one another, key by key.
+
+use super::read::Assignment;
+use crate::error::{KeyError, KeyFault};
+use crate::keys::{IN_REWARD, LAYOUT, NAME, OLD_TABLE, join, split};
+use crate::settings::RunConfig;
+use crate::source::Source;
+use std::collections::BTreeMap;
+
+const KL_IN_LOSS: &str = "loss.kl.coef";
+const KL_IN_REWARD: &str = "rewards.kl_coef";
+
+/// The TOML of a key's value; a table that is present has the value `{}`.
+#[derive(Clone)]
+struct Setting {
+    value: String,
+    source: Source,
+    /// Whether it was set by a key that has moved.
+    moved: bool,
+}
+
+/// What the layers so far have set.
+#[derive(Default)]
+pub(super) struct Merged(BTreeMap<String, Setting>);
+
+impl Merged {
+    /// Lays one layer over the others. Another name for a table drops the constants of the one before.
+    pub(super) fn lay(&mut self, assignments: Vec<Assignment>, warnings: &mut Vec<String>) {
+        for Assignment { path, value, source, .. } in &assignments {
+            let (table, last) = split(path);
+            if let (NAME, Some(name)) = (last, value)
+                && let before = self.name(path)
+                && before != unquoted(name)
+            {
+                let dropped = self.drop_constants(table, &before);
+                if !dropped.is_empty() {
+                    let (name, dropped) = (unquoted(name), dropped.join(", "));
+                    warnings.push(format!("{source}: {table} is {name} instead of {before}, without its {dropped}"));
+                }
+            }
+        }
+        let (set, unset): (Vec<_>, Vec<_>) = assignments.into_iter().partition(|assignment| assignment.value.is_some());
+        for Assignment { path, value, source, moved } in set {
+            self.0.extend(value.map(|value| (path, Setting { value, source, moved })));
+        }
+        for Assignment { path, .. } in unset {
+            self.remove(&path);
+        }
+    }
+
+    /// Takes a key or a table out.
+    pub(super) fn remove(&mut self, path: &str) {
+        if path == OLD_TABLE {
+            self.remove("loss.kl");
+            self.remove("reference_sync");
+        }
+        let below = format!("{path}.");
+        self.0.retain(|key, _| key != path && !key.starts_with(&below));
+    }
+
+    /// The name that decides what else a table may hold.
+    fn name(&self, key: &str) -> String {
+        let set = self.0.get(key).map(|setting| setting.value.as_str());
+        let default = || LAYOUT.key(key).and_then(|key| key.default.as_deref());
+        unquoted(set.or_else(default).unwrap_or_default()).to_owned()
+    }
+
+    fn drop_constants(&mut self, table: &str, name: &str) -> Vec<String> {
+        let below = format!("{table}.");
+        let belongs = |key: &String| {
+            let condition = LAYOUT.condition(key);
+            key.starts_with(&below) && condition.is_some_and(|(_, of)| of.iter().any(|of| of == name))
+        };
+        let dropped: Vec<String> = self.0.keys().filter(|key| belongs(key)).cloned().collect();
+        dropped
+            .iter()
+            .filter_map(|key| Some((key, self.0.remove(key)?)))
+            .filter_map(|(key, setting)| {
+                (setting.value != "{}").then(|| format!("{} = {}", &key[below.len()..], setting.value))
+            })
+            .collect()
+    }
+
+    /// Turns what old keys said together into what it means, and finds what does not go together.
+    pub(super) fn finish(&mut self, errors: &mut Vec<KeyError>) {
+        if self.0.remove(IN_REWARD).is_some_and(|setting| setting.value == "true")
+            && let Some(coef) = self.0.remove(KL_IN_LOSS)
+        {
+            self.0.entry(KL_IN_REWARD.into()).or_insert(coef);
+        }
+        // Without a maximum, the old increment had no effect.
+        let per_prompt = "sampler.per_prompt";
+        if !self.0.contains_key("sampler.per_prompt.max_samples")
+            && self.0.get(per_prompt).is_some_and(|table| table.moved)
+        {
+            self.remove(per_prompt);
+        }
+        let foreign: Vec<(String, String)> = self
+            .0
+            .keys()
+            .filter_map(|key| {
+                let (owner, of) = LAYOUT.condition(key)?;
+                let name = self.name(&owner);
+                let only = format!("nothing, as {owner} is {name}; only {} has it", of.join(", "));
+                (!of.contains(&name)).then(|| (key.clone(), only))
+            })
+            .collect();
+        for (key, expected) in foreign {
+            // Old keys stood beside one another whatever the name.
+            if let Some(Setting { value, source, .. }) = self.0.remove(&key).filter(|setting| !setting.moved) {
+                errors.push(KeyError { place: source, key, fault: KeyFault::Value { found: value, expected } });
+            }
+        }
+        self.name_tables();
+    }
+
+    /// A table of which only constants are set has its default name; one of which nothing is left is not there.
+    fn name_tables(&mut self) {
+        for table in LAYOUT.tables.iter().filter(|table| table.shorthand.as_deref() == Some(NAME)) {
+            let (name, below) = (join(&table.path, NAME), format!("{}.", table.path));
+            if !self.0.range(below.clone()..).next().is_some_and(|(key, _)| key.starts_with(&below)) {
+                self.0.remove(&table.path);
+            } else if !self.0.contains_key(&name) {
+                let value = format!("{:?}", self.name(&name));
+                self.0.insert(name, Setting { value, source: Source::Default, moved: false });
+            }
+        }
+    }
+
+    /// The settings as one document.
+    pub(super) fn document(&self) -> String {
+        let empty = |path: &str| self.0.range(format!("{path}.")..format!("{path}/")).next().is_none();
+        let lines = self.0.iter().filter(|(path, setting)| setting.value != "{}" || empty(path));
+        lines.map(|(path, setting)| format!("{path} = {}", setting.value)).collect::<Vec<_>>().join("\n")
+    }
+
+    /// Where each setting comes from.
+    pub(super) fn sources(self) -> BTreeMap<String, Source> {
+        self.0.into_iter().map(|(path, setting)| (path, setting.source)).collect()
+    }
+
+    /// The values that the settings' types refuse although their kind is right: numbers too large.
+    pub(super) fn culprits(&self, error: &toml::de::Error) -> Vec<KeyError> {
+        let mut errors = Vec::new();
+        for (path, Setting { value, source, .. }) in &self.0 {
+            // A named table cannot be read without its name.
+            let name = LAYOUT.condition(path).map(|(owner, _)| format!("{owner} = {:?}\n", self.name(&owner)));
+            if let Err(error) = toml::from_str::<RunConfig>(&format!("{}{path} = {value}", name.unwrap_or_default())) {
+                let fault = KeyFault::Value { found: value.clone(), expected: error.message().to_owned() };
+                errors.push(KeyError { place: source.clone(), key: path.clone(), fault });
+            }
+        }
+        if errors.is_empty() {
+            let fault = KeyFault::Value { found: "what it is".into(), expected: error.message().to_owned() };
+            errors.push(KeyError { place: Source::Default, key: "settings".into(), fault });
+        }
+        errors
+    }
+}
+
+/// A TOML string without its quotes.
+fn unquoted(text: &str) -> &str {
+    text.trim_matches(['"', '\''])
+}

@@ -1,0 +1,36 @@
+//! Where settings come from.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// Where a setting's value comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// No layer sets it.
+    Default,
+    /// A recipe.
+    Recipe {
+        /// Its name.
+        name: String,
+    },
+    /// A file.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1 on.
+        line: usize,
+    },
+    /// An override.
+    CommandLine,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::Recipe { name } => write!(f, "recipe {name}"),
+            Self::File { path, line } => write!(f, "{}:{line}", path.display()),
+            Self::CommandLine => f.write_str("command line"),
+        }
+    }
+}
