@@ -9,7 +9,7 @@ use dapo_reward::{
 use dapo_trainer::{TrainerConfig, TrainerError};
 
 /// Where the trainer's own settings stand among a run's; all others have the same path in both.
-const KEYS: [(&str, &str); 8] = [
+const KEYS: [(&str, &str); 9] = [
     ("group_size", "rollout.group_size"),
     ("max_new_tokens", "rollout.max_new_tokens"),
     ("sampling.", "rollout."),

@@ -6,7 +6,7 @@ use dapo_loss::{
     TokenChunk, TruncatedImportance, policy_loss,
 };
 use dapo_policy::{Decoder, Gradients, Policy};
-use dapo_reward::{Accuracy, RewardFault, RewardFn, RewardInput, RewardSum, Score};
+use dapo_reward::{RewardFault, RewardFn, RewardInput, RewardSum, SampleReward, Score};
 use dapo_sampler::{FilterMetric, GenBatch, OnExhausted, SamplerConfig, SurplusPolicy};
 use dapo_trainer::tasks::{Split, addition_problems};
 use dapo_trainer::{
@@ -162,7 +162,8 @@ fn groups_without_a_gradient_are_not_computed_and_change_no_bit_of_the_others() 
 #[test]
 fn a_step_of_groups_without_a_signal_decays_the_weights_and_computes_no_token() {
     // Every completion is worth the same.
-    let equal = || RewardSum::new(vec![(0.0, Box::new(Accuracy::default()) as Box<dyn RewardFn>)]).unwrap();
+    let equal =
+        || RewardSum::new(vec![(1.0, Box::new(SampleReward::new("equal", |_| 0.5)) as Box<dyn RewardFn>)]).unwrap();
     let with = |entropy_coef| {
         let (policy, tokenizer) = model();
         let prompts = prompts(&tokenizer);
