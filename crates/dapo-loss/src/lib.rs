@@ -153,6 +153,8 @@ mod kl;
 mod metrics;
 mod policy;
 #[cfg(feature = "serde")]
+mod serde_config;
+#[cfg(feature = "serde")]
 mod serde_shapes;
 #[cfg(feature = "candle")]
 pub mod tensor;
