@@ -253,7 +253,7 @@ fn examine(
 
 fn show_samples(args: &Args, evaluation: &Evaluation) {
     for group in evaluation.groups.iter().take(3) {
-        let mark = if group.samples[0].reward.correct == Some(true) { "right" } else { "wrong" };
+        let mark = if group.samples[0].reward.correct == Some(true) { "correct" } else { "incorrect" };
         let (prompt, completion) = (&group.prompt.text, &group.samples[0].text);
         let shown = prompt.char_indices().nth_back(159).map_or(prompt.as_str(), |(start, _)| &prompt[start..]);
         let cut = if shown.len() < prompt.len() { "… " } else { "" };
@@ -264,7 +264,7 @@ fn show_samples(args: &Args, evaluation: &Evaluation) {
 fn train_steps(trainer: &mut Trainer, args: &Args) -> Result<()> {
     let bar = ProgressBar::with_draw_target(Some(args.steps), ProgressDrawTarget::stderr());
     bar.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} steps, {eta} left").context("progress bar")?);
-    say!(args, "\n step  reward  accuracy  entropy  length  truncated  kept/dropped groups    tokens/s");
+    say!(args, "\n step  reward  accuracy  entropy  length  truncated  kept/dropped groups               tokens/s");
     let mut account = dapo::sampler::Account::default();
     for _ in 0..args.steps {
         let StepOutcome { metrics, timings, .. } = match trainer.step() {
@@ -291,17 +291,15 @@ fn line(m: &StepMetrics, tokens_per_second: f64) -> String {
     let a = &m.dynamic_sampling;
     // A step that generated nothing has nothing to show there.
     let shown = |value: Option<f64>, digits: usize| value.map_or("-".to_owned(), |value| format!("{value:.digits$}"));
+    let kept = a.generated - a.all_correct - a.all_incorrect - a.other;
+    let groups = format!("{kept:4} / {} correct, {} incorrect", a.all_correct, a.all_incorrect);
     format!(
-        "{:5} {:>7} {:>9} {:>8} {:>7} {:>10}  {:4} / {} right, {} wrong {:11.0}",
+        "{:5} {:>7} {:>9} {:>8} {:>7} {:>10}  {groups:32} {tokens_per_second:>8.0}",
         m.step,
         shown(m.reward, 3),
         shown(m.accuracy, 3),
         shown(m.entropy, 3),
         shown(m.mean_length, 1),
         shown(m.clipped_ratio, 3),
-        a.generated - a.all_correct - a.all_incorrect - a.other,
-        a.all_correct,
-        a.all_incorrect,
-        tokens_per_second
     )
 }

@@ -16,8 +16,8 @@ use std::time::Instant;
 /// Evaluate a model on problems with answers.
 ///
 /// Completes every problem K times and prints, each with its 95 % confidence interval over problems: avg@K, the share of
-/// right completions; pass@k for k = 1, 2, 4, … K, the chance that one of k completions is right; maj@K, how often the
-/// answer given most often is right (1/2 and 0.5 are one answer, ties split). Also printed: the share of completions that
+/// correct completions; pass@k for k = 1, 2, 4, … K, the chance that one of k completions is correct; maj@K, how often the
+/// answer given most often is correct (1/2 and 0.5 are one answer, ties split). Also printed: the share of completions that
 /// used up their tokens, and their mean length.
 #[derive(clap::Args)]
 pub(crate) struct Eval {
@@ -105,7 +105,7 @@ fn say_how_far(evaluation: &Evaluation, problems: usize, started: Instant, talk:
         let seconds = started.elapsed().as_secs_f64();
         let left = seconds / done as f64 * (problems - done) as f64;
         talk.note(format_args!(
-            "{done} of {problems} problems after {seconds:.0} s, about {left:.0} s left; so far {:.4} right, {:.4} truncated",
+            "{done} of {problems} problems after {seconds:.0} s, about {left:.0} s left; so far {:.4} correct, {:.4} truncated",
             evaluation.accuracy(),
             evaluation.truncated()
         ));
@@ -115,12 +115,12 @@ fn say_how_far(evaluation: &Evaluation, problems: usize, started: Instant, talk:
 fn print(report: &Report, json: bool, talk: Talk) -> Result<()> {
     for problem in &report.found.per_problem {
         let (id, right, samples, maj) = (&problem.id, problem.right, problem.samples, problem.maj);
-        talk.detail(format_args!("problem {id}: {right} of {samples} right, majority {maj:.2}"));
+        talk.detail(format_args!("problem {id}: {right} of {samples} correct, majority {maj:.2}"));
     }
     let EvalReport { abstained, problems, .. } = report.found;
     if abstained > 0 {
         talk.warning(format_args!(
-            "{abstained} of {problems} gold answers cannot be read; their completions count as wrong"
+            "{abstained} of {problems} gold answers cannot be read; their completions count as incorrect"
         ));
     }
     let mut stdout = io::stdout().lock();
