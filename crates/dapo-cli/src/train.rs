@@ -198,6 +198,9 @@ fn report(step: &RunStep, steps: u64, talk: Talk) {
     } else if step.metrics.updates == 0 {
         talk.warning(format_args!("step {number}: no token was left in the loss, no update was made"));
     }
+    for alarm in &step.alarms {
+        talk.warning(alarm);
+    }
     if let Some(report) = &step.evaluation {
         evaluated(report, &format!("after step {number}"), talk);
     }

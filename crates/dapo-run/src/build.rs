@@ -65,6 +65,7 @@ impl RunConfig {
                 return Err(RunError::setting("reference_sync.every", every, expected));
             }
         }
+        self.guards.validate()?;
         self.reward_sum()?;
         self.trainer_config().validate().map_err(|error| match of_setting(error) {
             RunError::Setting { key, found, expected } => {

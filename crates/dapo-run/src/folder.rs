@@ -12,7 +12,7 @@
 //! Steps count from 1: line N of a log, completions/step-N and the checkpoint step-N, made after it, belong together.
 
 use crate::run_error::RunError;
-use serde::Serialize;
+use serde::{Serialize, de::DeserializeOwned};
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -111,6 +111,24 @@ impl RunFolder {
         text.push(b'\n');
         let mut handle = OpenOptions::new().create(true).append(true).open(&file).map_err(RunError::io(&file))?;
         handle.write_all(&text).map_err(RunError::io(&file))
+    }
+
+    /// The lines of one of the logs; none where it does not exist.
+    pub(crate) fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Vec<T>, RunError> {
+        let file = self.path.join(name);
+        let text = match fs::read(&file) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(RunError::io(&file)(error)),
+        };
+        let lines = text.split_inclusive(|byte| *byte == b'\n').enumerate();
+        lines
+            .map(|(index, line)| {
+                serde_json::from_slice(line).map_err(|error| {
+                    RunError::folder(&file, format!("line {} ({error})", index + 1), "a line as a run writes it")
+                })
+            })
+            .collect()
     }
 
     /// The completions file of a step.

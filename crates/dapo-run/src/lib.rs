@@ -19,6 +19,7 @@ mod completions;
 mod error;
 mod estimate;
 mod folder;
+mod guards;
 mod import;
 mod keys;
 mod layers;
@@ -36,6 +37,7 @@ mod write;
 pub use error::{KeyError, KeyFault, SettingsError};
 pub use estimate::{DataSizes, Disk, Estimate, Memory, Part, Phases, Work, estimate};
 pub use folder::RunFolder;
+pub use guards::Alarm;
 pub use import::{Assumed, Carried, Format, ImportError, Imported, Note, Skipped, import};
 pub use keys::{Key, Kind, key_table, keys, schema};
 pub use layers::{Layer, Resolved, resolve};
@@ -47,7 +49,7 @@ pub use recipes::{Recipe, recipes};
 pub use run::{Run, settings_of};
 pub use run_error::{Rescue, RunError, Stage};
 pub use settings::{
-    DataSection, EvalSection, ModelSection, OutputSection, OverlongSection, RewardsSection, RolloutSection, RunConfig,
-    TagCountReward, TrainSection, Weighted,
+    DataSection, EvalSection, GuardAction, GuardsSection, ModelSection, OutputSection, OverlongSection, RewardsSection,
+    RolloutSection, RunConfig, TagCountReward, TrainSection, Weighted,
 };
 pub use source::Source;

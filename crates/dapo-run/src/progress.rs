@@ -1,5 +1,6 @@
 //! What the steps of a run come to.
 
+use crate::guards::Alarm;
 use dapo_trainer::{EvalReport, Outcomes, StepMetrics, StepTimings};
 use std::path::PathBuf;
 
@@ -50,6 +51,8 @@ pub struct RunStep {
     pub metrics: StepMetrics,
     /// How long it took.
     pub timings: StepTimings,
+    /// What the guards say of it.
+    pub alarms: Vec<Alarm>,
     /// The evaluation after it, where one was due.
     pub evaluation: Option<EvalReport>,
     /// The checkpoint after it, where one was due.

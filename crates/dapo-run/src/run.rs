@@ -3,6 +3,7 @@
 use crate::completions::lines;
 use crate::estimate::cache_left;
 use crate::folder::RunFolder;
+use crate::guards::{Alarm, Figures, Guards};
 use crate::keys::keys;
 use crate::layers::{Layer, Resolved, resolve};
 use crate::model::ModelSource;
@@ -32,6 +33,7 @@ pub struct Run {
     /// What an adapter's folder names as its model.
     base_model: String,
     placed: Placed,
+    guards: Guards,
     /// Whether the policy has mastered its data.
     mastered: bool,
     /// Whether an evaluation that was due is missing from the log of a resumed run.
@@ -86,6 +88,9 @@ impl Run {
         }
         let steps = run.trainer.steps();
         run.folder.rewind(steps, |steps| run.is_evaluated(steps))?;
+        for figures in run.folder.read::<Figures>(RunFolder::METRICS)? {
+            run.guards.observe(&figures, &run.config.guards);
+        }
         run.owes_evaluation = steps > 0 && run.is_evaluated(steps) && !run.folder.has_evaluation(steps)?;
         // Settings that train nothing leave no trace.
         if before != *config && !run.is_finished() {
@@ -141,6 +146,7 @@ impl Run {
             unreadable,
             base_model,
             placed,
+            guards: Guards::default(),
             mastered: false,
             owes_evaluation: false,
             lock: None,
@@ -274,12 +280,16 @@ impl Run {
     fn log(&mut self, outcome: StepOutcome) -> Result<RunStep, RunError> {
         let steps = self.trainer.steps();
         self.after(Stage::Logs, self.write_logs(&outcome))?;
+        let alarms = self.guards.observe(&Figures::from(&outcome.metrics), &self.config.guards);
+        if let Some(Alarm { key, message, .. }) = alarms.iter().find(|alarm| alarm.stops).cloned() {
+            return self.after(Stage::Guards, Err(RunError::Guard { key, message }));
+        }
         let is_due = self.is_evaluated(steps);
         let evaluation = is_due.then(|| self.after(Stage::Evaluation, self.evaluate())).transpose()?;
         let every = self.config.output.checkpoint_every;
         let is_saved = (every > 0 && steps.is_multiple_of(every)) || self.is_finished();
         let checkpoint = is_saved.then(|| self.after(Stage::Checkpoint, self.save())).transpose()?;
-        Ok(RunStep { metrics: outcome.metrics, timings: outcome.timings, evaluation, checkpoint })
+        Ok(RunStep { metrics: outcome.metrics, timings: outcome.timings, alarms, evaluation, checkpoint })
     }
 
     fn write_logs(&self, outcome: &StepOutcome) -> Result<(), RunError> {

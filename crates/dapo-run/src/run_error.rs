@@ -51,6 +51,14 @@ pub enum RunError {
         /// Why.
         source: Box<RunError>,
     },
+    /// A guard ended the run.
+    #[error("{message}; {key} = \"warn\" continues in spite of it")]
+    Guard {
+        /// The guard's key.
+        key: String,
+        /// What the figures say.
+        message: String,
+    },
     /// The model's numbers are at fault.
     #[error("{model}: {source}")]
     Model {
@@ -76,6 +84,8 @@ pub enum RunError {
 pub enum Stage {
     /// Rollouts and updates.
     Training,
+    /// The guards' look at the finished step.
+    Guards,
     /// The logs of the finished step.
     Logs,
     /// The evaluation after the step.
@@ -88,6 +98,7 @@ impl std::fmt::Display for Stage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Training => "step",
+            Self::Guards => "the check after step",
             Self::Logs => "writing the logs of step",
             Self::Evaluation => "the evaluation after step",
             Self::Checkpoint => "the checkpoint after step",

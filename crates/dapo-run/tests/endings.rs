@@ -253,3 +253,32 @@ fn an_evaluation_that_is_missing_after_a_checkpoint_is_made_on_resume() {
     assert!(run.evaluate_at_start().unwrap().is_none());
     assert_eq!(content(&torn), content(&whole));
 }
+
+#[test]
+fn a_guard_ends_a_run_which_continues_with_a_warning() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, out) = (easy(dir.path()), dir.path().join("run"));
+    // Correct and incorrect are worth the same: nothing can be learnt.
+    // Nothing is carried, so that every step has figures.
+    let equal = ["rewards.accuracy.incorrect=1", "sampler.surplus=discard", "guards.rewards=stop", "guards.steps=2"];
+    let mut run = Run::create(&settings(&data, &equal), &out).unwrap();
+    run.step().unwrap();
+    let error = run.step().unwrap_err();
+    let RunError::Step { stage: Stage::Guards, step: 2, rescue: Rescue::Saved(checkpoint), source, .. } = &error else {
+        panic!("{error:?}")
+    };
+    assert_eq!(checkpoint, &run.folder().checkpoint(2));
+    let message = source.to_string();
+    assert!(message.starts_with("all completions of each group have had the same reward for 2 steps"), "{message}");
+    assert!(message.ends_with("guards.rewards = \"warn\" continues in spite of it"), "{message}");
+    drop(run);
+
+    // The steps before count from the log.
+    let changes = ["guards.rewards=warn", "guards.steps=3"].map(String::from);
+    let mut run = Run::resume(&settings_of(&out, &changes).unwrap(), &out).unwrap();
+    let step = run.step().unwrap();
+    let alarms = &step.step().unwrap().alarms;
+    assert_eq!(alarms.len(), 1, "{alarms:?}");
+    assert_eq!((alarms[0].key.as_str(), alarms[0].step, alarms[0].stops), ("guards.rewards", 3, false));
+    assert_eq!(lines(&out, RunFolder::METRICS).len(), 3);
+}

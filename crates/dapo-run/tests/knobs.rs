@@ -183,8 +183,21 @@ const ROWS: &[Row] = &[
     ("output.completions", &[], "true", "false", Files),
 ];
 
+const GUARDS: &str = "src/guards.rs; and tests/endings.rs: a guard ends a run, which continues with a warning";
+
 /// Keys whose effect needs what a run of the tiny model does not have, and where it is tested instead.
-const ELSEWHERE: [(&str, &str); 6] = [
+const ELSEWHERE: [(&str, &str); 17] = [
+    ("guards.kl", GUARDS),
+    ("guards.max_kl", GUARDS),
+    ("guards.ratio", GUARDS),
+    ("guards.max_clipped", GUARDS),
+    ("guards.entropy", GUARDS),
+    ("guards.min_entropy", GUARDS),
+    ("guards.rewards", GUARDS),
+    ("guards.truncation", GUARDS),
+    ("guards.accuracy", GUARDS),
+    ("guards.min_accuracy_share", GUARDS),
+    ("guards.steps", GUARDS),
     ("loss.truncated_importance.level", "dapo-loss's tests: on a CPU every weight is 1, by token and by sequence"),
     ("model.path", "tests/runs.rs: a run from every kind of model"),
     ("train.on_mastered", "tests/endings.rs: the three ways in which a run ends that has mastered its data"),

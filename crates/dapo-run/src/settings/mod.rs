@@ -5,10 +5,12 @@
 //! be asked for, as the recipe `dapo` does. Keys are the field's words.
 
 mod data;
+mod guards;
 mod rewards;
 mod training;
 
 pub use data::DataSection;
+pub use guards::{GuardAction, GuardsSection};
 pub use rewards::{RewardsSection, TagCountReward, Weighted};
 pub use training::{EvalSection, OverlongSection, RolloutSection, TrainSection};
 
@@ -51,6 +53,8 @@ pub struct RunConfig {
     pub train: TrainSection,
     /// Evaluation during training.
     pub eval: EvalSection,
+    /// What happens when a step's figures show that training has gone wrong.
+    pub guards: GuardsSection,
     /// What the run folder keeps.
     pub output: OutputSection,
 }

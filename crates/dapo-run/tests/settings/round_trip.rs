@@ -6,7 +6,7 @@ use dapo_loss::{
 };
 use dapo_policy::{LayerMemory, LoraTarget};
 use dapo_reward::{ExtractRule, FormatPattern, Grader, LengthUnit, OverlongFilter, Profile, TextOptions, VerifyConfig};
-use dapo_run::{Layer, RunConfig, keys, recipes, resolve};
+use dapo_run::{GuardAction, Layer, RunConfig, keys, recipes, resolve};
 use dapo_sampler::{FilterMetric, GenBatch, OnExhausted, SurplusPolicy};
 use dapo_trainer::{OnMastered, Schedule};
 use proptest::prelude::*;
@@ -61,6 +61,10 @@ fn one_of<T: Copy + fmt::Debug + 'static>(
         set: Rc::new(move |config| set(config, value)),
     };
     Choice { keys: vec![key], values: prop::sample::select(names.to_vec()).prop_map(setting).boxed() }
+}
+
+fn guard_actions() -> [(&'static str, GuardAction); 3] {
+    [("off", GuardAction::Off), ("warn", GuardAction::Warn), ("stop", GuardAction::Stop)]
 }
 
 fn count() -> impl Strategy<Value = usize> {
@@ -358,6 +362,17 @@ fn choices() -> Vec<Choice> {
         plain("eval.top_k", count(), |c, v| c.eval.top_k = Some(v)),
         plain("eval.max_new_tokens", count(), |c, v| c.eval.max_new_tokens = Some(v)),
         plain("eval.limit", count(), |c, v| c.eval.limit = Some(v)),
+        one_of("guards.kl", &guard_actions(), |c, v| c.guards.kl = v),
+        plain("guards.max_kl", number(), |c, v| c.guards.max_kl = v),
+        one_of("guards.ratio", &guard_actions(), |c, v| c.guards.ratio = v),
+        plain("guards.max_clipped", number(), |c, v| c.guards.max_clipped = v),
+        one_of("guards.entropy", &guard_actions(), |c, v| c.guards.entropy = v),
+        plain("guards.min_entropy", number(), |c, v| c.guards.min_entropy = v),
+        one_of("guards.rewards", &guard_actions(), |c, v| c.guards.rewards = v),
+        one_of("guards.truncation", &guard_actions(), |c, v| c.guards.truncation = v),
+        one_of("guards.accuracy", &guard_actions(), |c, v| c.guards.accuracy = v),
+        plain("guards.min_accuracy_share", number(), |c, v| c.guards.min_accuracy_share = v),
+        plain("guards.steps", any::<u32>(), |c, v| c.guards.steps = v.into()),
         plain("output.checkpoint_every", any::<u32>(), |c, v| c.output.checkpoint_every = v.into()),
         plain("output.keep_checkpoints", count(), |c, v| c.output.keep_checkpoints = v),
         plain("output.completions", any::<bool>(), |c, v| c.output.completions = v),

@@ -51,6 +51,9 @@ fn every_part_names_the_key_of_what_it_refuses() {
             &["lora.rank=2", "reference_sync.every=2"],
             "reference_sync.every is 2, expected unset with lora: the reference is the model without its adapters",
         ),
+        (&["guards.max_kl=-1"], "guards.max_kl is -1, expected a finite number of at least 0"),
+        (&["guards.min_accuracy_share=2"], "guards.min_accuracy_share is 2, expected from 0 to 1"),
+        (&["guards.steps=0"], "guards.steps is 0, expected at least 1"),
         (&["optimizer.beta2=1"], "optimizer.beta2 is 1, expected at least 0 and below 1"),
         (&["train.updates_per_batch=0"], "train.updates_per_batch is 0, expected at least 1"),
     ] {
