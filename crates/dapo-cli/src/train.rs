@@ -5,7 +5,7 @@ use crate::talk::Talk;
 use anyhow::{Result, bail};
 use dapo_run::{
     DataSizes, DeviceChoice, Layer, Mastered, ModelSource, Progress, Rescue, Resolved, Run, RunError, RunStep,
-    estimate, resolve, settings_of,
+    estimate, fits, resolve, settings_of,
 };
 use dapo_trainer::{EvalReport, GroupRecord, StepMetrics, TrainerError};
 use std::io::{self, Write};
@@ -52,7 +52,7 @@ pub(crate) fn run(args: &Train, talk: Talk) -> Result<()> {
         None => settings(&layers, talk)?,
     };
     if args.dry_run {
-        return dry_run(&settings);
+        return dry_run(&settings, talk);
     }
     let (mut run, dir) = match (&args.resume, &args.out) {
         (Some(dir), _) => (Run::resume(&settings, dir).map_err(|error| locate(error, &settings))?, dir),
@@ -125,7 +125,7 @@ pub(crate) fn locate(error: RunError, settings: &Resolved) -> anyhow::Error {
     }
 }
 
-fn dry_run(settings: &Resolved) -> Result<()> {
+fn dry_run(settings: &Resolved, talk: Talk) -> Result<()> {
     settings.config.validate().map_err(|error| locate(error, settings))?;
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "{}", settings.to_annotated_toml()?)?;
@@ -133,6 +133,9 @@ fn dry_run(settings: &Resolved) -> Result<()> {
     let mut config = settings.config.clone();
     config.model.device = config.model.device.parse::<DeviceChoice>()?.expected().to_string();
     writeln!(stdout, "{}", estimate(&config, &model.config()?, DataSizes::default()))?;
+    if let Some(too_much) = fits(&settings.config, &model, Path::new("."))? {
+        talk.warning(too_much);
+    }
     Ok(())
 }
 
@@ -165,6 +168,9 @@ fn announce(run: &Run, dir: &Path, talk: Talk) {
             counts.train + counts.validation,
             examples.join(", ")
         ));
+    }
+    if let Some(too_much) = run.too_much() {
+        talk.warning(too_much);
     }
     warn_if_none(run.trainer().stop_tokens(), talk);
     say_where(run.device(), talk);

@@ -6,6 +6,7 @@ use crate::folder::RunFolder;
 use crate::guards::{Alarm, Figures, Guards};
 use crate::keys::keys;
 use crate::layers::{Layer, Resolved, resolve};
+use crate::machine::fits;
 use crate::model::ModelSource;
 use crate::placement::{Placed, place};
 use crate::problems::{ProblemCounts, load_problems};
@@ -34,6 +35,8 @@ pub struct Run {
     base_model: String,
     placed: Placed,
     guards: Guards,
+    /// What the run may need more of than this machine has.
+    too_much: Option<String>,
     /// Whether the policy has mastered its data.
     mastered: bool,
     /// Whether an evaluation that was due is missing from the log of a resumed run.
@@ -102,6 +105,7 @@ impl Run {
     fn build(config: &RunConfig, folder: RunFolder) -> Result<Self, RunError> {
         config.validate()?;
         let source = ModelSource::find(&config.model.path, &config.model.revision)?;
+        let too_much = fits(config, &source, folder.path())?;
         let (policy, tokenizer) = source.load()?;
         let context = policy.config().max_position_embeddings;
         let longest = config.rollout.max_new_tokens.max(config.eval.max_new_tokens.unwrap_or(0));
@@ -147,6 +151,7 @@ impl Run {
             base_model,
             placed,
             guards: Guards::default(),
+            too_much,
             mastered: false,
             owes_evaluation: false,
             lock: None,
@@ -181,6 +186,11 @@ impl Run {
     /// The first gold answers that the grader cannot read, at most three; [`Run::counts`] has their number.
     pub fn unreadable_golds(&self) -> &[String] {
         &self.unreadable
+    }
+
+    /// What the run may need more of than this machine has, in words.
+    pub fn too_much(&self) -> Option<&str> {
+        self.too_much.as_deref()
     }
 
     /// Whether all steps are made, or the policy has mastered its data.

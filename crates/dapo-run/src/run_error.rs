@@ -51,6 +51,20 @@ pub enum RunError {
         /// Why.
         source: Box<RunError>,
     },
+    /// The run needs more memory or disk space than there is.
+    #[error("the run needs about {needed} of {what}, expected at most {available}, all there is; {part}: lower {keys}")]
+    TooLarge {
+        /// Memory or disk space.
+        what: &'static str,
+        /// How much the run needs.
+        needed: String,
+        /// How much there is.
+        available: String,
+        /// What takes the most.
+        part: String,
+        /// The keys that make it smaller.
+        keys: &'static str,
+    },
     /// A guard ended the run.
     #[error("{message}; {key} = \"warn\" continues in spite of it")]
     Guard {

@@ -20,7 +20,8 @@ use dapo_policy::ModelConfig;
 use serde::Serialize;
 use shape::Shape;
 use std::fmt;
-use units::{bytes, count};
+pub(crate) use units::bytes;
+use units::count;
 
 /// What is known of the data; with less, limits of the settings stand in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

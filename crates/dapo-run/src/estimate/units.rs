@@ -15,7 +15,7 @@ fn scaled(value: f64, step: f64, units: &[&str]) -> String {
 }
 
 /// Bytes in binary units.
-pub(super) fn bytes(bytes: u64) -> String {
+pub(crate) fn bytes(bytes: u64) -> String {
     scaled(bytes as f64, 1024.0, &[" B", " KiB", " MiB", " GiB", " TiB", " PiB"])
 }
 

@@ -8,6 +8,10 @@ use serde::Serialize;
 /// The share of informative groups that expectations rest on; dynamic sampling starts with the same guess.
 const KEEP_RATE: f64 = 0.5;
 
+/// Memory of a completion's record, and of each of its tokens: id, log-probs, text; about.
+const BYTES_A_COMPLETION: f64 = 512.0;
+const BYTES_A_TOKEN: f64 = 20.0;
+
 /// Tokens and updates.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Work {
@@ -33,6 +37,10 @@ pub struct Work {
     pub tokens_trained: u64,
     /// Tokens of a prompt at most.
     pub prompt: u64,
+    /// Memory of a step's completions at most, in bytes: with unlimited rounds, those expected.
+    pub completion_bytes: u64,
+    /// Memory of an evaluation's completions, in bytes; of one problem where their number is not known.
+    pub evaluation_bytes: u64,
 }
 
 /// Rounds and prompts of a step that draws what is missing, between `least` and `most` prompts at a time, when half of the
@@ -111,8 +119,24 @@ impl Work {
             tokens_at_most: prompts_at_most.map(tokens),
             tokens_trained: tokens(train_batch),
             prompt: prompt as u64,
+            completion_bytes: bytes_of(
+                prompts_at_most.unwrap_or(prompts_expected),
+                completions_a_prompt,
+                rollout.max_new_tokens,
+            ),
+            evaluation_bytes: if config.eval.every.is_some() {
+                let longest = config.eval.max_new_tokens.unwrap_or(rollout.max_new_tokens);
+                bytes_of(config.eval.limit.unwrap_or(1) as f64, config.eval.samples as f64, longest)
+            } else {
+                0
+            },
         }
     }
+}
+
+/// Bytes of the completions of some prompts, `of_each` of full length.
+fn bytes_of(prompts: f64, of_each: f64, max_new_tokens: usize) -> u64 {
+    (prompts * of_each * (BYTES_A_COMPLETION + BYTES_A_TOKEN * max_new_tokens as f64)) as u64
 }
 
 /// Updates of a step with a full batch: mini-batches of ⌈train_batch / mini_batches⌉ groups, in every pass.
