@@ -1,14 +1,19 @@
 //! Chat templates: conversations turned into prompt text as transformers does it.
 
+mod budget;
 mod date;
+mod filters;
 mod json;
+mod program;
 mod python;
 
 use crate::error::PolicyError;
-use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, Output, State, Value};
+use program::Program;
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock};
 
 /// One turn of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -64,19 +69,30 @@ impl Default for ChatOptions {
 }
 
 /// A compiled chat template.
+///
+/// Templates come with models, and a hostile one must neither hang nor exhaust memory or the stack: its length and
+/// nesting, its steps ([`STEPS`]), and the text and lists that it makes ([`budget`]) are bounded.
 #[derive(Clone, Debug)]
 pub(crate) struct ChatTemplate {
     source: String,
+    /// The file that errors name, where there is one.
+    file: Option<PathBuf>,
     /// The template ready to run, or why it cannot be: a model whose template is not understood can still be used
     /// with plain prompts.
-    compiled: Result<Environment<'static>, String>,
+    compiled: Result<Arc<Program>, String>,
 }
 
-const NAME: &str = "chat_template";
+/// Steps of the engine that a conversation may take; a message takes some hundreds.
+const STEPS: u64 = 5_000_000;
+/// Bytes of stack for the parser, whose recursion [`program::check_source`] bounds.
+const PARSER_STACK: usize = 1 << 26;
+
+static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(environment);
 
 impl ChatTemplate {
-    pub(crate) fn new(source: &str) -> Self {
-        Self { source: source.to_owned(), compiled: compile(source).map_err(|error| describe(&error)) }
+    pub(crate) fn new(source: &str, file: Option<&Path>) -> Self {
+        let compiled = compile(source).map(Arc::new).map_err(|message| named(file, &message));
+        Self { source: source.to_owned(), file: file.map(Path::to_owned), compiled }
     }
 
     /// The template's text, as it was given.
@@ -90,6 +106,8 @@ impl ChatTemplate {
         options: &ChatOptions,
         special_tokens: &BTreeMap<String, String>,
     ) -> Result<String, PolicyError> {
+        let size: usize = messages.iter().map(|message| message.role.len() + message.content.len()).sum();
+        let tool_size: usize = options.tools.iter().map(|tool| tool.to_string().len()).sum();
         let messages: Vec<Value> = messages
             .iter()
             .map(|m| json::map([("role", m.role.as_str().into()), ("content", m.content.as_str().into())]))
@@ -109,18 +127,33 @@ impl ChatTemplate {
             ("strftime_now", Value::from_function(move |format: String| date::strftime(&format, moment))),
         ]);
         context.extend(options.enable_thinking.map(|thinking| ("enable_thinking", thinking.into())));
-        let environment = self.compiled.as_ref().map_err(|message| PolicyError::Template(message.clone()))?;
-        let template = environment.get_template(NAME);
-        let text = template.and_then(|template| template.render(json::map(context)));
-        text.map_err(|error| PolicyError::Template(describe(&error)))
+        let program = self.compiled.as_ref().map_err(|message| PolicyError::Template(message.clone()))?;
+        budget::start(size + tool_size);
+        let text = program.run(&ENVIRONMENT, json::map(context));
+        text.map_err(|error| PolicyError::Template(named(self.file.as_deref(), &describe(&error))))
     }
 }
 
-fn compile(source: &str) -> Result<Environment<'static>, Error> {
+/// Compiles a template on a thread with stack enough for all that the limits let through.
+fn compile(source: &str) -> Result<Program, String> {
+    let build = || {
+        program::check_source(source)?;
+        Program::compile(python::with_format_filters(&without_generation_tags(source)))
+    };
+    let compiled = std::thread::scope(|scope| {
+        let parser = std::thread::Builder::new().stack_size(PARSER_STACK).spawn_scoped(scope, build);
+        parser.map(|parser| parser.join().unwrap_or_else(|_| Err(budget::invalid("its parser failed".into()))))
+    });
+    compiled.map_err(|error| format!("no thread to parse it: {error}"))?.map_err(|error| describe(&error))
+}
+
+fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
-    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?;
-    environment.set_syntax(syntax);
-    environment.set_unknown_method_callback(python::method);
+    environment.set_debug(false);
+    environment.set_fuel(Some(STEPS));
+    filters::add(&mut environment);
+    program::add_charges(&mut environment);
+    environment.set_unknown_method_callback(filters::method);
     environment.add_test("iterable", python::is_iterable);
     environment.add_test("sequence", python::is_sequence);
     environment.set_formatter(format_like_python);
@@ -128,17 +161,25 @@ fn compile(source: &str) -> Result<Environment<'static>, Error> {
     environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
         Err(Error::new(ErrorKind::InvalidOperation, message))
     });
-    environment.add_template_owned(NAME, python::with_format_filters(&without_generation_tags(source)))?;
-    Ok(environment)
+    environment
+}
+
+/// What is wrong with a template, with its file where there is one.
+fn named(file: Option<&Path>, message: &str) -> String {
+    file.map_or_else(|| message.to_owned(), |file| format!("{}: {message}", file.display()))
 }
 
 fn describe(error: &Error) -> String {
     let place = error.line().map(|line| format!(" (line {line} of the template)")).unwrap_or_default();
+    if error.kind() == ErrorKind::OutOfFuel {
+        return format!("it takes more than {STEPS} steps{place}");
+    }
     format!("{}{place}", error.detail().map_or_else(|| error.to_string(), str::to_owned))
 }
 
 /// Prints values as Python's `str` does, where that differs from Rust.
 fn format_like_python(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -> Result<(), Error> {
+    budget::spend_whole(value, true)?;
     let text = match value.kind() {
         ValueKind::None => "None".to_owned(),
         ValueKind::Bool if value.is_true() => "True".to_owned(),

@@ -1,8 +1,10 @@
-//! Checks of what callers pass in.
+//! Checks of what callers pass in and of what files claim.
 
 use crate::error::PolicyError;
-use candle_core::{DType, Tensor};
+use crate::memory;
+use candle_core::{DType, Storage, Tensor};
 use dapo_kernels::attention::Segments;
+use std::path::Path;
 
 /// Fails where an id is outside the vocabulary.
 pub(crate) fn check_ids(field: &str, ids: &[u32], vocab: usize) -> Result<(), PolicyError> {
@@ -47,4 +49,54 @@ pub(crate) fn check_tensor(name: &str, shape: &[usize], found: Option<&Tensor>) 
     };
     let expected = format!("an f32 tensor of shape {shape:?}");
     Err(PolicyError::Setting { field: name.to_owned(), found, expected })
+}
+
+/// Fails where tensors of these shapes, in f32, need more memory than there is.
+pub(crate) fn check_memory<'a>(file: &Path, shapes: impl Iterator<Item = &'a [usize]>) -> Result<(), PolicyError> {
+    let bytes = |shape: &[usize]| shape.iter().fold(4_u64, |bytes, size| bytes.saturating_mul(*size as u64));
+    let all = shapes.map(bytes).fold(0_u64, u64::saturating_add);
+    memory::check(all).map_err(|reason| PolicyError::file(file, format!("its weights do not fit: {reason}")))
+}
+
+/// The first of the values that is NaN or infinite.
+pub(crate) fn first_not_finite(values: &[f32]) -> Option<usize> {
+    /// The bits of infinity; those of NaN are above it.
+    const INFINITY: i32 = 0x7f80_0000;
+    let size = |value: &f32| (value.to_bits() & 0x7fff_ffff) as i32;
+    let chunk = 4096;
+    let bad = values.chunks(chunk).position(|chunk| chunk.iter().map(size).fold(0, i32::max) >= INFINITY)?;
+    let within = values[bad * chunk..].iter().position(|value| !value.is_finite())?;
+    Some(bad * chunk + within)
+}
+
+/// The error for a tensor whose value at `index`, in row-major order, is NaN or infinite.
+pub(crate) fn not_finite(file: &Path, name: &str, value: f32, index: usize) -> PolicyError {
+    let expected = "finite: the weights are damaged, or training has diverged";
+    PolicyError::tensor(file, name, format!("{value} at index {index}"), expected)
+}
+
+/// Fails where a tensor on the CPU holds a NaN or an infinity; names the first.
+pub(crate) fn check_finite(file: &Path, name: &str, tensor: &Tensor) -> Result<(), PolicyError> {
+    let tensor = tensor.to_dtype(DType::F32)?.contiguous()?;
+    let (storage, layout) = tensor.storage_and_layout();
+    let Storage::Cpu(storage) = &*storage else { return Ok(()) };
+    let values = &storage.as_slice::<f32>()?[layout.start_offset()..][..tensor.elem_count()];
+    first_not_finite(values).map_or(Ok(()), |at| Err(not_finite(file, name, values[at], at)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::first_not_finite;
+
+    #[test]
+    fn finds_the_first_value_that_is_not_finite() {
+        let mut values = vec![f32::MAX; 10_000];
+        values[3] = f32::MIN_POSITIVE / 2.0;
+        assert_eq!(first_not_finite(&values), None);
+        for (at, bad) in [(9_999, f32::NEG_INFINITY), (9_000, f32::INFINITY), (4_097, -f32::NAN), (0, f32::NAN)] {
+            values[at] = bad;
+            assert_eq!(first_not_finite(&values), Some(at));
+        }
+        assert_eq!(first_not_finite(&[]), None);
+    }
 }

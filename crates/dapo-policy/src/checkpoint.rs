@@ -6,13 +6,14 @@ mod safetensors;
 pub use adapter::{adapter_base, adapter_tokenizer, load_adapter, save_adapter};
 pub use safetensors::{read_tensors, write_tensors};
 
+use crate::check::check_memory;
 use crate::config::{ModelConfig, token_ids};
 use crate::decoder::Decoder;
 use crate::error::PolicyError;
 use crate::gguf;
 use crate::lora::{merge, name_of_a, name_of_b};
 use crate::stop::StopTokens;
-use crate::tokenizer::{Tokenizer, read_json, read_json_if_exists, write_json};
+use crate::tokenizer::{Tokenizer, read_json, read_object_if_exists, write_json};
 use adapter::Adapter;
 use candle_core::{DType, Tensor};
 use safetensors::Weights;
@@ -101,9 +102,12 @@ fn load_folder(dir: &Path) -> Result<Checkpoint, PolicyError> {
     let config_file = dir.join("config.json");
     let mut config = ModelConfig::from_json(&read_json(&config_file)?, &config_file)?;
     let generation_file = dir.join("generation_config.json");
-    if let Some(generation) = read_json_if_exists(&generation_file)? {
+    if let Some(generation) = read_object_if_exists(&generation_file)? {
+        let generation = generation.into();
         config.source.set_generation(&generation);
-        for id in token_ids(&generation, "eos_token_id", &generation_file)? {
+        let ids = token_ids(&generation, "eos_token_id", &generation_file)?;
+        config.check_stop_tokens(&ids, &generation_file)?;
+        for id in ids {
             if !config.eos_token_ids.contains(&id) {
                 config.eos_token_ids.push(id);
             }
@@ -128,6 +132,7 @@ fn load_tensors(weights: &mut Weights, config: &ModelConfig) -> Result<BTreeMap<
             format!("absent: a {} with this configuration has no such parameter", config.architecture.class_name());
         return Err(PolicyError::tensor(weights.file_of(name), name, "present", expected));
     }
+    check_memory(weights.dir(), shapes.iter().map(|(_, shape)| shape.as_slice()))?;
     let mut tensors = BTreeMap::new();
     for (name, shape) in &shapes {
         tensors.insert(name.clone(), weights.read(name, shape)?);

@@ -146,7 +146,19 @@ impl ModelConfig {
         };
         let config = Self { source: SourceFields::of_config(json, &config.own_fields()), ..config };
         config.check().map_err(|(field, found, expected)| PolicyError::field(file, field, found, expected))?;
+        config.check_stop_tokens(&config.eos_token_ids, file)?;
         Ok(config)
+    }
+
+    /// Refuses end tokens of a file that the model cannot produce.
+    pub(crate) fn check_stop_tokens(&self, ids: &[u32], file: &Path) -> Result<(), PolicyError> {
+        match ids.iter().find(|id| **id as usize >= self.vocab_size) {
+            None => Ok(()),
+            Some(id) => {
+                let expected = format!("below the vocabulary size, {}", self.vocab_size);
+                Err(PolicyError::field(file, "eos_token_id", id.to_string(), expected))
+            }
+        }
     }
 
     /// The `config.json` that transformers, vLLM and llama.cpp's converter read back: fields of the model's own file that
@@ -261,9 +273,11 @@ impl ModelConfig {
         if !self.head_dim.is_multiple_of(2) {
             return Err(("head_dim", self.head_dim.to_string(), "an even number".into()));
         }
-        for (name, value) in [("rope_theta", self.rope_theta), ("rms_norm_eps", self.rms_norm_eps)] {
-            if !(value.is_finite() && value > 0.0) {
-                return Err((name, value.to_string(), "a finite number above 0".into()));
+        for (name, value, least, most) in
+            [("rope_theta", self.rope_theta, 10.0, 1e12), ("rms_norm_eps", self.rms_norm_eps, 1e-12, 0.1)]
+        {
+            if !(least..=most).contains(&value) {
+                return Err((name, format!("{value:e}"), format!("a number from {least:e} to {most:e}")));
             }
         }
         if let Some(scaling) = &self.rope_scaling {

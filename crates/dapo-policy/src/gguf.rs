@@ -3,8 +3,11 @@
 mod metadata;
 mod tokenizer;
 
+use crate::check::{check_finite, check_memory};
 use crate::config::{Architecture, ModelConfig, RopeScaling, SourceFields};
 use crate::error::{PolicyError, reason};
+use crate::files::open_file;
+use crate::guard::guarded;
 use crate::tokenizer::{Tokenizer, refuse_lfs_pointer};
 use candle_core::quantized::gguf_file::{Content, TensorInfo};
 use candle_core::quantized::{GgmlDType, QStorage, QTensor};
@@ -15,13 +18,17 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
+/// What is said where the library panics.
+const PANIC: &str = "its parts do not fit together";
+
 /// Loads configuration, weights and tokenizer of a GGUF file: every part of a checkpoint.
 pub(crate) fn load(file: &Path) -> Result<(ModelConfig, BTreeMap<String, Tensor>, Tokenizer), PolicyError> {
-    let mut reader = BufReader::new(File::open(file).map_err(PolicyError::io(file))?);
+    let mut reader = BufReader::new(open_file(file).map_err(PolicyError::io(file))?);
     refuse_lfs_pointer(file, reader.fill_buf().map_err(PolicyError::io(file))?)?;
-    let content = Content::read(&mut reader).map_err(|error| {
-        PolicyError::file(file, format!("not a whole GGUF file, nor a model folder: {}", reason(&error)))
-    })?;
+    let damaged =
+        |reason: String| PolicyError::file(file, format!("not a whole GGUF file, nor a model folder: {reason}"));
+    let content = guarded(|| Content::read(&mut reader)).ok_or_else(|| damaged(PANIC.into()))?;
+    let content = content.map_err(|error| damaged(reason(&error)))?;
     let metadata = Metadata { file, entries: &content.metadata };
     let config = config(&metadata, &content)?;
     let tokenizer = tokenizer::tokenizer(&metadata)?;
@@ -163,9 +170,11 @@ fn tensors(
     config: &ModelConfig,
     file: &Path,
 ) -> Result<BTreeMap<String, Tensor>, PolicyError> {
+    let shapes = config.parameter_shapes();
+    check_memory(file, shapes.iter().map(|(_, shape)| shape.as_slice()))?;
     let mut extra: BTreeSet<&str> = content.tensor_infos.keys().map(String::as_str).collect();
     let mut tensors = BTreeMap::new();
-    for (name, shape) in config.parameter_shapes() {
+    for (name, shape) in shapes {
         let stored = gguf_name(&name).ok_or_else(|| PolicyError::Internal(format!("{name} has no GGUF name")))?;
         let expected = format!("of shape {shape:?}");
         let missing = || PolicyError::tensor(file, &stored, "missing", &expected);
@@ -173,9 +182,10 @@ fn tensors(
         if info.shape.dims() != shape {
             return Err(PolicyError::tensor(file, stored, format!("of shape {:?}", info.shape.dims()), expected));
         }
-        let unreadable =
-            |error| PolicyError::tensor(file, &stored, format!("unreadable ({})", reason(&error)), &expected);
-        let tensor = dequantised(reader, content, info).map_err(unreadable)?;
+        let unreadable = |reason: &str| PolicyError::tensor(file, &stored, format!("unreadable ({reason})"), &expected);
+        let tensor = guarded(|| dequantised(reader, content, info)).ok_or_else(|| unreadable(PANIC))?;
+        let tensor = tensor.map_err(|error| unreadable(&reason(&error)))?;
+        check_finite(file, &stored, &tensor)?;
         extra.remove(stored.as_str());
         let tensor = match rotary_heads(config, &name) {
             Some(heads) => pair_halves(&tensor, heads)?,

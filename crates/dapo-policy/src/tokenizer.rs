@@ -3,6 +3,8 @@
 use crate::chat::{ChatOptions, ChatTemplate, Message};
 use crate::config::token_ids;
 use crate::error::PolicyError;
+use crate::files::{read_file, read_text};
+use crate::guard::guarded;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,6 +17,8 @@ const SPECIAL_TOKENS: [&str; 7] =
 #[derive(Clone, Debug)]
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
+    /// The file it comes from, which errors name.
+    file: PathBuf,
     /// The contents of `tokenizer_config.json`, kept whole so that saving loses nothing.
     config: Map<String, Value>,
     template: Option<ChatTemplate>,
@@ -36,26 +40,25 @@ impl Tokenizer {
     /// parse is an error only when it is applied.
     pub fn from_folder(dir: &Path) -> Result<Self, PolicyError> {
         let file = dir.join("tokenizer.json");
-        let bytes = fs::read(&file).map_err(PolicyError::io(&file))?;
+        let bytes = read_file(&file).map_err(PolicyError::io(&file))?;
         refuse_lfs_pointer(&file, &bytes)?;
-        let inner = tokenizers::Tokenizer::from_bytes(bytes)
-            .map_err(|error| PolicyError::file(&file, format!("not a tokenizer: {error}")))?;
+        let inner =
+            parsed(&bytes).map_err(|message| PolicyError::file(&file, format!("not a tokenizer: {message}")))?;
         let config_file = dir.join("tokenizer_config.json");
         let config = read_object_if_exists(&config_file)?.unwrap_or_default();
         let jinja = dir.join("chat_template.jinja");
         let template = if jinja.exists() {
-            Some(fs::read_to_string(&jinja).map_err(PolicyError::io(&jinja))?)
+            Some((read_text(&jinja).map_err(PolicyError::io(&jinja))?, jinja))
         } else if let Some(found) = config.get("chat_template").filter(|found| !found.is_null()) {
-            Some(default_template(found, &config_file)?)
+            Some((default_template(found, &config_file)?, config_file))
         } else {
             let file = dir.join("chat_template.json");
             let json = read_json_if_exists(&file)?;
-            json.as_ref()
-                .and_then(|json| json.get("chat_template"))
-                .map(|found| default_template(found, &file))
-                .transpose()?
+            let found = json.as_ref().and_then(|json| json.get("chat_template"));
+            found.map(|found| default_template(found, &file)).transpose()?.map(|template| (template, file))
         };
-        let mut tokenizer = Self::new(inner, config, template.as_deref())?;
+        let template = template.map(|(source, file)| ChatTemplate::new(&source, Some(&file)));
+        let mut tokenizer = Self::new(inner, config, template, &file)?;
         if let Some(map) = read_object_if_exists(&dir.join("special_tokens_map.json"))? {
             tokenizer.add_special_tokens(&map);
         }
@@ -76,8 +79,8 @@ impl Tokenizer {
     fn add_stop_token_ids_of(&mut self, dir: &Path) -> Result<(), PolicyError> {
         for name in ["config.json", "generation_config.json"] {
             let file = dir.join(name);
-            if let Some(json) = read_json_if_exists(&file)? {
-                self.add_stop_tokens(&token_ids(&json, "eos_token_id", &file)?);
+            if let Some(json) = read_object_if_exists(&file)? {
+                self.add_stop_tokens(&token_ids(&json.into(), "eos_token_id", &file)?);
             }
         }
         Ok(())
@@ -87,13 +90,22 @@ impl Tokenizer {
     pub(crate) fn new(
         mut inner: tokenizers::Tokenizer,
         config: Map<String, Value>,
-        template: Option<&str>,
+        template: Option<ChatTemplate>,
+        file: &Path,
     ) -> Result<Self, PolicyError> {
-        inner.with_padding(None).with_truncation(None).map_err(tokenizer_error)?;
+        check_growth(&inner, file)?;
+        inner.with_padding(None).with_truncation(None).map_err(|error| PolicyError::Tokenizer(error.to_string()))?;
         let special_tokens = special_tokens(&config);
         let eos = special_tokens.get("eos_token").and_then(|token| inner.token_to_id(token));
-        let template = template.map(ChatTemplate::new);
-        Ok(Self { inner, config, template, special_tokens, stop_token_ids: eos.into_iter().collect() })
+        let stop_token_ids = eos.into_iter().collect();
+        Ok(Self { inner, file: file.into(), config, template, special_tokens, stop_token_ids })
+    }
+
+    /// Runs the library, which may fail or panic where its file is damaged.
+    fn call<T>(&self, what: impl FnOnce(&tokenizers::Tokenizer) -> tokenizers::Result<T>) -> Result<T, PolicyError> {
+        let outcome = guarded(|| what(&self.inner).map_err(|error| error.to_string()));
+        let outcome = outcome.unwrap_or_else(|| Err("its parts do not fit together".into()));
+        outcome.map_err(|message| PolicyError::Tokenizer(format!("{}: {message}", self.file.display())))
     }
 
     /// What `special_tokens_map.json` adds: special tokens that are not known yet, and its `eos_token` as a stop token even
@@ -123,7 +135,7 @@ impl Tokenizer {
     /// # Errors
     /// When the tokenizer fails.
     pub fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>, PolicyError> {
-        let encoding = self.inner.encode_fast(text, add_special_tokens).map_err(tokenizer_error)?;
+        let encoding = self.call(|inner| inner.encode_fast(text, add_special_tokens))?;
         Ok(encoding.get_ids().to_vec())
     }
 
@@ -132,7 +144,7 @@ impl Tokenizer {
     /// # Errors
     /// When the tokenizer fails.
     pub fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> Result<String, PolicyError> {
-        self.inner.decode(ids, skip_special_tokens).map_err(tokenizer_error)
+        self.call(|inner| inner.decode(ids, skip_special_tokens))
     }
 
     /// The id of a token, written as in the vocabulary.
@@ -187,7 +199,7 @@ impl Tokenizer {
     /// # Errors
     /// When a file cannot be written.
     pub fn save(&self, dir: &Path) -> Result<(), PolicyError> {
-        let json = self.inner.to_string(true).map_err(tokenizer_error)?;
+        let json = self.call(|inner| inner.to_string(true))?;
         write_aside(&dir.join("tokenizer.json"), json.as_bytes())?;
         let template_file = dir.join("chat_template.jinja");
         let mut config = self.config.clone();
@@ -201,9 +213,38 @@ impl Tokenizer {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the form that map_err takes")]
-fn tokenizer_error(error: tokenizers::Error) -> PolicyError {
-    PolicyError::Tokenizer(error.to_string())
+/// Builds a tokenizer from the contents of a `tokenizer.json`, or says what is wrong with them.
+pub(crate) fn parsed(json: &[u8]) -> Result<tokenizers::Tokenizer, String> {
+    let outcome = guarded(|| tokenizers::Tokenizer::from_bytes(json).map_err(|error| error.to_string()));
+    outcome.unwrap_or_else(|| Err("a part of it is not of a known form".into()))
+}
+
+/// Refuses replacements that together make a text too many times longer: a few lines could fill all memory.
+fn check_growth(inner: &tokenizers::Tokenizer, file: &Path) -> Result<(), PolicyError> {
+    const MOST: f64 = 10_000.0;
+    fn growth(part: &Value) -> f64 {
+        let content = |name: &str| part.get(name).and_then(Value::as_str).map_or(0, str::len) as f64;
+        let own = match part.get("type").and_then(Value::as_str) {
+            Some("Replace") => content("content") + 1.0,
+            // Written once before each text, which may be empty.
+            Some("Prepend") => content("prepend") + 1.0,
+            _ => 1.0,
+        };
+        let parts = ["normalizers", "decoders"].into_iter().filter_map(|name| part.get(name)?.as_array()).flatten();
+        parts.map(growth).fold(own, |all, one| all * one)
+    }
+    let parts = [
+        ("normalizer", serde_json::to_value(inner.get_normalizer())),
+        ("decoder", serde_json::to_value(inner.get_decoder())),
+    ];
+    for (name, part) in parts {
+        let times = growth(&part.map_err(PolicyError::json(file))?);
+        if times > MOST {
+            let found = format!("one that makes a text up to {times:.0} times longer");
+            return Err(PolicyError::field(file, name, found, format!("at most {MOST} times")));
+        }
+    }
+    Ok(())
 }
 
 /// The special tokens in the form of `tokenizer_config.json`: by role, each a text or an object with its `content`.
@@ -227,7 +268,7 @@ fn default_template(found: &Value, file: &Path) -> Result<String, PolicyError> {
 }
 
 pub(crate) fn read_json(file: &Path) -> Result<Value, PolicyError> {
-    let bytes = fs::read(file).map_err(PolicyError::io(file))?;
+    let bytes = read_file(file).map_err(PolicyError::io(file))?;
     refuse_lfs_pointer(file, &bytes)?;
     serde_json::from_slice(&bytes).map_err(PolicyError::json(file))
 }
@@ -242,11 +283,11 @@ pub(crate) fn refuse_lfs_pointer(file: &Path, bytes: &[u8]) -> Result<(), Policy
     Ok(())
 }
 
-pub(crate) fn read_json_if_exists(file: &Path) -> Result<Option<Value>, PolicyError> {
+fn read_json_if_exists(file: &Path) -> Result<Option<Value>, PolicyError> {
     if file.exists() { read_json(file).map(Some) } else { Ok(None) }
 }
 
-fn read_object_if_exists(file: &Path) -> Result<Option<Map<String, Value>>, PolicyError> {
+pub(crate) fn read_object_if_exists(file: &Path) -> Result<Option<Map<String, Value>>, PolicyError> {
     match read_json_if_exists(file)? {
         None => Ok(None),
         Some(Value::Object(object)) => Ok(Some(object)),

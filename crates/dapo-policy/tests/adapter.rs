@@ -284,7 +284,7 @@ fn a_base_model_that_is_not_there_is_named() {
 fn files_of_tensors_hold_every_bit_and_always_the_same_bytes() {
     let dir = tempfile::tempdir().unwrap();
     let (file, again) = (dir.path().join("a.safetensors"), dir.path().join("b.safetensors"));
-    let odd = [0.1f32, -0.0, f32::MIN_POSITIVE / 4.0, f32::INFINITY, f32::from_bits(0x7fc0_1234)];
+    let odd = [0.1f32, -0.0, f32::MIN_POSITIVE / 4.0, f32::MAX, f32::from_bits(0x8000_0001)];
     let tensor = |shape: &[usize], values: &[f32]| Tensor::from_vec(values.to_vec(), shape, &Device::Cpu).unwrap();
     let wide = tensor(&[2, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
     let tensors: BTreeMap<String, Tensor> = [
@@ -302,6 +302,12 @@ fn files_of_tensors_hold_every_bit_and_always_the_same_bytes() {
     let narrow = BTreeMap::from([("half".to_owned(), wide.to_dtype(DType::F16).unwrap())]);
     let error = write_tensors(&file, &narrow).unwrap_err().to_string();
     assert!(error.contains("a.safetensors: tensor half is of type F16, expected of type F32"), "{error}");
+    for bad in [f32::INFINITY, f32::from_bits(0x7fc0_1234)] {
+        let error =
+            write_tensors(&file, &[("m".to_owned(), tensor(&[3], &[1.0, bad, bad]))].into()).unwrap_err().to_string();
+        assert!(error.contains(&format!("a.safetensors: tensor m is {bad} at index 1, expected finite")), "{error}");
+    }
+    assert_same(&read_tensors(&file).unwrap(), &tensors);
     write_tensors(&file, &BTreeMap::new()).unwrap();
     assert!(read_tensors(&file).unwrap().is_empty());
 }

@@ -220,7 +220,10 @@ fn becomes_a_folder() {
     let source = tiny("tiny-qwen3");
     let (stored, expected) = quantised(&source, GgmlDType::Q8_0);
     let dir = tempfile::tempdir().unwrap();
-    write(&dir.path().join("m.gguf"), &model_metadata(&source), &stored);
+    let mut metadata = model_metadata(&source);
+    // An end token that the model has a row for.
+    metadata.insert("tokenizer.ggml.eos_token_id".into(), Value::U32(33));
+    write(&dir.path().join("m.gguf"), &metadata, &stored);
     let first = load_checkpoint(&dir.path().join("m.gguf")).unwrap();
     let folder = dir.path().join("folder");
     save_checkpoint(&folder, &first.config, &first.tensors, &first.tokenizer).unwrap();
@@ -232,7 +235,7 @@ fn becomes_a_folder() {
     let hello = [Message::user("hello")];
     let rendered = second.tokenizer.apply_chat_template(&hello, &ChatOptions::default()).unwrap();
     assert_eq!(rendered, "<bos>hello");
-    assert_eq!(second.tokenizer.stop_token_ids(), [262]);
+    assert_eq!(second.tokenizer.stop_token_ids(), [33]);
 }
 
 /// A tokenizer from a GGUF file with the given changes to its metadata.

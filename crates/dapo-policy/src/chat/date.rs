@@ -1,5 +1,6 @@
 //! The date a template may ask for.
 
+use super::budget::spend;
 use minijinja::{Error, ErrorKind};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -21,6 +22,8 @@ const DAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday",
 
 /// A moment, in UTC, in the given `strftime` format.
 pub(super) fn strftime(format: &str, unix_seconds: Option<u64>) -> Result<String, Error> {
+    // What a code tells is at most a few times longer than the code.
+    spend(format.len().saturating_mul(8))?;
     let now = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs());
     let seconds = unix_seconds.unwrap_or_else(now);
     let (days, time) = (seconds / 86_400, seconds % 86_400);
@@ -101,6 +104,7 @@ mod tests {
     #[test]
     fn tells_dates_as_python_does() {
         let format = "%d %b %Y|%A %B %-d|%H:%M:%S %I %p|%j %y %F %T %%";
+        crate::chat::budget::start(0);
         let told = |seconds| strftime(format, Some(seconds)).unwrap();
         assert_eq!(told(0), "01 Jan 1970|Thursday January 1|00:00:00 12 AM|001 70 1970-01-01 00:00:00 %");
         assert_eq!(told(951_868_799), "29 Feb 2000|Tuesday February 29|23:59:59 11 PM|060 00 2000-02-29 23:59:59 %");

@@ -1,9 +1,13 @@
 //! JSON in chat templates, written as Python's `json.dumps(ensure_ascii=False)` writes it.
 
+use super::budget::{invalid, spend, spend_whole};
 use super::keyword;
 use minijinja::value::{Enumerator, Kwargs, Object, ValueKind};
 use minijinja::{Error, ErrorKind, Value};
 use std::sync::Arc;
+
+/// The widest indentation, in spaces.
+const WIDEST: usize = 1000;
 
 /// A map that keeps its order.
 #[derive(Debug)]
@@ -21,7 +25,12 @@ impl Object for OrderedMap {
 
 /// A template value with the given entries in their order.
 pub(super) fn map<'a>(entries: impl IntoIterator<Item = (&'a str, Value)>) -> Value {
-    Value::from_object(OrderedMap(entries.into_iter().map(|(key, value)| (key.into(), value)).collect()))
+    ordered(entries.into_iter().map(|(key, value)| (key.into(), value)).collect())
+}
+
+/// A template value with the given entries in their order; each key occurs once.
+pub(super) fn ordered(entries: Vec<(Value, Value)>) -> Value {
+    Value::from_object(OrderedMap(entries))
 }
 
 /// A JSON value as a template value.
@@ -43,7 +52,11 @@ pub(super) fn value(json: &serde_json::Value) -> Value {
 /// The `tojson` filter. Unlike Jinja's own it escapes nothing for HTML and leaves text beyond ASCII as it is.
 #[expect(clippy::needless_pass_by_value, reason = "filters take their keyword arguments so")]
 pub(super) fn tojson(value: &Value, kwargs: Kwargs) -> Result<String, Error> {
+    spend_whole(value, true)?;
     let indent: Option<usize> = keyword(&kwargs, "indent")?;
+    if let Some(indent) = indent.filter(|indent| *indent > WIDEST) {
+        return Err(invalid(format!("tojson: the indent is {indent}, expected at most {WIDEST}")));
+    }
     let (item, key) = match keyword::<Vec<String>>(&kwargs, "separators")?.as_deref() {
         Some([item, key]) => (item.clone(), key.clone()),
         Some(_) => return Err(Error::new(ErrorKind::InvalidOperation, "tojson: separators must be a pair")),
@@ -126,25 +139,28 @@ impl Writer {
     ) -> Result<(), Error> {
         self.out.push(open);
         for (i, item) in items.iter().enumerate() {
+            spend(self.item.len() + self.key.len())?;
             if i > 0 {
                 let separator = self.item.clone();
                 self.out.push_str(&separator);
             }
-            self.line(depth + 1);
+            self.line(depth + 1)?;
             write(self, item)?;
         }
         if !items.is_empty() {
-            self.line(depth);
+            self.line(depth)?;
         }
         self.out.push(close);
         Ok(())
     }
 
-    fn line(&mut self, depth: usize) {
+    fn line(&mut self, depth: usize) -> Result<(), Error> {
         if let Some(indent) = self.indent {
+            spend(indent * depth)?;
             self.out.push('\n');
             self.out.extend(std::iter::repeat_n(' ', indent * depth));
         }
+        Ok(())
     }
 
     fn text(&mut self, text: &str) {

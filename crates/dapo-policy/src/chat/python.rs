@@ -1,7 +1,8 @@
 //! What Python's strings and jinja2's tests do that minijinja leaves out or does otherwise.
 
+use super::budget::{invalid, spend};
 use minijinja::value::{ValueKind, from_args};
-use minijinja::{Error, ErrorKind, State, Value};
+use minijinja::{Error, State, Value};
 
 /// Whether Python's `iter(value)` works. Unlike minijinja's test it refuses `none`.
 #[expect(clippy::needless_pass_by_value, reason = "tests take their argument so")]
@@ -89,11 +90,9 @@ fn missing(text: &str, width: usize) -> Result<usize, Error> {
     if width > WIDEST {
         return Err(invalid(format!("the width is {width}, expected at most {WIDEST}")));
     }
-    Ok(width.saturating_sub(text.chars().count()))
-}
-
-fn invalid(message: String) -> Error {
-    Error::new(ErrorKind::InvalidOperation, message)
+    let missing = width.saturating_sub(text.chars().count());
+    spend(missing.saturating_mul(char::MAX.len_utf8()))?;
+    Ok(missing)
 }
 
 /// Writes `'%s' % x` and `'%s, %s' % (x, y)`, which minijinja does not know, as `'%s'|format(x)`: within tags, for texts
@@ -101,7 +100,9 @@ fn invalid(message: String) -> Error {
 pub(super) fn with_format_filters(source: &str) -> String {
     let mut text = String::with_capacity(source.len());
     let mut rest = source;
-    while let Some(start) = ["{{", "{%", "{#"].into_iter().filter_map(|open| rest.find(open)).min() {
+    let opening =
+        |text: &str| text.match_indices('{').map(|(at, _)| at).find(|at| text[at + 1..].starts_with(['{', '%', '#']));
+    while let Some(start) = opening(rest) {
         let (before, tag) = rest.split_at(start);
         text.push_str(before);
         if tag.starts_with("{#") {

@@ -1,6 +1,8 @@
 //! safetensors files, read one tensor at a time.
 
+use crate::check::{check_finite, check_memory, first_not_finite, not_finite};
 use crate::error::PolicyError;
+use crate::files::open_file;
 use crate::tokenizer::{aside, read_json, refuse_lfs_pointer};
 use candle_core::{DType, Device, Tensor};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
@@ -11,6 +13,8 @@ use std::path::{Path, PathBuf};
 
 /// Elements widened at a time.
 const CHUNK: usize = 1 << 20;
+/// The longest header, in bytes: the limit of the reference implementation.
+const LONGEST_HEADER: u64 = 100_000_000;
 
 /// The weights of a folder: one file or several shards.
 pub(super) struct Weights {
@@ -84,6 +88,10 @@ impl Weights {
         Ok(())
     }
 
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.places.keys().map(String::as_str)
     }
@@ -107,7 +115,7 @@ impl Weights {
 
 impl TensorFile {
     pub(super) fn open(file: &Path) -> Result<Self, PolicyError> {
-        let mut handle = File::open(file).map_err(PolicyError::io(file))?;
+        let mut handle = open_file(file).map_err(PolicyError::io(file))?;
         let length = handle.metadata().map_err(PolicyError::io(file))?.len();
         let damaged = |what: &str| PolicyError::file(file, format!("not a whole safetensors file: {what}"));
         let mut prefix = [0; 8];
@@ -116,6 +124,9 @@ impl TensorFile {
         let start = u64::from_le_bytes(prefix).saturating_add(8);
         if start > length {
             return Err(damaged(&format!("its header should end at byte {start} of {length}")));
+        }
+        if start - 8 > LONGEST_HEADER {
+            return Err(damaged(&format!("its header has {} bytes, expected at most {LONGEST_HEADER}", start - 8)));
         }
         let mut header = vec![0; (start - 8) as usize];
         handle.read_exact(&mut header).map_err(PolicyError::io(file))?;
@@ -147,6 +158,7 @@ impl TensorFile {
             Dtype::BF16 => (DType::BF16, 2),
             other => return Err(wrong(format!("of type {other}"), "of type F32, F16 or BF16")),
         };
+        check_memory(file, std::iter::once(shape))?;
         handle.seek(SeekFrom::Start(*start + *from as u64)).map_err(PolicyError::io(file))?;
         let elements = shape.iter().product();
         let mut values: Vec<f32> = Vec::with_capacity(elements);
@@ -156,7 +168,11 @@ impl TensorFile {
             let bytes = &mut bytes[..count * width];
             handle.read_exact(bytes).map_err(PolicyError::io(file))?;
             let chunk = Tensor::from_raw_buffer(bytes, dtype, &[count], &Device::Cpu)?;
-            values.extend(chunk.to_dtype(DType::F32)?.to_vec1::<f32>()?);
+            let chunk = chunk.to_dtype(DType::F32)?.to_vec1::<f32>()?;
+            if let Some(at) = first_not_finite(&chunk) {
+                return Err(not_finite(file, name, chunk[at], values.len() + at));
+            }
+            values.extend(chunk);
         }
         Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
     }
@@ -165,7 +181,8 @@ impl TensorFile {
 /// Reads every tensor of a safetensors file, in f32 on the CPU (f16 and bf16 are widened).
 ///
 /// # Errors
-/// Names the file: when it is not there, cut short or damaged, or holds a tensor of another type.
+/// Names the file: when it is not there, cut short or damaged, or holds a tensor of another type or a value that is not
+/// finite.
 pub fn read_tensors(file: &Path) -> Result<BTreeMap<String, Tensor>, PolicyError> {
     let mut source = TensorFile::open(file)?;
     let mut tensors = BTreeMap::new();
@@ -181,7 +198,7 @@ pub fn read_tensors(file: &Path) -> Result<BTreeMap<String, Tensor>, PolicyError
 /// tensors give equal bytes, and [`read_tensors`] gives them back bit for bit.
 ///
 /// # Errors
-/// When a tensor is not f32 or the file cannot be written.
+/// When a tensor is not f32 or has a value that is not finite, or the file cannot be written.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -204,6 +221,7 @@ pub fn write_tensors(file: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<
 
 /// Writes a file of tensors aside, in an order that follows from their types and names, and renames it.
 pub(super) fn write(file: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<(), PolicyError> {
+    tensors.iter().try_for_each(|(name, tensor)| check_finite(file, name, tensor))?;
     let aside = aside(file);
     // The library makes files that only their owner may read; this one gets what any new file gets.
     let new = File::create(&aside).and_then(|new| new.metadata()).map_err(PolicyError::io(&aside))?;

@@ -4,8 +4,9 @@
 //! supported families use. A wrong split gives wrong tokens without any error, so an unknown one is refused.
 
 use super::metadata::Metadata;
+use crate::chat::ChatTemplate;
 use crate::error::PolicyError;
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::{Tokenizer, parsed};
 use serde_json::{Map, Value, json};
 
 /// The numbers of `tokenizer.ggml.token_type`.
@@ -124,8 +125,8 @@ pub(super) fn tokenizer(metadata: &Metadata<'_>) -> Result<Tokenizer, PolicyErro
             "ignore_merges": preparation.ignore_merges, "vocab": vocabulary, "merges": merges(metadata)?,
         },
     });
-    let inner = tokenizers::Tokenizer::from_bytes(document.to_string())
-        .map_err(|error| PolicyError::file(metadata.file, format!("its tokenizer cannot be built: {error}")))?;
+    let inner = parsed(document.to_string().as_bytes())
+        .map_err(|message| PolicyError::file(metadata.file, format!("its tokenizer cannot be built: {message}")))?;
     let mut config = Map::from_iter([
         ("tokenizer_class".to_owned(), json!("PreTrainedTokenizerFast")),
         ("clean_up_tokenization_spaces".to_owned(), json!(false)),
@@ -136,7 +137,8 @@ pub(super) fn tokenizer(metadata: &Metadata<'_>) -> Result<Tokenizer, PolicyErro
         }
     }
     let template = metadata.text("tokenizer.chat_template")?;
-    let mut tokenizer = Tokenizer::new(inner, config, template)?;
+    let template = template.map(|source| ChatTemplate::new(source, Some(metadata.file)));
+    let mut tokenizer = Tokenizer::new(inner, config, template, metadata.file)?;
     tokenizer.add_stop_tokens(&stop_token_ids(metadata)?);
     Ok(tokenizer)
 }
