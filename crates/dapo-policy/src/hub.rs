@@ -49,6 +49,8 @@ pub struct Hub {
     pub network: Network,
     /// What to do when a connection fails.
     pub retry: Retry,
+    /// `user:password` of the address, sent to the hub where there is no token, and never shown.
+    credentials: Option<String>,
     agent: Agent,
 }
 
@@ -90,16 +92,20 @@ pub struct Progress<'a> {
 }
 
 impl Hub {
-    /// A hub at an address, with a cache folder of its own choice and no token.
+    /// A hub at an address, with a cache folder of its own choice and no token. A user name and password in the address
+    /// (`https://user:password@host`) are sent to the hub alone; `endpoint` and messages are without them.
     ///
     /// # Errors
     /// When the address is not `http://…` or `https://…`.
     pub fn new(endpoint: &str, cache: &Path) -> Result<Self, HubError> {
         if !["http://", "https://"].iter().any(|scheme| endpoint.starts_with(scheme)) {
-            return Err(HubError::setting("endpoint", endpoint, "an address that begins with https:// or http://"));
+            let endpoint = request::split_credentials(endpoint).0;
+            return Err(HubError::setting("endpoint", &endpoint, "an address that begins with https:// or http://"));
         }
+        let (endpoint, credentials) = request::split_credentials(endpoint);
         Ok(Self {
             endpoint: endpoint.trim_end_matches('/').to_owned(),
+            credentials,
             cache: cache.into(),
             token: None,
             network: Network::default(),
@@ -147,11 +153,11 @@ impl Hub {
 }
 
 impl std::fmt::Debug for Hub {
-    /// Keeps the token to itself.
+    /// Keeps the token and the password to itself.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let token = self.token.as_ref().map(|_| "…");
         f.debug_struct("Hub")
-            .field("endpoint", &self.endpoint)
+            .field("endpoint", &request::split_credentials(&self.endpoint).0)
             .field("cache", &self.cache)
             .field("token", &token)
             .field("network", &self.network)

@@ -11,6 +11,7 @@
 use super::digest::Digest;
 use super::error::HubError;
 use super::repo::{Repo, is_commit};
+use crate::files::read_text;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -33,9 +34,9 @@ impl Cache {
             return Ok(Some(revision.to_owned()));
         }
         let file = self.reference(revision);
-        match fs::read_to_string(&file) {
+        match read_text(&file) {
             Ok(commit) => Ok(Some(commit.trim().to_owned()).filter(|commit| is_commit(commit))),
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::IsADirectory) => Ok(None),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidInput) => Ok(None),
             Err(error) => Err(HubError::io(&file)(error)),
         }
     }

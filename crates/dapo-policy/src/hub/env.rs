@@ -1,6 +1,7 @@
 //! The settings of the environment, read as `huggingface_hub` reads them.
 
 use super::{Hub, HubError, Network};
+use crate::files::read_text;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -32,7 +33,7 @@ fn from_variables(get: &dyn Fn(&str) -> Option<OsString>, home: Option<PathBuf>)
     let endpoint = text("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".into());
     let mut hub = Hub::new(&endpoint, &cache)?;
     let token_file = path("HF_TOKEN_PATH").or_else(|| Some(hf_home?.join("token")));
-    let token = text("HF_TOKEN").or_else(|| std::fs::read_to_string(token_file?).ok());
+    let token = text("HF_TOKEN").or_else(|| read_text(&token_file?).ok());
     hub.token = token.map(|token| token.trim().to_owned()).filter(|token| !token.is_empty());
     if text("HF_HUB_OFFLINE").is_some_and(|value| ["1", "true", "yes", "on"].contains(&&*value.to_ascii_lowercase())) {
         hub.network = Network::Offline;

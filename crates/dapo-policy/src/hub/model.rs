@@ -3,9 +3,9 @@
 use super::cache::Cache;
 use super::repo::{Kind, Repo, is_commit, is_file_path};
 use super::{Hub, HubError, Network, Progress};
+use crate::files::read_text;
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What a checkpoint cannot do without, besides its weights.
@@ -118,7 +118,7 @@ fn weights(has: impl Fn(&str) -> bool) -> Option<&'static str> {
 
 /// The shards that an index names.
 fn shards(repo: &Repo<'_>, index: &Path) -> Result<BTreeSet<String>, HubError> {
-    let text = fs::read_to_string(index).map_err(HubError::io(index))?;
+    let text = read_text(index).map_err(HubError::io(index))?;
     let json: Option<Value> = serde_json::from_str(&text).ok();
     let shards = json.as_ref().and_then(|json| json["weight_map"].as_object()).and_then(|map| {
         let name =

@@ -2,6 +2,7 @@
 
 use super::repo::Repo;
 use super::{Hub, HubError};
+use percent_encoding::percent_decode_str;
 use std::thread;
 use std::time::Duration;
 use ureq::http::header::{AUTHORIZATION, CONTENT_LENGTH, LOCATION, RANGE};
@@ -94,14 +95,18 @@ impl Hub {
 
     fn request(&self, method: Method, what: &str, url: &str, from: u64) -> Result<Response<Body>, Failure> {
         let mut request = if method == Method::Head { self.agent.head(url) } else { self.agent.get(url) };
-        if let Some(token) = self.token.as_ref().filter(|_| origin(url) == origin(&self.endpoint)) {
-            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+        if origin(url) == origin(&self.endpoint)
+            && let Some(authorization) = self.authorization()
+        {
+            request = request.header(AUTHORIZATION, authorization);
         }
         if from > 0 {
             request = request.header(RANGE, format!("bytes={from}-"));
         }
         request.call().map_err(|error| {
-            let reason = format!("{}: {error}", origin(url).map_or_else(|| url.to_owned(), |(_, host)| host));
+            let shown = split_credentials(url).0;
+            let host = origin(&shown).map_or_else(|| shown.clone(), |(_, host)| host);
+            let reason = format!("{host}: {}", error.to_string().replace(url, &shown));
             match error {
                 // Nothing that time heals.
                 ureq::Error::HostNotFound | ureq::Error::BadUri(_) | ureq::Error::Http(_) | ureq::Error::Rustls(_) => {
@@ -110,6 +115,11 @@ impl Hub {
                 _ => Failure::Passing(reason),
             }
         })
+    }
+
+    fn authorization(&self) -> Option<String> {
+        let token = self.token.as_ref().map(|token| format!("Bearer {token}"));
+        token.or_else(|| self.credentials.as_ref().map(|pair| format!("Basic {}", base64(pair.as_bytes()))))
     }
 
     /// Whether an answer is the one hoped for.
@@ -122,9 +132,12 @@ impl Hub {
         Err(match status {
             status if status.is_success() => return Ok(()),
             StatusCode::NOT_FOUND => HubError::NotFound { what, reason }.into(),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                HubError::Denied { what, reason, page: format!("{}/{}", self.endpoint, repo.page()) }.into()
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => HubError::Denied {
+                what,
+                reason,
+                page: format!("{}/{}", split_credentials(&self.endpoint).0, repo.page()),
             }
+            .into(),
             StatusCode::TOO_MANY_REQUESTS => Failure::Passing(reason),
             status if status.is_server_error() => Failure::Passing(reason),
             _ => HubError::answer(&what, reason, "the file").into(),
@@ -173,4 +186,53 @@ fn target(response: &Response<Body>, url: &str) -> Option<String> {
 fn origin(url: &str) -> Option<(String, String)> {
     let uri: Uri = url.parse().ok()?;
     Some((uri.scheme_str()?.to_owned(), uri.authority()?.as_str().to_ascii_lowercase()))
+}
+
+/// An address without the user name and password before its host, and those.
+pub(super) fn split_credentials(url: &str) -> (String, Option<String>) {
+    let start = url.find("://").map_or(0, |at| at + 3);
+    let end = url[start..].find(['/', '?', '#']).map_or(url.len(), |at| start + at);
+    let Some(at) = url[start..end].rfind('@') else { return (url.to_owned(), None) };
+    let credentials = percent_decode_str(&url[start..start + at]).decode_utf8_lossy().into_owned();
+    (format!("{}{}", &url[..start], &url[start + at + 1..]), Some(credentials))
+}
+
+/// Base64 as HTTP's basic authentication has it.
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for group in bytes.chunks(3) {
+        let byte = |i: usize| u32::from(group.get(i).copied().unwrap_or(0));
+        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+        let digit = |i: usize| char::from(DIGITS[(bits >> (18 - 6 * i)) as usize & 63]);
+        text.extend((0..4).map(|i| if i <= group.len() { digit(i) } else { '=' }));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{base64, split_credentials};
+
+    #[test]
+    fn credentials_are_taken_out_of_addresses() {
+        for (url, plain, credentials) in [
+            ("http://host", "http://host", None),
+            ("http://host/a@b", "http://host/a@b", None),
+            ("https://user:secret@host:8080/x?y=@", "https://host:8080/x?y=@", Some("user:secret")),
+            ("https://us%40er:p%3A@ss@host", "https://host", Some("us@er:p:@ss")),
+            ("user:secret@host", "host", Some("user:secret")),
+        ] {
+            assert_eq!(split_credentials(url), (plain.to_owned(), credentials.map(str::to_owned)));
+        }
+    }
+
+    #[test]
+    fn base64_is_that_of_rfc_4648() {
+        for (text, encoded) in
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("user:secret", "dXNlcjpzZWNyZXQ=")]
+        {
+            assert_eq!(base64(text.as_bytes()), encoded);
+        }
+    }
 }

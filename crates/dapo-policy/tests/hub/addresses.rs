@@ -1,7 +1,9 @@
 //! Addresses and names.
 
-use crate::{hub, silent};
+use crate::server::{Reply, Repository, Server};
+use crate::{dataset, hub, silent};
 use dapo_policy::hub::{Hub, HubPath};
+use std::fs;
 use std::path::Path;
 
 fn model(id: &str, revision: &str) -> HubPath {
@@ -88,4 +90,49 @@ fn names_cannot_lead_out_of_the_cache() {
     }
     let error = Hub::new("localhost:80", Path::new("cache")).unwrap_err().to_string();
     assert_eq!(error, "endpoint is \"localhost:80\", expected an address that begins with https:// or http://");
+}
+
+#[test]
+fn credentials_in_the_address_go_to_the_hub_and_nowhere_else() {
+    let repository = Repository::new("datasets/org/sums", &[("a.jsonl", b"{}")]);
+    let server = Server::start(move |request| {
+        // What `user:secret` is in basic authentication.
+        if request.authorization.as_deref() == Some("Basic dXNlcjpzZWNyZXQ=") {
+            repository.answer(request)
+        } else {
+            Reply::new(401).with("X-Error-Message", "Who are you?")
+        }
+    });
+    let with = |pair: &str| server.address.replace("http://", &format!("http://{pair}@"));
+    let (cache, found) = hub(&with("user:secret"));
+    assert_eq!(found.endpoint, server.address);
+    assert!(!format!("{found:?}").contains("secret"), "{found:?}");
+    let file = dataset(&found, "a.jsonl").unwrap();
+    assert_eq!(fs::read(&file).unwrap(), b"{}");
+    let missing = dataset(&found, "b.jsonl").unwrap_err().to_string();
+    let denied = dataset(&hub(&with("user:wrong-secret")).1, "a.jsonl").unwrap_err().to_string();
+    assert!(denied.contains("access denied (HTTP 401: Who are you?)"), "{denied}");
+    let unreachable = dataset(&hub("http://user:secret@127.0.0.1:9").1, "a.jsonl").unwrap_err().to_string();
+    assert!(unreachable.contains("127.0.0.1:9: "), "{unreachable}");
+    let malformed = Hub::new("ftp://user:secret@host", Path::new("cache")).unwrap_err().to_string();
+    let mut assigned = found.clone();
+    assigned.endpoint = "http://user:secret@127.0.0.1:9".into();
+    let assigned = format!("{assigned:?} {}", dataset(&assigned, "c.jsonl").unwrap_err());
+    let redirecting = Server::start(|_| Reply::new(302).with("Location", "http://user:secret@127.0.0.1:9/x"));
+    let redirected = dataset(&hub(&redirecting.address).1, "a.jsonl").unwrap_err().to_string();
+    for message in [missing, denied, unreachable, malformed, assigned, redirected] {
+        assert!(!message.contains("secret"), "{message}");
+    }
+    let mut folders = vec![cache.path().to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            assert!(!path.to_string_lossy().contains("secret"), "{path:?}");
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                assert!(!String::from_utf8_lossy(&fs::read(&path).unwrap()).contains("secret"), "{path:?}");
+            }
+        }
+    }
 }

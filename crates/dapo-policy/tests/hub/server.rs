@@ -14,6 +14,7 @@ pub(crate) struct Request {
     pub(crate) path: String,
     pub(crate) range: Option<usize>,
     pub(crate) token: Option<String>,
+    pub(crate) authorization: Option<String>,
 }
 
 #[derive(Clone, Default)]
@@ -85,12 +86,21 @@ fn serve(mut stream: &TcpStream, answer: &dyn Fn(&Request) -> Reply, log: &Mutex
     let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
     let Some(line) = lines.next() else { return };
     let mut words = line.split(' ').map(str::to_owned);
-    let mut request = Request { method: words.next().unwrap(), path: words.next().unwrap(), range: None, token: None };
+    let mut request = Request {
+        method: words.next().unwrap(),
+        path: words.next().unwrap(),
+        range: None,
+        token: None,
+        authorization: None,
+    };
     for header in lines.take_while(|line| !line.is_empty()) {
         let (name, value) = header.split_once(": ").unwrap();
         match name.to_ascii_lowercase().as_str() {
             "range" => request.range = value.strip_prefix("bytes=").unwrap().strip_suffix('-').unwrap().parse().ok(),
-            "authorization" => request.token = value.strip_prefix("Bearer ").map(str::to_owned),
+            "authorization" => {
+                request.token = value.strip_prefix("Bearer ").map(str::to_owned);
+                request.authorization = Some(value.to_owned());
+            }
             _ => {}
         }
     }
