@@ -14,7 +14,7 @@ use crate::fingerprint::fingerprint_of_data;
 use crate::reference::Reference;
 use crate::state::{FORMAT, State, wrong};
 use crate::trainer::Trainer;
-use dapo_policy::{Decoder, read_tensors, save_adapter, save_checkpoint, write_tensors};
+use dapo_policy::{Decoder, read_file, read_tensors, save_adapter, save_checkpoint, write_tensors};
 use serde::Deserialize;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -126,7 +126,7 @@ impl Trainer {
             step: u64,
         }
         let path = dir.join("trainer.json");
-        let text = fs::read(&path).map_err(|source| TrainerError::Io { path: path.clone(), source })?;
+        let text = read_file(&path).map_err(|source| TrainerError::Io { path: path.clone(), source })?;
         let steps: Steps =
             serde_json::from_slice(&text).map_err(|error| wrong(&path, error.to_string(), "the state of a trainer"))?;
         Ok(steps.step)

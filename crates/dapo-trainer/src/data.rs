@@ -12,6 +12,7 @@
 mod distinct;
 mod exact;
 mod files;
+mod lines;
 #[cfg(feature = "parquet")]
 mod parquet;
 mod problem;
@@ -22,6 +23,7 @@ mod split;
 pub use crate::prompt::Prompt;
 pub use distinct::{Duplicates, deduplicate, read_distinct};
 pub use files::{read_jsonl, read_problems};
+pub use lines::{LONGEST_LINE, read_line};
 pub use problem::Problem;
 pub use prompt::{PromptStyle, encode_prompts};
 pub use split::split;

@@ -61,7 +61,7 @@ mod state;
 mod trainer;
 
 pub use config::{OnMastered, TrainerConfig};
-pub use data::{Problem, PromptStyle, encode_prompts, read_jsonl, read_problems};
+pub use data::{LONGEST_LINE, Problem, PromptStyle, encode_prompts, read_jsonl, read_line, read_problems};
 pub use error::TrainerError;
 pub use evaluate::{Estimate, EvalReport, Evaluation, PassAt, ProblemScore, evaluate, evaluate_in_blocks};
 pub use metrics::{StepMetrics, StepTimings};

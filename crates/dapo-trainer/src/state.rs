@@ -3,12 +3,11 @@
 use crate::error::TrainerError;
 use crate::prompt::Prompt;
 use crate::sample::{Group, Sample};
-use dapo_policy::Completion;
+use dapo_policy::{Completion, read_file};
 use dapo_reward::Reward;
 use dapo_sampler::{DataOrder, DynamicSampler, SamplerConfig};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -53,7 +52,7 @@ impl State {
         struct Format {
             format: u32,
         }
-        let text = fs::read(file).map_err(|source| TrainerError::Io { path: file.into(), source })?;
+        let text = read_file(file).map_err(|source| TrainerError::Io { path: file.into(), source })?;
         let unreadable = |error: serde_json::Error| {
             wrong(file, error.to_string(), "the state of a trainer as this version writes it")
         };

@@ -3,7 +3,8 @@
 
 use dapo_policy::{Message, Tokenizer};
 use dapo_trainer::data::{
-    Duplicates, Problem, PromptStyle, deduplicate, encode_prompts, read_distinct, read_jsonl, read_problems, split,
+    Duplicates, LONGEST_LINE, Problem, PromptStyle, deduplicate, encode_prompts, read_distinct, read_jsonl,
+    read_problems, split,
 };
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -407,4 +408,32 @@ fn prompts_longer_than_the_limit_are_counted_and_empty_ones_refused() {
         error.unwrap_err().to_string(),
         "the prompt of problem y is \"\", no token, expected at least one token"
     );
+}
+
+#[test]
+fn lines_and_elements_are_bounded() {
+    let entry = |length: usize| format!(r#"{{"question": "{}", "answer": "2"}}"#, "1".repeat(length));
+    let (short, long) = (entry(1), entry(LONGEST_LINE));
+    let found = error("a.jsonl", &format!("{short}\n\n{long}\n{short}\n"));
+    assert_eq!(found, "a.jsonl:3: a line of more than 64 MiB, expected at most 64 MiB");
+    let found = error("a.json", &format!("[{short},\n{short},\n{long}]"));
+    assert!(found.starts_with("a.json:3: invalid JSON (an element of more than 64 MiB"), "{found}");
+    let folder = Folder::new();
+    let many = format!("[{}]", vec![entry(LONGEST_LINE / 4); 6].join(",\n"));
+    assert_eq!(read_problems(&folder.write("b.json", &many)).unwrap().len(), 6);
+    let just = entry(LONGEST_LINE - 40);
+    assert_eq!(read_problems(&folder.write("b.jsonl", &just)).unwrap().len(), 1);
+}
+
+#[cfg(unix)]
+#[test]
+fn data_that_is_no_file_is_refused_by_name() {
+    let folder = Folder::new();
+    let (zero, pipe) = (folder.0.path().join("zero.jsonl"), folder.0.path().join("pipe.json"));
+    std::os::unix::fs::symlink("/dev/zero", &zero).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    for path in [zero, pipe] {
+        let found = read_problems(&path).unwrap_err().to_string();
+        assert_eq!(found, format!("{}: a pipe, socket or device, expected a file", path.display()));
+    }
 }

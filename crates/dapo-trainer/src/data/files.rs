@@ -1,6 +1,7 @@
 //! Data files, read one problem at a time.
 
 use super::exact::Exact;
+use super::lines::{Bounded, LONGEST_LINE, read_line};
 #[cfg(feature = "parquet")]
 use super::parquet;
 use super::problem::{Misfit, Problem};
@@ -8,6 +9,7 @@ use super::source::{Source, Take};
 use crate::error::TrainerError;
 use serde::Deserializer as _;
 use serde::de::{Error as _, SeqAccess, Visitor};
+use std::cell::Cell;
 use std::fs;
 use std::io::{self, BufRead, BufReader, ErrorKind};
 use std::path::Path;
@@ -27,7 +29,7 @@ use std::path::Path;
 /// text. A `body`, `passage` or `context` beside a question comes before it.
 ///
 /// Numbers keep their digits, and a byte order mark is passed over. Hidden files, subfolders and files of other kinds are
-/// not a folder's data files.
+/// not a folder's data files. A line, or an element of an array, has at most [`LONGEST_LINE`] bytes.
 ///
 /// # Errors
 /// Names the file and its line (in an array the element, in a Parquet file the row, each counted from 1), what was found
@@ -115,8 +117,11 @@ fn visit_lines(source: &mut Source<'_>, take: Take<'_>) -> Result<(), TrainerErr
     refuse_utf16(source, &mut reader)?;
     let mut line = Vec::new();
     for number in 1.. {
-        line.clear();
-        if reader.read_until(b'\n', &mut line).map_err(|error| source.io(error))? == 0 {
+        let length = read_line(&mut reader, &mut line).map_err(|error| match error.kind() {
+            ErrorKind::InvalidData => source.misfit(number, too_long()),
+            _ => source.io(error),
+        })?;
+        if length == 0 {
             break;
         }
         if without_mark(&line, number).iter().all(u8::is_ascii_whitespace) {
@@ -140,8 +145,9 @@ fn visit_json(source: &mut Source<'_>, take: Take<'_>) -> Result<(), TrainerErro
     if is_marked {
         reader.consume(MARK.len());
     }
-    let mut json = serde_json::Deserializer::from_reader(reader);
-    let mut elements = Elements { source, take, error: None };
+    let left = Cell::new(LONGEST_LINE);
+    let mut json = serde_json::Deserializer::from_reader(Bounded { reader, left: &left });
+    let mut elements = Elements { source, take, left: &left, error: None };
     let end = json.deserialize_seq(&mut elements).and_then(|()| json.end());
     let Elements { source, error, .. } = elements;
     if let Some(error) = error {
@@ -151,6 +157,11 @@ fn visit_json(source: &mut Source<'_>, take: Take<'_>) -> Result<(), TrainerErro
         let found = format!("invalid JSON ({error})");
         source.misfit(error.line(), Misfit::new(found, "an array of objects"))
     })
+}
+
+fn too_long() -> Misfit {
+    let size = LONGEST_LINE >> 20;
+    Misfit::new(format!("a line of more than {size} MiB"), format!("at most {size} MiB"))
 }
 
 /// The byte order mark that some editors put before UTF-8.
@@ -173,6 +184,8 @@ fn refuse_utf16(source: &Source<'_>, reader: &mut impl BufRead) -> Result<(), Tr
 struct Elements<'a, 'b> {
     source: &'a mut Source<'b>,
     take: Take<'a>,
+    /// Bytes that the next element may have.
+    left: &'a Cell<usize>,
     error: Option<TrainerError>,
 }
 
@@ -185,6 +198,7 @@ impl<'de> Visitor<'de> for &mut Elements<'_, '_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
         for number in 1.. {
+            self.left.set(LONGEST_LINE);
             let Some(Exact(value)) = elements.next_element()? else { break };
             if let Err(error) = self.source.take(&value, number, self.take) {
                 self.error = Some(error);

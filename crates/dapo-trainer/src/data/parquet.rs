@@ -3,26 +3,26 @@
 use super::problem::{Misfit, forms, has_form, is_known};
 use super::source::{Source, Take};
 use crate::error::TrainerError;
+use dapo_policy::guarded;
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Field, Row};
 use parquet::schema::types::Type;
 use serde_json::{Number, Value};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub(super) fn visit(source: &mut Source<'_>, take: Take<'_>) -> Result<(), TrainerError> {
     let file = source.open()?;
     // The library asserts what a damaged file may break.
-    let outcome = catch_unwind(AssertUnwindSafe(|| {
+    let outcome = guarded(|| {
         let reader = SerializedFileReader::new(file)?;
         read(&reader, source, take)
-    }));
+    });
     let damaged = |error: &dyn std::fmt::Display| source.unfit(format!("not a sound Parquet file: {error}"));
     match outcome {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(Failure::Problem(error))) => Err(error),
-        Ok(Err(Failure::Parquet(error))) => Err(damaged(&error)),
-        Err(_) => Err(damaged(&"its pages do not fit together")),
+        Some(Ok(())) => Ok(()),
+        Some(Err(Failure::Problem(error))) => Err(error),
+        Some(Err(Failure::Parquet(error))) => Err(damaged(&error)),
+        None => Err(damaged(&"its pages do not fit together")),
     }
 }
 

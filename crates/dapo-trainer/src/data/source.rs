@@ -2,6 +2,7 @@
 
 use super::problem::{Misfit, Problem, forms, problem};
 use crate::error::TrainerError;
+use dapo_policy::open_file;
 use serde_json::Value;
 use std::fs::File;
 use std::io::{self, ErrorKind};
@@ -42,7 +43,7 @@ impl<'a> Source<'a> {
     }
 
     pub(super) fn open(&self) -> Result<File, TrainerError> {
-        File::open(self.path).map_err(|error| self.io(error))
+        open_file(self.path).map_err(|error| self.io(error))
     }
 
     pub(super) fn io(&self, source: io::Error) -> TrainerError {
