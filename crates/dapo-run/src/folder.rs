@@ -12,6 +12,7 @@
 //! Steps count from 1: line N of a log, completions/step-N and the checkpoint step-N, made after it, belong together.
 
 use crate::run_error::RunError;
+use dapo_policy::read_file;
 use serde::{Serialize, de::DeserializeOwned};
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -201,7 +202,7 @@ impl RunFolder {
     /// Whether the log has an evaluation made after so many steps.
     pub(crate) fn has_evaluation(&self, steps: u64) -> Result<bool, RunError> {
         let file = self.path.join(Self::EVALUATIONS);
-        match fs::read(&file) {
+        match read_file(&file) {
             Ok(text) => Ok(text.split(|byte| *byte == b'\n').any(|line| step_of(line) == Some(steps))),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(RunError::io(&file)(error)),
@@ -214,7 +215,7 @@ impl RunFolder {
         if !file.exists() {
             return Ok(());
         }
-        let text = fs::read(&file).map_err(RunError::io(&file))?;
+        let text = read_file(&file).map_err(RunError::io(&file))?;
         let mut kept = Vec::with_capacity(text.len());
         for line in text.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n")) {
             if step_of(line).is_some_and(&keep) {

@@ -2,7 +2,7 @@
 
 use crate::folder::RunFolder;
 use crate::run_error::RunError;
-use dapo_policy::{Decoder, ModelConfig, Tokenizer};
+use dapo_policy::{Decoder, ModelConfig, PolicyError, Tokenizer, read_file};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -18,6 +18,9 @@ const TINY_FILES: [(&str, &[u8]); 6] = [
     ("tokenizer.json", include_bytes!("../builtin/tiny-qwen3/tokenizer.json")),
     ("tokenizer_config.json", include_bytes!("../builtin/tiny-qwen3/tokenizer_config.json")),
 ];
+
+/// The file that makes a folder an adapter's.
+const ADAPTER: &str = "adapter_config.json";
 
 /// A model that can be loaded.
 #[derive(Debug)]
@@ -62,7 +65,7 @@ impl ModelSource {
     /// # Errors
     /// When an adapter does not name its base.
     pub fn base(&self) -> Result<String, RunError> {
-        if self.path.join("adapter_config.json").exists() {
+        if self.is_adapter() {
             return Ok(dapo_policy::adapter_base(&self.path)?);
         }
         Ok(self.name.clone())
@@ -73,14 +76,14 @@ impl ModelSource {
     /// # Errors
     /// Names the file and what is wrong with it.
     pub fn config(&self) -> Result<ModelConfig, RunError> {
-        if self.path.join("adapter_config.json").exists() {
-            return Self::find(&dapo_policy::adapter_base(&self.path)?, "main")?.config();
+        if self.is_adapter() {
+            return self.base_source()?.config();
         }
         let file = self.path.join("config.json");
         if !file.exists() {
             return Ok(dapo_policy::load_checkpoint(&self.path)?.config);
         }
-        let text = fs::read(&file).map_err(RunError::io(&file))?;
+        let text = read_file(&file).map_err(RunError::io(&file))?;
         let json = serde_json::from_slice(&text).map_err(std::io::Error::from).map_err(RunError::io(&file))?;
         Ok(ModelConfig::from_json(&json, &file)?)
     }
@@ -90,14 +93,28 @@ impl ModelSource {
     /// # Errors
     /// Names the file and what is wrong with it.
     pub fn load(&self) -> Result<(Decoder, Tokenizer), RunError> {
-        let adapter = self.path.join("adapter_config.json");
-        if !adapter.exists() {
+        if !self.is_adapter() {
             return Ok(dapo_policy::load(&self.path)?);
         }
-        let base = Self::find(&dapo_policy::adapter_base(&self.path)?, "main")?;
-        let (decoder, tokenizer) = base.load()?;
+        let (decoder, tokenizer) = self.base_source()?.load()?;
         let tokenizer = dapo_policy::adapter_tokenizer(&self.path, tokenizer)?;
         Ok((dapo_policy::load_adapter(&self.path, decoder)?, tokenizer))
+    }
+
+    fn is_adapter(&self) -> bool {
+        self.path.join(ADAPTER).exists()
+    }
+
+    /// The model that this adapter is for: one with weights, so that no chain of adapters leads back to its start.
+    fn base_source(&self) -> Result<Self, RunError> {
+        let name = dapo_policy::adapter_base(&self.path)?;
+        let base = Self::find(&name, "main")?;
+        if base.is_adapter() {
+            let (file, field) = (self.path.join(ADAPTER), "base_model_name_or_path".to_owned());
+            let (found, expected) = (format!("{name:?}"), "a model, not an adapter".to_owned());
+            return Err(PolicyError::Field { file, field, found, expected }.into());
+        }
+        Ok(base)
     }
 }
 
