@@ -2,6 +2,7 @@
 
 use crate::args::{ModelArgs, SamplingArgs};
 use crate::talk::Talk;
+use crate::terminal::{RawArgs, Stdout, to_stderr};
 use anyhow::{Context, Result, ensure};
 use dapo_policy::{ChatOptions, FinishReason, Message, Policy, Purpose, Request};
 use std::io::{self, BufRead, IsTerminal, Write};
@@ -19,6 +20,8 @@ pub(crate) struct Chat {
     system: Option<String>,
     #[command(flatten)]
     sampling: SamplingArgs,
+    #[command(flatten)]
+    raw: RawArgs,
 }
 
 pub(crate) fn run(args: &Chat, talk: Talk) -> Result<()> {
@@ -36,8 +39,7 @@ pub(crate) fn run(args: &Chat, talk: Talk) -> Result<()> {
     // Every answer has random numbers of its own, so that asking again can be answered differently.
     for draw in 0.. {
         if let Some(prompt) = prompt {
-            eprint!("{prompt}");
-            io::stderr().flush()?;
+            to_stderr(prompt);
         }
         let mut line = String::new();
         if io::stdin().lock().read_line(&mut line)? == 0 {
@@ -66,7 +68,7 @@ pub(crate) fn run(args: &Chat, talk: Talk) -> Result<()> {
         let completions = policy.generate(&[request], &generation).with_context(|| args.model.generating())?;
         for completion in completions.iter().flatten() {
             let answer = tokenizer.decode(&completion.token_ids, true)?;
-            let mut stdout = io::stdout().lock();
+            let mut stdout = Stdout::with(args.raw);
             writeln!(stdout, "{answer}")?;
             stdout.flush()?;
             if completion.finish_reason == FinishReason::Length {

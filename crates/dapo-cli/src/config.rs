@@ -1,11 +1,13 @@
 //! `dapo config`: checks settings, imports them from other trainers, describes them.
 
 use crate::talk::Talk;
+use crate::terminal::Stdout;
 use crate::train::{locate, settings};
 use anyhow::{Context, Result};
+use dapo_policy::read_text;
 use dapo_run::{Format, Imported, Skipped, import};
 use std::fs;
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::PathBuf;
 
 /// Check, import or describe settings.
@@ -65,13 +67,13 @@ pub(crate) fn run(args: &Config, talk: Talk) -> Result<()> {
 fn check(args: &Check, talk: Talk) -> Result<()> {
     let settings = settings(&args.layers, talk)?;
     settings.config.validate().map_err(|error| locate(error, &settings))?;
-    writeln!(io::stdout().lock(), "{}", settings.to_annotated_toml()?)?;
+    writeln!(Stdout::new(), "{}", settings.to_annotated_toml()?)?;
     talk.note("all settings are valid");
     Ok(())
 }
 
 fn import_file(args: &Import, talk: Talk) -> Result<()> {
-    let text = fs::read_to_string(&args.file).with_context(|| args.file.display().to_string())?;
+    let text = read_text(&args.file).with_context(|| args.file.display().to_string())?;
     let imported = import(&text, &args.file, args.from)?;
     let Imported { toml, source, carried, notes, skipped, .. } = &imported;
     match &args.out {
@@ -79,7 +81,7 @@ fn import_file(args: &Import, talk: Talk) -> Result<()> {
             let mut out = fs::File::create_new(file).with_context(|| file.display().to_string())?;
             out.write_all(toml.as_bytes()).with_context(|| file.display().to_string())?;
         }
-        None => write!(io::stdout().lock(), "{toml}")?,
+        None => write!(Stdout::new(), "{toml}")?,
     }
     talk.note(format_args!("{source}: {} settings carried over, {} not", carried.len(), skipped.len()));
     for note in notes {
@@ -93,7 +95,7 @@ fn import_file(args: &Import, talk: Talk) -> Result<()> {
 }
 
 fn schema(args: &Schema) -> Result<()> {
-    let mut stdout = io::stdout().lock();
+    let mut stdout = Stdout::new();
     if args.json {
         writeln!(stdout, "{}", serde_json::to_string_pretty(&dapo_run::schema())?)?;
     } else {

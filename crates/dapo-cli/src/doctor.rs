@@ -1,8 +1,9 @@
 //! `dapo doctor`: what the program finds on this machine.
 
 use crate::talk::Talk;
+use crate::terminal::Stdout;
 use anyhow::Result;
-use std::io::{self, Write};
+use std::io::Write;
 
 /// Show what this machine has and how the program was built.
 #[derive(clap::Args)]
@@ -27,7 +28,7 @@ pub(crate) fn run(args: &Doctor, talk: Talk) -> Result<()> {
     add("memory", memory("MemTotal"));
     add("memory available", memory("MemAvailable"));
     add("cuda", gpus());
-    let mut stdout = io::stdout().lock();
+    let mut stdout = Stdout::new();
     if args.json {
         writeln!(stdout, "{}", serde_json::Value::Object(findings))?;
     } else {

@@ -2,6 +2,7 @@
 
 use crate::args::{ModelArgs, ProblemArgs, SamplingArgs, at_least};
 use crate::talk::Talk;
+use crate::terminal::Stdout;
 use anyhow::{Context, Result};
 use dapo_policy::{FinishReason, Purpose};
 use dapo_reward::{Grader, RewardSum};
@@ -123,7 +124,7 @@ fn print(report: &Report, json: bool, talk: Talk) -> Result<()> {
             "{abstained} of {problems} gold answers cannot be read; their completions count as incorrect"
         ));
     }
-    let mut stdout = io::stdout().lock();
+    let mut stdout = Stdout::new();
     if json {
         writeln!(stdout, "{}", serde_json::to_string(report)?)?;
     } else {

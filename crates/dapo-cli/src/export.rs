@@ -2,10 +2,11 @@
 
 use crate::args::{load, warn_if_none};
 use crate::talk::Talk;
+use crate::terminal::Stdout;
 use anyhow::{Context, Result, bail};
 use candle_core::DType;
 use dapo_policy::{StopTokens, save_checkpoint};
-use std::io::{self, ErrorKind, Write};
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 /// Write a model as a Hugging Face folder, adapters merged.
@@ -47,7 +48,7 @@ pub(crate) fn run(args: &Export, talk: Talk) -> Result<()> {
         tensors.into_iter().map(|(name, tensor)| Ok((name, tensor.to_dtype(dtype)?))).collect::<Result<_>>()?;
     warn_if_none(&StopTokens::of(policy.config(), &tokenizer), talk);
     save_checkpoint(&args.out, policy.config(), &tensors, &tokenizer)?;
-    writeln!(io::stdout().lock(), "{}", args.out.display())?;
+    writeln!(Stdout::new(), "{}", args.out.display())?;
     Ok(())
 }
 

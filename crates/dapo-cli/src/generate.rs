@@ -2,6 +2,7 @@
 
 use crate::args::{ModelArgs, SamplingArgs, at_least};
 use crate::talk::Talk;
+use crate::terminal::{RawArgs, Stdout};
 use anyhow::{Context, Result, bail, ensure};
 use dapo_policy::{FinishReason, Message, Policy, Purpose, Request};
 use dapo_trainer::{Problem, PromptStyle, encode_prompts};
@@ -27,6 +28,8 @@ pub(crate) struct Generate {
     /// Print each completion as a JSON object {text, tokens, finish_reason} on a line of its own.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    raw: RawArgs,
 }
 
 pub(crate) fn run(args: &Generate, talk: Talk) -> Result<()> {
@@ -45,7 +48,7 @@ pub(crate) fn run(args: &Generate, talk: Talk) -> Result<()> {
 
     let request = Request { prompt_ids: prompt.token_ids, samples: args.samples, first_sample: 0, draw: 0 };
     let completions = policy.generate(&[request], &generation).with_context(|| args.model.generating())?;
-    let mut stdout = io::stdout().lock();
+    let mut stdout = Stdout::with(args.raw);
     for (i, completion) in completions.iter().flatten().enumerate() {
         let text = tokenizer.decode(&completion.token_ids, true)?;
         let tokens = completion.token_ids.len();

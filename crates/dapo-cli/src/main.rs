@@ -13,6 +13,7 @@ mod export;
 mod generate;
 mod recipes;
 mod talk;
+mod terminal;
 mod train;
 mod verify;
 
@@ -49,6 +50,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    std::panic::set_hook(Box::new(report_panic));
     let command = Cli::command().color(talk::color_choice(std::env::args_os()));
     let cli = Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
     let talk = Talk::new(cli.talk);
@@ -70,6 +72,15 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
         _ => ExitCode::SUCCESS,
+    }
+}
+
+/// A fault of the program; its words may hold text of a file.
+fn report_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    let trace = std::backtrace::Backtrace::capture();
+    terminal::to_stderr(format_args!("internal error: {panic}\n"));
+    if trace.status() == std::backtrace::BacktraceStatus::Captured {
+        terminal::to_stderr(format_args!("{trace}\n"));
     }
 }
 

@@ -1,7 +1,8 @@
 //! `dapo recipes`: the settings that come with the program.
 
+use crate::terminal::Stdout;
 use anyhow::{Result, bail};
-use std::io::{self, Write};
+use std::io::Write;
 
 /// List the recipes, or print one.
 ///
@@ -18,7 +19,7 @@ pub(crate) struct Recipes {
 
 pub(crate) fn run(args: &Recipes) -> Result<()> {
     let recipes = dapo_run::recipes();
-    let mut stdout = io::stdout().lock();
+    let mut stdout = Stdout::new();
     if let Some(name) = &args.name {
         let Some(recipe) = recipes.iter().find(|recipe| recipe.name == name) else {
             let names: Vec<&str> = recipes.iter().map(|recipe| recipe.name).collect();

@@ -1,5 +1,6 @@
 //! What is said on stderr, how much of it, and in which colours.
 
+use crate::terminal::{to_stderr, visible};
 use clap::ColorChoice;
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -93,16 +94,16 @@ impl Talk {
 
     fn labelled(self, label: &str, style: &str, text: impl Display) {
         if self.color {
-            say(format_args!("{style}{label}:{RESET} {text}"));
+            // The colours are ours; the text may be anyone's. A closed stderr is no reason to fail.
+            let _ = writeln!(io::stderr().lock(), "{style}{label}:{RESET} {}", visible(&text.to_string()));
         } else {
             say(format_args!("{label}: {text}"));
         }
     }
 }
 
-/// A closed stderr is no reason to fail.
 fn say(text: impl Display) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    to_stderr(format_args!("{text}\n"));
 }
 
 /// The `--color` among unparsed arguments: help and usage errors are coloured too, and come before parsing ends.

@@ -2,13 +2,14 @@
 
 use crate::args::{say_where, warn_if_none};
 use crate::talk::Talk;
+use crate::terminal::Stdout;
 use anyhow::{Result, bail};
 use dapo_run::{
     DataSizes, DeviceChoice, Layer, Mastered, ModelSource, Progress, Rescue, Resolved, Run, RunError, RunStep,
     estimate, fits, resolve, settings_of,
 };
 use dapo_trainer::{EvalReport, GroupRecord, StepMetrics, TrainerError};
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Train a model with DAPO.
@@ -89,7 +90,7 @@ pub(crate) fn run(args: &Train, talk: Talk) -> Result<()> {
     }
     let checkpoint = run.save()?;
     let model = ModelSource::find(&checkpoint.to_string_lossy(), "main")?;
-    writeln!(io::stdout().lock(), "{}", model.path().display())?;
+    writeln!(Stdout::new(), "{}", model.path().display())?;
     Ok(())
 }
 
@@ -127,7 +128,7 @@ pub(crate) fn locate(error: RunError, settings: &Resolved) -> anyhow::Error {
 
 fn dry_run(settings: &Resolved, talk: Talk) -> Result<()> {
     settings.config.validate().map_err(|error| locate(error, settings))?;
-    let mut stdout = io::stdout().lock();
+    let mut stdout = Stdout::new();
     writeln!(stdout, "{}", settings.to_annotated_toml()?)?;
     let model = ModelSource::find(&settings.config.model.path, &settings.config.model.revision)?;
     let mut config = settings.config.clone();

@@ -1,13 +1,15 @@
 //! `dapo verify`: judges predicted answers against gold answers.
 
 use crate::talk::Talk;
+use crate::terminal::Stdout;
 use anyhow::{Context, Result, anyhow, bail};
 use dapo_reward::{ExtractRule, Gold, Profile, Side, Verdict, Verification, VerifyConfig};
+use dapo_trainer::read_line;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -72,7 +74,7 @@ struct Explanation<'a> {
 
 pub(crate) fn run(args: &Verify, talk: Talk) -> Result<()> {
     let (name, mut input) = open(&args.file)?;
-    let mut output = BufWriter::new(io::stdout().lock());
+    let mut output = BufWriter::new(Stdout::new());
     let defaults = VerifyConfig { profile: args.profile.clone(), precision: args.precision };
     let mut summary = Summary::default();
     let mut line = Vec::new();
@@ -81,8 +83,7 @@ pub(crate) fn run(args: &Verify, talk: Talk) -> Result<()> {
         if input.buffer().is_empty() {
             output.flush()?;
         }
-        line.clear();
-        if input.read_until(b'\n', &mut line).with_context(|| name.clone())? == 0 {
+        if read_line(&mut input, &mut line).with_context(|| format!("{name}:{number}"))? == 0 {
             break;
         }
         if line.trim_ascii().is_empty() {

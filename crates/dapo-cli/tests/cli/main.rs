@@ -4,6 +4,7 @@
 
 mod eval;
 mod generate;
+mod hostile;
 mod manners;
 mod models;
 mod settings;

@@ -32,15 +32,15 @@ fn with_other_config_eos() -> TempDir {
     dir
 }
 
-/// The tiny model with a NaN in its last norm.
-fn with_nan() -> TempDir {
+/// The tiny model with such a number in its last norm.
+fn with_number(number: f32) -> TempDir {
     let dir = copy();
     let file = dir.path().join("model.safetensors");
     let mut bytes = fs::read(&file).unwrap();
     let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     let json: Value = serde_json::from_slice(&bytes[8..8 + header]).unwrap();
     let start = json["model.norm.weight"]["data_offsets"][0].as_u64().unwrap() as usize;
-    bytes[8 + header + start..][..4].copy_from_slice(&f32::NAN.to_le_bytes());
+    bytes[8 + header + start..][..4].copy_from_slice(&number.to_le_bytes());
     fs::write(&file, bytes).unwrap();
     dir
 }
@@ -121,8 +121,23 @@ fn a_model_without_an_end_token_is_warned_about() {
 }
 
 #[test]
+fn weights_that_are_not_finite_are_an_error_in_every_command() {
+    let dir = with_number(f32::NAN);
+    let file = dir.path().join("model.safetensors");
+    let said: &[&str] = &[file.to_str().unwrap(), "tensor model.norm.weight is NaN at index 0, expected finite"];
+    let (problems, out) = (additions(), folder());
+    let (run, model) = (out.path().join("run"), format!("model.path={}", name(&dir)));
+    let run = run.to_str().unwrap();
+    dapo(&["generate", "--model", name(&dir), "12+7="]).failure(1, said);
+    dapo(&["eval", "--model", name(&dir), "--data", path(&problems)]).failure(1, said);
+    dapo_with_stdin(&["chat", "--model", name(&dir)], "12+7=\n").failure(1, said);
+    dapo(&["export", name(&dir), "--out", run]).failure(1, said);
+    dapo(&["train", "tiny", &model, "--out", run]).failure(1, said);
+}
+
+#[test]
 fn logits_that_are_not_finite_are_an_error_in_every_command() {
-    let dir = with_nan();
+    let dir = with_number(f32::MAX);
     let said: &[&str] = &[name(&dir), "logits are NaN or infinite at token 0"];
     dapo(&["generate", "--model", name(&dir), "12+7=", "--max-tokens", "8"]).failure(1, said);
     let problems = additions();
