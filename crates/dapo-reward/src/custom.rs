@@ -36,6 +36,13 @@ impl<S: IntoScore, E: Into<RewardFault>> IntoScore for Result<S, E> {
     }
 }
 
+/// What a closure says about itself.
+#[derive(Clone, Copy, Default)]
+struct Use {
+    needs_answer: bool,
+    judges: bool,
+}
+
 /// A closure that scores one completion at a time.
 ///
 /// # Example
@@ -54,19 +61,40 @@ impl<S: IntoScore, E: Into<RewardFault>> IntoScore for Result<S, E> {
 /// ```
 pub struct SampleReward<F> {
     name: String,
+    use_of: Use,
     score: F,
 }
 
 impl<S: IntoScore, F: Fn(&RewardInput<'_>) -> S + Send + Sync> SampleReward<F> {
     /// A reward of this name.
     pub fn new(name: impl Into<String>, score: F) -> Self {
-        Self { name: name.into(), score }
+        Self { name: name.into(), use_of: Use::default(), score }
+    }
+
+    /// Says that scores tell which completions are correct ([`RewardFn::judges`]).
+    #[must_use]
+    pub fn judging(mut self) -> Self {
+        self.use_of.judges = true;
+        self
+    }
+
+    /// Says that completions are compared with a gold answer ([`RewardFn::needs_answer`]).
+    #[must_use]
+    pub fn needing_answer(mut self) -> Self {
+        self.use_of.needs_answer = true;
+        self
     }
 }
 
 impl<S: IntoScore, F: Fn(&RewardInput<'_>) -> S + Send + Sync> RewardFn for SampleReward<F> {
     fn name(&self) -> &str {
         &self.name
+    }
+    fn needs_answer(&self) -> bool {
+        self.use_of.needs_answer
+    }
+    fn judges(&self) -> bool {
+        self.use_of.judges
     }
     fn score(&self, input: &RewardInput<'_>) -> Result<Score, RewardFault> {
         (self.score)(input).into_score()
@@ -95,19 +123,40 @@ impl<S: IntoScore, F: Fn(&RewardInput<'_>) -> S + Send + Sync> RewardFn for Samp
 /// ```
 pub struct GroupReward<F> {
     name: String,
+    use_of: Use,
     score: F,
 }
 
 impl<S: IntoScore, F: Fn(&[RewardInput<'_>]) -> Vec<S> + Send + Sync> GroupReward<F> {
     /// A reward of this name.
     pub fn new(name: impl Into<String>, score: F) -> Self {
-        Self { name: name.into(), score }
+        Self { name: name.into(), use_of: Use::default(), score }
+    }
+
+    /// Says that scores tell which completions are correct ([`RewardFn::judges`]).
+    #[must_use]
+    pub fn judging(mut self) -> Self {
+        self.use_of.judges = true;
+        self
+    }
+
+    /// Says that completions are compared with a gold answer ([`RewardFn::needs_answer`]).
+    #[must_use]
+    pub fn needing_answer(mut self) -> Self {
+        self.use_of.needs_answer = true;
+        self
     }
 }
 
 impl<S: IntoScore, F: Fn(&[RewardInput<'_>]) -> Vec<S> + Send + Sync> RewardFn for GroupReward<F> {
     fn name(&self) -> &str {
         &self.name
+    }
+    fn needs_answer(&self) -> bool {
+        self.use_of.needs_answer
+    }
+    fn judges(&self) -> bool {
+        self.use_of.judges
     }
     /// A group of one.
     fn score(&self, input: &RewardInput<'_>) -> Result<Score, RewardFault> {

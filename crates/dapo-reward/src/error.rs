@@ -38,6 +38,22 @@ pub enum RewardError {
         /// Names of the reward functions.
         components: Vec<String>,
     },
+    /// The component that should judge what is correct does not.
+    #[error("the judge of what is correct is {name:?}, expected a reward that judges: {}", judges.join(", "))]
+    Judge {
+        /// The name given.
+        name: String,
+        /// Names of the components that judge.
+        judges: Vec<String>,
+    },
+    /// A reward function gave a number to log under a name that is taken.
+    #[error("reward {component:?} logs a number as {name:?}, expected another name: metrics have its own mean there")]
+    LogName {
+        /// Name of the reward function.
+        component: String,
+        /// The name of the number.
+        name: &'static str,
+    },
     /// A reward function could not score.
     #[error("reward {component:?} failed: {reason}")]
     Failed {

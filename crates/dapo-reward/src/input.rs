@@ -46,8 +46,10 @@ pub struct RewardInput<'a> {
     pub num_tokens: usize,
     /// How the completion ended.
     pub ending: Ending,
-    /// The gold answer; empty where the problem has none.
+    /// The gold answer, the first where several are accepted; empty where the problem has none.
     pub answer: &'a str,
+    /// Further gold answers: a completion is correct if it gives any of them or [`answer`](Self::answer).
+    pub alternatives: &'a [String],
     /// The problem's columns as its data file has them: an object, or null without columns.
     pub columns: &'a Value,
     /// Draw index of the prompt: completions of one draw are a group.
@@ -69,6 +71,7 @@ impl<'a> RewardInput<'a> {
             num_tokens: 0,
             ending: Ending::Stop,
             answer,
+            alternatives: &[],
             columns: &Value::Null,
             draw: 0,
             sample: 0,
@@ -100,6 +103,12 @@ impl<'a> RewardInput<'a> {
         Self { ending, ..self }
     }
 
+    /// Sets further gold answers.
+    #[must_use]
+    pub fn with_alternatives(self, alternatives: &'a [String]) -> Self {
+        Self { alternatives, ..self }
+    }
+
     /// Sets the problem's columns.
     #[must_use]
     pub fn with_columns(self, columns: &'a Value) -> Self {
@@ -110,6 +119,12 @@ impl<'a> RewardInput<'a> {
     #[must_use]
     pub fn with_place(self, draw: u64, sample: usize, step: u64) -> Self {
         Self { draw, sample, step, ..self }
+    }
+
+    /// Every gold answer; none where the problem has no answer.
+    pub fn answers(&self) -> impl Iterator<Item = &'a str> + Clone + use<'a> {
+        let all = std::iter::once(self.answer).chain(self.alternatives.iter().map(String::as_str));
+        all.filter(|answer| !answer.trim().is_empty())
     }
 
     /// One of the problem's columns.

@@ -86,6 +86,21 @@ pub trait RewardFn: Send + Sync {
     /// The component's name, as it appears in metrics.
     fn name(&self) -> &str;
 
+    /// Whether it compares completions with a gold answer. If any component of a reward does, every problem must have one.
+    fn needs_answer(&self) -> bool {
+        false
+    }
+
+    /// Whether its scores say which completions are correct.
+    fn judges(&self) -> bool {
+        false
+    }
+
+    /// Whether it can judge by this gold answer; asked when data are loaded, to count the problems it cannot judge.
+    fn can_read(&self, _answer: &str) -> bool {
+        true
+    }
+
     /// Judges one completion.
     ///
     /// # Errors
@@ -121,6 +136,15 @@ impl<R: RewardFn + ?Sized> RewardFn for Arc<R> {
     fn name(&self) -> &str {
         (**self).name()
     }
+    fn needs_answer(&self) -> bool {
+        (**self).needs_answer()
+    }
+    fn judges(&self) -> bool {
+        (**self).judges()
+    }
+    fn can_read(&self, answer: &str) -> bool {
+        (**self).can_read(answer)
+    }
     fn score(&self, input: &RewardInput<'_>) -> Result<Score, RewardFault> {
         (**self).score(input)
     }
@@ -149,7 +173,7 @@ pub struct Component {
 /// The weighted sum over all components for one completion.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Reward {
-    /// Whether the answer is correct, from the first component that judges it; kept apart from the shaped reward.
+    /// Whether the answer is correct, from the sum's judge; kept apart from the shaped reward.
     pub correct: Option<bool>,
     /// Every component, in the order of the sum's terms.
     pub components: Vec<Component>,

@@ -12,6 +12,7 @@ use crate::reward::{Component, Reward, RewardFault, RewardFn, Score};
 /// What a component's abstention does to the total of the completion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum OnAbstain {
     /// The total is `None`: the completion has no place in its group's baseline.
     #[default]
@@ -55,6 +56,9 @@ impl std::fmt::Debug for RewardTerm {
 /// An abstention is not a zero. [`OnAbstain`] says per component whether it leaves the completion without a total or is
 /// passed over. A component of weight 0 is measured, and neither its value nor its abstention touches the total.
 ///
+/// One component is the judge of what is correct: the only one that [`judges`](RewardFn::judges), of several the one named
+/// `accuracy`, or the one that [`judged_by`](Self::judged_by) names. Without any of these, the first whose score says so.
+///
 /// # Example
 /// ```
 /// use dapo_reward::{Accuracy, OnAbstain, RewardInput, RewardSum, RewardTerm, SoftOverlong};
@@ -77,6 +81,8 @@ impl std::fmt::Debug for RewardTerm {
 #[derive(Debug)]
 pub struct RewardSum {
     terms: Vec<RewardTerm>,
+    /// Place of the term that says which completions are correct. `None`: the first that has something to say does.
+    judge: Option<usize>,
 }
 
 impl RewardSum {
@@ -108,7 +114,51 @@ impl RewardSum {
             let components = terms.iter().map(|term| term.function.name().to_owned()).collect();
             return Err(RewardError::NoWeight { components });
         }
-        Ok(Self { terms })
+        let judges: Vec<usize> = (0..terms.len()).filter(|place| terms[*place].function.judges()).collect();
+        let judge = match judges[..] {
+            [only] => Some(only),
+            _ => judges.into_iter().find(|place| terms[*place].function.name() == "accuracy"),
+        };
+        Ok(Self { terms, judge })
+    }
+
+    /// The same sum with this component as the judge of what is correct.
+    ///
+    /// # Errors
+    /// [`RewardError::Judge`] when no component of this name judges.
+    pub fn judged_by(self, name: &str) -> Result<Self, RewardError> {
+        let is_it = |term: &RewardTerm| term.function.judges() && term.function.name() == name;
+        let judge = self.terms.iter().position(is_it);
+        if judge.is_none() {
+            let judges = self.terms.iter().filter(|term| term.function.judges());
+            let judges = judges.map(|term| term.function.name().to_owned()).collect();
+            return Err(RewardError::Judge { name: name.to_owned(), judges });
+        }
+        Ok(Self { judge, ..self })
+    }
+
+    /// Whether a component says which completions are correct.
+    pub fn judges(&self) -> bool {
+        self.terms.iter().any(|term| term.function.judges())
+    }
+
+    /// Whether every problem must have a gold answer: a component whose weight is not 0 needs it.
+    pub fn needs_answer(&self) -> bool {
+        self.terms.iter().any(|term| term.weight != 0.0 && term.function.needs_answer())
+    }
+
+    /// Whether every component can judge by one of these gold answers, those included that are measured alone.
+    pub fn can_read<'a>(&self, answers: impl Iterator<Item = &'a str> + Clone) -> bool {
+        self.terms.iter().all(|term| answers.clone().any(|answer| term.function.can_read(answer)))
+    }
+
+    /// The sum for problems that have no answer: components that need one and are only measured are left out.
+    #[must_use]
+    pub fn without_answers(mut self) -> Self {
+        let judge = self.judge.map(|place| self.terms[place].function.name().to_owned());
+        self.terms.retain(|term| term.weight != 0.0 || !term.function.needs_answer());
+        self.judge = judge.and_then(|name| self.terms.iter().position(|term| term.function.name() == name));
+        self
     }
 
     /// The components' names, in order.
@@ -133,8 +183,8 @@ impl RewardSum {
     /// Scores many completions over rayon, in order; a gold answer that occurs many times is parsed once.
     ///
     /// # Errors
-    /// [`RewardError::Failed`], [`RewardError::Panicked`], [`RewardError::Count`] and [`RewardError::NotFinite`] name the
-    /// function at fault.
+    /// [`RewardError::Failed`], [`RewardError::Panicked`], [`RewardError::Count`], [`RewardError::LogName`] and
+    /// [`RewardError::NotFinite`] name the function at fault.
     pub fn score_batch(&self, inputs: &[RewardInput<'_>]) -> Result<Vec<Reward>, RewardError> {
         let score = |term: &RewardTerm| checked(term, inputs, |inputs| term.function.score_batch(inputs));
         let columns = self.terms.iter().map(score).collect::<Result<Vec<_>, _>>()?;
@@ -145,10 +195,12 @@ impl RewardSum {
     fn combine(&self, scores: impl Iterator<Item = Score>) -> Reward {
         let mut reward = Reward { correct: None, components: Vec::with_capacity(self.terms.len()), total: None };
         let (mut sum, mut is_dropped, mut is_valued) = (0.0, false, false);
-        for (term, score) in self.terms.iter().zip(scores) {
+        for (place, (term, score)) in self.terms.iter().zip(scores).enumerate() {
             let name = term.function.name().to_owned();
             reward.components.push(Component { name, weight: term.weight, value: score.value, log: score.log });
-            reward.correct = reward.correct.or(score.correct);
+            if self.judge.is_none_or(|judge| judge == place) {
+                reward.correct = reward.correct.or(score.correct);
+            }
             match score.value {
                 _ if term.weight == 0.0 => {}
                 Some(value) => (sum, is_valued) = (sum + term.weight * value, true),
@@ -159,6 +211,9 @@ impl RewardSum {
         reward
     }
 }
+
+/// The name under which metrics have the mean of a component's values.
+const MEAN: &str = "mean";
 
 /// What a term's function says about the completions, if it is whole.
 fn checked(
@@ -173,6 +228,9 @@ fn checked(
         .map_err(|fault| RewardError::Failed { component: component(), reason: fault.to_string() })?;
     if scores.len() != inputs.len() {
         return Err(RewardError::Count { component: component(), got: scores.len(), expected: inputs.len() });
+    }
+    if scores.iter().any(|score| score.log.contains_key(MEAN)) {
+        return Err(RewardError::LogName { component: component(), name: MEAN });
     }
     let not_finite =
         |score: &Score| score.value.iter().chain(score.log.values()).copied().find(|value| !value.is_finite());

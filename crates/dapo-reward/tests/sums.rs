@@ -192,3 +192,81 @@ fn numbers_to_log_stay_with_their_component() {
     let sum = RewardSum::of(vec![RewardTerm::new(1.0, steps(f64::NAN))]).expect("valid");
     assert!(matches!(sum.score(&input("2")), Err(RewardError::NotFinite { .. })));
 }
+
+#[test]
+fn one_component_judges_what_is_correct() {
+    let says = |name: &'static str, correct| SampleReward::new(name, move |_| Score::value(1.0).with_correct(correct));
+    let correct = |sum: RewardSum| sum.score(&input("\\boxed{2}")).expect("scored").correct;
+    let sum = |terms| RewardSum::of(terms).expect("a valid sum");
+    let term = |reward| RewardTerm::new(1.0, reward);
+    // The only one that says it judges, wherever it stands.
+    assert_eq!(correct(sum(vec![term(says("a", true)), term(says("b", false).judging())])), Some(false));
+    // Of several, `accuracy`.
+    let several = || sum(vec![term(says("a", false).judging()), RewardTerm::new(0.0, Accuracy::default())]);
+    assert_eq!(correct(several()), Some(true));
+    // Or the one that is named.
+    assert_eq!(correct(several().judged_by("a").expect("judges")), Some(false));
+    let error = several().judged_by("b").expect_err("no such judge").to_string();
+    assert_eq!(error, "the judge of what is correct is \"b\", expected a reward that judges: a, accuracy");
+    // Nobody says so: the first with something to say.
+    let undeclared = sum(vec![term(says("a", true)), term(says("b", false))]);
+    assert!(!undeclared.judges() && several().judges());
+    assert_eq!(correct(undeclared), Some(true));
+}
+
+#[test]
+fn an_answer_is_needed_by_components_that_count() {
+    let sum = |weight| {
+        let plain = SampleReward::new("plain", |_| 1.0);
+        RewardSum::of(vec![RewardTerm::new(weight, Accuracy::default()), RewardTerm::new(1.0, plain)]).expect("valid")
+    };
+    assert!(sum(1.0).needs_answer() && !sum(0.0).needs_answer());
+    let own = RewardSum::of(vec![RewardTerm::new(1.0, SampleReward::new("own", |_| 1.0).needing_answer())]);
+    assert!(own.expect("valid").needs_answer());
+    // Where there is no answer, what is measured alone is left out; what counts abstains.
+    let bare = RewardInput::new("", "\\boxed{2}", "");
+    assert_eq!(sum(1.0).without_answers().score(&bare).expect("scored").total, None);
+    let reduced = sum(0.0).without_answers();
+    assert_eq!(reduced.names().collect::<Vec<_>>(), ["plain"]);
+    assert!(!reduced.judges());
+    assert_eq!(reduced.score(&bare).expect("scored").total, Some(1.0));
+    for grader in [dapo_reward::Grader::Dapo, dapo_reward::Grader::StrictBox] {
+        let sum = RewardSum::new(vec![(1.0, Box::new(Accuracy { grader, ..Accuracy::default() }))]).expect("valid");
+        assert_eq!(sum.score(&RewardInput::new("", "Answer: 2", " ")).expect("scored").correct, None);
+    }
+}
+
+#[test]
+fn any_of_the_gold_answers_is_enough() {
+    use dapo_reward::{Grader, TextOptions};
+    let judge = |grader: Grader, golds: &[&str], completion: &str| {
+        let rest: Vec<String> = golds[1..].iter().map(|gold| (*gold).to_owned()).collect();
+        let input = RewardInput::new("", completion, golds[0]).with_alternatives(&rest);
+        let sum = RewardSum::new(vec![(1.0, Box::new(Accuracy { grader, ..Accuracy::default() }))]).expect("valid");
+        let reward = sum.score(&input).expect("scored");
+        assert_eq!(sum.score_batch(&[input]).expect("scored"), [reward.clone()]);
+        (reward.correct, sum.can_read(input.answers()))
+    };
+    let math = || Grader::default();
+    assert_eq!(judge(math(), &["1/2", "7"], "\\boxed{0.5}"), (Some(true), true));
+    assert_eq!(judge(math(), &["1/2", "7"], "\\boxed{7}"), (Some(true), true));
+    assert_eq!(judge(math(), &["1/2", "7"], "\\boxed{8}"), (Some(false), true));
+    assert_eq!(judge(math(), &["\\frac{1}{", "7"], "\\boxed{7}"), (Some(true), true));
+    assert_eq!(judge(math(), &["\\frac{1}{", "7"], "\\boxed{8}"), (Some(false), true), "one of them can be read");
+    assert_eq!(judge(math(), &["\\frac{1}{", "\\sqrt{"], "\\boxed{8}"), (None, false));
+    let text = Grader::Text(TextOptions::default());
+    assert_eq!(judge(text, &["North Pole", "South Pole"], "south pole"), (Some(true), true));
+    assert_eq!(judge(Grader::Choice, &["A", "C"], "The answer is (C)."), (Some(true), true));
+    assert_eq!(judge(Grader::Dapo, &["34", "35"], "Answer: 35"), (Some(true), true));
+}
+
+#[test]
+fn a_number_to_log_cannot_take_the_name_of_the_mean() {
+    let reward = SampleReward::new("own", |_| Score::value(1.0).with_log("mean", 1.0));
+    let sum = RewardSum::of(vec![RewardTerm::new(1.0, reward)]).expect("a valid sum");
+    let error = sum.score(&input("x")).expect_err("taken").to_string();
+    assert_eq!(
+        error,
+        "reward \"own\" logs a number as \"mean\", expected another name: metrics have its own mean there"
+    );
+}

@@ -158,7 +158,10 @@ impl Grader {
 /// The accuracy reward: `correct` for a correct answer, `incorrect` otherwise.
 ///
 /// Defaults to DAPO's +1/−1; open-r1's is `Accuracy { incorrect: 0.0, ..Accuracy::default() }`. It abstains when
-/// the gold answer itself cannot be read; a completion that cannot be read is incorrect.
+/// the gold answer itself cannot be read, or the problem has none; a completion that cannot be read is incorrect.
+///
+/// Where several gold answers are accepted, each is compared by itself, and any of them is enough. It abstains when none
+/// of them can be read.
 ///
 /// # Example
 /// ```
@@ -214,6 +217,11 @@ impl Accuracy {
         Ok(())
     }
 
+    /// Whether a completion gives one of the gold answers; `None` where none of them can be read.
+    fn is_correct(judgements: impl Iterator<Item = Option<bool>>) -> Option<bool> {
+        judgements.flatten().fold(None, |any, correct| Some(any.unwrap_or(false) || correct))
+    }
+
     fn outcome(&self, correct: Option<bool>) -> Score {
         Score {
             value: correct.map(|correct| if correct { self.correct } else { self.incorrect }),
@@ -228,15 +236,32 @@ impl RewardFn for Accuracy {
         "accuracy"
     }
 
+    fn needs_answer(&self) -> bool {
+        true
+    }
+
+    fn judges(&self) -> bool {
+        true
+    }
+
+    fn can_read(&self, answer: &str) -> bool {
+        self.grader.can_read(answer)
+    }
+
     fn score(&self, input: &RewardInput<'_>) -> Result<Score, RewardFault> {
-        Ok(self.outcome(self.grader.prepare(input.answer).judge(input.completion)))
+        let judgements = input.answers().map(|gold| self.grader.prepare(gold).judge(input.completion));
+        Ok(self.outcome(Self::is_correct(judgements)))
     }
 
     fn score_batch(&self, inputs: &[RewardInput<'_>]) -> Result<Vec<Score>, RewardFault> {
         let mut golds: HashMap<&str, Prepared<'_>> = HashMap::new();
         for input in inputs {
-            golds.entry(input.answer).or_insert_with(|| self.grader.prepare(input.answer));
+            for gold in input.answers() {
+                golds.entry(gold).or_insert_with(|| self.grader.prepare(gold));
+            }
         }
-        Ok(inputs.par_iter().map(|input| self.outcome(golds[input.answer].judge(input.completion))).collect())
+        let is_correct =
+            |input: &RewardInput<'_>| Self::is_correct(input.answers().map(|gold| golds[gold].judge(input.completion)));
+        Ok(inputs.par_iter().map(|input| self.outcome(is_correct(input))).collect())
     }
 }

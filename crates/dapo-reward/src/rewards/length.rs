@@ -113,6 +113,18 @@ impl RewardFn for CosineLength {
         "length"
     }
 
+    fn needs_answer(&self) -> bool {
+        true
+    }
+
+    fn judges(&self) -> bool {
+        true
+    }
+
+    fn can_read(&self, answer: &str) -> bool {
+        self.accuracy.can_read(answer)
+    }
+
     fn score(&self, input: &RewardInput<'_>) -> Result<Score, RewardFault> {
         Ok(self.shape(input, &self.accuracy.score(input)?))
     }
