@@ -63,7 +63,7 @@ impl Model {
         let problem = |i: u32| {
             let (a, b) = (10 + (37 * i + 11) % 90, 10 + (53 * i + 29) % 90);
             let messages = vec![Message::user((self.question)(a, b))];
-            Problem { id: i.to_string(), messages, answer: (a + b).to_string() }
+            Problem::new(i.to_string(), messages, (a + b).to_string())
         };
         (0..count).map(problem).collect()
     }

@@ -64,10 +64,9 @@ fn main() -> Result<()> {
     }
     println!("{:.1} M parameters", policy.num_parameters() as f64 / 1e6);
     let problems: Vec<Problem> = (0..args.prompts)
-        .map(|i| Problem {
-            id: i.to_string(),
-            messages: vec![Message::user(format!("What is {} + {}? Think step by step.", 17 * i + 3, 5 * i + 8))],
-            answer: (22 * i + 11).to_string(),
+        .map(|i| {
+            let question = format!("What is {} + {}? Think step by step.", 17 * i + 3, 5 * i + 8);
+            Problem::new(i.to_string(), vec![Message::user(question)], (22 * i + 11).to_string())
         })
         .collect();
     let style = PromptStyle { enable_thinking: Some(false), ..PromptStyle::default() };

@@ -103,7 +103,7 @@ fn train_with(seed: u64, mut reorder: impl FnMut(&mut [f32])) -> (f64, f64) {
     let generation = generation(&policy, &tokenizer, seed, Purpose::Rollout);
     for (step, problems) in problems.chunks(12).enumerate() {
         let drawn: Vec<(u64, &Prompt)> = (12 * step as u64..).zip(problems).collect();
-        let groups = roll_out(&policy, &tokenizer, &drawn, 8, &generation, &rewards()).unwrap();
+        let groups = roll_out(&policy, &tokenizer, &drawn, 8, &generation, &rewards(), 1).unwrap();
         let totals: Vec<Option<f64>> = groups.iter().flat_map(|g| g.samples.iter().map(|s| s.reward.total)).collect();
         let advantages = batch_advantages(&totals, &vec![8; groups.len()], &config.advantage).unwrap();
         let mut advantages = advantages.values().to_vec();

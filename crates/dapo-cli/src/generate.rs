@@ -40,7 +40,7 @@ pub(crate) fn run(args: &Generate, talk: Talk) -> Result<()> {
     ensure!(!question.is_empty(), "the prompt is empty, expected at least one token");
     let (policy, tokenizer) = args.model.load(talk)?;
     let generation = args.sampling.generation((&policy, &tokenizer), Purpose::Preview, talk)?;
-    let problem = Problem { id: String::new(), messages: vec![Message::user(question)], answer: String::new() };
+    let problem = Problem::new("", vec![Message::user(question)], "");
     let style = PromptStyle { system: args.system.clone(), ..PromptStyle::default() };
     let (prompts, _) = encode_prompts(&[problem], &tokenizer, &style, usize::MAX)?;
     let Some(prompt) = prompts.into_iter().next() else { bail!("the prompt has no tokens") };

@@ -11,13 +11,16 @@
 
 use crate::error::TrainerError;
 use crate::fingerprint::fingerprint_of_data;
+use crate::prompt::Prompt;
 use crate::reference::Reference;
 use crate::state::{FORMAT, State, wrong};
 use crate::trainer::Trainer;
 use dapo_policy::{Decoder, read_file, read_tensors, save_adapter, save_checkpoint, write_tensors};
 use serde::Deserialize;
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 impl Trainer {
     /// Writes a checkpoint folder: aside first, then renamed, so that a checkpoint that exists is whole. `base_model` is what
@@ -107,6 +110,7 @@ impl Trainer {
         self.optimizer.restore(&self.policy, state.updates, &moments)?;
         self.sampler = state.sampler;
         self.sampler.reconfigure(self.config().sampler.clone())?;
+        self.complete_prompts();
         self.order = state.order;
         self.step = state.step;
         self.num_tokens = state.num_tokens;
@@ -114,6 +118,17 @@ impl Trainer {
         self.skipped_steps = state.skipped_steps;
         self.is_torn = false;
         Ok(())
+    }
+
+    /// Gives carried groups what a checkpoint does not hold of their prompts.
+    fn complete_prompts(&mut self) {
+        let key = |prompt: &Prompt| (prompt.id.clone(), prompt.token_ids.clone());
+        let known: HashMap<_, &Prompt> = self.prompts.iter().map(|prompt| (key(prompt), prompt)).collect();
+        for (_, group) in self.sampler.kept_mut() {
+            if let Some(prompt) = known.get(&key(&group.prompt)) {
+                Arc::make_mut(group).prompt = (*prompt).clone();
+            }
+        }
     }
 
     /// The steps a checkpoint was made after.

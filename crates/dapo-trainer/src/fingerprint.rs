@@ -25,6 +25,7 @@ pub(crate) fn fingerprint_of_data(prompts: &[Prompt]) -> String {
     for prompt in prompts {
         hash.add(prompt.id.as_bytes());
         hash.add(prompt.answer.as_bytes());
+        prompt.alternatives.iter().for_each(|answer| hash.add(answer.as_bytes()));
         prompt.token_ids.iter().for_each(|token| hash.word(u64::from(*token)));
         hash.word(u64::MAX);
     }

@@ -26,6 +26,9 @@ pub struct StepMetrics {
     /// Mean of each reward component before weighting, over completions where it did not abstain.
     #[serde(flatten, serialize_with = "component_means")]
     pub components: BTreeMap<String, Option<f64>>,
+    /// By component, the mean of each number that it logs, over completions for which it does.
+    #[serde(flatten, serialize_with = "log_means")]
+    pub logs: BTreeMap<String, BTreeMap<String, f64>>,
     /// Share of correct completions, among those that were judged.
     pub accuracy: Option<f64>,
     /// Mean length in tokens.
@@ -95,6 +98,14 @@ fn component_means<S: Serializer>(
     serializer.collect_map(components.iter().map(|(name, mean)| (format!("rewards/{name}/mean"), mean)))
 }
 
+/// As `rewards/NAME/KEY`.
+fn log_means<S: Serializer>(logs: &BTreeMap<String, BTreeMap<String, f64>>, serializer: S) -> Result<S::Ok, S::Error> {
+    let of_component = |(name, means): (&String, &BTreeMap<String, f64>)| -> Vec<(String, f64)> {
+        means.iter().map(|(key, mean)| (format!("rewards/{name}/{key}"), *mean)).collect()
+    };
+    serializer.collect_map(logs.iter().flat_map(of_component))
+}
+
 /// As `dynamic_sampling/TERM`.
 fn account_terms<S: Serializer>(account: &Account, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_map(account.terms().map(|(name, count)| (format!("dynamic_sampling/{name}"), count)))
@@ -131,6 +142,7 @@ pub(crate) struct GroupSums {
     flat: u64,
     groups: u64,
     components: BTreeMap<String, (f64, u64)>,
+    logs: BTreeMap<String, BTreeMap<String, (f64, u64)>>,
 }
 
 impl GroupSums {
@@ -158,6 +170,13 @@ impl GroupSums {
                 if let Some(value) = component.value {
                     *sum = (sum.0 + value, sum.1 + 1);
                 }
+                if !component.log.is_empty() {
+                    let logs = self.logs.entry(component.name.clone()).or_default();
+                    for (key, value) in &component.log {
+                        let sum = logs.entry(key.clone()).or_default();
+                        *sum = (sum.0 + value, sum.1 + 1);
+                    }
+                }
             }
             let tokens = sample.completion.token_ids.len() as u64;
             self.tokens += tokens;
@@ -179,6 +198,10 @@ impl GroupSums {
         metrics.reward_std = share(self.stds, self.groups);
         metrics.frac_reward_zero_std = share(self.flat as f64, self.groups);
         metrics.components = self.components.into_iter().map(|(name, (sum, n))| (name, share(sum, n))).collect();
+        let means = |sums: BTreeMap<String, (f64, u64)>| {
+            sums.into_iter().filter_map(|(key, (sum, n))| Some((key, share(sum, n)?))).collect()
+        };
+        metrics.logs = self.logs.into_iter().map(|(name, sums)| (name, means(sums))).collect();
         metrics.accuracy = share(self.correct as f64, self.judged);
         metrics.mean_length = share(self.tokens as f64, self.completions);
         metrics.clipped_ratio = share(truncated as f64, self.completions);

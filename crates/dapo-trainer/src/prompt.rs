@@ -1,7 +1,10 @@
 //! What the policy is asked.
 
+use serde_json::Value;
+use std::sync::Arc;
+
 /// A problem as the policy sees it.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Prompt {
     /// Identifies the problem.
     pub id: String,
@@ -9,6 +12,16 @@ pub struct Prompt {
     pub text: String,
     /// Token ids of the rendered prompt.
     pub token_ids: Vec<u32>,
-    /// The gold answer.
+    /// The gold answer, the first where several are accepted; empty where the problem has none.
     pub answer: String,
+    /// Further gold answers: any one is enough.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alternatives: Vec<String>,
+    /// The conversation that the text was rendered from: objects with `role` and `content`. No part of checkpoints.
+    #[serde(skip)]
+    pub messages: Arc<[Value]>,
+    /// The problem's entry in its data file, or null; see [`Problem::columns`](crate::Problem::columns). No part of
+    /// checkpoints.
+    #[serde(skip)]
+    pub columns: Arc<Value>,
 }

@@ -7,7 +7,7 @@ use dapo_policy::{Completion, FinishReason, GenerationConfig, Policy, Request, T
 use dapo_reward::{Ending, RewardInput, RewardSum};
 
 /// Completes every prompt `group_size` times and judges the completions. Each prompt comes with its draw index, which keys
-/// its random numbers.
+/// its random numbers. Rewards are told the training step; 0 is outside training.
 ///
 /// # Errors
 /// When generation fails, a completion cannot be decoded, or a reward function is at fault.
@@ -18,10 +18,11 @@ pub fn roll_out(
     group_size: usize,
     generation: &GenerationConfig,
     rewards: &RewardSum,
+    step: u64,
 ) -> Result<Vec<Group>, TrainerError> {
     let mut groups: Vec<Group> = prompts.iter().map(|(draw, prompt)| Group::new(*draw, (*prompt).clone())).collect();
     let more = vec![group_size; groups.len()];
-    add_completions(policy, tokenizer, &mut groups, &more, generation, rewards)?;
+    add_completions(policy, tokenizer, &mut groups, &more, generation, rewards, step)?;
     Ok(groups)
 }
 
@@ -36,6 +37,7 @@ pub fn add_completions(
     more: &[usize],
     generation: &GenerationConfig,
     rewards: &RewardSum,
+    step: u64,
 ) -> Result<(), TrainerError> {
     let requests: Vec<Request> = groups
         .iter()
@@ -58,10 +60,14 @@ pub fn add_completions(
         let first = group.samples.len();
         inputs.extend(completions.iter().zip(texts).enumerate().map(|(i, (completion, text))| {
             let is_truncated = completion.finish_reason == FinishReason::Length;
-            RewardInput::new(&group.prompt.text, text, &group.prompt.answer)
+            let prompt = &group.prompt;
+            RewardInput::new(&prompt.text, text, &prompt.answer)
+                .with_alternatives(&prompt.alternatives)
+                .with_messages(&prompt.messages)
                 .with_token_ids(&completion.token_ids)
                 .with_ending(if is_truncated { Ending::Length } else { Ending::Stop })
-                .with_place(group.draw, first + i, 0)
+                .with_columns(&prompt.columns)
+                .with_place(group.draw, first + i, step)
         }));
     }
     let mut judged = rewards.score_batch(&inputs)?.into_iter();

@@ -134,10 +134,8 @@ pub fn addition_chains(split: Split, count: usize, seed: u64) -> Vec<AdditionCha
 
 /// The chains as problems.
 pub fn addition_problems(split: Split, count: usize, seed: u64) -> Vec<Problem> {
-    let problem = |chain: AdditionChain| Problem {
-        id: chain.question(),
-        messages: vec![Message::user(chain.question())],
-        answer: chain.answer().to_string(),
+    let problem = |chain: AdditionChain| {
+        Problem::new(chain.question(), vec![Message::user(chain.question())], chain.answer().to_string())
     };
     addition_chains(split, count, seed).into_iter().map(problem).collect()
 }

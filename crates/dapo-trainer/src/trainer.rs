@@ -18,7 +18,9 @@ use crate::update::update;
 use dapo_loss::kl_in_reward;
 use dapo_policy::{Decoder, GenerationConfig, Gradients, Purpose, StopTokens, TokenGroup, Tokenizer};
 use dapo_reward::RewardSum;
-use dapo_sampler::{DataOrder, Drawn, DroppedGroup, DynamicSampler, KeptGroup, SamplerError, Shortage, TakenBatch};
+use dapo_sampler::{
+    DataOrder, Drawn, DroppedGroup, DynamicSampler, FilterMetric, KeptGroup, SamplerError, Shortage, TakenBatch,
+};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -68,7 +70,7 @@ impl StepOutcome {
 }
 
 impl Trainer {
-    /// A run at its start.
+    /// A run at its start. Where no reward judges what is correct, the filter metric `acc` becomes `seq_reward`.
     ///
     /// # Errors
     /// When a setting is invalid, or there are no prompts.
@@ -77,9 +79,12 @@ impl Trainer {
         tokenizer: Tokenizer,
         prompts: Vec<Prompt>,
         rewards: RewardSum,
-        config: TrainerConfig,
+        mut config: TrainerConfig,
     ) -> Result<Self, TrainerError> {
         config.validate()?;
+        if config.sampler.metric == FilterMetric::Acc && !rewards.judges() {
+            config.sampler.metric = FilterMetric::SeqReward;
+        }
         if prompts.is_empty() {
             return Err(TrainerError::setting("prompts", &0, "at least 1"));
         }
@@ -291,7 +296,8 @@ impl Trainer {
     fn round(&self, drawn: &[(u64, usize)], kl_sum: &mut f64) -> Result<Vec<Group>, TrainerError> {
         let prompts: Vec<(u64, &Prompt)> = drawn.iter().map(|(draw, i)| (*draw, &self.prompts[*i])).collect();
         let (policy, size) = (&self.policy, self.config.group_size);
-        let mut groups = roll_out(policy, &self.tokenizer, &prompts, size, &self.generation, &self.rewards)?;
+        let step = self.step + 1;
+        let mut groups = roll_out(policy, &self.tokenizer, &prompts, size, &self.generation, &self.rewards, step)?;
         self.add_kl_terms(&mut groups, kl_sum)?;
         loop {
             let metric = |group| filter_metric(&self.config.sampler.metric, group, self.config.overlong_filter);
@@ -300,7 +306,7 @@ impl Trainer {
             if more.iter().all(|more| *more == 0) {
                 return Ok(groups);
             }
-            add_completions(policy, &self.tokenizer, &mut groups, &more, &self.generation, &self.rewards)?;
+            add_completions(policy, &self.tokenizer, &mut groups, &more, &self.generation, &self.rewards, step)?;
             self.add_kl_terms(&mut groups, kl_sum)?;
         }
     }
@@ -361,7 +367,6 @@ impl Trainer {
 
 /// A filter metric must be something that the rewards measure.
 fn check_metric(config: &TrainerConfig, rewards: &RewardSum) -> Result<(), TrainerError> {
-    use dapo_sampler::FilterMetric;
     let name = match &config.sampler.metric {
         FilterMetric::Acc | FilterMetric::SeqReward | FilterMetric::SeqFinalReward => return Ok(()),
         FilterMetric::Score => "accuracy",

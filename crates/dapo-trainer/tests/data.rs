@@ -3,9 +3,10 @@
 
 use dapo_policy::{Message, Tokenizer};
 use dapo_trainer::data::{
-    Duplicates, LONGEST_LINE, Problem, PromptStyle, deduplicate, encode_prompts, read_distinct, read_jsonl,
-    read_problems, split,
+    Duplicates, Fields, LONGEST_LINE, LeftOut, OnBadLine, Problem, PromptStyle, ReadOptions, deduplicate,
+    encode_prompts, overlap, read, read_distinct, read_jsonl, read_problems, split,
 };
+use serde_json::json;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -35,7 +36,7 @@ fn seen(problems: &[Problem]) -> Vec<(&str, &str, &str)> {
 }
 
 fn problem(question: &str, answer: &str) -> Problem {
-    Problem { id: question.into(), messages: vec![Message::user(question)], answer: answer.into() }
+    Problem::new(question, vec![Message::user(question)], answer)
 }
 
 fn sums(range: std::ops::Range<usize>) -> Vec<Problem> {
@@ -230,7 +231,10 @@ fn errors_name_file_and_line_and_what_was_found() {
     assert_eq!(error("a.json", ""), format!("a.json:1: no problems, {forms}"));
     assert_eq!(error("a.json", " []"), format!("a.json:1: no problems, {forms}"));
     let cases = [
-        (r#"{"input": "q", "target": [1, 2]}"#, "the answer [1,2], expected a string or a number"),
+        (
+            r#"{"input": "q", "target": [1, [2]]}"#,
+            "the answer [1,[2]], expected a string, a number, or a list of these",
+        ),
         (r#"{"input": "q", "target": " #### "}"#, "an empty answer, expected a gold answer"),
         (r#"{"input": " ", "target": 1}"#, "an empty question, expected a question"),
         (r#"{"input": 7, "target": 1}"#, "the prompt 7, expected text, or chat messages with role and content"),
@@ -251,13 +255,16 @@ fn errors_name_file_and_line_and_what_was_found() {
         ),
         (
             r#"{"question": "q", "choices": ["1", "2"], "answer": 1}"#,
-            "choices whose number or letter is the answer (1), expected a question that holds its choices, and no such field",
+            "choices whose number or letter is the answer (1), expected a question that holds its choices, or data.fields.choices",
         ),
         (
             r#"{"question": "q", "options": {"A": "1", "B": "2"}, "Answer": "B"}"#,
-            "options whose number or letter is the answer (\"B\"), expected a question that holds its choices, and no such field",
+            "options whose number or letter is the answer (\"B\"), expected a question that holds its choices, or data.fields.choices",
         ),
-        (r#"{"question": "q", "final_answer": ["1", "2"]}"#, r#"the answer ["1","2"], expected a string or a number"#),
+        (
+            r#"{"question": "q", "final_answer": ["1", true]}"#,
+            r#"the answer ["1",true], expected a string, a number, or a list of these"#,
+        ),
     ];
     for (line, expected) in cases {
         assert_eq!(error("a.jsonl", &format!("{good}{line}")), format!("a.jsonl:2: {expected}"));
@@ -277,7 +284,7 @@ fn errors_name_file_and_line_and_what_was_found() {
 
 #[test]
 fn long_values_are_cut_in_errors() {
-    let line = format!("{{\"input\": \"q\", \"target\": [1, \"{}\"]}}", "é".repeat(500));
+    let line = format!("{{\"input\": \"q\", \"target\": [null, \"{}\"]}}", "é".repeat(500));
     let error = error("a.jsonl", &line);
     assert!(error.contains("é…, expected a string") && error.chars().count() < 300, "{error}");
 }
@@ -286,10 +293,10 @@ fn long_values_are_cut_in_errors() {
 fn files_that_are_no_data_files_are_refused() {
     let missing = read_problems(Path::new("no/such/file.jsonl")).unwrap_err().to_string();
     assert!(missing.starts_with("no/such/file.jsonl: "), "{missing}");
-    let kinds = "expected files named .jsonl, .json or .parquet";
-    assert_eq!(error("a.csv", "question,answer"), format!("a.csv: a file of an unknown kind, {kinds}"));
+    let kinds = "expected files named .jsonl, .json, .csv or .parquet";
+    assert_eq!(error("a.tsv", "question\tanswer"), format!("a.tsv: a file of an unknown kind, {kinds}"));
     let folder = Folder::new();
-    folder.write("a.csv", "");
+    folder.write("a.tsv", "");
     let error = read_problems(folder.0.path()).unwrap_err().to_string();
     assert!(error.ends_with(&format!(": a folder without data files, {kinds}")), "{error}");
 }
@@ -436,4 +443,265 @@ fn data_that_is_no_file_is_refused_by_name() {
         let found = read_problems(&path).unwrap_err().to_string();
         assert_eq!(found, format!("{}: a pipe, socket or device, expected a file", path.display()));
     }
+}
+
+/// What is read from one line with these column names.
+fn read_line(line: &str, fields: &Fields) -> Result<Problem, String> {
+    let folder = Folder::new();
+    let file = folder.write("a.jsonl", line);
+    let options = ReadOptions { fields: fields.clone(), ..ReadOptions::default() };
+    let reading = read(&file, &options).map_err(|error| error.to_string())?;
+    Ok(reading.problems.into_iter().next().unwrap())
+}
+
+fn fields(names: &[(&str, &str)]) -> Fields {
+    let mut fields = Fields::default();
+    for (field, name) in names {
+        *match *field {
+            "prompt" => &mut fields.prompt,
+            "answer" => &mut fields.answer,
+            "system" => &mut fields.system,
+            _ => &mut fields.choices,
+        } = Some((*name).to_owned());
+    }
+    fields
+}
+
+#[test]
+fn the_whole_entry_stays_with_its_problem_and_its_prompt() {
+    let line =
+        r#"{"question": "q", "answer": "1", "level": 3, "tests": [{"input": "a"}], "big": 100000000000000000000}"#;
+    let problem = read_line(line, &Fields::default()).unwrap();
+    let expected =
+        json!({"question": "q", "answer": "1", "level": 3, "tests": [{"input": "a"}], "big": "100000000000000000000"});
+    assert_eq!(*problem.columns, expected);
+    let style = PromptStyle { system: Some("s".into()), suffix: "!".into(), ..PromptStyle::default() };
+    let (prompts, _) = encode_prompts(&[problem], &tiny(true), &style, 99).unwrap();
+    assert_eq!(*prompts[0].columns, expected);
+    let messages = [json!({"role": "system", "content": "s"}), json!({"role": "user", "content": "q!"})];
+    assert_eq!(*prompts[0].messages, messages);
+}
+
+#[test]
+fn columns_have_the_names_that_are_given() {
+    let line = r#"{"meta": {"q": "deep", "gold": 7}, "rule": "Be brief.", "instruction": "top", "answer": 1, "extra": "{\"q\": \"text\"}"}"#;
+    let seen = |names: &[(&str, &str)]| {
+        let Problem { messages, answer, .. } = read_line(line, &fields(names)).unwrap();
+        (messages.into_iter().map(|m| (m.role, m.content)).collect::<Vec<_>>(), answer)
+    };
+    let user = |content: &str| ("user".to_owned(), content.to_owned());
+    assert_eq!(seen(&[("prompt", "instruction")]), (vec![user("top")], "1".into()));
+    assert_eq!(seen(&[("prompt", "meta.q"), ("answer", "meta.gold")]), (vec![user("deep")], "7".into()));
+    assert_eq!(seen(&[("prompt", "extra.q")]), (vec![user("text")], "1".into()));
+    let system = ("system".to_owned(), "Be brief.".to_owned());
+    assert_eq!(seen(&[("prompt", "instruction"), ("system", "rule")]), (vec![system, user("top")], "1".into()));
+    let other = r#"{"question": "q", "my_solution": "so \\boxed{5}", "note": "", "answer": 2}"#;
+    assert_eq!(read_line(other, &fields(&[("answer", "my_solution")])).unwrap().answer, "5");
+    assert_eq!(read_line(other, &fields(&[("system", "note")])).unwrap().messages, [Message::user("q")]);
+    let error = |names| read_line(other, &fields(names)).unwrap_err().split_once(":1: ").unwrap().1.to_owned();
+    assert_eq!(
+        error(&[("prompt", "nope")]),
+        "an object with question, my_solution, note, answer, expected nope/answer, nope/Answer, nope/target, \
+         nope/reward_model.ground_truth, nope/ground_truth, nope/label, nope/final_answer or nope/solution"
+    );
+    assert_eq!(
+        error(&[("prompt", "question"), ("answer", "gold")]),
+        "an object with question, my_solution, note, answer, expected question/gold"
+    );
+    assert_eq!(
+        error(&[("system", "rule")]),
+        "an object with question, my_solution, note, answer, expected rule, which data.fields.system names"
+    );
+    let two = r#"{"prompt": [{"role": "system", "content": "a"}, {"role": "user", "content": "b"}], "answer": 1, "rule": "c"}"#;
+    let error = read_line(two, &fields(&[("system", "rule")])).unwrap_err();
+    assert!(
+        error.ends_with("rule beside a system message in the question, expected one system message, a text"),
+        "{error}"
+    );
+}
+
+#[test]
+fn choices_are_appended_and_the_gold_is_a_letter() {
+    let names = fields(&[("choices", "options")]);
+    let read = |options: &str, answer: &str| {
+        let line = format!(r#"{{"question": "Which?", "options": {options}, "answer": {answer}}}"#);
+        read_line(&line, &names).map(|p| (p.messages[0].content.clone(), p.answer))
+    };
+    let lines = |texts: [&str; 3]| format!("Which?\nA. {}\nB. {}\nC. {}", texts[0], texts[1], texts[2]);
+    let list = r#"["red", "green", "blue"]"#;
+    for answer in ["2", "\"C\"", "\"(c)\"", "\"blue\"", "\"2\""] {
+        assert_eq!(read(list, answer).unwrap(), (lines(["red", "green", "blue"]), "C".into()), "{answer}");
+    }
+    let labelled = r#"{"A": "red", "B": "green", "C": "blue"}"#;
+    assert_eq!(read(labelled, "\"B\"").unwrap(), (lines(["red", "green", "blue"]), "B".into()));
+    let arc = r#"{"label": ["1", "2", "3"], "text": ["red", "green", "blue"]}"#;
+    assert_eq!(read(arc, "\"1\"").unwrap(), (lines(["red", "green", "blue"]), "A".into()));
+    let with_letters = r#"["A)21", "B) 22", "(C) 23"]"#;
+    assert_eq!(read(with_letters, "\"B\"").unwrap(), (lines(["21", "22", "23"]), "B".into()));
+    let json_text = r#""[\"red\", \"green\", \"blue\"]""#;
+    assert_eq!(read(json_text, "0").unwrap().1, "A");
+    // Numbers that are choices: by text where it is text, and refused where it may be either.
+    assert_eq!(read("[2, 4, 1]", "\"1\"").unwrap().1, "C");
+    assert_eq!(read("[2, 4, 6]", "4").unwrap().1, "B");
+    for (options, answer, expected) in [
+        ("[2, 4, 1]", "1", "the answer 1, which stands for C and B, expected an answer that stands for one choice"),
+        (list, "3", "the answer 3, expected one of the 3 choices, its letter, or its number from 0"),
+        (list, "\"pink\"", "the answer \"pink\", expected one of the 3 choices, its letter, or its number from 0"),
+        (list, "[1]", "the answer [1], expected a choice, its letter or its number"),
+        ("[\"red\"]", "0", "the choices [\"red\"], expected a list of choices, or an object of labels and choices"),
+        (
+            "\"A) 1 B) 2\"",
+            "0",
+            "the choices \"A) 1 B) 2\", expected a list of choices, or an object of labels and choices",
+        ),
+    ] {
+        let error = read(options, answer).unwrap_err();
+        assert!(error.ends_with(&format!(":1: {expected}")), "{error}");
+    }
+    let missing = read_line(r#"{"question": "q", "answer": 1}"#, &names).unwrap_err();
+    assert!(missing.ends_with("expected options, which data.fields.choices names"), "{missing}");
+    assert_eq!(read("null", "7").unwrap(), ("Which?".into(), "7".into()));
+}
+
+#[test]
+fn a_list_of_answers_accepts_any_of_them() {
+    let golds = |line: &str| {
+        let Problem { answer, alternatives, .. } = read_line(line, &Fields::default()).unwrap();
+        std::iter::once(answer).chain(alternatives).collect::<Vec<_>>()
+    };
+    assert_eq!(golds(r#"{"question": "q", "answer": ["1/2", 0.5, "x #### half"]}"#), ["1/2", "0.5", "half"]);
+    assert_eq!(golds(r#"{"prompt": "q", "reward_model": {"ground_truth": ["a", "b"]}}"#), ["a", "b"]);
+    assert_eq!(
+        golds(r#"{"question": "q", "final_answer": ["$2$", "$3$"], "is_multiple_answer": false}"#),
+        ["$2$", "$3$"]
+    );
+    assert_eq!(golds(r#"{"question": "q", "final_answer": ["$2$", "$3$"], "is_multiple_answer": true}"#), ["$2$, $3$"]);
+    assert_eq!(golds(r#"{"question": "q", "answer": ["", "7"]}"#), ["7"]);
+    let several = |answers: &[&str]| Problem {
+        alternatives: answers[1..].iter().map(|answer| (*answer).to_owned()).collect(),
+        ..problem("q", answers[0])
+    };
+    let (_, duplicates) = deduplicate(vec![several(&["1", "2"]), several(&["1", "2"]), several(&["1"])]);
+    assert_eq!(duplicates, Duplicates { dropped: 2, conflicting: 1 });
+}
+
+#[test]
+fn problems_without_answers_load_where_none_is_needed() {
+    let folder = Folder::new();
+    let text = [
+        r#"{"prompt": "a"}"#,
+        r#"{"prompt": "b", "answer": null}"#,
+        r#"{"prompt": [{"role": "user", "content": "c"}], "answer": ""}"#,
+        r#"{"question": "d", "answer": "4"}"#,
+        r#"{"messages": [{"role": "user", "content": "e"}], "tests": [1]}"#,
+        r#"{"problem": "f", "answer": "proof"}"#,
+    ];
+    let file = folder.write("a.jsonl", &text.join("\n"));
+    let options = ReadOptions { needs_answer: false, ..ReadOptions::default() };
+    let problems = read(&file, &options).unwrap().problems;
+    let seen: Vec<_> = problems.iter().map(|p| (&p.messages[0].content[..], &p.answer[..])).collect();
+    assert_eq!(seen, [("a", ""), ("b", ""), ("c", ""), ("d", "4"), ("e", ""), ("f", "proof")]);
+    assert!(
+        read_problems(&file)
+            .unwrap_err()
+            .to_string()
+            .contains("a.jsonl:1: an object with prompt, expected question/answer")
+    );
+    let error = read(&folder.write("b.jsonl", r#"{"text": "a"}"#), &options).unwrap_err().to_string();
+    assert!(error.ends_with("or query/solution, with or without the answer"), "{error}");
+}
+
+#[test]
+fn bad_lines_are_left_out_and_counted_where_that_is_asked_for() {
+    let folder = Folder::new();
+    let text = [
+        r#"{"question": "a", "answer": "1"}"#,
+        "{nonsense",
+        r#"{"text": "no layout"}"#,
+        r#"{"question": " ", "answer": "1"}"#,
+        r#"{"question": "b", "answer": {"x": 1}}"#,
+        r#"{"question": "c", "answer": "B", "choices": ["x", "y"]}"#,
+        r#"{"question": "d", "answer": ""}"#,
+        r#"{"question": "e", "answer": "Proof"}"#,
+        r#"{"question": "f", "answer": "2", "x": NaN}"#,
+        r#"{"question": "g", "answer": null}"#,
+        r#"{"question": "h", "answer": ["notfound", "3"]}"#,
+    ];
+    let file = folder.write("a.jsonl", &text.join("\n"));
+    let skip = ReadOptions { on_bad_line: OnBadLine::Skip, leave_out_placeholders: true, ..ReadOptions::default() };
+    let reading = read(&file, &skip).unwrap();
+    assert_eq!(seen(&reading.problems), [("1", "a", "1"), ("11", "h", "3")]);
+    let expected = LeftOut { placeholder: 3, syntax: 2, layout: 1, question: 1, answer: 1, choices: 1 };
+    assert_eq!((reading.left_out, reading.left_out.total()), (expected, 9));
+    assert_eq!(
+        reading.left_out.to_string(),
+        "3 without an answer, 2 with invalid syntax, 1 of an unknown layout, 1 with an unfit question, \
+         1 with an unfit answer, 1 with unfit choices"
+    );
+    // Answers that stand for none are no reason to refuse a file.
+    let placeholders = folder.write("b.jsonl", &[text[0], text[6], text[7], text[9]].join("\n"));
+    let strict = ReadOptions { on_bad_line: OnBadLine::Error, ..skip.clone() };
+    let reading = read(&placeholders, &strict).unwrap();
+    assert_eq!((reading.problems.len(), reading.left_out), (1, LeftOut { placeholder: 3, ..LeftOut::default() }));
+    assert!(read(&file, &strict).unwrap_err().to_string().contains("a.jsonl:2: invalid JSON"));
+    // By default they are words, and an empty one is an error.
+    assert_eq!(read_problems(&folder.write("c.jsonl", text[7])).unwrap()[0].answer, "Proof");
+    let none = read(&folder.write("d.jsonl", text[7]), &strict).unwrap_err().to_string();
+    assert!(none.contains("d.jsonl:1: no problems (1 without an answer), expected question/answer"), "{none}");
+    // An array's elements can be left out; broken syntax in it cannot.
+    let array = format!("[{}, {}, {}]", text[0], text[2], text[10]);
+    assert_eq!(read(&folder.write("e.json", &array), &skip).unwrap().left_out.layout, 1);
+    assert!(read(&folder.write("f.json", &array[..array.len() - 9]), &skip).is_err());
+}
+
+#[test]
+fn csv_files_have_a_header_and_the_same_layouts() {
+    let folder = Folder::new();
+    let text = "\u{feff}id, question ,answer,note\r\na,\"Two, and\ntwo?\",4,\r\n\r\nb,\"He said \"\"hi\"\".\",1180591620717411303424,x\r\n";
+    let problems = read_problems(&folder.write("a.csv", text)).unwrap();
+    let expected = [("a", "Two, and\ntwo?", "4"), ("b", "He said \"hi\".", "1180591620717411303424")];
+    assert_eq!(seen(&problems), expected);
+    assert_eq!(problems[0].columns["note"], serde_json::Value::Null);
+    assert_eq!(problems[1].columns["note"], "x");
+    let nested = "prompt,reward_model\n\"[{\"\"role\"\": \"\"user\"\", \"\"content\"\": \"\"q\"\"}]\",\"{\"\"ground_truth\"\": 5}\"\n";
+    assert_eq!(seen(&read_problems(&folder.write("b.csv", nested)).unwrap()), [("2", "q", "5")]);
+    assert_eq!(
+        error("a.csv", "question,answer\nq\nr,2\n"),
+        "a.csv:2: a row of 1 columns, expected 2, as the header has"
+    );
+    assert_eq!(
+        error("a.csv", "question,answer\nq,1\nr,\n"),
+        "a.csv:3: answer, which is null, expected a value: a problem has a question and an answer"
+    );
+    assert_eq!(error("a.csv", "a,a\n1,2\n"), "a.csv:1: two columns named \"a\", expected a header of distinct names");
+    assert!(error("a.csv", "text,label\n1,2\n").starts_with("a.csv:1: a table with the columns text, label, expected"));
+    assert!(error("a.csv", "").starts_with("a.csv:1: a table with the columns , expected"));
+    assert!(error("a.csv", "question,answer\n").starts_with("a.csv:1: no problems, expected"));
+    let path = folder.0.path().join("c.csv");
+    fs::write(&path, b"question,answer\nq,1\n\xff,2\nr,3,4\ns,5\n").unwrap();
+    let skip = ReadOptions { on_bad_line: OnBadLine::Skip, ..ReadOptions::default() };
+    let reading = read(&path, &skip).unwrap();
+    assert_eq!(seen(&reading.problems), [("2", "q", "1"), ("5", "s", "5")]);
+    assert_eq!(reading.left_out.syntax, 2);
+    let named = ReadOptions { fields: fields(&[("prompt", "text"), ("answer", "label")]), ..ReadOptions::default() };
+    assert_eq!(seen(&read(&folder.write("d.csv", "text,label\nq,1\n"), &named).unwrap().problems), [("2", "q", "1")]);
+}
+
+#[test]
+fn a_reading_names_its_files() {
+    let folder = Folder::new();
+    let (b, a) =
+        (folder.write("b.csv", "question,answer\nq,1\n"), folder.write("a.jsonl", r#"{"question": "r", "answer": 1}"#));
+    folder.write("notes.txt", "");
+    let reading = read(folder.0.path(), &ReadOptions::default()).unwrap();
+    assert_eq!(reading.files, [a, b.clone()]);
+    assert_eq!(seen(&reading.problems), [("a.jsonl:1", "r", "1"), ("b.csv:2", "q", "1")]);
+    assert_eq!(read(&b, &ReadOptions::default()).unwrap().files, [b]);
+}
+
+#[test]
+fn problems_to_validate_on_that_are_trained_on_are_counted() {
+    assert_eq!(overlap(&sums(0..20), &sums(15..30)), 5);
+    assert_eq!(overlap(&sums(0..20), &[problem("15+15=?", "another answer")]), 1);
+    assert_eq!((overlap(&[], &sums(0..3)), overlap(&sums(0..3), &[])), (0, 0));
 }

@@ -1,10 +1,13 @@
 //! Data files, read one problem at a time.
 
+use super::csv;
+use super::distinct::{Distinct, Duplicates};
 use super::exact::Exact;
 use super::lines::{Bounded, LONGEST_LINE, read_line};
+use super::options::{LeftOut, Misfit, ReadOptions, Reason};
 #[cfg(feature = "parquet")]
 use super::parquet;
-use super::problem::{Misfit, Problem};
+use super::problem::Problem;
 use super::source::{Source, Take};
 use crate::error::TrainerError;
 use serde::Deserializer as _;
@@ -12,12 +15,50 @@ use serde::de::{Error as _, SeqAccess, Visitor};
 use std::cell::Cell;
 use std::fs;
 use std::io::{self, BufRead, BufReader, ErrorKind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+/// What was read from a file or a folder.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Reading {
+    /// The problems in the order of the files and their entries.
+    pub problems: Vec<Problem>,
+    /// Problems that were left out as repeats of others; none where repeats are kept.
+    pub duplicates: Duplicates,
+    /// Entries that were left out because they are no problems.
+    pub left_out: LeftOut,
+    /// The files that were read.
+    pub files: Vec<PathBuf>,
+}
+
+/// Reads the problems of a file, or of all data files of a folder in the order of their names, as `options` say; the
+/// formats are those of [`read_problems`].
+///
+/// Where repeats are dropped, memory holds the distinct problems only: DAPO-Math-17k has 1.79 million rows, of which one
+/// in a hundred is distinct.
+///
+/// # Errors
+/// As [`read_problems`], but for entries that `options` leave out. A file without any problem is an error.
+pub fn read(path: &Path, options: &ReadOptions) -> Result<Reading, TrainerError> {
+    let (mut all, mut distinct) = (Vec::new(), Distinct::default());
+    let mut reading = Reading::default();
+    let mut take = |problem| if options.deduplicate { distinct.add(problem) } else { all.push(problem) };
+    let (files, is_folder) = files_of(path)?;
+    for file in files {
+        let name = if is_folder { file.file_name() } else { None };
+        let prefix = name.map(|name| format!("{}:", name.to_string_lossy())).unwrap_or_default();
+        reading.left_out += visit_file(Source::new(&file, prefix, options), &mut take)?;
+        reading.files.push(file);
+    }
+    reading.problems = if options.deduplicate { distinct.problems } else { all };
+    reading.duplicates = distinct.duplicates;
+    Ok(reading)
+}
 
 /// Reads the problems of a file, or of all data files of a folder in the order of their names.
 ///
 /// - `.jsonl`: one JSON object a line; empty lines are passed over.
 /// - `.json`: the same, or one array of objects.
+/// - `.csv`: a header of column names, then a row a problem; an empty cell is null.
 /// - `.parquet`: a row a problem; needs the feature `parquet`.
 ///
 /// Known layouts, by their fields (dots lead into objects): `question`/`answer` (GSM8K: what follows `####` is the
@@ -26,7 +67,10 @@ use std::path::Path;
 /// `answer`, `ground_truth`, `label` or `solution` (slime, TRL), `messages` with `answer` or `solution` (ms-swift), and
 /// `problem`, `question` or `query` with `solution` or `final_answer`. A solution's answer is its last `\boxed{}`, or else
 /// what follows `####`, or all of it. Questions are text or chat messages; objects and messages may also be given as JSON
-/// text. A `body`, `passage` or `context` beside a question comes before it.
+/// text. A `body`, `passage` or `context` beside a question comes before it. An answer may be a list, of which any one is
+/// enough; those of an entry with `is_multiple_answer` (OlympiadBench) are one answer together.
+///
+/// The whole entry stays with its problem, for rewards. [`read`] takes columns of other names.
 ///
 /// Numbers keep their digits, and a byte order mark is passed over. Hidden files, subfolders and files of other kinds are
 /// not a folder's data files. A line, or an element of an array, has at most [`LONGEST_LINE`] bytes.
@@ -36,9 +80,16 @@ use std::path::Path;
 /// and what was expected. Nothing is left out: one entry that is no problem is an error, as is one whose `choices` or
 /// `options` the question would lack.
 pub fn read_problems(path: &Path) -> Result<Vec<Problem>, TrainerError> {
-    let mut problems = Vec::new();
-    visit(path, &mut |problem| problems.push(problem))?;
-    Ok(problems)
+    Ok(read(path, &ReadOptions::default())?.problems)
+}
+
+/// Reads problems as [`read_problems`] does and keeps the first of those with the same messages.
+///
+/// # Errors
+/// As [`read_problems`].
+pub fn read_distinct(path: &Path) -> Result<(Vec<Problem>, Duplicates), TrainerError> {
+    let reading = read(path, &ReadOptions { deduplicate: true, ..ReadOptions::default() })?;
+    Ok((reading.problems, reading.duplicates))
 }
 
 /// Reads problems from a file of JSON lines, whatever its name; see [`read_problems`].
@@ -46,25 +97,25 @@ pub fn read_problems(path: &Path) -> Result<Vec<Problem>, TrainerError> {
 /// # Errors
 /// As [`read_problems`].
 pub fn read_jsonl(path: &Path) -> Result<Vec<Problem>, TrainerError> {
-    let mut problems = Vec::new();
-    let mut source = Source::new(path, String::new());
+    let (mut problems, options) = (Vec::new(), ReadOptions::default());
+    let mut source = Source::new(path, String::new(), &options);
     visit_lines(&mut source, &mut |problem| problems.push(problem))?;
     source.finish()?;
     Ok(problems)
 }
 
-/// Hands over the problems of a file or a folder without holding more than one.
-pub(super) fn visit(path: &Path, take: Take<'_>) -> Result<(), TrainerError> {
+/// A file, or the data files of a folder in the order of their names, and whether it is a folder.
+fn files_of(path: &Path) -> Result<(Vec<PathBuf>, bool), TrainerError> {
     let io = |source| TrainerError::Io { path: path.into(), source };
     if !fs::metadata(path).map_err(io)?.is_dir() {
-        return visit_file(Source::new(path, String::new()), take);
+        return Ok((vec![path.to_owned()], false));
     }
     let mut files = Vec::new();
     for entry in fs::read_dir(path).map_err(io)? {
         let file = entry.map_err(io)?.path();
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if !name.starts_with('.') && Format::of(&file).is_some() && !file.is_dir() {
-            files.push((name, file));
+            files.push(file);
         }
     }
     if files.is_empty() {
@@ -72,15 +123,16 @@ pub(super) fn visit(path: &Path, take: Take<'_>) -> Result<(), TrainerError> {
         return Err(io(io::Error::new(ErrorKind::NotFound, message)));
     }
     files.sort();
-    files.iter().try_for_each(|(name, file)| visit_file(Source::new(file, format!("{name}:")), take))
+    Ok((files, true))
 }
 
-const EXTENSIONS: &str = "files named .jsonl, .json or .parquet";
+const EXTENSIONS: &str = "files named .jsonl, .json, .csv or .parquet";
 
 #[derive(Clone, Copy)]
 enum Format {
     Lines,
     Json,
+    Csv,
     Parquet,
 }
 
@@ -89,6 +141,7 @@ impl Format {
         match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
             "jsonl" => Some(Self::Lines),
             "json" => Some(Self::Json),
+            "csv" => Some(Self::Csv),
             "parquet" => Some(Self::Parquet),
             _ => None,
         }
@@ -96,10 +149,15 @@ impl Format {
 }
 
 /// Hands over the problems of a file in the format that its name says.
-fn visit_file(mut source: Source<'_>, take: Take<'_>) -> Result<(), TrainerError> {
+fn visit_file(mut source: Source<'_>, take: Take<'_>) -> Result<LeftOut, TrainerError> {
     match Format::of(source.path()) {
         Some(Format::Lines) => visit_lines(&mut source, take)?,
         Some(Format::Json) => visit_json(&mut source, take)?,
+        Some(Format::Csv) => {
+            let mut reader = BufReader::new(source.open()?);
+            refuse_utf16(&source, &mut reader)?;
+            csv::visit(&mut source, reader, take)?;
+        }
         #[cfg(feature = "parquet")]
         Some(Format::Parquet) => parquet::visit(&mut source, take)?,
         #[cfg(not(feature = "parquet"))]
@@ -127,9 +185,10 @@ fn visit_lines(source: &mut Source<'_>, take: Take<'_>) -> Result<(), TrainerErr
         if without_mark(&line, number).iter().all(u8::is_ascii_whitespace) {
             continue;
         }
-        let Exact(value) = serde_json::from_slice(without_mark(&line, number))
-            .map_err(|error| source.misfit(number, Misfit::new(format!("invalid JSON ({error})"), "one object")))?;
-        source.take(&value, number, take)?;
+        match serde_json::from_slice(without_mark(&line, number)) {
+            Ok(Exact(value)) => source.take(value, number, take)?,
+            Err(error) => source.leave_out(number, invalid(&error, "one object"))?,
+        }
     }
     Ok(())
 }
@@ -153,15 +212,17 @@ fn visit_json(source: &mut Source<'_>, take: Take<'_>) -> Result<(), TrainerErro
     if let Some(error) = error {
         return Err(error);
     }
-    end.map_err(|error| {
-        let found = format!("invalid JSON ({error})");
-        source.misfit(error.line(), Misfit::new(found, "an array of objects"))
-    })
+    // Nothing after it can be told apart, so that it cannot be left out.
+    end.map_err(|error| source.misfit(error.line(), invalid(&error, "an array of objects")))
+}
+
+fn invalid(error: &serde_json::Error, expected: &str) -> Misfit {
+    Misfit::new(Reason::Syntax, format!("invalid JSON ({error})"), expected)
 }
 
 fn too_long() -> Misfit {
     let size = LONGEST_LINE >> 20;
-    Misfit::new(format!("a line of more than {size} MiB"), format!("at most {size} MiB"))
+    Misfit::new(Reason::Syntax, format!("a line of more than {size} MiB"), format!("at most {size} MiB"))
 }
 
 /// The byte order mark that some editors put before UTF-8.
@@ -200,7 +261,7 @@ impl<'de> Visitor<'de> for &mut Elements<'_, '_> {
         for number in 1.. {
             self.left.set(LONGEST_LINE);
             let Some(Exact(value)) = elements.next_element()? else { break };
-            if let Err(error) = self.source.take(&value, number, self.take) {
+            if let Err(error) = self.source.take(value, number, self.take) {
                 self.error = Some(error);
                 return Err(A::Error::custom("not a problem"));
             }

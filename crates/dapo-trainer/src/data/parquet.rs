@@ -1,13 +1,11 @@
 //! Parquet files, a row a problem.
 
-use super::problem::{Misfit, forms, has_form, is_known};
 use super::source::{Source, Take};
 use crate::error::TrainerError;
 use dapo_policy::guarded;
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Field, Row};
-use parquet::schema::types::Type;
 use serde_json::{Number, Value};
 
 pub(super) fn visit(source: &mut Source<'_>, take: Take<'_>) -> Result<(), TrainerError> {
@@ -46,15 +44,9 @@ impl From<ParquetError> for Failure {
 fn read(reader: &SerializedFileReader<std::fs::File>, source: &mut Source<'_>, take: Take<'_>) -> Result<(), Failure> {
     let schema = reader.metadata().file_metadata().schema();
     let names: Vec<&str> = schema.get_fields().iter().map(|field| field.name()).collect();
-    if !has_form(&names) {
-        let found = format!("a table with the columns {}", names.join(", "));
-        return Err(source.misfit(1, Misfit::new(found, forms())).into());
-    }
-    // Solutions and other long columns need not be decoded.
-    let fields = schema.get_fields().iter().filter(|field| is_known(field.name())).cloned().collect();
-    let columns = Type::group_type_builder(schema.name()).with_fields(fields).build()?;
-    for (row, number) in reader.get_row_iter(Some(columns))?.zip(1..) {
-        source.take(&object(row?), number, take)?;
+    source.check_columns(&names)?;
+    for (row, number) in reader.get_row_iter(None)?.zip(1..) {
+        source.take(object(row?), number, take)?;
     }
     Ok(())
 }
@@ -78,8 +70,8 @@ fn json(field: Field) -> Value {
         Field::Float(value) => Number::from_f64(value.into()).map_or(Value::Null, Value::Number),
         Field::Double(value) => Number::from_f64(value).map_or(Value::Null, Value::Number),
         Field::Str(text) => text.into(),
-        // Some writers do not mark text as text.
-        Field::Bytes(bytes) => String::from_utf8_lossy(bytes.data()).into(),
+        // Some writers do not mark text as text. Images and the like are of no use here.
+        Field::Bytes(bytes) => std::str::from_utf8(bytes.data()).map_or(Value::Null, Value::from),
         Field::Group(row) => object(row),
         Field::ListInternal(list) => list.elements().iter().cloned().map(json).collect(),
         other => other.to_string().into(),

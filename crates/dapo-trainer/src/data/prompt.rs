@@ -4,6 +4,7 @@ use super::problem::Problem;
 use crate::error::TrainerError;
 use crate::prompt::Prompt;
 use dapo_policy::{ChatOptions, Message, Tokenizer};
+use serde_json::json;
 
 /// What is put around a problem's question.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -55,7 +56,15 @@ pub fn encode_prompts(
             return Err(TrainerError::setting(&field, &format!("{text:?}, no token"), "at least one token"));
         }
         if token_ids.len() <= max_tokens {
-            prompts.push(Prompt { id: problem.id.clone(), text, token_ids, answer: problem.answer.clone() });
+            prompts.push(Prompt {
+                id: problem.id.clone(),
+                text,
+                token_ids,
+                answer: problem.answer.clone(),
+                alternatives: problem.alternatives.clone(),
+                messages: messages.iter().map(|m| json!({"role": m.role, "content": m.content})).collect(),
+                columns: problem.columns.clone(),
+            });
         }
     }
     let too_long = problems.len() - prompts.len();

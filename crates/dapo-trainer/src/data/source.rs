@@ -1,6 +1,8 @@
 //! A data file and the problems that are read from it.
 
-use super::problem::{Misfit, Problem, forms, problem};
+use super::layout::Layout;
+use super::options::{LeftOut, Misfit, OnBadLine, ReadOptions, Reason};
+use super::problem::{Problem, problem};
 use crate::error::TrainerError;
 use dapo_policy::open_file;
 use serde_json::Value;
@@ -16,13 +18,18 @@ pub(super) struct Source<'a> {
     path: &'a Path,
     /// Before the number of an entry that has no id of its own.
     prefix: String,
+    options: &'a ReadOptions,
+    layout: Layout<'a>,
     /// Problems found so far.
     count: usize,
+    /// Entries left out so far.
+    left_out: LeftOut,
 }
 
 impl<'a> Source<'a> {
-    pub(super) fn new(path: &'a Path, prefix: String) -> Self {
-        Self { path, prefix, count: 0 }
+    pub(super) fn new(path: &'a Path, prefix: String, options: &'a ReadOptions) -> Self {
+        let layout = Layout::new(options);
+        Self { path, prefix, options, layout, count: 0, left_out: LeftOut::default() }
     }
 
     pub(super) fn path(&self) -> &'a Path {
@@ -30,16 +37,47 @@ impl<'a> Source<'a> {
     }
 
     /// Hands over the problem that an entry states.
-    pub(super) fn take(&mut self, value: &Value, number: usize, take: Take<'_>) -> Result<(), TrainerError> {
+    pub(super) fn take(&mut self, value: Value, number: usize, take: Take<'_>) -> Result<(), TrainerError> {
         let name = || format!("{}{number}", self.prefix);
-        take(problem(value, name).map_err(|misfit| self.misfit(number, misfit))?);
-        self.count += 1;
+        match problem(value, name, &self.layout, self.options) {
+            Ok(problem) => {
+                take(problem);
+                self.count += 1;
+                Ok(())
+            }
+            Err(misfit) => self.leave_out(number, misfit),
+        }
+    }
+
+    /// Counts an entry that is no problem, or fails.
+    pub(super) fn leave_out(&mut self, number: usize, misfit: Misfit) -> Result<(), TrainerError> {
+        let is_placeholder = misfit.reason == Reason::Placeholder && self.options.leave_out_placeholders;
+        if !is_placeholder && self.options.on_bad_line == OnBadLine::Error {
+            return Err(self.misfit(number, misfit));
+        }
+        self.left_out.count(misfit.reason);
         Ok(())
     }
 
-    /// Fails where no problem was found.
-    pub(super) fn finish(&self) -> Result<(), TrainerError> {
-        if self.count > 0 { Ok(()) } else { Err(self.misfit(1, Misfit::new("no problems", forms()))) }
+    /// Refuses a table whose columns hold no problems.
+    pub(super) fn check_columns(&self, names: &[&str]) -> Result<(), TrainerError> {
+        if self.layout.fits(names) {
+            return Ok(());
+        }
+        let found = format!("a table with the columns {}", names.join(", "));
+        Err(self.misfit(1, Misfit::new(Reason::Layout, found, self.layout.describe())))
+    }
+
+    /// What was left out; fails where no problem was found.
+    pub(super) fn finish(self) -> Result<LeftOut, TrainerError> {
+        if self.count > 0 {
+            return Ok(self.left_out);
+        }
+        let found = match self.left_out.total() {
+            0 => "no problems".to_owned(),
+            _ => format!("no problems ({})", self.left_out),
+        };
+        Err(self.misfit(1, Misfit::new(Reason::Layout, found, self.layout.describe())))
     }
 
     pub(super) fn open(&self) -> Result<File, TrainerError> {
@@ -56,7 +94,7 @@ impl<'a> Source<'a> {
     }
 
     /// An error about one entry.
-    pub(super) fn misfit(&self, number: usize, Misfit { found, expected }: Misfit) -> TrainerError {
+    pub(super) fn misfit(&self, number: usize, Misfit { found, expected, .. }: Misfit) -> TrainerError {
         TrainerError::Data { path: self.path.into(), line: number, found, expected }
     }
 }

@@ -50,7 +50,7 @@ pub fn evaluate_in_blocks(
     let block = block.max(1);
     prompts.chunks(block).enumerate().map(move |(i, prompts)| {
         let drawn: Vec<(u64, &Prompt)> = ((i * block) as u64..).zip(prompts).collect();
-        roll_out(policy, tokenizer, &drawn, samples, generation, rewards)
+        roll_out(policy, tokenizer, &drawn, samples, generation, rewards, 0)
     })
 }
 

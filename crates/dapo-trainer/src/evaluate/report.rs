@@ -152,7 +152,7 @@ mod tests {
             let ending = if truncated { Ending::Length } else { Ending::Stop };
             rewards.score(&RewardInput::new("", text, answer).with_num_tokens(text.len()).with_ending(ending)).unwrap()
         };
-        let prompt = Prompt { id: id.into(), text: String::new(), token_ids: vec![0], answer: answer.into() };
+        let prompt = Prompt { id: id.into(), token_ids: vec![0], answer: answer.into(), ..Prompt::default() };
         let sample = |text: &&str| Sample::new(completion(text), (*text).to_owned(), judge(text));
         Group { draw: 0, prompt, samples: texts.iter().map(sample).collect() }
     }

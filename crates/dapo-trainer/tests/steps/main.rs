@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod failures;
+mod own_rewards;
 mod updates;
 
 use dapo_loss::Kl;
