@@ -148,7 +148,7 @@ fn train(args: &Args, recipe: &str, seed: u64, dir: &Path) -> Result<()> {
     let mut accuracy = 0.0;
     while !run.is_finished() {
         if let Some(report) = run.step()?.evaluation() {
-            accuracy = report.avg_at_k.mean;
+            accuracy = report.avg_at_k.map_or(0.0, |estimate| estimate.mean);
         }
     }
     eprintln!("{recipe}, seed {seed}: {accuracy:.3}");

@@ -79,7 +79,7 @@ impl Evaluation {
         tokens as f64 / self.samples().count().max(1) as f64
     }
 
-    fn samples(&self) -> impl Iterator<Item = &Sample> {
+    pub(super) fn samples(&self) -> impl Iterator<Item = &Sample> {
         self.groups.iter().flat_map(|group| &group.samples)
     }
 

@@ -76,6 +76,24 @@ impl Estimate {
     }
 }
 
+impl Estimate {
+    /// The mean of `scores` of any size, one a problem, with Student's interval m ± q·s/√N; `None` without scores. One score
+    /// alone says nothing about others: both ends are the score.
+    pub fn of_any(scores: &[f64]) -> Option<Self> {
+        let n = scores.len() as f64;
+        let mean = 0.0 + scores.iter().sum::<f64>() / n.max(1.0);
+        let half = match scores.len() {
+            0 => return None,
+            1 => 0.0,
+            count => {
+                let variance = scores.iter().map(|score| (score - mean).powi(2)).sum::<f64>() / (n - 1.0);
+                student(count - 1) * (variance / n).sqrt()
+            }
+        };
+        Some(Self { mean, low: mean - half, high: mean + half })
+    }
+}
+
 impl std::fmt::Display for Estimate {
     /// The mean and the interval, with four decimals unless told otherwise.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -3,9 +3,11 @@
 use super::evaluation::Evaluation;
 use super::interval::Estimate;
 use super::scores;
+use crate::sample::{Group, Sample};
 use dapo_reward::{Grader, group_answers};
 use rayon::prelude::*;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// What an evaluation comes to. Displayed, it is a table.
@@ -17,13 +19,26 @@ pub struct EvalReport {
     pub samples: usize,
     /// Problems whose completions the judge would not judge, as the gold answer cannot be read; they count as wrong.
     pub abstained: usize,
-    /// Mean over problems of the share of right completions.
-    pub avg_at_k: Estimate,
+    /// Mean over problems of the share of right completions. `None`, as are the other measures of correctness, and left out
+    /// of a log: no reward says what is correct.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub avg_at_k: Option<Estimate>,
     /// For k = 1, 2, 4, … and the number of completions: the probability that one of k completions is right, by the exact
     /// estimator 1 − C(n − c, k) / C(n, k) for c right ones out of n.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pass_at: Vec<PassAt>,
-    /// How often the answer that most of the k completions give is right; answers given equally often split the score.
-    pub maj_at_k: Estimate,
+    /// How often the answer that most of the k completions give is right; answers given equally often split the score. Where
+    /// several gold answers are accepted, each is an answer of its own: completions that give different ones do not vote
+    /// together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub maj_at_k: Option<Estimate>,
+    /// Mean over problems of the mean total of their completions. `None`, and left out of a log, where accuracy alone was
+    /// measured, or every completion's total is missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reward: Option<Estimate>,
+    /// The same of every component before weighting.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub rewards: BTreeMap<String, Estimate>,
     /// Share of completions that used up their tokens.
     pub truncated: f64,
     /// Mean length of the completions in tokens.
@@ -79,17 +94,48 @@ impl Evaluation {
             Estimate::of(&scores, samples)
         };
         let pass_at = |k| PassAt { k, estimate: estimate(&|p| scores::pass_at(p.samples, p.right, k)) };
+        let (reward, rewards) = self.rewards();
+        let is_judged = rewards.is_empty() || self.samples().any(|sample| sample.reward.correct.is_some());
         EvalReport {
             problems: self.groups.len(),
             samples,
             abstained: self.groups.iter().filter(|g| g.samples.iter().any(|s| s.reward.correct.is_none())).count(),
-            avg_at_k: estimate(&|p| p.right as f64 / p.samples.max(1) as f64),
-            pass_at: sizes(samples).map(pass_at).collect(),
-            maj_at_k: estimate(&|p| p.maj),
+            avg_at_k: is_judged.then(|| estimate(&|p| p.right as f64 / p.samples.max(1) as f64)),
+            pass_at: sizes(samples).filter(|_| is_judged).map(pass_at).collect(),
+            maj_at_k: is_judged.then(|| estimate(&|p| p.maj)),
+            reward,
+            rewards,
             truncated: self.truncated(),
             mean_length: self.mean_length(),
             per_problem,
         }
+    }
+}
+
+impl Evaluation {
+    /// The means of the total and of every component, unless accuracy alone was measured.
+    fn rewards(&self) -> (Option<Estimate>, BTreeMap<String, Estimate>) {
+        let mut names: Vec<&str> = Vec::new();
+        for component in self.samples().flat_map(|sample| &sample.reward.components) {
+            if !names.contains(&component.name.as_str()) {
+                names.push(&component.name);
+            }
+        }
+        if names.iter().all(|name| *name == "accuracy") {
+            return (None, BTreeMap::new());
+        }
+        let estimate = |value: &dyn Fn(&Sample) -> Option<f64>| {
+            let mean = |group: &Group| {
+                let values: Vec<f64> = group.samples.iter().filter_map(value).collect();
+                (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+            };
+            Estimate::of_any(&self.groups.iter().filter_map(mean).collect::<Vec<_>>())
+        };
+        let of_component = |name: &str| {
+            let value = |sample: &Sample| sample.reward.components.iter().find(|c| c.name == name)?.value;
+            Some((name.to_owned(), estimate(&value)?))
+        };
+        (estimate(&|sample| sample.reward.total), names.into_iter().filter_map(of_component).collect())
     }
 }
 
@@ -103,13 +149,18 @@ impl EvalReport {
     /// The main figures on one line.
     pub fn summary(&self) -> String {
         let k = self.samples;
-        let pass = self.pass_at.last().map(|pass| format!(", pass@{k} {:.3}", pass.estimate.mean)).unwrap_or_default();
-        let Estimate { mean, low, high } = self.avg_at_k;
-        let maj = self.maj_at_k.mean;
-        let (problems, truncated) = (self.problems, self.truncated);
-        format!(
-            "avg@{k} {mean:.3} ({low:.3} to {high:.3}){pass}, maj@{k} {maj:.3}, truncated {truncated:.3}; {problems} problems"
-        )
+        let interval = |name: &str, of: Option<Estimate>| {
+            of.map(|Estimate { mean, low, high }| format!("{name} {mean:.3} ({low:.3} to {high:.3})"))
+        };
+        let mean = |name: &str, of: Option<Estimate>| of.map(|estimate| format!("{name}@{k} {:.3}", estimate.mean));
+        let figures = [
+            interval(&format!("avg@{k}"), self.avg_at_k),
+            mean("pass", self.pass_at.last().map(|pass| pass.estimate)),
+            mean("maj", self.maj_at_k),
+            interval("reward", self.reward),
+            Some(format!("truncated {:.3}; {} problems", self.truncated, self.problems)),
+        ];
+        figures.into_iter().flatten().collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -118,13 +169,25 @@ impl fmt::Display for EvalReport {
         let k = self.samples;
         let mut row = |name: &str, value: &dyn fmt::Display| writeln!(f, "{name:<12} {value}");
         row("problems", &format_args!("{}, {k} completions each", self.problems))?;
-        row("unreadable", &format_args!("{} gold answers", self.abstained))?;
+        if self.avg_at_k.is_some() {
+            row("unreadable", &format_args!("{} gold answers", self.abstained))?;
+        }
         row("", &"mean    95 % interval")?;
-        row(&format!("avg@{k}"), &self.avg_at_k)?;
+        if let Some(avg) = &self.avg_at_k {
+            row(&format!("avg@{k}"), avg)?;
+        }
         for pass in &self.pass_at {
             row(&format!("pass@{}", pass.k), &pass.estimate)?;
         }
-        row(&format!("maj@{k}"), &self.maj_at_k)?;
+        if let Some(maj) = &self.maj_at_k {
+            row(&format!("maj@{k}"), maj)?;
+        }
+        if let Some(reward) = &self.reward {
+            row("reward", reward)?;
+        }
+        for (name, estimate) in &self.rewards {
+            row(&format!("  {name}"), estimate)?;
+        }
         row("truncated", &format_args!("{:.4}", self.truncated))?;
         write!(f, "{:<12} {:.1} tokens", "mean length", self.mean_length)
     }
@@ -134,9 +197,8 @@ impl fmt::Display for EvalReport {
 mod tests {
     use super::*;
     use crate::prompt::Prompt;
-    use crate::sample::{Group, Sample};
     use dapo_policy::{Completion, FinishReason};
-    use dapo_reward::{Accuracy, Ending, RewardInput, RewardSum};
+    use dapo_reward::{Accuracy, Ending, RewardInput, RewardSum, RewardTerm, SampleReward, Score};
 
     /// A problem with completions that are written already; those that end in `…` are truncated.
     fn group(id: &str, answer: &str, texts: &[&str]) -> Group {
@@ -187,8 +249,8 @@ mod tests {
     fn the_votes_are_those_of_the_grader() {
         let answers = ["Answer: 0.5", "Answer: 1/2", "Answer: 3", "Answer: 3", r"\boxed{\frac12}"];
         let evaluation = Evaluation { groups: vec![group("half", "1/2", &answers)] };
-        assert_eq!(evaluation.report(&Grader::default()).maj_at_k.mean, 1.0);
-        assert_eq!(evaluation.report(&Grader::Dapo).maj_at_k.mean, 0.0);
+        let maj = |grader| evaluation.report(&grader).maj_at_k.unwrap().mean;
+        assert_eq!((maj(Grader::default()), maj(Grader::Dapo)), (1.0, 0.0));
     }
 
     #[test]
@@ -196,13 +258,13 @@ mod tests {
         let evaluation = evaluation();
         let report = evaluation.report(&Grader::default());
         let is = |found: f64, expected: f64| assert!((found - expected).abs() < 1e-12, "{found} {expected}");
-        is(report.avg_at_k.mean, (3.0 + 2.0 + 6.0) / 30.0);
-        is(report.maj_at_k.mean, 2.5 / 5.0);
+        is(report.avg_at_k.unwrap().mean, (3.0 + 2.0 + 6.0) / 30.0);
+        is(report.maj_at_k.unwrap().mean, 2.5 / 5.0);
         assert_eq!(report.pass_at.iter().map(|p| p.k).collect::<Vec<_>>(), [1, 2, 4, 6]);
         // Of the 15 pairs of six completions, 3 have none of three right ones, 6 none of two.
         is(report.pass_at[1].estimate.mean, (12.0 / 15.0 + 9.0 / 15.0 + 0.0 + 1.0 + 0.0) / 5.0);
         is(report.pass_at[3].estimate.mean, 3.0 / 5.0);
-        is(report.avg_at_k.mean, evaluation.accuracy());
+        is(report.avg_at_k.unwrap().mean, evaluation.accuracy());
         report.pass_at.iter().for_each(|p| is(p.estimate.mean, evaluation.pass_at(p.k)));
         is(report.truncated, 1.0 / 30.0);
     }
@@ -245,12 +307,72 @@ mean length  8.7 tokens";
         assert_eq!(json["per_problem"][0], serde_json::json!({ "id": "a", "right": 1, "samples": 2, "maj": 0.5 }));
     }
 
+    /// The same problem whose golds are several.
+    fn any_of(golds: &[&str], texts: &[&str]) -> Group {
+        let rewards = RewardSum::new(vec![(1.0, Box::new(Accuracy::default()))]).unwrap();
+        let rest: Vec<String> = golds[1..].iter().map(|gold| (*gold).to_owned()).collect();
+        let mut group = group("any", golds[0], texts);
+        for (sample, text) in group.samples.iter_mut().zip(texts) {
+            sample.reward = rewards.score(&RewardInput::new("", text, golds[0]).with_alternatives(&rest)).unwrap();
+        }
+        group
+    }
+
+    #[test]
+    fn each_accepted_answer_votes_for_itself() {
+        let maj = |texts: &[&str]| {
+            let report = Evaluation { groups: vec![any_of(&["1/2", "7"], texts)] }.report(&Grader::default());
+            (report.avg_at_k.unwrap().mean, report.maj_at_k.unwrap().mean)
+        };
+        assert_eq!(maj(&["Answer: 0.5", "Answer: 7", "Answer: 1/2", "Answer: 3"]), (0.75, 1.0));
+        assert_eq!(maj(&["Answer: 0.5", "Answer: 7", "Answer: 7.0", "Answer: 3"]), (0.75, 1.0));
+        // Two accepted answers do not outvote a third that is given twice.
+        assert_eq!(maj(&["Answer: 0.5", "Answer: 7", "Answer: 3", "Answer: 3"]), (0.5, 0.0));
+        assert_eq!(
+            maj(&["Answer: 0.5", "Answer: 7", "Answer: 0.50", "Answer: 7.0"]),
+            (1.0, 1.0),
+            "a tie of right ones"
+        );
+    }
+
+    #[test]
+    fn rewards_beside_accuracy_are_reported_with_intervals() {
+        let reward = |value: f64, correct| {
+            let function = SampleReward::new("own", move |_| Score { value: Some(value), correct, ..Score::default() });
+            let sum = RewardSum::of(vec![RewardTerm::new(2.0, function)]).unwrap();
+            sum.score(&RewardInput::new("", "", "")).unwrap()
+        };
+        let evaluation = |correct: Option<bool>| {
+            let mut groups = vec![group("a", "2", &["x", "y"]), group("b", "2", &["x", "y"])];
+            for (sample, value) in groups.iter_mut().flat_map(|group| &mut group.samples).zip([1.0, 2.0, 3.0, 6.0]) {
+                sample.reward = reward(value, correct);
+            }
+            Evaluation { groups }.report(&Grader::default())
+        };
+        let silent = evaluation(None);
+        assert_eq!((silent.avg_at_k, silent.maj_at_k, silent.pass_at.len()), (None, None, 0));
+        // Means of the problems 1.5 and 4.5; Student's quantile for one degree of freedom is 12.706.
+        let own = silent.rewards["own"];
+        assert!((own.mean - 3.0).abs() < 1e-12 && (own.high - 3.0 - 12.7062 * 1.5).abs() < 1e-3, "{own:?}");
+        assert!((silent.reward.unwrap().mean - 6.0).abs() < 1e-12);
+        let shown = silent.to_string();
+        assert!(shown.contains("reward       6.0000") && shown.contains("  own        3.0000"), "{shown}");
+        assert!(!shown.contains("avg@") && !shown.contains("unreadable"), "{shown}");
+        assert!(silent.summary().starts_with("reward 6.000 (") && !silent.summary().contains("avg@"));
+        let json = serde_json::to_value(&silent).unwrap();
+        assert!(json.get("avg_at_k").is_none() && json.get("maj_at_k").is_none() && json["rewards"]["own"].is_object());
+        let judged = evaluation(Some(true));
+        assert_eq!((judged.avg_at_k.unwrap().mean, judged.rewards.len()), (1.0, 1));
+        let plain = serde_json::to_value(self::evaluation().report(&Grader::default())).unwrap();
+        assert!(plain.get("reward").is_none() && plain.get("rewards").is_none());
+    }
+
     #[test]
     fn nothing_evaluated_is_no_evidence() {
         let report = Evaluation { groups: vec![] }.report(&Grader::default());
-        assert_eq!(report.avg_at_k, Estimate { mean: 0.0, low: 0.0, high: 1.0 });
+        assert_eq!(report.avg_at_k, Some(Estimate { mean: 0.0, low: 0.0, high: 1.0 }));
         assert!(report.pass_at.is_empty());
         let without_samples = Evaluation { groups: vec![group("a", "2", &[])] }.report(&Grader::default());
-        assert_eq!(without_samples.maj_at_k.mean, 0.0);
+        assert_eq!(without_samples.maj_at_k.unwrap().mean, 0.0);
     }
 }
