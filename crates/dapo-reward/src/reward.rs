@@ -86,7 +86,8 @@ pub trait RewardFn: Send + Sync {
     /// The component's name, as it appears in metrics.
     fn name(&self) -> &str;
 
-    /// Whether it compares completions with a gold answer. If any component of a reward does, every problem must have one.
+    /// Whether it compares completions with a gold answer. See [`RewardSum::needs_answer`](crate::RewardSum::needs_answer)
+    /// for when every problem must then have one.
     fn needs_answer(&self) -> bool {
         false
     }

@@ -142,9 +142,10 @@ impl RewardSum {
         self.terms.iter().any(|term| term.function.judges())
     }
 
-    /// Whether every problem must have a gold answer: a component whose weight is not 0 needs it.
+    /// Whether every problem must have a gold answer: a component needs it whose weight is not 0 and whose abstentions count.
     pub fn needs_answer(&self) -> bool {
-        self.terms.iter().any(|term| term.weight != 0.0 && term.function.needs_answer())
+        let counts = |term: &RewardTerm| term.weight != 0.0 && term.on_abstain == OnAbstain::Drop;
+        self.terms.iter().any(|term| counts(term) && term.function.needs_answer())
     }
 
     /// Whether every component can judge by one of these gold answers, those included that are measured alone.

@@ -2,9 +2,10 @@
 
 use crate::placement::DeviceChoice;
 use crate::run_error::RunError;
-use crate::settings::{RunConfig, Weighted};
+use crate::settings::{Judging, RunConfig, Weighted};
 use dapo_reward::{
-    Accuracy, CosineLength, ProportionalOverlong, Repetition, RewardError, RewardFn, RewardSum, SoftOverlong, TagCount,
+    Accuracy, CosineLength, OnAbstain, ProportionalOverlong, Repetition, RewardError, RewardFn, RewardSum, RewardTerm,
+    SoftOverlong, TagCount,
 };
 use dapo_trainer::{TrainerConfig, TrainerError};
 
@@ -46,6 +47,10 @@ impl RunConfig {
         if !(0.0..1.0).contains(&self.data.validation_split) {
             let expected = "at least 0 and below 1";
             return Err(RunError::setting("data.validation_split", self.data.validation_split, expected));
+        }
+        if let (Some(_), Some(column)) = (&self.data.style.system, &self.data.fields.system) {
+            let expected = "unset beside data.system: a problem has one system message";
+            return Err(RunError::setting("data.fields.system", column, expected));
         }
         at_least_1("data.max_prompt_tokens", Some(self.data.max_prompt_tokens as u64))?;
         at_least_1("data.limit", self.data.limit.map(|limit| limit as u64))?;
@@ -111,15 +116,32 @@ impl RunConfig {
     /// The reward: a weighted sum of the components that the settings have.
     ///
     /// # Errors
-    /// When a component's values are outside their range.
+    /// When a component's values are outside their range, or `rewards.correct` is none of the judges.
     pub fn reward_sum(&self) -> Result<RewardSum, RunError> {
+        let sum = RewardSum::of(self.reward_terms()?).map_err(at("rewards"))?;
+        let Some(name) = &self.rewards.correct else { return Ok(sum) };
+        sum.judged_by(name).map_err(|error| match error {
+            RewardError::Judge { name, judges } => {
+                let expected = format!("a reward that judges: {}", judges.join(", "));
+                RunError::setting("rewards.correct", name, expected)
+            }
+            other => at("rewards")(other),
+        })
+    }
+
+    /// The terms of [`reward_sum`](Self::reward_sum), to which a program may add its own for
+    /// [`Run::create_with`](crate::Run::create_with).
+    ///
+    /// # Errors
+    /// When a component's values are outside their range.
+    pub fn reward_terms(&self) -> Result<Vec<RewardTerm>, RunError> {
         let rewards = &self.rewards;
         let max_new_tokens = self.rollout.max_new_tokens;
         let mut terms = Terms::default();
-        terms.add("accuracy", Some(&rewards.accuracy), Accuracy::validate)?;
+        terms.judging("accuracy", Some(&rewards.accuracy), Accuracy::validate)?;
         terms.add("format", rewards.format.as_ref(), |_| Ok(()))?;
         if let Some(tags) = &rewards.tag_count {
-            terms.push("tag_count", tags.weight, TagCount)?;
+            terms.push("tag_count", tags.weight, OnAbstain::default(), TagCount)?;
         }
         let mut soft = rewards.soft_overlong.clone();
         if let Some(Weighted { reward, .. }) = &mut soft {
@@ -133,11 +155,11 @@ impl RunConfig {
         terms.add("proportional_overlong", proportional.as_ref(), ProportionalOverlong::validate)?;
         terms.add("repetition", rewards.repetition.as_ref(), Repetition::validate)?;
         let mut length = rewards.length.clone();
-        if let Some(Weighted { reward, .. }) = &mut length {
+        if let Some(Judging { reward, .. }) = &mut length {
             reward.accuracy = self.accuracy().clone();
         }
-        terms.add("length", length.as_ref(), CosineLength::validate)?;
-        RewardSum::new(terms.0).map_err(at("rewards"))
+        terms.judging("length", length.as_ref(), CosineLength::validate)?;
+        Ok(terms.0)
     }
 
     /// The judge of answers.
@@ -148,7 +170,7 @@ impl RunConfig {
 
 /// The terms of a sum of rewards.
 #[derive(Default)]
-struct Terms(Vec<(f64, Box<dyn RewardFn>)>);
+struct Terms(Vec<RewardTerm>);
 
 impl Terms {
     fn add<T: RewardFn + Clone + Default + 'static>(
@@ -159,14 +181,31 @@ impl Terms {
     ) -> Result<(), RunError> {
         let Some(Weighted { weight, reward }) = component else { return Ok(()) };
         validate(reward).map_err(at(&format!("rewards.{name}")))?;
-        self.push(name, *weight, reward.clone())
+        self.push(name, *weight, OnAbstain::default(), reward.clone())
     }
 
-    fn push(&mut self, name: &str, weight: f64, reward: impl RewardFn + 'static) -> Result<(), RunError> {
+    fn judging<T: RewardFn + Clone + Default + 'static>(
+        &mut self,
+        name: &str,
+        component: Option<&Judging<T>>,
+        validate: impl FnOnce(&T) -> Result<(), RewardError>,
+    ) -> Result<(), RunError> {
+        let Some(Judging { weight, on_abstain, reward }) = component else { return Ok(()) };
+        validate(reward).map_err(at(&format!("rewards.{name}")))?;
+        self.push(name, *weight, *on_abstain, reward.clone())
+    }
+
+    fn push(
+        &mut self,
+        name: &str,
+        weight: f64,
+        on_abstain: OnAbstain,
+        reward: impl RewardFn + 'static,
+    ) -> Result<(), RunError> {
         if !weight.is_finite() {
             return Err(RunError::setting(&format!("rewards.{name}.weight"), weight, "a finite number"));
         }
-        self.0.push((weight, Box::new(reward)));
+        self.0.push(RewardTerm::new(weight, reward).on_abstain(on_abstain));
         Ok(())
     }
 }

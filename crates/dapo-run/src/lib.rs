@@ -51,7 +51,7 @@ pub use recipes::{Recipe, recipes};
 pub use run::{Run, settings_of};
 pub use run_error::{Rescue, RunError, Stage};
 pub use settings::{
-    DataSection, EvalSection, GuardAction, GuardsSection, ModelSection, OutputSection, OverlongSection, RewardsSection,
-    RolloutSection, RunConfig, TagCountReward, TrainSection, Weighted,
+    DataSection, EvalSection, GuardAction, GuardsSection, Judging, ModelSection, OutputSection, OverlongSection,
+    RewardsSection, RolloutSection, RunConfig, TagCountReward, TrainSection, Weighted,
 };
 pub use source::Source;

@@ -97,6 +97,7 @@ const ROWS: &[Row] = &[
     ("sampler.per_prompt.max_samples", &["sampler.gen_batch=12"], "", "8", Rollout),
     ("sampler.per_prompt.increment", PER_PROMPT, "1", "4", Rollout),
     ("rewards.accuracy.weight", &[], "1.0", "0.25", Reward),
+    ("rewards.accuracy.on_abstain", &[], "drop", "ignore", Reward),
     ("rewards.accuracy.correct", &[], "1.0", "2.0", Reward),
     ("rewards.accuracy.incorrect", &[], "-1.0", "0.0", Reward),
     ("rewards.accuracy.grader.name", &[], "math", "strict-box", Reward),
@@ -123,6 +124,7 @@ const ROWS: &[Row] = &[
     ("rewards.repetition.ngram_size", &[], "3", "2", Reward),
     ("rewards.repetition.max_penalty", &[], "-1.0", "-0.5", Reward),
     ("rewards.length.weight", &[], "1.0", "0.5", Reward),
+    ("rewards.length.on_abstain", &["rewards.accuracy.on_abstain=ignore"], "drop", "ignore", Reward),
     ("rewards.length.min_incorrect", &[], "-1.0", "-2.0", Reward),
     ("rewards.length.max_incorrect", &[], "-0.5", "-0.25", Reward),
     ("rewards.length.min_correct", &[], "0.5", "0.25", Reward),
@@ -186,7 +188,7 @@ const ROWS: &[Row] = &[
 const GUARDS: &str = "src/guards.rs; and tests/endings.rs: a guard ends a run, which continues with a warning";
 
 /// Keys whose effect needs what a run of the tiny model does not have, and where it is tested instead.
-const ELSEWHERE: [(&str, &str); 17] = [
+const ELSEWHERE: &[(&str, &str)] = &[
     ("guards.kl", GUARDS),
     ("guards.max_kl", GUARDS),
     ("guards.ratio", GUARDS),
@@ -198,6 +200,12 @@ const ELSEWHERE: [(&str, &str); 17] = [
     ("guards.accuracy", GUARDS),
     ("guards.min_accuracy_share", GUARDS),
     ("guards.steps", GUARDS),
+    ("data.fields.prompt", "tests/own_data.rs: columns of other names"),
+    ("data.fields.answer", "tests/own_data.rs: columns of other names"),
+    ("data.fields.system", "tests/own_data.rs: columns of other names"),
+    ("data.fields.choices", "tests/own_data.rs: columns of other names"),
+    ("data.on_bad_line", "tests/own_data.rs: a file with bad lines"),
+    ("rewards.correct", "tests/own_rewards.rs: all judges of settings use one grader"),
     ("loss.truncated_importance.level", "dapo-loss's tests: on a CPU every weight is 1, by token and by sequence"),
     ("model.path", "tests/runs.rs: a run from every kind of model"),
     ("train.on_mastered", "tests/endings.rs: the three ways in which a run ends that has mastered its data"),
@@ -286,7 +294,9 @@ fn rewards(layers: &[Layer]) -> Vec<Option<f64>> {
     // A decimal against a fraction.
     let rounded = ["####0.333333", "####0.33"]
         .map(|completion| sum.score(&RewardInput::new("1/3=", completion, "1/3").with_num_tokens(9)).unwrap().total);
-    completions.map(judge).into_iter().chain(worded).chain(rounded).collect()
+    // A gold answer that cannot be read.
+    let unreadable = sum.score(&RewardInput::new("?", "####4", "\\frac{1}{").with_num_tokens(9)).unwrap().total;
+    completions.map(judge).into_iter().chain(worded).chain(rounded).chain([unreadable]).collect()
 }
 
 /// Some problems, each of them twice.

@@ -3,8 +3,25 @@
 use crate::error::TrainerError;
 use crate::sample::{Group, Sample, SampleOutcome};
 use dapo_loss::{AdvantageNorm, batch_advantages};
-use dapo_reward::OverlongFilter;
+use dapo_reward::{OverlongFilter, RewardSum};
 use dapo_sampler::FilterMetric;
+
+/// The filter metric of a run: it must be something that the rewards measure. `acc` is the total reward where none of them
+/// judges what is correct.
+pub(crate) fn settled_metric(metric: &FilterMetric, rewards: &RewardSum) -> Result<FilterMetric, TrainerError> {
+    let name = match metric {
+        FilterMetric::Acc if !rewards.judges() => return Ok(FilterMetric::SeqReward),
+        FilterMetric::Acc | FilterMetric::SeqReward | FilterMetric::SeqFinalReward => return Ok(metric.clone()),
+        FilterMetric::Score => "accuracy",
+        FilterMetric::Component(name) => name,
+    };
+    if rewards.names().any(|known| known == name) {
+        return Ok(metric.clone());
+    }
+    let names: Vec<&str> = rewards.names().collect();
+    let expected = format!("acc, seq_reward, seq_final_reward, or a reward component: {}", names.join(", "));
+    Err(TrainerError::setting("sampler.metric", metric, &expected))
+}
 
 /// The filter metric of each sample; `None` for one that has no place in its group's baseline: its reward is unknown, or
 /// it is dropped as overlong.

@@ -25,3 +25,11 @@ pub struct Prompt {
     #[serde(skip)]
     pub columns: Arc<Value>,
 }
+
+impl Prompt {
+    /// Every gold answer; none where the problem has no answer.
+    pub fn answers(&self) -> impl Iterator<Item = &str> + Clone {
+        let all = std::iter::once(&self.answer).chain(&self.alternatives);
+        all.map(String::as_str).filter(|answer| !answer.trim().is_empty())
+    }
+}

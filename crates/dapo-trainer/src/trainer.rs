@@ -1,6 +1,6 @@
 //! The training loop: roll out, select, compare, update.
 
-use crate::advantages::{filter_metric, set_advantages};
+use crate::advantages::{filter_metric, set_advantages, settled_metric};
 use crate::config::{OnMastered, TrainerConfig};
 use crate::error::TrainerError;
 use crate::fingerprint::fingerprint_of_weights;
@@ -18,9 +18,7 @@ use crate::update::update;
 use dapo_loss::kl_in_reward;
 use dapo_policy::{Decoder, GenerationConfig, Gradients, Purpose, StopTokens, TokenGroup, Tokenizer};
 use dapo_reward::RewardSum;
-use dapo_sampler::{
-    DataOrder, Drawn, DroppedGroup, DynamicSampler, FilterMetric, KeptGroup, SamplerError, Shortage, TakenBatch,
-};
+use dapo_sampler::{DataOrder, Drawn, DroppedGroup, DynamicSampler, KeptGroup, SamplerError, Shortage, TakenBatch};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -82,13 +80,10 @@ impl Trainer {
         mut config: TrainerConfig,
     ) -> Result<Self, TrainerError> {
         config.validate()?;
-        if config.sampler.metric == FilterMetric::Acc && !rewards.judges() {
-            config.sampler.metric = FilterMetric::SeqReward;
-        }
         if prompts.is_empty() {
             return Err(TrainerError::setting("prompts", &0, "at least 1"));
         }
-        check_metric(&config, &rewards)?;
+        config.sampler.metric = settled_metric(&config.sampler.metric, &rewards)?;
         let generation = GenerationConfig {
             max_new_tokens: config.max_new_tokens,
             sampling: config.sampling,
@@ -363,21 +358,6 @@ impl Trainer {
             None => Ok(Vec::new()),
         }
     }
-}
-
-/// A filter metric must be something that the rewards measure.
-fn check_metric(config: &TrainerConfig, rewards: &RewardSum) -> Result<(), TrainerError> {
-    let name = match &config.sampler.metric {
-        FilterMetric::Acc | FilterMetric::SeqReward | FilterMetric::SeqFinalReward => return Ok(()),
-        FilterMetric::Score => "accuracy",
-        FilterMetric::Component(name) => name,
-    };
-    if rewards.names().any(|known| known == name) {
-        return Ok(());
-    }
-    let names: Vec<&str> = rewards.names().collect();
-    let expected = format!("acc, seq_reward, seq_final_reward, or a reward component: {}", names.join(", "));
-    Err(TrainerError::setting("sampler.metric", &config.sampler.metric, &expected))
 }
 
 /// Everything that took part in a step, by draw index.

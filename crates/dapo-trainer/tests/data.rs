@@ -558,6 +558,9 @@ fn choices_are_appended_and_the_gold_is_a_letter() {
         let error = read(options, answer).unwrap_err();
         assert!(error.ends_with(&format!(":1: {expected}")), "{error}");
     }
+    let silent = r#"{"messages": [{"role": "system", "content": "s"}], "options": ["x", "y"], "answer": "x"}"#;
+    let error = read_line(silent, &names).unwrap_err();
+    assert!(error.ends_with("choices beside a conversation without a user, expected a question"), "{error}");
     let missing = read_line(r#"{"question": "q", "answer": 1}"#, &names).unwrap_err();
     assert!(missing.ends_with("expected options, which data.fields.choices names"), "{missing}");
     assert_eq!(read("null", "7").unwrap(), ("Which?".into(), "7".into()));

@@ -1,6 +1,7 @@
 //! The problems to train on and to evaluate on.
 
 use dapo_trainer::PromptStyle;
+use dapo_trainer::data::{Fields, OnBadLine};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -8,8 +9,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DataSection {
-    /// Files of problems with answers (JSON lines, or Parquet with that feature), `hf://datasets/…` files (with the hub
-    /// feature), or `builtin:addition`.
+    /// Files of problems (JSON lines, JSON or CSV, or Parquet with that feature), folders of these, `hf://datasets/…` files
+    /// (with the hub feature), or `builtin:addition`.
     #[serde(deserialize_with = "one_or_many")]
     pub train: Vec<String>,
     /// Files of problems for evaluation.
@@ -23,6 +24,11 @@ pub struct DataSection {
     pub deduplicate: bool,
     /// Problems with longer prompts, in tokens, are left out.
     pub max_prompt_tokens: usize,
+    /// What happens to an entry that is no problem: `error`, or `skip`, which leaves it out and counts it.
+    pub on_bad_line: OnBadLine,
+    /// Names of the columns that make a problem, where the known layouts do not say it. Dots lead into objects:
+    /// `extra_info.question`.
+    pub fields: Fields,
     /// What is put around a question.
     #[serde(flatten)]
     pub style: PromptStyle,
@@ -51,6 +57,8 @@ impl Default for DataSection {
             limit: None,
             deduplicate: true,
             max_prompt_tokens: 2048,
+            on_bad_line: OnBadLine::default(),
+            fields: Fields::default(),
             style: PromptStyle::default(),
         }
     }

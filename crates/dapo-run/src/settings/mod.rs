@@ -11,7 +11,7 @@ mod training;
 
 pub use data::DataSection;
 pub use guards::{GuardAction, GuardsSection};
-pub use rewards::{RewardsSection, TagCountReward, Weighted};
+pub use rewards::{Judging, RewardsSection, TagCountReward, Weighted};
 pub use training::{EvalSection, OverlongSection, RolloutSection, TrainSection};
 
 use dapo_loss::{AdvantageNorm, LossConfig};

@@ -1,6 +1,6 @@
 //! What completions are rewarded for.
 
-use dapo_reward::{Accuracy, CosineLength, Format, ProportionalOverlong, Repetition, SoftOverlong};
+use dapo_reward::{Accuracy, CosineLength, Format, OnAbstain, ProportionalOverlong, Repetition, SoftOverlong};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -11,8 +11,10 @@ use serde::{Deserialize, Serialize};
 pub struct RewardsSection {
     /// β of KL in the reward: each reward gets −β·Σ k1 before group statistics.
     pub kl_coef: f32,
+    /// The component that says which completions are correct. By default the only one that does, of several `accuracy`.
+    pub correct: Option<String>,
     /// Whether the answer is correct.
-    pub accuracy: Weighted<Accuracy>,
+    pub accuracy: Judging<Accuracy>,
     /// Whether the completion has the shape that was asked for: 1 or 0.
     pub format: Option<Weighted<Format>>,
     /// A quarter for each of `<think>`, `</think>`, `<answer>`, `</answer>` that occurs exactly once.
@@ -25,7 +27,7 @@ pub struct RewardsSection {
     /// Punishment of repeated n-grams (open-r1).
     pub repetition: Option<Weighted<Repetition>>,
     /// open-r1's cosine-scaled length reward: short correct answers earn most, long incorrect ones lose least.
-    pub length: Option<Weighted<CosineLength>>,
+    pub length: Option<Judging<CosineLength>>,
 }
 
 /// A component of the reward and its weight.
@@ -43,6 +45,27 @@ pub struct Weighted<T: Default> {
 impl<T: Default> Default for Weighted<T> {
     fn default() -> Self {
         Self { weight: 1.0, reward: T::default() }
+    }
+}
+
+/// A component that judges answers, and abstains where the gold answer is missing or cannot be read.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(bound = "T: JsonSchema + Serialize + Default")]
+pub struct Judging<T: Default> {
+    /// Weight in the sum.
+    pub weight: f64,
+    /// What an abstention does: with `drop` the completion has no reward and no place in its group; with `ignore` the other
+    /// components decide.
+    pub on_abstain: OnAbstain,
+    /// The component.
+    #[serde(flatten)]
+    pub reward: T,
+}
+
+impl<T: Default> Default for Judging<T> {
+    fn default() -> Self {
+        Self { weight: 1.0, on_abstain: OnAbstain::default(), reward: T::default() }
     }
 }
 

@@ -5,9 +5,12 @@ use dapo_loss::{
     AdvantageScale, Aggregation, Baseline, EmptySequences, ImportanceLevel, KlEstimator, PolicyLoss, StdEstimator,
 };
 use dapo_policy::{LayerMemory, LoraTarget};
-use dapo_reward::{ExtractRule, FormatPattern, Grader, LengthUnit, OverlongFilter, Profile, TextOptions, VerifyConfig};
+use dapo_reward::{
+    ExtractRule, FormatPattern, Grader, LengthUnit, OnAbstain, OverlongFilter, Profile, TextOptions, VerifyConfig,
+};
 use dapo_run::{GuardAction, Layer, RunConfig, keys, recipes, resolve};
 use dapo_sampler::{FilterMetric, GenBatch, OnExhausted, SurplusPolicy};
+use dapo_trainer::data::OnBadLine;
 use dapo_trainer::{OnMastered, Schedule};
 use proptest::prelude::*;
 use serde::Serialize;
@@ -240,6 +243,12 @@ fn choices() -> Vec<Choice> {
         plain("data.limit", count(), |c, v| c.data.limit = Some(v)),
         plain("data.deduplicate", any::<bool>(), |c, v| c.data.deduplicate = v),
         plain("data.max_prompt_tokens", count(), |c, v| c.data.max_prompt_tokens = v),
+        one_of("data.on_bad_line", &[("error", OnBadLine::Error), ("skip", OnBadLine::Skip)],
+            |c, v| c.data.on_bad_line = v),
+        plain("data.fields.prompt", text(), |c, v| c.data.fields.prompt = Some(v)),
+        plain("data.fields.answer", text(), |c, v| c.data.fields.answer = Some(v)),
+        plain("data.fields.system", text(), |c, v| c.data.fields.system = Some(v)),
+        plain("data.fields.choices", text(), |c, v| c.data.fields.choices = Some(v)),
         plain("data.system", text(), |c, v| c.data.style.system = Some(v)),
         plain("data.suffix", text(), |c, v| c.data.style.suffix = v),
         plain("data.enable_thinking", any::<bool>(), |c, v| c.data.style.enable_thinking = Some(v)),
@@ -273,7 +282,12 @@ fn choices() -> Vec<Choice> {
         plain("sampler.per_prompt.max_samples", count(),
             |c, v| c.sampler.per_prompt.get_or_insert_default().max_samples = v),
         plain("rewards.kl_coef", single(), |c, v| c.rewards.kl_coef = v),
+        plain("rewards.correct", text(), |c, v| c.rewards.correct = Some(v)),
         plain("rewards.accuracy.weight", number(), |c, v| c.rewards.accuracy.weight = v),
+        one_of("rewards.accuracy.on_abstain", &[("drop", OnAbstain::Drop), ("ignore", OnAbstain::Ignore)],
+            |c, v| c.rewards.accuracy.on_abstain = v),
+        one_of("rewards.length.on_abstain", &[("drop", OnAbstain::Drop), ("ignore", OnAbstain::Ignore)],
+            |c, v| c.rewards.length.get_or_insert_default().on_abstain = v),
         plain("rewards.accuracy.correct", number(), |c, v| c.rewards.accuracy.reward.correct = v),
         plain("rewards.accuracy.incorrect", number(), |c, v| c.rewards.accuracy.reward.incorrect = v),
         grader(),

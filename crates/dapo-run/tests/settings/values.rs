@@ -33,6 +33,11 @@ fn every_part_names_the_key_of_what_it_refuses() {
         ),
         (&["rewards.soft_overlong.cache_len=999"], "rewards.soft_overlong.cache_len is 999, expected 1 to max_len"),
         (&["rewards.length.weight=inf"], "rewards.length.weight is inf, expected a finite number"),
+        (&["rewards.correct=format"], "rewards.correct is format, expected a reward that judges: accuracy"),
+        (
+            &["data.system=Hi", "data.fields.system=rule"],
+            "data.fields.system is rule, expected unset beside data.system: a problem has one system message",
+        ),
         (&["rewards.kl_coef=-1"], "rewards.kl_coef is -1, expected a finite number of at least 0"),
         (&["advantage.eps=-1"], "advantage.eps is -1, expected a finite number >= 0"),
         (&["loss.policy_loss.clip.low=2"], "loss.policy_loss.clip.low is 2, expected a number from 0 to 1"),

@@ -58,7 +58,9 @@ pub(super) fn problem(
     if let (None, Some(answer)) = (&fields.choices, &found.answer) {
         refuse(&value, answer)?;
     }
-    if let (Some(choices), Some(question)) = (&choices, messages.iter_mut().rfind(|message| message.role == "user")) {
+    if let Some(choices) = &choices {
+        let misfit = || Misfit::new(Reason::Choices, "choices beside a conversation without a user", "a question");
+        let question = messages.iter_mut().rfind(|message| message.role == "user").ok_or_else(misfit)?;
         question.content = question.content.trim_end().to_owned() + &choices.lines();
     }
     let mut golds = match (&found.answer, &choices) {
