@@ -6,6 +6,7 @@ use clap::builder::RangedU64ValueParser;
 use dapo_policy::{Decoder, GenerationConfig, Purpose, SamplingConfig, StopTokens, Tokenizer};
 use dapo_reward::{Accuracy, Grader, Profile, TextOptions, VerifyConfig};
 use dapo_run::{DeviceChoice, ModelSource, Placed, place};
+use dapo_trainer::data::{ReadOptions, read};
 use dapo_trainer::{Problem, Prompt, PromptStyle, encode_prompts};
 use std::path::PathBuf;
 use std::time::Instant;
@@ -126,6 +127,17 @@ impl ProblemArgs {
             GraderName::Dapo => Grader::Dapo,
         };
         Accuracy { grader, ..Accuracy::default() }
+    }
+
+    /// The problems of the file. Answers that say that there is none are left out, unless the grader takes words.
+    pub(crate) fn read(&self, talk: Talk) -> Result<Vec<Problem>> {
+        let has_words = matches!(self.grader, GraderName::Text | GraderName::Choice);
+        let options = ReadOptions { leave_out_placeholders: !has_words, ..ReadOptions::default() };
+        let reading = read(&self.data, &options)?;
+        if reading.left_out.total() > 0 {
+            talk.note(format_args!("{}: left out {}", self.data.display(), reading.left_out));
+        }
+        Ok(reading.problems)
     }
 
     /// The problems as prompts, and how many were left out as too long.

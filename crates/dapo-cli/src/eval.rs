@@ -6,7 +6,7 @@ use crate::terminal::Stdout;
 use anyhow::{Context, Result};
 use dapo_policy::{FinishReason, Purpose};
 use dapo_reward::{Grader, RewardSum};
-use dapo_trainer::{EvalReport, Evaluation, Group, evaluate_in_blocks, read_problems};
+use dapo_trainer::{EvalReport, Evaluation, Group, evaluate_in_blocks};
 use serde::Serialize;
 use std::fmt;
 use std::fs::File;
@@ -62,7 +62,7 @@ struct Report {
 const BLOCK: usize = 256;
 
 pub(crate) fn run(args: &Eval, talk: Talk) -> Result<()> {
-    let mut problems = read_problems(&args.problems.data)?;
+    let mut problems = args.problems.read(talk)?;
     problems.truncate(args.limit.unwrap_or(usize::MAX));
     let (policy, tokenizer) = args.model.load(talk)?;
     let generation = args.sampling.generation((&policy, &tokenizer), Purpose::Evaluation, talk)?;

@@ -5,8 +5,8 @@ use crate::talk::Talk;
 use crate::terminal::Stdout;
 use anyhow::{Result, bail};
 use dapo_run::{
-    DataSizes, DeviceChoice, Layer, Mastered, ModelSource, Progress, Rescue, Resolved, Run, RunError, RunStep,
-    estimate, fits, resolve, settings_of,
+    DataSizes, DeviceChoice, Folder, Layer, Mastered, ModelSource, ProblemCounts, Progress, Rescue, Resolved, Run,
+    RunError, RunStep, estimate, fits, read_files, resolve, settings_of,
 };
 use dapo_trainer::{EvalReport, GroupRecord, StepMetrics, TrainerError};
 use std::io::Write;
@@ -128,6 +128,13 @@ pub(crate) fn locate(error: RunError, settings: &Resolved) -> anyhow::Error {
 
 fn dry_run(settings: &Resolved, talk: Talk) -> Result<()> {
     settings.config.validate().map_err(|error| locate(error, settings))?;
+    let data = &settings.config.data;
+    let is_remote = |name: &String| name.starts_with("hf://");
+    if !data.train.is_empty() && !data.train.iter().chain(&data.validation).any(is_remote) {
+        let files = settings.config.reward_sum().and_then(|rewards| read_files(&settings.config, &rewards));
+        let files = files.map_err(|error| locate(error, settings))?;
+        say_of_data(files.counts, &files.folders, talk);
+    }
     let mut stdout = Stdout::new();
     writeln!(stdout, "{}", settings.to_annotated_toml()?)?;
     let model = ModelSource::find(&settings.config.model.path, &settings.config.model.revision)?;
@@ -153,6 +160,7 @@ fn announce(run: &Run, dir: &Path, talk: Talk) {
         "{} problems to train on, {} for evaluation; left out: {} duplicates, {} too long",
         counts.train, counts.validation, counts.duplicates, counts.too_long
     ));
+    say_of_data(counts, run.data_folders(), talk);
     if counts.conflicting > 0 {
         talk.warning(format_args!(
             "{} duplicates have another answer than the problem that was kept",
@@ -178,6 +186,22 @@ fn announce(run: &Run, dir: &Path, talk: Talk) {
     let made = run.trainer().steps();
     if made > 0 {
         talk.note(format_args!("going on after step {made}"));
+    }
+}
+
+/// Says which files of folders were read, which entries were left out, and which problems are on both sides.
+fn say_of_data(counts: ProblemCounts, folders: &[Folder], talk: Talk) {
+    for Folder { name, files } in folders {
+        talk.note(format_args!("{name}: {}", files.join(", ")));
+    }
+    if counts.left_out.total() > 0 {
+        talk.note(format_args!("{} entries of the data left out: {}", counts.left_out.total(), counts.left_out));
+    }
+    if counts.overlap > 0 {
+        talk.note(format_args!(
+            "{} of {} problems for evaluation are also trained on",
+            counts.overlap, counts.validation
+        ));
     }
 }
 

@@ -1,12 +1,12 @@
 //! Where problems come from.
 
 use crate::run_error::RunError;
-use crate::settings::DataSection;
+use crate::settings::RunConfig;
 use dapo_policy::Tokenizer;
-use dapo_reward::Grader;
-use dapo_trainer::data::{Duplicates, deduplicate, read_distinct, read_problems, split};
+use dapo_reward::{Grader, RewardSum};
+use dapo_trainer::data::{Duplicates, LeftOut, ReadOptions, deduplicate, overlap, read, split};
 use dapo_trainer::tasks::{Split, addition_problems};
-use dapo_trainer::{Problem, Prompt, PromptStyle, encode_prompts};
+use dapo_trainer::{Problem, Prompt, encode_prompts};
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
 
@@ -29,8 +29,12 @@ pub struct ProblemCounts {
     pub conflicting: usize,
     /// Left out: their prompt is longer than `data.max_prompt_tokens` or than the model's context allows.
     pub too_long: usize,
-    /// Problems whose gold answer the grader cannot read: only the same text is correct, and anything else is not judged.
+    /// Problems whose gold answer a reward cannot read: only the same text is correct, and anything else is not judged.
     pub unreadable: usize,
+    /// Left out: entries that are no problems.
+    pub left_out: LeftOut,
+    /// Problems for evaluation that are also trained on.
+    pub overlap: usize,
 }
 
 impl ProblemCounts {
@@ -38,6 +42,28 @@ impl ProblemCounts {
         self.duplicates += duplicates.dropped;
         self.conflicting += duplicates.conflicting;
     }
+}
+
+/// A folder of `data.train` or `data.validation`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Folder {
+    /// As the settings have it.
+    pub name: String,
+    /// Names of the files that were read, in order.
+    pub files: Vec<String>,
+}
+
+/// The problems of a run, as its files state them.
+#[derive(Clone, Debug, Default)]
+pub struct ProblemFiles {
+    /// To train on.
+    pub train: Vec<Problem>,
+    /// For evaluation.
+    pub validation: Vec<Problem>,
+    /// How many there are, and how many were left out, but for what takes a tokenizer to know.
+    pub counts: ProblemCounts,
+    /// The folders among the files.
+    pub folders: Vec<Folder>,
 }
 
 /// The problems of a run, as the model sees them.
@@ -49,40 +75,63 @@ pub struct Problems {
     pub validation: Vec<Prompt>,
     /// How many there are, and how many were left out.
     pub counts: ProblemCounts,
-    /// The first gold answers that the grader cannot read, at most three.
+    /// The first gold answers that a reward cannot read, at most three.
     pub unreadable: Vec<String>,
+    /// The folders among the files.
+    pub folders: Vec<Folder>,
 }
 
-/// Reads, de-duplicates, splits and encodes the problems of a run. Prompts may have `max_prompt_tokens` at most; gold answers
-/// that `grader` cannot read are counted.
+/// Reads, de-duplicates and splits the problems of a run. They need no answer where no reward does.
 ///
 /// # Errors
-/// When a file cannot be read, or nothing is left to train on.
-pub fn load_problems(
-    data: &DataSection,
-    seed: u64,
-    tokenizer: &Tokenizer,
-    style: &PromptStyle,
-    max_prompt_tokens: usize,
-    grader: &Grader,
-) -> Result<Problems, RunError> {
+/// When a file cannot be read.
+pub fn read_files(config: &RunConfig, rewards: &RewardSum) -> Result<ProblemFiles, RunError> {
+    let (data, seed) = (&config.data, config.seed);
     if data.train.is_empty() {
         let expected = "files of problems with answers, or builtin:addition";
         return Err(RunError::setting("data.train", "not set", expected));
     }
-    let mut counts = ProblemCounts::default();
-    let mut train = read_all(&data.train, data, &mut counts, || addition_problems(Split::Train, ADDITION_TRAIN, seed))?;
+    // `proof` may be an answer among words and labels.
+    let has_words = matches!(config.accuracy().grader, Grader::Text(_) | Grader::Choice);
+    let options = ReadOptions {
+        fields: data.fields.clone(),
+        needs_answer: rewards.needs_answer(),
+        on_bad_line: data.on_bad_line,
+        leave_out_placeholders: !has_words,
+        deduplicate: data.deduplicate,
+    };
+    let mut found = ProblemFiles::default();
+    let mut train =
+        read_all(&data.train, &options, &mut found, || addition_problems(Split::Train, ADDITION_TRAIN, seed))?;
     if let Some(limit) = data.limit {
         train.truncate(limit);
     }
     // The held-out problems are the same for every seed.
-    let mut validation =
-        read_all(&data.validation, data, &mut counts, || addition_problems(Split::HeldOut, ADDITION_VALIDATION, 1))?;
+    let held_out = || addition_problems(Split::HeldOut, ADDITION_VALIDATION, 1);
+    let mut validation = read_all(&data.validation, &options, &mut found, held_out)?;
     if data.validation_split > 0.0 {
         let (rest, held_out) = split(train, data.validation_split, seed)?;
         train = rest;
         validation.extend(held_out);
     }
+    found.counts.overlap = overlap(&train, &validation);
+    (found.counts.train, found.counts.validation) = (train.len(), validation.len());
+    Ok(ProblemFiles { train, validation, ..found })
+}
+
+/// Reads the problems of a run as [`read_files`] does, and encodes them. Prompts may have `max_prompt_tokens` at most; gold
+/// answers that a reward cannot read are counted.
+///
+/// # Errors
+/// When a file cannot be read, or nothing is left to train on.
+pub fn load_problems(
+    config: &RunConfig,
+    rewards: &RewardSum,
+    tokenizer: &Tokenizer,
+    max_prompt_tokens: usize,
+) -> Result<Problems, RunError> {
+    let ProblemFiles { train, validation, mut counts, folders } = read_files(config, rewards)?;
+    let style = &config.data.style;
     let (train, too_long) = encode_prompts(&train, tokenizer, style, max_prompt_tokens)?;
     let (validation, validation_too_long) = encode_prompts(&validation, tokenizer, style, max_prompt_tokens)?;
     counts.too_long = too_long + validation_too_long;
@@ -95,40 +144,45 @@ pub fn load_problems(
         let expected = format!("at least one problem whose prompt has at most {max_prompt_tokens} tokens");
         return Err(RunError::setting("data.train", format!("{too_long} longer problems"), expected));
     }
-    let unreadable = unreadable(train.iter().chain(&validation), grader);
+    let unreadable = unreadable(train.iter().chain(&validation), rewards);
     counts.unreadable = unreadable.len();
     let unreadable = unreadable.into_iter().take(3).map(|prompt| prompt.answer.clone()).collect();
-    Ok(Problems { train, validation, counts, unreadable })
+    Ok(Problems { train, validation, counts, unreadable, folders })
 }
 
-/// The problems whose gold answer the grader cannot read.
-fn unreadable<'a>(prompts: impl Iterator<Item = &'a Prompt>, grader: &Grader) -> Vec<&'a Prompt> {
-    let prompts: Vec<&Prompt> = prompts.collect();
-    prompts.into_par_iter().filter(|prompt| !grader.can_read(&prompt.answer)).collect()
+/// The problems whose gold answer a reward cannot read.
+fn unreadable<'a>(prompts: impl Iterator<Item = &'a Prompt>, rewards: &RewardSum) -> Vec<&'a Prompt> {
+    let prompts: Vec<&Prompt> = prompts.filter(|prompt| prompt.answers().next().is_some()).collect();
+    prompts.into_par_iter().filter(|prompt| !rewards.can_read(prompt.answers())).collect()
 }
 
 fn read_all(
     names: &[String],
-    data: &DataSection,
-    counts: &mut ProblemCounts,
+    options: &ReadOptions,
+    found: &mut ProblemFiles,
     addition: impl Fn() -> Vec<Problem>,
 ) -> Result<Vec<Problem>, RunError> {
     let mut problems = Vec::new();
     for name in names {
-        problems.extend(if name == ADDITION {
-            addition()
-        } else if data.deduplicate {
-            // Repeats within a file are dropped while reading: some have each problem a hundred times.
-            let (distinct, duplicates) = read_distinct(&file(name)?)?;
-            counts.add(duplicates);
-            distinct
-        } else {
-            read_problems(&file(name)?)?
-        });
+        if name == ADDITION {
+            problems.extend(addition());
+            continue;
+        }
+        // Repeats within a file are dropped while reading: some have each problem a hundred times.
+        let path = file(name)?;
+        let reading = read(&path, options)?;
+        found.counts.add(reading.duplicates);
+        found.counts.left_out += reading.left_out;
+        problems.extend(reading.problems);
+        if path.is_dir() {
+            let file_name = |path: &PathBuf| path.file_name().map(|name| name.to_string_lossy().into_owned());
+            let files = reading.files.iter().filter_map(file_name).collect();
+            found.folders.push(Folder { name: name.clone(), files });
+        }
     }
-    if data.deduplicate && names.len() > 1 {
+    if options.deduplicate && names.len() > 1 {
         let (distinct, duplicates) = deduplicate(problems);
-        counts.add(duplicates);
+        found.counts.add(duplicates);
         problems = distinct;
     }
     Ok(problems)

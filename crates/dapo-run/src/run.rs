@@ -9,7 +9,7 @@ use crate::layers::{Layer, Resolved, resolve};
 use crate::machine::fits;
 use crate::model::ModelSource;
 use crate::placement::{Placed, place};
-use crate::problems::{ProblemCounts, load_problems};
+use crate::problems::{Folder, ProblemCounts, load_problems};
 use crate::progress::{Mastered, Progress, RunStep};
 use crate::run_error::{Rescue, RunError, Stage};
 use crate::settings::RunConfig;
@@ -28,9 +28,11 @@ pub struct Run {
     config: RunConfig,
     trainer: Trainer,
     validation: Vec<Prompt>,
-    judge: RewardSum,
+    /// What evaluations are judged by where it is not the trainer's rewards.
+    judge: Option<RewardSum>,
     counts: ProblemCounts,
     unreadable: Vec<String>,
+    folders: Vec<Folder>,
     /// What an adapter's folder names as its model.
     base_model: String,
     placed: Placed,
@@ -60,9 +62,13 @@ impl Run {
     /// # Errors
     /// When a setting is invalid, the model or data cannot be read, or the folder is not free.
     pub fn create(settings: &Resolved, dir: &Path) -> Result<Self, RunError> {
+        Self::start(settings, dir, None)
+    }
+
+    pub(crate) fn start(settings: &Resolved, dir: &Path, rewards: Option<RewardSum>) -> Result<Self, RunError> {
         let folder = RunFolder::at(dir);
         folder.check_is_free()?;
-        let mut run = Self::build(&settings.config, folder)?;
+        let mut run = Self::build(&settings.config, folder, rewards)?;
         run.folder.create()?;
         run.lock = Some(run.folder.lock()?);
         run.folder.write(RunFolder::CONFIG, settings.to_toml()?.as_bytes())?;
@@ -75,6 +81,10 @@ impl Run {
     /// # Errors
     /// When the folder is not a run's, a setting was changed that a run cannot change, or model or data have changed.
     pub fn resume(settings: &Resolved, dir: &Path) -> Result<Self, RunError> {
+        Self::go_on(settings, dir, None)
+    }
+
+    pub(crate) fn go_on(settings: &Resolved, dir: &Path, rewards: Option<RewardSum>) -> Result<Self, RunError> {
         let folder = RunFolder::at(dir);
         let before = resolve(&[Layer::File(folder.config_file())])?.config;
         let config = &settings.config;
@@ -83,7 +93,7 @@ impl Run {
             return Err(RunError::setting(&key, is, expected));
         }
         let lock = folder.lock()?;
-        let mut run = Self::build(config, folder)?;
+        let mut run = Self::build(config, folder, rewards)?;
         run.lock = Some(lock);
         let checkpoint = run.folder.last_checkpoint()?;
         if let Some((_, path)) = &checkpoint {
@@ -102,8 +112,10 @@ impl Run {
         Ok(run)
     }
 
-    fn build(config: &RunConfig, folder: RunFolder) -> Result<Self, RunError> {
+    fn build(config: &RunConfig, folder: RunFolder, own: Option<RewardSum>) -> Result<Self, RunError> {
         config.validate()?;
+        let is_own = own.is_some();
+        let rewards = own.map_or_else(|| config.reward_sum(), Ok)?;
         let source = ModelSource::find(&config.model.path, &config.model.revision)?;
         let too_much = fits(config, &source, folder.path())?;
         let (policy, tokenizer) = source.load()?;
@@ -115,8 +127,9 @@ impl Run {
             return Err(RunError::setting(&format!("{key}.max_new_tokens"), longest, expected));
         }
         let limit = config.data.max_prompt_tokens.min(context - longest);
-        let problems =
-            load_problems(&config.data, config.seed, &tokenizer, &config.data.style, limit, &config.accuracy().grader)?;
+        let problems = load_problems(config, &rewards, &tokenizer, limit)?;
+        let have_answers = |prompts: &[Prompt]| prompts.iter().any(|prompt| prompt.answers().next().is_some());
+        let rewards = if have_answers(&problems.train) { rewards } else { rewards.without_answers() };
         if let Some(every) = config.eval.every.filter(|_| problems.validation.is_empty()) {
             let expected = "unset, or problems in data.validation or data.validation_split";
             return Err(RunError::setting("eval.every", every, expected));
@@ -135,11 +148,13 @@ impl Run {
         if let (None, Device::Cuda(ordinal)) = (trainer_config.cache_bytes, placed.device) {
             trainer_config.cache_bytes = Some(cache_left(config, policy.config(), cuda_memory(ordinal)?));
         }
-        let trainer = Trainer::new(policy, tokenizer, problems.train, config.reward_sum()?, trainer_config)?;
-        let judge = RewardSum::new(vec![(1.0, Box::new(config.accuracy().clone()))])
-            .map_err(dapo_trainer::TrainerError::from)?;
+        let is_judged = validation.is_empty() || have_answers(&validation);
+        let accuracy = (!is_own && is_judged).then(|| config.accuracy().clone());
+        let judge = accuracy.map(|accuracy| RewardSum::new(vec![(1.0, Box::new(accuracy))])).transpose();
+        let judge = judge.map_err(TrainerError::from)?;
+        let trainer = Trainer::new(policy, tokenizer, problems.train, rewards, trainer_config)?;
         let (base_model, config, counts) = (source.base()?, config.clone(), problems.counts);
-        let unreadable = problems.unreadable;
+        let (unreadable, folders) = (problems.unreadable, problems.folders);
         Ok(Self {
             folder,
             config,
@@ -148,6 +163,7 @@ impl Run {
             judge,
             counts,
             unreadable,
+            folders,
             base_model,
             placed,
             guards: Guards::default(),
@@ -191,6 +207,11 @@ impl Run {
     /// What the run may need more of than this machine has, in words.
     pub fn too_much(&self) -> Option<&str> {
         self.too_much.as_deref()
+    }
+
+    /// The folders of data, with the files that were read.
+    pub fn data_folders(&self) -> &[Folder] {
+        &self.folders
     }
 
     /// Whether all steps are made, or the policy has mastered its data.
@@ -341,7 +362,8 @@ impl Run {
             cache_bytes: self.trainer.config().cache_bytes,
         };
         let (policy, tokenizer) = (self.trainer.policy(), self.trainer.tokenizer());
-        let evaluation = evaluate(policy, tokenizer, &self.validation, eval.samples, &generation, &self.judge)
+        let judge = self.judge.as_ref().unwrap_or(self.trainer.rewards());
+        let evaluation = evaluate(policy, tokenizer, &self.validation, eval.samples, &generation, judge)
             .map_err(|error| self.of_model(error))?;
         let mut report = evaluation.report(&self.config.accuracy().grader);
         report.per_problem.clear();

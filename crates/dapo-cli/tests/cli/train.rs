@@ -186,6 +186,38 @@ fn a_dry_run_tells_what_would_happen_and_does_nothing() {
 }
 
 #[test]
+fn what_the_data_hold_is_said_at_the_start_and_in_a_dry_run() {
+    let dir = folder();
+    let data = dir.path().join("data");
+    fs::create_dir(&data).unwrap();
+    fs::write(data.join("b.csv"), "question,answer\n5+5=,10\n17+4=,21\n9+9=,proof\n").unwrap();
+    fs::write(data.join("a.jsonl"), "{\"question\": \"1+2=\", \"answer\": 3}\nnonsense\n").unwrap();
+    let validation = file("{\"question\": \"5+5=\", \"answer\": 10}\n{\"question\": \"2+2=\", \"answer\": 4}\n");
+    let (train, validation) =
+        (format!("data.train={}", path_of(&data)), format!("data.validation={}", path(&validation)));
+    let args =
+        ["train", "tiny", &train, &validation, "data.on_bad_line=skip", "train.steps=1", "sampler.train_batch=2"];
+    let said = [
+        format!("{}: a.jsonl, b.csv", path_of(&data)),
+        "2 entries of the data left out: 1 without an answer, 1 with invalid syntax".to_owned(),
+        "1 of 2 problems for evaluation are also trained on".to_owned(),
+    ];
+    let out = dir.path().join("run");
+    let more = ["train.mini_batches=1", "sampler.on_exhausted=keep-zero-std", "eval.limit=2", "--out", path_of(&out)];
+    for run in [dapo(&[&args[..], &["--dry-run"]].concat()), dapo(&[&args[..], &more].concat())] {
+        let run = run.success();
+        for line in &said {
+            assert!(run.stderr.contains(line.as_str()), "no {line:?} in {}", run.stderr);
+        }
+    }
+    dapo(&["train", "tiny", "data.train=missing.jsonl", "--dry-run"]).failure(1, &["missing.jsonl"]);
+}
+
+fn path_of(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[test]
 fn a_file_is_no_folder() {
     let data = additions();
     dapo(&train(&["--out", path(&data)])).failure(1, &["error: ", path(&data)]);
