@@ -148,9 +148,9 @@ impl RewardSum {
         self.terms.iter().any(|term| counts(term) && term.function.needs_answer())
     }
 
-    /// Whether every component can judge by one of these gold answers, those included that are measured alone.
-    pub fn can_read<'a>(&self, answers: impl Iterator<Item = &'a str> + Clone) -> bool {
-        self.terms.iter().all(|term| answers.clone().any(|answer| term.function.can_read(answer)))
+    /// Whether every component can judge by one of a problem's gold answers, those included that are measured alone.
+    pub fn can_read(&self, answers: &[&str]) -> bool {
+        self.terms.iter().all(|term| answers.iter().any(|answer| term.function.can_read(answer)))
     }
 
     /// The sum for problems that have no answer: components that need one and are only measured are left out.

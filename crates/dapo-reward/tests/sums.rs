@@ -244,8 +244,8 @@ fn any_of_the_gold_answers_is_enough() {
         let input = RewardInput::new("", completion, golds[0]).with_alternatives(&rest);
         let sum = RewardSum::new(vec![(1.0, Box::new(Accuracy { grader, ..Accuracy::default() }))]).expect("valid");
         let reward = sum.score(&input).expect("scored");
-        assert_eq!(sum.score_batch(&[input]).expect("scored"), [reward.clone()]);
-        (reward.correct, sum.can_read(input.answers()))
+        assert_eq!(sum.score_batch(&[input]).expect("scored"), std::slice::from_ref(&reward));
+        (reward.correct, sum.can_read(&input.answers().collect::<Vec<_>>()))
     };
     let math = || Grader::default();
     assert_eq!(judge(math(), &["1/2", "7"], "\\boxed{0.5}"), (Some(true), true));

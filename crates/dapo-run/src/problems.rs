@@ -152,8 +152,12 @@ pub fn load_problems(
 
 /// The problems whose gold answer a reward cannot read.
 fn unreadable<'a>(prompts: impl Iterator<Item = &'a Prompt>, rewards: &RewardSum) -> Vec<&'a Prompt> {
-    let prompts: Vec<&Prompt> = prompts.filter(|prompt| prompt.answers().next().is_some()).collect();
-    prompts.into_par_iter().filter(|prompt| !rewards.can_read(prompt.answers())).collect()
+    let prompts: Vec<&Prompt> = prompts.collect();
+    let cannot_read = |prompt: &&Prompt| {
+        let answers: Vec<&str> = prompt.answers().collect();
+        !answers.is_empty() && !rewards.can_read(&answers)
+    };
+    prompts.into_par_iter().filter(cannot_read).collect()
 }
 
 fn read_all(

@@ -57,7 +57,7 @@ fn columns_of_other_names_become_prompts_and_golds() {
     assert!(completions.iter().all(|line| line["correct"].is_boolean()));
     assert!(completions.iter().any(|line| line["correct"] == true), "the golds are those of the column");
     let prompt = completions[0]["prompt"].as_str().unwrap();
-    assert!(prompt.starts_with("1+1=") && prompt.contains("+") && !prompt.contains('?'), "{prompt}");
+    assert!(prompt.starts_with("1+1=") && prompt.contains('+') && !prompt.contains('?'), "{prompt}");
     let choices = run(&temp.path().join("choices"), &data, &[&names[..2], &["data.fields.choices=pick"]].concat());
     let files = read_files(choices.unwrap().config(), &rewards()).unwrap();
     assert!(files.train[0].messages[0].content.ends_with("=\nA. 3\nB. x"), "{:?}", files.train[0].messages);
