@@ -12,7 +12,8 @@ use std::{
     path::Path,
 };
 
-const CRATES: [&str; 6] = ["dapo-loss", "dapo-reward", "dapo-sampler", "dapo-kernels", "dapo-policy", "dapo-trainer"];
+const CRATES: [&str; 7] =
+    ["dapo-loss", "dapo-reward", "dapo-sampler", "dapo-kernels", "dapo-policy", "dapo-trainer", "dapo-run"];
 
 /// Most arrows of all crates together that point upward.
 const MOST_UPWARD: usize = 3;

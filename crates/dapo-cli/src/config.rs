@@ -5,7 +5,7 @@ use crate::terminal::Stdout;
 use crate::train::{locate, settings};
 use anyhow::{Context, Result};
 use dapo_policy::read_text;
-use dapo_run::{Format, Imported, Skipped, import};
+use dapo_run::{ConfigFormat, Imported, Skipped, import};
 use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
@@ -42,7 +42,7 @@ struct Import {
     file: PathBuf,
     /// Whose settings they are [default: as the file looks]
     #[arg(long, value_name = "TRAINER")]
-    from: Option<Format>,
+    from: Option<ConfigFormat>,
     /// Write the TOML to this file, which must be new.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,

@@ -37,10 +37,10 @@ mod source;
 mod write;
 
 pub use error::{KeyError, KeyFault, SettingsError};
-pub use estimate::{DataSizes, Disk, Estimate, Memory, Part, Phases, Work, estimate};
+pub use estimate::{CostEstimate, DataSizes, Disk, Memory, Part, Phases, Work, estimate};
 pub use folder::RunFolder;
 pub use guards::Alarm;
-pub use import::{Assumed, Carried, Format, ImportError, Imported, Note, Skipped, import};
+pub use import::{Assumed, Carried, ConfigFormat, ImportError, Imported, Note, Skipped, import};
 pub use keys::{Key, Kind, key_table, keys, schema};
 pub use layers::{Layer, Resolved, resolve};
 pub use machine::{Machine, fits};

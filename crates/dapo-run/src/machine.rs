@@ -1,6 +1,6 @@
 //! What this machine has for a run, and whether it is enough.
 
-use crate::estimate::{DataSizes, Estimate, bytes, estimate};
+use crate::estimate::{DataSizes, CostEstimate, bytes, estimate};
 use crate::model::ModelSource;
 use crate::placement::DeviceChoice;
 use crate::run_error::RunError;
@@ -36,7 +36,7 @@ impl Machine {
     ///
     /// # Errors
     /// [`RunError::TooLarge`] with what takes the most and the keys that make it smaller.
-    pub fn check(&self, estimate: &Estimate) -> Result<Option<String>, RunError> {
+    pub fn check(&self, estimate: &CostEstimate) -> Result<Option<String>, RunError> {
         let (work, memory) = (&estimate.work, &estimate.memory);
         let host = work.completion_bytes.saturating_add(work.evaluation_bytes);
         let needed = if memory.gpu { host } else { memory.peak() };
@@ -130,7 +130,7 @@ mod tests {
     use crate::layers::{Layer, resolve};
     use dapo_policy::ModelConfig;
 
-    fn of(settings: &[&str]) -> Estimate {
+    fn of(settings: &[&str]) -> CostEstimate {
         let layers: Vec<Layer> = settings.iter().map(|setting| Layer::Override((*setting).to_owned())).collect();
         let data = DataSizes { longest_prompt: Some(1), problems: None };
         estimate(&resolve(&layers).unwrap().config, &ModelConfig::qwen3_0_6b(), data)

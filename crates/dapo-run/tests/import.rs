@@ -18,7 +18,7 @@ mod verl;
 
 use std::{collections::BTreeMap, path::Path};
 
-use dapo_run::{Format, Imported, RunConfig, import};
+use dapo_run::{ConfigFormat, Imported, RunConfig, import};
 
 /// A file of `testdata/imports`.
 fn file(name: &str) -> String {
@@ -126,10 +126,11 @@ fn has_note(imported: &Imported, key: &str, part: &str) -> bool {
 
 #[test]
 fn formats_are_named_as_their_makers_name_them() {
-    for (name, format) in [("verl", Format::Verl), ("trl", Format::Trl), ("ms-swift", Format::Swift)] {
-        assert_eq!(name.parse::<Format>().unwrap(), format);
+    for (name, format) in [("verl", ConfigFormat::Verl), ("trl", ConfigFormat::Trl), ("ms-swift", ConfigFormat::Swift)]
+    {
+        assert_eq!(name.parse::<ConfigFormat>().unwrap(), format);
         assert_eq!(format.to_string().to_lowercase(), name);
     }
-    let error = "openrlhf".parse::<Format>().unwrap_err();
+    let error = "openrlhf".parse::<ConfigFormat>().unwrap_err();
     assert_eq!(error.to_string(), "format is `openrlhf`, expected one of verl, trl, ms-swift");
 }

@@ -1,7 +1,7 @@
 //! Disk space of a run folder.
 
 use super::{Parameters, Work};
-use crate::RunConfig;
+use crate::settings::RunConfig;
 use serde::Serialize;
 
 /// Bytes of a token in a log of completions, about.

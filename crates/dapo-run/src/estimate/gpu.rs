@@ -4,7 +4,7 @@
 
 use super::memory::{Memory, Part, Phases};
 use super::{DataSizes, Parameters, Shape, Work, estimate};
-use crate::RunConfig;
+use crate::settings::RunConfig;
 use dapo_policy::LayerMemory;
 use dapo_policy::ModelConfig;
 
@@ -73,7 +73,7 @@ impl Shape {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Layer, resolve};
+    use crate::layers::{Layer, resolve};
 
     #[test]
     fn the_cache_and_the_rest_fill_a_gpu_and_no_more() -> Result<(), Box<dyn std::error::Error>> {

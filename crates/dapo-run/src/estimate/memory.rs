@@ -1,7 +1,7 @@
 //! Memory, by what takes it and when.
 
 use super::{Parameters, Shape, Work};
-use crate::RunConfig;
+use crate::settings::RunConfig;
 use dapo_policy::KEPT_BYTES;
 use serde::Serialize;
 

@@ -15,7 +15,7 @@ pub(crate) use gpu::cache_left;
 pub use memory::{Memory, Part, Phases};
 pub use work::Work;
 
-use crate::RunConfig;
+use crate::settings::RunConfig;
 use dapo_policy::ModelConfig;
 use serde::Serialize;
 use shape::Shape;
@@ -34,7 +34,7 @@ pub struct DataSizes {
 
 /// What a run will need.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Estimate {
+pub struct CostEstimate {
     /// Memory while it runs.
     pub memory: Memory,
     /// Tokens and updates.
@@ -58,7 +58,7 @@ pub struct Estimate {
 /// assert_eq!((weights.name, weights.bytes), ("weights", 4 * 596_049_920));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub fn estimate(config: &RunConfig, model: &ModelConfig, data: DataSizes) -> Estimate {
+pub fn estimate(config: &RunConfig, model: &ModelConfig, data: DataSizes) -> CostEstimate {
     let room = model.max_position_embeddings.saturating_sub(config.rollout.max_new_tokens);
     let prompt = data.longest_prompt.unwrap_or(config.data.max_prompt_tokens.min(room)).max(1);
     let gpu = config.model.device.starts_with("cuda");
@@ -67,7 +67,7 @@ pub fn estimate(config: &RunConfig, model: &ModelConfig, data: DataSizes) -> Est
     let parameters = Parameters::of(config, model);
     let memory = if gpu { Memory::of_gpu } else { Memory::of }(config, &shape, &parameters, &work);
     let disk = Disk::of(config, &parameters, &work);
-    Estimate { memory, work, disk }
+    CostEstimate { memory, work, disk }
 }
 
 /// Numbers of values in the model.
@@ -113,7 +113,7 @@ impl Parameters {
     }
 }
 
-impl fmt::Display for Estimate {
+impl fmt::Display for CostEstimate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { memory, work, disk } = self;
         let mut row = |name: &str, text: String| writeln!(f, "{name:<26}{text}");

@@ -2,7 +2,7 @@
 //! f32, on a GPU bf16.
 
 use super::Work;
-use crate::RunConfig;
+use crate::settings::RunConfig;
 use dapo_kernels::logprobs::chunk_rows;
 use dapo_policy::LayerMemory;
 use dapo_policy::ModelConfig;

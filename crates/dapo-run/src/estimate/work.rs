@@ -1,7 +1,7 @@
 //! Tokens and updates of a step.
 
 use super::{DataSizes, Shape};
-use crate::RunConfig;
+use crate::settings::RunConfig;
 use dapo_sampler::GenBatch;
 use serde::Serialize;
 

@@ -3,23 +3,25 @@
 use std::path::Path;
 
 use super::{
-    Format, ImportError, Skipped,
     entry::{Entry, Value},
-    public,
+    error::ImportError,
+    format::ConfigFormat,
+    report::Skipped,
     shell::{self, Command, Expanded},
+    text::public,
     yaml,
 };
 
 /// What a script or a list of arguments says.
 pub(super) struct Invocation {
-    pub(super) format: Option<Format>,
+    pub(super) format: Option<ConfigFormat>,
     pub(super) entries: Vec<Entry>,
     pub(super) skipped: Vec<Skipped>,
 }
 
 /// Where a trainer's arguments start.
 struct Marker {
-    format: Option<Format>,
+    format: Option<ConfigFormat>,
     /// Index of the first word that belongs to the trainer's name.
     program: usize,
     /// Index of its first argument.
@@ -27,7 +29,7 @@ struct Marker {
 }
 
 /// Reads a script, a list of overrides or a list of arguments.
-pub(super) fn read(text: &str, file: &Path, format: Option<Format>) -> Result<Invocation, ImportError> {
+pub(super) fn read(text: &str, file: &Path, format: Option<ConfigFormat>) -> Result<Invocation, ImportError> {
     let script = shell::read(text, file)?;
     let mut found: Option<(Command, Marker)> = None;
     let mut skipped = Vec::new();
@@ -75,7 +77,7 @@ pub(super) fn read(text: &str, file: &Path, format: Option<Format>) -> Result<In
         .collect();
     launcher(&command.words[..marker.program], &mut entries, &mut skipped);
     let arguments = &command.words[marker.arguments..];
-    if marker.format == Some(Format::Verl) {
+    if marker.format == Some(ConfigFormat::Verl) {
         overrides(arguments, &mut entries, &mut skipped);
     } else {
         options(arguments, &mut entries, &mut skipped);
@@ -83,10 +85,10 @@ pub(super) fn read(text: &str, file: &Path, format: Option<Format>) -> Result<In
     Ok(Invocation { format: marker.format, entries, skipped })
 }
 
-fn agrees(seen: Option<Format>, asked: Option<Format>) -> bool {
+fn agrees(seen: Option<ConfigFormat>, asked: Option<ConfigFormat>) -> bool {
     match (seen, asked) {
         (Some(seen), Some(asked)) => seen == asked,
-        (None, Some(asked)) => asked != Format::Verl,
+        (None, Some(asked)) => asked != ConfigFormat::Verl,
         _ => true,
     }
 }
@@ -94,7 +96,7 @@ fn agrees(seen: Option<Format>, asked: Option<Format>) -> bool {
 fn marker(words: &[Expanded]) -> Option<Marker> {
     let first = words.first()?;
     if is_override(&first.text) {
-        return Some(Marker { format: Some(Format::Verl), program: 0, arguments: 0 });
+        return Some(Marker { format: Some(ConfigFormat::Verl), program: 0, arguments: 0 });
     }
     if first.text.starts_with("--") {
         return Some(Marker { format: None, program: 0, arguments: 0 });
@@ -103,12 +105,12 @@ fn marker(words: &[Expanded]) -> Option<Marker> {
         let next = words.get(i + 1).map_or("", |word| word.text.as_str());
         let stem = words[i].text.strip_suffix(".py").map(|path| path.rsplit('/').next().unwrap_or(path));
         let (format, length) = match (words[i].text.as_str(), stem) {
-            ("-m", _) if is_main(next.rsplit('.').next().unwrap_or(next)) => (Format::Verl, 2),
-            (_, Some(stem)) if is_main(stem) => (Format::Verl, 1),
-            ("swift" | "megatron", _) if next == "rlhf" => (Format::Swift, 2),
-            (_, Some("rlhf")) => (Format::Swift, 1),
-            ("trl", _) if next == "grpo" => (Format::Trl, 2),
-            (_, Some(stem)) if stem.contains("grpo") => (Format::Trl, 1),
+            ("-m", _) if is_main(next.rsplit('.').next().unwrap_or(next)) => (ConfigFormat::Verl, 2),
+            (_, Some(stem)) if is_main(stem) => (ConfigFormat::Verl, 1),
+            ("swift" | "megatron", _) if next == "rlhf" => (ConfigFormat::Swift, 2),
+            (_, Some("rlhf")) => (ConfigFormat::Swift, 1),
+            ("trl", _) if next == "grpo" => (ConfigFormat::Trl, 2),
+            (_, Some(stem)) if stem.contains("grpo") => (ConfigFormat::Trl, 1),
             _ => return None,
         };
         Some(Marker { format: Some(format), program: i, arguments: i + length })

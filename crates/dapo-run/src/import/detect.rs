@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use super::{
-    Format, ImportError,
     command::{self, Invocation},
     entry::Entry,
+    error::ImportError,
+    format::ConfigFormat,
     yaml,
 };
 
@@ -39,7 +40,11 @@ const SWIFT: [&str; 9] = [
 ];
 
 /// The file's settings and whose they are.
-pub(super) fn read(text: &str, file: &Path, format: Option<Format>) -> Result<(Format, Invocation), ImportError> {
+pub(super) fn read(
+    text: &str,
+    file: &Path,
+    format: Option<ConfigFormat>,
+) -> Result<(ConfigFormat, Invocation), ImportError> {
     let invocation = if is_yaml(text, file) {
         Invocation { format: None, entries: yaml::read(text, file)?, skipped: Vec::new() }
     } else {
@@ -65,17 +70,18 @@ fn is_yaml(text: &str, file: &Path) -> bool {
     first.starts_with('{') || (first.contains(':') && !key.is_empty() && is_key)
 }
 
-fn from_keys(entries: &[Entry], file: &Path) -> Result<Format, ImportError> {
+fn from_keys(entries: &[Entry], file: &Path) -> Result<ConfigFormat, ImportError> {
     let first = |entry: &Entry| entry.key.split(['.', '[']).next().unwrap_or_default().to_owned();
     let count = |keys: &[&str]| entries.iter().filter(|entry| keys.contains(&first(entry).as_str())).count();
     let nested = |entry: &&Entry| entry.key.contains('.') && VERL.contains(&first(entry).as_str());
     let counts = [
-        (Format::Verl, entries.iter().filter(nested).count()),
-        (Format::Trl, count(&TRL)),
-        (Format::Swift, count(&SWIFT)),
+        (ConfigFormat::Verl, entries.iter().filter(nested).count()),
+        (ConfigFormat::Trl, count(&TRL)),
+        (ConfigFormat::Swift, count(&SWIFT)),
     ];
     let most = counts.iter().map(|&(_, count)| count).max().unwrap_or_default();
-    let best: Vec<Format> = counts.iter().filter(|&&(_, count)| count == most).map(|&(format, _)| format).collect();
+    let best: Vec<ConfigFormat> =
+        counts.iter().filter(|&&(_, count)| count == most).map(|&(format, _)| format).collect();
     match best.as_slice() {
         [format] if most > 0 => Ok(*format),
         _ => Err(ImportError::Format {

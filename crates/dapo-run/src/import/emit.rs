@@ -2,7 +2,12 @@
 
 use std::{fmt::Write, path::Path};
 
-use super::{Format, Note, Skipped, draft::Line, short};
+use super::{
+    draft::Line,
+    format::ConfigFormat,
+    report::{Note, Skipped},
+    text::{one_line, short, shown},
+};
 
 /// The sections in the order of the settings.
 const SECTIONS: [&str; 26] = [
@@ -35,7 +40,7 @@ const SECTIONS: [&str; 26] = [
 ];
 
 /// The file's text.
-pub(super) fn toml(file: &Path, source: Format, lines: &[Line], notes: &[Note], skipped: &[Skipped]) -> String {
+pub(super) fn toml(file: &Path, source: ConfigFormat, lines: &[Line], notes: &[Note], skipped: &[Skipped]) -> String {
     let mut out = format!(
         "# Imported from {} ({source}).\n# Each line ends with the key and the line it came from, or with whose default it is.\n",
         short(&file.display().to_string())
@@ -54,14 +59,6 @@ pub(super) fn toml(file: &Path, source: Format, lines: &[Line], notes: &[Note], 
     }
     let _ = write_skipped(&mut out, skipped);
     out
-}
-
-/// A value as TOML, small numbers with an exponent.
-pub(super) fn shown(value: &toml::Value) -> String {
-    match value {
-        toml::Value::Float(number) if *number != 0.0 && number.abs() < 1e-3 => format!("{number:e}"),
-        value => value.to_string(),
-    }
 }
 
 fn split(key: &str) -> (&str, &str) {
@@ -89,9 +86,4 @@ fn write_skipped(out: &mut String, skipped: &[Skipped]) -> std::fmt::Result {
         writeln!(out, "# - {} = {} (line {line}): {}", short(key), short(value), one_line(reason))?;
     }
     Ok(())
-}
-
-/// The text without line breaks and other control characters, which a comment cannot hold.
-fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

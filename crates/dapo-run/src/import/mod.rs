@@ -12,109 +12,25 @@ mod draft;
 mod emit;
 mod entry;
 mod error;
+mod format;
 mod hf;
+mod report;
 mod shell;
 mod swift;
+mod text;
 mod trl;
 mod verl;
 mod yaml;
 
-use std::{fmt, path::Path, str::FromStr};
+use std::path::Path;
 
 pub use error::ImportError;
+pub use format::ConfigFormat;
+pub use report::{Assumed, Carried, Note, Skipped};
 
-use crate::RunConfig;
 use crate::layers::resolve_text;
+use crate::settings::RunConfig;
 use draft::Draft;
-
-/// Whose settings a file holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// verl: YAML, a list of dotted overrides, or a script that starts `main_ppo` or `main_dapo`.
-    Verl,
-    /// TRL's GRPO trainer, with open-r1's additions: YAML or arguments.
-    Trl,
-    /// ms-swift's `swift rlhf --rlhf_type grpo`: YAML, JSON or arguments.
-    Swift,
-}
-
-impl Format {
-    /// The name as its makers write it.
-    pub(super) fn title(self) -> &'static str {
-        match self {
-            Self::Verl => "verl",
-            Self::Trl => "TRL",
-            Self::Swift => "ms-swift",
-        }
-    }
-}
-
-impl fmt::Display for Format {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.title())
-    }
-}
-
-impl FromStr for Format {
-    type Err = ImportError;
-
-    fn from_str(name: &str) -> Result<Self, ImportError> {
-        match name.to_ascii_lowercase().as_str() {
-            "verl" => Ok(Self::Verl),
-            "trl" | "open-r1" => Ok(Self::Trl),
-            "ms-swift" | "swift" => Ok(Self::Swift),
-            _ => Err(ImportError::FormatName { found: name.into() }),
-        }
-    }
-}
-
-/// A key of the source that decided a setting.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Carried {
-    /// The key in the source.
-    pub source_key: String,
-    /// Ours.
-    pub key: String,
-    /// The value it got, as TOML.
-    pub value: String,
-    /// The source's line, from 1.
-    pub line: usize,
-}
-
-/// A setting that the source leaves to its own default.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Assumed {
-    /// Our key.
-    pub key: String,
-    /// The value it got, as TOML.
-    pub value: String,
-    /// Whose default it is.
-    pub reason: String,
-}
-
-/// A translation with a difference worth knowing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Note {
-    /// The key in the source; empty if it is about a key that is missing there.
-    pub key: String,
-    /// The source's line, from 1.
-    pub line: Option<usize>,
-    /// The difference.
-    pub text: String,
-}
-
-/// A key of the source that decided nothing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Skipped {
-    /// The key in the source; `key[1]` for an item of a list; a word of the shell for what is no key.
-    pub key: String,
-    /// Its value.
-    pub value: String,
-    /// The source's line, from 1.
-    pub line: usize,
-    /// Why it was left out.
-    pub reason: String,
-}
 
 /// What a file became.
 #[derive(Clone, Debug)]
@@ -124,7 +40,7 @@ pub struct Imported {
     /// The same, read back.
     pub config: RunConfig,
     /// Whose settings the file held.
-    pub source: Format,
+    pub source: ConfigFormat,
     /// Keys that decided a setting.
     pub carried: Vec<Carried>,
     /// Settings that are the source's defaults.
@@ -150,19 +66,19 @@ pub struct Imported {
 ///
 /// # Errors
 /// [`ImportError`] with file, line, key, what was found and what was expected.
-pub fn import(text: &str, file_name: &Path, format: Option<Format>) -> Result<Imported, ImportError> {
+pub fn import(text: &str, file_name: &Path, format: Option<ConfigFormat>) -> Result<Imported, ImportError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let (source, invocation) = detect::read(text, file_name, format)?;
     let entries = match source {
-        Format::Verl => verl::resolve(invocation.entries),
-        Format::Trl => invocation.entries,
-        Format::Swift => swift::ungrouped(invocation.entries),
+        ConfigFormat::Verl => verl::resolve(invocation.entries),
+        ConfigFormat::Trl => invocation.entries,
+        ConfigFormat::Swift => swift::ungrouped(invocation.entries),
     };
     let mut draft = Draft::new(file_name, source, entries, invocation.skipped);
     match source {
-        Format::Verl => verl::translate(&mut draft)?,
-        Format::Trl => trl::translate(&mut draft)?,
-        Format::Swift => swift::translate(&mut draft)?,
+        ConfigFormat::Verl => verl::translate(&mut draft)?,
+        ConfigFormat::Trl => trl::translate(&mut draft)?,
+        ConfigFormat::Swift => swift::translate(&mut draft)?,
     }
     let skipped = draft.all_skipped();
     let toml = emit::toml(file_name, source, &draft.lines, &draft.notes, &skipped);
@@ -171,27 +87,4 @@ pub fn import(text: &str, file_name: &Path, format: Option<Format>) -> Result<Im
         .config;
     let Draft { carried, assumed, notes, .. } = draft;
     Ok(Imported { toml, config, source, carried, assumed, notes, skipped })
-}
-
-/// A value that may be shown, unless its name says that it is nobody's business.
-fn public(key: &str, value: String) -> String {
-    let name = key.rsplit('.').next().unwrap_or(key);
-    let is_variable = !name.contains(|c: char| c.is_ascii_lowercase());
-    let is_secret = if is_variable {
-        ["KEY", "TOKEN", "SECRET", "PASSWORD"].iter().any(|word| name.contains(word))
-    } else {
-        ["api_key", "token", "secret", "password"].iter().any(|word| name.ends_with(word))
-    };
-    if is_secret { "…".into() } else { value }
-}
-
-/// A value cut to a length that fits a line, on one line.
-fn short(text: &str) -> String {
-    const LONGEST: usize = 60;
-    let line: String = text
-        .chars()
-        .take(LONGEST)
-        .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
-        .collect();
-    if text.chars().nth(LONGEST).is_some() { format!("{line}…") } else { line }
 }

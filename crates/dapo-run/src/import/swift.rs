@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use super::{
-    ImportError,
     draft::{Draft, Got},
     entry::Entry,
+    error::ImportError,
     hf::{self, Component, Defaults, LengthKeys, RewardNames},
 };
 

@@ -1,8 +1,8 @@
 //! TRL's `GRPOConfig`, with open-r1's additions.
 
 use super::{
-    ImportError,
     draft::{Draft, Got},
+    error::ImportError,
     hf::{self, Component, Defaults, LengthKeys, RewardNames},
 };
 

@@ -5,8 +5,9 @@ use std::{borrow::Cow, path::Path};
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 
 use super::{
-    ImportError,
     entry::{Entry, Value},
+    error::ImportError,
+    text::short,
 };
 
 /// Deepest nesting that is read.
@@ -126,7 +127,7 @@ impl Flattener {
         match self.frames.last_mut() {
             None if text.is_empty() => Ok(()),
             None => {
-                let found = format!("`{}`", super::short(&text));
+                let found = format!("`{}`", short(&text));
                 Err(Problem { line, found, expected: "settings as `key: value`" })
             }
             Some(Frame::Mapping { path, key, empty, .. }) => {

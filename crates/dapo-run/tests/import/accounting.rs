@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, io::Write, path::Path};
 
-use dapo_run::{Format, ImportError, Imported, Layer, import, resolve};
+use dapo_run::{ConfigFormat, ImportError, Imported, Layer, import, resolve};
 use proptest::prelude::*;
 
 use super::{file, imported_file};
@@ -158,7 +158,7 @@ fn lines(name: &str) -> Vec<String> {
     own_lines.map(|line| line.trim().trim_end_matches('\\').trim().to_owned()).collect()
 }
 
-fn check_part(name: &str, format: Format, part: &[String], strange: &str) {
+fn check_part(name: &str, format: ConfigFormat, part: &[String], strange: &str) {
     let (text, keys): (String, BTreeSet<String>) = match name {
         "trl_dapo.yaml" => {
             let keys = part.iter().map(|line| line.split(':').next().unwrap().to_owned());
@@ -180,9 +180,9 @@ proptest! {
     #[test]
     fn any_part_of_a_file_is_imported_whole(
         (name, format, part) in prop::sample::select(vec![
-            ("trl_dapo.yaml", Format::Trl),
-            ("swift_dapo.sh", Format::Swift),
-            ("verl_dapo.sh", Format::Verl),
+            ("trl_dapo.yaml", ConfigFormat::Trl),
+            ("swift_dapo.sh", ConfigFormat::Swift),
+            ("verl_dapo.sh", ConfigFormat::Verl),
         ]).prop_flat_map(|(name, format)| {
             let lines = lines(name);
             (Just(name), Just(format), prop::sample::subsequence(lines.clone(), 0..=lines.len()).prop_shuffle())
@@ -195,7 +195,7 @@ proptest! {
     #[test]
     fn any_keys_and_values_are_accounted_for_or_refused_with_a_place(
         settings in prop::collection::btree_map(key(), value(), 0..12),
-        format in prop::sample::select(vec![Format::Trl, Format::Swift]),
+        format in prop::sample::select(vec![ConfigFormat::Trl, ConfigFormat::Swift]),
     ) {
         let text = settings.iter().map(|(key, value)| format!("{key}: {value}")).collect::<Vec<_>>().join("\n");
         match import(&text, Path::new("a.yaml"), Some(format)) {
@@ -208,7 +208,7 @@ proptest! {
     fn any_text_is_read_or_refused(
         text in "([a-z]{1,3}=|\\$\\{|\\$\\(\\(|\\$\\(|\\}|\\)|\\(|[a-z0-9.]{1,4}| |\n|\"|'|\\\\|#|;|\\||&|<|>|if |fi|do |done|\\[@\\]|:-|`|-m main_ppo |a\\.b=|--c ){0,40}",
         name in prop::sample::select(vec!["a.sh", "a.yaml", "a"]),
-        format in prop::sample::select(vec![None, Some(Format::Verl), Some(Format::Trl), Some(Format::Swift)]),
+        format in prop::sample::select(vec![None, Some(ConfigFormat::Verl), Some(ConfigFormat::Trl), Some(ConfigFormat::Swift)]),
     ) {
         match import(&text, Path::new(name), format) {
             Ok(imported) => check(&imported, &BTreeSet::new()),

@@ -2,19 +2,19 @@
 
 use std::path::Path;
 
-use dapo_run::{Format, import};
+use dapo_run::{ConfigFormat, import};
 
 use super::{file, imported};
 
 #[test]
 fn the_content_tells_the_format() {
     for (name, format) in [
-        ("verl_dapo.sh", Format::Verl),
-        ("verl_dapo.yaml", Format::Verl),
-        ("verl_overrides.txt", Format::Verl),
-        ("trl_dapo.yaml", Format::Trl),
-        ("swift_dapo.sh", Format::Swift),
-        ("swift_dapo.json", Format::Swift),
+        ("verl_dapo.sh", ConfigFormat::Verl),
+        ("verl_dapo.yaml", ConfigFormat::Verl),
+        ("verl_overrides.txt", ConfigFormat::Verl),
+        ("trl_dapo.yaml", ConfigFormat::Trl),
+        ("swift_dapo.sh", ConfigFormat::Swift),
+        ("swift_dapo.json", ConfigFormat::Swift),
     ] {
         assert_eq!(imported(&file(name), "settings").source, format, "{name}");
         assert_eq!(imported(&file(name), name).source, format, "{name}");
@@ -24,7 +24,7 @@ fn the_content_tells_the_format() {
 #[test]
 fn a_given_format_is_taken() {
     let text = "beta: 0.0\nepsilon_high: 0.28\nloss_type: bnpo\n";
-    for format in [Format::Trl, Format::Swift] {
+    for format in [ConfigFormat::Trl, ConfigFormat::Swift] {
         assert_eq!(import(text, Path::new("a.yaml"), Some(format)).unwrap().source, format);
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::words;
 use dapo_policy::ModelConfig;
-use dapo_run::{DataSizes, Estimate, Phases, estimate};
+use dapo_run::{CostEstimate, DataSizes, Phases, estimate};
 use serde_json::{Value, json};
 
 fn model(fields: &Value) -> ModelConfig {
@@ -29,12 +29,12 @@ fn middle() -> ModelConfig {
         "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 64}))
 }
 
-fn of(model: &ModelConfig, layers: &[&str], longest_prompt: usize) -> Estimate {
+fn of(model: &ModelConfig, layers: &[&str], longest_prompt: usize) -> CostEstimate {
     let data = DataSizes { longest_prompt: Some(longest_prompt), problems: None };
     estimate(&words(layers).unwrap().config, model, data)
 }
 
-fn part(estimate: &Estimate, name: &str) -> u64 {
+fn part(estimate: &CostEstimate, name: &str) -> u64 {
     estimate.memory.parts.iter().find(|part| part.name == name).map_or(0, |part| part.bytes)
 }
 
@@ -135,7 +135,7 @@ fn a_gpus_memory_is_that_of_bf16_with_f32_of_what_is_trained() {
     let n = 596_049_920;
     let keep = ["model.device=cuda:1", "sampler.train_batch=16", "rollout.cache_mib=100000"];
     let estimate = of(&qwen3_0_6b(), &keep, 100);
-    let memory = |estimate: &Estimate| {
+    let memory = |estimate: &CostEstimate| {
         ["weights in bf16", "f32 of what is trained", "optimiser's moments", "gradients", "reference model"]
             .map(|name| part(estimate, name))
     };

@@ -5,7 +5,13 @@ mod read;
 use crate::keys::zero;
 use std::path::Path;
 
-use super::{Assumed, Carried, Format, ImportError, Note, Skipped, emit::shown, entry::Entry};
+use super::{
+    entry::Entry,
+    error::ImportError,
+    format::ConfigFormat,
+    report::{Assumed, Carried, Note, Skipped},
+    text::{public, short, shown},
+};
 
 /// What became of a key of the source.
 #[derive(Clone, Debug)]
@@ -68,7 +74,7 @@ fn written(key: &'static str, value: toml::Value) -> (&'static str, toml::Value)
 }
 
 impl<'a> Draft<'a> {
-    pub(super) fn new(file: &'a Path, format: Format, entries: Vec<Entry>, skipped: Vec<Skipped>) -> Self {
+    pub(super) fn new(file: &'a Path, format: ConfigFormat, entries: Vec<Entry>, skipped: Vec<Skipped>) -> Self {
         Self {
             file,
             trainer: format.title(),
@@ -105,7 +111,7 @@ impl<'a> Draft<'a> {
             file: self.file.to_owned(),
             line: entry.map_or(0, |entry| entry.line),
             key: entry.map(|entry| entry.key.clone()).unwrap_or_default(),
-            found: entry.map(|entry| format!("`{}`", crate::import::short(&entry.shown()))).unwrap_or_default(),
+            found: entry.map(|entry| format!("`{}`", short(&entry.shown()))).unwrap_or_default(),
             expected: if missing.is_empty() {
                 expected.to_owned()
             } else {
@@ -238,7 +244,7 @@ impl<'a> Draft<'a> {
                 Fate::Read => "has no effect on what was imported".into(),
                 Fate::Open => "not known to this importer".into(),
             };
-            let value = super::public(&entry.key, entry.shown());
+            let value = public(&entry.key, entry.shown());
             Some(Skipped { key: entry.key.clone(), value, line: entry.line, reason })
         });
         let mut all: Vec<Skipped> = left_out.chain(self.skipped.iter().cloned()).collect();

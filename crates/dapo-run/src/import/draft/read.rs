@@ -2,8 +2,8 @@
 
 use super::{Draft, Fate, Got};
 use crate::import::{
-    ImportError,
     entry::{Entry, Value},
+    error::ImportError,
 };
 
 impl Draft<'_> {

@@ -2,8 +2,8 @@
 
 use super::Defaults;
 use crate::import::{
-    ImportError,
     draft::{Draft, Got},
+    error::ImportError,
 };
 
 /// How the source's counts translate.

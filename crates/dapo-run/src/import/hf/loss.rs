@@ -2,8 +2,8 @@
 
 use super::{Batch, Defaults};
 use crate::import::{
-    ImportError,
     draft::{Draft, Got},
+    error::ImportError,
 };
 
 /// The policy loss and its aggregation; the source's names and ours.

@@ -18,8 +18,8 @@ pub(super) use rewards::{Component, LengthKeys, RewardNames, rewards};
 pub(super) use run::{evaluation, output, rollout, steps};
 
 use super::{
-    ImportError,
     draft::{Draft, Got},
+    error::ImportError,
 };
 
 /// What a trainer does where its file says nothing.

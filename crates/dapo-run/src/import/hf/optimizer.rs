@@ -2,8 +2,8 @@
 
 use super::{Batch, Defaults, loss::note_updates};
 use crate::import::{
-    ImportError,
     draft::{Draft, Got},
+    error::ImportError,
 };
 
 /// AdamW and the learning rate, over so many roll-out steps.

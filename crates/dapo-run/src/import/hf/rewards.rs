@@ -1,8 +1,8 @@
 //! Reward functions by name, with their weights.
 
 use crate::import::{
-    ImportError,
     draft::{Draft, Got},
+    error::ImportError,
 };
 
 /// Our component for a reward function.

@@ -2,8 +2,8 @@
 
 use super::{Batch, Defaults, loss::note_updates};
 use crate::import::{
-    ImportError,
     draft::{Draft, Got},
+    error::ImportError,
 };
 
 /// Roll-out steps without a number in the file.

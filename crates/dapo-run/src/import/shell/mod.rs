@@ -10,7 +10,7 @@ mod word;
 
 use std::path::Path;
 
-use super::ImportError;
+use super::error::ImportError;
 use script::Statement;
 use variables::Variables;
 

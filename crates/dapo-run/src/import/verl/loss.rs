@@ -1,8 +1,8 @@
 //! The policy loss, KL and advantages.
 
 use crate::import::{
-    ImportError,
     draft::{Draft, Got},
+    error::ImportError,
 };
 
 const ACTOR: &str = "actor_rollout_ref.actor";

@@ -12,7 +12,7 @@ mod training;
 
 pub(super) use references::resolve;
 
-use super::{ImportError, draft::Draft};
+use super::{draft::Draft, error::ImportError};
 
 /// Translates everything there is.
 pub(super) fn translate(d: &mut Draft<'_>) -> Result<(), ImportError> {

@@ -1,8 +1,8 @@
 //! The reward manager and its overlong buffer.
 
 use crate::import::{
-    ImportError,
     draft::{Draft, Got},
+    error::ImportError,
 };
 
 /// Keys of the overlong buffer, in each place that a version of verl has kept them.

@@ -1,8 +1,8 @@
 //! Roll-outs and dynamic sampling.
 
 use crate::import::{
-    ImportError,
     draft::{Draft, Got},
+    error::ImportError,
 };
 
 /// How completions are generated; returns their longest length.

@@ -1,8 +1,8 @@
 //! Steps, mini-batches, the optimiser, evaluation and what is kept.
 
 use crate::import::{
-    ImportError,
     draft::{Draft, Got},
+    error::ImportError,
 };
 
 /// Roll-out steps without a number in the file.
