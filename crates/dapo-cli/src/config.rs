@@ -9,6 +9,7 @@ use dapo_run::{ConfigFormat, Imported, Skipped, import};
 use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 /// Check, import or describe settings.
 #[derive(clap::Args)]
@@ -34,8 +35,9 @@ struct Check {
 
 /// Turn another trainer's DAPO settings into a TOML file.
 ///
-/// Reads verl's YAML, override lists and scripts, TRL's and open-r1's recipes, and ms-swift's argument lists. Prints the TOML; what
-/// could not be carried over is named on stderr, with the reason.
+/// Reads verl's YAML, override lists and scripts, TRL's and open-r1's recipes, and ms-swift's argument lists. Prints the TOML,
+/// which `dapo config check` accepts; what could not be carried over is named on stderr, with the reason. The exit code is 2
+/// where the source asks for something that is not offered here, such as another loss: the file is then written without it.
 #[derive(clap::Args)]
 struct Import {
     /// The file to read.
@@ -56,12 +58,13 @@ struct Schema {
     json: bool,
 }
 
-pub(crate) fn run(args: &Config, talk: Talk) -> Result<()> {
+pub(crate) fn run(args: &Config, talk: Talk) -> Result<ExitCode> {
     match &args.command {
-        Command::Check(args) => check(args, talk),
-        Command::Import(args) => import_file(args, talk),
-        Command::Schema(args) => schema(args),
+        Command::Check(args) => check(args, talk)?,
+        Command::Import(args) => return import_file(args, talk),
+        Command::Schema(args) => schema(args)?,
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn check(args: &Check, talk: Talk) -> Result<()> {
@@ -72,10 +75,10 @@ fn check(args: &Check, talk: Talk) -> Result<()> {
     Ok(())
 }
 
-fn import_file(args: &Import, talk: Talk) -> Result<()> {
+fn import_file(args: &Import, talk: Talk) -> Result<ExitCode> {
     let text = read_text(&args.file).with_context(|| args.file.display().to_string())?;
     let imported = import(&text, &args.file, args.from)?;
-    let Imported { toml, source, carried, notes, skipped, .. } = &imported;
+    let Imported { toml, source, carried, notes, skipped, refused, .. } = &imported;
     match &args.out {
         Some(file) => {
             let mut out = fs::File::create_new(file).with_context(|| file.display().to_string())?;
@@ -85,13 +88,19 @@ fn import_file(args: &Import, talk: Talk) -> Result<()> {
     }
     talk.note(format_args!("{source}: {} settings carried over, {} not", carried.len(), skipped.len()));
     for note in notes {
-        let line = note.line.map_or_else(String::new, |line| format!("line {line}, "));
-        talk.note(format_args!("note: {line}{}: {}", note.key, note.text));
+        talk.note(format_args!("note: {note}"));
     }
-    for Skipped { key, value, line, reason } in skipped {
+    let harmless = skipped.iter().filter(|skipped| !skipped.changes_training).count();
+    for Skipped { key, value, line, reason, .. } in skipped.iter().filter(|skipped| skipped.changes_training) {
         talk.note(format_args!("not carried over: line {line}, {key} = {value}: {reason}"));
     }
-    Ok(())
+    if harmless > 0 {
+        talk.note(format_args!("not carried over, without an effect here: {harmless}, listed in the file"));
+    }
+    for error in refused {
+        talk.failure(&anyhow::anyhow!("{error}"));
+    }
+    Ok(if refused.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(2) })
 }
 
 fn schema(args: &Schema) -> Result<()> {

@@ -1,7 +1,8 @@
 //! `dapo`: trains language models with DAPO, evaluates them, samples from them, and judges answers.
 //!
 //! Every subcommand is a file of its own that composes the library crates; nothing here computes. Results go to stdout,
-//! everything else to stderr. Exit codes: 0 for success, 1 for a failure, 2 for a usage error.
+//! everything else to stderr. Exit codes: 0 for success, 1 for a failure, 2 for a usage error or an import that is not
+//! whole.
 
 mod args;
 mod chat;
@@ -57,7 +58,7 @@ fn main() -> ExitCode {
     let outcome = match &cli.command {
         Command::Train(args) => train::run(args, talk),
         Command::Recipes(args) => recipes::run(args),
-        Command::Config(args) => config::run(args, talk),
+        Command::Config(args) => return finish(config::run(args, talk), talk),
         Command::Eval(args) => eval::run(args, talk),
         Command::Chat(args) => chat::run(args, talk),
         Command::Export(args) => export::run(args, talk),
@@ -66,12 +67,18 @@ fn main() -> ExitCode {
         Command::Generate(args) => generate::run(args, talk),
         Command::Verify(args) => verify::run(args, talk),
     };
+    finish(outcome.map(|()| ExitCode::SUCCESS), talk)
+}
+
+/// The exit code of a command, its failure shown.
+fn finish(outcome: anyhow::Result<ExitCode>, talk: Talk) -> ExitCode {
     match outcome {
+        Ok(code) => code,
         Err(error) if !is_broken_pipe(&error) => {
             talk.failure(&error);
             ExitCode::FAILURE
         }
-        _ => ExitCode::SUCCESS,
+        Err(_) => ExitCode::SUCCESS,
     }
 }
 

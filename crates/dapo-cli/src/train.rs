@@ -5,8 +5,8 @@ use crate::talk::Talk;
 use crate::terminal::Stdout;
 use anyhow::{Result, bail};
 use dapo_run::{
-    DataSizes, DeviceChoice, Folder, Layer, Mastered, ModelSource, ProblemCounts, Progress, Rescue, Resolved, Run,
-    RunError, RunStep, estimate, fits, read_files, resolve, settings_of,
+    DeviceChoice, Folder, Layer, Mastered, ModelSource, Plan, ProblemCounts, Progress, Rescue, Resolved, Run, RunError,
+    RunStep, estimate, fits, plan, resolve, settings_of,
 };
 use dapo_trainer::{EvalReport, GroupRecord, StepMetrics, TrainerError};
 use std::io::Write;
@@ -127,20 +127,13 @@ pub(crate) fn locate(error: RunError, settings: &Resolved) -> anyhow::Error {
 }
 
 fn dry_run(settings: &Resolved, talk: Talk) -> Result<()> {
-    settings.config.validate().map_err(|error| locate(error, settings))?;
-    let data = &settings.config.data;
-    let is_remote = |name: &String| name.starts_with("hf://");
-    if !data.train.is_empty() && !data.train.iter().chain(&data.validation).any(is_remote) {
-        let files = settings.config.reward_sum().and_then(|rewards| read_files(&settings.config, &rewards));
-        let files = files.map_err(|error| locate(error, settings))?;
-        say_of_data(files.counts, &files.folders, talk);
-    }
+    let plan = plan(&settings.config).map_err(|error| locate(error, settings))?;
+    let Plan { mut config, model, data, counts, folders } = plan;
+    say_of_data(counts, &folders, talk);
     let mut stdout = Stdout::new();
     writeln!(stdout, "{}", settings.to_annotated_toml()?)?;
-    let model = ModelSource::find(&settings.config.model.path, &settings.config.model.revision)?;
-    let mut config = settings.config.clone();
     config.model.device = config.model.device.parse::<DeviceChoice>()?.expected().to_string();
-    writeln!(stdout, "{}", estimate(&config, &model.config()?, DataSizes::default()))?;
+    writeln!(stdout, "{}", estimate(&config, &model, data))?;
     if let Some(too_much) = fits(&settings.config, &model, Path::new("."))? {
         talk.warning(too_much);
     }

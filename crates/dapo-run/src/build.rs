@@ -56,6 +56,9 @@ impl RunConfig {
         at_least_1("data.limit", self.data.limit.map(|limit| limit as u64))?;
         at_least_1("rollout.cache_mib", self.rollout.cache_mib.map(|mib| mib as u64))?;
         at_least_1("train.steps", Some(self.train.steps))?;
+        if let Some(passes) = self.train.passes.filter(|passes| !(passes.is_finite() && *passes > 0.0)) {
+            return Err(RunError::setting("train.passes", passes, "a finite number above 0"));
+        }
         at_least_1("eval.every", self.eval.every)?;
         at_least_1("eval.samples", Some(self.eval.samples as u64))?;
         at_least_1("eval.max_new_tokens", self.eval.max_new_tokens.map(|tokens| tokens as u64))?;
@@ -79,6 +82,28 @@ impl RunConfig {
             }
             other => other,
         })
+    }
+
+    /// Rollout steps of a run on so many problems:
+    ///
+    /// ```text
+    /// ⌈passes · problems / train_batch⌉
+    /// ```
+    ///
+    /// and at least 1, or `train.steps` where no passes are set.
+    ///
+    /// ```
+    /// let mut config = dapo_run::RunConfig::default();
+    /// config.sampler.train_batch = 128;
+    /// assert_eq!(config.steps_on(7473), 100);
+    /// config.train.passes = Some(3.0);
+    /// assert_eq!(config.steps_on(7473), 176);
+    /// ```
+    pub fn steps_on(&self, problems: usize) -> u64 {
+        let Some(passes) = self.train.passes else { return self.train.steps };
+        let steps = passes * problems as f64 / self.sampler.train_batch.max(1) as f64;
+        // What rounding adds to a whole number is no further step.
+        ((steps * (1.0 - 1e-12)).ceil() as u64).max(1)
     }
 
     /// The trainer's settings.

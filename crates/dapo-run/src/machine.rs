@@ -1,10 +1,10 @@
 //! What this machine has for a run, and whether it is enough.
 
 use crate::estimate::{DataSizes, CostEstimate, bytes, estimate};
-use crate::model::ModelSource;
 use crate::placement::DeviceChoice;
 use crate::run_error::RunError;
 use crate::settings::RunConfig;
+use dapo_policy::ModelConfig;
 use std::path::Path;
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
@@ -80,13 +80,13 @@ impl Machine {
 /// Whether a run fits on this machine: `None`, or what it may need too much of.
 ///
 /// # Errors
-/// [`RunError::TooLarge`], and what the model's configuration has wrong.
-pub fn fits(config: &RunConfig, model: &ModelSource, dir: &Path) -> Result<Option<String>, RunError> {
+/// [`RunError::TooLarge`], and a device that is none.
+pub fn fits(config: &RunConfig, model: &ModelConfig, dir: &Path) -> Result<Option<String>, RunError> {
     let mut config = config.clone();
     config.model.device = config.model.device.parse::<DeviceChoice>()?.expected().to_string();
     // The shortest prompt: whether longer ones fit shows when they are read.
     let data = DataSizes { problems: None, longest_prompt: Some(1) };
-    Machine::here(dir).check(&estimate(&config, &model.config()?, data))
+    Machine::here(dir).check(&estimate(&config, model, data))
 }
 
 /// Free space of the file system of a folder, in bytes.
@@ -128,7 +128,6 @@ fn keys_of(part: &str) -> &'static str {
 mod tests {
     use super::*;
     use crate::layers::{Layer, resolve};
-    use dapo_policy::ModelConfig;
 
     fn of(settings: &[&str]) -> CostEstimate {
         let layers: Vec<Layer> = settings.iter().map(|setting| Layer::Override((*setting).to_owned())).collect();

@@ -88,6 +88,18 @@ impl ModelSource {
         Ok(ModelConfig::from_json(&json, &file)?)
     }
 
+    /// The model's tokenizer, without the weights where the files allow it.
+    ///
+    /// # Errors
+    /// Names the file and what is wrong with it.
+    pub fn tokenizer(&self) -> Result<Tokenizer, RunError> {
+        if self.path.join("adapter_config.json").exists() {
+            let base = Self::find(&dapo_policy::adapter_base(&self.path)?, "main")?;
+            return Ok(dapo_policy::adapter_tokenizer(&self.path, base.tokenizer()?)?);
+        }
+        if self.path.is_dir() { Ok(Tokenizer::from_folder(&self.path)?) } else { Ok(self.load()?.1) }
+    }
+
     /// Loads the model and its tokenizer.
     ///
     /// # Errors

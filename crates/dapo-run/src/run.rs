@@ -9,7 +9,8 @@ use crate::layers::{Layer, Resolved, resolve};
 use crate::machine::fits;
 use crate::model::ModelSource;
 use crate::placement::{Placed, place};
-use crate::problems::{Folder, ProblemCounts, load_problems};
+use crate::plan::prepare;
+use crate::problems::{Folder, ProblemCounts};
 use crate::progress::{Mastered, Progress, RunStep};
 use crate::run_error::{Rescue, RunError, Stage};
 use crate::settings::RunConfig;
@@ -117,23 +118,12 @@ impl Run {
         let is_own = own.is_some();
         let rewards = own.map_or_else(|| config.reward_sum(), Ok)?;
         let source = ModelSource::find(&config.model.path, &config.model.revision)?;
-        let too_much = fits(config, &source, folder.path())?;
+        let too_much = fits(config, &source.config()?, folder.path())?;
         let (policy, tokenizer) = source.load()?;
-        let context = policy.config().max_position_embeddings;
-        let longest = config.rollout.max_new_tokens.max(config.eval.max_new_tokens.unwrap_or(0));
-        if longest >= context {
-            let key = if longest == config.rollout.max_new_tokens { "rollout" } else { "eval" };
-            let expected = format!("less than the model's context of {context} tokens");
-            return Err(RunError::setting(&format!("{key}.max_new_tokens"), longest, expected));
-        }
-        let limit = config.data.max_prompt_tokens.min(context - longest);
-        let problems = load_problems(config, &rewards, &tokenizer, limit)?;
+        let (planned, problems) = prepare(config, &rewards, policy.config().max_position_embeddings, &tokenizer)?;
+        let config = &planned;
         let have_answers = |prompts: &[Prompt]| prompts.iter().any(|prompt| prompt.answers().next().is_some());
         let rewards = if have_answers(&problems.train) { rewards } else { rewards.without_answers() };
-        if let Some(every) = config.eval.every.filter(|_| problems.validation.is_empty()) {
-            let expected = "unset, or problems in data.validation or data.validation_split";
-            return Err(RunError::setting("eval.every", every, expected));
-        }
         let mut validation = problems.validation;
         if let Some(limit) = config.eval.limit {
             validation.truncate(limit);

@@ -24,6 +24,16 @@ pub enum Source {
     CommandLine,
 }
 
+impl Source {
+    /// Whether both are the same recipe, the same file or the command line.
+    pub(crate) fn is_of_one_layer(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::File { path, .. }, Self::File { path: other, .. }) => path == other,
+            _ => self == other,
+        }
+    }
+}
+
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

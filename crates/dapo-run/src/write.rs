@@ -1,7 +1,7 @@
 //! Settings as TOML text, complete and in the order of their declaration.
 
 use crate::error::SettingsError;
-use crate::keys::{LAYOUT, leaves, split};
+use crate::keys::{EITHER, LAYOUT, leaves, split};
 use crate::settings::RunConfig;
 use std::fmt::Write;
 
@@ -10,7 +10,7 @@ const COMMENT_COLUMN: usize = 36;
 
 impl RunConfig {
     /// The settings as a file that reads back as exactly these: every key with its value, section by section. What is
-    /// not set is named in a comment.
+    /// not set, or has no effect beside another key, is named in a comment.
     ///
     /// # Errors
     /// When TOML has no form for a value.
@@ -37,7 +37,8 @@ pub(crate) fn write(config: &RunConfig, comment: impl Fn(&str) -> Option<String>
         }
         for key in keys {
             let name = split(&key.path).1;
-            let Some(value) = leaves.get(&key.path) else {
+            let is_replaced = EITHER.iter().any(|(count, share)| *count == key.path && leaves.contains_key(*share));
+            let Some(value) = leaves.get(&key.path).filter(|_| !is_replaced) else {
                 let _ = writeln!(text, "# {name} is not set");
                 continue;
             };

@@ -13,6 +13,8 @@ mod shell;
 mod swift;
 #[path = "import/trl.rs"]
 mod trl;
+#[path = "import/unknown.rs"]
+mod unknown;
 #[path = "import/verl.rs"]
 mod verl;
 

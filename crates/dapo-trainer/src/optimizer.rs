@@ -34,6 +34,8 @@ pub struct OptimizerConfig {
     /// Rollout steps over which the learning rate grows linearly to `lr`: step s of w, from 0, has (s + 1)/w of it, so that
     /// the first one trains and the last one has all of it.
     pub warmup_steps: u64,
+    /// Share of `decay_steps` over which it grows, instead of `warmup_steps`: these are ⌈warmup_ratio · decay_steps⌉ then.
+    pub warmup_ratio: Option<f64>,
     /// Its course after the warm-up.
     pub schedule: Schedule,
     /// Rollout steps of the run, warm-up included: a falling schedule has fallen after the last of them. In a run by
@@ -58,6 +60,7 @@ impl Default for OptimizerConfig {
         Self {
             lr: 1e-6,
             warmup_steps: 20,
+            warmup_ratio: None,
             schedule: Schedule::Constant,
             decay_steps: None,
             min_lr_ratio: 0.0,
@@ -93,6 +96,15 @@ impl OptimizerConfig {
                 "the steps of the run where the schedule falls",
             ));
         }
+        if let Some(ratio) = self.warmup_ratio {
+            if !(0.0..=1.0).contains(&ratio) {
+                return Err(TrainerError::setting("warmup_ratio", &ratio, "from 0 to 1"));
+            }
+            if self.decay_steps.is_none() {
+                let expected = "the steps of the run where the warm-up is a share of them";
+                return Err(TrainerError::setting("decay_steps", &"unset", expected));
+            }
+        }
         for (field, beta) in [("beta1", self.beta1), ("beta2", self.beta2)] {
             if !(0.0..1.0).contains(&beta) {
                 return Err(TrainerError::setting(field, &beta, "at least 0 and below 1"));
@@ -106,15 +118,25 @@ impl OptimizerConfig {
 
     /// Learning rate of a rollout step, counted from 0.
     pub fn lr_at(&self, rollout_step: u64) -> f64 {
-        if rollout_step >= self.warmup_steps {
+        let warmup = self.warmup();
+        if rollout_step >= warmup {
             return self.lr * self.share(rollout_step);
         }
-        self.lr * (rollout_step + 1) as f64 / self.warmup_steps as f64
+        self.lr * (rollout_step + 1) as f64 / warmup as f64
+    }
+
+    /// Steps of the warm-up.
+    fn warmup(&self) -> u64 {
+        match (self.warmup_ratio, self.decay_steps) {
+            // What rounding adds to a whole number is no further step.
+            (Some(ratio), Some(steps)) => (ratio * steps as f64 * (1.0 - 1e-12)).ceil() as u64,
+            _ => self.warmup_steps,
+        }
     }
 
     /// The share of the learning rate at a rollout step after the warm-up.
     fn share(&self, step: u64) -> f64 {
-        let (warmup, steps, min_ratio) = (self.warmup_steps, self.decay_steps.unwrap_or(u64::MAX), self.min_lr_ratio);
+        let (warmup, steps, min_ratio) = (self.warmup(), self.decay_steps.unwrap_or(u64::MAX), self.min_lr_ratio);
         let progress = ((step - warmup) as f64 / steps.saturating_sub(warmup).max(1) as f64).min(1.0);
         match self.schedule {
             Schedule::Constant => 1.0,
@@ -239,6 +261,12 @@ mod tests {
         let rates: Vec<f64> = (0..6).map(|s| config.lr_at(s)).collect();
         assert_eq!(rates, [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]);
         assert_eq!(OptimizerConfig { warmup_steps: 0, ..config }.lr_at(0), 1.0);
+        // A tenth of 40 steps, and of 31, rounded up.
+        for steps in [40, 31] {
+            let share =
+                OptimizerConfig { warmup_ratio: Some(0.1), decay_steps: Some(steps), warmup_steps: 9, ..config };
+            assert!((0..6).all(|step| share.lr_at(step) == config.lr_at(step)), "{steps}");
+        }
     }
 
     #[test]
@@ -298,6 +326,10 @@ mod tests {
 
     #[test]
     fn validation_names_the_field() {
+        let share = OptimizerConfig { warmup_ratio: Some(0.1), ..Default::default() };
+        assert!(share.validate().is_err(), "a share needs the steps it is one of");
+        assert!(OptimizerConfig { decay_steps: Some(5), ..share }.validate().is_ok());
+        assert!(OptimizerConfig { warmup_ratio: Some(1.5), decay_steps: Some(5), ..share }.validate().is_err());
         let bad = OptimizerConfig { beta2: 1.0, ..Default::default() };
         let error = bad.validate().unwrap_err().to_string();
         assert_eq!(error, "beta2 is 1, expected at least 0 and below 1");

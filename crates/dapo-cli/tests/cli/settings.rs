@@ -49,6 +49,33 @@ fn the_schema_describes_every_key() {
 }
 
 #[test]
+fn an_import_that_is_not_whole_is_written_and_says_so() {
+    let recipe =
+        file("model_name_or_path: a/b\nloss_type: vespo\nnum_generations: 4\nbeta: 0.01\nnum_train_epochs: 2\n");
+    let folder = folder();
+    let toml = folder.path().join("imported.toml");
+    let toml = toml.to_str().unwrap();
+    let args = ["config", "import", path(&recipe), "--from", "trl", "--out", toml];
+    let run = dapo(&args).failure(2, &["loss_type is `vespo`, expected one of dapo, bnpo"]);
+    assert!(!run.stderr.contains(": :"), "{}", run.stderr);
+    let checked = dapo(&["config", "check", toml]).success();
+    assert!(checked.stdout.contains("coef = 0.01") && checked.stdout.contains("passes = 2.0"), "{}", checked.stdout);
+}
+
+#[test]
+fn what_has_no_effect_is_one_line() {
+    let recipe = file(
+        "model_name_or_path: a/b\nreward_funcs: [accuracy]\nlogging_steps: 1\nbf16: true\nuse_vllm: true\n\
+         off_policy_mask_threshold: 0.5\n",
+    );
+    let run = dapo(&["config", "import", path(&recipe), "--from", "trl"]).success();
+    let left_out: Vec<&str> = run.stderr.lines().filter(|line| line.contains("not carried over")).collect();
+    assert_eq!(left_out.len(), 2, "{}", run.stderr);
+    assert!(left_out[0].contains("off_policy_mask_threshold") && left_out[1].contains("without an effect here: 3"));
+    assert!(run.stdout.contains("# - bf16 = true"), "{}", run.stdout);
+}
+
+#[test]
 fn imported_settings_run_on_the_tiny_model() {
     let recipe = file(
         "model_name_or_path: Qwen/Qwen3-0.6B\nbeta: 0.0\nepsilon: 0.2\nepsilon_high: 0.28\nloss_type: bnpo\n\

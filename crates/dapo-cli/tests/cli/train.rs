@@ -218,6 +218,47 @@ fn path_of(path: &Path) -> &str {
 }
 
 #[test]
+fn a_dry_run_refuses_what_a_run_would() {
+    let data = additions();
+    let fails = |settings: &[&str], said: &[&str]| {
+        let data = format!("data.train={}", path(&data));
+        dapo(&[&["train", "tiny", &data, "--dry-run"], settings].concat()).failure(1, said);
+    };
+    dapo(&["train", "tiny", "data.train=nonexist.jsonl", "--dry-run"]).failure(1, &["nonexist.jsonl"]);
+    fails(
+        &["rollout.max_new_tokens=4000"],
+        &["rollout.max_new_tokens is 4000, expected less than the model's context"],
+    );
+    fails(&["rewards.accuracy.weight=0", "rewards.soft_overlong.weight=0"], &["weight"]);
+    fails(&["train.mini_batches=50"], &["train.mini_batches is 50"]);
+    fails(&["data.validation=[]", "eval.every=1"], &["eval.every is 1"]);
+    fails(&["data.max_prompt_tokens=1"], &["data.train"]);
+}
+
+#[test]
+fn passes_over_the_data_decide_the_steps() {
+    let data =
+        file(&(1..=10).map(|i| format!("{{\"question\": \"{i}+{i}=\", \"answer\": {}}}\n", 2 * i)).collect::<String>());
+    let dir = folder();
+    let out = dir.path().join("run");
+    let train = format!("data.train={}", path(&data));
+    let args = ["train", "tiny", &train, "train.passes=0.75", "sampler.train_batch=4", "train.mini_batches=1"];
+    let more = ["sampler.dynamic=false", "eval.every=none", "optimizer.schedule=linear", "rollout.group_size=2"];
+    // 7.5 problems in steps of 4.
+    let dry = dapo(&[&args[..], &more, &["--dry-run"]].concat()).success();
+    assert!(dry.stdout.contains("passes = 0.75") && dry.stdout.contains("2 steps, 2 updates"), "{}", dry.stdout);
+    let run = dapo(&[&args[..], &more, &["--out", out.to_str().unwrap()]].concat()).success();
+    assert!(run.stderr.contains("step 2/2: "), "{}", run.stderr);
+    let metrics = std::fs::read_to_string(out.join("metrics.jsonl")).unwrap();
+    assert_eq!(metrics.lines().count(), 2);
+    let resumed = dapo(&["train", "--resume", out.to_str().unwrap()]).success();
+    assert!(resumed.stderr.contains("nothing to do"), "{}", resumed.stderr);
+    dapo(&["train", "--resume", out.to_str().unwrap(), "train.passes=1"]).success();
+    let metrics = std::fs::read_to_string(out.join("metrics.jsonl")).unwrap();
+    assert_eq!(metrics.lines().count(), 3);
+}
+
+#[test]
 fn a_file_is_no_folder() {
     let data = additions();
     dapo(&train(&["--out", path(&data)])).failure(1, &["error: ", path(&data)]);

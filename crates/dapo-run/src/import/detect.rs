@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use super::{
-    command::{self, Invocation},
+    command::{self, Further, Invocation},
     entry::Entry,
     error::ImportError,
     format::ConfigFormat,
-    yaml,
+    python, yaml,
 };
 
 /// First words of verl's keys.
@@ -45,16 +45,22 @@ pub(super) fn read(
     file: &Path,
     format: Option<ConfigFormat>,
 ) -> Result<(ConfigFormat, Invocation), ImportError> {
-    let invocation = if is_yaml(text, file) {
-        Invocation { format: None, entries: yaml::read(text, file)?, skipped: Vec::new() }
+    let invocation = if is_python(file) {
+        command::read(&python::commands(text), file, format, Further::LeftOut)?
+    } else if is_yaml(text, file) {
+        Invocation { entries: yaml::read(text, file)?, ..Invocation::default() }
     } else {
-        command::read(text, file, format)?
+        command::read(text, file, format, Further::Refused)?
     };
     let found = match format.or(invocation.format) {
         Some(format) => format,
         None => from_keys(&invocation.entries, file)?,
     };
     Ok((found, invocation))
+}
+
+fn is_python(file: &Path) -> bool {
+    file.extension().is_some_and(|extension| extension == "py")
 }
 
 fn is_yaml(text: &str, file: &Path) -> bool {
@@ -92,7 +98,7 @@ fn from_keys(entries: &[Entry], file: &Path) -> Result<ConfigFormat, ImportError
                 "the keys of two formats in equal number".into()
             },
             looked_for: format!(
-                "keys below {} (verl), {} (trl), {} (ms-swift)",
+                "keys below {} (verl), {} (trl), {} (ms-swift); name the format instead",
                 VERL.join(", "),
                 TRL.join(", "),
                 SWIFT.join(", ")

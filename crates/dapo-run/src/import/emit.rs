@@ -6,38 +6,9 @@ use super::{
     draft::Line,
     format::ConfigFormat,
     report::{Note, Skipped},
-    text::{one_line, short, shown},
+    text::{long, one_line, short, shown},
 };
-
-/// The sections in the order of the settings.
-const SECTIONS: [&str; 26] = [
-    "",
-    "model",
-    "lora",
-    "data",
-    "rollout",
-    "sampler",
-    "rewards",
-    "rewards.accuracy",
-    "rewards.accuracy.grader",
-    "rewards.format",
-    "rewards.tag_count",
-    "rewards.soft_overlong",
-    "rewards.repetition",
-    "rewards.length",
-    "overlong",
-    "advantage",
-    "loss",
-    "loss.policy_loss",
-    "loss.policy_loss.clip",
-    "loss.aggregation",
-    "loss.kl",
-    "reference_sync",
-    "optimizer",
-    "train",
-    "eval",
-    "output",
-];
+use crate::keys::{LAYOUT, split};
 
 /// The file's text.
 pub(super) fn toml(file: &Path, source: ConfigFormat, lines: &[Line], notes: &[Note], skipped: &[Skipped]) -> String {
@@ -47,43 +18,54 @@ pub(super) fn toml(file: &Path, source: ConfigFormat, lines: &[Line], notes: &[N
     );
     // Writing to a String cannot fail.
     let _ = write_notes(&mut out, notes);
-    for section in SECTIONS {
-        let mut lines = lines.iter().filter(|line| split(line.key).0 == section).peekable();
-        if lines.peek().is_none() {
-            continue;
-        }
-        let _ = if section.is_empty() { writeln!(out) } else { writeln!(out, "\n[{section}]") };
-        for line in lines {
-            let _ = writeln!(out, "{} = {} # {}", split(line.key).1, shown(&line.value), one_line(&line.comment));
-        }
+    for table in &LAYOUT.tables {
+        let _ = write_table(&mut out, &table.path, lines);
     }
-    let _ = write_skipped(&mut out, skipped);
+    let (changing, harmless): (Vec<&Skipped>, Vec<&Skipped>) =
+        skipped.iter().partition(|skipped| skipped.changes_training);
+    let _ = write_skipped(&mut out, "Left out, although training may differ:", &changing);
+    let _ = write_skipped(&mut out, "Left out, without an effect here:", &harmless);
     out
 }
 
-fn split(key: &str) -> (&str, &str) {
-    key.rsplit_once('.').unwrap_or(("", key))
+fn write_table(out: &mut String, path: &str, lines: &[Line]) -> std::fmt::Result {
+    let own: Vec<&Line> = lines.iter().filter(|line| split(line.key).0 == path).collect();
+    if own.is_empty() {
+        return Ok(());
+    }
+    // A table of lines to be filled in alone must not be there until they are.
+    let is_set = own.iter().any(|line| line.value.is_some());
+    match (path, is_set) {
+        ("", _) => writeln!(out)?,
+        (path, true) => writeln!(out, "\n[{path}]")?,
+        (path, false) => writeln!(out, "\n# [{path}]")?,
+    }
+    for Line { key, value, comment, .. } in own {
+        let (name, comment) = (split(key).1, one_line(comment));
+        match value {
+            Some(value) => writeln!(out, "{name} = {} # {comment}", shown(value))?,
+            None => writeln!(out, "# {name} = … # set this: {comment}")?,
+        }
+    }
+    Ok(())
 }
 
 fn write_notes(out: &mut String, notes: &[Note]) -> std::fmt::Result {
     if !notes.is_empty() {
         writeln!(out, "#\n# Differences:")?;
     }
-    for Note { key, line, text } in notes {
-        match line {
-            Some(line) => writeln!(out, "# - {}, line {line}: {}", one_line(key), one_line(text))?,
-            None => writeln!(out, "# - {}", one_line(text))?,
-        }
+    for note in notes {
+        writeln!(out, "# - {}", one_line(&note.to_string()))?;
     }
     Ok(())
 }
 
-fn write_skipped(out: &mut String, skipped: &[Skipped]) -> std::fmt::Result {
+fn write_skipped(out: &mut String, title: &str, skipped: &[&Skipped]) -> std::fmt::Result {
     if !skipped.is_empty() {
-        writeln!(out, "\n# Left out:")?;
+        writeln!(out, "\n# {title}")?;
     }
-    for Skipped { key, value, line, reason } in skipped {
-        writeln!(out, "# - {} = {} (line {line}): {}", short(key), short(value), one_line(reason))?;
+    for Skipped { key, value, line, reason, .. } in skipped {
+        writeln!(out, "# - {} = {} (line {line}): {}", long(key), short(value), one_line(reason))?;
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum ImportError {
     /// Nothing in the file tells whose settings it holds, or it could be either of two.
-    #[error("{}: {found}; looked for {looked_for}; name the format instead", file.display())]
+    #[error("{}: {found}; looked for {looked_for}", file.display())]
     Format {
         /// The file.
         file: PathBuf,

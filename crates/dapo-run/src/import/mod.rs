@@ -14,6 +14,8 @@ mod entry;
 mod error;
 mod format;
 mod hf;
+mod parts;
+mod python;
 mod report;
 mod shell;
 mod swift;
@@ -28,14 +30,18 @@ pub use error::ImportError;
 pub use format::ConfigFormat;
 pub use report::{Assumed, Carried, Note, Skipped};
 
+use crate::error::{KeyFault, SettingsError};
 use crate::layers::resolve_text;
+use crate::run_error::RunError;
 use crate::settings::RunConfig;
+use command::Invocation;
 use draft::Draft;
 
 /// What a file became.
 #[derive(Clone, Debug)]
 pub struct Imported {
-    /// The settings file; comments say where each value came from and what was left out.
+    /// The settings file; comments say where each value came from and what was left out. It is valid: what it cannot say is
+    /// a line to be filled in.
     pub toml: String,
     /// The same, read back.
     pub config: RunConfig,
@@ -45,11 +51,17 @@ pub struct Imported {
     pub carried: Vec<Carried>,
     /// Settings that are the source's defaults.
     pub assumed: Vec<Assumed>,
-    /// Differences worth knowing.
+    /// Settings to be filled in, and differences worth knowing.
     pub notes: Vec<Note>,
-    /// Keys that decided nothing.
+    /// Keys that decided nothing; those without which training differs come first.
     pub skipped: Vec<Skipped>,
+    /// Keys whose value cannot be carried over, such as a loss that is not offered here: each is an
+    /// [`ImportError::Value`]. The settings are written without them, and are not what the source asks for.
+    pub refused: Vec<ImportError>,
 }
+
+/// Largest file that is read, in bytes.
+const MAX_BYTES: usize = 1 << 20;
 
 /// Turns another trainer's settings into ours; without a format, the content tells.
 ///
@@ -65,26 +77,68 @@ pub struct Imported {
 /// ```
 ///
 /// # Errors
-/// [`ImportError`] with file, line, key, what was found and what was expected.
+/// [`ImportError`] with file, line, key, what was found and what was expected: where the file cannot be read, is larger than
+/// 1 MiB, or holds no settings of a trainer that is known. A single value that cannot be carried over is none:
+/// [`Imported::refused`] has it.
 pub fn import(text: &str, file_name: &Path, format: Option<ConfigFormat>) -> Result<Imported, ImportError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let (source, invocation) = detect::read(text, file_name, format)?;
+    if text.len() > MAX_BYTES {
+        let found = format!("{} bytes", text.len());
+        let expected = format!("at most {MAX_BYTES} bytes of settings");
+        return Err(ImportError::Syntax { file: file_name.to_owned(), line: 1, found, expected });
+    }
+    let (source, Invocation { entries, doubts, skipped, .. }) = detect::read(text, file_name, format)?;
     let entries = match source {
-        ConfigFormat::Verl => verl::resolve(invocation.entries),
-        ConfigFormat::Trl => invocation.entries,
-        ConfigFormat::Swift => swift::ungrouped(invocation.entries),
+        ConfigFormat::Verl => verl::resolve(entries),
+        ConfigFormat::Trl => entries,
+        ConfigFormat::Swift => swift::ungrouped(entries),
     };
-    let mut draft = Draft::new(file_name, source, entries, invocation.skipped);
+    let mut draft = Draft::new(file_name, source, entries, doubts, skipped);
     match source {
-        ConfigFormat::Verl => verl::translate(&mut draft)?,
-        ConfigFormat::Trl => trl::translate(&mut draft)?,
+        ConfigFormat::Verl => verl::translate(&mut draft),
+        ConfigFormat::Trl => trl::translate(&mut draft),
         ConfigFormat::Swift => swift::translate(&mut draft)?,
     }
-    let skipped = draft.all_skipped();
-    let toml = emit::toml(file_name, source, &draft.lines, &draft.notes, &skipped);
-    let config = resolve_text(&toml, file_name)
-        .map_err(|error| ImportError::Settings { file: file_name.to_owned(), message: error.to_string() })?
-        .config;
-    let Draft { carried, assumed, notes, .. } = draft;
-    Ok(Imported { toml, config, source, carried, assumed, notes, skipped })
+    let (toml, config) = settings(&mut draft, file_name, source)?;
+    let (notes, skipped) = (draft.all_notes(), draft.all_skipped());
+    let Draft { carried, assumed, refused, .. } = draft;
+    Ok(Imported { toml, config, source, carried, assumed, notes, skipped, refused })
+}
+
+/// The settings file and what it says. Values that settings cannot have are taken back until it is valid.
+fn settings(draft: &mut Draft<'_>, file: &Path, source: ConfigFormat) -> Result<(String, RunConfig), ImportError> {
+    loop {
+        let toml = emit::toml(file, source, &draft.lines, &draft.all_notes(), &draft.all_skipped());
+        let wrong: Vec<(String, String)> = match resolve_text(&toml, file).map(|resolved| resolved.config) {
+            Ok(config) => match config.validate() {
+                Ok(()) => return Ok((toml, config)),
+                Err(RunError::Setting { key, expected, .. }) => vec![(key, expected)],
+                Err(error) => return Err(invalid(file, &error)),
+            },
+            Err(SettingsError::Keys(errors)) => {
+                errors.into_iter().map(|error| (error.key, expected(error.fault))).collect()
+            }
+            Err(error) => return Err(invalid(file, &error)),
+        };
+        let mut is_changed = false;
+        for (key, expected) in &wrong {
+            is_changed |= draft.take_back(key, expected);
+        }
+        if !is_changed {
+            let (key, expected) = &wrong[0];
+            return Err(invalid(file, &format!("{key}, expected {expected}")));
+        }
+    }
+}
+
+fn expected(fault: KeyFault) -> String {
+    match fault {
+        KeyFault::Value { expected, .. } => expected,
+        KeyFault::Unknown { .. } => "a key that exists".into(),
+        KeyFault::Twice => "one value".into(),
+    }
+}
+
+fn invalid(file: &Path, error: &impl ToString) -> ImportError {
+    ImportError::Settings { file: file.to_owned(), message: error.to_string() }
 }

@@ -1,5 +1,7 @@
 //! What became of the keys of the source.
 
+use std::fmt;
+
 /// A key of the source that decided a setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Carried {
@@ -35,6 +37,19 @@ pub struct Note {
     pub text: String,
 }
 
+impl fmt::Display for Note {
+    /// With its key and line, where it has them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { key, line, text } = self;
+        match line {
+            Some(line) if !key.is_empty() => write!(f, "{key}, line {line}: {text}"),
+            Some(line) => write!(f, "line {line}: {text}"),
+            None if !key.is_empty() => write!(f, "{key}: {text}"),
+            None => f.write_str(text),
+        }
+    }
+}
+
 /// A key of the source that decided nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Skipped {
@@ -46,4 +61,7 @@ pub struct Skipped {
     pub line: usize,
     /// Why it was left out.
     pub reason: String,
+    /// Whether training differs without it, or may: false for what has no effect here, such as how the other trainer
+    /// divides its work.
+    pub changes_training: bool,
 }

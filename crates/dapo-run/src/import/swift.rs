@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use super::{
-    draft::{Draft, Got},
+    draft::{Draft, Got, Rules, places},
     entry::Entry,
     error::ImportError,
     hf::{self, Component, Defaults, LengthKeys, RewardNames},
+    parts::{self, MODES},
 };
 
 /// With low-rank adapters, ms-swift's own default, the learning rate is ten times that of full training.
@@ -56,26 +57,38 @@ pub(super) fn ungrouped(entries: Vec<Entry>) -> Vec<Entry> {
 }
 
 /// Translates everything there is.
+///
+/// # Errors
+/// When another algorithm is asked for, such as DPO.
 pub(super) fn translate(d: &mut Draft<'_>) -> Result<(), ImportError> {
-    if let Some(kind) = d.word(&["rlhf_type"], &[("grpo", ())])? {
+    if let Some(kind) = d.word(&["rlhf_type"], &[("grpo", ())]) {
+        if let Some(error) = d.refused.pop() {
+            return Err(error);
+        }
         d.leave(&kind.from, "what is trained here is GRPO with DAPO's changes");
     }
-    let has_adapters = model(d)?;
+    let has_adapters = model(d);
     let defaults = defaults(has_adapters);
-    let has_validation = data(d)?;
-    let max_new_tokens = hf::rollout(d, &defaults)?;
-    let batch = hf::batch(d, &defaults)?;
-    dynamic_sampling(d)?;
-    rewards(d, &max_new_tokens)?;
-    let filter = d.switch(&["overlong_filter"])?;
+    let has_validation = data(d);
+    let max_new_tokens = hf::rollout(d, &defaults);
+    let batch = hf::batch(d, &defaults);
+    dynamic_sampling(d);
+    rewards(d, &max_new_tokens);
+    let filter = d.switch(&["overlong_filter"]);
     d.put_or("overlong.filter", filter.map(|filter| filter.map(|on| if on { "mask" } else { "off" })), "off");
-    hf::loss(d, &defaults, ["tau_pos", "tau_neg"])?;
-    hf::kl(d, &defaults, &batch)?;
-    advantage(d)?;
-    let steps = hf::steps(d, &batch)?;
-    hf::optimizer(d, &defaults, &batch, steps)?;
-    hf::evaluation(d, &batch, has_validation)?;
-    hf::output(d, &batch, steps)?;
+    hf::loss(d, &defaults, ["tau_pos", "tau_neg"]);
+    hf::kl(d, &defaults, &batch);
+    advantage(d);
+    let steps = hf::steps(d, &batch);
+    hf::optimizer(d, &defaults, &batch, steps);
+    hf::evaluation(d, &batch, has_validation);
+    hf::output(d, &batch, steps);
+    if let Some(mode) = d.word(&["rollout_importance_sampling_mode"], &MODES) {
+        let cap = d.number(&["rollout_importance_sampling_threshold"]);
+        parts::importance(d, mode, cap, 2.0);
+    }
+    d.give_up_by(hf::CHANGES);
+    d.give_up_by(CHANGES);
     d.skip_by(REST);
     d.skip_by(hf::RULES);
     d.skip_environment();
@@ -83,8 +96,8 @@ pub(super) fn translate(d: &mut Draft<'_>) -> Result<(), ImportError> {
 }
 
 /// The model and its adapters; returns whether it has any.
-fn model(d: &mut Draft<'_>) -> Result<bool, ImportError> {
-    match d.text(&["model"])? {
+fn model(d: &mut Draft<'_>) -> bool {
+    match d.text(&["model"]) {
         Some(path) => {
             if !d.has(&["use_hf", "USE_HF"]) && !path.value.starts_with(['.', '/', '~', '$']) {
                 d.note(
@@ -96,27 +109,30 @@ fn model(d: &mut Draft<'_>) -> Result<bool, ImportError> {
         }
         None => d.note(&[], "the file names no model: set model.path"),
     }
-    if let Some(revision) = d.text(&["model_revision"])? {
+    if let Some(revision) = d.text(&["model_revision"]) {
         d.put("model.revision", revision);
     }
-    let kind = d.word(&["tuner_type", "train_type"], &[("lora", true), ("full", false)])?;
+    let kind = d.word(&["tuner_type", "train_type"], &[("lora", true), ("full", false)]);
     let has_adapters = kind.as_ref().is_none_or(|kind| kind.value);
-    if has_adapters {
+    if kind.as_ref().is_some_and(|kind| !d.knows(&kind.from)) {
+        d.leave_open("lora.rank", places(kind.as_ref()));
+        d.skip(&["lora_rank", "lora_alpha", "target_modules"], "tuner_type is not known");
+    } else if has_adapters {
         let from = kind.map(|kind| kind.from).unwrap_or_default();
-        let rank = d.count(&["lora_rank"], 1)?.unwrap_or(Got { value: 8, from: Vec::new() });
+        let rank = d.count(&["lora_rank"], 1).unwrap_or(Got::default(8));
         let rank = Got::of(rank.value, &[&rank.from, &from]);
-        let alpha = d.number(&["lora_alpha"])?;
-        let targets = d.texts(&["target_modules"]);
-        hf::lora(d, Some(rank), 8, alpha, 32.0, targets);
+        let alpha = d.number(&["lora_alpha"]);
+        let targets = d.names(&["target_modules"]);
+        parts::lora(d, Some(rank), 8, alpha, 32.0, targets);
     } else {
         d.put_or("lora.rank", kind.map(|kind| kind.map(|_| 0)), 0);
         d.skip(&["lora_rank", "lora_alpha", "target_modules"], "tuner_type is full");
     }
-    Ok(has_adapters)
+    has_adapters
 }
 
 /// The data; returns whether there are any to evaluate on.
-fn data(d: &mut Draft<'_>) -> Result<bool, ImportError> {
+fn data(d: &mut Draft<'_>) -> bool {
     let mut has_validation = false;
     for (key, ours) in [("dataset", "data.train"), ("val_dataset", "data.validation")] {
         let Some(names) = d.texts(&[key]) else { continue };
@@ -131,31 +147,31 @@ fn data(d: &mut Draft<'_>) -> Result<bool, ImportError> {
         let names = names.map(|_| parts.into_iter().map(|(name, _)| name).collect());
         hf::data_sets(d, ours, &names);
     }
-    if let Some(share) = d.number(&["split_dataset_ratio"])? {
+    if let Some(share) = d.number(&["split_dataset_ratio"]) {
         has_validation |= share.value > 0.0;
         d.put("data.validation_split", share);
     }
-    if let Some(longest) = d.count(&["max_length"], 1)? {
+    if let Some(longest) = d.count(&["max_length"], 1) {
         d.put("data.max_prompt_tokens", longest);
     }
-    if let Some(side) = d.text(&["truncation_strategy"])? {
+    if let Some(side) = d.text(&["truncation_strategy"]) {
         if side.value == "left" {
             d.note(&side.from, "ms-swift cuts longer prompts at their start; here they are left out");
         }
         d.leave(&side.from, "longer prompts are left out, never cut");
     }
-    if let Some(system) = d.text(&["system"])? {
+    if let Some(system) = d.text(&["system"]) {
         if Path::new(&system.value).extension().is_some_and(|extension| extension == "txt") {
             d.note(&system.from, "ms-swift reads this file: put its text into data.system");
-            d.leave(&system.from, "another file is not read");
+            d.give_up(&system.from, "another file is not read");
         } else {
             d.put("data.system", system);
         }
     }
-    if let Some(think) = d.switch(&["enable_thinking"])? {
+    if let Some(think) = d.switch(&["enable_thinking"]) {
         d.put("data.enable_thinking", think);
     }
-    Ok(has_validation)
+    has_validation
 }
 
 /// `hub/name:subset#1000` as name and count.
@@ -169,13 +185,13 @@ fn name_and_count(name: &str) -> (String, Option<i64>) {
     }
 }
 
-fn dynamic_sampling(d: &mut Draft<'_>) -> Result<(), ImportError> {
-    let dynamic = d.switch(&["dynamic_sample"])?;
+fn dynamic_sampling(d: &mut Draft<'_>) {
+    let dynamic = d.switch(&["dynamic_sample"]);
     let is_on = dynamic.as_ref().is_some_and(|dynamic| dynamic.value);
     let from = dynamic.as_ref().map(|dynamic| dynamic.from.clone()).unwrap_or_default();
     d.put_or("sampler.dynamic", dynamic, false);
     if is_on {
-        let times = d.count(&["max_resample_times"], 1)?;
+        let times = d.count(&["max_resample_times"], 1);
         let times_from = times.as_ref().map(|times| times.from.clone()).unwrap_or_default();
         d.note(
             &times_from,
@@ -192,11 +208,10 @@ fn dynamic_sampling(d: &mut Draft<'_>) -> Result<(), ImportError> {
         d.assume("sampler.on_exhausted", "keep-zero-std", "as ms-swift does");
     }
     d.skip(&["max_resample_times"], "dynamic_sample is not true");
-    Ok(())
 }
 
-fn rewards(d: &mut Draft<'_>, max_new_tokens: &Got<i64>) -> Result<(), ImportError> {
-    let found = hf::rewards(d, REWARDS, &[], &LENGTH, max_new_tokens)?;
+fn rewards(d: &mut Draft<'_>, max_new_tokens: &Got<i64>) {
+    let found = hf::rewards(d, REWARDS, &[], &LENGTH, max_new_tokens);
     if found.contains(&Component::ThinkAnswer) {
         d.note(
             &[],
@@ -204,43 +219,50 @@ fn rewards(d: &mut Draft<'_>, max_new_tokens: &Got<i64>) -> Result<(), ImportErr
         );
     }
     if found.contains(&Component::SoftOverlong) {
-        let longest = d.count(&["soft_max_length"], 1)?.unwrap_or_else(|| max_new_tokens.clone());
+        let longest = d.count(&["soft_max_length"], 1).unwrap_or_else(|| max_new_tokens.clone());
         d.put_or("rewards.soft_overlong.max_len", Some(longest), 0);
-        match d.count(&["soft_cache_length"], 1)? {
+        match d.count(&["soft_cache_length"], 1) {
             Some(cache) => d.put("rewards.soft_overlong.cache_len", cache),
             None => d.note(&[], "soft_overlong needs soft_cache_length, which the file does not set: a fifth is taken"),
         }
         d.assume("rewards.soft_overlong.floor", false, "ms-swift's line has no floor");
     }
     d.skip(&["soft_max_length", "soft_cache_length"], "reward_funcs does not ask for soft_overlong");
-    Ok(())
 }
 
-fn advantage(d: &mut Draft<'_>) -> Result<(), ImportError> {
+fn advantage(d: &mut Draft<'_>) {
     let names = [("grpo", "mean"), ("rloo", "leave-one-out")];
-    let estimator = d.word(&["advantage_estimator"], &names)?;
+    let estimator = d.word(&["advantage_estimator"], &names);
     let is_rloo = estimator.as_ref().is_some_and(|estimator| estimator.value == "leave-one-out");
-    hf::advantage(d, estimator)?;
-    let in_reward = d.switch(&["kl_in_reward"])?;
-    let from = in_reward.as_ref().map(|switch| switch.from.clone()).unwrap_or_default();
+    hf::advantage(d, estimator);
+    let in_reward = d.switch(&["kl_in_reward"]);
+    let from = places(in_reward.as_ref());
+    if !d.knows(&from) {
+        let key = "loss.kl.coef";
+        return d.leave_open(key, from);
+    }
     if in_reward.map_or(is_rloo, |switch| switch.value) {
         d.redirect(&from, "loss.kl.coef", "rewards.kl_coef");
     } else {
         d.leave(&from, "the KL stays in the loss");
     }
-    Ok(())
 }
 
-/// Keys of ms-swift alone that decide nothing here, and why.
-const REST: &[(&[&str], &str)] = &[
+/// Keys of ms-swift alone without which training differs.
+const CHANGES: Rules = &[
+    (&["config"], "another file, to be imported by itself"),
+    (&["use_rslora", "use_dora", "freeze_*"], "plain LoRA on linear layers, or all weights"),
+    (&["stop_words"], "completions end at the model's end tokens"),
+    (&["loss_scale"], "every token of a completion counts"),
+];
+
+/// Keys of ms-swift alone without an effect here.
+const REST: Rules = &[
     (&["rollout.*", "colocate_groups*", "gpus", "use_ray"], "one process: nothing is sharded or distributed"),
     (
         &["columns*", "custom_dataset_info", "disable_auto_column_mapping"],
         "a problem's fields are found by their names",
     ),
-    (&["config"], "another file, to be imported by itself"),
-    (&["lora_*", "use_rslora", "use_dora", "merge_lora", "tuner_backend", "freeze_*"], "plain LoRA on linear layers"),
-    (&["stop_words"], "completions end at the model's end tokens"),
-    (&["loss_scale"], "every token of a completion counts"),
+    (&["lora_*", "merge_lora", "tuner_backend"], "plain LoRA on linear layers"),
     (&["val_dataset_shuffle"], "problems to evaluate on keep their order"),
 ];

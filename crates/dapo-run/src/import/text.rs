@@ -14,13 +14,21 @@ pub(super) fn public(key: &str, value: String) -> String {
 
 /// A value cut to a length that fits a line, on one line.
 pub(super) fn short(text: &str) -> String {
-    const LONGEST: usize = 60;
+    cut(text, 60)
+}
+
+/// A key, on one line; whole, unless it is absurd.
+pub(super) fn long(key: &str) -> String {
+    cut(key, 300)
+}
+
+fn cut(text: &str, longest: usize) -> String {
     let line: String = text
         .chars()
-        .take(LONGEST)
+        .take(longest)
         .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
         .collect();
-    if text.chars().nth(LONGEST).is_some() { format!("{line}…") } else { line }
+    if text.chars().nth(longest).is_some() { format!("{line}…") } else { line }
 }
 
 /// The text without line breaks and other control characters, which a comment cannot hold.

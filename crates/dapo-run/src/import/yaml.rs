@@ -10,8 +10,9 @@ use super::{
     text::short,
 };
 
-/// Deepest nesting that is read.
+/// Deepest nesting and longest key that are read.
 const MAX_DEPTH: usize = 64;
+const MAX_PATH: usize = 4096;
 
 /// The settings of a YAML or JSON file.
 ///
@@ -112,6 +113,7 @@ impl Flattener {
         match self.frames.last_mut() {
             None => Ok((prefix.to_owned(), line)),
             Some(Frame::Mapping { path, key, .. }) => match key.take() {
+                Some((key, line)) if path.len() + key.len() > MAX_PATH => Err(too_long(line)),
                 Some((key, line)) => Ok((join(path, &key), line)),
                 None => Err(Problem { line, found: "a mapping or list as key".into(), expected: "a word" }),
             },
@@ -134,6 +136,7 @@ impl Flattener {
                 *empty = false;
                 match key.take() {
                     None => *key = Some((text.into_owned(), line)),
+                    Some((key, line)) if path.len() + key.len() > MAX_PATH => return Err(too_long(line)),
                     Some((key, line)) => {
                         let path = join(path, &key);
                         self.entries.push(if style == ScalarStyle::Plain {
@@ -170,6 +173,11 @@ impl Flattener {
             _ => {}
         }
     }
+}
+
+fn too_long(line: usize) -> Problem {
+    let found = format!("a key of more than {MAX_PATH} bytes");
+    Problem { line, found, expected: "a shorter one" }
 }
 
 fn join(path: &str, key: &str) -> String {

@@ -2,7 +2,7 @@
 
 use super::read::Assignment;
 use crate::error::{KeyError, KeyFault};
-use crate::keys::{IN_REWARD, LAYOUT, NAME, OLD_TABLE, join, split};
+use crate::keys::{EITHER, IN_REWARD, LAYOUT, NAME, OLD_TABLE, join, split};
 use crate::settings::RunConfig;
 use crate::source::Source;
 use std::collections::BTreeMap;
@@ -24,7 +24,8 @@ struct Setting {
 pub(super) struct Merged(BTreeMap<String, Setting>);
 
 impl Merged {
-    /// Lays one layer over the others. Another name for a table drops the constants of the one before.
+    /// Lays one layer over the others. Another name for a table drops the constants of the one before, and of two keys that
+    /// exclude each other the later layer's counts.
     pub(super) fn lay(&mut self, assignments: Vec<Assignment>, warnings: &mut Vec<String>) {
         for Assignment { path, value, source, .. } in &assignments {
             let (table, last) = split(path);
@@ -37,6 +38,14 @@ impl Merged {
                     let (name, dropped) = (unquoted(name), dropped.join(", "));
                     warnings.push(format!("{source}: {table} is {name} instead of {before}, without its {dropped}"));
                 }
+            }
+        }
+        for (path, other) in EITHER.into_iter().flat_map(|(count, share)| [(count, share), (share, count)]) {
+            let set = assignments.iter().find(|assignment| assignment.path == path && assignment.value.is_some());
+            if let (Some(set), Some(before)) = (set, self.0.get(other))
+                && !set.source.is_of_one_layer(&before.source)
+            {
+                self.0.remove(other);
             }
         }
         let (set, unset): (Vec<_>, Vec<_>) = assignments.into_iter().partition(|assignment| assignment.value.is_some());
@@ -87,6 +96,12 @@ impl Merged {
             && let Some(coef) = self.0.remove(KL_IN_LOSS)
         {
             self.0.entry(KL_IN_REWARD.into()).or_insert(coef);
+        }
+        for (count, share) in EITHER {
+            if let (Some(_), Some(Setting { value, source, .. })) = (self.0.get(count), self.0.get(share)) {
+                let fault = KeyFault::Value { found: value.clone(), expected: format!("unset beside {count}") };
+                errors.push(KeyError { place: source.clone(), key: share.into(), fault });
+            }
         }
         // Without a maximum, the old increment had no effect.
         let per_prompt = "sampler.per_prompt";

@@ -44,6 +44,9 @@ pub struct OverlongSection {
 pub struct TrainSection {
     /// Rollout steps.
     pub steps: u64,
+    /// Passes over the problems to train on, instead of `steps`: as many steps as these draw problems for,
+    /// ⌈passes × problems / `sampler.train_batch`⌉. Dynamic sampling draws more in each step.
+    pub passes: Option<f64>,
     /// μ, passes over a step's groups; not passes over the data.
     pub updates_per_batch: usize,
     /// Mini-batches, and so optimizer updates, that a full batch is divided into; at most `sampler.train_batch`. A
@@ -68,6 +71,7 @@ impl Default for TrainSection {
         let layer_memory = LayerMemory::default();
         Self {
             steps: 100,
+            passes: None,
             updates_per_batch,
             mini_batches,
             min_mini_batch,

@@ -24,6 +24,7 @@ fn check(imported: &Imported, keys: &BTreeSet<String>) {
     file.write_all(imported.toml.as_bytes()).unwrap();
     let again = resolve(&[Layer::File(file.path().to_owned())]).unwrap();
     assert_eq!(again.config, imported.config);
+    again.config.validate().unwrap();
     assert_eq!(again.warnings(), &[] as &[String], "{}", imported.toml);
 }
 

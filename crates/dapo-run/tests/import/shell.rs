@@ -52,13 +52,46 @@ fn what_the_script_does_not_tell_stays_in_the_text_and_is_noted() {
 }
 
 #[test]
-fn blocks_are_not_followed_and_what_they_set_counts_as_unknown() {
+fn a_variable_that_a_block_changes_keeps_its_value_and_the_block_is_named() {
     let script = "path=a\nif [ \"$1\" = x ]; then\n  path=b\n  python3 prepare.py\nfi\n\
                   python3 -m verl.trainer.main_ppo actor_rollout_ref.model.path=$path";
     let imported = imported(script, "a.sh");
-    expect(&imported.config, "model.path", "$path");
-    assert!(has_note(&imported, "actor_rollout_ref.model.path", "$path, set in a block at line 3"));
+    expect(&imported.config, "model.path", "a");
+    let note = imported.notes.iter().find(|note| note.key == "path").unwrap();
+    assert_eq!(note.line, Some(3));
+    assert!(note.text.contains("the `if` of line 2 may change it") && note.text.contains("model.path"), "{note}");
     assert!(reason(&imported, "if").contains("not followed"));
+}
+
+#[test]
+fn a_variable_that_blocks_alone_set_is_unknown() {
+    for script in [
+        "if true; then n=4; else n=8; fi",
+        "n=\nif [ -z \"$n\" ]; then n=8; fi",
+        "for n in 4 8; do echo; done",
+        "n=2\nfor n in 4 8; do echo; done",
+    ] {
+        let run = "python3 -m verl.trainer.main_ppo actor_rollout_ref.rollout.n=$n";
+        let imported = imported(&format!("{script}\n{run}\n"), "a.sh");
+        assert!(has_note(&imported, "actor_rollout_ref.rollout.n", "set rollout.group_size"), "{script}");
+        assert!(imported.toml.contains("# group_size = … # set this: actor_rollout_ref.rollout.n"), "{script}");
+        assert!(imported.refused.is_empty());
+    }
+}
+
+#[test]
+fn doubts_go_through_variables_and_end_at_the_next_assignment() {
+    let run = "python3 -m verl.trainer.main_ppo data.train_batch_size=$b";
+    let block = "case $x in y) a=8 ;; esac";
+    for (script, is_doubtful) in [
+        (format!("a=4\n{block}\nb=$((a * 2))\n{run}"), true),
+        (format!("a=4\n{block}\nb=$a\n{run}"), true),
+        (format!("a=4\nb=$a\n{block}\n{run}"), false),
+        (format!("a=4\n{block}\na=6\nb=$a\n{run}"), false),
+    ] {
+        let imported = imported(&script, "a.sh");
+        assert_eq!(imported.notes.iter().any(|note| note.key == "a"), is_doubtful, "{script}");
+    }
 }
 
 #[test]

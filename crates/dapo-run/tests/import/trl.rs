@@ -189,14 +189,14 @@ fn the_absolute_bound_of_cispo_becomes_a_distance_from_1() {
 }
 
 #[test]
-fn the_reference_is_synchronised_in_roll_out_steps() {
+fn the_reference_is_synchronised_in_rollout_steps() {
     let text = "model_name_or_path: a\nbeta: 0.01\nsync_ref_model: true\nref_model_sync_steps: 64\nref_model_mixup_alpha: 0.5\n\
                 num_iterations: 4\n";
     let imported = imported(text, "a.yaml");
     expect(&imported.config, "loss.kl.coef", 0.01);
     expect(&imported.config, "reference_sync.every", 16);
     expect(&imported.config, "reference_sync.mixup", 0.5);
-    assert!(has_note(&imported, "ref_model_sync_steps", "16 roll-out steps"));
+    assert!(has_note(&imported, "ref_model_sync_steps", "16 rollout steps"));
 }
 
 #[test]

@@ -274,6 +274,7 @@ fn references_between_keys_are_followed() {
     );
     expect(&chain.config, "sampler.gen_batch", 64);
     expect(&chain.config, "data.max_prompt_tokens", 77);
-    expect(&chain.config, "rollout.max_new_tokens", 512);
+    assert!(chain.toml.contains("# max_new_tokens = … # set this: data.max_response_length"), "{}", chain.toml);
+    assert!(has_note(&chain, "data.max_response_length", "set rollout.max_new_tokens"));
     assert!(reason(&chain, "data.max_response_length").contains("${data.none}"));
 }

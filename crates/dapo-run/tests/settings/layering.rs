@@ -176,3 +176,36 @@ fn the_annotated_file_names_every_origin_and_reads_back_equal() {
     let copy = files.write("copy.toml", &text);
     assert_eq!(resolve(&[Layer::File(copy)]).unwrap().config, resolved.config);
 }
+
+#[test]
+fn of_steps_and_passes_the_later_layer_counts_and_one_layer_has_one() {
+    let files = Files::new();
+    let passes = files.write("passes.toml", "[train]\npasses = 2\n[optimizer]\nwarmup_ratio = 0.1\n");
+    let passes = passes.to_str().unwrap();
+    // The recipe has 80 steps.
+    let config = words(&["tiny", passes]).unwrap().config;
+    assert_eq!((config.train.steps, config.train.passes), (100, Some(2.0)));
+    assert_eq!(config.steps_on(500), (1000_u64).div_ceil(config.sampler.train_batch as u64));
+    let text = config.to_toml().unwrap();
+    assert!(text.contains("\n# steps is not set\npasses = 2.0\n"), "{text}");
+    assert!(text.contains("\n# warmup_steps is not set\nwarmup_ratio = 0.1\n"), "{text}");
+    let config = words(&["tiny", passes, "train.steps=7", "optimizer.warmup_steps=3"]).unwrap().config;
+    assert_eq!((config.train.steps, config.train.passes, config.steps_on(500)), (7, None, 7));
+    assert_eq!((config.optimizer.warmup_steps, config.optimizer.warmup_ratio), (3, None));
+    let config = words(&["train.steps=7", passes]).unwrap().config;
+    assert_eq!(config.train.passes, Some(2.0));
+    let both = files.write("both.toml", "[train]\nsteps = 5\npasses = 2\n");
+    let error = words(&[both.to_str().unwrap()]).unwrap_err().to_string();
+    assert!(error.ends_with("both.toml:3: train.passes is 2, expected unset beside train.steps"), "{error}");
+    let error = words(&["train.passes=2", "train.steps=5"]).unwrap_err().to_string();
+    assert_eq!(error, "command line: train.passes is 2, expected unset beside train.steps");
+}
+
+#[test]
+fn passes_are_above_0() {
+    for passes in ["0", "-1", "inf", "nan"] {
+        let config = words(&["tiny", &format!("train.passes={passes}")]).unwrap().config;
+        let error = config.validate().unwrap_err().to_string();
+        assert!(error.starts_with("train.passes is "), "{error}");
+    }
+}

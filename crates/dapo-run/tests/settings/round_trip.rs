@@ -53,6 +53,18 @@ fn plain<T: Clone + fmt::Debug + Serialize + 'static>(
     Choice { keys: vec![key], values: values.prop_map(setting).boxed() }
 }
 
+/// A count, or what it is computed from.
+fn either(
+    count: &'static str,
+    counts: impl Strategy<Value = u32> + 'static,
+    set_count: fn(&mut RunConfig, u32),
+    share: &'static str,
+    set_share: fn(&mut RunConfig, f64),
+) -> Choice {
+    let (one, other) = (plain(count, counts, set_count), plain(share, number(), set_share));
+    Choice { keys: vec![count, share], values: prop_oneof![one.values, other.values].boxed() }
+}
+
 /// One of some names.
 fn one_of<T: Copy + fmt::Debug + 'static>(
     key: &'static str,
@@ -350,7 +362,8 @@ fn choices() -> Vec<Choice> {
         plain("reference_sync.every", count(), |c, v| c.reference_sync.every = Some(v as u64)),
         plain("reference_sync.mixup", number(), |c, v| c.reference_sync.mixup = v),
         plain("optimizer.lr", number(), |c, v| c.optimizer.lr = v),
-        plain("optimizer.warmup_steps", any::<u32>(), |c, v| c.optimizer.warmup_steps = v.into()),
+        either("optimizer.warmup_steps", any::<u32>(), |c, v| c.optimizer.warmup_steps = v.into(),
+            "optimizer.warmup_ratio", |c, v| c.optimizer.warmup_ratio = Some(v)),
         one_of("optimizer.schedule", &[("constant", Schedule::Constant), ("linear", Schedule::Linear),
             ("cosine", Schedule::Cosine)], |c, v| c.optimizer.schedule = v),
         plain("optimizer.decay_steps", any::<u32>(), |c, v| c.optimizer.decay_steps = Some(v.into())),
@@ -360,7 +373,7 @@ fn choices() -> Vec<Choice> {
         plain("optimizer.eps", number(), |c, v| c.optimizer.eps = v),
         plain("optimizer.weight_decay", number(), |c, v| c.optimizer.weight_decay = v),
         plain("optimizer.max_grad_norm", number(), |c, v| c.optimizer.max_grad_norm = v),
-        plain("train.steps", any::<u32>(), |c, v| c.train.steps = v.into()),
+        either("train.steps", any::<u32>(), |c, v| c.train.steps = v.into(), "train.passes", |c, v| c.train.passes = Some(v)),
         plain("train.updates_per_batch", count(), |c, v| c.train.updates_per_batch = v),
         plain("train.mini_batches", count(), |c, v| c.train.mini_batches = v),
         plain("train.min_mini_batch", number(), |c, v| c.train.min_mini_batch = Some(v)),

@@ -1,6 +1,12 @@
 //! Settings in the making: every key of the source is read at most once and accounted for.
+//!
+//! A value that was read knows the entries it came from. Where one of them has a value that nobody knows, what is made of it
+//! stays open: the settings file gets a line to be filled in, and no default.
 
+mod account;
 mod read;
+
+pub(super) use account::Rules;
 
 use crate::keys::zero;
 use std::path::Path;
@@ -10,7 +16,8 @@ use super::{
     error::ImportError,
     format::ConfigFormat,
     report::{Assumed, Carried, Note, Skipped},
-    text::{public, short, shown},
+    shell::Doubt,
+    text::{short, shown},
 };
 
 /// What became of a key of the source.
@@ -20,10 +27,21 @@ enum Fate {
     /// Read, and not yet put anywhere.
     Read,
     Carried,
-    Skipped(String),
+    /// Left out.
+    Skipped {
+        reason: String,
+        changes_training: bool,
+    },
+    /// Its value is not known, for this reason.
+    Unknown(String),
+    /// The file has it, but not the trainer; whether that would matter is known once a rule names it.
+    Aside {
+        reason: String,
+        changes_training: Option<bool>,
+    },
 }
 
-/// A value that was read, and the entries it came from.
+/// A value that was read, and the entries it came from. If one of them is unknown, the value is a placeholder.
 #[derive(Clone, Debug)]
 pub(super) struct Got<T> {
     pub(super) value: T,
@@ -36,18 +54,31 @@ impl<T> Got<T> {
         Self { value, from: from.concat() }
     }
 
+    /// A value that the source does not set.
+    pub(super) fn default(value: T) -> Self {
+        Self { value, from: Vec::new() }
+    }
+
     /// The same place with another value.
     pub(super) fn map<U>(self, change: impl FnOnce(T) -> U) -> Got<U> {
         Got { value: change(self.value), from: self.from }
     }
 }
 
+/// The entries that a value came from; none if the source does not set it.
+pub(super) fn places<T>(got: Option<&Got<T>>) -> Vec<usize> {
+    got.map(|got| got.from.clone()).unwrap_or_default()
+}
+
 /// A line of the settings file to be.
 #[derive(Clone, Debug)]
 pub(super) struct Line {
     pub(super) key: &'static str,
-    pub(super) value: toml::Value,
+    /// `None`: to be filled in.
+    pub(super) value: Option<toml::Value>,
     pub(super) comment: String,
+    /// The entries it was made of.
+    from: Vec<usize>,
 }
 
 /// What is known so far.
@@ -56,12 +87,15 @@ pub(super) struct Draft<'a> {
     trainer: &'static str,
     entries: Vec<Entry>,
     fates: Vec<Fate>,
+    doubts: Vec<Doubt>,
     pub(super) lines: Vec<Line>,
     pub(super) carried: Vec<Carried>,
     pub(super) assumed: Vec<Assumed>,
-    pub(super) notes: Vec<Note>,
+    /// Values that cannot be carried over.
+    pub(super) refused: Vec<ImportError>,
+    notes: Vec<Note>,
     /// Parts of keys, and what is no key, that were left out.
-    pub(super) skipped: Vec<Skipped>,
+    skipped: Vec<Skipped>,
 }
 
 /// A key and its value as we write them: other trainers have zeros where we have words.
@@ -74,23 +108,35 @@ fn written(key: &'static str, value: toml::Value) -> (&'static str, toml::Value)
 }
 
 impl<'a> Draft<'a> {
-    pub(super) fn new(file: &'a Path, format: ConfigFormat, entries: Vec<Entry>, skipped: Vec<Skipped>) -> Self {
+    pub(super) fn new(
+        file: &'a Path,
+        format: ConfigFormat,
+        entries: Vec<Entry>,
+        doubts: Vec<Doubt>,
+        skipped: Vec<Skipped>,
+    ) -> Self {
+        let fate = |entry: &Entry| match &entry.aside {
+            Some(reason) => Fate::Aside { reason: reason.clone(), changes_training: None },
+            None => Fate::Open,
+        };
         Self {
             file,
             trainer: format.title(),
-            fates: vec![Fate::Open; entries.len()],
+            fates: entries.iter().map(fate).collect(),
             entries,
+            doubts,
             lines: Vec::new(),
             carried: Vec::new(),
             assumed: Vec::new(),
+            refused: Vec::new(),
             notes: Vec::new(),
             skipped,
         }
     }
 
-    /// Whether one of these keys is given, read or not.
+    /// Whether the trainer gets one of these keys, read or not.
     pub(super) fn has(&self, keys: &[&str]) -> bool {
-        self.entries.iter().any(|entry| keys.contains(&entry.key.as_str()))
+        self.entries.iter().any(|entry| entry.aside.is_none() && keys.contains(&entry.key.as_str()))
     }
 
     /// Whether the file tells the value of one of these keys, if it has one.
@@ -98,39 +144,69 @@ impl<'a> Draft<'a> {
         self.entries.iter().all(|entry| !keys.contains(&entry.key.as_str()) || entry.missing.is_empty())
     }
 
-    /// Whether a key that starts like this is given.
+    /// Whether the trainer gets a key that starts like this.
     pub(super) fn has_prefix(&self, prefix: &str) -> bool {
-        self.entries.iter().any(|entry| entry.key.starts_with(prefix))
+        self.entries.iter().any(|entry| entry.aside.is_none() && entry.key.starts_with(prefix))
     }
 
-    /// That the value of an entry cannot be taken.
-    pub(super) fn wrong(&self, from: &[usize], expected: &str) -> ImportError {
-        let entry = from.first().map(|&i| &self.entries[i]);
-        let missing = entry.map(|entry| entry.missing.join(", ")).unwrap_or_default();
-        ImportError::Value {
-            file: self.file.to_owned(),
-            line: entry.map_or(0, |entry| entry.line),
-            key: entry.map(|entry| entry.key.clone()).unwrap_or_default(),
-            found: entry.map(|entry| format!("`{}`", short(&entry.shown()))).unwrap_or_default(),
-            expected: if missing.is_empty() {
-                expected.to_owned()
-            } else {
-                format!("{expected}; the file does not say what {missing} is")
-            },
+    /// Whether the values of all these entries are known.
+    pub(super) fn knows(&self, from: &[usize]) -> bool {
+        self.unknown(from).is_none()
+    }
+
+    /// The first of these entries whose value is not known, and why.
+    fn unknown(&self, from: &[usize]) -> Option<(usize, &str)> {
+        from.iter().find_map(|&i| match &self.fates[i] {
+            Fate::Unknown(why) => Some((i, why.as_str())),
+            _ => None,
+        })
+    }
+
+    /// That the value of an entry cannot be carried over: what is made of it stays open, and the import is not whole.
+    pub(super) fn refuse(&mut self, from: &[usize], expected: &str) {
+        let Some(&i) = from.first() else { return };
+        let Entry { key, line, missing, .. } = &self.entries[i];
+        if missing.is_empty() {
+            let found = format!("`{}`", short(&self.entries[i].shown()));
+            let why = format!("it is {found}, expected {expected}");
+            let (file, line, key, expected) = (self.file.to_owned(), *line, key.clone(), expected.to_owned());
+            self.refused.push(ImportError::Value { file, line, key, found, expected });
+            self.fates[i] = Fate::Unknown(why);
+        } else {
+            self.fates[i] = Fate::Unknown(format!("the file does not say what {} is", missing.join(", ")));
         }
     }
 
     /// Gives a key of ours a value from the source.
     pub(super) fn put(&mut self, key: &'static str, got: Got<impl Into<toml::Value>>) {
+        if !self.knows(&got.from) {
+            return self.leave_open(key, got.from);
+        }
         let (key, value) = written(key, got.value.into());
-        let places = got.from.iter().map(|&i| format!("{}, line {}", self.entries[i].key, self.entries[i].line));
-        let comment = places.collect::<Vec<_>>().join("; ");
-        for i in got.from {
+        let comment = self.origin(&got.from);
+        for &i in &got.from {
             self.fates[i] = Fate::Carried;
             let (source_key, line) = (self.entries[i].key.clone(), self.entries[i].line);
             self.carried.push(Carried { source_key, key: key.into(), value: shown(&value), line });
         }
-        self.line(key, value, comment);
+        self.line(Line { key, value: Some(value), comment, from: got.from });
+    }
+
+    fn origin(&self, from: &[usize]) -> String {
+        let places = from.iter().map(|&i| format!("{}, line {}", self.entries[i].key, self.entries[i].line));
+        places.collect::<Vec<_>>().join("; ")
+    }
+
+    /// Leaves a key of ours to be filled in, because what decides it is not known.
+    pub(super) fn leave_open(&mut self, key: &'static str, from: Vec<usize>) {
+        let why = self.unknown(&from).map(|(_, why)| why.to_owned()).unwrap_or_default();
+        let comment = format!("{}: {why}", self.origin(&from));
+        self.line(Line { key, value: None, comment, from });
+    }
+
+    /// Leaves a key of ours to be filled in: the source's default is not one that it can have.
+    pub(super) fn leave_unset(&mut self, key: &'static str, why: &str) {
+        self.line(Line { key, value: None, comment: why.to_owned(), from: Vec::new() });
     }
 
     /// Gives a key of ours the value it has in the source, or the source's default.
@@ -147,7 +223,7 @@ impl<'a> Draft<'a> {
         let (key, value) = written(key, value.into());
         let reason = if why.is_empty() { format!("{}'s default", self.trainer) } else { why.to_owned() };
         self.assumed.push(Assumed { key: key.into(), value: shown(&value), reason: reason.clone() });
-        self.line(key, value, reason);
+        self.line(Line { key, value: Some(value), comment: reason, from: Vec::new() });
     }
 
     /// Gives what one key of ours got to another one, and says that these entries decided so.
@@ -157,7 +233,11 @@ impl<'a> Draft<'a> {
         carried.for_each(|carried| carried.key = other.into());
         let assumed = self.assumed.iter_mut().filter(|assumed| assumed.key == key);
         assumed.for_each(|assumed| assumed.key = other.into());
-        let value = self.lines.iter().find(|line| line.key == other).map(|line| shown(&line.value)).unwrap_or_default();
+        let Some(value) = self.value(other).map(shown) else { return };
+        let origin = self.origin(from);
+        for line in self.lines.iter_mut().filter(|line| line.key == other && !from.is_empty()) {
+            line.comment = format!("{}; {origin}", line.comment);
+        }
         for &i in from {
             self.fates[i] = Fate::Carried;
             let (source_key, line) = (self.entries[i].key.clone(), self.entries[i].line);
@@ -167,88 +247,58 @@ impl<'a> Draft<'a> {
 
     /// Gives a key of ours the value of another, because the source has one setting for both.
     pub(super) fn assume_same(&mut self, key: &'static str, other: &str, why: &str) {
-        if let Some(value) = self.lines.iter().find(|line| line.key == other).map(|line| line.value.clone()) {
-            self.assume(key, value, why);
+        match self.lines.iter().find(|line| line.key == other).cloned() {
+            Some(Line { value: Some(value), .. }) => self.assume(key, value, why),
+            Some(line) => self.line(Line { key, ..line }),
+            None => {}
         }
     }
 
-    /// Leaves out the environment variables that nobody read.
-    pub(super) fn skip_environment(&mut self) {
-        let is_variable = |key: &str| key.chars().all(|c| c == '_' || c.is_ascii_uppercase() || c.is_ascii_digit());
-        self.skip_where("an environment variable of the other trainer's", is_variable);
+    /// The value that a key of ours has so far.
+    pub(super) fn value(&self, key: &str) -> Option<&toml::Value> {
+        self.lines.iter().find(|line| line.key == key)?.value.as_ref()
     }
 
-    fn line(&mut self, key: &'static str, value: toml::Value, comment: String) {
-        let line = Line { key, value, comment };
-        match self.lines.iter_mut().find(|line| line.key == key) {
+    /// Takes the value of a key of ours back, or those below a table: it is not one that the settings can have. Returns
+    /// whether there was one.
+    pub(super) fn take_back(&mut self, key: &str, expected: &str) -> bool {
+        let below = format!("{key}.");
+        let is_named = |line: &Line| line.value.is_some() && (line.key == key || line.key.starts_with(&below));
+        let lines: Vec<usize> = (0..self.lines.len()).filter(|&at| is_named(&self.lines[at])).collect();
+        for &at in &lines {
+            let Line { key, value, from, .. } = self.lines[at].clone();
+            let why = format!("it came to {}, expected {expected}", value.as_ref().map(shown).unwrap_or_default());
+            self.carried.retain(|carried| carried.key != key);
+            self.assumed.retain(|assumed| assumed.key != key);
+            let is_carried =
+                |entry: &Entry| self.carried.iter().any(|c| c.source_key == entry.key && c.line == entry.line);
+            let elsewhere: Vec<bool> = from.iter().map(|&i| is_carried(&self.entries[i])).collect();
+            if let Some(&first) = from.first() {
+                let fate = self.fates[first].clone();
+                self.refuse(&from, expected);
+                if elsewhere[0] {
+                    // Another key of ours has its value.
+                    self.fates[first] = fate;
+                }
+            }
+            for (&i, elsewhere) in from.iter().zip(&elsewhere).skip(1) {
+                if !elsewhere && matches!(self.fates[i], Fate::Carried) {
+                    self.fates[i] = Fate::Read;
+                }
+            }
+            if elsewhere.first().is_none_or(|&elsewhere| elsewhere) {
+                self.note(&from, format!("set {key}: {why}"));
+            }
+            let line = &mut self.lines[at];
+            (line.value, line.comment) = (None, format!("{}: {why}", line.comment));
+        }
+        !lines.is_empty()
+    }
+
+    fn line(&mut self, line: Line) {
+        match self.lines.iter_mut().find(|before| before.key == line.key) {
             Some(before) => *before = line,
             None => self.lines.push(line),
         }
-    }
-
-    /// A difference worth knowing, about these entries.
-    pub(super) fn note(&mut self, from: &[usize], text: impl Into<String>) {
-        let entry = from.first().map(|&i| &self.entries[i]);
-        let key = entry.map(|entry| entry.key.clone()).unwrap_or_default();
-        self.notes.push(Note { key, line: entry.map(|entry| entry.line), text: text.into() });
-    }
-
-    /// Leaves entries out, unless something else was made of them.
-    pub(super) fn leave(&mut self, from: &[usize], reason: &str) {
-        for &i in from {
-            if !matches!(self.fates[i], Fate::Carried) {
-                self.fates[i] = Fate::Skipped(reason.into());
-            }
-        }
-    }
-
-    /// Leaves out whatever these keys name and nobody read.
-    pub(super) fn skip(&mut self, keys: &[&str], reason: &str) {
-        self.skip_where(reason, |key| keys.contains(&key));
-    }
-
-    /// Leaves out whatever these rules name and nobody read: `a.b`, `a.*` for all that start so, `*.b` for all that end so.
-    pub(super) fn skip_by(&mut self, rules: &[(&[&str], &str)]) {
-        for (patterns, reason) in rules {
-            self.skip_where(reason, |key| {
-                patterns.iter().any(|pattern| match (pattern.strip_suffix('*'), pattern.strip_prefix('*')) {
-                    (Some(start), _) => key.starts_with(start),
-                    (_, Some(end)) => key.ends_with(end),
-                    _ => key == *pattern,
-                })
-            });
-        }
-    }
-
-    fn skip_where(&mut self, reason: &str, matches: impl Fn(&str) -> bool) {
-        for (entry, fate) in self.entries.iter().zip(&mut self.fates) {
-            if matches!(fate, Fate::Open) && matches(&entry.key) {
-                *fate = Fate::Skipped(reason.into());
-            }
-        }
-    }
-
-    /// Leaves out a part of an entry, such as one item of a list.
-    pub(super) fn skip_part(&mut self, from: &[usize], part: usize, value: &str, reason: &str) {
-        let Some(&i) = from.first() else { return };
-        let key = format!("{}[{part}]", self.entries[i].key);
-        self.skipped.push(Skipped { key, value: value.into(), line: self.entries[i].line, reason: reason.into() });
-    }
-
-    /// Everything that was left out, in the order of the file.
-    pub(super) fn all_skipped(&self) -> Vec<Skipped> {
-        let left_out = self.entries.iter().zip(&self.fates).filter_map(|(entry, fate)| {
-            let reason = match fate {
-                Fate::Carried => return None,
-                Fate::Skipped(reason) => reason.clone(),
-                Fate::Read => "has no effect on what was imported".into(),
-                Fate::Open => "not known to this importer".into(),
-            };
-            let value = public(&entry.key, entry.shown());
-            Some(Skipped { key: entry.key.clone(), value, line: entry.line, reason })
-        });
-        let mut all: Vec<Skipped> = left_out.chain(self.skipped.iter().cloned()).collect();
-        all.sort_by_key(|skipped| skipped.line);
-        all
     }
 }

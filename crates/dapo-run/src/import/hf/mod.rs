@@ -13,14 +13,11 @@ mod run;
 pub(super) use batch::{Batch, batch};
 pub(super) use loss::{advantage, kl, loss};
 pub(super) use optimizer::optimizer;
-pub(super) use rest::RULES;
+pub(super) use rest::{CHANGES, RULES};
 pub(super) use rewards::{Component, LengthKeys, RewardNames, rewards};
 pub(super) use run::{evaluation, output, rollout, steps};
 
-use super::{
-    draft::{Draft, Got},
-    error::ImportError,
-};
+use super::draft::{Draft, Got};
 
 /// What a trainer does where its file says nothing.
 pub(super) struct Defaults {
@@ -34,28 +31,6 @@ pub(super) struct Defaults {
     pub(super) schedule: &'static str,
     pub(super) weight_decay: f64,
     pub(super) beta2: f64,
-}
-
-/// The linear layers that take adapters, in our settings' order.
-const LINEAR: [&str; 7] = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
-
-/// Adapters; without targets, or with `all-linear`, on every linear layer.
-pub(super) fn lora(
-    d: &mut Draft<'_>,
-    rank: Option<Got<i64>>,
-    default_rank: i64,
-    alpha: Option<Got<f64>>,
-    default_alpha: f64,
-    targets: Option<Got<Vec<String>>>,
-) {
-    d.put_or("lora.rank", rank, default_rank);
-    d.put_or("lora.alpha", alpha, default_alpha);
-    let all = || LINEAR.map(str::to_owned).to_vec();
-    let targets = targets.map(|targets| {
-        let is_all = targets.value.iter().any(|target| target == "all-linear");
-        targets.map(|names| if is_all { all() } else { names })
-    });
-    d.put_or("lora.targets", targets, all());
 }
 
 /// Adds data sets to train on or to evaluate on; names of a hub become `hf://datasets/…`.
@@ -75,16 +50,12 @@ pub(super) fn data_sets(d: &mut Draft<'_>, key: &'static str, names: &Got<Vec<St
 }
 
 /// How many processes train, as far as the file tells.
-fn processes(d: &mut Draft<'_>) -> Result<Got<i64>, ImportError> {
-    let mut total: Got<i64> = Got { value: 1, from: Vec::new() };
+fn processes(d: &mut Draft<'_>) -> Got<i64> {
+    let mut total: Got<i64> = Got::default(1);
     for keys in [&["NPROC_PER_NODE", "nproc_per_node", "num_processes"][..], &["NNODES", "nnodes"]] {
-        if !d.is_told(keys) {
-            d.note(&[], format!("the file does not tell {}: taken as 1", keys[0]));
-            d.skip(keys, "the file does not tell its value: taken as 1");
-        }
-        if let Some(count) = d.count(keys, 1)? {
+        if let Some(count) = d.count(keys, 1) {
             total = Got::of(total.value.saturating_mul(count.value), &[&total.from, &count.from]);
         }
     }
-    Ok(total)
+    total
 }

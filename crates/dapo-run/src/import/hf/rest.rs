@@ -1,8 +1,70 @@
-//! Keys of both that decide nothing here, and why.
+//! Keys of both that are left out, and why.
 
-/// Keys (`a*`: all that start so) and the reason to leave them out.
-pub(in crate::import) const RULES: &[(&[&str], &str)] = &[
-    (&["vllm_importance_sampling_*", "rollout_importance_sampling_*", "log_rollout_offpolicy_metrics"], EQUAL_LOGPROBS),
+use crate::import::draft::Rules;
+
+/// Keys without which training differs.
+pub(in crate::import) const CHANGES: Rules = &[
+    (
+        &["chat_template", "response_prefix", "agent_template"],
+        "prompts are written with the model's own chat template: put this one into the model's folder",
+    ),
+    (&["load_in_4bit", "load_in_8bit", "quant_*", "bnb_*"], "weights are not quantized for training"),
+    (
+        &[
+            "multi_turn_scheduler",
+            "max_turns",
+            "max_tool_calling_iterations",
+            "tools*",
+            "gym_env",
+            "use_gym_env",
+            "completion_length_limit_scope",
+            "environment_factory",
+        ],
+        "no tools: one turn a problem",
+    ),
+    (
+        &["reward_model*", "external_plugins"],
+        "Python and reward models cannot be carried over: answers are graded by rule",
+    ),
+    (
+        &[
+            "off_policy_*",
+            "use_adaptive_entropy",
+            "entropy_coef_*",
+            "entropy_target",
+            "multi_objective_aggregation",
+            "advantage_reweight",
+            "rlsd_*",
+            "sdar_*",
+            "teacher_*",
+            "vespo_*",
+            "fipo_*",
+            "real_tau",
+            "chord_*",
+            "generation_kwargs*",
+            "router_aux_loss_coef",
+            "kl_in_reward",
+        ],
+        "not offered here",
+    ),
+    (
+        &[
+            "code_*",
+            "parallel_code_exec_per_proc",
+            "e2b_router_url",
+            "morph_router_url",
+            "ioi_provider",
+            "enforce_same_language",
+        ],
+        "for rewards that run code",
+    ),
+    (&["neftune_noise_alpha"], "no noise is added to embeddings"),
+    (&["label_smoothing_factor", "reward_clip*"], "not offered here"),
+];
+
+/// Keys without an effect here.
+pub(in crate::import) const RULES: Rules = &[
+    (&["vllm_importance_sampling_*", "rollout_importance_sampling_*", "log_rollout_offpolicy_metrics"], NO_CORRECTION),
     (
         &[
             "use_vllm",
@@ -126,10 +188,7 @@ pub(in crate::import) const RULES: &[(&[&str], &str)] = &[
         ],
         "checkpoints hold all that exact resumption needs",
     ),
-    (
-        &["optim", "optim_args", "optimizer", "optimizer_cpu_offload", "use_precision_aware_optimizer"],
-        "the optimiser is AdamW in f32",
-    ),
+    (&["optim_args", "optimizer_cpu_offload", "use_precision_aware_optimizer"], "the optimizer is AdamW in f32"),
     (&["lr_scheduler_kwargs*", "lr_decay_iters"], "the schedule falls once, over train.steps"),
     (
         &[
@@ -150,72 +209,11 @@ pub(in crate::import) const RULES: &[(&[&str], &str)] = &[
     ),
     (&["shuffle_dataset", "dataset_shuffle", "train_dataloader_shuffle"], "problems are always shuffled, by the seed"),
     (
-        &[
-            "trust_remote_code",
-            "model_init_kwargs*",
-            "model_type",
-            "template",
-            "agent_template",
-            "response_prefix",
-            "chat_template",
-            "load_in_4bit",
-            "load_in_8bit",
-            "quant_*",
-            "bnb_*",
-            "tokenizer_name_or_path",
-        ],
+        &["trust_remote_code", "model_init_kwargs*", "model_type", "template", "tokenizer_name_or_path"],
         "the model's folder says all about the model",
     ),
-    (
-        &[
-            "multi_turn_scheduler",
-            "max_turns",
-            "max_tool_calling_iterations",
-            "tools*",
-            "gym_env",
-            "use_gym_env",
-            "completion_length_limit_scope",
-            "environment_factory",
-        ],
-        "no tools: one turn a problem",
-    ),
-    (
-        &["reward_model*", "external_plugins"],
-        "Python and reward models cannot be carried over: answers are graded by rule",
-    ),
-    (
-        &[
-            "off_policy_*",
-            "use_adaptive_entropy",
-            "entropy_coef_*",
-            "entropy_target",
-            "multi_objective_aggregation",
-            "advantage_reweight",
-            "rlsd_*",
-            "sdar_*",
-            "teacher_*",
-            "vespo_*",
-            "fipo_*",
-            "real_tau",
-            "chord_*",
-            "generation_kwargs*",
-            "router_aux_loss_coef",
-        ],
-        "not offered here",
-    ),
     (&["eval_on_start", "do_eval", "do_train", "eval_delay"], "evaluation follows eval.every"),
-    (
-        &[
-            "code_*",
-            "parallel_code_exec_per_proc",
-            "e2b_router_url",
-            "morph_router_url",
-            "ioi_provider",
-            "enforce_same_language",
-        ],
-        "for rewards that run code",
-    ),
-    (&["disable_dropout", "lora_dropout", "neftune_noise_alpha"], "no dropout: roll-out and training compute the same"),
+    (&["disable_dropout", "lora_dropout"], "no dropout: rollout and training compute the same"),
 ];
 
-const EQUAL_LOGPROBS: &str = "roll-out and training log-probs are equal bit for bit: no correction is needed";
+const NO_CORRECTION: &str = "no correction of log-probs is asked for";

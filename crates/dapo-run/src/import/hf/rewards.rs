@@ -1,9 +1,6 @@
 //! Reward functions by name, with their weights.
 
-use crate::import::{
-    draft::{Draft, Got},
-    error::ImportError,
-};
+use crate::import::draft::{Draft, Got, places};
 
 /// Our component for a reward function.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -43,36 +40,44 @@ pub(in crate::import) fn rewards(
     default: &[&str],
     length: &LengthKeys,
     max_new_tokens: &Got<i64>,
-) -> Result<Vec<Component>, ImportError> {
-    let asked = d.texts(&["reward_funcs"]);
-    let weights = d.numbers(&["reward_weights"])?;
+) -> Vec<Component> {
+    let asked = d.names(&["reward_funcs"]);
+    let weights = d.numbers(&["reward_weights"]);
     let functions = match &asked {
         Some(asked) => asked.value.clone(),
         None => default.iter().map(|&name| name.to_owned()).collect(),
     };
-    let from = asked.map(|asked| asked.from).unwrap_or_default();
+    let from = places(asked.as_ref());
     let models = d.texts(&["reward_model"]);
     let extra = models.as_ref().map_or(0, |models| models.value.len());
-    if let Some(weights) = &weights {
+    if let Some(weights) = weights.as_ref().filter(|weights| d.knows(&weights.from)) {
         let (count, given) = (functions.len(), weights.value.len());
         if given != count && given != count + extra {
-            return Err(d.wrong(&weights.from, &format!("as many numbers as reward_funcs: {count}")));
+            d.refuse(&weights.from, &format!("as many numbers as reward_funcs: {count}"));
+        } else {
+            for (i, weight) in weights.value.iter().enumerate().skip(count) {
+                d.skip_part(&weights.from, i, &weight.to_string(), NO_MODELS);
+            }
         }
-        for (i, weight) in weights.value.iter().enumerate().skip(count) {
-            d.skip_part(&weights.from, i, &weight.to_string(), NO_MODELS);
+    }
+    let is_offered = |function: &String| names.iter().any(|(name, _)| name == function);
+    if let Some(weights) = weights.as_ref().filter(|weights| d.knows(&weights.from)) {
+        let mut offered = functions.iter().zip(&weights.value).filter(|(function, _)| is_offered(function)).peekable();
+        if offered.peek().is_some() && offered.all(|(_, weight)| *weight == 0.0) {
+            d.refuse(&weights.from, "one that is not 0 for a reward that is offered here");
         }
     }
     if let Some(models) = models {
         d.note(&models.from, NO_MODELS);
-        d.leave(&models.from, NO_MODELS);
+        d.give_up(&models.from, NO_MODELS);
     }
-    let weight_from = weights.as_ref().map(|weights| weights.from.clone()).unwrap_or_default();
+    let weight_from = places(weights.as_ref());
     let mut found = Vec::new();
     for (i, function) in functions.iter().enumerate() {
-        let weight = weights.as_ref().map_or(1.0, |weights| weights.value[i]);
+        let weight = weights.as_ref().map_or(1.0, |weights| weights.value.get(i).copied().unwrap_or(f64::NAN));
         match names.iter().find(|(name, _)| name == function) {
             Some(&(_, component)) if !found.contains(&component) => {
-                component_lines(d, component, Got::of(weight, &[&from, &weight_from]));
+                component_lines(d, component, Got::of(weight, &[&from, &weight_from]), &from);
                 found.push(component);
             }
             Some(_) => d.skip_part(&from, i, function, "a second reward of this kind"),
@@ -83,40 +88,45 @@ pub(in crate::import) fn rewards(
             }
         }
     }
-    if found.is_empty() {
-        d.note(&from, "no reward function has a counterpart here: give [rewards] a weight before training");
-        d.leave(&weight_from, "no reward function has a counterpart here");
-    }
-    if !found.contains(&Component::Accuracy) {
+    if !d.knows(&from) {
+        d.leave_open("rewards.accuracy.weight", from.clone());
+    } else if found.is_empty() {
+        d.note(
+            &from,
+            "no reward function has a counterpart here: rewards.accuracy keeps its weight; give [rewards] what the run \
+             should be rewarded for",
+        );
+        d.give_up(&from, "no reward function has a counterpart here");
+        d.give_up(&weight_from, "no reward function has a counterpart here");
+    } else if !found.contains(&Component::Accuracy) {
         d.put_or("rewards.accuracy.weight", Some(Got { value: 0.0, from: from.clone() }), 0.0);
         d.note(&from, "accuracy is not asked for: it is measured with weight 0");
     }
     if found.contains(&Component::Length) {
         for ((key, default), ours) in length.values.into_iter().zip(LENGTH) {
-            let value = d.number(&[key])?;
+            let value = d.number(&[key]);
             d.put_or(ours, value, default);
         }
-        let longest = d.count(&["cosine_max_len"], 1)?;
-        let default =
-            if length.unit == "tokens" { max_new_tokens.clone() } else { Got { value: 1000, from: Vec::new() } };
+        let longest = d.count(&["cosine_max_len"], 1);
+        let default = if length.unit == "tokens" { max_new_tokens.clone() } else { Got::default(1000) };
         d.put_or("rewards.length.max_len", Some(longest.unwrap_or(default)), 1000);
         d.assume("rewards.length.unit", length.unit, "as the source counts");
     }
     if found.contains(&Component::Repetition) {
-        let size = d.count(&["repetition_n_grams"], 1)?;
+        let size = d.count(&["repetition_n_grams"], 1);
         d.put_or("rewards.repetition.ngram_size", size, 3);
-        let penalty = d.number(&["repetition_max_penalty"])?;
+        let penalty = d.number(&["repetition_max_penalty"]);
         d.put_or("rewards.repetition.max_penalty", penalty, -1.0);
     }
     d.skip_by(&[
         (&["cosine_*"], "reward_funcs does not ask for cosine"),
         (&["repetition_n_grams", "repetition_max_penalty"], "reward_funcs does not ask for repetition"),
     ]);
-    Ok(found)
+    found
 }
 
-fn component_lines(d: &mut Draft<'_>, component: Component, weight: Got<f64>) {
-    let place = weight.clone();
+fn component_lines(d: &mut Draft<'_>, component: Component, weight: Got<f64>, from: &[usize]) {
+    let place = Got { value: (), from: from.to_vec() };
     let key = match component {
         Component::Accuracy => "rewards.accuracy.weight",
         Component::ThinkAnswer | Component::Think => "rewards.format.weight",

@@ -1,81 +1,60 @@
-//! Roll-outs, steps, evaluation and what is kept.
+//! Rollouts, steps, evaluation and what is kept.
 
-use super::{Batch, Defaults, loss::note_updates};
-use crate::import::{
-    draft::{Draft, Got},
-    error::ImportError,
-};
-
-/// Roll-out steps without a number in the file.
-const DEFAULT_STEPS: i64 = 100;
+use super::{Batch, Defaults};
+use crate::import::draft::{Draft, Got, places};
 
 /// How completions are generated; returns their longest length.
-pub(in crate::import) fn rollout(d: &mut Draft<'_>, defaults: &Defaults) -> Result<Got<i64>, ImportError> {
-    let longest = d
-        .count(&["max_completion_length", "max_new_tokens", "response_length"], 1)?
-        .unwrap_or(Got { value: defaults.max_new_tokens, from: Vec::new() });
+pub(in crate::import) fn rollout(d: &mut Draft<'_>, defaults: &Defaults) -> Got<i64> {
+    let keys = ["max_completion_length", "max_new_tokens", "response_length"];
+    let longest = d.count(&keys, 1).unwrap_or(Got::default(defaults.max_new_tokens));
     d.put_or("rollout.max_new_tokens", Some(longest.clone()), defaults.max_new_tokens);
-    let temperature = d.number(&["temperature"])?;
+    let temperature = d.number(&["temperature"]);
     d.put_or("rollout.temperature", temperature, defaults.temperature);
-    let top_p = d.number(&["top_p"])?;
+    let top_p = d.number(&["top_p"]);
     d.put_or("rollout.top_p", top_p, 1.0);
-    let top_k = d.integer(&["top_k"])?;
+    let top_k = d.integer(&["top_k"]);
     d.put_or("rollout.top_k", top_k.map(|top_k| top_k.map(|k| k.max(0))), 0);
     for (key, neutral) in [("min_p", 0.0), ("repetition_penalty", 1.0), ("top_entropy_quantile", 1.0)] {
-        if let Some(value) = d.number(&[key])? {
-            if value.value != neutral {
-                d.note(&value.from, "not offered here: training goes on without it");
-            }
-            d.leave(&value.from, "not offered here");
+        let Some(value) = d.number(&[key]) else { continue };
+        if value.value == neutral {
+            d.leave(&value.from, "not offered here, and off");
+        } else {
+            d.give_up(&value.from, "not offered here: training goes on without it");
         }
     }
-    Ok(longest)
+    longest
 }
 
-/// Roll-out steps of the run.
-pub(in crate::import) fn steps(d: &mut Draft<'_>, batch: &Batch) -> Result<i64, ImportError> {
-    let total = d.integer(&["max_steps", "train_iters"])?;
-    let epochs = d.number(&["num_train_epochs", "max_epochs"])?;
+/// Rollout steps of the run; `None` where it is counted in passes over the data.
+pub(in crate::import) fn steps(d: &mut Draft<'_>, batch: &Batch) -> Option<i64> {
+    let total = d.integer(&["max_steps", "train_iters"]);
+    let epochs = d.number(&["num_train_epochs", "max_epochs"]);
     match total {
-        Some(total) if total.value > 0 => {
-            let steps = batch.steps(total.value);
-            note_updates(d, &total.from, total.value, batch);
-            d.put("train.steps", total.map(|_| steps));
-            if let Some(epochs) = epochs {
-                d.leave(&epochs.from, "max_steps counts");
-            }
-            Ok(steps)
+        Some(total) if total.value > 0 || !d.knows(&total.from) => {
+            let steps = batch.noted_steps(d, total);
+            let count = d.knows(&steps.from).then_some(steps.value);
+            d.put("train.steps", steps);
+            d.leave(&places(epochs.as_ref()), "max_steps counts");
+            count
         }
         off => {
-            if let Some(off) = off {
-                d.leave(&off.from, "no number of steps");
-            }
-            let times = epochs.as_ref().map_or(3.0, |epochs| epochs.value);
-            let from = epochs.map(|epochs| epochs.from).unwrap_or_default();
-            d.note(
-                &from,
-                format!(
-                    "the source draws each problem {times} times, {} a step: set train.steps, here left at {DEFAULT_STEPS}",
-                    batch.groups
-                ),
-            );
-            d.leave(&from, "steps are counted, not passes over the data: train.steps");
-            Ok(DEFAULT_STEPS)
+            d.leave(&places(off.as_ref()), "no number of steps");
+            d.put_or("train.passes", epochs, 3.0);
+            None
         }
     }
 }
 
 /// Evaluation during training; the source draws as in training.
-pub(in crate::import) fn evaluation(d: &mut Draft<'_>, batch: &Batch, has_data: bool) -> Result<(), ImportError> {
-    let strategy = d.text(&["eval_strategy", "evaluation_strategy"])?;
-    let every = d.number(&["eval_steps"])?;
+pub(in crate::import) fn evaluation(d: &mut Draft<'_>, batch: &Batch, has_data: bool) {
+    let strategy = d.text(&["eval_strategy", "evaluation_strategy"]);
+    let every = d.number(&["eval_steps"]);
     let by_steps = strategy.as_ref().map_or(has_data && every.is_some(), |strategy| strategy.value == "steps");
-    let from = strategy.as_ref().map(|strategy| strategy.from.clone()).unwrap_or_default();
+    let from = places(strategy.as_ref());
     match every {
-        Some(every) if by_steps && every.value >= 1.0 => {
-            let steps = batch.steps(every.value as i64);
-            note_updates(d, &every.from, every.value as i64, batch);
-            d.put("eval.every", Got::of(steps, &[&every.from, &from]));
+        Some(every) if by_steps && (every.value >= 1.0 || !d.knows(&every.from)) => {
+            let steps = batch.noted_steps(d, every.map(|every| every as i64));
+            d.put("eval.every", Got::of(steps.value, &[&steps.from, &from]));
             for (ours, other) in [
                 ("eval.samples", "rollout.group_size"),
                 ("eval.temperature", "rollout.temperature"),
@@ -89,54 +68,59 @@ pub(in crate::import) fn evaluation(d: &mut Draft<'_>, batch: &Batch, has_data: 
                 d.note(&from, "evaluation after an epoch or a share of the steps: set eval.every");
             }
             d.put_or("eval.every", Some(Got { value: 0, from }), 0);
-            if let Some(every) = every {
-                d.leave(&every.from, "there is no evaluation by steps");
-            }
+            d.leave(&places(every.as_ref()), "there is no evaluation by steps");
         }
     }
-    if let Some(samples) = d.count(&["num_generations_eval"], 1)? {
+    if let Some(samples) = d.count(&["num_generations_eval"], 1) {
         d.put("eval.samples", samples);
     }
-    Ok(())
 }
 
 /// What the run folder keeps.
-pub(in crate::import) fn output(d: &mut Draft<'_>, batch: &Batch, steps: i64) -> Result<(), ImportError> {
-    let strategy = d.text(&["save_strategy"])?;
-    let every = d.number(&["save_steps"])?;
-    let from = strategy.as_ref().map(|strategy| strategy.from.clone()).unwrap_or_default();
-    if strategy.as_ref().is_none_or(|strategy| strategy.value == "steps") {
-        match every {
-            Some(every) if every.value > 0.0 => {
-                let count = if every.value < 1.0 {
-                    d.note(&every.from, format!("a share of the {steps} steps of train.steps, rounded up"));
-                    (every.value * steps as f64).ceil() as i64
-                } else {
-                    note_updates(d, &every.from, every.value as i64, batch);
-                    batch.steps(every.value as i64)
-                };
-                d.put("output.checkpoint_every", Got::of(count, &[&every.from, &from]));
-            }
-            _ => d.put_or("output.checkpoint_every", Some(Got { value: batch.steps(500), from }), 0),
-        }
-    } else {
-        if strategy.is_some_and(|strategy| strategy.value == "epoch") {
+pub(in crate::import) fn output(d: &mut Draft<'_>, batch: &Batch, steps: Option<i64>) {
+    checkpoints(d, batch, steps);
+    let keep = d.count(&["save_total_limit"], 0);
+    d.put_or("output.keep_checkpoints", keep, 0);
+    if let Some(log) = d.switch(&["log_completions"]) {
+        d.put("output.completions", log);
+    }
+    if let Some(recompute) = d.switch(&["gradient_checkpointing"]) {
+        d.put("train.layer_memory", recompute.map(|recompute| if recompute { "recompute" } else { "keep" }));
+    }
+    let seed = d.count(&["seed"], 0);
+    d.put_or("seed", seed, 42);
+}
+
+fn checkpoints(d: &mut Draft<'_>, batch: &Batch, steps: Option<i64>) {
+    let strategy = d.text(&["save_strategy"]);
+    let every = d.number(&["save_steps"]);
+    let from = places(strategy.as_ref());
+    let name = strategy.map(|strategy| strategy.value);
+    if name.as_ref().is_some_and(|name| name != "steps") {
+        if name.is_some_and(|name| name == "epoch") {
             d.note(&from, "checkpoints are counted in steps; there is one after the last: set output.checkpoint_every");
         }
         d.put_or("output.checkpoint_every", Some(Got { value: 0, from }), 0);
-        if let Some(every) = every {
-            d.leave(&every.from, "save_strategy is not steps");
+        return d.leave(&places(every.as_ref()), "save_strategy is not steps");
+    }
+    match (every, steps) {
+        (Some(share), Some(steps)) if share.value > 0.0 && share.value < 1.0 => {
+            d.note(&share.from, format!("a share of the {steps} steps of train.steps, rounded up"));
+            let count = (share.value * steps as f64).ceil() as i64;
+            d.put("output.checkpoint_every", Got::of(count, &[&share.from, &from]));
+        }
+        (Some(share), None) if share.value > 0.0 && share.value < 1.0 => {
+            d.note(&share.from, "a share of steps that the data decide: set output.checkpoint_every");
+            d.put_or("output.checkpoint_every", Some(Got { value: 0, from }), 0);
+            d.give_up(&share.from, "a share of steps that the data decide");
+        }
+        (Some(every), _) if every.value > 0.0 || !d.knows(&every.from) => {
+            let count = batch.noted_steps(d, every.map(|every| every as i64));
+            d.put("output.checkpoint_every", Got::of(count.value, &[&count.from, &from]));
+        }
+        _ => {
+            let default = batch.steps(Got::default(500));
+            d.put_or("output.checkpoint_every", Some(Got::of(default.value, &[&default.from, &from])), 0);
         }
     }
-    let keep = d.count(&["save_total_limit"], 0)?;
-    d.put_or("output.keep_checkpoints", keep, 0);
-    if let Some(log) = d.switch(&["log_completions"])? {
-        d.put("output.completions", log);
-    }
-    if let Some(recompute) = d.switch(&["gradient_checkpointing"])? {
-        d.put("train.layer_memory", recompute.map(|recompute| if recompute { "recompute" } else { "keep" }));
-    }
-    let seed = d.count(&["seed"], 0)?;
-    d.put_or("seed", seed, 42);
-    Ok(())
 }

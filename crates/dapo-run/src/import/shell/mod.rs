@@ -1,17 +1,18 @@
-//! A small, honest part of the shell: assignments, arrays, arithmetic and simple commands.
+//! A small part of the shell: assignments, arrays, arithmetic and simple commands.
 //!
-//! Nothing is run. Blocks (`if`, `for`, functions …) are not followed, and a variable that one of them sets counts as
-//! unknown; so does the environment. What is not known stays in the text as the script spells it, and is named.
+//! Nothing is run. Blocks (`if`, `for`, functions …) are not followed: a variable that one of them sets keeps the value that
+//! it has without, and the block is named; without a value it counts as unknown, and so does the environment. What is not
+//! known stays in the text as the script spells it, and is named.
 
 mod arithmetic;
 mod script;
 mod variables;
 mod word;
 
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
 use super::error::ImportError;
-use script::Statement;
+use script::{Assigned, Statement};
 use variables::Variables;
 
 pub(super) use variables::Expanded;
@@ -43,6 +44,32 @@ pub(super) struct Command {
     pub(super) words: Vec<Expanded>,
 }
 
+/// A block that may change a variable.
+#[derive(Clone, Debug)]
+pub(super) struct Doubt {
+    /// The variable.
+    pub(super) name: String,
+    /// The line that sets it.
+    pub(super) line: usize,
+    /// The block's first word.
+    pub(super) keyword: String,
+    /// The block's line.
+    pub(super) block: usize,
+}
+
+/// A word of a value that the script assigns, whether it is used or not.
+#[derive(Clone, Debug)]
+pub(super) struct Item {
+    /// The variable.
+    pub(super) name: String,
+    /// The word.
+    pub(super) word: Expanded,
+    /// The block that it stands in: its first word and line.
+    pub(super) block: Option<(String, usize)>,
+    /// The doubt that the assignment casts on the variable.
+    pub(super) doubt: Option<usize>,
+}
+
 /// A script as far as it can be told without running it.
 #[derive(Debug, Default)]
 pub(super) struct Script {
@@ -54,6 +81,10 @@ pub(super) struct Script {
     pub(super) unused: Vec<(String, Expanded)>,
     /// Blocks that were not followed: their first word and line.
     pub(super) blocks: Vec<(String, usize)>,
+    /// Blocks that may change a variable.
+    pub(super) doubts: Vec<Doubt>,
+    /// Words of all values.
+    pub(super) items: Vec<Item>,
 }
 
 /// Reads a script.
@@ -69,6 +100,7 @@ pub(super) fn read(text: &str, file: &Path) -> Result<Script, ImportError> {
 fn interpret(text: &str) -> Result<Script, Problem> {
     let mut script = Script::default();
     let mut variables = Variables::default();
+    let mut exported = BTreeSet::new();
     for statement in script::statements(text)? {
         let block = statement.blocks.first().map(|block| (block.keyword.clone(), block.line));
         if let Some(block) = &block
@@ -78,24 +110,40 @@ fn interpret(text: &str) -> Result<Script, Problem> {
         }
         if statement.words.is_empty() {
             for assignment in &statement.assignments {
-                variables.assign(assignment, block.is_none())?;
+                let values = variables.values(&assignment.value)?;
+                let doubt = variables.assign(assignment, &values, statement.blocks.first())?;
+                let pieces = values.into_iter().flat_map(|value| pieces(&assignment.value, value));
+                let item = |word| Item { name: assignment.name.clone(), word, block: block.clone(), doubt };
+                script.items.extend(pieces.map(item));
                 if assignment.exported {
-                    script.exports.retain(|(name, _)| *name != assignment.name);
-                    script.exports.push((assignment.name.clone(), Expanded::default()));
+                    exported.insert(assignment.name.clone());
                 }
             }
         } else {
             script.commands.push(command(&statement, block, &mut variables)?);
         }
     }
+    script.doubts = variables.doubts;
     for variable in variables.all {
-        match script.exports.iter_mut().find(|(name, _)| *name == variable.name) {
-            Some((_, value)) => *value = Expanded { line: variable.line, ..variable.value() },
-            None if variable.used => {}
-            None => script.unused.push((variable.name.clone(), Expanded { line: variable.line, ..variable.value() })),
+        let value = Expanded { line: variable.line, ..variable.value() };
+        if exported.contains(&variable.name) {
+            script.exports.push((variable.name, value));
+        } else if !variable.used {
+            script.unused.push((variable.name, value));
         }
     }
     Ok(script)
+}
+
+/// The words of a value that is assigned: those of a text are set apart by blanks.
+fn pieces(assigned: &Assigned, value: Expanded) -> Vec<Expanded> {
+    match assigned {
+        Assigned::Word(_) => {
+            let word = |text: &str| Expanded { text: text.to_owned(), line: value.line, ..Expanded::default() };
+            value.text.split_whitespace().map(word).collect()
+        }
+        _ => vec![value],
+    }
 }
 
 fn command(
@@ -106,7 +154,7 @@ fn command(
     let mut environment = Vec::new();
     for assignment in &statement.assignments {
         let value = match &assignment.value {
-            script::Assigned::Word(word) => variables.text(word)?,
+            Assigned::Word(word) => variables.text(word)?,
             _ => Expanded::default(),
         };
         environment.push((assignment.name.clone(), Expanded { line: assignment.line, ..value }));

@@ -3,15 +3,17 @@
 use std::collections::HashMap;
 
 use super::{
-    Problem,
+    Doubt, Problem,
     arithmetic::evaluate,
-    script::{Assigned, Assignment},
+    script::{Assigned, Assignment, Block},
     word::{Part, Word},
 };
 
-/// Longest text and most words that expansion may make of a script.
+/// Longest text and most words that a value may have.
 const MAX_TEXT: usize = 1 << 16;
 const MAX_WORDS: usize = 1 << 14;
+/// Longest text that all values of a script may have together.
+const MAX_TOTAL: usize = 1 << 24;
 
 /// A word with its variables filled in.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -22,6 +24,8 @@ pub(in crate::import) struct Expanded {
     pub(in crate::import) line: usize,
     /// What could not be filled in.
     pub(in crate::import) missing: Vec<String>,
+    /// Variables in it that a block may change: indices of the script's doubts.
+    pub(in crate::import) doubts: Vec<usize>,
 }
 
 /// A variable's value.
@@ -40,6 +44,8 @@ pub(super) struct Variable {
     pub(super) line: usize,
     pub(super) used: bool,
     shape: Shape,
+    /// Blocks that may change it, which are not followed.
+    doubts: Vec<usize>,
 }
 
 impl Variable {
@@ -49,9 +55,9 @@ impl Variable {
             Shape::Text(text) => text.clone(),
             Shape::Array(items) => {
                 let text = items.iter().map(|item| item.text.as_str()).collect::<Vec<_>>().join(" ");
-                Expanded { text: format!("({text})"), line: self.line, missing: Vec::new() }
+                Expanded { text: format!("({text})"), line: self.line, ..Expanded::default() }
             }
-            Shape::Unknown(line) => Expanded { text: String::new(), line: *line, missing: Vec::new() },
+            Shape::Unknown(line) => Expanded { text: String::new(), line: *line, ..Expanded::default() },
         }
     }
 }
@@ -61,53 +67,89 @@ impl Variable {
 pub(super) struct Variables {
     by_name: HashMap<String, usize>,
     pub(super) all: Vec<Variable>,
+    pub(super) doubts: Vec<Doubt>,
+    /// Characters that were made so far.
+    total: usize,
 }
 
 impl Variables {
-    /// Carries out an assignment.
-    pub(super) fn assign(&mut self, assignment: &Assignment, is_certain: bool) -> Result<(), Problem> {
-        let line = assignment.line;
-        let shape = match &assignment.value {
-            _ if !is_certain => Shape::Unknown(line),
-            Assigned::Unknown => Shape::Unknown(line),
-            Assigned::Word(word) => Shape::Text(self.text(word)?),
-            Assigned::Array(words) => {
-                let mut items = Vec::new();
-                for word in words {
-                    items.extend(self.words(word)?);
-                }
-                Shape::Array(items)
+    /// Carries out an assignment. In a block, which may not be reached, a variable keeps the value that it has; one without
+    /// a value is unknown from then on. Returns the doubt that the block casts.
+    pub(super) fn assign(
+        &mut self,
+        assignment: &Assignment,
+        values: &[Expanded],
+        block: Option<&Block>,
+    ) -> Result<Option<usize>, Problem> {
+        let (name, line) = (&assignment.name, assignment.line);
+        let known = self.shape(name).filter(|shape| !matches!(shape, Shape::Text(text) if text.text.is_empty()));
+        if let (Some(block), Some(_), false) = (block, known, matches!(assignment.value, Assigned::Unknown)) {
+            let doubt = Doubt { name: name.clone(), line, keyword: block.keyword.clone(), block: block.line };
+            self.doubts.push(doubt);
+            let doubt = self.doubts.len() - 1;
+            if let Some(&index) = self.by_name.get(name) {
+                self.all[index].doubts.push(doubt);
             }
+            return Ok(Some(doubt));
+        }
+        let shape = match &assignment.value {
+            _ if block.is_some() => Shape::Unknown(line),
+            Assigned::Unknown => Shape::Unknown(line),
+            Assigned::Word(_) => Shape::Text(values.first().cloned().unwrap_or_default()),
+            Assigned::Array(_) => Shape::Array(values.to_vec()),
         };
-        let shape = match (assignment.append, self.shape(&assignment.name), shape) {
+        let shape = match (assignment.append, self.shape(name), shape) {
             (true, Some(Shape::Text(before)), Shape::Text(added)) => {
                 let mut text = before.clone();
                 text.text.push_str(&added.text);
                 text.missing.extend(added.missing);
+                text.doubts.extend(added.doubts);
                 Shape::Text(text)
             }
             (true, Some(Shape::Array(before)), Shape::Array(added)) => Shape::Array([before.clone(), added].concat()),
             (true, Some(_), _) => Shape::Unknown(line),
             (_, _, shape) => shape,
         };
-        check_size(&shape, line)?;
-        if let Some(&index) = self.by_name.get(&assignment.name) {
-            self.all[index].shape = shape;
-        } else {
-            self.by_name.insert(assignment.name.clone(), self.all.len());
-            self.all.push(Variable { name: assignment.name.clone(), line, used: false, shape });
+        self.total += check_size(&shape, line)?;
+        if self.total > MAX_TOTAL {
+            return Err(too_long(line));
         }
-        Ok(())
+        if let Some(&index) = self.by_name.get(name) {
+            self.all[index].shape = shape;
+            if !assignment.append {
+                self.all[index].doubts.clear();
+            }
+        } else {
+            self.by_name.insert(name.clone(), self.all.len());
+            let (name, doubts) = (name.clone(), Vec::new());
+            self.all.push(Variable { name, line, used: false, shape, doubts });
+        }
+        Ok(None)
+    }
+
+    /// The words of a value that is assigned.
+    pub(super) fn values(&mut self, value: &Assigned) -> Result<Vec<Expanded>, Problem> {
+        match value {
+            Assigned::Word(word) => Ok(vec![self.text(word)?]),
+            Assigned::Array(words) => {
+                let mut items = Vec::new();
+                for word in words {
+                    items.extend(self.words(word)?);
+                }
+                Ok(items)
+            }
+            Assigned::Unknown => Ok(Vec::new()),
+        }
     }
 
     fn shape(&self, name: &str) -> Option<&Shape> {
         self.by_name.get(name).map(|&index| &self.all[index].shape)
     }
 
-    fn use_of(&mut self, name: &str) -> Option<&Shape> {
+    fn use_of(&mut self, name: &str) -> Option<&Variable> {
         let variable = &mut self.all[*self.by_name.get(name)?];
         variable.used = true;
-        Some(&variable.shape)
+        Some(variable)
     }
 
     /// A word as one text, never split.
@@ -120,6 +162,7 @@ impl Variables {
             }
             joined.text.push_str(&word.text);
             joined.missing.extend(word.missing);
+            joined.doubts.extend(word.doubts);
         }
         Ok(joined)
     }
@@ -130,33 +173,27 @@ impl Variables {
     }
 
     fn expand(&mut self, word: &Word, split: bool) -> Result<Vec<Expanded>, Problem> {
-        let mut out = Output { line: word.line, words: Vec::new(), open: false };
+        let mut out = Output { line: word.line, words: Vec::new(), open: false, length: 0 };
         for part in &word.parts {
             match part {
-                Part::Text { text, .. } => out.push(text, &[]),
-                Part::Other { raw } => out.push(raw, std::slice::from_ref(raw)),
-                Part::Arithmetic { text, raw } => match evaluate(text, &mut |name| self.number(name)) {
-                    Some(number) => out.push(&number.to_string(), &[]),
-                    None => out.push(raw, std::slice::from_ref(raw)),
-                },
-                Part::Elements { name, raw } => match self.use_of(name) {
+                Part::Text { text, .. } => out.push(text, &[], &[]),
+                Part::Other { raw } => out.push(raw, std::slice::from_ref(raw), &[]),
+                Part::Arithmetic { text, raw } => {
+                    let mut doubts = Vec::new();
+                    match evaluate(text, &mut |name| self.number(name, &mut doubts)) {
+                        Some(number) => out.push(&number.to_string(), &[], &doubts),
+                        None => out.push(raw, std::slice::from_ref(raw), &[]),
+                    }
+                }
+                Part::Elements { name, raw } => match self.use_of(name).map(|variable| &variable.shape) {
                     Some(Shape::Array(items)) => out.extend(items),
                     Some(Shape::Text(text)) => out.extend(std::slice::from_ref(text)),
-                    _ => out.push(raw, std::slice::from_ref(raw)),
+                    _ => out.push(raw, std::slice::from_ref(raw), &[]),
                 },
                 Part::Variable { name, default, quoted, raw } => {
-                    let value = match (self.use_of(name).cloned(), default) {
-                        (Some(Shape::Text(text)), _) if !text.text.is_empty() || default.is_none() => text,
-                        (Some(Shape::Array(items)), _) => items.into_iter().next().unwrap_or_default(),
-                        (Some(Shape::Unknown(line)), _) => {
-                            let missing = vec![format!("${name}, set in a block at line {line}")];
-                            Expanded { text: raw.clone(), line: word.line, missing }
-                        }
-                        (_, Some(default)) => self.text(default)?,
-                        _ => Expanded { text: raw.clone(), line: word.line, missing: vec![raw.clone()] },
-                    };
+                    let value = self.variable(name, default.as_ref(), raw, word.line)?;
                     if *quoted || !split {
-                        out.push(&value.text, &value.missing);
+                        out.push(&value.text, &value.missing, &value.doubts);
                     } else {
                         out.push_split(&value);
                     }
@@ -164,14 +201,38 @@ impl Variables {
             }
             out.check()?;
         }
+        self.total += out.length;
+        if self.total > MAX_TOTAL {
+            return Err(too_long(word.line));
+        }
         Ok(out.words)
     }
 
-    fn number(&mut self, name: &str) -> Option<i64> {
-        match self.use_of(name)? {
-            Shape::Text(text) => text.text.trim().parse().ok(),
-            _ => None,
-        }
+    fn variable(&mut self, name: &str, default: Option<&Word>, raw: &str, line: usize) -> Result<Expanded, Problem> {
+        let variable = self.use_of(name).map(|variable| (&variable.shape, &variable.doubts));
+        let (value, doubts) = match variable {
+            Some((Shape::Text(text), doubts)) if !text.text.is_empty() || default.is_none() => (text.clone(), doubts),
+            Some((Shape::Array(items), doubts)) => (items.first().cloned().unwrap_or_default(), doubts),
+            Some((Shape::Unknown(set), doubts)) => {
+                let missing = vec![format!("${name}, set in a block at line {set}")];
+                (Expanded { text: raw.to_owned(), line, missing, ..Expanded::default() }, doubts)
+            }
+            _ => {
+                return match default {
+                    Some(default) => self.text(default),
+                    None => Ok(Expanded { text: raw.into(), line, missing: vec![raw.into()], ..Expanded::default() }),
+                };
+            }
+        };
+        let doubts = [value.doubts.as_slice(), doubts].concat();
+        Ok(Expanded { doubts, ..value })
+    }
+
+    fn number(&mut self, name: &str, doubts: &mut Vec<usize>) -> Option<i64> {
+        let variable = self.use_of(name)?;
+        let Shape::Text(text) = &variable.shape else { return None };
+        doubts.extend(variable.doubts.iter().chain(&text.doubts));
+        text.text.trim().parse().ok()
     }
 }
 
@@ -181,30 +242,34 @@ struct Output {
     words: Vec<Expanded>,
     /// Whether the last word goes on.
     open: bool,
+    /// Characters of all words.
+    length: usize,
 }
 
 impl Output {
-    fn push(&mut self, text: &str, missing: &[String]) {
+    fn push(&mut self, text: &str, missing: &[String], doubts: &[usize]) {
         if !self.open {
             self.words.push(Expanded { line: self.line, ..Expanded::default() });
             self.open = true;
         }
+        self.length += text.len();
         if let Some(word) = self.words.last_mut() {
             word.text.push_str(text);
             word.missing.extend_from_slice(missing);
+            word.doubts.extend_from_slice(doubts);
         }
     }
 
     fn push_split(&mut self, value: &Expanded) {
         if !value.missing.is_empty() {
-            return self.push(&value.text, &value.missing);
+            return self.push(&value.text, &value.missing, &value.doubts);
         }
         if value.text.starts_with(char::is_whitespace) {
             self.open = false;
         }
         for (i, piece) in value.text.split_whitespace().enumerate() {
             self.open &= i == 0;
-            self.push(piece, &[]);
+            self.push(piece, &[], &value.doubts);
         }
         self.open &= !value.text.ends_with(char::is_whitespace);
     }
@@ -212,32 +277,37 @@ impl Output {
     fn extend(&mut self, items: &[Expanded]) {
         for (i, item) in items.iter().enumerate() {
             self.open &= i == 0;
-            if !self.open {
+            // Where nothing but quotes stands before it, the word is the item with its line.
+            let is_new = !self.open || self.words.last().is_some_and(|word| word.text.is_empty());
+            if self.open && is_new {
+                self.words.pop();
+            }
+            if is_new {
                 self.words.push(Expanded { line: item.line, ..Expanded::default() });
                 self.open = true;
             }
-            self.push(&item.text, &item.missing);
+            self.push(&item.text, &item.missing, &item.doubts);
         }
     }
 
     fn check(&self) -> Result<(), Problem> {
-        let length: usize = self.words.iter().map(|word| word.text.len()).sum();
-        if length > MAX_TEXT || self.words.len() > MAX_WORDS {
+        if self.length > MAX_TEXT || self.words.len() > MAX_WORDS {
             return Err(too_long(self.line));
         }
         Ok(())
     }
 }
 
-fn check_size(shape: &Shape, line: usize) -> Result<(), Problem> {
+/// The length of a value.
+fn check_size(shape: &Shape, line: usize) -> Result<usize, Problem> {
     let (length, words) = match shape {
         Shape::Text(text) => (text.text.len(), 1),
         Shape::Array(items) => (items.iter().map(|item| item.text.len()).sum(), items.len()),
         Shape::Unknown(_) => (0, 0),
     };
-    if length > MAX_TEXT || words > MAX_WORDS { Err(too_long(line)) } else { Ok(()) }
+    if length > MAX_TEXT || words > MAX_WORDS { Err(too_long(line)) } else { Ok(length) }
 }
 
 fn too_long(line: usize) -> Problem {
-    Problem::new(line, "a value that grows beyond measure", "at most 65536 characters")
+    Problem::new(line, "values that grow beyond measure", "at most 65536 characters in each")
 }

@@ -1,12 +1,88 @@
-//! Keys that decide nothing here, and why.
+//! Keys that are left out, and why.
 
-/// Keys (`a.*`: all that start so) and the reason to leave them out.
-pub(super) const RULES: &[(&[&str], &str)] = &[
+use crate::import::draft::Rules;
+
+/// Keys without an effect here, beside others of the same section that have one.
+pub(super) const FIRST: Rules = &[
+    (&["*._target_"], "the Python class that holds the settings"),
+    (&["actor_rollout_ref.rollout.agent.num_workers"], "one process: nothing is sharded or distributed"),
+    (&["actor_rollout_ref.model.override_config.attn_implementation"], "how the model is computed, not what"),
+    (&["distillation.n_gpus_per_node", "distillation.nnodes"], "one process: nothing is sharded or distributed"),
+];
+
+/// Sections that a switch of their own turns on, and the switch.
+pub(super) const SWITCHED: [(&[&str], &str); 3] = [
+    (
+        &["actor_rollout_ref.rollout.multi_turn.*", "actor_rollout_ref.rollout.agent.*"],
+        "actor_rollout_ref.rollout.multi_turn.enable",
+    ),
+    (&["distillation.*"], "distillation.enabled"),
+    (&["algorithm.pf_ppo.*"], "algorithm.use_pf_ppo"),
+];
+
+/// Keys without which training differs.
+pub(super) const CHANGES: Rules = &[
+    (&["algorithm.rollout_correction.*"], "rejected samples and normalized weights are not offered here"),
+    (
+        &["actor_rollout_ref.rollout.multi_turn.*", "actor_rollout_ref.rollout.agent.*", "data.tool_config_path"],
+        "no tools: one turn a problem",
+    ),
+    (&["actor_rollout_ref.rollout.ignore_eos"], "completions end at the model's end tokens"),
+    (
+        &[
+            "actor_rollout_ref.rollout.repetition_penalty",
+            "actor_rollout_ref.rollout.min_p",
+            "actor_rollout_ref.rollout.logprobs_mode",
+        ],
+        "not offered here",
+    ),
+    (&["actor_rollout_ref.rollout.limit_images"], "text alone"),
+    (
+        &["actor_rollout_ref.model.custom_chat_template", "data.chat_template*", "data.apply_chat_template_kwargs.*"],
+        "prompts are written with the model's own chat template: put this one into the model's folder",
+    ),
+    (
+        &[
+            "actor_rollout_ref.model.override_config.*",
+            "actor_rollout_ref.model.external_lib",
+            "actor_rollout_ref.model.lora.*",
+        ],
+        "the model is what its folder says",
+    ),
+    (
+        &[
+            "actor_rollout_ref.actor.policy_loss.*",
+            "actor_rollout_ref.actor.use_invalid_action_penalty",
+            "actor_rollout_ref.actor.freeze_vision_tower",
+            "actor_rollout_ref.actor.self_distillation.*",
+            "actor_rollout_ref.actor.router_replay.*",
+            "distillation.*",
+        ],
+        "not offered here",
+    ),
+    (&["data.custom_cls.*", "data.sampler.*", "data.datagen.*"], "Python classes cannot be carried over"),
+    (&["reward_model.sandbox_fusion.*", "reward.sandbox_fusion.*"], "rewards that run code cannot be carried over"),
+    (
+        &[
+            "custom_reward_function.*",
+            "reward.custom_reward_function.*",
+            "reward_model.reward_kwargs.*",
+            "reward.reward_kwargs.*",
+        ],
+        "Python rewards cannot be carried over",
+    ),
+    (&["algorithm.use_pf_ppo", "algorithm.pf_ppo.*"], "for adv_estimator gae"),
+    (&["algorithm.gdpo*", "algorithm.embodied*"], "not offered here"),
+    (&["async_training.staleness_threshold", "async_training.partial_rollout"], "rollouts are never stale here"),
+];
+
+/// Keys without an effect here.
+pub(super) const RULES: Rules = &[
     (
         &["critic.*", "algorithm.gamma", "algorithm.lam", "trainer.critic_warmup", "trainer.max_critic_ckpt_to_keep"],
         NO_CRITIC,
     ),
-    (&["algorithm.rollout_correction.*", "actor_rollout_ref.rollout.calculate_log_probs"], EQUAL_LOGPROBS),
+    (&["actor_rollout_ref.rollout.calculate_log_probs"], "log-probs of the rollout are always kept"),
     (
         &[
             "actor_rollout_ref.rollout.log_prob_*",
@@ -38,6 +114,12 @@ pub(super) const RULES: &[(&[&str], &str)] = &[
             "trainer.use_legacy_worker_impl",
             "ray_kwargs.*",
             "ray_init.*",
+            "model_engine",
+            "server.*",
+            "trainer.use_v1",
+            "trainer.v1.*",
+            "skip.*",
+            "async_resources.*",
             "transfer_queue.*",
             "async_training.*",
             "rollout.*",
@@ -49,19 +131,13 @@ pub(super) const RULES: &[(&[&str], &str)] = &[
             "actor_rollout_ref.rollout.val_kwargs.*",
             "actor_rollout_ref.rollout.prompt_length",
             "actor_rollout_ref.rollout.do_sample",
-            "actor_rollout_ref.rollout.ignore_eos",
         ],
-        "roll-outs are sampled to the end token with the settings of [rollout]",
-    ),
-    (
-        &["actor_rollout_ref.rollout.multi_turn.*", "actor_rollout_ref.rollout.agent.*", "data.tool_config_path"],
-        "no tools: one turn a problem",
+        "rollouts are sampled to the end token with the settings of [rollout]",
     ),
     (
         &["actor_rollout_ref.rollout.*"],
         "completions are generated in the process that trains; rollout.cache_mib bounds their memory",
     ),
-    (&["actor_rollout_ref.actor.policy_loss.*"], "for other values of loss_mode"),
     (
         &[
             "actor_rollout_ref.actor.optim.num_cycles",
@@ -70,7 +146,7 @@ pub(super) const RULES: &[(&[&str], &str)] = &[
         ],
         "the schedule falls once, over train.steps",
     ),
-    (&["actor_rollout_ref.actor.optim.*"], "the optimiser is AdamW in f32"),
+    (&["actor_rollout_ref.actor.optim.*"], OPTIMIZER),
     (
         &["actor_rollout_ref.actor.shuffle", "actor_rollout_ref.actor.data_loader_seed"],
         "mini-batches are portions of the step's groups in their order",
@@ -88,26 +164,15 @@ pub(super) const RULES: &[(&[&str], &str)] = &[
     (&["actor_rollout_ref.actor.calculate_entropy"], "the entropy is always measured"),
     (&["actor_rollout_ref.actor.*"], "how the trainer computes, not what"),
     (
-        &[
-            "actor_rollout_ref.model.override_config.*",
-            "actor_rollout_ref.model.hf_config_path",
-            "actor_rollout_ref.model.custom_chat_template",
-            "actor_rollout_ref.model.tokenizer_path",
-            "data.tokenizer",
-        ],
+        &["actor_rollout_ref.model.hf_config_path", "actor_rollout_ref.model.tokenizer_path", "data.tokenizer"],
         "the model's folder says all about the model",
     ),
     (&["actor_rollout_ref.model.*"], "how the model is computed, not what"),
     (&["data.prompt_key", "data.reward_fn_key"], "a problem's fields are found by their names"),
     (&["data.filter_overlong_prompts*"], "longer prompts are always left out"),
     (&["data.image_*", "data.video_*", "data.return_multi_modal_inputs"], "text alone"),
-    (&["data.custom_cls.*", "data.sampler.*", "data.datagen.*"], "Python classes cannot be carried over"),
     (&["data.*"], "how the data are loaded, not which"),
-    (
-        &["reward_model.*", "reward_manager.*", "reward.*", "custom_reward_function.*"],
-        "for reward models, custom rewards and their workers",
-    ),
-    (&["algorithm.use_pf_ppo", "algorithm.pf_ppo.*"], "for adv_estimator gae"),
+    (&["reward_model.*", "reward_manager.*", "reward.*"], "for reward models, custom rewards and their workers"),
     (&["algorithm.kl_ctrl.*"], "the coefficient is fixed"),
     (
         &["trainer.project_name", "trainer.experiment_name", "trainer.default_local_dir"],
@@ -132,4 +197,4 @@ pub(super) const RULES: &[(&[&str], &str)] = &[
 ];
 
 const NO_CRITIC: &str = "no critic: the group is the baseline";
-const EQUAL_LOGPROBS: &str = "roll-out and training log-probs are equal bit for bit: no correction is needed";
+const OPTIMIZER: &str = "the optimizer is AdamW with moments in f32";

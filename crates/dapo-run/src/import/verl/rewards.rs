@@ -1,9 +1,6 @@
 //! The reward manager and its overlong buffer.
 
-use crate::import::{
-    draft::{Draft, Got},
-    error::ImportError,
-};
+use crate::import::draft::{Draft, Got};
 
 /// Keys of the overlong buffer, in each place that a version of verl has kept them.
 const BUFFERS: [&str; 3] = [
@@ -13,8 +10,8 @@ const BUFFERS: [&str; 3] = [
 ];
 
 /// The reward's components.
-pub(super) fn translate(d: &mut Draft<'_>, max_new_tokens: &Got<i64>) -> Result<(), ImportError> {
-    let manager = d.text(&["reward_model.reward_manager", "reward_manager.name", "reward.reward_manager.name"])?;
+pub(super) fn translate(d: &mut Draft<'_>, max_new_tokens: &Got<i64>) {
+    let manager = d.text(&["reward_model.reward_manager", "reward_manager.name", "reward.reward_manager.name"]);
     let is_recipe = BUFFERS.iter().any(|buffer| d.has_prefix(buffer)) || d.has_prefix("algorithm.filter_groups");
     let is_dapo = manager.as_ref().map_or(is_recipe, |manager| manager.value == "dapo");
     let from = manager.map(|manager| manager.from).unwrap_or_default();
@@ -34,43 +31,46 @@ pub(super) fn translate(d: &mut Draft<'_>, max_new_tokens: &Got<i64>) -> Result<
              GSM8K and MATH",
         );
     }
-    overlong(d, max_new_tokens)?;
+    overlong(d, max_new_tokens);
     for (prefix, what) in [
         ("custom_reward_function.", "a Python reward function"),
         ("reward.custom_reward_function.", "a Python reward function"),
         ("reward_model.sandbox_fusion.", "a sandbox that runs code"),
     ] {
         let paths = ["path", "url"].map(|name| format!("{prefix}{name}"));
-        if let Some(path) = d.text(&[&paths[0], &paths[1]])? {
+        if let Some(path) = d.text(&[&paths[0], &paths[1]]) {
             let reason = format!("{what} cannot be carried over");
             d.note(&path.from, format!("{reason}: the components here are those of [rewards]"));
-            d.leave(&path.from, &reason);
+            d.give_up(&path.from, &reason);
         }
     }
-    if let Some(model) = d.switch(&["reward_model.enable", "reward.reward_model.enable"])? {
+    if let Some(model) = d.switch(&["reward_model.enable", "reward.reward_model.enable"]) {
         if model.value {
             d.note(&model.from, "a reward model cannot be carried over: answers are graded by rule");
+            d.give_up(&model.from, "there are no reward models here: answers are graded by rule");
         }
         d.leave(&model.from, "there are no reward models here: answers are graded by rule");
     }
-    Ok(())
 }
 
-fn overlong(d: &mut Draft<'_>, max_new_tokens: &Got<i64>) -> Result<(), ImportError> {
+fn overlong(d: &mut Draft<'_>, max_new_tokens: &Got<i64>) {
     let keys = |name: &str| BUFFERS.map(|buffer| format!("{buffer}.{name}"));
     let (enable, len, factor, log) = (keys("enable"), keys("len"), keys("penalty_factor"), keys("log"));
-    let enabled = d.switch(&enable.each_ref().map(String::as_str))?;
+    let enabled = d.switch(&enable.each_ref().map(String::as_str));
     let lengths = ["reward_model.reward_kwargs.max_resp_len", "reward.reward_kwargs.max_resp_len"];
     match enabled {
         Some(enabled) if enabled.value => {
             d.put("rewards.soft_overlong.weight", enabled.clone().map(|_| 1.0));
-            let longest = d.count(&lengths, 1)?.unwrap_or_else(|| max_new_tokens.clone());
+            let longest = d.count(&lengths, 1).unwrap_or_else(|| max_new_tokens.clone());
             d.put_or("rewards.soft_overlong.max_len", Some(longest), 0);
-            let Some(cache) = d.count(&len.each_ref().map(String::as_str), 1)? else {
-                return Err(d.wrong(&enabled.from, "false, or beside it the overlong buffer's len"));
-            };
-            d.put("rewards.soft_overlong.cache_len", cache);
-            let factor = d.number(&factor.each_ref().map(String::as_str))?;
+            match d.count(&len.each_ref().map(String::as_str), 1) {
+                Some(cache) => d.put("rewards.soft_overlong.cache_len", cache),
+                None => {
+                    d.refuse(&enabled.from, "false, or beside it the overlong buffer's len");
+                    d.leave_open("rewards.soft_overlong.cache_len", enabled.from);
+                }
+            }
+            let factor = d.number(&factor.each_ref().map(String::as_str));
             d.put_or("rewards.soft_overlong.penalty_factor", factor, 0.0);
             d.assume("rewards.soft_overlong.floor", false, "verl's line has no floor");
         }
@@ -83,5 +83,4 @@ fn overlong(d: &mut Draft<'_>, max_new_tokens: &Got<i64>) -> Result<(), ImportEr
     }
     d.skip(&log.each_ref().map(String::as_str), "each component is always in metrics.jsonl");
     d.skip(&lengths, off);
-    Ok(())
 }

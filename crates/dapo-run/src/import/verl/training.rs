@@ -1,42 +1,51 @@
-//! Steps, mini-batches, the optimiser, evaluation and what is kept.
+//! Steps, mini-batches, the optimizer, evaluation and what is kept.
 
-use crate::import::{
-    draft::{Draft, Got},
-    error::ImportError,
-};
+use crate::import::draft::{Draft, Got, places};
 
-/// Roll-out steps without a number in the file.
-const DEFAULT_STEPS: i64 = 100;
-
-/// How long and in which portions to train; returns the number of steps.
-pub(super) fn steps(d: &mut Draft<'_>, prompts: &Got<i64>) -> Result<i64, ImportError> {
-    let total = d.count(&["trainer.total_training_steps"], 1)?;
-    let steps = total.as_ref().map_or(DEFAULT_STEPS, |total| total.value);
-    let has_total = total.is_some();
-    if let Some(total) = total {
-        d.put("train.steps", total);
-    }
-    let epochs = d.count(&["trainer.total_epochs"], 1)?;
-    if has_total {
-        if let Some(epochs) = epochs {
-            d.leave(&epochs.from, "trainer.total_training_steps counts");
+/// How long and in which portions to train; returns the number of steps, unless passes over the data are counted.
+pub(super) fn steps(d: &mut Draft<'_>, prompts: &Got<i64>, is_dynamic: bool) -> Option<i64> {
+    mini_batches(d, prompts);
+    let epochs = d.count(&["trainer.total_epochs"], 1);
+    let (total, why) = match d.count(&["trainer.total_training_steps"], 1) {
+        Some(total) => (Some(total), "trainer.total_training_steps counts"),
+        None => (streamed_steps(d, prompts), "rollout.total_rollout_steps counts"),
+    };
+    let Some(total) = total else {
+        if is_dynamic {
+            d.note(
+                &places(epochs.as_ref()),
+                "verl counts the problems it draws, also those whose groups are filtered; here a pass has as many steps as \
+                 the data have batches of train_batch problems",
+            );
         }
-    } else {
-        let times = epochs.as_ref().map_or(30, |epochs| epochs.value);
-        let from = epochs.map(|epochs| epochs.from).unwrap_or_default();
+        d.put_or("train.passes", epochs.map(|epochs| epochs.map(|epochs| epochs as f64)), 30.0);
+        return None;
+    };
+    let count = d.knows(&total.from).then_some(total.value);
+    d.put("train.steps", total);
+    d.leave(&places(epochs.as_ref()), why);
+    count
+}
+
+/// The fully asynchronous trainer counts the prompts of the run.
+fn streamed_steps(d: &mut Draft<'_>, prompts: &Got<i64>) -> Option<Got<i64>> {
+    let total = d.count(&["rollout.total_rollout_steps"], 1)?;
+    let unknown: &[usize] = if d.knows(&prompts.from) { &[] } else { &prompts.from };
+    let steps = total.value.div_euclid(prompts.value) + i64::from(total.value % prompts.value != 0);
+    if unknown.is_empty() {
         d.note(
-            &from,
-            format!(
-                "verl draws each problem {times} times; how many steps that is depends on the data: set train.steps, here \
-                 left at {DEFAULT_STEPS}"
-            ),
+            &total.from,
+            format!("{} prompts in steps of {}, unless the data end before", total.value, prompts.value),
         );
-        d.leave(&from, "steps are counted, not passes over the data: train.steps");
     }
-    let mini = d.count(&["actor_rollout_ref.actor.ppo_mini_batch_size"], 1)?;
+    Some(Got::of(steps, &[&total.from, unknown]))
+}
+
+fn mini_batches(d: &mut Draft<'_>, prompts: &Got<i64>) {
+    let mini = d.count(&["actor_rollout_ref.actor.ppo_mini_batch_size"], 1);
     let size = mini.as_ref().map_or(256, |mini| mini.value);
-    let from = mini.as_ref().map(|mini| mini.from.clone()).unwrap_or_default();
-    if prompts.value % size != 0 {
+    let from = places(mini.as_ref());
+    if prompts.value % size != 0 && d.knows(&[&from[..], &prompts.from].concat()) {
         d.note(
             &from,
             format!(
@@ -48,42 +57,52 @@ pub(super) fn steps(d: &mut Draft<'_>, prompts: &Got<i64>) -> Result<i64, Import
     let portions =
         Got::of(prompts.value.div_euclid(size) + i64::from(prompts.value % size != 0), &[&prompts.from, &from]);
     d.put_or("train.mini_batches", Some(portions), 1);
-    let epochs = d.count(&["actor_rollout_ref.actor.ppo_epochs"], 1)?;
+    let epochs = d.count(&["actor_rollout_ref.actor.ppo_epochs"], 1);
     d.put_or("train.updates_per_batch", epochs, 1);
-    let by_tokens = d.switch(&["actor_rollout_ref.actor.use_dynamic_bsz"])?;
+    let by_tokens = d.switch(&["actor_rollout_ref.actor.use_dynamic_bsz"]);
     let tokens = "actor_rollout_ref.actor.ppo_max_token_len_per_gpu";
     if !d.is_told(&[tokens]) {
         d.skip(&[tokens], "the file does not tell its value, which only bounds memory");
     }
     if let Some(by_tokens) = by_tokens {
         if by_tokens.value
-            && let Some(tokens) = d.count(&[tokens], 1)?
+            && let Some(tokens) = d.count(&[tokens], 1)
         {
             d.put("train.micro_batch_tokens", tokens);
         }
         d.leave(&by_tokens.from, "micro-batches are always filled by tokens");
     }
     d.skip(&[tokens], "without use_dynamic_bsz verl counts sequences");
-    Ok(steps)
 }
 
 /// AdamW and the learning rate.
-pub(super) fn optimizer(d: &mut Draft<'_>, steps: i64) -> Result<(), ImportError> {
-    let lr = d.number(&["actor_rollout_ref.actor.optim.lr"])?;
+pub(super) fn optimizer(d: &mut Draft<'_>, steps: Option<i64>) {
+    if let Some(kind) = d.text(&["actor_rollout_ref.actor.optim.optimizer"]) {
+        let reason = "the optimizer is AdamW with moments in f32";
+        if matches!(kind.value.to_ascii_lowercase().as_str(), "adam" | "adamw") {
+            d.leave(&kind.from, reason);
+        } else {
+            d.give_up(&kind.from, reason);
+        }
+    }
+    let lr = d.number(&["actor_rollout_ref.actor.optim.lr"]);
     d.put_or("optimizer.lr", lr, 1e-6);
-    let warmup = d.integer(&["actor_rollout_ref.actor.optim.lr_warmup_steps"])?;
-    let ratio = d.amount(&["actor_rollout_ref.actor.optim.lr_warmup_steps_ratio"])?;
+    let warmup = d.integer(&["actor_rollout_ref.actor.optim.lr_warmup_steps"]);
+    let ratio = d.amount(&["actor_rollout_ref.actor.optim.lr_warmup_steps_ratio"]);
     match (warmup, ratio) {
         (Some(warmup), ratio) if warmup.value >= 0 => {
             d.put("optimizer.warmup_steps", warmup);
-            if let Some(ratio) = ratio {
-                d.leave(&ratio.from, "lr_warmup_steps counts");
-            }
+            d.leave(&places(ratio.as_ref()), "lr_warmup_steps counts");
         }
         (warmup, Some(ratio)) => {
-            let count = (ratio.value * steps as f64) as i64;
-            let off = warmup.map(|warmup| warmup.from).unwrap_or_default();
-            d.put("optimizer.warmup_steps", Got::of(count, &[&ratio.from, &off]));
+            let off = places(warmup.as_ref());
+            match steps {
+                Some(steps) => {
+                    let count = (ratio.value * steps as f64) as i64;
+                    d.put("optimizer.warmup_steps", Got::of(count, &[&ratio.from, &off]));
+                }
+                None => d.put("optimizer.warmup_ratio", Got::of(ratio.value, &[&ratio.from, &off])),
+            }
         }
         (Some(off), None) => d.put("optimizer.warmup_steps", off.map(|_| 0)),
         (None, None) => d.assume("optimizer.warmup_steps", 0, ""),
@@ -91,47 +110,54 @@ pub(super) fn optimizer(d: &mut Draft<'_>, steps: i64) -> Result<(), ImportError
     let kinds = [("constant", "constant"), ("cosine", "cosine"), ("linear", "linear")];
     let names = ["lr_scheduler_type", "warmup_style", "lr_decay_style"];
     let names = names.map(|name| format!("actor_rollout_ref.actor.optim.{name}"));
-    let schedule = d.word(&names.each_ref().map(String::as_str), &kinds)?;
+    let schedule = d.word(&names.each_ref().map(String::as_str), &kinds);
     let is_constant = schedule.as_ref().is_none_or(|schedule| schedule.value == "constant");
     d.put_or("optimizer.schedule", schedule, "constant");
-    if !is_constant && let Some(least) = d.number(&["actor_rollout_ref.actor.optim.min_lr_ratio"])? {
+    if !is_constant && let Some(least) = d.number(&["actor_rollout_ref.actor.optim.min_lr_ratio"]) {
         d.put("optimizer.min_lr_ratio", least);
     }
     d.skip(&["actor_rollout_ref.actor.optim.min_lr_ratio"], "the learning rate does not fall");
-    if let Some(betas) = d.numbers(&["actor_rollout_ref.actor.optim.betas"])? {
-        let [beta1, beta2] = betas.value[..] else { return Err(d.wrong(&betas.from, "two numbers")) };
+    if let Some(betas) = d.numbers(&["actor_rollout_ref.actor.optim.betas"]) {
+        let (beta1, beta2) = match betas.value[..] {
+            [beta1, beta2] => (beta1, beta2),
+            _ => {
+                if d.knows(&betas.from) {
+                    d.refuse(&betas.from, "two numbers");
+                }
+                (f64::NAN, f64::NAN)
+            }
+        };
         d.put("optimizer.beta1", betas.clone().map(|_| beta1));
         d.put("optimizer.beta2", betas.map(|_| beta2));
     } else {
         d.assume("optimizer.beta1", 0.9, "");
         d.assume("optimizer.beta2", 0.999, "");
     }
-    let decay = d.number(&["actor_rollout_ref.actor.optim.weight_decay"])?;
+    let decay = d.number(&["actor_rollout_ref.actor.optim.weight_decay"]);
     d.put_or("optimizer.weight_decay", decay, 0.01);
-    let clip = match d.number(&["actor_rollout_ref.actor.grad_clip"])? {
+    let clip = match d.number(&["actor_rollout_ref.actor.grad_clip"]) {
         Some(clip) => Some(clip),
-        None => d.number(&["actor_rollout_ref.actor.optim.clip_grad"])?,
+        None => d.number(&["actor_rollout_ref.actor.optim.clip_grad"]),
     };
     d.put_or("optimizer.max_grad_norm", clip, 1.0);
     d.skip(&["actor_rollout_ref.actor.optim.clip_grad"], "actor_rollout_ref.actor.grad_clip counts");
-    Ok(())
 }
 
 /// Evaluation during training.
-pub(super) fn evaluation(d: &mut Draft<'_>) -> Result<(), ImportError> {
-    let every = d.integer(&["trainer.test_freq"])?;
+pub(super) fn evaluation(d: &mut Draft<'_>) {
+    let every = d.integer(&["trainer.test_freq"]);
     let is_on = every.as_ref().is_some_and(|every| every.value > 0);
     d.put_or("eval.every", every.map(|every| every.map(|n| n.max(0))), 0);
-    if let Some(before) = d.switch(&["trainer.val_before_train"])? {
-        if is_on && !before.value {
+    if let Some(before) = d.switch(&["trainer.val_before_train"]) {
+        if is_on && !before.value && d.knows(&before.from) {
             d.note(&before.from, "here an evaluation before the first step comes with eval.every");
         }
         d.leave(&before.from, "an evaluation before the first step comes with eval.every");
     }
-    let samples = d.count(&["actor_rollout_ref.rollout.val_kwargs.n"], 1)?;
+    let samples = d.count(&["actor_rollout_ref.rollout.val_kwargs.n"], 1);
     d.put_or("eval.samples", samples, 1);
-    let draws = d.switch(&["actor_rollout_ref.rollout.val_kwargs.do_sample"])?;
-    let temperature = d.number(&["actor_rollout_ref.rollout.val_kwargs.temperature"])?;
+    let draws = d.switch(&["actor_rollout_ref.rollout.val_kwargs.do_sample"]);
+    let temperature = d.number(&["actor_rollout_ref.rollout.val_kwargs.temperature"]);
     match (draws, temperature) {
         (Some(draws), Some(temperature)) => {
             let value = if draws.value { temperature.value } else { 0.0 };
@@ -141,17 +167,15 @@ pub(super) fn evaluation(d: &mut Draft<'_>) -> Result<(), ImportError> {
         (Some(draws), None) => d.put("eval.temperature", draws.map(|_| 0.0)),
         (None, None) => d.assume("eval.temperature", 0.0, ""),
     }
-    let top_p = d.number(&["actor_rollout_ref.rollout.val_kwargs.top_p"])?;
+    let top_p = d.number(&["actor_rollout_ref.rollout.val_kwargs.top_p"]);
     d.put_or("eval.top_p", top_p, 1.0);
     d.skip(&["actor_rollout_ref.rollout.val_kwargs.top_k"], "evaluation is sampled with top-p alone");
-    Ok(())
 }
 
 /// What the run folder keeps.
-pub(super) fn output(d: &mut Draft<'_>) -> Result<(), ImportError> {
-    let every = d.integer(&["trainer.save_freq"])?;
+pub(super) fn output(d: &mut Draft<'_>) {
+    let every = d.integer(&["trainer.save_freq"]);
     d.put_or("output.checkpoint_every", every.map(|every| every.map(|n| n.max(0))), 0);
-    let keep = d.count(&["trainer.max_actor_ckpt_to_keep"], 0)?;
+    let keep = d.count(&["trainer.max_actor_ckpt_to_keep"], 0);
     d.put_or("output.keep_checkpoints", keep, 0);
-    Ok(())
 }

@@ -1,0 +1,67 @@
+//! What a run will do, before it does anything: its data, and how many steps it makes.
+
+use crate::estimate::DataSizes;
+use crate::model::ModelSource;
+use crate::problems::{Folder, ProblemCounts, Problems, load_problems};
+use crate::run_error::RunError;
+use crate::settings::RunConfig;
+use dapo_policy::{ModelConfig, Tokenizer};
+use dapo_reward::RewardSum;
+
+/// A run that could be started.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The settings, with the steps that the run makes in `train.steps`.
+    pub config: RunConfig,
+    /// The sizes of the model.
+    pub model: ModelConfig,
+    /// The sizes of the data; unknown where they are on the hub.
+    pub data: DataSizes,
+    /// How many problems there are, and how many are left out.
+    pub counts: ProblemCounts,
+    /// The folders among the data.
+    pub folders: Vec<Folder>,
+}
+
+/// Reads all that a run reads before its first step, but the model's weights and data on the hub.
+///
+/// # Errors
+/// Whatever [`Run::create`](crate::Run::create) refuses for its settings, data and lengths.
+pub fn plan(config: &RunConfig) -> Result<Plan, RunError> {
+    config.validate()?;
+    let source = ModelSource::find(&config.model.path, &config.model.revision)?;
+    let model = source.config()?;
+    if config.data.train.iter().chain(&config.data.validation).any(|name| name.starts_with("hf://")) {
+        let (data, counts) = (DataSizes::default(), ProblemCounts::default());
+        return Ok(Plan { config: config.clone(), model, data, counts, folders: Vec::new() });
+    }
+    let (config, problems) =
+        prepare(config, &config.reward_sum()?, model.max_position_embeddings, &source.tokenizer()?)?;
+    let longest_prompt = problems.train.iter().map(|prompt| prompt.token_ids.len()).max();
+    let data = DataSizes { problems: Some(problems.train.len()), longest_prompt };
+    Ok(Plan { config, model, data, counts: problems.counts, folders: problems.folders })
+}
+
+/// The problems of a run with a model of this context, and its settings with the steps that it makes on them.
+pub(crate) fn prepare(
+    config: &RunConfig,
+    rewards: &RewardSum,
+    context: usize,
+    tokenizer: &Tokenizer,
+) -> Result<(RunConfig, Problems), RunError> {
+    let longest = config.rollout.max_new_tokens.max(config.eval.max_new_tokens.unwrap_or(0));
+    if longest >= context {
+        let key = if longest == config.rollout.max_new_tokens { "rollout" } else { "eval" };
+        let expected = format!("less than the model's context of {context} tokens");
+        return Err(RunError::setting(&format!("{key}.max_new_tokens"), longest, expected));
+    }
+    let limit = config.data.max_prompt_tokens.min(context - longest);
+    let problems = load_problems(config, rewards, tokenizer, limit)?;
+    if let Some(every) = config.eval.every.filter(|_| problems.validation.is_empty()) {
+        let expected = "unset, or problems in data.validation or data.validation_split";
+        return Err(RunError::setting("eval.every", every, expected));
+    }
+    let mut config = config.clone();
+    config.train.steps = config.steps_on(problems.train.len());
+    Ok((config, problems))
+}
