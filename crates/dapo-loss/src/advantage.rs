@@ -31,6 +31,8 @@ pub enum AdvantageScale {
     Group,
     /// That of all rewards of the batch, before they are centred (TRL).
     Batch,
+    /// That of all centred rewards of the batch, which whitens them (REINFORCE++-baseline).
+    Whiten,
     /// None (Dr. GRPO).
     None,
 }
@@ -67,13 +69,14 @@ macro_rules! named {
 }
 
 named!(Baseline, "baseline", "mean" => Self::Mean, "leave-one-out" => Self::LeaveOneOut);
-named!(AdvantageScale, "advantage scale", "group" => Self::Group, "batch" => Self::Batch, "none" => Self::None);
+named!(AdvantageScale, "advantage scale", "group" => Self::Group, "batch" => Self::Batch,
+    "whiten" => Self::Whiten, "none" => Self::None);
 named!(StdEstimator, "std estimator", "sample" => Self::Sample, "population" => Self::Population);
 
 /// How rewards become advantages; the default is DAPO's as verl computes it.
 ///
 /// ```text
-/// A_i = (R_i − baseline_i) / (std + eps)        scale Group or Batch
+/// A_i = (R_i − baseline_i) / (std + eps)        scale Group, Batch or Whiten
 /// A_i =  R_i − baseline_i                       scale None
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -191,8 +194,8 @@ impl GroupAdvantages {
 /// # Shapes
 /// G rewards in, G advantages out, in the same order. Rewards are `f64`, or `Option<f64>` where some may abstain: `None`
 /// is no part of mean or std (see [`GroupAdvantages`]). Computed in f64, stored in f32; dimensionless under a std, in
-/// units of the reward without. Identical rewards give exactly 0. Under [`AdvantageScale::Batch`] the group is the batch;
-/// see [`batch_advantages`].
+/// units of the reward without. Identical rewards give exactly 0. Under [`AdvantageScale::Batch`] and
+/// [`AdvantageScale::Whiten`] the group is the batch; see [`batch_advantages`].
 ///
 /// # Errors
 /// [`LossError::GroupTooSmall`] when fewer than two rewards did not abstain (such a group has no baseline: drop it),
@@ -220,8 +223,12 @@ pub fn group_advantages<R: Copy + Into<Option<f64>>>(
 
 /// The advantages of a batch of groups, whose sizes may vary.
 ///
-/// As [`group_advantages`], group by group; under [`AdvantageScale::Batch`] the standard deviation is that of all
-/// rewards of the batch, as they are, while each baseline stays its group's.
+/// As [`group_advantages`], group by group. Each baseline stays its group's; the standard deviation is
+///
+/// ```text
+/// Batch    std( R )             of all rewards of the batch, as they are
+/// Whiten   std( R − baseline )  of all centred rewards of the batch; their mean is 0
+/// ```
 ///
 /// # Shapes
 /// `rewards` holds the groups end to end, `group_sizes` sums to its length; one advantage per reward comes out.
@@ -240,8 +247,18 @@ pub fn group_advantages<R: Copy + Into<Option<f64>>>(
 /// # Ok::<(), dapo_loss::LossError>(())
 /// ```
 ///
-/// Source of the batch scale: TRL's `scale_rewards="batch"`. REINFORCE++-baseline (arXiv 2501.03262) differs: it divides
-/// by the standard deviation of the *centred* rewards.
+/// ```
+/// use dapo_loss::{AdvantageNorm, AdvantageScale, batch_advantages};
+/// let of = |scale| {
+///     let norm = AdvantageNorm { scale, ..AdvantageNorm::default() };
+///     batch_advantages(&[0.0, 1.0, 10.0, 11.0], &[2, 2], &norm).unwrap().values()[1]
+/// };
+/// // What separates the groups is no part of the whitened scale.
+/// assert!((of(AdvantageScale::Batch) - 0.086).abs() < 1e-3);
+/// assert!((of(AdvantageScale::Whiten) - 0.866).abs() < 1e-3);
+/// ```
+///
+/// Sources: TRL's `scale_rewards="batch"` for `Batch`; REINFORCE++-baseline (arXiv 2501.03262) for `Whiten`.
 pub fn batch_advantages<R: Copy + Into<Option<f64>>>(
     rewards: &[R],
     group_sizes: &[usize],
@@ -265,27 +282,33 @@ pub fn batch_advantages<R: Copy + Into<Option<f64>>>(
             }
         }
     }
-    let batch_std = std_of(&rewards, norm.std);
+    let centred: Vec<Vec<Option<f64>>> =
+        groups().map(|(group, rewards)| centre(group, rewards, norm.baseline)).collect::<Result<_, _>>()?;
+    let batch_std = match norm.scale {
+        AdvantageScale::Batch => std_of(&rewards, norm.std),
+        AdvantageScale::Whiten => std_of(&centred.concat(), norm.std),
+        AdvantageScale::Group | AdvantageScale::None => 0.0,
+    };
     let mut advantages = GroupAdvantages::default();
-    for (group, rewards) in groups() {
+    for ((group, rewards), centred) in groups().zip(&centred) {
         let divisor = match norm.scale {
             AdvantageScale::Group => std_of(rewards, norm.std) + norm.eps,
-            AdvantageScale::Batch => batch_std + norm.eps,
+            AdvantageScale::Batch | AdvantageScale::Whiten => batch_std + norm.eps,
             AdvantageScale::None => 1.0,
         };
-        push_group(&mut advantages, group, rewards, norm.baseline, divisor)?;
+        for (index, (centred, reward)) in centred.iter().zip(rewards).enumerate() {
+            let advantage = centred.map(|centred| if centred == 0.0 { 0.0 } else { (centred / divisor) as f32 });
+            if let (Some(value), Some(_)) = (reward, advantage.filter(|advantage| !advantage.is_finite())) {
+                return Err(LossError::Reward { group, index, value: *value });
+            }
+            advantages.push(advantage);
+        }
     }
     Ok(advantages)
 }
 
-/// Appends one group's advantages: centred rewards over `divisor`.
-fn push_group(
-    advantages: &mut GroupAdvantages,
-    group: usize,
-    rewards: &[Option<f64>],
-    baseline: Baseline,
-    divisor: f64,
-) -> Result<(), LossError> {
+/// One group's rewards without their baseline.
+fn centre(group: usize, rewards: &[Option<f64>], baseline: Baseline) -> Result<Vec<Option<f64>>, LossError> {
     let (n, origin, mean) = moments(rewards);
     if n < 2 {
         return Err(LossError::GroupTooSmall { group, rewards: n });
@@ -295,19 +318,7 @@ fn push_group(
         // R − mean of the others = n/(n−1) · (R − mean of all).
         Baseline::LeaveOneOut => n as f64 / (n - 1) as f64,
     };
-    for (index, &reward) in rewards.iter().enumerate() {
-        let Some(value) = reward else {
-            advantages.push(None);
-            continue;
-        };
-        let centred = factor * ((value - origin) - mean);
-        let advantage = if centred == 0.0 { 0.0 } else { (centred / divisor) as f32 };
-        if !advantage.is_finite() {
-            return Err(LossError::Reward { group, index, value });
-        }
-        advantages.push(Some(advantage));
-    }
-    Ok(())
+    Ok(rewards.iter().map(|reward| reward.map(|value| factor * ((value - origin) - mean))).collect())
 }
 
 /// Number of rewards, the first one, and the mean of the differences to it, which is exactly 0 for identical rewards.

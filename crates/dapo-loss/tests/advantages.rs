@@ -10,7 +10,7 @@ use proptest::prelude::*;
 fn norms() -> Vec<AdvantageNorm> {
     let mut all = Vec::new();
     for baseline in [Baseline::Mean, Baseline::LeaveOneOut] {
-        for scale in [AdvantageScale::Group, AdvantageScale::Batch, AdvantageScale::None] {
+        for scale in [AdvantageScale::Group, AdvantageScale::Batch, AdvantageScale::Whiten, AdvantageScale::None] {
             for std in [StdEstimator::Sample, StdEstimator::Population] {
                 for eps in [0.0, 1e-6, 1e-4, 0.5] {
                     all.push(AdvantageNorm { baseline, scale, std, eps });
@@ -33,6 +33,23 @@ fn std(values: &[f64], estimator: StdEstimator) -> f64 {
     (values.iter().map(|value| (value - mean(values)).powi(2)).sum::<f64>() / degrees as f64).sqrt()
 }
 
+/// A group's rewards without their baseline, as the papers write it.
+fn without_baseline(group: &[Option<f64>], baseline: Baseline) -> Vec<Option<f64>> {
+    let rewards: Vec<f64> = group.iter().flatten().copied().collect();
+    let mut seen = 0;
+    let mut centred = |reward: f64| {
+        let mut others = rewards.clone();
+        others.remove(seen);
+        seen += 1;
+        match baseline {
+            Baseline::Mean => reward - mean(&rewards),
+            Baseline::LeaveOneOut => reward - mean(&others),
+            other => unreachable!("no formula of {other}"),
+        }
+    };
+    group.iter().map(|reward| reward.map(&mut centred)).collect()
+}
+
 /// Rewards of groups of 2 to 6, some abstained beside at least two that did not.
 fn groups() -> impl Strategy<Value = Vec<Vec<Option<f64>>>> {
     let group = prop::collection::vec(prop_oneof![4 => (-2.0_f64..2.0).prop_map(Some), 1 => Just(None)], 0..5)
@@ -52,29 +69,21 @@ proptest! {
         let all: Vec<f64> = flat.iter().flatten().copied().collect();
         for norm in norms() {
             let got = batch_advantages(&flat, &sizes, &norm).unwrap().to_options();
+            let centred: Vec<Vec<Option<f64>>> = groups.iter().map(|group| without_baseline(group, norm.baseline)).collect();
+            let all_centred: Vec<f64> = centred.iter().flatten().flatten().copied().collect();
             let mut expected = Vec::new();
-            for group in &groups {
+            for (group, centred) in groups.iter().zip(&centred) {
                 let rewards: Vec<f64> = group.iter().flatten().copied().collect();
+                // REINFORCE++-baseline subtracts the mean of all centred rewards, too: it is 0.
+                prop_assert!(mean(&all_centred).abs() < 1e-12);
                 let divisor = match norm.scale {
                     AdvantageScale::Group => std(&rewards, norm.std) + norm.eps,
                     AdvantageScale::Batch => std(&all, norm.std) + norm.eps,
+                    AdvantageScale::Whiten => std(&all_centred, norm.std) + norm.eps,
                     AdvantageScale::None => 1.0,
                     other => unreachable!("no formula of {other}"),
                 };
-                let mut seen = 0;
-                for reward in group {
-                    expected.push(reward.map(|reward| {
-                        let mut others = rewards.clone();
-                        others.remove(seen);
-                        seen += 1;
-                        let baseline = match norm.baseline {
-                            Baseline::Mean => mean(&rewards),
-                            Baseline::LeaveOneOut => mean(&others),
-                            other => unreachable!("no formula of {other}"),
-                        };
-                        (reward - baseline) / divisor
-                    }));
-                }
+                expected.extend(centred.iter().map(|centred| centred.map(|centred| centred / divisor)));
             }
             for (got, expected) in got.iter().zip(&expected) {
                 prop_assert_eq!(got.is_some(), expected.is_some());
