@@ -38,7 +38,7 @@ pub struct LossBatch<'a> {
     pub old_logprobs: &'a [f32],
     /// T log-probabilities under the frozen reference; needed only where `kl.coef` is not 0.
     pub ref_logprobs: Option<&'a [f32]>,
-    /// T log-probabilities as the rollout engine reported them; needed only for truncated importance sampling.
+    /// T log-probabilities as the rollout engine reported them; needed only for a rollout correction.
     pub rollout_logprobs: Option<&'a [f32]>,
 }
 
@@ -64,7 +64,7 @@ impl<'a> LossBatch<'a> {
         self
     }
 
-    /// With log-probabilities as the rollout engine reported them, for truncated importance sampling.
+    /// With log-probabilities as the rollout engine reported them, for a rollout correction.
     #[must_use]
     pub const fn with_rollout_logprobs(mut self, rollout_logprobs: &'a [f32]) -> Self {
         self.rollout_logprobs = Some(rollout_logprobs);

@@ -63,8 +63,10 @@ fn terms(config: &LossConfig) -> std::result::Result<LossTerms, LossError> {
         let allowed = "ppo, the only one on a device";
         return Err(LossError::Config { field: "policy_loss", value: config.policy_loss.name().into(), allowed });
     };
-    let given = if config.truncated_importance.is_some() { "given" } else { "none" };
-    expect_config(given == "none", "truncated_importance", given, "none on a device")?;
+    let given = if config.rollout_correction.is_some() { "given" } else { "none" };
+    expect_config(given == "none", "rollout_correction", given, "none on a device")?;
+    let quantile = config.top_entropy_quantile;
+    expect_config(!config.selects_by_entropy(), "top_entropy_quantile", quantile, "1 on a device")?;
     Ok(LossTerms {
         clip_low: clip.low,
         clip_high: clip.high,
@@ -75,6 +77,10 @@ fn terms(config: &LossConfig) -> std::result::Result<LossTerms, LossError> {
             KlEstimator::K2 => KlEstimate::K2,
             KlEstimator::K3 => KlEstimate::K3,
             KlEstimator::Abs => KlEstimate::Abs,
+            estimator @ (KlEstimator::K1Plus | KlEstimator::K3Plus) => {
+                let allowed = "k1, k2, k3 or abs on a device";
+                return Err(LossError::Config { field: "kl.estimator", value: estimator.name().into(), allowed });
+            }
         },
         kl_times_ratio: config.kl.times_ratio,
         entropy_coef: config.entropy_coef,

@@ -17,9 +17,11 @@ use crate::{
 /// K2   k²/2           biased; its gradient is unbiased on-policy
 /// K3   e^(−k) + k − 1 unbiased and never negative; its gradient is biased (k clamped to ±20, the result to at most 10)
 /// Abs  |k|
+/// K1Plus, K3Plus       the value of K1 or K3, the gradient of K2: unbiased both (straight-through)
 /// ```
 ///
-/// Source: Schulman, "Approximating KL Divergence"; K3 is GRPO's (arXiv 2402.03300, Eq. 4).
+/// Source: Schulman, "Approximating KL Divergence"; K3 is GRPO's (arXiv 2402.03300, Eq. 4); the straight-through ones are
+/// verl's `k1+` and `k3+`.
 ///
 /// ```
 /// use dapo_loss::KlEstimator;
@@ -42,6 +44,12 @@ pub enum KlEstimator {
     K3,
     /// |k|.
     Abs,
+    /// The value of `K1` with the gradient of `K2`.
+    #[cfg_attr(feature = "serde", serde(rename = "k1+"))]
+    K1Plus,
+    /// The value of `K3` with the gradient of `K2`.
+    #[cfg_attr(feature = "serde", serde(rename = "k3+"))]
+    K3Plus,
 }
 
 impl KlEstimator {
@@ -52,6 +60,8 @@ impl KlEstimator {
             Self::K2 => "k2",
             Self::K3 => "k3",
             Self::Abs => "abs",
+            Self::K1Plus => "k1+",
+            Self::K3Plus => "k3+",
         }
     }
 
@@ -62,6 +72,9 @@ impl KlEstimator {
             Self::K1 => TokenLoss { loss: log_ratio, slope: 1.0 },
             Self::K2 => TokenLoss { loss: 0.5 * log_ratio * log_ratio, slope: log_ratio },
             Self::K3 => k3(log_ratio),
+            // As k2, the slope has no clamp.
+            Self::K1Plus => TokenLoss { loss: log_ratio, slope: log_ratio },
+            Self::K3Plus => TokenLoss { loss: k3(log_ratio).loss, slope: log_ratio },
             Self::Abs => TokenLoss {
                 loss: log_ratio.abs(),
                 slope: if log_ratio > 0.0 {
@@ -103,7 +116,7 @@ impl FromStr for KlEstimator {
     type Err = LossError;
 
     fn from_str(name: &str) -> Result<Self, LossError> {
-        let all = [Self::K1, Self::K2, Self::K3, Self::Abs];
+        let all = [Self::K1, Self::K2, Self::K3, Self::Abs, Self::K1Plus, Self::K3Plus];
         lookup("KL estimator", name, &all.map(|estimator| (estimator.name(), estimator)))
     }
 }

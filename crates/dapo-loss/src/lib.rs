@@ -112,12 +112,13 @@
 //! former count, and [`Denominator::of_step`] returns `None` for the latter. A batch with more tokens than the
 //! denominator's step is an error.
 //!
-//! # KL, entropy and truncated importance sampling
+//! # KL, entropy and rollout correction
 //!
 //! Two optional terms join the token losses before they are summed (both are off in DAPO, and cost nothing then): a
 //! KL term that ties the policy to a reference ([`Kl`], [`KlEstimator`]; [`kl_in_reward`] is its older form inside the
-//! reward), and an entropy bonus. If another engine generated the completions, [`TruncatedImportance`] corrects
-//! for its slightly different probabilities.
+//! reward), and an entropy bonus. If another engine generated the completions, [`RolloutCorrection`] corrects
+//! for its slightly different probabilities: by truncated or masked weights, and by rejecting sequences.
+//! [`LossConfig::top_entropy_quantile`] leaves the policy loss to the tokens with the highest entropy.
 //!
 //! # One pass, in any chunks
 //!
@@ -144,14 +145,15 @@ mod config;
 #[cfg(any(feature = "cuda", feature = "emulate"))]
 pub mod cuda;
 mod denominator;
+mod entropy_quantile;
 mod error;
 mod exp;
 mod fused;
 mod gae;
-mod importance;
 mod kl;
 mod metrics;
 mod policy;
+mod rollout_correction;
 #[cfg(feature = "serde")]
 mod serde_config;
 #[cfg(feature = "serde")]
@@ -167,16 +169,17 @@ pub use aggregation::Aggregation;
 pub use batch::{Advantages, LossBatch, LossGradients, TokenChunk, masked_lengths};
 pub use config::LossConfig;
 pub use denominator::{Denominator, EmptySequences, StepCounts};
+pub use entropy_quantile::top_entropy_threshold;
 pub use error::LossError;
 pub use fused::{
     loss_plan::LossPlan,
     whole_batch::{LossWithGradients, policy_loss, policy_loss_single},
 };
 pub use gae::{Gae, gae};
-pub use importance::{ImportanceLevel, TruncatedImportance};
 pub use kl::{Kl, KlEstimator, kl_in_reward};
 pub use metrics::{LossMetrics, LossOutput};
 pub use policy::{ClipRange, PolicyLoss};
+pub use rollout_correction::{ImportanceLevel, Outside, RejectBy, Rejection, RolloutCorrection, SequenceCorrection};
 
 /// The version of Candle whose tensors [`tensor`] takes.
 #[cfg(feature = "candle")]

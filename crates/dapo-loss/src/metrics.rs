@@ -59,11 +59,15 @@ pub struct LossMetrics {
     pub entropy_sum: f64,
     /// Tokens for which an entropy was given.
     pub entropy_tokens: u64,
-    /// Σ of the truncated importance weights, where configured.
+    /// Σ of the importance weights, where a rollout correction is configured.
     pub importance_sum: f64,
-    /// Tokens whose importance weight was cut to the cap.
+    /// Tokens whose importance weight was truncated to a bound.
     pub importance_capped: u64,
-    /// Σ |old − rollout|, where truncated importance sampling is configured.
+    /// Tokens whose importance weight is 0, as their ratio is outside the band.
+    pub importance_masked: u64,
+    /// Tokens that left the loss because their sequence was rejected; they are no part of `tokens`.
+    pub rejected: u64,
+    /// Σ |old − rollout|, where a rollout correction is configured.
     pub rollout_difference_sum: f64,
     /// max |old − rollout|.
     pub max_rollout_difference: f32,
@@ -87,6 +91,8 @@ impl std::ops::AddAssign for LossMetrics {
         self.entropy_tokens += other.entropy_tokens;
         self.importance_sum += other.importance_sum;
         self.importance_capped += other.importance_capped;
+        self.importance_masked += other.importance_masked;
+        self.rejected += other.rejected;
         self.rollout_difference_sum += other.rollout_difference_sum;
         self.max_rollout_difference = self.max_rollout_difference.max(other.max_rollout_difference);
     }
@@ -139,9 +145,14 @@ impl LossMetrics {
         self.entropy_sum / self.entropy_tokens.max(1) as f64
     }
 
-    /// Mean truncated importance weight.
+    /// Mean importance weight of the tokens in the loss, those of weight 0 included.
     pub fn mean_importance(&self) -> f64 {
         self.mean(self.importance_sum)
+    }
+
+    /// Share of tokens that the rollout correction takes out of the policy loss: of weight 0, or rejected.
+    pub fn masked_by_correction(&self) -> f64 {
+        (self.importance_masked + self.rejected) as f64 / (self.tokens + self.rejected).max(1) as f64
     }
 
     /// Mean |old − rollout|, in nats.

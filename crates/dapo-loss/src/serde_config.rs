@@ -3,8 +3,8 @@
 use serde::{Deserialize, Deserializer};
 
 use crate::{
-    aggregation::Aggregation, config::LossConfig, denominator::EmptySequences, importance::TruncatedImportance, kl::Kl,
-    policy::PolicyLoss,
+    aggregation::Aggregation, config::LossConfig, denominator::EmptySequences, kl::Kl, policy::PolicyLoss,
+    rollout_correction::RolloutCorrection,
 };
 
 /// The configuration as a table, before the aggregation follows from the policy loss.
@@ -16,14 +16,21 @@ struct LossConfigTable {
     empty_sequences: EmptySequences,
     kl: Kl,
     entropy_coef: f32,
-    truncated_importance: Option<TruncatedImportance>,
+    top_entropy_quantile: Option<f64>,
+    rollout_correction: Option<RolloutCorrection>,
 }
 
 impl<'de> Deserialize<'de> for LossConfig {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let LossConfigTable { policy_loss, aggregation, empty_sequences, kl, entropy_coef, truncated_importance } =
-            LossConfigTable::deserialize(deserializer)?;
-        let aggregation = aggregation.unwrap_or(policy_loss.usual_aggregation());
-        Ok(Self { policy_loss, aggregation, empty_sequences, kl, entropy_coef, truncated_importance })
+        let table = LossConfigTable::deserialize(deserializer)?;
+        Ok(Self {
+            policy_loss: table.policy_loss,
+            aggregation: table.aggregation.unwrap_or(table.policy_loss.usual_aggregation()),
+            empty_sequences: table.empty_sequences,
+            kl: table.kl,
+            entropy_coef: table.entropy_coef,
+            top_entropy_quantile: table.top_entropy_quantile.unwrap_or(Self::default().top_entropy_quantile),
+            rollout_correction: table.rollout_correction,
+        })
     }
 }

@@ -1,4 +1,4 @@
-//! How policy loss and aggregation are written in files: a name, or a table with the rest defaulted.
+//! How policy loss, aggregation and rollout correction are written in files: a name, or a table with the rest defaulted.
 
 use std::{fmt, marker::PhantomData, str::FromStr};
 
@@ -10,6 +10,7 @@ use serde::{
 use crate::{
     aggregation::Aggregation,
     policy::{ClipRange, PolicyLoss},
+    rollout_correction::{ImportanceLevel, Outside, RejectBy, Rejection, RolloutCorrection},
 };
 
 /// Reads a name as `named` has it, or a table as `T` has it.
@@ -215,5 +216,65 @@ impl Serialize for Aggregation {
             }
             _ => serializer.serialize_str(self.name()),
         }
+    }
+}
+
+/// A rollout correction as a table.
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct CorrectionTable {
+    level: ImportanceLevel,
+    outside: Outside,
+    low: f32,
+    high: f32,
+    reject: Option<Rejection>,
+}
+
+impl Default for CorrectionTable {
+    fn default() -> Self {
+        let RolloutCorrection { level, outside, low, high, reject } = RolloutCorrection::default();
+        Self { level, outside, low, high, reject }
+    }
+}
+
+impl TryFrom<CorrectionTable> for RolloutCorrection {
+    type Error = String;
+
+    fn try_from(table: CorrectionTable) -> Result<Self, String> {
+        let CorrectionTable { level, outside, low, high, reject } = table;
+        Ok(Self { level, outside, low, high, reject })
+    }
+}
+
+impl<'de> Deserialize<'de> for RolloutCorrection {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let expected = "the level of a rollout correction, or a table of its fields";
+        let named = |name: &str| ImportanceLevel::from_str(name).map(|level| Self { level, ..Self::default() });
+        deserializer.deserialize_any(NameOrTable { expected, named, table: PhantomData::<CorrectionTable> })
+    }
+}
+
+/// A rejection as a table.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RejectionTable {
+    by: RejectBy,
+    low: Option<f32>,
+    high: Option<f32>,
+}
+
+impl TryFrom<RejectionTable> for Rejection {
+    type Error = String;
+
+    fn try_from(RejectionTable { by, low, high }: RejectionTable) -> Result<Self, String> {
+        Ok(Self { by, low, high })
+    }
+}
+
+impl<'de> Deserialize<'de> for Rejection {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let expected = "the ratio that is judged, or a table of its fields";
+        let named = |name: &str| RejectBy::from_str(name).map(|by| Self { by, ..Self::default() });
+        deserializer.deserialize_any(NameOrTable { expected, named, table: PhantomData::<RejectionTable> })
     }
 }

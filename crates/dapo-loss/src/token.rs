@@ -42,20 +42,39 @@ pub fn ratio(logprob: f32, old_logprob: f32) -> f32 {
 /// The weight of truncated importance sampling, from the ratio of the behaviour policy to the rollout engine.
 ///
 /// ```text
-/// w = min(π_old/π_rollout, cap)
+/// w = min(max(π_old/π_rollout, low), high)
 /// ```
 ///
 /// `importance` is [`ratio`] of a token's `old` and `rollout` log-probabilities, or the product over a sequence. See
-/// [`TruncatedImportance`](crate::TruncatedImportance).
+/// [`RolloutCorrection`](crate::RolloutCorrection).
 ///
 /// ```
 /// use dapo_loss::token::{importance_weight, ratio};
-/// assert_eq!(importance_weight(ratio(-1.0, -3.0), 2.0), 2.0);
-/// assert_eq!(importance_weight(0.5, 2.0), 0.5);
+/// assert_eq!(importance_weight(ratio(-1.0, -3.0), 0.0, 2.0), 2.0);
+/// assert_eq!(importance_weight(0.5, 0.0, 2.0), 0.5);
+/// assert_eq!(importance_weight(0.5, 0.8, 2.0), 0.8);
 /// ```
 #[inline(always)]
-pub fn importance_weight(importance: f32, cap: f32) -> f32 {
-    if importance > cap { cap } else { importance }
+pub fn importance_weight(importance: f32, low: f32, high: f32) -> f32 {
+    clamp(importance, low, high)
+}
+
+/// The weight of masked importance sampling (IcePop): the ratio of the behaviour policy to the rollout engine, or 0.
+///
+/// ```text
+/// w = π_old/π_rollout where it is from low to high, 0 elsewhere
+/// ```
+///
+/// Source: IcePop (Ring-1T, arXiv 2510.18855).
+///
+/// ```
+/// use dapo_loss::token::masked_importance_weight;
+/// assert_eq!([0.4, 0.5, 5.0, 5.1].map(|ratio| masked_importance_weight(ratio, 0.5, 5.0)), [0.0, 0.5, 5.0, 0.0]);
+/// ```
+#[inline(always)]
+pub fn masked_importance_weight(importance: f32, low: f32, high: f32) -> f32 {
+    // A NaN stays visible.
+    if (importance < low) | (importance > high) { 0.0 } else { importance }
 }
 
 /// The bounds within which ρ moves the clipped surrogate: one-sided, by the sign of the advantage.

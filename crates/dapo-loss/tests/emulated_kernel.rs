@@ -12,7 +12,7 @@ use dapo_loss::cuda::{self, DeviceSums, token_weights};
 use dapo_loss::tensor::{self, TensorBatch, policy_loss_emulated};
 use dapo_loss::{
     Advantages, Aggregation, ClipRange, Denominator, EmptySequences, Kl, KlEstimator, LossBatch, LossConfig,
-    LossGradients, LossOutput, PolicyLoss, TokenChunk, masked_lengths, policy_loss,
+    LossGradients, LossOutput, PolicyLoss, RolloutCorrection, TokenChunk, masked_lengths, policy_loss,
 };
 use proptest::prelude::*;
 
@@ -225,6 +225,16 @@ fn settings_without_a_kernel_and_what_they_lack_are_refused() {
     assert_eq!(refused(&gspo), "policy_loss is gspo, expected ppo, the only one on a device");
     let kl = LossConfig { kl: Kl { coef: 0.1, ..Kl::default() }, ..LossConfig::default() };
     assert_eq!(refused(&kl), "policy_loss: kl.coef needs ref_logprobs");
+    // These are computed from copies on the host.
+    let corrected = LossConfig { rollout_correction: Some(RolloutCorrection::default()), ..LossConfig::default() };
+    assert_eq!(refused(&corrected), "rollout_correction is given, expected none on a device");
+    let chosen = LossConfig { top_entropy_quantile: 0.2, ..LossConfig::default() };
+    assert_eq!(refused(&chosen), "top_entropy_quantile is 0.2, expected 1 on a device");
+    for (estimator, name) in [(KlEstimator::K1Plus, "k1+"), (KlEstimator::K3Plus, "k3+")] {
+        let kl = LossConfig { kl: Kl { estimator, ..Kl::default() }, ..LossConfig::default() };
+        assert_eq!(refused(&kl), format!("kl.estimator is {name}, expected k1, k2, k3 or abs on a device"));
+        assert!(!cuda::has_kernel(&kl) && !cuda::has_kernel(&chosen) && !cuda::has_kernel(&corrected));
+    }
     let entropy = LossConfig { entropy_coef: 0.1, ..LossConfig::default() };
     assert_eq!(refused(&entropy), "policy_loss: entropy_coef needs entropies");
     let range = LossConfig { entropy_coef: -0.1, ..LossConfig::default() };

@@ -3,8 +3,8 @@
 
 use dapo_loss::{
     AdvantageScale, Advantages, Aggregation, Baseline, ClipRange, Denominator, EmptySequences, ImportanceLevel, Kl,
-    KlEstimator, LossBatch, LossConfig, LossError, LossGradients, LossOutput, LossPlan, PolicyLoss, StdEstimator,
-    StepCounts, TokenChunk, TruncatedImportance, policy_loss, policy_loss_single,
+    KlEstimator, LossBatch, LossConfig, LossError, LossGradients, LossOutput, LossPlan, Outside, PolicyLoss, RejectBy,
+    Rejection, RolloutCorrection, StdEstimator, StepCounts, TokenChunk, policy_loss, policy_loss_single,
 };
 
 const OLD: [f32; 4] = [-1.0; 4];
@@ -82,7 +82,7 @@ fn chunks_and_gradients_must_fit() {
 fn the_first_value_that_is_not_finite_is_named() {
     let config = LossConfig {
         kl: Kl { coef: 0.1, ..Kl::default() },
-        truncated_importance: Some(TruncatedImportance::default()),
+        rollout_correction: Some(RolloutCorrection::default()),
         entropy_coef: 0.1,
         ..LossConfig::default()
     };
@@ -138,9 +138,19 @@ fn a_loss_too_large_for_floats_is_an_error() {
 fn what_the_settings_need_must_be_given() {
     let kl = LossConfig { kl: Kl { coef: 0.1, ..Kl::default() }, ..LossConfig::default() };
     assert_eq!(message(&kl, batch(), &OLD), "policy_loss: kl.coef needs ref_logprobs");
-    let importance = Some(TruncatedImportance::default());
-    let importance = LossConfig { truncated_importance: importance, ..LossConfig::default() };
-    assert_eq!(message(&importance, batch(), &OLD), "policy_loss: truncated_importance needs rollout_logprobs");
+    for reject in [None, Some(Rejection::default())] {
+        let correction = RolloutCorrection { reject, ..RolloutCorrection::default() };
+        let corrected = LossConfig { rollout_correction: Some(correction), ..LossConfig::default() };
+        assert_eq!(message(&corrected, batch(), &OLD), "policy_loss: rollout_correction needs rollout_logprobs");
+        assert_eq!(corrected.lengths(&batch()).is_err(), reject.is_some());
+    }
+    let chosen = LossConfig { top_entropy_quantile: 0.2, ..LossConfig::default() };
+    assert_eq!(message(&chosen, batch(), &OLD), "policy_loss: top_entropy_quantile needs entropies");
+    let plan = LossPlan::new(&chosen, denominator(&chosen), batch()).unwrap();
+    let chunk = TokenChunk::whole(&OLD).with_entropies(&[1.0; 4]);
+    let error = plan.evaluate(chunk, [0.0; 4].as_mut_slice().into()).unwrap_err().to_string();
+    assert_eq!(error, "policy_loss: top_entropy_quantile needs set_entropy_threshold");
+    assert!(plan.clone().set_entropies(&[1.0; 3]).is_err());
     let entropy = LossConfig { entropy_coef: 0.1, ..LossConfig::default() };
     assert_eq!(message(&entropy, batch(), &OLD), "policy_loss: entropy_coef needs entropies");
     let gspo = LossConfig::of("gspo".parse().unwrap());
@@ -251,16 +261,37 @@ fn settings_outside_their_range_name_field_value_and_what_is_allowed() {
         "aggregation is token-mean, expected seq-mean-token-mean, the only one of gmpo"
     );
     assert_eq!(
-        error(LossConfig { truncated_importance: Some(TruncatedImportance::default()), ..gmpo }),
-        "truncated_importance.level is token, expected sequence, the only one of gmpo"
+        error(LossConfig { rollout_correction: Some(RolloutCorrection::default()), ..gmpo }),
+        "rollout_correction.level is token, expected sequence or off: gmpo has one loss per sequence"
     );
+    assert_eq!(
+        error(LossConfig { top_entropy_quantile: 0.2, ..gmpo }),
+        "top_entropy_quantile is 0.2, expected 1: gmpo has one loss per sequence"
+    );
+    for (top_entropy_quantile, shown) in [(1.5, "1.5"), (-0.1, "-0.1"), (f64::NAN, "NaN")] {
+        let expected = format!("top_entropy_quantile is {shown}, expected a number from 0 to 1");
+        assert_eq!(error(LossConfig { top_entropy_quantile, ..dapo }), expected);
+    }
     let kl = Kl { coef: -1.0, ..Kl::default() };
     assert_eq!(error(LossConfig { kl, ..dapo }), "kl.coef is -1, expected a finite number >= 0");
     let entropy_coef = f32::INFINITY;
     assert_eq!(error(LossConfig { entropy_coef, ..dapo }), "entropy_coef is inf, expected a finite number >= 0");
-    let truncated_importance = Some(TruncatedImportance { cap: 0.0, level: ImportanceLevel::Token });
-    let expected = "truncated_importance.cap is 0, expected a finite number > 0";
-    assert_eq!(error(LossConfig { truncated_importance, ..dapo }), expected);
+    let corrected = |correction| error(LossConfig { rollout_correction: Some(correction), ..dapo });
+    let with_band = |low, high| corrected(RolloutCorrection { low, high, ..RolloutCorrection::default() });
+    assert_eq!(with_band(0.0, 0.0), "rollout_correction.high is 0, expected a number > 0");
+    assert_eq!(with_band(0.0, f32::NAN), "rollout_correction.high is NaN, expected a number > 0");
+    assert_eq!(with_band(3.0, 2.0), "rollout_correction.high is 2, expected at least the lower bound");
+    assert_eq!(with_band(-1.0, 2.0), "rollout_correction.low is -1, expected a finite number >= 0");
+    let reject = |low, high| {
+        let reject = Some(Rejection { by: RejectBy::GeometricMean, low, high });
+        corrected(RolloutCorrection { reject, outside: Outside::Mask, ..RolloutCorrection::default() })
+    };
+    let expected = "rollout_correction.reject.high is 0.9, expected at least the lower bound";
+    assert_eq!(reject(None, Some(0.9)), expected);
+    assert_eq!(
+        reject(Some(f32::INFINITY), None),
+        "rollout_correction.reject.low is inf, expected a finite number >= 0"
+    );
     let norm = dapo_loss::AdvantageNorm { eps: -1.0, ..Default::default() };
     assert_eq!(norm.validate().unwrap_err().to_string(), "eps is -1, expected a finite number >= 0");
     // A plan refuses what validate refuses.
@@ -280,9 +311,14 @@ fn the_limits_of_every_range_are_allowed() {
             assert_eq!(LossConfig::of(policy_loss).validate(), Ok(()));
         }
     }
-    let sequence = TruncatedImportance { level: ImportanceLevel::Sequence, ..Default::default() };
     let gmpo = LossConfig::of("gmpo".parse().unwrap());
-    assert_eq!(LossConfig { truncated_importance: Some(sequence), ..gmpo }.validate(), Ok(()));
+    for level in [ImportanceLevel::Sequence, ImportanceLevel::Off] {
+        let correction = RolloutCorrection { level, high: f32::INFINITY, ..Default::default() };
+        assert_eq!(LossConfig { rollout_correction: Some(correction), ..gmpo }.validate(), Ok(()));
+    }
+    for top_entropy_quantile in [0.0, 1.0] {
+        assert_eq!(LossConfig { top_entropy_quantile, ..LossConfig::default() }.validate(), Ok(()));
+    }
     assert_eq!(dapo_loss::AdvantageNorm { eps: 0.0, ..Default::default() }.validate(), Ok(()));
 }
 
@@ -313,22 +349,28 @@ fn names_parse_and_print_and_unknown_ones_list_what_exists() {
     ] {
         assert_eq!(Aggregation::from_name(trl, 8), Aggregation::from_name(verl, 8));
     }
-    for name in ["k1", "k2", "k3", "abs"] {
+    for name in ["k1", "k2", "k3", "abs", "k1+", "k3+"] {
         assert_eq!(name.parse::<KlEstimator>().unwrap().to_string(), name);
     }
-    for name in ["token", "sequence"] {
+    for name in ["token", "sequence", "off"] {
         assert_eq!(name.parse::<ImportanceLevel>().unwrap().to_string(), name);
     }
     for name in ["mean", "leave-one-out"] {
         assert_eq!(name.parse::<Baseline>().unwrap().to_string(), name);
     }
-    for name in ["group", "batch", "none"] {
+    for name in ["truncate", "mask"] {
+        assert_eq!(name.parse::<Outside>().unwrap().to_string(), name);
+    }
+    for name in ["product", "geometric-mean"] {
+        assert_eq!(name.parse::<RejectBy>().unwrap().to_string(), name);
+    }
+    for name in ["group", "batch", "whiten", "none"] {
         assert_eq!(name.parse::<AdvantageScale>().unwrap().to_string(), name);
     }
     for name in ["sample", "population"] {
         assert_eq!(name.parse::<StdEstimator>().unwrap().to_string(), name);
     }
     let unknown = "k4".parse::<KlEstimator>().unwrap_err().to_string();
-    assert_eq!(unknown, "unknown KL estimator `k4`, expected one of k1, k2, k3, abs");
+    assert_eq!(unknown, "unknown KL estimator `k4`, expected one of k1, k2, k3, abs, k1+, k3+");
     assert!(Aggregation::from_name("mean", 8).unwrap_err().to_string().contains("token-mean, seq-mean-token-mean"));
 }

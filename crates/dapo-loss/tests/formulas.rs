@@ -5,9 +5,10 @@ mod common;
 
 use common::{Case, cases, dual::Dual, losses_and_aggregations, reference_loss};
 use dapo_loss::{
-    Advantages, ClipRange, ImportanceLevel, Kl, KlEstimator, LossBatch, LossConfig, PolicyLoss, TokenChunk,
-    TruncatedImportance, policy_loss, policy_loss_single,
+    Advantages, ClipRange, ImportanceLevel, Kl, KlEstimator, LossBatch, LossConfig, Outside, PolicyLoss, RejectBy,
+    Rejection, RolloutCorrection, TokenChunk, policy_loss, policy_loss_single,
     token::{TokenLoss, clipped_surrogate, gmpo, gmpo_log_ratio, gspo, ratio, sapo},
+    top_entropy_threshold,
 };
 use proptest::prelude::*;
 
@@ -60,7 +61,7 @@ fn check(config: &LossConfig, case: &Case, per_token: bool) -> Result<(), TestCa
     let difference = (output.loss - expected.value).abs();
     prop_assert!(difference <= RELATIVE * magnitude, "{config:?}: loss {} expected {}", output.loss, expected.value);
     // Without entropies the clipped surrogate takes its own pass.
-    if config.entropy_coef == 0.0 && !per_token {
+    if config.entropy_coef == 0.0 && !config.selects_by_entropy() && !per_token {
         let mut alone = vec![f32::NAN; case.tokens()];
         let chunk = TokenChunk::whole(&case.logprobs);
         let denominator = case.denominator(config).unwrap();
@@ -74,7 +75,7 @@ fn check(config: &LossConfig, case: &Case, per_token: bool) -> Result<(), TestCa
     let sequence_of = |t: usize| case.cu_seqlens.partition_point(|&offset| offset <= t) - 1;
     let corner: Vec<bool> = (0..case.tokens()).map(|t| at_corner(config, case, t, sequence_of(t))).collect();
     for t in 0..case.tokens() {
-        if case.mask[t] == 0 {
+        if !case.kept_under(config, sequence_of(t)).contains(&t) {
             prop_assert_eq!((gradient[t], entropy_gradient[t]), (0.0, 0.0));
             continue;
         }
@@ -111,9 +112,21 @@ fn check(config: &LossConfig, case: &Case, per_token: bool) -> Result<(), TestCa
     Ok(())
 }
 
+/// Whether no ratio to the rollout is so close to one of these bounds that rounding decides its side.
+fn is_clear_of(case: &Case, bounds: &[f32]) -> bool {
+    let far = |ratio: f64| bounds.iter().all(|&bound| (ratio / f64::from(bound) - 1.0).abs() > 1e-5);
+    (0..case.sequences()).all(|i| {
+        let kept = case.kept(i);
+        let sum: f64 = kept.iter().map(|&t| case.rollout_log_ratio(t)).sum();
+        let mean = sum / kept.len().max(1) as f64;
+        kept.iter().all(|&t| far(case.rollout_log_ratio(t).exp())) && far(sum.exp()) && far(mean.exp())
+    })
+}
+
 fn kl_options() -> Vec<Kl> {
     let mut all = vec![Kl::default()];
-    for estimator in [KlEstimator::K1, KlEstimator::K2, KlEstimator::K3, KlEstimator::Abs] {
+    use KlEstimator::{Abs, K1, K1Plus, K2, K3, K3Plus};
+    for estimator in [K1, K2, K3, Abs, K1Plus, K3Plus] {
         for times_ratio in [false, true] {
             all.push(Kl { coef: 0.3, estimator, times_ratio });
         }
@@ -137,13 +150,63 @@ proptest! {
     fn entropy_bonus_and_importance_weights_agree_with_the_formulas(case in cases(), cap in 0.5_f32..3.0) {
         for config in losses_and_aggregations() {
             for level in [ImportanceLevel::Token, ImportanceLevel::Sequence] {
-                let truncated_importance = Some(TruncatedImportance { cap, level });
+                let rollout_correction = Some(RolloutCorrection { high: cap, level, ..RolloutCorrection::default() });
                 for entropy_coef in [0.0, 0.02] {
-                    let config = LossConfig { truncated_importance, entropy_coef, ..config };
+                    let config = LossConfig { rollout_correction, entropy_coef, ..config };
                     if config.validate().is_ok() {
                         check(&config, &case, false)?;
                     }
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn masked_weights_and_lower_bounds_agree_with_the_formulas(case in cases(), low in 0.4_f32..0.9, high in 1.1_f32..3.0) {
+        prop_assume!(is_clear_of(&case, &[low, high]));
+        for config in losses_and_aggregations() {
+            for level in [ImportanceLevel::Token, ImportanceLevel::Sequence] {
+                for outside in [Outside::Mask, Outside::Truncate] {
+                    let correction = RolloutCorrection { level, outside, low, high, reject: None };
+                    let config = LossConfig { rollout_correction: Some(correction), ..config };
+                    if config.validate().is_ok() {
+                        check(&config, &case, false)?;
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn rejected_sequences_leave_loss_and_denominator(case in cases(), width in 0.05_f32..0.8) {
+        let band = (Some(1.0 - width), Some(1.0 + width));
+        prop_assume!(is_clear_of(&case, &[0.5, 2.0, 0.999, 1.001, 1.0 - width, 1.0 + width]));
+        for config in losses_and_aggregations() {
+            for by in [RejectBy::Product, RejectBy::GeometricMean] {
+                for (low, high) in [(None, None), band] {
+                    for level in [ImportanceLevel::Off, ImportanceLevel::Sequence] {
+                        let reject = Some(Rejection { by, low, high });
+                        let correction = RolloutCorrection { level, reject, ..RolloutCorrection::default() };
+                        let config = LossConfig { rollout_correction: Some(correction), entropy_coef: 0.02, ..config };
+                        check(&config, &case, false)?;
+                        let lengths = config.lengths(&case.batch()).unwrap();
+                        let kept: Vec<_> = (0..case.sequences()).map(|i| case.kept_under(&config, i).len()).collect();
+                        prop_assert_eq!(lengths, kept);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_policy_loss_of_the_highest_entropies_agrees_with_the_formula(case in cases(), share in 0.0_f64..1.0) {
+        for config in losses_and_aggregations().iter().filter(|config| !matches!(config.policy_loss, PolicyLoss::Gmpo { .. })) {
+            for top_entropy_quantile in [share, 0.0, 0.2] {
+                let kl = Kl { coef: 0.3, ..Kl::default() };
+                let correction = RolloutCorrection { high: 1.2, ..RolloutCorrection::default() };
+                check(&LossConfig { top_entropy_quantile, entropy_coef: 0.02, ..*config }, &case, false)?;
+                let rollout_correction = Some(correction);
+                check(&LossConfig { top_entropy_quantile, kl, rollout_correction, ..*config }, &case, false)?;
             }
         }
     }
@@ -277,4 +340,82 @@ fn runaway_ratios_stay_finite_and_lose_their_slope() {
     assert_eq!(gradient[0], 0.0);
     assert!(gradient[1] > 0.0);
     assert_eq!((output.metrics.clamped, output.metrics.max_abs_log_ratio), (1, 25.0));
+}
+
+#[test]
+fn a_token_of_weight_0_stays_in_the_denominator_and_a_rejected_sequence_does_not() {
+    // Ratios to the rollout: 1, 8, 1 and 1/8: the second token and the second sequence are outside.
+    let ln_8 = 8.0_f32.ln();
+    let (old, rollout) = ([-1.0, -1.0, -1.0, -1.0], [-1.0, -1.0 - ln_8, -1.0, -1.0 + ln_8]);
+    let advantages = Advantages::PerSequence(&[1.0, -1.0, 1.0]);
+    let batch = LossBatch::new(&[0, 2, 3, 4], advantages, &old).with_rollout_logprobs(&rollout);
+    let run = |correction: RolloutCorrection| {
+        let config = LossConfig { rollout_correction: Some(correction), ..LossConfig::default() };
+        policy_loss_single(&config, batch, &old).unwrap()
+    };
+    // TRL: a weight of 0 multiplies the loss, and the mean is over all completion tokens.
+    let ice_pop = RolloutCorrection { outside: Outside::Mask, low: 0.5, high: 5.0, ..RolloutCorrection::default() };
+    let masked = run(ice_pop);
+    assert_eq!(masked.gradient, [-0.25, 0.0, 0.25, 0.0]);
+    assert_eq!((masked.loss, masked.metrics.tokens, masked.metrics.importance_masked), (0.0, 4, 2));
+    assert_eq!(masked.metrics.masked_by_correction(), 0.5);
+    // verl: rejection takes tokens out of the response mask, over which the mean is.
+    let reject = Some(Rejection::default());
+    let rejected = run(RolloutCorrection { level: ImportanceLevel::Off, reject, ..RolloutCorrection::default() });
+    assert_eq!(rejected.gradient, [0.0, 0.0, 1.0, 0.0]);
+    assert_eq!((rejected.loss, rejected.metrics.tokens, rejected.metrics.rejected), (1.0, 1, 3));
+    assert_eq!(rejected.metrics.masked_by_correction(), 0.75);
+    // Both: the first sequence's mean ratio is sqrt(8).
+    let reject = Some(Rejection { by: RejectBy::GeometricMean, low: Some(0.5), high: Some(3.0) });
+    let both = run(RolloutCorrection { reject, ..ice_pop });
+    assert_eq!(both.gradient, [-1.0 / 3.0, 0.0, 1.0 / 3.0, 0.0]);
+    assert_eq!((both.metrics.tokens, both.metrics.importance_masked, both.metrics.rejected), (3, 1, 1));
+}
+
+#[test]
+fn one_sequence_is_corrected_as_in_a_batch() {
+    let (old, rollout) = ([-1.0, -1.0, -2.0], [-1.0, -3.0, -2.5]);
+    for level in [ImportanceLevel::Token, ImportanceLevel::Sequence, ImportanceLevel::Off] {
+        for outside in [Outside::Mask, Outside::Truncate] {
+            for reject in
+                [None, Some(Rejection::default()), Some(Rejection { high: Some(20.0), ..Rejection::default() })]
+            {
+                let correction = RolloutCorrection { level, outside, low: 0.9, high: 4.0, reject };
+                let of = correction.of_sequence(&old, &rollout);
+                let config = LossConfig { rollout_correction: Some(correction), ..LossConfig::default() };
+                let batch = LossBatch::new(&[0, 3, 4], Advantages::PerSequence(&[1.0, 1.0]), &[-1.0, -1.0, -2.0, -1.0])
+                    .with_rollout_logprobs(&[-1.0, -3.0, -2.5, -1.0]);
+                let metrics = policy_loss_single(&config, batch, &[-1.0; 4]).unwrap().metrics;
+                assert_eq!(of.is_rejected, metrics.rejected > 0, "{correction:?}");
+                assert_eq!(of.masked_tokens as u64, metrics.importance_masked + metrics.rejected, "{correction:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_entropy_threshold_is_torch_quantile() {
+    // torch.quantile(torch.tensor(values), 1 - share), by hand: sorted 0.1 0.2 0.3 0.4 0.7 0.9 1.5 2.0 2.5 3.0 4.0.
+    let values = [2.0, 0.1, 0.9, 3.0, 0.2, 4.0, 0.7, 0.3, 2.5, 1.5, 0.4_f32];
+    for (share, expected) in
+        [(1.0, 0.1), (0.9, 0.2), (0.7, 0.4), (0.5, 0.9), (0.25, 2.25), (0.2, 2.5), (0.1, 3.0), (0.0, 4.0)]
+    {
+        let threshold = top_entropy_threshold(share, values.to_vec()).unwrap();
+        assert!((threshold - expected).abs() < 1e-6, "{share}: {threshold} {expected}");
+        // Exactly so many tokens reach it: ranks that are integers are not missed by rounding.
+        let chosen = values.iter().filter(|&&value| value >= threshold).count();
+        assert_eq!(chosen, 1 + (share * 10.0 + 1e-9) as usize, "{share}");
+    }
+    assert_eq!(top_entropy_threshold(0.2, vec![1.0; 7]), Some(1.0));
+    assert_eq!(top_entropy_threshold(0.2, Vec::new()), None);
+}
+
+#[test]
+fn straight_through_estimators_have_the_gradient_of_k2() {
+    for k in [-3.0, -0.5, 0.0, 0.7, 25.0_f32] {
+        let of = |estimator: KlEstimator| estimator.of(k);
+        let slope = of(KlEstimator::K2).slope;
+        assert_eq!(of(KlEstimator::K1Plus), TokenLoss { loss: of(KlEstimator::K1).loss, slope });
+        assert_eq!(of(KlEstimator::K3Plus), TokenLoss { loss: of(KlEstimator::K3).loss, slope });
+    }
 }

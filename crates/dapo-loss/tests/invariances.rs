@@ -6,7 +6,8 @@ mod common;
 use common::{Case, cases, large_case, losses_and_aggregations};
 use dapo_loss::{
     Advantages, Aggregation, Denominator, EmptySequences, Kl, LossBatch, LossConfig, LossGradients, LossMetrics,
-    LossOutput, LossPlan, PolicyLoss, TokenChunk, TruncatedImportance,
+    LossOutput, LossPlan, Outside, PolicyLoss, RejectBy, Rejection, RolloutCorrection, TokenChunk,
+    top_entropy_threshold,
 };
 use proptest::prelude::*;
 
@@ -18,10 +19,16 @@ fn configs() -> Vec<LossConfig> {
         all.push(LossConfig {
             kl: Kl { coef: 0.1, times_ratio: true, ..Kl::default() },
             entropy_coef: 0.01,
-            truncated_importance: Some(TruncatedImportance { level, ..TruncatedImportance::default() }),
+            rollout_correction: Some(RolloutCorrection { level, ..RolloutCorrection::default() }),
             ..config
         });
+        let reject = Some(Rejection { by: RejectBy::GeometricMean, low: Some(0.8), high: Some(1.25) });
+        let outside = Outside::Mask;
+        let correction = RolloutCorrection { level, outside, low: 0.5, high: 1.5, reject };
+        all.push(LossConfig { rollout_correction: Some(correction), ..config });
+        all.push(LossConfig { top_entropy_quantile: 0.3, entropy_coef: 0.01, ..config });
     }
+    all.retain(|config| config.validate().is_ok());
     all
 }
 
@@ -35,7 +42,8 @@ fn assert_same(a: &LossOutput, b: &LossOutput) {
     let scale = m.ratio_sum.abs() + m.tokens as f64 + a.loss.abs();
     assert!(close(a.loss, b.loss, scale), "{} {}", a.loss, b.loss);
     let counts = |m: &LossMetrics| {
-        (m.tokens, m.clipped_low, m.clipped_high, m.dual_clipped, m.clamped, m.entropy_tokens, m.importance_capped)
+        let of_correction = (m.importance_capped, m.importance_masked, m.rejected);
+        (m.tokens, m.clipped_low, m.clipped_high, m.dual_clipped, m.clamped, m.entropy_tokens, of_correction)
     };
     assert_eq!(counts(&m), counts(&n));
     assert_eq!(m.max_abs_log_ratio, n.max_abs_log_ratio);
@@ -65,6 +73,7 @@ fn in_chunks(case: &Case, config: &LossConfig, cuts: &[usize]) -> (LossOutput, V
     if plan.needs_sequence_ratios() {
         plan.set_sequence_ratios(&case.logprobs).unwrap();
     }
+    plan.set_entropies(&case.entropies).unwrap();
     let (mut gradient, mut entropy_gradient) = (vec![f32::NAN; case.tokens()], vec![f32::NAN; case.tokens()]);
     let mut total = LossOutput::default();
     let mut start = 0;
@@ -167,6 +176,9 @@ proptest! {
                 let mut gradient = vec![0.0; part.tokens()];
                 let mut plan = LossPlan::new(&config, case.denominator(&config).unwrap(), part.batch()).unwrap();
                 plan.set_sequence_ratios(&part.logprobs).unwrap();
+                let in_loss = (0..n).flat_map(|i| case.kept_under(&config, i)).map(|t| case.entropies[t]);
+                let threshold = top_entropy_threshold(config.top_entropy_quantile, in_loss.collect());
+                plan.set_entropy_threshold(threshold.unwrap());
                 let chunk = TokenChunk::whole(&part.logprobs).with_entropies(&part.entropies);
                 total += plan.evaluate(chunk, gradient.as_mut_slice().into()).unwrap();
                 got.extend(gradient_by_sequence(&part, &gradient));

@@ -5,8 +5,8 @@ mod common;
 
 use common::{Case, dual::Dual, large_case, losses_and_aggregations, reference_loss};
 use dapo_loss::{
-    ClipRange, ImportanceLevel, Kl, KlEstimator, LossConfig, LossMetrics, LossPlan, PolicyLoss, TokenChunk,
-    TruncatedImportance,
+    ClipRange, ImportanceLevel, Kl, KlEstimator, LossConfig, LossMetrics, LossPlan, Outside, PolicyLoss,
+    RolloutCorrection, TokenChunk,
 };
 
 /// Sums over all tokens that count, by definition.
@@ -31,11 +31,18 @@ fn expected(case: &Case, config: &LossConfig, clip: (f64, f64), dual_clip: f64) 
             if config.kl.coef != 0.0 {
                 sums.ref_kl_sum += (f64::from(case.logprobs[t]) - f64::from(case.reference[t])).powi(2) / 2.0;
             }
-            if let Some(importance) = config.truncated_importance {
+            if let Some(importance) = config.rollout_correction {
                 let exponent = if importance.level == ImportanceLevel::Token { difference(t) } else { sequence };
                 let weight = exponent.clamp(-20.0, 20.0).exp();
-                sums.importance_capped += u64::from(weight >= f64::from(importance.cap));
-                sums.importance_sum += weight.min(f64::from(importance.cap));
+                let (low, high) = (f64::from(importance.low), f64::from(importance.high));
+                let is_outside = weight <= low || weight >= high;
+                if importance.outside == Outside::Truncate {
+                    sums.importance_capped += u64::from(is_outside);
+                    sums.importance_sum += weight.max(low).min(high);
+                } else {
+                    sums.importance_masked += u64::from(is_outside);
+                    sums.importance_sum += if is_outside { 0.0 } else { weight };
+                }
                 sums.rollout_difference_sum += difference(t).abs();
                 sums.max_rollout_difference = sums.max_rollout_difference.max((case.old[t] - case.rollout[t]).abs());
             }
@@ -47,7 +54,8 @@ fn expected(case: &Case, config: &LossConfig, clip: (f64, f64), dual_clip: f64) 
 
 fn assert_metrics(got: &LossMetrics, expected: &LossMetrics) {
     let counts = |m: &LossMetrics| {
-        (m.tokens, m.clipped_low, m.clipped_high, m.dual_clipped, m.clamped, m.entropy_tokens, m.importance_capped)
+        let of_correction = (m.importance_capped, m.importance_masked, m.rejected);
+        (m.tokens, m.clipped_low, m.clipped_high, m.dual_clipped, m.clamped, m.entropy_tokens, of_correction)
     };
     assert_eq!(counts(got), counts(expected));
     assert_eq!(got.max_abs_log_ratio, expected.max_abs_log_ratio);
@@ -69,8 +77,8 @@ fn losses_of_long_sequences_agree_with_the_formulas() {
     for config in losses_and_aggregations() {
         for level in [ImportanceLevel::Token, ImportanceLevel::Sequence] {
             let kl = Kl { coef: 0.2, estimator: KlEstimator::K3, times_ratio: true };
-            let truncated_importance = Some(TruncatedImportance { cap: 1.3, level });
-            let config = LossConfig { kl, truncated_importance, entropy_coef: 0.05, ..config };
+            let rollout_correction = Some(RolloutCorrection { high: 1.3, level, ..RolloutCorrection::default() });
+            let config = LossConfig { kl, rollout_correction, entropy_coef: 0.05, ..config };
             if config.validate().is_ok() {
                 let (got, _, _) = case.evaluate(&config, false).unwrap();
                 let (loss, _) = reference_loss(&config, &case, false, &logprobs, &frozen, &entropies);
@@ -86,15 +94,21 @@ fn metrics_are_the_sums_and_counts_of_their_definitions() {
     let clip = ClipRange { low: 0.11, high: 0.17 };
     let kl = Kl { coef: 0.2, estimator: KlEstimator::K2, times_ratio: false };
     let ratio_clip = (1.0 - 0.11, 1.0 + 0.17);
-    for level in [ImportanceLevel::Token, ImportanceLevel::Sequence] {
-        let truncated_importance = Some(TruncatedImportance { cap: 1.3, level });
+    for (level, outside, low) in [
+        (ImportanceLevel::Token, Outside::Truncate, 0.0),
+        (ImportanceLevel::Sequence, Outside::Truncate, 0.0),
+        (ImportanceLevel::Token, Outside::Truncate, 0.8),
+        (ImportanceLevel::Token, Outside::Mask, 0.8),
+        (ImportanceLevel::Sequence, Outside::Mask, 0.1),
+    ] {
+        let rollout_correction = Some(RolloutCorrection { low, high: 1.3, level, outside, reject: None });
         for (policy_loss, clip, dual_clip) in [
             (PolicyLoss::Ppo { clip, dual_clip: Some(1.4) }, ratio_clip, 1.4),
             (PolicyLoss::Ppo { clip, dual_clip: None }, ratio_clip, f64::INFINITY),
             (PolicyLoss::Cispo { clip }, ratio_clip, f64::INFINITY),
             ("sapo".parse().unwrap(), (0.0, f64::INFINITY), f64::INFINITY),
         ] {
-            let config = LossConfig { policy_loss, kl, truncated_importance, ..LossConfig::default() };
+            let config = LossConfig { policy_loss, kl, rollout_correction, ..LossConfig::default() };
             let (got, _, _) = case.evaluate(&config, false).unwrap();
             assert_metrics(&got.metrics, &expected(&case, &config, clip, dual_clip));
         }

@@ -4,7 +4,7 @@
 
 use dapo_loss::{
     AdvantageNorm, AdvantageScale, Aggregation, ClipRange, EmptySequences, ImportanceLevel, KlEstimator, LossConfig,
-    PolicyLoss,
+    Outside, PolicyLoss, RejectBy, Rejection, RolloutCorrection,
 };
 
 #[test]
@@ -24,15 +24,17 @@ fn names_and_defaults_are_those_of_the_parser() {
         "aggregation": {"seq-mean-token-sum-norm": {"max_len": 64}},
         "empty_sequences": "count",
         "kl": {"coef": 0.04, "estimator": "k2"},
-        "truncated_importance": {"level": "sequence"}
+        "top_entropy_quantile": 0.2,
+        "rollout_correction": {"level": "sequence", "reject": "geometric-mean"}
     }"#;
     let config: LossConfig = serde_json::from_str(text).unwrap();
     assert_eq!(config.policy_loss, PolicyLoss::Gspo { clip: ClipRange { low: 0.001, high: 0.002 } });
     assert_eq!(config.aggregation, Aggregation::SeqMeanTokenSumNorm { max_len: 64 });
     assert_eq!(config.empty_sequences, EmptySequences::Count);
     assert_eq!((config.kl.coef, config.kl.estimator, config.kl.times_ratio), (0.04, KlEstimator::K2, false));
-    let importance = config.truncated_importance.unwrap();
-    assert_eq!((importance.cap, importance.level), (2.0, ImportanceLevel::Sequence));
+    let reject = Some(Rejection { by: RejectBy::GeometricMean, low: None, high: None });
+    let correction = RolloutCorrection { level: ImportanceLevel::Sequence, reject, ..RolloutCorrection::default() };
+    assert_eq!((config.rollout_correction, config.top_entropy_quantile), (Some(correction), 0.2));
     let norm: AdvantageNorm = serde_json::from_str(r#"{"scale": "none"}"#).unwrap();
     assert_eq!(norm.scale, AdvantageScale::None);
     let back: LossConfig = serde_json::from_str(&serde_json::to_string(&config).unwrap()).unwrap();
@@ -53,6 +55,34 @@ fn a_name_alone_is_enough() {
         let config = read(&format!(r#"{{"aggregation": "{name}"}}"#));
         assert_eq!(config.aggregation, Aggregation::from_name(name, 0).unwrap());
         assert_eq!(serde_json::to_value(config.aggregation).unwrap(), name);
+    }
+}
+
+#[test]
+fn a_rollout_correction_is_a_level_or_a_table() {
+    let read = |text: &str| serde_json::from_str::<LossConfig>(&format!(r#"{{"rollout_correction": {text}}}"#));
+    let of = |text: &str| read(text).unwrap().rollout_correction;
+    let default = RolloutCorrection::default();
+    assert_eq!((of("null"), of("{}"), of(r#""token""#)), (None, Some(default), Some(default)));
+    assert_eq!(of(r#""sequence""#), Some(RolloutCorrection { level: ImportanceLevel::Sequence, ..default }));
+    let ice_pop = RolloutCorrection { outside: Outside::Mask, low: 0.5, high: 5.0, ..default };
+    assert_eq!(of(r#"{"outside": "mask", "low": 0.5, "high": 5}"#), Some(ice_pop));
+    let reject = Some(Rejection { high: Some(3.0), ..Rejection::default() });
+    let off = RolloutCorrection { level: ImportanceLevel::Off, reject, ..default };
+    assert_eq!(of(r#"{"level": "off", "reject": {"high": 3}}"#), Some(off));
+    for (text, expected) in [
+        (r#""words""#, "unknown importance level `words`, expected one of token, sequence, off"),
+        (r#"{"reject": "mean"}"#, "unknown rejection ratio `mean`, expected one of product, geometric-mean"),
+        (r#"{"cap": 2}"#, "unknown field `cap`"),
+        (r#"{"outside": "clip"}"#, "unknown variant `clip`"),
+        ("2", "expected the level of a rollout correction, or a table of its fields"),
+    ] {
+        let error = read(text).unwrap_err().to_string();
+        assert!(error.contains(expected), "{text}: {error}");
+    }
+    for name in ["k1+", "k3+"] {
+        let estimator: KlEstimator = serde_json::from_str(&format!("{name:?}")).unwrap();
+        assert_eq!((estimator.name(), serde_json::to_value(estimator).unwrap()), (name, name.into()));
     }
 }
 

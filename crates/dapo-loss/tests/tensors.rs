@@ -7,7 +7,8 @@ mod common;
 use candle_core::{DType, Device, Tensor, Var};
 use common::{Case, large_case, losses_and_aggregations};
 use dapo_loss::{
-    Advantages, Denominator, EmptySequences, Kl, LossConfig, TokenChunk, masked_lengths, policy_loss,
+    Advantages, Denominator, EmptySequences, Kl, KlEstimator, LossConfig, Outside, Rejection, RolloutCorrection,
+    TokenChunk, masked_lengths, policy_loss,
     tensor::{self, TensorBatch},
 };
 
@@ -20,6 +21,7 @@ struct Tensors {
     advantages: Tensor,
     old: Tensor,
     reference: Tensor,
+    rollout: Tensor,
 }
 
 impl Tensors {
@@ -29,6 +31,7 @@ impl Tensors {
             advantages: packed(&case.advantages),
             old: packed(&case.old),
             reference: packed(&case.reference),
+            rollout: packed(&case.rollout),
         }
     }
 
@@ -37,6 +40,7 @@ impl Tensors {
             .with_cu_seqlens(cu_seqlens)
             .with_mask(&self.mask)
             .with_ref_logprobs(&self.reference)
+            .with_rollout_logprobs(&self.rollout)
     }
 }
 
@@ -61,6 +65,58 @@ fn backward_gives_the_gradients_of_the_slice_face_times_the_upstream_gradient() 
         assert_eq!(of(&logprobs), doubled(&gradient));
         assert_eq!(of(&entropies), doubled(&entropy_gradient));
     }
+}
+
+#[test]
+fn corrections_and_the_choice_by_entropy_are_those_of_the_slice_face() {
+    let case = large_case(9, 60);
+    let tensors = Tensors::of(&case);
+    let reject = Some(Rejection { high: Some(8.0), low: Some(0.2), ..Rejection::default() });
+    let correction = RolloutCorrection { outside: Outside::Mask, low: 0.8, high: 1.3, reject, ..Default::default() };
+    let kl = Kl { coef: 0.1, estimator: KlEstimator::K3Plus, times_ratio: false };
+    let config = LossConfig {
+        rollout_correction: Some(correction),
+        top_entropy_quantile: 0.3,
+        entropy_coef: 0.01,
+        kl,
+        ..LossConfig::default()
+    };
+    let batch = tensors.batch(&case.cu_seqlens);
+    let lengths: Vec<usize> = (0..9).map(|i| case.kept_under(&config, i).len()).collect();
+    assert_eq!(batch.lengths_under(&config).unwrap(), lengths);
+    assert!(lengths.contains(&0) && batch.lengths().unwrap() != lengths, "some are rejected: {lengths:?}");
+    let logprobs = Var::from_tensor(&packed(&case.logprobs)).unwrap();
+    let entropies = Var::from_tensor(&packed(&case.entropies)).unwrap();
+    let output = tensor::policy_loss_single(&config, &logprobs, Some(&entropies), &batch).unwrap();
+    let gradients = output.loss.backward().unwrap();
+    let (expected, gradient, entropy_gradient) = case.evaluate(&config, false).unwrap();
+    assert_eq!((output.loss.to_scalar::<f32>().unwrap(), output.metrics), (expected.loss as f32, expected.metrics));
+    let of = |var: &Var| gradients.get(var).unwrap().to_vec1::<f32>().unwrap();
+    assert_eq!((of(&logprobs), of(&entropies)), (gradient, entropy_gradient));
+    let mut without = batch;
+    without.rollout_logprobs = None;
+    let error = tensor::policy_loss_single(&config, &logprobs, Some(&entropies), &without).unwrap_err();
+    assert!(error.to_string().contains("rollout_correction needs rollout_logprobs"), "{error}");
+}
+
+#[test]
+fn advantages_that_may_be_either_are_refused_and_a_row_or_a_column_decides() {
+    // Three sequences, one of them empty, and three tokens.
+    let (logprobs, advantages) = (packed(&[-1.0; 3]), packed(&[1.0, 2.0, -4.0]));
+    let gradient = |advantages: &Tensor, cu_seqlens: &[usize]| {
+        let batch = TensorBatch::new(advantages, &logprobs).with_cu_seqlens(cu_seqlens);
+        let var = Var::from_tensor(&logprobs).unwrap();
+        let loss = tensor::policy_loss_single(&LossConfig::default(), &var, None, &batch)?.loss;
+        loss.affine(3.0, 0.0)?.backward()?.get(&var).unwrap().to_vec1::<f32>()
+    };
+    let error = gradient(&advantages, &[0, 2, 2, 3]).unwrap_err().to_string();
+    let expected = "advantages has shape [3], expected [3, 1] for one per sequence or [1, 3] for one per token";
+    assert!(error.contains(expected), "{error}");
+    let (column, row) = (advantages.unsqueeze(1).unwrap(), advantages.unsqueeze(0).unwrap());
+    assert_eq!(gradient(&column, &[0, 2, 2, 3]).unwrap(), [-1.0, -1.0, 4.0]);
+    assert_eq!(gradient(&row, &[0, 2, 2, 3]).unwrap(), [-1.0, -2.0, 4.0]);
+    // With one token each there is no difference.
+    assert_eq!(gradient(&advantages, &[0, 1, 2, 3]).unwrap(), [-1.0, -2.0, 4.0]);
 }
 
 #[test]

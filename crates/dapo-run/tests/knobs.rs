@@ -54,6 +54,8 @@ const BASE: [&str; 11] = [
 const TEXT: &[&str] = &["rewards.accuracy.grader=text"];
 const LORA: &[&str] = &["lora.rank=2"];
 const KL: &[&str] = &["loss.kl.coef=0.5"];
+/// On a CPU every ratio to the rollout is 1, which is outside of a band below 1.
+const HALF: &[&str] = &["loss.rollout_correction.high=0.5", "optimizer.eps=1e-3"];
 const EVAL: &[&str] = &["eval.every=1", "data.validation=[\"builtin:addition\"]", "eval.limit=12", "eval.samples=2"];
 const SHORT: &[&str] = &["sampler.max_gen_rounds=1", "sampler.gen_batch=3", "sampler.on_exhausted=keep-zero-std"];
 const PER_PROMPT: &[&str] = &["sampler.per_prompt.max_samples=8", "sampler.gen_batch=12"];
@@ -136,6 +138,7 @@ const ROWS: &[Row] = &[
     ("advantage.baseline", &[], "mean", "leave-one-out", Update),
     ("advantage.scale", &[], "group", "batch", Update),
     ("advantage.scale", &[], "group", "none", Update),
+    ("advantage.scale", &[], "batch", "whiten", Update),
     ("advantage.std", &[], "sample", "population", Update),
     ("advantage.eps", &[], "1e-6", "1.0", Update),
     ("loss.policy_loss.name", &[], "dapo", "cispo", Update),
@@ -150,9 +153,16 @@ const ROWS: &[Row] = &[
     ("loss.empty_sequences", &["loss.aggregation=seq-mean-token-mean", "overlong.filter=mask", "rollout.max_new_tokens=28",
         "optimizer.eps=1e-3", "sampler.gen_batch=12"], "exclude", "count", Update),
     ("loss.entropy_coef", &[], "0.0", "0.1", Update),
-    ("loss.truncated_importance.cap", &[], "2.0", "0.5", Update),
+    ("loss.top_entropy_quantile", &[], "1.0", "0.2", Update),
+    ("loss.rollout_correction.level", HALF, "token", "off", Update),
+    ("loss.rollout_correction.outside", HALF, "truncate", "mask", Update),
+    ("loss.rollout_correction.low", &["optimizer.eps=1e-3"], "0.0", "1.5", Update),
+    ("loss.rollout_correction.high", &["optimizer.eps=1e-3"], "2.0", "0.5", Update),
+    ("loss.rollout_correction.reject.low", &[], "none", "1.5", Update),
+    ("loss.rollout_correction.reject.high", &[], "none", "0.75", Update),
     ("loss.kl.coef", &[], "0.0", "0.5", Update),
     ("loss.kl.estimator", KL, "k3", "k2", Update),
+    ("loss.kl.estimator", KL, "k3", "k3+", Update),
     ("loss.kl.times_ratio", KL, "false", "true", Update),
     ("rewards.kl_coef", &["train.steps=3"], "0.0", "0.5", Update),
     ("reference_sync.every", KL, "none", "1", Update),
@@ -208,7 +218,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("data.fields.choices", "tests/own_data.rs: columns of other names"),
     ("data.on_bad_line", "tests/own_data.rs: a file with bad lines"),
     ("rewards.correct", "tests/own_rewards.rs: all judges of settings use one grader"),
-    ("loss.truncated_importance.level", "dapo-loss's tests: on a CPU every weight is 1, by token and by sequence"),
+    ("loss.rollout_correction.reject.by", "dapo-loss's tests/formulas.rs: on a CPU every ratio is 1, its mean too"),
     ("model.path", "tests/runs.rs: a run from every kind of model"),
     ("train.on_mastered", "tests/endings.rs: the three ways in which a run ends that has mastered its data"),
     ("model.revision", "dapo-policy's tests/hub.rs"),

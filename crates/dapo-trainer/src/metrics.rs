@@ -1,8 +1,9 @@
 //! What a step reports, under the names that users know from TRL.
 
+use crate::rescore::Corrected;
 use crate::sample::{Group, Sample};
 use crate::update::Update;
-use dapo_loss::{LossConfig, LossMetrics};
+use dapo_loss::{LossConfig, LossMetrics, RolloutCorrection};
 use dapo_sampler::Account;
 use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
@@ -71,9 +72,17 @@ pub struct StepMetrics {
     /// Mean of these differences.
     #[serde(rename = "sampling/logp_difference/mean")]
     pub logp_difference_mean: Option<f64>,
-    /// Mean weight of truncated importance sampling; `None`, and left out of a log, where it is off.
+    /// Mean importance weight of the rollout correction, over all updates of the step; `None`, and left out of a log, where
+    /// it has no weights.
     #[serde(rename = "sampling/importance_sampling_ratio/mean", skip_serializing_if = "Option::is_none")]
     pub importance_mean: Option<f64>,
+    /// Share of the step's tokens that the rollout correction takes out of the policy loss: of weight 0, or of a rejected
+    /// sequence. Left out of a log without a correction.
+    #[serde(rename = "sampling/rollout_correction/masked_tokens", skip_serializing_if = "Option::is_none")]
+    pub masked_tokens: Option<f64>,
+    /// Share of its sequences that have such a token.
+    #[serde(rename = "sampling/rollout_correction/masked_sequences", skip_serializing_if = "Option::is_none")]
+    pub masked_sequences: Option<f64>,
     /// Share of the groups trained on that were generated in an earlier step, by an earlier policy.
     #[serde(rename = "sampling/stale_fraction")]
     pub stale_fraction: Option<f64>,
@@ -211,6 +220,14 @@ impl GroupSums {
     }
 }
 
+/// Figures of the rollout correction, where there is one.
+pub(crate) fn of_correction(metrics: &mut StepMetrics, corrected: Option<Corrected>) {
+    if let Some(Corrected { sequences, masked_sequences, tokens, masked_tokens }) = corrected {
+        metrics.masked_tokens = share(masked_tokens as f64, tokens);
+        metrics.masked_sequences = share(masked_sequences as f64, sequences);
+    }
+}
+
 /// The `count`th part of a sum; nothing of nothing.
 pub(crate) fn share(sum: f64, count: u64) -> Option<f64> {
     (count > 0).then(|| sum / count as f64)
@@ -245,7 +262,8 @@ pub(crate) fn of_updates(metrics: &mut StepMetrics, updates: &[Update], loss: &L
     metrics.clip_high = Some(all.clip_high());
     metrics.clip_region = Some(all.clip_region());
     metrics.entropy = Some(all.mean_entropy());
-    metrics.importance_mean = loss.truncated_importance.map(|_| all.mean_importance());
+    let has_weights = loss.rollout_correction.is_some_and(RolloutCorrection::has_weights);
+    metrics.importance_mean = has_weights.then(|| all.mean_importance());
     if has_reference {
         metrics.ref_kl = Some(all.ref_kl());
     }

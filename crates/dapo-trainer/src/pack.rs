@@ -51,8 +51,9 @@ pub struct TrainingGroup {
 
 /// Whether tokens with A = 0 have a gradient of 0, so that leaving them out changes no other token's.
 fn advantage_is_all(loss: &LossConfig) -> bool {
-    // The mean of each micro-batch depends on what is packed into it.
-    loss.kl.coef == 0.0 && loss.entropy_coef == 0.0 && loss.aggregation != Aggregation::LocalTokenMean
+    // The mean of each micro-batch depends on what is packed into it, a quantile of entropies on all tokens.
+    let has_no_other_term = loss.kl.coef == 0.0 && loss.entropy_coef == 0.0;
+    has_no_other_term && loss.aggregation != Aggregation::LocalTokenMean && !loss.selects_by_entropy()
 }
 
 impl TrainingGroup {
@@ -117,6 +118,9 @@ pub struct PackedBatch {
     pub old_logprobs: Vec<f32>,
     /// A log-prob for each target as the rollout reported it, where every completion has them.
     pub rollout_logprobs: Option<Vec<f32>>,
+    /// The entropy in nats from which on a target has a policy loss, over all micro-batches of the update; `None`: that of
+    /// this micro-batch alone, where [`LossConfig::top_entropy_quantile`] asks for one.
+    pub entropy_threshold: Option<f32>,
     /// A log-prob under the reference model for each target, where every completion has them.
     pub ref_logprobs: Option<Vec<f32>>,
     /// For each target, whether the policy that is now updated generated it.
@@ -145,6 +149,7 @@ pub fn pack(groups: &[TrainingGroup], max_tokens: usize) -> Result<Vec<PackedBat
             samples: members().map(|(group, of)| SampleId { draw: group.draw, sample: of.sample }).collect(),
             advantages: members().map(|(_, sequence)| sequence.advantage).collect(),
             old_logprobs: members().flat_map(|(_, sequence)| &sequence.old_logprobs).copied().collect(),
+            entropy_threshold: None,
             ref_logprobs: references.map(|logprobs| logprobs.concat()),
             on_policy,
             tokens: packed.tokens,

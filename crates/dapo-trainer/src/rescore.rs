@@ -1,10 +1,12 @@
-//! How far the log-probs of a rollout are from those of training, and new old log-probs where they differ.
+//! How far the log-probs of a rollout are from those of training, new old log-probs where they differ, and the sequences
+//! that are rejected because they differ too much.
 
 use crate::config::TrainerConfig;
 use crate::error::TrainerError;
 use crate::pack::{TrainingGroup, mini_batches};
-use crate::sample::{Group, Sample};
+use crate::sample::{Group, Sample, SampleOutcome};
 use crate::score::score;
+use dapo_loss::LossConfig;
 use dapo_policy::{Policy, TokenGroup};
 use std::sync::Arc;
 
@@ -60,6 +62,43 @@ pub(crate) fn rescore<'a>(
         }
     }
     Ok(Some(difference))
+}
+
+/// What the rollout correction takes out of a step's policy loss.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Corrected {
+    pub(crate) sequences: u64,
+    /// Sequences of which a token has no policy loss.
+    pub(crate) masked_sequences: u64,
+    pub(crate) tokens: u64,
+    pub(crate) masked_tokens: u64,
+}
+
+/// Takes the sequences that the rollout correction rejects out of the loss and its denominator, before any update, and
+/// counts what it masks. `None` without a correction. `training` is made of `groups`, which get the outcome.
+pub(crate) fn reject<'a>(
+    training: &mut [TrainingGroup],
+    groups: impl Iterator<Item = &'a mut Arc<Group>>,
+    loss: &LossConfig,
+) -> Option<Corrected> {
+    let correction = loss.rollout_correction?;
+    let mut corrected = Corrected::default();
+    for (of_training, group) in training.iter_mut().zip(groups) {
+        for sequence in of_training.computed_mut() {
+            let found = correction.of_sequence(&sequence.old_logprobs, &sequence.rollout_logprobs);
+            corrected.sequences += 1;
+            corrected.tokens += sequence.token_ids.len() as u64;
+            corrected.masked_sequences += u64::from(found.masked_tokens > 0);
+            corrected.masked_tokens += found.masked_tokens as u64;
+            if found.is_rejected {
+                sequence.in_loss = false;
+                if let Some(sample) = Arc::make_mut(group).samples.get_mut(sequence.sample) {
+                    sample.outcome = SampleOutcome::Rejected;
+                }
+            }
+        }
+    }
+    Some(corrected)
 }
 
 /// Gives groups that are carried to a later step their old log-probs, while the policy that generated them is still there.

@@ -92,6 +92,8 @@ pub enum SampleOutcome {
     OutsideBaseline,
     /// It has an advantage, but its tokens are left out of the loss: it was truncated.
     Masked,
+    /// It has an advantage, but its tokens are left out of the loss: the rollout correction rejected it.
+    Rejected,
     /// Its tokens were in the loss.
     InLoss,
 }

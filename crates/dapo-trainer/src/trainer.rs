@@ -4,14 +4,14 @@ use crate::advantages::{filter_metric, set_advantages, settled_metric};
 use crate::config::{OnMastered, TrainerConfig};
 use crate::error::TrainerError;
 use crate::fingerprint::fingerprint_of_weights;
-use crate::metrics::{GroupSums, StepMetrics, StepTimings, of_updates, share};
+use crate::metrics::{GroupSums, StepMetrics, StepTimings, of_correction, of_updates, share};
 use crate::no_signal::NoSignal;
 use crate::optimizer::AdamW;
 use crate::pack::TrainingGroup;
 use crate::prompt::Prompt;
 use crate::record::{Fate, GroupRecord};
 use crate::reference::Reference;
-use crate::rescore::{difference_of_later, rescore, rescore_carried};
+use crate::rescore::{difference_of_later, reject, rescore, rescore_carried};
 use crate::rollout::{add_completions, roll_out};
 use crate::sample::{Group, SampleId};
 use crate::update::update;
@@ -196,6 +196,8 @@ impl Trainer {
             None => difference_of_later(&self.policy, &training, &self.config)?,
             rescored => rescored,
         };
+        let groups = taken.groups.iter_mut().map(|kept| &mut kept.group);
+        of_correction(&mut metrics, reject(&mut training, groups, &self.config.loss));
         // The sampler counts the coming step already: a group of this step has the age 1.
         let carried = self.sampler.kept_mut().filter(|(age, _)| *age == 1).map(|(_, group)| group);
         rescore_carried(&self.policy, carried, &self.config)?;

@@ -7,6 +7,7 @@ use crate::pack::{PackedBatch, TrainingGroup, TrainingSequence, mini_batches, pa
 use crate::rescore::Difference;
 use dapo_loss::{
     Advantages, Aggregation, Denominator, LossBatch, LossConfig, LossError, LossMetrics, LossPlan, TokenChunk,
+    top_entropy_threshold,
 };
 use dapo_policy::{Decoder, Gradients, Policy, PolicyError, TokenGroup, pack_tokens};
 
@@ -61,7 +62,8 @@ fn update_once(
     let Some(step_denominator) = Denominator::of_step(loss.aggregation, &lengths, loss.empty_sequences) else {
         return Ok(None);
     };
-    let batches = pack(groups, config.micro_batch_tokens)?;
+    let mut batches = pack(groups, config.micro_batch_tokens)?;
+    set_entropy_threshold(policy, &mut batches, config)?;
     let denominator_of = |batch: &PackedBatch| match loss.aggregation {
         Aggregation::LocalTokenMean => Denominator::of_micro_batch(&[batch.tokens.targets.len()], batches.len()),
         _ => Some(step_denominator),
@@ -87,6 +89,25 @@ fn update_once(
     }
     update.grad_norm = optimizer.update(policy, gradients, lr)?;
     Ok(Some(update))
+}
+
+/// Gives the micro-batches of an update the quantile of the entropies of all their targets, where the loss is that of the
+/// highest ones: a forward pass over all of them, before the policy moves.
+fn set_entropy_threshold(
+    policy: &impl Policy,
+    batches: &mut [PackedBatch],
+    config: &TrainerConfig,
+) -> Result<(), TrainerError> {
+    if !config.loss.selects_by_entropy() {
+        return Ok(());
+    }
+    let mut entropies = Vec::new();
+    for batch in batches.iter() {
+        entropies.extend(policy.logprobs(&batch.tokens, config.sampling.temperature)?.entropies);
+    }
+    let threshold = top_entropy_threshold(config.loss.top_entropy_quantile, entropies);
+    batches.iter_mut().for_each(|batch| batch.entropy_threshold = threshold);
+    Ok(())
 }
 
 /// Gradients of 0 for an update in which no token has another: the optimizer's moments and weight decay go on as they would
@@ -127,11 +148,19 @@ pub fn accumulate(
     let advantages = Advantages::PerSequence(&batch.advantages);
     let mut loss_batch = LossBatch::new(&batch.cu_seqlens, advantages, &batch.old_logprobs);
     loss_batch.ref_logprobs = batch.ref_logprobs.as_deref();
-    loss_batch.rollout_logprobs = batch.rollout_logprobs.as_deref().filter(|_| loss.truncated_importance.is_some());
+    loss_batch.rollout_logprobs = batch.rollout_logprobs.as_deref().filter(|_| loss.rollout_correction.is_some());
     let named = |error: LossError| TrainerError::of_sequence(error, &batch.samples);
     let mut plan = LossPlan::new(loss, denominator, loss_batch).map_err(named)?;
-    if plan.needs_sequence_ratios() {
-        plan.set_sequence_ratios(&policy.logprobs(&batch.tokens, temperature)?.logprobs).map_err(named)?;
+    if let Some(threshold) = batch.entropy_threshold {
+        plan.set_entropy_threshold(threshold);
+    }
+    let lacks_threshold = plan.needs_entropy_threshold() && batch.entropy_threshold.is_none();
+    if plan.needs_sequence_ratios() || lacks_threshold {
+        let scored = policy.logprobs(&batch.tokens, temperature)?;
+        plan.set_sequence_ratios(&scored.logprobs).map_err(named)?;
+        if lacks_threshold {
+            plan.set_entropies(&scored.entropies).map_err(named)?;
+        }
     }
     let outcome = policy.logprobs_backward(&batch.tokens, temperature, gradients, &mut |rows, row_gradients| {
         for (row, (logprob, old)) in rows.logprobs.iter().zip(&batch.old_logprobs[rows.start..]).enumerate() {

@@ -103,6 +103,8 @@ pub(crate) struct Sums {
     pub(crate) ratio: LaneSum,
     pub(crate) ref_kl: LaneSum,
     pub(crate) entropy: LaneSum,
+    /// Entropies of the tokens that have a bonus, where not all have one.
+    pub(crate) bonus: LaneSum,
     pub(crate) importance: LaneSum,
     pub(crate) rollout_difference: LaneSum,
     /// Counts and maxima; its sums are filled in by [`Sums::finish`].

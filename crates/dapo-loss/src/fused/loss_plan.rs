@@ -6,6 +6,7 @@ use crate::{
     batch::{Advantages, LossBatch, LossGradients, TokenChunk},
     config::LossConfig,
     denominator::Denominator,
+    entropy_quantile::top_entropy_threshold,
     error::{LossError, expect_given, expect_len},
     fused::{
         sequence_terms::PlanTerms,
@@ -23,7 +24,9 @@ pub(super) const NAME: &str = "policy_loss";
 /// chunks' losses and metrics add up, and their gradients are bitwise those of the whole.
 ///
 /// Losses that look at whole sequences (GSPO, GMPO) need [`set_sequence_ratios`](Self::set_sequence_ratios) first, with
-/// the log-probabilities of a forward pass over all tokens.
+/// the log-probabilities of a forward pass over all tokens. A loss of the tokens with the highest entropy needs
+/// [`set_entropy_threshold`](Self::set_entropy_threshold) first, with the quantile of the entropies of all tokens of the
+/// step. Sequences that a rollout correction rejects are left out as if they were masked.
 ///
 /// ```
 /// use dapo_loss::{Advantages, Aggregation, Denominator, EmptySequences, LossBatch, LossConfig, LossPlan, TokenChunk};
@@ -46,6 +49,9 @@ pub struct LossPlan<'a> {
     batch: LossBatch<'a>,
     denominator: Denominator,
     terms: PlanTerms,
+    /// The mask without rejected sequences, where some may be.
+    kept: Option<Vec<u8>>,
+    entropy_threshold: Option<f32>,
 }
 
 impl<'a> LossPlan<'a> {
@@ -64,13 +70,22 @@ impl<'a> LossPlan<'a> {
             return Err(LossError::TokenAdvantages { function: NAME, policy_loss });
         }
         expect_given(NAME, "ref_logprobs", "kl.coef", config.kl.coef != 0.0, batch.ref_logprobs.is_some())?;
-        let needed = config.truncated_importance.is_some();
-        expect_given(NAME, "rollout_logprobs", "truncated_importance", needed, batch.rollout_logprobs.is_some())?;
-        if batch.mask.is_none() {
+        let needed = config.rollout_correction.is_some();
+        expect_given(NAME, "rollout_logprobs", "rollout_correction", needed, batch.rollout_logprobs.is_some())?;
+        let kept = match config.rollout_correction {
+            Some(correction) => correction.kept_mask(NAME, &batch)?,
+            None => None,
+        };
+        if batch.mask.is_none() && kept.is_none() {
             denominator.expect_within_step(NAME, batch.tokens() as u64)?;
         }
-        let terms = PlanTerms::new(config, denominator, &batch);
-        Ok(Self { config: *config, batch, denominator, terms })
+        let terms = PlanTerms::new(config, denominator, &kept_of(batch, kept.as_deref()));
+        Ok(Self { config: *config, batch, denominator, terms, kept, entropy_threshold: None })
+    }
+
+    /// The batch without rejected sequences.
+    fn kept_batch(&self) -> LossBatch<'_> {
+        kept_of(self.batch, self.kept.as_deref())
     }
 
     /// Whether [`set_sequence_ratios`](Self::set_sequence_ratios) must come before evaluating chunks.
@@ -89,7 +104,7 @@ impl<'a> LossPlan<'a> {
             return Ok(());
         }
         expect_len(NAME, "logprobs", logprobs.len(), self.batch.tokens())?;
-        let (terms, config, batch) = (&self.terms, &self.config, &self.batch);
+        let (terms, config, batch) = (&self.terms, &self.config, &self.kept_batch());
         let sequences = 0..batch.sequences();
         let losses = if logprobs.len() < PARALLEL {
             sequences.map(|i| terms.sequence_loss(config, batch, i, logprobs)).collect()
@@ -99,6 +114,38 @@ impl<'a> LossPlan<'a> {
         if !self.terms.set_sequence_losses(losses) {
             self.check_finite(&TokenChunk::whole(logprobs))?;
         }
+        Ok(())
+    }
+
+    /// Whether an entropy threshold must be set before evaluating chunks.
+    pub const fn needs_entropy_threshold(&self) -> bool {
+        self.config.selects_by_entropy()
+    }
+
+    /// Sets the entropy, in nats, from which on a token has a policy loss:
+    /// [`top_entropy_threshold`] of the tokens in the loss of all micro-batches of the step.
+    ///
+    /// Nothing happens where every token has one. Set it again whenever the policy has changed.
+    pub const fn set_entropy_threshold(&mut self, threshold: f32) {
+        if self.config.selects_by_entropy() {
+            self.entropy_threshold = Some(threshold);
+        }
+    }
+
+    /// Sets the threshold from the entropies of the T tokens of this batch, which is then the whole step.
+    ///
+    /// # Errors
+    /// A length other than T.
+    pub fn set_entropies(&mut self, entropies: &[f32]) -> Result<(), LossError> {
+        if !self.needs_entropy_threshold() {
+            return Ok(());
+        }
+        expect_len(NAME, "entropies", entropies.len(), self.batch.tokens())?;
+        let mask = self.kept.as_deref().or(self.batch.mask);
+        let kept = (0..entropies.len()).filter(|&token| mask.is_none_or(|mask| mask[token] != 0));
+        let threshold = top_entropy_threshold(self.config.top_entropy_quantile, kept.map(|t| entropies[t]).collect());
+        // Without a token there is nothing to choose from.
+        self.set_entropy_threshold(threshold.unwrap_or_default());
         Ok(())
     }
 
@@ -125,6 +172,10 @@ impl<'a> LossPlan<'a> {
         let entropy_gradients = gradients.entropies.as_ref().map_or(n, |values| values.len());
         expect_len(NAME, "gradients.entropies", entropy_gradients, n)?;
         expect_given(NAME, "entropies", "entropy_coef", self.config.entropy_coef != 0.0, chunk.entropies.is_some())?;
+        let selects = self.needs_entropy_threshold();
+        expect_given(NAME, "entropies", "top_entropy_quantile", selects, chunk.entropies.is_some())?;
+        let has_threshold = self.entropy_threshold.is_some();
+        expect_given(NAME, "set_entropy_threshold", "top_entropy_quantile", selects, has_threshold)?;
         let ratios_set = self.terms.sequence_losses() == self.batch.sequences();
         expect_given(
             NAME,
@@ -136,39 +187,47 @@ impl<'a> LossPlan<'a> {
         if n == 0 {
             return Ok(LossOutput::default());
         }
+        let batch = self.kept_batch();
         let sweep = Sweep {
             config: &self.config,
-            batch: &self.batch,
+            batch: &batch,
             chunk: &chunk,
             terms: &self.terms,
+            entropy_threshold: self.entropy_threshold,
             plain: is_plain(&self.config, &self.batch) && chunk.entropies.is_none() && gradients.entropies.is_none(),
         };
-        let result = sweep.run(gradients);
+        let mut result = sweep.run(gradients);
         if !f32::from_bits(result.worst).is_finite() || !result.output.loss.is_finite() {
             self.check_finite(&chunk)?;
             return Err(LossError::Overflow { function: NAME, value: result.output.loss });
         }
         self.denominator.expect_within_step(NAME, result.output.metrics.tokens)?;
+        if self.kept.is_some() {
+            let tokens = chunk.start..chunk.start + n;
+            let given = self.batch.mask.map_or(n, |mask| count_kept_tokens(&mask[tokens]));
+            result.output.metrics.rejected = given as u64 - result.output.metrics.tokens;
+        }
         Ok(result.output)
     }
 
     /// Names the first value of a chunk that counts and is not finite.
     fn check_finite(&self, chunk: &TokenChunk<'_>) -> Result<(), LossError> {
         let end = chunk.start + chunk.logprobs.len();
-        let importance = self.batch.rollout_logprobs.filter(|_| self.config.truncated_importance.is_some());
-        let reference = self.batch.ref_logprobs.filter(|_| self.config.kl.coef != 0.0);
-        for sequence in 0..self.batch.sequences() {
-            let first = self.batch.cu_seqlens[sequence];
-            for token in self.batch.kept_tokens(sequence).filter(|token| (chunk.start..end).contains(token)) {
+        let batch = self.kept_batch();
+        let importance = batch.rollout_logprobs.filter(|_| self.config.rollout_correction.is_some());
+        let reference = batch.ref_logprobs.filter(|_| self.config.kl.coef != 0.0);
+        for sequence in 0..batch.sequences() {
+            let first = batch.cu_seqlens[sequence];
+            for token in batch.kept_tokens(sequence).filter(|token| (chunk.start..end).contains(token)) {
                 let in_chunk = token - chunk.start;
-                let advantage = match self.batch.advantages {
+                let advantage = match batch.advantages {
                     Advantages::PerSequence(values) => values[sequence],
                     Advantages::PerToken(values) => values[token],
                 };
-                let log_ratio = chunk.logprobs[in_chunk] - self.batch.old_logprobs[token];
+                let log_ratio = chunk.logprobs[in_chunk] - batch.old_logprobs[token];
                 let values = [
                     ("logprobs", Some(chunk.logprobs[in_chunk])),
-                    ("old_logprobs", Some(self.batch.old_logprobs[token])),
+                    ("old_logprobs", Some(batch.old_logprobs[token])),
                     ("logprobs - old_logprobs", Some(log_ratio)),
                     ("advantages", Some(advantage)),
                     ("ref_logprobs", reference.map(|values| values[token])),
@@ -185,4 +244,13 @@ impl<'a> LossPlan<'a> {
         }
         Ok(())
     }
+}
+
+/// The batch with another mask, where there is one.
+fn kept_of<'b>(batch: LossBatch<'b>, kept: Option<&'b [u8]>) -> LossBatch<'b> {
+    LossBatch { mask: kept.or(batch.mask), ..batch }
+}
+
+fn count_kept_tokens(mask: &[u8]) -> usize {
+    mask.iter().filter(|&&keep| keep != 0).count()
 }

@@ -6,9 +6,9 @@ use crate::{
     config::LossConfig,
     denominator::Denominator,
     fused::block_sums::sum_log_ratios,
-    importance::ImportanceLevel,
     policy::PolicyLoss,
-    token::{MAX_LOG_RATIO, TokenLoss, gmpo, gmpo_bounds, gspo, sequence_ratio},
+    rollout_correction::{ImportanceLevel, sequence_importance},
+    token::{TokenLoss, gmpo, gmpo_bounds, gspo, sequence_ratio},
 };
 
 /// What is the same for all tokens of a sequence.
@@ -18,7 +18,7 @@ pub(crate) struct SequenceTerms {
     pub(crate) advantage: f32,
     /// The token weight of the step's denominator.
     pub(crate) weight: f64,
-    /// Truncated importance weight of the sequence, 1 unless asked for.
+    /// Ratio of the behaviour policy to the rollout engine over the whole sequence, 1 unless asked for.
     pub(crate) importance: f32,
     /// Loss and slope of every token under a sequence-level loss.
     pub(crate) token: TokenLoss,
@@ -48,7 +48,7 @@ impl PlanTerms {
         let weights =
             if by_length { lengths.iter().map(|&length| denominator.weight(length)).collect() } else { Vec::new() };
         let by_sequence =
-            config.truncated_importance.is_some_and(|importance| importance.level == ImportanceLevel::Sequence);
+            config.rollout_correction.is_some_and(|correction| correction.level == ImportanceLevel::Sequence);
         let importance = if by_sequence { sequence_importance(batch) } else { Vec::new() };
         Self { weight: denominator.weight(1), weights, lengths, importance, tokens: Vec::new() }
     }
@@ -109,19 +109,4 @@ impl PlanTerms {
             PolicyLoss::Ppo { .. } | PolicyLoss::Cispo { .. } | PolicyLoss::Sapo { .. } => Default::default(),
         }
     }
-}
-
-/// exp(Σ (old − rollout)) of every sequence, before the cap.
-fn sequence_importance(batch: &LossBatch<'_>) -> Vec<f32> {
-    let Some(rollout) = batch.rollout_logprobs else {
-        return Vec::new();
-    };
-    let difference = |token: usize| f64::from(batch.old_logprobs[token]) - f64::from(rollout[token]);
-    let limit = f64::from(MAX_LOG_RATIO);
-    (0..batch.sequences())
-        .map(|sequence| {
-            let sum: f64 = batch.kept_tokens(sequence).map(difference).sum();
-            sum.clamp(-limit, limit).exp() as f32
-        })
-        .collect()
 }

@@ -1,7 +1,7 @@
 //! The pass over one block for every other configuration, one stage per term.
 //!
-//! The stages work on the block's scratch one after the other: ratios, policy loss, importance weights, KL, entropy,
-//! gradient. The formulas are those of [`token`](crate::token) and [`KlEstimator`](crate::KlEstimator).
+//! The stages work on the block's scratch one after the other: ratios, policy loss, rollout correction, choice by
+//! entropy, KL, entropy, gradient. The formulas are those of [`token`](crate::token) and [`KlEstimator`](crate::KlEstimator).
 #![expect(clippy::inline_always, reason = "must inline into functions compiled for wider vectors")]
 #![expect(clippy::needless_bitwise_bool, reason = "without branches, loops over these vectorise")]
 #![expect(clippy::needless_range_loop, reason = "one index into several arrays of a block")]
@@ -14,12 +14,10 @@ use crate::{
         block_sums::{Scratch, Sums, magnitude_bits},
         sequence_terms::SequenceTerms,
     },
-    importance::ImportanceLevel,
     kl::{Kl, KlEstimator},
     policy::{ClipRange, PolicyLoss},
-    token::{
-        MAX_LOG_RATIO, TokenLoss, cispo, clamp, gmpo_bounds, importance_weight, sapo, surrogate, surrogate_bounds,
-    },
+    rollout_correction::{ImportanceLevel, Outside, RolloutCorrection},
+    token::{MAX_LOG_RATIO, TokenLoss, cispo, clamp, gmpo_bounds, sapo, surrogate, surrogate_bounds},
 };
 
 /// One block: tokens `first .. first + mask.len()` of the packed batch.
@@ -27,6 +25,8 @@ pub(crate) struct Block<'a> {
     pub(crate) config: &'a LossConfig,
     pub(crate) batch: &'a LossBatch<'a>,
     pub(crate) chunk: &'a TokenChunk<'a>,
+    /// The entropy from which on a token has a policy loss, where not every token has one.
+    pub(crate) entropy_threshold: Option<f32>,
     pub(crate) first: usize,
     pub(crate) mask: &'a [u8],
 }
@@ -68,7 +68,8 @@ impl<'a> Block<'a> {
         }
         self.ratios(scratch, sums);
         self.policy(terms, scratch, sums);
-        self.importance(terms, scratch, sums);
+        self.correction(terms, scratch, sums);
+        self.choice_by_entropy(scratch);
         sums.add_policy(scratch, n);
         self.kl(scratch, sums);
         self.entropy(terms, entropy_gradient, scratch, sums);
@@ -185,36 +186,58 @@ impl<'a> Block<'a> {
         }
     }
 
-    /// Truncated importance weights on the policy loss.
+    /// Importance weights on the policy loss, and how far the rollout engine is.
     #[inline(always)]
-    fn importance(&self, terms: &SequenceTerms, scratch: &mut Scratch, sums: &mut Sums) {
-        let (Some(config), Some(rollout)) = (self.config.truncated_importance, self.batch.rollout_logprobs) else {
+    fn correction(&self, terms: &SequenceTerms, scratch: &mut Scratch, sums: &mut Sums) {
+        let (Some(config), Some(rollout)) = (self.config.rollout_correction, self.batch.rollout_logprobs) else {
             return;
         };
         let (old, rollout, mask) = (self.of(self.batch.old_logprobs), self.of(rollout), self.mask);
-        let by_token = config.level == ImportanceLevel::Token;
         let n = mask.len();
-        let (mut capped, mut worst) = (0_u32, 0_u32);
+        // One loop a treatment: a choice inside the loop would keep it from vectorising.
+        let changed = match (config.level, config.outside) {
+            (ImportanceLevel::Off, _) => {
+                scratch.extra[..n].iter_mut().zip(mask).for_each(|(one, &keep)| *one = f32::from(u8::from(keep != 0)));
+                0
+            }
+            (level, Outside::Truncate) => {
+                let config = RolloutCorrection { outside: Outside::Truncate, level, ..config };
+                weigh(config, terms.importance, old, rollout, mask, scratch)
+            }
+            (level, Outside::Mask) => {
+                let config = RolloutCorrection { outside: Outside::Mask, level, ..config };
+                weigh(config, terms.importance, old, rollout, mask, scratch)
+            }
+        };
+        sums.importance.add(&scratch.extra[..n]);
+        match config.outside {
+            Outside::Truncate => sums.metrics.importance_capped += changed,
+            Outside::Mask => sums.metrics.importance_masked += changed,
+        }
+        let mut worst = 0_u32;
         for i in 0..n {
             let raw = if mask[i] == 0 { 0.0 } else { old[i] - rollout[i] };
-            let weight = exp(clamp(raw, -MAX_LOG_RATIO, MAX_LOG_RATIO));
-            let weight = if by_token { weight } else { terms.importance };
-            capped += u32::from((mask[i] != 0) & (weight >= config.cap));
-            let weight = importance_weight(weight, config.cap);
-            scratch.loss[i] *= weight;
-            scratch.slope[i] *= weight;
-            scratch.extra[i] = if mask[i] == 0 { 0.0 } else { weight };
+            scratch.extra[i] = raw.abs();
             worst = worst.max(magnitude_bits(raw));
         }
-        sums.importance.add(&scratch.extra[..n]);
-        for i in 0..n {
-            scratch.extra[i] = if mask[i] == 0 { 0.0 } else { (old[i] - rollout[i]).abs() };
-        }
         sums.rollout_difference.add(&scratch.extra[..n]);
-        sums.metrics.importance_capped += u64::from(capped);
         sums.worst = sums.worst.max(worst);
         let largest = &mut sums.metrics.max_rollout_difference;
         *largest = largest.max(f32::from_bits(worst));
+    }
+
+    /// Takes tokens with a low entropy out of the policy loss.
+    #[inline(always)]
+    fn choice_by_entropy(&self, scratch: &mut Scratch) {
+        let (Some(threshold), Some(entropies)) = (self.entropy_threshold, self.chunk.entropies) else {
+            return;
+        };
+        let entropies = self.of_chunk(entropies);
+        for i in 0..self.mask.len() {
+            let chosen = entropies[i] >= threshold;
+            scratch.loss[i] = if chosen { scratch.loss[i] } else { 0.0 };
+            scratch.slope[i] = if chosen { scratch.slope[i] } else { 0.0 };
+        }
     }
 
     /// The KL term, `+ coef·KL` or `+ coef·ρ·KL`.
@@ -230,6 +253,8 @@ impl<'a> Block<'a> {
             KlEstimator::K2 => self.kl_by(|k| KlEstimator::K2.of(k), reference, scratch, sums),
             KlEstimator::K3 => self.kl_by(|k| KlEstimator::K3.of(k), reference, scratch, sums),
             KlEstimator::Abs => self.kl_by(|k| KlEstimator::Abs.of(k), reference, scratch, sums),
+            KlEstimator::K1Plus => self.kl_by(|k| KlEstimator::K1Plus.of(k), reference, scratch, sums),
+            KlEstimator::K3Plus => self.kl_by(|k| KlEstimator::K3Plus.of(k), reference, scratch, sums),
         }
     }
 
@@ -267,12 +292,48 @@ impl<'a> Block<'a> {
             }
             sums.entropy.add(&scratch.extra[..mask.len()]);
             sums.worst = sums.worst.max(worst);
+            if let Some(threshold) = self.entropy_threshold {
+                for entropy in &mut scratch.extra[..mask.len()] {
+                    *entropy = if *entropy >= threshold { *entropy } else { 0.0 };
+                }
+                sums.bonus.add(&scratch.extra[..mask.len()]);
+            }
         }
         if let Some(gradient) = gradient {
             let slope = -self.config.entropy_coef * terms.weight as f32;
             for (to, &keep) in gradient.iter_mut().zip(mask) {
                 *to = if keep == 0 { 0.0 } else { slope };
             }
+            if let (Some(threshold), Some(entropies)) = (self.entropy_threshold, self.chunk.entropies) {
+                for (to, &entropy) in gradient.iter_mut().zip(self.of_chunk(entropies)) {
+                    *to = if entropy >= threshold { *to } else { 0.0 };
+                }
+            }
         }
     }
+}
+
+/// Multiplies losses and slopes by their importance weights, which are left in `extra`; how many ratios these changed.
+#[inline(always)]
+fn weigh(
+    config: RolloutCorrection,
+    of_sequence: f32,
+    old: &[f32],
+    rollout: &[f32],
+    mask: &[u8],
+    scratch: &mut Scratch,
+) -> u64 {
+    let by_token = config.level == ImportanceLevel::Token;
+    let mut changed = 0_u32;
+    for i in 0..mask.len() {
+        let raw = if mask[i] == 0 { 0.0 } else { old[i] - rollout[i] };
+        let ratio = exp(clamp(raw, -MAX_LOG_RATIO, MAX_LOG_RATIO));
+        let ratio = if by_token { ratio } else { of_sequence };
+        let weight = config.weight(ratio);
+        scratch.loss[i] *= weight;
+        scratch.slope[i] *= weight;
+        scratch.extra[i] = if mask[i] == 0 { 0.0 } else { weight };
+        changed += u32::from((mask[i] != 0) & config.is_changed(ratio));
+    }
+    u64::from(changed)
 }

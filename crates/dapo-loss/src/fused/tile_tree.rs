@@ -32,6 +32,8 @@ pub(crate) struct Sweep<'a> {
     pub(crate) batch: &'a LossBatch<'a>,
     pub(crate) chunk: &'a TokenChunk<'a>,
     pub(crate) terms: &'a PlanTerms,
+    /// The entropy from which on a token has a policy loss, where not every token has one.
+    pub(crate) entropy_threshold: Option<f32>,
     /// Only the clipped surrogate with one advantage per sequence: one loop does it all.
     pub(crate) plain: bool,
 }
@@ -176,7 +178,8 @@ impl Sweep<'_> {
                     surrogate_block::<true>(&terms, bounds, logprobs, old_logprobs, mask, gradient, scratch, &mut sums);
                 }
             } else {
-                let block = Block { config: self.config, batch: self.batch, chunk: self.chunk, first, mask };
+                let Self { config, batch, chunk, entropy_threshold, .. } = *self;
+                let block = Block { config, batch, chunk, entropy_threshold, first, mask };
                 block.evaluate(&terms, here.logprobs, here.entropies, scratch, &mut sums);
             }
             first += n;
@@ -202,7 +205,8 @@ impl Sweep<'_> {
         let policy_loss = terms.weight * sums.policy.total();
         let kl_loss = terms.weight * f64::from(self.config.kl.coef) * ref_kl_sum;
         // `0.0 −` keeps the loss of no bonus at +0.
-        let entropy_loss = 0.0 - terms.weight * f64::from(self.config.entropy_coef) * entropy_sum;
+        let bonus_sum = if self.entropy_threshold.is_some() { sums.bonus.total() } else { entropy_sum };
+        let entropy_loss = 0.0 - terms.weight * f64::from(self.config.entropy_coef) * bonus_sum;
         let metrics = LossMetrics {
             policy_loss,
             kl_loss,
@@ -226,7 +230,8 @@ pub(crate) fn is_plain(config: &LossConfig, batch: &LossBatch<'_>) -> bool {
     matches!(config.policy_loss, PolicyLoss::Ppo { .. })
         && matches!(batch.advantages, Advantages::PerSequence(_))
         && config.kl.coef == 0.0
-        && config.truncated_importance.is_none()
+        && config.rollout_correction.is_none()
+        && !config.selects_by_entropy()
 }
 
 fn split(gradients: LossGradients<'_>, at: usize) -> (LossGradients<'_>, LossGradients<'_>) {
@@ -273,7 +278,8 @@ mod tests {
                 let terms = PlanTerms::new(&config, denominator, &batch);
                 let chunk = TokenChunk::whole(&logprobs);
                 let plain = is_plain(&config, &batch);
-                let sweep = Sweep { config: &config, batch: &batch, chunk: &chunk, terms: &terms, plain };
+                let (config, batch, chunk, terms) = (&config, &batch, &chunk, &terms);
+                let sweep = Sweep { config, batch, chunk, terms, entropy_threshold: None, plain };
                 let (mut widest, mut baseline) = (vec![0.0; 5000], vec![1.0; 5000]);
                 let a = sweep.tile(0..5000, LossGradients::from(widest.as_mut_slice()));
                 let b = sweep.tile_generic(0..5000, LossGradients::from(baseline.as_mut_slice()));

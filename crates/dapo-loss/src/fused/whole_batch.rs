@@ -12,10 +12,12 @@ use crate::{
 /// The loss of a whole micro-batch and its derivative with respect to the log-probabilities.
 ///
 /// ```text
-/// loss = Σ_it m_it·weight_i·( w_it·ℓ_it + kl.coef·KL_it − entropy_coef·H_it )
+/// loss = Σ_it m_it·weight_i·( e_it·w_it·ℓ_it + kl.coef·KL_it − e_it·entropy_coef·H_it )
 /// ```
 ///
-/// [`LossPlan::new`], [`LossPlan::set_sequence_ratios`] where needed, and [`LossPlan::evaluate`] in one call. Where the
+/// [`LossPlan::new`], [`LossPlan::set_sequence_ratios`] and [`LossPlan::set_entropies`] where needed, and
+/// [`LossPlan::evaluate`] in one call. A quantile of entropies is that of this micro-batch; a step of several sets theirs
+/// with [`LossPlan::set_entropy_threshold`]. Where the
 /// micro-batch is the whole optimiser step, [`policy_loss_single`] is simpler.
 ///
 /// # Shapes
@@ -58,6 +60,9 @@ pub fn policy_loss(
     let mut plan = LossPlan::new(config, denominator, batch)?;
     expect_len(NAME, "logprobs", chunk.logprobs.len(), batch.tokens())?;
     plan.set_sequence_ratios(chunk.logprobs)?;
+    if let Some(entropies) = chunk.entropies {
+        plan.set_entropies(entropies)?;
+    }
     plan.evaluate(chunk, gradients)
 }
 
@@ -108,7 +113,7 @@ pub fn policy_loss_single<'a>(
 ) -> Result<LossWithGradients, LossError> {
     let chunk = logprobs.into();
     batch.validate(NAME)?;
-    let denominator = Denominator::of_step(config.aggregation, &batch.lengths(), config.empty_sequences)
+    let denominator = Denominator::of_step(config.aggregation, &config.lengths(&batch)?, config.empty_sequences)
         .ok_or(LossError::NoTokens { function: NAME })?;
     let mut gradient = vec![0.0; chunk.logprobs.len()];
     let mut entropy_gradient = chunk.entropies.map(|entropies| vec![0.0; entropies.len()]);

@@ -3,8 +3,9 @@
 use candle_core::{DType, Device, Error, Result, Shape, Tensor, bail};
 
 use crate::{
-    batch::{check_offsets, masked_lengths},
-    tensor::storage::{NAME, lock},
+    batch::{Advantages, LossBatch, check_offsets, masked_lengths},
+    config::LossConfig,
+    tensor::storage::{Locked, NAME, lock},
 };
 
 /// What the loss reads beside the current log-probabilities; no gradient flows into any of it.
@@ -13,7 +14,7 @@ use crate::{
 /// Either packed, `[T]` with `cu_seqlens`, or padded, `[B, L]` without. Log-probabilities are f32, bf16 or f16, and are
 /// computed with in f32. `mask` is u8, where any value but 0 keeps the token, or of any other type, where values are 0
 /// or 1. `advantages` is `[N]` or `[N, 1]` (`[B]`, `[B, 1]`) for one per sequence, or shaped like the log-probabilities for
-/// one per token; where both fit it is one per sequence.
+/// one per token, in a packed batch also `[1, T]`. `[N]` is refused where N = T and it may mean either.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct TensorBatch<'a> {
@@ -27,7 +28,7 @@ pub struct TensorBatch<'a> {
     pub old_logprobs: &'a Tensor,
     /// Log-probabilities under the frozen reference, where `kl.coef` is not 0.
     pub ref_logprobs: Option<&'a Tensor>,
-    /// Log-probabilities as the rollout engine reported them, for truncated importance sampling.
+    /// Log-probabilities as the rollout engine reported them, for a rollout correction.
     pub rollout_logprobs: Option<&'a Tensor>,
 }
 
@@ -58,14 +59,15 @@ impl<'a> TensorBatch<'a> {
         self
     }
 
-    /// With log-probabilities as the rollout engine reported them, for truncated importance sampling.
+    /// With log-probabilities as the rollout engine reported them, for a rollout correction.
     #[must_use]
     pub const fn with_rollout_logprobs(mut self, rollout_logprobs: &'a Tensor) -> Self {
         self.rollout_logprobs = Some(rollout_logprobs);
         self
     }
 
-    /// How many tokens the mask leaves of each sequence: what [`Denominator::of_step`](crate::Denominator::of_step) needs.
+    /// How many tokens the mask leaves of each sequence: what [`Denominator::of_step`](crate::Denominator::of_step) needs,
+    /// unless a rollout correction rejects sequences ([`lengths_under`](Self::lengths_under)).
     ///
     /// # Errors
     /// A mask of another shape than `old_logprobs`, or with values that are neither 0 nor 1; offsets that do not fit.
@@ -84,6 +86,32 @@ impl<'a> TensorBatch<'a> {
                 Ok(masked_lengths(&cu_seqlens, Some(mask.values()?)))
             }
         }
+    }
+}
+
+impl TensorBatch<'_> {
+    /// How many tokens of each sequence are in the loss under these settings: [`LossConfig::lengths`].
+    ///
+    /// # Errors
+    /// Those of [`lengths`](Self::lengths); rollout log-probabilities of another shape, or none where they decide.
+    pub fn lengths_under(&self, config: &LossConfig) -> Result<Vec<usize>> {
+        if config.rollout_correction.is_none_or(|correction| correction.reject.is_none()) {
+            return self.lengths();
+        }
+        let shape = self.old_logprobs.shape();
+        let cu_seqlens = offsets(self.cu_seqlens, "old_logprobs", shape)?;
+        let host = |tensor: Tensor| tensor.to_device(&Device::Cpu);
+        let old_logprobs = host(float("old_logprobs", self.old_logprobs, shape)?)?;
+        let rollout =
+            self.rollout_logprobs.map(|tensor| host(float("rollout_logprobs", tensor, shape)?)).transpose()?;
+        let mask = self.mask.map(|tensor| host(mask(tensor, shape)?)).transpose()?;
+        let (old_logprobs, rollout, mask) = (lock(&old_logprobs), rollout.as_ref().map(lock), mask.as_ref().map(lock));
+        // Advantages decide nothing here.
+        let advantages = vec![0.0; cu_seqlens.len().saturating_sub(1)];
+        let mut batch = LossBatch::new(&cu_seqlens, Advantages::PerSequence(&advantages), old_logprobs.values()?);
+        batch.rollout_logprobs = rollout.as_ref().map(Locked::values).transpose()?;
+        batch.mask = mask.as_ref().map(Locked::values).transpose()?;
+        config.lengths(&batch).map_err(Error::wrap)
     }
 }
 
@@ -123,11 +151,21 @@ pub(super) fn mask(tensor: &Tensor, shape: &Shape) -> Result<Tensor> {
 }
 
 /// Advantages in f32, one per sequence unless they are shaped like the log-probabilities; whether they are one per token.
-pub(super) fn advantages(tensor: &Tensor, shape: &Shape, sequences: usize) -> Result<(Tensor, bool)> {
-    let per_sequence = matches!(tensor.dims(), [n] | [n, 1] if *n == sequences);
-    let per_token = !per_sequence && tensor.shape() == shape;
+pub(super) fn advantages(tensor: &Tensor, shape: &Shape, cu_seqlens: &[usize]) -> Result<(Tensor, bool)> {
+    let (sequences, tokens) = (cu_seqlens.len().saturating_sub(1), shape.elem_count());
+    let is_vector = tensor.dims() == [sequences];
+    let has_single_tokens = || cu_seqlens.windows(2).all(|ends| ends[1] - ends[0] == 1);
+    if is_vector && tensor.shape() == shape && !has_single_tokens() {
+        bail!(
+            "{NAME}: advantages has shape [{sequences}], expected [{sequences}, 1] for one per sequence or [1, {tokens}] for \
+             one per token: there are as many tokens as sequences"
+        );
+    }
+    let per_sequence = is_vector || tensor.dims() == [sequences, 1];
+    let is_row = shape.rank() == 1 && tensor.dims() == [1, tokens];
+    let per_token = !per_sequence && (is_row || tensor.shape() == shape);
     let expected = if per_token { shape.clone() } else { Shape::from(sequences) };
-    let tensor = if per_sequence { tensor.reshape(sequences)? } else { tensor.clone() };
+    let tensor = if per_sequence || is_row { tensor.reshape(&expected)? } else { tensor.clone() };
     Ok((float("advantages", &tensor, &expected)?, per_token))
 }
 

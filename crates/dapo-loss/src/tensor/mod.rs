@@ -20,11 +20,12 @@
 //! ```
 //!
 //! Tensors on a GPU are computed there with the feature `cuda`, where the loss has a kernel: `dapo` and `ppo`, without
-//! truncated importance sampling. Other losses, and other devices, copy the log-probabilities to the host, compute on
-//! slices and copy the gradients back.
+//! a rollout correction, a choice by entropy or straight-through KL. Other losses, and other devices, copy the
+//! log-probabilities to the host, compute on slices and copy the gradients back.
 //!
-//! A step of several micro-batches shares one [`Denominator`], made from the [`lengths`](TensorBatch::lengths) of all of
-//! them, and calls [`policy_loss`] for each.
+//! A step of several micro-batches shares one [`Denominator`], made from the
+//! [`lengths_under`](TensorBatch::lengths_under) of all of them, and calls [`policy_loss`] for each. Where
+//! [`LossConfig::top_entropy_quantile`] asks for one, the quantile is that of each call, as in TRL.
 
 mod batch;
 #[cfg(any(feature = "cuda", feature = "emulate"))]
@@ -136,7 +137,7 @@ pub fn policy_loss_single(
     entropies: Option<&Tensor>,
     batch: &TensorBatch<'_>,
 ) -> Result<TensorLoss> {
-    let denominator = Denominator::of_step(config.aggregation, &batch.lengths()?, config.empty_sequences)
+    let denominator = Denominator::of_step(config.aggregation, &batch.lengths_under(config)?, config.empty_sequences)
         .ok_or(LossError::NoTokens { function: NAME })
         .map_err(Error::wrap)?;
     policy_loss(config, denominator, logprobs, entropies, batch)

@@ -62,8 +62,7 @@ impl PolicyLossOp {
             Ok(tensor.detach())
         };
         let host = |tensor: Tensor| tensor.to_device(&Device::Cpu);
-        let sequences = cu_seqlens.len().saturating_sub(1);
-        let (advantages, per_token) = advantages(&here("advantages", batch.advantages)?, shape, sequences)?;
+        let (advantages, per_token) = advantages(&here("advantages", batch.advantages)?, shape, &cu_seqlens)?;
         let constant = |array, tensor: &Tensor| float(array, &here(array, tensor)?, shape);
         let optional = |array, tensor: Option<&Tensor>| tensor.map(|tensor| constant(array, tensor)).transpose();
         Ok(Self {

@@ -8,7 +8,7 @@ pub mod dual;
 
 use dapo_loss::{
     Advantages, Aggregation, Denominator, EmptySequences, ImportanceLevel, KlEstimator, LossBatch, LossConfig,
-    LossGradients, LossOutput, PolicyLoss, TokenChunk, masked_lengths, policy_loss,
+    LossGradients, LossOutput, Outside, PolicyLoss, RejectBy, TokenChunk, policy_loss,
 };
 use dual::Dual;
 use proptest::prelude::*;
@@ -44,7 +44,7 @@ impl Case {
     }
 
     pub fn denominator(&self, config: &LossConfig) -> Option<Denominator> {
-        let lengths = masked_lengths(&self.cu_seqlens, Some(&self.mask));
+        let lengths: Vec<usize> = (0..self.sequences()).map(|i| self.kept_under(config, i).len()).collect();
         Denominator::of_step(config.aggregation, &lengths, config.empty_sequences)
     }
 
@@ -60,6 +60,37 @@ impl Case {
         let gradients = LossGradients::new(&mut gradient).with_entropies(&mut entropy_gradient);
         let output = policy_loss(config, denominator, batch, chunk, gradients).unwrap();
         Some((output, gradient, entropy_gradient))
+    }
+
+    /// log(π_old/π_rollout) of a token.
+    pub fn rollout_log_ratio(&self, t: usize) -> f64 {
+        f64::from(self.old[t]) - f64::from(self.rollout[t])
+    }
+
+    /// Indices of the tokens of sequence i that count, of none where the sequence is rejected.
+    pub fn kept_under(&self, config: &LossConfig, i: usize) -> Vec<usize> {
+        let kept = self.kept(i);
+        let Some(reject) = config.rollout_correction.and_then(|correction| correction.reject) else {
+            return kept;
+        };
+        let sum: f64 = kept.iter().map(|&t| self.rollout_log_ratio(t)).sum();
+        let (ratio, low, high) = match reject.by {
+            RejectBy::Product => (sum.exp(), 0.5, 2.0),
+            RejectBy::GeometricMean => ((sum / kept.len().max(1) as f64).exp(), 0.999, 1.001),
+            other => unreachable!("no formula of {other}"),
+        };
+        let inside = ratio >= reject.low.map_or(low, f64::from) && ratio <= reject.high.map_or(high, f64::from);
+        if inside { kept } else { Vec::new() }
+    }
+
+    /// The quantile 1 − ρ of the entropies of the tokens in the loss, interpolated linearly.
+    pub fn entropy_quantile(&self, config: &LossConfig) -> f64 {
+        let kept = (0..self.sequences()).flat_map(|i| self.kept_under(config, i));
+        let mut entropies: Vec<f64> = kept.map(|t| f64::from(self.entropies[t])).collect();
+        entropies.sort_by(f64::total_cmp);
+        let rank = (1.0 - config.top_entropy_quantile) * (entropies.len().max(1) - 1) as f64;
+        let at = |rank: f64| entropies.get(rank as usize).copied().unwrap_or(0.0);
+        at(rank.floor()) + rank.fract() * (at(rank.ceil()) - at(rank.floor()))
     }
 
     /// Indices of the tokens of sequence i that count.
@@ -83,8 +114,9 @@ pub fn reference_loss(
     let mut sequence_means = Vec::new();
     let mut tokens = 0;
     let mut sizes = vec![0.0; case.tokens()];
+    let quantile = case.entropy_quantile(config);
     for i in 0..case.sequences() {
-        let kept = case.kept(i);
+        let kept = case.kept_under(config, i);
         if kept.is_empty() && config.empty_sequences == EmptySequences::Exclude {
             continue;
         }
@@ -92,10 +124,13 @@ pub fn reference_loss(
         for &t in &kept {
             let advantage = f64::from(if per_token { case.token_advantages[t] } else { case.advantages[i] });
             let policy = policy_term(config, case, &kept, t, advantage, logprobs, frozen);
-            let mut loss = policy * importance_weight(config, case, &kept, t);
+            let is_chosen = config.top_entropy_quantile == 1.0 || f64::from(case.entropies[t]) >= quantile - 1e-9;
+            let chosen = if is_chosen { 1.0 } else { 0.0 };
+            let mut loss = policy * (importance_weight(config, case, &kept, t) * chosen);
             let mut size = loss.value.abs();
             if config.kl.coef != 0.0 {
-                let mut kl = kl_term(config.kl.estimator, logprobs[t] - f64::from(case.reference[t]));
+                let reference = f64::from(case.reference[t]);
+                let mut kl = kl_term(config.kl.estimator, logprobs[t] - reference, frozen[t] - reference);
                 if config.kl.times_ratio {
                     kl = kl * (logprobs[t] - f64::from(case.old[t])).clamp(-20.0, 20.0).exp();
                 }
@@ -103,7 +138,7 @@ pub fn reference_loss(
                 size += kl.value.abs();
                 loss = loss + kl;
             }
-            loss = loss - entropies[t] * f64::from(config.entropy_coef);
+            loss = loss - entropies[t] * (f64::from(config.entropy_coef) * chosen);
             size += entropies[t].value * f64::from(config.entropy_coef);
             sizes[t] = size;
             sum = sum + loss;
@@ -179,20 +214,34 @@ fn policy_term(
 }
 
 fn importance_weight(config: &LossConfig, case: &Case, kept: &[usize], t: usize) -> f64 {
-    let Some(importance) = config.truncated_importance else {
+    let Some(correction) = config.rollout_correction else {
         return 1.0;
     };
-    let difference = |t: usize| f64::from(case.old[t]) - f64::from(case.rollout[t]);
-    let exponent = match importance.level {
-        ImportanceLevel::Token => difference(t),
-        ImportanceLevel::Sequence => kept.iter().map(|&t| difference(t)).sum(),
+    let exponent: f64 = match correction.level {
+        ImportanceLevel::Token => case.rollout_log_ratio(t),
+        ImportanceLevel::Sequence => kept.iter().map(|&t| case.rollout_log_ratio(t)).sum(),
+        ImportanceLevel::Off => return 1.0,
         other => unreachable!("no formula of {other}"),
     };
-    exponent.clamp(-20.0, 20.0).exp().min(f64::from(importance.cap))
+    let (ratio, low, high) = (exponent.clamp(-20.0, 20.0).exp(), f64::from(correction.low), f64::from(correction.high));
+    match correction.outside {
+        Outside::Truncate => ratio.max(low).min(high),
+        Outside::Mask if ratio < low || ratio > high => 0.0,
+        Outside::Mask => ratio,
+        other => unreachable!("no formula of {other:?}"),
+    }
 }
 
-fn kl_term(estimator: KlEstimator, k: Dual) -> Dual {
+/// `frozen` is k inside a stop-gradient.
+fn kl_term(estimator: KlEstimator, k: Dual, frozen: f64) -> Dual {
+    // The value of the estimator, differentiated as k2.
+    let straight_through = |estimator: KlEstimator| {
+        let (k2, value) = (k * k * 0.5, kl_term(estimator, Dual::from(frozen), frozen));
+        k2 - 0.5 * frozen * frozen + value
+    };
     match estimator {
+        KlEstimator::K1Plus => straight_through(KlEstimator::K1),
+        KlEstimator::K3Plus => straight_through(KlEstimator::K3),
         KlEstimator::K1 => k,
         KlEstimator::K2 => k * k * 0.5,
         KlEstimator::K3 => {

@@ -11,7 +11,7 @@ mod schema;
 pub(crate) use layout::LAYOUT;
 pub use layout::{Key, Kind};
 pub(crate) use leaves::leaves;
-pub(crate) use moved::{EITHER, IN_REWARD, OLD_TABLE, canonical, moved, zero};
+pub(crate) use moved::{EITHER, IN_REWARD, canonical, in_place_of, moved, zero};
 pub(crate) use nearest::{nearest_key, nearest_of};
 pub(crate) use path::{NAME, join, split};
 pub use schema::schema;

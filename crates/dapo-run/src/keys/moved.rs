@@ -6,11 +6,12 @@ pub(crate) const ALIASES: [(&str, &str); 1] = [("rewards.soft_overlong_punishmen
 /// The old key that says that `kl.coef` is the coefficient of a KL in the reward.
 pub(crate) const IN_REWARD: &str = "kl.in_reward";
 
-/// A table that is gone; its keys have moved.
-pub(crate) const OLD_TABLE: &str = "kl";
+/// Tables that are gone, whose keys have moved, and the tables that took their place.
+const OLD_TABLES: [(&str, &[&str]); 2] =
+    [("kl", &["loss.kl", "reference_sync"]), ("loss.truncated_importance", &["loss.rollout_correction"])];
 
 /// Keys that have moved: the old one and the new one. `kl.in_reward` says which of two keys `kl.coef` is.
-const MOVED: [(&str, &str); 23] = [
+const MOVED: [(&str, &str); 25] = [
     ("kl.coef", "loss.kl.coef"),
     ("kl.estimator", "loss.kl.estimator"),
     ("kl.times_ratio", "loss.kl.times_ratio"),
@@ -22,6 +23,8 @@ const MOVED: [(&str, &str); 23] = [
     ("loss.tau_positive", "loss.policy_loss.tau_positive"),
     ("loss.tau_negative", "loss.policy_loss.tau_negative"),
     ("loss.norm_len", "loss.aggregation.max_len"),
+    ("loss.truncated_importance.cap", "loss.rollout_correction.high"),
+    ("loss.truncated_importance.level", "loss.rollout_correction.level"),
     ("sampler.per_prompt_max_samples", "sampler.per_prompt.max_samples"),
     ("sampler.per_prompt_increment", "sampler.per_prompt.increment"),
     ("rewards.accuracy.right", "rewards.accuracy.correct"),
@@ -65,6 +68,11 @@ pub(crate) const EITHER: [(&str, &str); 2] =
 /// The keys that have moved, under their old names.
 pub(crate) fn old_keys() -> impl Iterator<Item = &'static str> {
     MOVED.iter().map(|(old, _)| *old)
+}
+
+/// The tables that took the place of an old one; `None` for other paths.
+pub(crate) fn in_place_of(path: &str) -> Option<&'static [&'static str]> {
+    OLD_TABLES.iter().find(|(old, _)| *old == path).map(|(_, new)| *new)
 }
 
 /// The key that took the place of an old one.

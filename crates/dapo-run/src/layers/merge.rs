@@ -2,7 +2,7 @@
 
 use super::read::Assignment;
 use crate::error::{KeyError, KeyFault};
-use crate::keys::{EITHER, IN_REWARD, LAYOUT, NAME, OLD_TABLE, join, split};
+use crate::keys::{EITHER, IN_REWARD, LAYOUT, NAME, in_place_of, join, split};
 use crate::settings::RunConfig;
 use crate::source::Source;
 use std::collections::BTreeMap;
@@ -59,9 +59,8 @@ impl Merged {
 
     /// Takes a key or a table out.
     pub(super) fn remove(&mut self, path: &str) {
-        if path == OLD_TABLE {
-            self.remove("loss.kl");
-            self.remove("reference_sync");
+        for new in in_place_of(path).into_iter().flatten() {
+            self.remove(new);
         }
         let below = format!("{path}.");
         self.0.retain(|key, _| key != path && !key.starts_with(&below));

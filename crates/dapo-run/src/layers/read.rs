@@ -1,7 +1,7 @@
 //! From TOML text to assignments, checked against the list of keys.
 
 use crate::error::{KeyError, KeyFault, SettingsError};
-use crate::keys::{IN_REWARD, Key, Kind, LAYOUT, NAME, OLD_TABLE, canonical, join, moved, nearest_key, split, zero};
+use crate::keys::{IN_REWARD, Key, Kind, LAYOUT, NAME, canonical, in_place_of, join, moved, nearest_key, split, zero};
 use crate::source::Source;
 use std::collections::HashSet;
 use toml::Spanned;
@@ -52,7 +52,7 @@ impl<'a> Reader<'a> {
             return Ok(None);
         }
         let path = canonical(&path);
-        if LAYOUT.key(&path).is_none() && LAYOUT.table(&path).is_none() && path != OLD_TABLE {
+        if LAYOUT.key(&path).is_none() && LAYOUT.table(&path).is_none() && in_place_of(&path).is_none() {
             self.unknown(&path, (self.place)(1));
         }
         Ok(Some(path))
@@ -96,8 +96,8 @@ impl<'a> Reader<'a> {
 
     fn value(&mut self, written: &str, value: &Spanned<DeValue<'_>>, text: &str, source: Source) {
         let path = canonical(written);
-        if let (OLD_TABLE, DeValue::Table(entries)) = (path.as_str(), value.get_ref()) {
-            return self.table(&path, entries, text);
+        if let Some(tables) = in_place_of(&path) {
+            return self.old_table(&path, tables, value, text, source);
         }
         if path == IN_REWARD {
             return match value.get_ref().as_bool() {
@@ -127,6 +127,24 @@ impl<'a> Reader<'a> {
             self.refuse(written.to_owned(), value, text, source, "a table".into());
         } else {
             self.unknown(&path, source);
+        }
+    }
+
+    /// A table that is gone: its keys say where they are now, and its presence is that of a table in its place.
+    fn old_table(&mut self, path: &str, tables: &[&str], value: &Spanned<DeValue<'_>>, text: &str, source: Source) {
+        let optional = tables.iter().filter(|table| LAYOUT.table(table).is_some_and(|table| table.optional));
+        match value.get_ref() {
+            DeValue::Table(entries) => {
+                for table in optional {
+                    self.warn(&source, &format!("{path} is now {table}"));
+                    self.assign((*table).to_owned(), Some("{}".into()), source.clone(), true);
+                }
+                self.table(path, entries, text);
+            }
+            other if other.as_str() == Some("none") && optional.clone().next().is_some() => {
+                self.assign(path.to_owned(), None, source, true);
+            }
+            _ => self.refuse(path.to_owned(), value, text, source, "a table".into()),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Settings of older versions mean what they meant.
 
 use crate::{Files, words};
-use dapo_loss::{Aggregation, ClipRange, PolicyLoss};
+use dapo_loss::{Aggregation, ClipRange, ImportanceLevel, Outside, PolicyLoss, RejectBy, Rejection, RolloutCorrection};
 use dapo_reward::{ExtractRule, Grader, TextOptions};
 use dapo_run::{Layer, RunConfig, recipes, resolve};
 use dapo_sampler::{PerPrompt, SurplusPolicy};
@@ -41,7 +41,7 @@ fn a_file_that_an_older_version_wrote_means_what_it_meant() {
 #[test]
 fn old_keys_set_the_new_ones_in_any_layer() {
     type Check = fn(&RunConfig) -> bool;
-    let rows: [(&[&str], Check); 17] = [
+    let rows: [(&[&str], Check); 20] = [
         (&["loss.clip_high=0.3"], |c| {
             c.loss.policy_loss == PolicyLoss::Ppo { clip: ClipRange { low: 0.2, high: 0.3 }, dual_clip: None }
         }),
@@ -80,6 +80,12 @@ fn old_keys_set_the_new_ones_in_any_layer() {
             &["rewards.accuracy.grader=text", "rewards.accuracy.ignore_case=false", "rewards.accuracy.extract=hash"],
             |c| c.accuracy().grader == Grader::Text(TextOptions { ignore_case: false, ..TextOptions::default() }),
         ),
+        (&["loss.truncated_importance.cap=3", "loss.truncated_importance.level=sequence"], |c| {
+            let level = ImportanceLevel::Sequence;
+            c.loss.rollout_correction == Some(RolloutCorrection { high: 3.0, level, ..RolloutCorrection::default() })
+        }),
+        (&["loss.truncated_importance={}"], |c| c.loss.rollout_correction == Some(RolloutCorrection::default())),
+        (&["loss.rollout_correction=sequence", "loss.truncated_importance=none"], |c| *c == RunConfig::default()),
         (&["train.epochs=3"], |c| c.train.updates_per_batch == 3),
         (&["optimizer.max_grad_norm=0"], |c| c.optimizer.max_grad_norm == f64::INFINITY),
     ];
@@ -88,6 +94,55 @@ fn old_keys_set_the_new_ones_in_any_layer() {
             Ok(resolved) => assert!(check(&resolved.config), "{row:?}: {:?}", resolved.config),
             Err(error) => assert!(row[0].ends_with("=dr") && error.to_string().contains("token-mean"), "{error}"),
         }
+    }
+}
+
+#[test]
+fn a_table_of_truncated_importance_is_a_rollout_correction_and_says_so() {
+    let files = Files::new();
+    let resolved = resolve(&[Layer::File(files.write("a.toml", "[loss.truncated_importance]\ncap = 3.0\n"))]).unwrap();
+    let expected = RolloutCorrection { high: 3.0, ..RolloutCorrection::default() };
+    assert_eq!(resolved.config.loss.rollout_correction, Some(expected));
+    let warnings = resolved.warnings().join("\n");
+    for warning in [
+        "loss.truncated_importance is now loss.rollout_correction",
+        "loss.truncated_importance.cap is now loss.rollout_correction.high",
+    ] {
+        assert!(warnings.contains(warning), "{warning}\n{warnings}");
+    }
+}
+
+#[test]
+fn a_rollout_correction_is_written_as_a_word_or_a_table() {
+    let of = |row: &[&str]| words(row).unwrap().config.loss.rollout_correction;
+    let default = RolloutCorrection::default();
+    let sequence = RolloutCorrection { level: ImportanceLevel::Sequence, ..default };
+    assert_eq!(of(&["loss.rollout_correction=sequence"]), Some(sequence));
+    assert_eq!(of(&["loss.rollout_correction=sequence", "loss.rollout_correction=none"]), None);
+    let ice_pop = RolloutCorrection { outside: Outside::Mask, low: 0.5, high: 5.0, ..default };
+    assert_eq!(of(&["loss.rollout_correction={ outside = 'mask', low = 0.5, high = 5 }"]), Some(ice_pop));
+    let reject = Some(Rejection { by: RejectBy::GeometricMean, ..Rejection::default() });
+    let rejecting =
+        [RolloutCorrection { reject, ..default }, RolloutCorrection { reject, level: ImportanceLevel::Off, ..default }];
+    assert_eq!(of(&["loss.rollout_correction.reject=geometric-mean"]), Some(rejecting[0]));
+    let off = ["loss.rollout_correction=off", "loss.rollout_correction.reject.by=geometric-mean"];
+    assert_eq!(of(&off), Some(rejecting[1]));
+    assert_eq!(
+        of(&[off[0], off[1], "loss.rollout_correction.reject=none"]),
+        Some(RolloutCorrection { reject: None, ..rejecting[1] })
+    );
+    // What cannot run is refused before any rollout.
+    for (row, expected) in [
+        (
+            &["tiny", "loss.policy_loss=gmpo", "loss.rollout_correction=token"][..],
+            "loss.rollout_correction.level is token",
+        ),
+        (&["tiny", "loss.policy_loss=gmpo", "loss.top_entropy_quantile=0.2"], "loss.top_entropy_quantile is 0.2"),
+        (&["tiny", "loss.rollout_correction.low=3"], "loss.rollout_correction.high is 2"),
+        (&["tiny", "loss.rollout_correction.reject.high=0.1"], "loss.rollout_correction.reject.high is 0.1"),
+    ] {
+        let error = words(row).unwrap().config.validate().unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
     }
 }
 

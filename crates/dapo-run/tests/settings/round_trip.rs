@@ -2,7 +2,8 @@
 
 use crate::Files;
 use dapo_loss::{
-    AdvantageScale, Aggregation, Baseline, EmptySequences, ImportanceLevel, KlEstimator, PolicyLoss, StdEstimator,
+    AdvantageScale, Aggregation, Baseline, EmptySequences, ImportanceLevel, KlEstimator, Outside, PolicyLoss, RejectBy,
+    RolloutCorrection, StdEstimator,
 };
 use dapo_policy::{LayerMemory, LoraTarget};
 use dapo_reward::{
@@ -342,7 +343,7 @@ fn choices() -> Vec<Choice> {
         one_of("advantage.baseline", &[("mean", Baseline::Mean), ("leave-one-out", Baseline::LeaveOneOut)],
             |c, v| c.advantage.baseline = v),
         one_of("advantage.scale", &[("group", AdvantageScale::Group), ("batch", AdvantageScale::Batch),
-            ("none", AdvantageScale::None)], |c, v| c.advantage.scale = v),
+            ("whiten", AdvantageScale::Whiten), ("none", AdvantageScale::None)], |c, v| c.advantage.scale = v),
         one_of("advantage.std", &[("sample", StdEstimator::Sample), ("population", StdEstimator::Population)],
             |c, v| c.advantage.std = v),
         plain("advantage.eps", number(), |c, v| c.advantage.eps = v),
@@ -352,13 +353,24 @@ fn choices() -> Vec<Choice> {
             |c, v| c.loss.empty_sequences = v),
         plain("loss.kl.coef", single(), |c, v| c.loss.kl.coef = v),
         one_of("loss.kl.estimator", &[("k1", KlEstimator::K1), ("k2", KlEstimator::K2), ("k3", KlEstimator::K3),
-            ("abs", KlEstimator::Abs)], |c, v| c.loss.kl.estimator = v),
+            ("abs", KlEstimator::Abs), ("k1+", KlEstimator::K1Plus), ("k3+", KlEstimator::K3Plus)],
+            |c, v| c.loss.kl.estimator = v),
         plain("loss.kl.times_ratio", any::<bool>(), |c, v| c.loss.kl.times_ratio = v),
         plain("loss.entropy_coef", single(), |c, v| c.loss.entropy_coef = v),
-        plain("loss.truncated_importance.cap", single(),
-            |c, v| c.loss.truncated_importance.get_or_insert_default().cap = v),
-        one_of("loss.truncated_importance.level", &[("token", ImportanceLevel::Token),
-            ("sequence", ImportanceLevel::Sequence)], |c, v| c.loss.truncated_importance.get_or_insert_default().level = v),
+        plain("loss.top_entropy_quantile", number(), |c, v| c.loss.top_entropy_quantile = v),
+        one_of("loss.rollout_correction.level", &[("token", ImportanceLevel::Token),
+            ("sequence", ImportanceLevel::Sequence), ("off", ImportanceLevel::Off)], |c, v| correction(c).level = v),
+        one_of("loss.rollout_correction.outside", &[("truncate", Outside::Truncate), ("mask", Outside::Mask)],
+            |c, v| correction(c).outside = v),
+        plain("loss.rollout_correction.low", single(), |c, v| correction(c).low = v),
+        plain("loss.rollout_correction.high", single(), |c, v| correction(c).high = v),
+        one_of("loss.rollout_correction.reject.by", &[("product", RejectBy::Product),
+            ("geometric-mean", RejectBy::GeometricMean)],
+            |c, v| correction(c).reject.get_or_insert_default().by = v),
+        plain("loss.rollout_correction.reject.low", single(),
+            |c, v| correction(c).reject.get_or_insert_default().low = Some(v)),
+        plain("loss.rollout_correction.reject.high", single(),
+            |c, v| correction(c).reject.get_or_insert_default().high = Some(v)),
         plain("reference_sync.every", count(), |c, v| c.reference_sync.every = Some(v as u64)),
         plain("reference_sync.mixup", number(), |c, v| c.reference_sync.mixup = v),
         plain("optimizer.lr", number(), |c, v| c.optimizer.lr = v),
@@ -404,6 +416,10 @@ fn choices() -> Vec<Choice> {
         plain("output.keep_checkpoints", count(), |c, v| c.output.keep_checkpoints = v),
         plain("output.completions", any::<bool>(), |c, v| c.output.completions = v),
     ]
+}
+
+fn correction(config: &mut RunConfig) -> &mut RolloutCorrection {
+    config.loss.rollout_correction.get_or_insert_default()
 }
 
 /// A settings file in which every option is set or not, and what it says.

@@ -3,15 +3,15 @@
 use crate::{config, model, prompts, rewards, trainer};
 use dapo_loss::{
     AdvantageNorm, AdvantageScale, Advantages, Aggregation, Denominator, ImportanceLevel, Kl, LossBatch, LossConfig,
-    TokenChunk, TruncatedImportance, policy_loss,
+    Outside, RejectBy, Rejection, RolloutCorrection, TokenChunk, policy_loss, top_entropy_threshold,
 };
 use dapo_policy::{Decoder, Gradients, Policy};
 use dapo_reward::{RewardFault, RewardFn, RewardInput, RewardSum, SampleReward, Score};
 use dapo_sampler::{FilterMetric, GenBatch, OnExhausted, SamplerConfig, SurplusPolicy};
 use dapo_trainer::tasks::{Split, addition_problems};
 use dapo_trainer::{
-    OptimizerConfig, PromptStyle, Schedule, Trainer, TrainerConfig, TrainerError, TrainingGroup, TrainingSequence,
-    Update, accumulate, encode_prompts, pack,
+    OptimizerConfig, PromptStyle, SampleOutcome, Schedule, Trainer, TrainerConfig, TrainerError, TrainingGroup,
+    TrainingSequence, Update, accumulate, encode_prompts, pack,
 };
 
 #[test]
@@ -236,20 +236,28 @@ fn a_short_batch_makes_fewer_updates_of_the_same_size_and_none_below_the_floor()
 }
 
 #[test]
-fn truncated_importance_weights_are_1_on_a_cpu_and_change_no_bit() {
-    let steps = |truncated_importance| {
-        let loss = LossConfig { truncated_importance, ..LossConfig::default() };
+fn corrections_of_the_rollout_are_1_on_a_cpu_and_change_no_bit() {
+    let steps = |rollout_correction| {
+        let loss = LossConfig { rollout_correction, ..LossConfig::default() };
         let mut trainer = trainer(TrainerConfig { loss, mini_batches: 2, ..config() });
         let metrics: Vec<_> = (0..2).map(|_| trainer.step().unwrap().metrics).collect();
         let norm = trainer.policy().tensors().unwrap()["model.norm.weight"].to_vec1::<f32>().unwrap();
         (metrics, norm)
     };
     let (without, norm) = steps(None);
-    for level in [ImportanceLevel::Token, ImportanceLevel::Sequence] {
-        let (with, norm_with) = steps(Some(TruncatedImportance { level, ..TruncatedImportance::default() }));
+    for (level, outside, by) in [
+        (ImportanceLevel::Token, Outside::Truncate, RejectBy::Product),
+        (ImportanceLevel::Sequence, Outside::Mask, RejectBy::GeometricMean),
+        (ImportanceLevel::Off, Outside::Truncate, RejectBy::Product),
+    ] {
+        let reject = Some(Rejection { by, low: Some(1.0), high: Some(1.0) });
+        let (with, norm_with) = steps(Some(RolloutCorrection { level, outside, low: 1.0, high: 1.0, reject }));
         assert_eq!(norm_with, norm, "{level}");
         for (with, without) in with.iter().zip(&without) {
-            assert_eq!((with.importance_mean, without.importance_mean), (Some(1.0), None));
+            let weight = (level != ImportanceLevel::Off).then_some(1.0);
+            assert_eq!((with.importance_mean, without.importance_mean), (weight, None));
+            assert_eq!((with.masked_tokens, with.masked_sequences), (Some(0.0), Some(0.0)));
+            assert_eq!((without.masked_tokens, without.masked_sequences), (None, None));
             assert_eq!((with.loss, with.grad_norm), (without.loss, without.grad_norm));
         }
     }
@@ -268,8 +276,8 @@ fn rollout_log_probs_weigh_the_loss_against_the_old_ones() {
             ..TrainingSequence::default()
         };
         let group = TrainingGroup { prompt_ids: vec![3, 4], sequences: vec![sequence], ..TrainingGroup::default() };
-        let truncated_importance = Some(TruncatedImportance::default());
-        let config = LossConfig { truncated_importance, ..LossConfig::default() };
+        let rollout_correction = Some(RolloutCorrection::default());
+        let config = LossConfig { rollout_correction, ..LossConfig::default() };
         let denominator = Denominator::of_step(config.aggregation, &[3], config.empty_sequences).unwrap();
         let mut gradients = Gradients::new(policy.parameters().len());
         let mut update = Update::default();
@@ -314,18 +322,24 @@ fn every_loss_that_validation_accepts_runs() {
             Aggregation::SeqMeanTokenSumNorm { max_len: 8 },
             Aggregation::LocalTokenMean,
         ] {
-            for level in [None, Some(ImportanceLevel::Token), Some(ImportanceLevel::Sequence)] {
-                for times_ratio in [false, true] {
-                    let truncated_importance =
-                        level.map(|level| TruncatedImportance { level, ..TruncatedImportance::default() });
+            for (level, outside) in [
+                (None, Outside::Truncate),
+                (Some(ImportanceLevel::Token), Outside::Truncate),
+                (Some(ImportanceLevel::Token), Outside::Mask),
+                (Some(ImportanceLevel::Sequence), Outside::Mask),
+                (Some(ImportanceLevel::Off), Outside::Truncate),
+            ] {
+                for (times_ratio, top_entropy_quantile) in [(false, 1.0), (true, 1.0), (false, 0.2)] {
+                    let reject = Some(Rejection::default());
+                    let of = |level| RolloutCorrection { level, outside, reject, ..RolloutCorrection::default() };
                     let kl = Kl { coef: 0.1, times_ratio, ..Kl::default() };
-                    let policy_loss = name.parse().unwrap();
                     let loss = LossConfig {
-                        policy_loss,
+                        policy_loss: name.parse().unwrap(),
                         aggregation,
                         kl,
-                        truncated_importance,
+                        rollout_correction: level.map(of),
                         entropy_coef: 0.1,
+                        top_entropy_quantile,
                         ..LossConfig::default()
                     };
                     if (TrainerConfig { loss, ..config() }).validate().is_err() {
@@ -342,4 +356,81 @@ fn every_loss_that_validation_accepts_runs() {
         }
     }
     assert!(accepted > 100 && refused > 10, "{accepted} {refused}");
+}
+
+#[test]
+fn a_step_leaves_out_sequences_that_are_too_far_from_their_rollout() {
+    // No ratio is as large as 2, so that the rejection takes everything.
+    let reject = Some(Rejection { low: Some(2.0), high: Some(3.0), ..Rejection::default() });
+    let rollout_correction = Some(RolloutCorrection { reject, ..RolloutCorrection::default() });
+    let loss = LossConfig { rollout_correction, ..LossConfig::default() };
+    let mut all_rejected = trainer(TrainerConfig { loss, ..config() });
+    let outcome = all_rejected.step().unwrap();
+    assert_eq!((outcome.metrics.updates, outcome.metrics.loss), (0, None));
+    assert_eq!((outcome.metrics.masked_tokens, outcome.metrics.masked_sequences), (Some(1.0), Some(1.0)));
+    let json = serde_json::to_value(&outcome.metrics).unwrap();
+    assert_eq!(json["sampling/rollout_correction/masked_sequences"], 1.0);
+    for sample in outcome.trained().flat_map(|record| &record.group.samples) {
+        assert_eq!((sample.outcome, sample.in_loss()), (SampleOutcome::Rejected, false));
+        assert!(sample.advantage.is_some());
+    }
+    // Masked, everything stays in the denominator: an update without a policy loss.
+    let outside = Outside::Mask;
+    let correction = RolloutCorrection { outside, low: 2.0, high: 3.0, ..RolloutCorrection::default() };
+    let loss = LossConfig { rollout_correction: Some(correction), ..LossConfig::default() };
+    let metrics = trainer(TrainerConfig { loss, ..config() }).step().unwrap().metrics;
+    assert_eq!((metrics.updates, metrics.loss, metrics.grad_norm), (1, Some(0.0), Some(0.0)));
+    assert_eq!((metrics.masked_tokens, metrics.importance_mean), (Some(1.0), Some(0.0)));
+}
+
+#[test]
+fn the_quantile_of_entropies_is_that_of_the_update_however_it_is_packed() {
+    let (policy, _) = model();
+    let mut below = numbers(3);
+    let groups: Vec<TrainingGroup> = (0..4)
+        .map(|draw| {
+            let sequences = (0..3).map(|sample| {
+                let token_ids: Vec<u32> = (0..4 + below(9)).map(|_| 3 + below(20) as u32).collect();
+                let old_logprobs = token_ids.iter().map(|_| -(below(400) as f32) / 100.0).collect();
+                let advantage = below(200) as f32 / 100.0 - 1.005;
+                TrainingSequence { sample, token_ids, old_logprobs, advantage, in_loss: true, ..Default::default() }
+            });
+            TrainingGroup { draw, prompt_ids: vec![3, 4, 5], sequences: sequences.collect(), ..Default::default() }
+        })
+        .collect();
+    let loss = LossConfig { top_entropy_quantile: 0.3, ..LossConfig::default() };
+    let whole = &pack(&groups, 10_000).unwrap()[0];
+    let entropies = policy.logprobs(&whole.tokens, 1.0).unwrap().entropies;
+    let threshold = top_entropy_threshold(0.3, entropies.clone()).unwrap();
+    let chosen = entropies.iter().filter(|&&entropy| entropy >= threshold).count();
+    assert!(chosen > entropies.len() / 4 && chosen < entropies.len() / 2, "{chosen} of {}", entropies.len());
+    let lengths: Vec<usize> = groups.iter().flat_map(|g| &g.sequences).map(TrainingSequence::loss_tokens).collect();
+    let denominator = Denominator::of_step(loss.aggregation, &lengths, loss.empty_sequences).unwrap();
+    let update = |max_tokens| {
+        let (mut gradients, mut update) = (Gradients::new(policy.parameters().len()), Update::default());
+        let mut batches = pack(&groups, max_tokens).unwrap();
+        for batch in &mut batches {
+            batch.entropy_threshold = Some(threshold).filter(|_| max_tokens < 10_000);
+            accumulate(&policy, batch, 1.0, &loss, denominator, &mut gradients, &mut update).unwrap();
+        }
+        (batches.len(), update.loss, gradients.norm().unwrap())
+    };
+    // Without a threshold a micro-batch takes its own.
+    let (one, loss_of_one, norm_of_one) = update(10_000);
+    let (several, loss_of_several, norm_of_several) = update(24);
+    assert!(one == 1 && several > 3);
+    assert!((loss_of_one - loss_of_several).abs() < 1e-6 && (norm_of_one / norm_of_several - 1.0).abs() < 1e-5);
+}
+
+#[test]
+fn micro_batches_of_a_step_share_the_entropies_they_are_chosen_by() {
+    let step = |top_entropy_quantile, micro_batch_tokens| {
+        let loss = LossConfig { top_entropy_quantile, ..LossConfig::default() };
+        trainer(TrainerConfig { loss, micro_batch_tokens, ..config() }).step().unwrap().metrics
+    };
+    let (whole, split, all) = (step(0.02, 100_000), step(0.02, 64), step(1.0, 64));
+    let close = |a: Option<f64>, b: Option<f64>| (a.unwrap() / b.unwrap() - 1.0).abs() < 1e-4;
+    assert!(close(whole.grad_norm, split.grad_norm), "{:?} {:?}", whole.grad_norm, split.grad_norm);
+    assert!(!close(whole.grad_norm, all.grad_norm));
+    assert_eq!(split.clip_low, all.clip_low);
 }
