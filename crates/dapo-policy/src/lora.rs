@@ -91,16 +91,18 @@ impl FromStr for LoraTarget {
 pub struct LoraConfig {
     /// r, the rank.
     pub rank: usize,
-    /// α: the product of the factors is multiplied by α / r.
+    /// α: the product of the factors is multiplied by α / r, with `rslora` by α / √r.
     pub alpha: f64,
+    /// Whether the scale is α / √r (rank-stabilised LoRA, arXiv 2312.03732), which does not fade with the rank.
+    pub rslora: bool,
     /// The projections that get adapters, by their Hugging Face names, each at most once; their order means nothing.
     pub targets: Vec<LoraTarget>,
 }
 
 impl Default for LoraConfig {
-    /// Rank 16 and α 32 on every projection.
+    /// Rank 16 and α 32 on every projection, scaled by α / r.
     fn default() -> Self {
-        Self { rank: 16, alpha: 32.0, targets: LoraTarget::ALL.to_vec() }
+        Self { rank: 16, alpha: 32.0, rslora: false, targets: LoraTarget::ALL.to_vec() }
     }
 }
 
@@ -133,9 +135,10 @@ impl LoraConfig {
         Ok(())
     }
 
-    /// α / r.
+    /// α / r, or α / √r.
     pub(crate) fn scale(&self) -> f32 {
-        (self.alpha / self.rank as f64) as f32
+        let rank = self.rank as f64;
+        (self.alpha / if self.rslora { rank.sqrt() } else { rank }) as f32
     }
 
     /// Layer by layer, the targeted projections' module names, in the order of the adapters.

@@ -22,7 +22,7 @@ fn base() -> PathBuf {
 /// A decoder whose adapters are not zero.
 fn trained() -> Decoder {
     let targets = vec![LoraTarget::Down, LoraTarget::Query];
-    let lora = LoraConfig { rank: 4, alpha: 6.0, targets };
+    let lora = LoraConfig { rank: 4, alpha: 6.0, targets, rslora: false };
     let mut decoder = load(&base()).unwrap().0.with_lora(&lora, 5).unwrap();
     decoder
         .update(|index, _, values| {
@@ -182,6 +182,44 @@ fn a_configuration_that_peft_wrote_is_read() {
 }
 
 #[test]
+fn rslora_is_written_and_read() {
+    let dir = saved();
+    change(dir.path(), |config| config["use_rslora"] = json!(true));
+    let loaded = load_adapter(dir.path(), load(&base()).unwrap().0).unwrap();
+    assert!(loaded.lora().unwrap().rslora);
+    // Rank 4: α / √r is that of an α twice as large.
+    let twice = saved();
+    change(twice.path(), |config| config["lora_alpha"] = json!(12));
+    assert_same(&loaded.tensors().unwrap(), &load_checkpoint(twice.path()).unwrap().tensors);
+    let again = tempfile::tempdir().unwrap();
+    save_adapter(again.path(), base().to_str().unwrap(), &loaded).unwrap();
+    let config: Value = serde_json::from_slice(&fs::read(again.path().join(CONFIG)).unwrap()).unwrap();
+    assert_eq!((&config["use_rslora"], &config["lora_alpha"]), (&json!(true), &json!(6)));
+}
+
+#[test]
+fn the_adapters_name_in_tensor_names_is_left_out() {
+    let dir = saved();
+    let file = dir.path().join(WEIGHTS);
+    let plain = read_tensors(&file).unwrap();
+    let with_name =
+        |name: &str| name.replace("_A.weight", "_A.default.weight").replace("_B.weight", "_B.default.weight");
+    let mut named: BTreeMap<String, Tensor> =
+        plain.iter().map(|(name, tensor)| (with_name(name), tensor.clone())).collect();
+    write_tensors(&file, &named).unwrap();
+    let loaded = load_adapter(dir.path(), load(&base()).unwrap().0).unwrap();
+    assert_same(&loaded.trainable_tensors().unwrap(), &trained().trainable_tensors().unwrap());
+    let (name, tensor) = plain.first_key_value().unwrap();
+    named.insert(name.clone(), tensor.clone());
+    write_tensors(&file, &named).unwrap();
+    let error = refused(dir.path());
+    assert!(
+        error.contains(name) && error.ends_with("expected absent: the tensor is there by another name, too"),
+        "{error}"
+    );
+}
+
+#[test]
 fn all_linear_means_every_projection() {
     let dir = saved();
     let config = PEFT.replace(r#"["q_proj", "down_proj"]"#, r#""all-linear""#);
@@ -194,7 +232,7 @@ fn all_linear_means_every_projection() {
 #[test]
 fn what_is_not_plain_lora_is_refused_with_file_and_field() {
     for (field, value) in [
-        ("use_rslora", json!(true)),
+        ("use_rslora", json!("yes")),
         ("use_dora", json!(true)),
         ("modules_to_save", json!(["lm_head"])),
         ("bias", json!("all")),

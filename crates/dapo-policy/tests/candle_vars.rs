@@ -16,7 +16,12 @@ use std::collections::BTreeMap;
 const TEMPERATURE: f32 = 0.9;
 
 fn lora() -> LoraConfig {
-    LoraConfig { rank: 3, alpha: 4.5, targets: vec![LoraTarget::Query, LoraTarget::Value, LoraTarget::Down] }
+    LoraConfig {
+        rank: 3,
+        alpha: 4.5,
+        targets: vec![LoraTarget::Query, LoraTarget::Value, LoraTarget::Down],
+        rslora: true,
+    }
 }
 
 /// Decoders of each architecture, and one with adapters; the same every time.

@@ -14,7 +14,7 @@ use std::sync::Arc;
 const RANK: usize = 3;
 
 fn lora(targets: &[LoraTarget]) -> LoraConfig {
-    LoraConfig { rank: RANK, alpha: 4.5, targets: targets.to_vec() }
+    LoraConfig { rank: RANK, alpha: 4.5, targets: targets.to_vec(), rslora: false }
 }
 
 fn shapes() -> [Shape; 3] {
@@ -190,7 +190,7 @@ fn the_first_factor_is_uniform_and_keyed_by_seed_and_name() {
 #[test]
 fn wrong_adapters_are_errors_that_name_the_field() {
     let error = |rank: usize, alpha: f64, targets: &[LoraTarget]| {
-        let lora = LoraConfig { rank, alpha, targets: targets.to_vec() };
+        let lora = LoraConfig { rank, alpha, targets: targets.to_vec(), rslora: false };
         decoder(plain()).with_lora(&lora, 0).unwrap_err().to_string()
     };
     let query = [LoraTarget::Query];
@@ -210,6 +210,20 @@ fn wrong_adapters_are_errors_that_name_the_field() {
         "lm_head".parse::<LoraTarget>().unwrap_err().to_string(),
         "lora target is lm_head, expected one of q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj"
     );
+}
+
+#[test]
+fn rslora_scales_by_the_root_of_the_rank() {
+    let of = |alpha, rslora| {
+        let lora = LoraConfig { rank: 16, alpha, rslora, ..LoraConfig::default() };
+        adapted(plain(), &lora).tensors().unwrap()
+    };
+    // α / √16 of α = 4.5 is α / 16 of α = 18.
+    let (stabilised, plain, same) = (of(4.5, true), of(4.5, false), of(18.0, false));
+    for (name, tensor) in stabilised.iter().filter(|(name, _)| name.contains("_proj.weight")) {
+        assert_eq!(flat(tensor), flat(&same[name]), "{name}");
+        assert_ne!(flat(tensor), flat(&plain[name]), "{name}");
+    }
 }
 
 #[test]

@@ -24,7 +24,12 @@ fn shapes() -> impl Strategy<Value = Shape> {
 /// No adapters, or adapters on some of the projections.
 fn adapters() -> impl Strategy<Value = Option<LoraConfig>> {
     let targets = prop::sample::subsequence(LoraTarget::ALL.to_vec(), 1..=7);
-    let lora = (1..40usize, 0.5..40f64, targets).prop_map(|(rank, alpha, targets)| LoraConfig { rank, alpha, targets });
+    let lora = (1..40usize, 0.5..40f64, targets).prop_map(|(rank, alpha, targets)| LoraConfig {
+        rank,
+        alpha,
+        targets,
+        rslora: rank % 2 == 0,
+    });
     prop::option::of(lora)
 }
 

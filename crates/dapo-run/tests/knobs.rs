@@ -69,6 +69,7 @@ const ROWS: &[Row] = &[
     ("seed", &[], "0", "1", Rollout),
     ("lora.rank", &[], "", "2", Update),
     ("lora.alpha", LORA, "32", "8", Update),
+    ("lora.rslora", LORA, "false", "true", Update),
     ("lora.targets", LORA, "[\"q_proj\", \"v_proj\"]", "[\"down_proj\"]", Update),
     ("data.train", &[], "[\"builtin:addition\"]", "[\"TWICE\"]", Rollout),
     ("data.validation", &["eval.every=1", "data.validation_split=0.1", "eval.limit=9000"], "[]", "[\"TWICE\"]", Evaluation),

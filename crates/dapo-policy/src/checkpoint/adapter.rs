@@ -76,16 +76,41 @@ impl Adapter {
         })?;
         let file = self.dir.join(WEIGHTS);
         let mut weights = TensorFile::open(&file)?;
-        let known = |name: &str| shapes.iter().any(|(own, _)| name.strip_prefix(PREFIX) == Some(own));
-        if let Some(name) = weights.names().into_iter().find(|name| !known(name)) {
-            let expected = "absent: adapter_config.json asks for no such tensor";
-            return Err(PolicyError::tensor(&file, name, "present", expected));
+        let names = stored_names(weights.names());
+        for (name, stored) in &names {
+            let expected = match stored.as_slice() {
+                _ if !shapes.iter().any(|(own, _)| own == name) => {
+                    "absent: adapter_config.json asks for no such tensor"
+                }
+                [_] => continue,
+                _ => "absent: the tensor is there by another name, too",
+            };
+            return Err(PolicyError::tensor(&file, stored.last().unwrap_or(name), "present", expected));
         }
-        shapes
-            .into_iter()
-            .map(|(name, shape)| Ok((name.clone(), weights.read(&format!("{PREFIX}{name}"), &shape)?)))
-            .collect()
+        let read = |(name, shape): (String, Vec<usize>)| {
+            let whole = format!("{PREFIX}{name}");
+            let stored = names.get(&name).and_then(|stored| stored.first()).unwrap_or(&whole);
+            Ok((name, weights.read(stored, &shape)?))
+        };
+        shapes.into_iter().map(read).collect()
     }
+}
+
+/// The names under which a file has each tensor, by the tensor's name in a decoder.
+///
+/// PEFT's prefix and the name of the adapter (`lora_A.default.weight`), which a state dictionary saved without PEFT's help has
+/// in it, are left out. A name without the prefix stays as it is.
+fn stored_names(names: Vec<String>) -> BTreeMap<String, Vec<String>> {
+    let mut stored: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for name in names {
+        // No tensor of a decoder is called by a name that has no prefix here.
+        let own = name.strip_prefix(PREFIX).map_or_else(
+            || format!("{name} without {PREFIX}"),
+            |own| own.strip_suffix(".default.weight").map_or_else(|| own.to_owned(), |own| format!("{own}.weight")),
+        );
+        stored.entry(own).or_default().push(name);
+    }
+    stored
 }
 
 /// The tokenizer of an adapter: that in its folder where there is one, else the base's. Either has the stop tokens of
@@ -162,7 +187,7 @@ fn to_json(lora: &LoraConfig, base_model: &str) -> Value {
         "task_type": "CAUSAL_LM",
         "trainable_token_indices": null,
         "use_dora": false,
-        "use_rslora": false,
+        "use_rslora": lora.rslora,
     })
 }
 
@@ -194,6 +219,7 @@ fn from_json(json: &Value, file: &Path) -> Result<LoraConfig, PolicyError> {
     for (field, value) in fields {
         let allowed: &[&str] = match field.as_str() {
             "r" | "lora_alpha" | "target_modules" => continue,
+            "use_rslora" if value.is_boolean() => continue,
             field if HARMLESS.contains(&field) => continue,
             "peft_type" => &["LORA"],
             "task_type" => &["CAUSAL_LM"],
@@ -224,7 +250,8 @@ fn from_json(json: &Value, file: &Path) -> Result<LoraConfig, PolicyError> {
         None if modules.is_some_and(|modules| modules == "all-linear") => LoraTarget::ALL.to_vec(),
         None => return Err(targets()),
     };
-    let lora = LoraConfig { rank, alpha, targets: targeted };
+    let rslora = fields.get("use_rslora").is_some_and(|value| value == true);
+    let lora = LoraConfig { rank, alpha, rslora, targets: targeted };
     lora.validate().map_err(|_| targets())?;
     Ok(lora)
 }

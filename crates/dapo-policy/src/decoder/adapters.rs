@@ -9,7 +9,8 @@ use candle_core::Tensor;
 use std::collections::BTreeMap;
 
 impl Decoder {
-    /// This decoder with trainable low-rank adapters, its own weights frozen: y = W·x + b + (α / r)·B·(A·x).
+    /// This decoder with trainable low-rank adapters, its own weights frozen: y = W·x + b + s·B·(A·x), where
+    /// s is α / r, or α / √r with [`LoraConfig::rslora`].
     ///
     /// A is drawn uniformly from ±1/√in, keyed by the seed and its name, and B is 0, so that the model computes what it
     /// did.

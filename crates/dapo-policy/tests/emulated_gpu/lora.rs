@@ -16,9 +16,9 @@ const EMULATED: Device = Device::Emulated { bf16: false };
 fn configs() -> [LoraConfig; 3] {
     use LoraTarget::{Down, Gate, Key, Query, Up, Value};
     [
-        LoraConfig { rank: 5, alpha: 3.5, targets: LoraTarget::ALL.to_vec() },
-        LoraConfig { rank: 3, alpha: 4.5, targets: vec![Value, Query, Up] },
-        LoraConfig { rank: 1, alpha: 0.3, targets: vec![Key, Gate, Down] },
+        LoraConfig { rank: 5, alpha: 3.5, targets: LoraTarget::ALL.to_vec(), rslora: false },
+        LoraConfig { rank: 3, alpha: 4.5, targets: vec![Value, Query, Up], rslora: true },
+        LoraConfig { rank: 1, alpha: 0.3, targets: vec![Key, Gate, Down], rslora: false },
     ]
 }
 
@@ -138,7 +138,7 @@ fn gradients_and_moments_of_the_whole_model_are_not_those_of_its_adapters() {
     whole.to_device(EMULATED).unwrap();
     let (of_whole, _) = gradients(&whole, &sample_batch(true));
     let mut moments = Moments::zeros(&whole).unwrap();
-    let mut adapted = whole.with_lora(&LoraConfig { rank: 2, alpha: 2.0, targets }, 0).unwrap();
+    let mut adapted = whole.with_lora(&LoraConfig { rank: 2, alpha: 2.0, targets, rslora: false }, 0).unwrap();
     let error = adapted.adamw(&of_whole, &mut moments, &step(1), 1.0).unwrap_err().to_string();
     assert_eq!(error, "gradients is those of a decoder that trains other tensors, expected those of this one");
     let (of_adapters, _) = gradients(&adapted, &sample_batch(true));

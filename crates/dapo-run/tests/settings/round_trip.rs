@@ -241,6 +241,7 @@ fn choices() -> Vec<Choice> {
         plain("model.revision", text(), |c, v| c.model.revision = v),
         plain("model.device", text(), |c, v| c.model.device = v),
         plain("lora.rank", count(), |c, v| c.lora.get_or_insert_default().rank = v),
+        plain("lora.rslora", any::<bool>(), |c, v| c.lora.get_or_insert_default().rslora = v),
         plain("lora.alpha", number(), |c, v| c.lora.get_or_insert_default().alpha = v),
         Choice {
             keys: vec!["lora.targets"],
