@@ -8,6 +8,7 @@ use super::{Lhs, Rhs, pack_columns, panel_width};
 use crate::simd::{Isa, LANES, SharedMut, isa};
 use crate::threads;
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::ops::Range;
 
 /// Elements of A or B that are copied at a time: 4 MiB, a part of the last-level cache.
@@ -39,6 +40,56 @@ fn k_block(k: usize, copied: bool) -> usize {
 thread_local! {
     /// Copies of parts of A and B, for the matmuls that this thread begins.
     static BUFFERS: RefCell<(Vec<f32>, Vec<f32>)> = RefCell::default();
+}
+
+/// What the division of a matmul into tasks depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Shape {
+    pub(super) tiles: usize,
+    pub(super) panels: usize,
+    /// Elements per step of k that come from memory for every part of the other operand.
+    pub(super) far_a: usize,
+    pub(super) far_b: usize,
+    pub(super) threads: usize,
+}
+
+/// Divisions that a thread remembers: more than a model with prompts of many lengths has shapes.
+const REMEMBERED: usize = 4096;
+
+thread_local! {
+    /// Divisions found before: the search takes longer than a small matmul on many threads.
+    static DIVISIONS: RefCell<HashMap<Shape, (usize, usize)>> = RefCell::default();
+}
+
+/// [`Shape::division`], found once.
+pub(super) fn cached(shape: Shape) -> (usize, usize) {
+    DIVISIONS.with_borrow_mut(|known| {
+        if known.len() >= REMEMBERED {
+            known.clear();
+        }
+        *known.entry(shape).or_insert_with(|| shape.division())
+    })
+}
+
+impl Shape {
+    /// Into how many parts tiles and panels are cut: where the slowest thread is done first, by an estimate of cycles
+    /// per step of k.
+    pub(super) fn division(&self) -> (usize, usize) {
+        let Self { tiles, panels, far_a, far_b, threads } = *self;
+        let mut best = (usize::MAX, (1, 1));
+        for row_tasks in 1..=tiles.min(8 * threads) {
+            for panel_tasks in 1..=panels.min(8 * threads) {
+                let rounds = (row_tasks * panel_tasks).div_ceil(threads);
+                let (tiles, panels) = (tiles.div_ceil(row_tasks), panels.div_ceil(panel_tasks));
+                let blocks = (tiles * max_rows()).div_ceil(ROW_BLOCK);
+                let cycles = 24 * tiles * panels + 12 * tiles + 4 * panels * blocks;
+                let memory = 2 * (far_a * panel_tasks + far_b * row_tasks);
+                // A short task is a small loss when another thread is interrupted.
+                best = best.min((rounds * cycles + cycles / 8 + memory, (row_tasks, panel_tasks)));
+            }
+        }
+        best.1
+    }
 }
 
 /// A checked matmul.
@@ -199,8 +250,7 @@ impl Job<'_> {
         });
     }
 
-    /// Into how many parts tiles and panels are cut: where the slowest thread is done first, by an estimate of cycles
-    /// per step of k.
+    /// Into how many parts tiles and panels are cut.
     fn split(&self, k: usize, tiles: usize, panels: usize) -> (usize, usize) {
         let threads = threads::count();
         if tiles <= FEW {
@@ -211,19 +261,7 @@ impl Job<'_> {
         let weights = matches!(self.b, Rhs::Packed(_));
         let far = |columns: usize, weights: bool| if weights || columns * k > CACHED { columns } else { 0 };
         let (far_a, far_b) = (far(tiles * max_rows(), false), far(panels * panel_width(), weights));
-        let mut best = (usize::MAX, (1, 1));
-        for row_tasks in 1..=tiles.min(8 * threads) {
-            for panel_tasks in 1..=panels.min(8 * threads) {
-                let rounds = (row_tasks * panel_tasks).div_ceil(threads);
-                let (tiles, panels) = (tiles.div_ceil(row_tasks), panels.div_ceil(panel_tasks));
-                let blocks = (tiles * max_rows()).div_ceil(ROW_BLOCK);
-                let cycles = 24 * tiles * panels + 12 * tiles + 4 * panels * blocks;
-                let memory = 2 * (far_a * panel_tasks + far_b * row_tasks);
-                // A short task is a small loss when another thread is interrupted.
-                best = best.min((rounds * cycles + cycles / 8 + memory, (row_tasks, panel_tasks)));
-            }
-        }
-        best.1
+        cached(Shape { tiles, panels, far_a, far_b, threads })
     }
 
     fn blocks(&self, k: &Range<usize>, tiles: Range<usize>, panels: Range<usize>, left: Left<'_>, right: Right<'_>) {

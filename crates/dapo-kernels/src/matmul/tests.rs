@@ -1,5 +1,6 @@
 //! Matmuls against f64, and their bits against each other.
 
+use super::job::{Shape, cached};
 use super::*;
 
 fn values(n: usize, seed: u64) -> Vec<f32> {
@@ -131,4 +132,18 @@ fn refuses_operands_that_are_too_short() {
         1,
         Mode::default(),
     );
+}
+
+#[test]
+fn a_remembered_division_is_the_one_that_is_searched() {
+    for _ in 0..2 {
+        for threads in [1, 2, 7] {
+            for (tiles, panels) in [(5, 1), (5, 40), (34, 40), (90, 3)] {
+                for (far_a, far_b) in [(0, 0), (0, 1280), (1080, 0), (408, 1280)] {
+                    let shape = Shape { tiles, panels, far_a, far_b, threads };
+                    assert_eq!(cached(shape), shape.division(), "{shape:?}");
+                }
+            }
+        }
+    }
 }
