@@ -183,7 +183,7 @@ fn head(gpu: &Gpu, rates: &Rates) -> Result<Vec<Value>> {
         logprobs::backward(gpu, shape, logits.view(), inputs, gradient.view_mut())
     })?;
     figures.push(figure("gradient of the logits", seconds, 1.5 * read));
-    let rule = SamplingRule { temperature: 1.0, top_k: 0, top_p: 1.0, seed: 1, purpose: 0 };
+    let rule = SamplingRule { temperature: 1.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 1, purpose: 0 };
     let (mut sequences, stops) = (Sequences::new(gpu, rows, 64)?, gpu.upload(&[u32::MAX])?);
     sequences.limits = gpu.upload(&vec![i32::MAX; rows])?;
     sequences.finished = gpu.zeros(rows)?;

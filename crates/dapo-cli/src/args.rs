@@ -1,9 +1,9 @@
 //! Arguments that subcommands share, and what they mean for the libraries.
 
 use crate::talk::Talk;
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use clap::builder::RangedU64ValueParser;
-use dapo_policy::{Decoder, GenerationConfig, Purpose, SamplingConfig, StopTokens, Tokenizer};
+use dapo_policy::{Decoder, GenerationConfig, Purpose, SamplingConfig, StopStrings, StopTokens, Tokenizer};
 use dapo_reward::{Accuracy, Grader, Profile, TextOptions, VerifyConfig};
 use dapo_run::{DeviceChoice, ModelSource, Placed, place};
 use dapo_trainer::data::{ReadOptions, read};
@@ -29,6 +29,18 @@ fn top_p(text: &str) -> Result<f32> {
     Ok(top_p)
 }
 
+fn min_p(text: &str) -> Result<f32> {
+    let min_p = text.parse()?;
+    SamplingConfig { min_p, ..SamplingConfig::default() }.validate()?;
+    Ok(min_p)
+}
+
+fn repetition_penalty(text: &str) -> Result<f32> {
+    let repetition_penalty = text.parse()?;
+    SamplingConfig { repetition_penalty, ..SamplingConfig::default() }.validate()?;
+    Ok(repetition_penalty)
+}
+
 /// How completions are sampled for people and for evaluation.
 #[derive(clap::Args)]
 pub(crate) struct SamplingArgs {
@@ -41,6 +53,15 @@ pub(crate) struct SamplingArgs {
     /// Sample from the most probable tokens that together have this probability; 1 cuts nothing off.
     #[arg(long, value_name = "P", default_value = "0.7", value_parser = top_p)]
     top_p: f32,
+    /// Keep tokens with at least this share of the most probable one's probability; 0 keeps all.
+    #[arg(long, value_name = "P", default_value = "0", value_parser = min_p)]
+    min_p: f32,
+    /// Divide logits of tokens that are there already by this where positive, else multiply; 1 changes none. On a CPU alone.
+    #[arg(long, value_name = "X", default_value = "1", value_parser = repetition_penalty)]
+    repetition_penalty: f32,
+    /// End a completion with the token with which its text contains this; may be given several times.
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    stop: Vec<String>,
     /// Seed of the samples.
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -57,7 +78,14 @@ impl SamplingArgs {
         warn_if_none(&stop, talk);
         Ok(GenerationConfig {
             max_new_tokens: max_tokens(self.max_tokens, policy)?,
-            sampling: SamplingConfig { temperature: self.temperature, top_p: self.top_p, ..SamplingConfig::default() },
+            sampling: SamplingConfig {
+                temperature: self.temperature,
+                top_p: self.top_p,
+                min_p: self.min_p,
+                repetition_penalty: self.repetition_penalty,
+                ..SamplingConfig::default()
+            },
+            stop_strings: StopStrings::new(&self.stop, tokenizer).context("--stop")?,
             seed: self.seed,
             purpose,
             ..GenerationConfig::new(stop)

@@ -51,6 +51,9 @@ struct Report {
     too_long: usize,
     temperature: f32,
     top_p: f32,
+    min_p: f32,
+    repetition_penalty: f32,
+    stop: Vec<String>,
     max_tokens: usize,
     seed: u64,
     #[serde(flatten)]
@@ -91,6 +94,9 @@ pub(crate) fn run(args: &Eval, talk: Talk) -> Result<()> {
         too_long,
         temperature: generation.sampling.temperature,
         top_p: generation.sampling.top_p,
+        min_p: generation.sampling.min_p,
+        repetition_penalty: generation.sampling.repetition_penalty,
+        stop: generation.stop_strings.strings().to_vec(),
         max_tokens: generation.max_new_tokens,
         seed: generation.seed,
         found: evaluation.report(&grader),
@@ -135,11 +141,20 @@ fn print(report: &Report, json: bool, talk: Talk) -> Result<()> {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { model, data, too_long, temperature, top_p, max_tokens, seed, found, seconds } = self;
+        let Self { model, data, too_long, temperature, top_p, max_tokens, seed, found, seconds, .. } = self;
         let mut row = |name: &str, value: &dyn fmt::Display| writeln!(f, "{name:<12} {value}");
         row("model", model)?;
         row("data", data)?;
-        let limits = format!("temperature {temperature}, top-p {top_p}, at most {max_tokens} tokens, seed {seed}");
+        let mut limits = format!("temperature {temperature}, top-p {top_p}, at most {max_tokens} tokens, seed {seed}");
+        if self.min_p > 0.0 {
+            limits += &format!(", min-p {}", self.min_p);
+        }
+        if self.repetition_penalty != 1.0 {
+            limits += &format!(", repetition penalty {}", self.repetition_penalty);
+        }
+        if !self.stop.is_empty() {
+            limits += &format!(", stop at {:?}", self.stop);
+        }
         row("sampling", &limits)?;
         row("left out", &format_args!("{too_long} too long"))?;
         writeln!(f, "{found}")?;

@@ -2,6 +2,7 @@
 
 use crate::error::PolicyError;
 use crate::memory;
+use crate::sampling::LOWEST_TEMPERATURE;
 use candle_core::{DType, Storage, Tensor};
 use dapo_kernels::attention::Segments;
 use std::path::Path;
@@ -32,10 +33,10 @@ pub(crate) fn check_total(token_ids: &[u32], segments: &Segments) -> Result<(), 
 
 /// Fails where logits cannot be divided by it.
 pub(crate) fn check_temperature(temperature: f32) -> Result<(), PolicyError> {
-    if temperature > 0.0 && temperature.is_finite() {
+    if temperature >= LOWEST_TEMPERATURE && temperature.is_finite() {
         return Ok(());
     }
-    let expected = "a finite number above 0".into();
+    let expected = "a finite number of at least 0.000001".into();
     Err(PolicyError::Setting { field: "temperature".into(), found: temperature.to_string(), expected })
 }
 

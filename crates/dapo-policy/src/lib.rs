@@ -63,6 +63,7 @@ mod request;
 mod sampling;
 mod scheduler;
 mod stop;
+mod stop_strings;
 mod tokenizer;
 
 pub use backend::LayerMemory;
@@ -90,4 +91,5 @@ pub use policy::Policy;
 pub use request::{Completion, FinishReason, GenerationConfig, Request};
 pub use sampling::{Purpose, SamplingConfig};
 pub use stop::StopTokens;
+pub use stop_strings::StopStrings;
 pub use tokenizer::Tokenizer;

@@ -5,6 +5,7 @@ use crate::config::ModelConfig;
 use crate::error::PolicyError;
 use crate::sampling::{Purpose, SamplingConfig, StreamKey};
 use crate::stop::StopTokens;
+use crate::stop_strings::{StopStrings, Tail};
 
 /// A prompt to complete.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub struct GenerationConfig {
     pub sampling: SamplingConfig,
     /// Tokens that end a completion (and belong to it).
     pub stop: StopTokens,
+    /// Texts that end a completion (and belong to it).
+    pub stop_strings: StopStrings,
     /// Seed of all random numbers.
     pub seed: u64,
     /// What the completions are for.
@@ -44,18 +47,25 @@ impl GenerationConfig {
             max_new_tokens: 256,
             sampling: SamplingConfig::default(),
             stop,
+            stop_strings: StopStrings::default(),
             seed: 0,
             purpose: Purpose::Rollout,
             cache_bytes: None,
         }
     }
 
-    /// The stopping rule: why a completion of `length` tokens ends with `token`; `None` where it continues.
-    pub(crate) fn finish(&self, token: u32, length: usize) -> Option<FinishReason> {
-        if self.stop.contains(token) {
-            return Some(FinishReason::Stop);
+    /// The stopping rule: why a completion of `length` tokens ends with `token`; `None` where it continues. `tail` is that of the
+    /// tokens before.
+    pub(crate) fn finish(
+        &self,
+        tail: &mut Tail,
+        token: u32,
+        length: usize,
+    ) -> Result<Option<FinishReason>, PolicyError> {
+        if self.stop.contains(token) || self.stop_strings.completes(tail, token)? {
+            return Ok(Some(FinishReason::Stop));
         }
-        (length >= self.max_new_tokens).then_some(FinishReason::Length)
+        Ok((length >= self.max_new_tokens).then_some(FinishReason::Length))
     }
 
     /// The stream of a request's sample, counted from its first.
@@ -91,18 +101,19 @@ impl GenerationConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FinishReason {
-    /// It generated a stop token.
+    /// It generated a stop token or a text that ends completions.
     Stop,
-    /// It used up its tokens without one: it is truncated.
+    /// It used up its tokens without either: it is truncated.
     Length,
 }
 
 /// A sampled completion.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Completion {
-    /// Its tokens, the stop token included.
+    /// Its tokens, the stop token included, or the one that completes a stop string.
     pub token_ids: Vec<u32>,
-    /// Log-prob of each token in the full softmax at the sampling temperature (at 1 where that is 0).
+    /// Log-prob of each token in the full softmax of the model's logits at the sampling temperature (at 1 where that is 0),
+    /// whatever top-p, top-k, min-p or a repetition penalty made of them.
     pub logprobs: Vec<f32>,
     /// Why it ended.
     pub finish_reason: FinishReason,

@@ -157,6 +157,12 @@ impl Tokenizer {
         self.inner.id_to_token(id)
     }
 
+    /// Whether decoding without special tokens leaves a token out: it is special, or not known.
+    pub(crate) fn is_silent(&self, id: u32) -> bool {
+        let special = |token: String| self.inner.get_added_vocabulary().is_special_token(&token);
+        self.token(id).is_none_or(special)
+    }
+
     /// The tokens that end a completion as far as the tokenizer's folder tells: the tokenizer's own `eos_token` first, then
     /// those that `special_tokens_map.json`, `config.json` and `generation_config.json` name. For generation take
     /// [`StopTokens::of`](crate::StopTokens::of), which includes the model's.

@@ -3,6 +3,7 @@
 use crate::placement::DeviceChoice;
 use crate::run_error::RunError;
 use crate::settings::{Judging, RunConfig, Weighted};
+use dapo_policy::Device;
 use dapo_reward::{
     Accuracy, CosineLength, OnAbstain, ProportionalOverlong, Repetition, RewardError, RewardFn, RewardSum, RewardTerm,
     SoftOverlong, TagCount,
@@ -10,10 +11,11 @@ use dapo_reward::{
 use dapo_trainer::{TrainerConfig, TrainerError};
 
 /// Where the trainer's own settings stand among a run's; all others have the same path in both.
-const KEYS: [(&str, &str); 9] = [
+const KEYS: [(&str, &str); 10] = [
     ("group_size", "rollout.group_size"),
     ("max_new_tokens", "rollout.max_new_tokens"),
     ("sampling.", "rollout."),
+    ("stop[", "rollout.stop["),
     ("kl_in_reward", "rewards.kl_coef"),
     ("mini_batches", "train.mini_batches"),
     ("min_mini_batch", "train.min_mini_batch"),
@@ -27,7 +29,8 @@ fn at<E: Into<TrainerError>>(section: &str) -> impl FnOnce(E) -> RunError {
     move |error| of_setting(error.into().within(section))
 }
 
-fn of_setting(error: TrainerError) -> RunError {
+/// A complaint about a setting, as a run makes it.
+pub(crate) fn of_setting(error: TrainerError) -> RunError {
     match error {
         TrainerError::Setting { field, found, expected } => RunError::setting(&field, found, expected),
         other => other.into(),
@@ -63,6 +66,9 @@ impl RunConfig {
         at_least_1("eval.samples", Some(self.eval.samples as u64))?;
         at_least_1("eval.max_new_tokens", self.eval.max_new_tokens.map(|tokens| tokens as u64))?;
         at_least_1("eval.limit", self.eval.limit.map(|limit| limit as u64))?;
+        if let Some(i) = self.eval.stop.iter().flatten().position(String::is_empty) {
+            return Err(RunError::setting(&format!("eval.stop[{i}]"), "\"\"", "a text of at least one character"));
+        }
         self.model.device.parse::<DeviceChoice>()?;
         self.eval.sampling().validate().map_err(at("eval"))?;
         if let Some(lora) = &self.lora {
@@ -106,6 +112,26 @@ impl RunConfig {
         ((steps * (1.0 - 1e-12)).ceil() as u64).max(1)
     }
 
+    /// Fails where a setting asks for what only a CPU does.
+    pub(crate) fn check_on(&self, device: Device) -> Result<(), RunError> {
+        let penalties = [
+            ("rollout.repetition_penalty", self.rollout.sampling.repetition_penalty),
+            ("eval.repetition_penalty", self.eval.repetition_penalty),
+        ];
+        match penalties.into_iter().find(|(_, penalty)| device != Device::Cpu && *penalty != 1.0) {
+            Some((key, penalty)) => {
+                let expected = "1 on a GPU, which draws without a penalty; or model.device = \"cpu\"";
+                Err(RunError::setting(key, penalty, expected))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The texts that end a completion of an evaluation.
+    pub(crate) fn eval_stop(&self) -> &[String] {
+        self.eval.stop.as_ref().unwrap_or(&self.rollout.stop)
+    }
+
     /// The trainer's settings.
     pub fn trainer_config(&self) -> TrainerConfig {
         let mut loss = self.loss;
@@ -117,6 +143,7 @@ impl RunConfig {
             group_size: self.rollout.group_size,
             max_new_tokens: self.rollout.max_new_tokens,
             sampling: self.rollout.sampling,
+            stop: self.rollout.stop.clone(),
             sampler: self.sampler.clone(),
             advantage: self.advantage,
             overlong_filter: self.overlong.filter,

@@ -1,5 +1,6 @@
 //! A run from its first step to its last, with everything it writes on the way.
 
+use crate::build::of_setting;
 use crate::completions::lines;
 use crate::estimate::cache_left;
 use crate::folder::RunFolder;
@@ -14,7 +15,7 @@ use crate::problems::{Folder, ProblemCounts};
 use crate::progress::{Mastered, Progress, RunStep};
 use crate::run_error::{Rescue, RunError, Stage};
 use crate::settings::RunConfig;
-use dapo_policy::{Device, GenerationConfig, PolicyError, Purpose, cuda_memory};
+use dapo_policy::{Device, GenerationConfig, PolicyError, Purpose, StopStrings, cuda_memory};
 use dapo_reward::RewardSum;
 use dapo_trainer::{EvalReport, NoSignal, Prompt, StepOutcome, Trainer, TrainerError, evaluate};
 use serde::Serialize;
@@ -29,6 +30,8 @@ pub struct Run {
     config: RunConfig,
     trainer: Trainer,
     validation: Vec<Prompt>,
+    /// Texts that end a completion of an evaluation.
+    eval_stop: StopStrings,
     /// What evaluations are judged by where it is not the trainer's rewards.
     judge: Option<RewardSum>,
     counts: ProblemCounts,
@@ -134,6 +137,12 @@ impl Run {
         };
         policy.set_layer_memory(config.train.layer_memory);
         let placed = place(&mut policy, config.model.device.parse()?)?;
+        config.check_on(placed.device)?;
+        let stop_strings = |stop: &[String], section: &str| {
+            StopStrings::new(stop, &tokenizer).map_err(|error| of_setting(TrainerError::from(error).within(section)))
+        };
+        stop_strings(&config.rollout.stop, "rollout")?;
+        let eval_stop = stop_strings(config.eval_stop(), "eval")?;
         let mut trainer_config = config.trainer_config();
         if let (None, Device::Cuda(ordinal)) = (trainer_config.cache_bytes, placed.device) {
             trainer_config.cache_bytes = Some(cache_left(config, policy.config(), cuda_memory(ordinal)?));
@@ -150,6 +159,7 @@ impl Run {
             config,
             trainer,
             validation,
+            eval_stop,
             judge,
             counts,
             unreadable,
@@ -209,13 +219,15 @@ impl Run {
         self.mastered || self.trainer.steps() >= self.config.train.steps
     }
 
-    /// The evaluation that is due before the next step, where evaluations are asked for: at the start of a run, and when a
-    /// resumed run's last evaluation failed.
+    /// The evaluation that is due before the next step, where evaluations are asked for: at the start of a run unless
+    /// `eval.at_start` is off, and when a resumed run's last evaluation failed.
     ///
     /// # Errors
     /// When it fails, or cannot be written.
     pub fn evaluate_at_start(&mut self) -> Result<Option<EvalReport>, RunError> {
-        if self.config.eval.every.is_none() || (self.trainer.steps() > 0 && !self.owes_evaluation) {
+        let eval = &self.config.eval;
+        let is_due = if self.trainer.steps() == 0 { eval.at_start } else { self.owes_evaluation };
+        if eval.every.is_none() || !is_due {
             return Ok(None);
         }
         let report = self.evaluate()?;
@@ -347,6 +359,7 @@ impl Run {
             max_new_tokens: eval.max_new_tokens.unwrap_or(self.config.rollout.max_new_tokens),
             sampling: eval.sampling(),
             stop: self.trainer.stop_tokens().clone(),
+            stop_strings: self.eval_stop.clone(),
             seed: self.config.seed,
             purpose: Purpose::Evaluation,
             cache_bytes: self.trainer.config().cache_bytes,

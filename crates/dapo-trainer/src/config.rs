@@ -20,6 +20,8 @@ pub struct TrainerConfig {
     pub max_new_tokens: usize,
     /// How completions are sampled.
     pub sampling: SamplingConfig,
+    /// Texts that end a completion, and belong to it; see [`StopStrings`](dapo_policy::StopStrings).
+    pub stop: Vec<String>,
     /// Which groups are trained on, and how many.
     pub sampler: SamplerConfig,
     /// How rewards become advantages.
@@ -72,6 +74,7 @@ impl Default for TrainerConfig {
             group_size: 8,
             max_new_tokens: 256,
             sampling: SamplingConfig::default(),
+            stop: Vec::new(),
             sampler: SamplerConfig::default(),
             advantage: AdvantageNorm::default(),
             overlong_filter: OverlongFilter::default(),
@@ -134,6 +137,9 @@ impl TrainerConfig {
                 &0,
                 "a finite number above 0: greedy completions are all the same",
             ));
+        }
+        if let Some(i) = self.stop.iter().position(String::is_empty) {
+            return Err(TrainerError::setting(&format!("stop[{i}]"), &"\"\"", "a text of at least one character"));
         }
         if !(self.kl_in_reward.is_finite() && self.kl_in_reward >= 0.0) {
             return Err(TrainerError::setting("kl_in_reward", &self.kl_in_reward, "a finite number of at least 0"));

@@ -16,7 +16,7 @@ use crate::rollout::{add_completions, roll_out};
 use crate::sample::{Group, SampleId};
 use crate::update::update;
 use dapo_loss::kl_in_reward;
-use dapo_policy::{Decoder, GenerationConfig, Gradients, Purpose, StopTokens, TokenGroup, Tokenizer};
+use dapo_policy::{Decoder, GenerationConfig, Gradients, Purpose, StopStrings, StopTokens, TokenGroup, Tokenizer};
 use dapo_reward::RewardSum;
 use dapo_sampler::{DataOrder, Drawn, DroppedGroup, DynamicSampler, KeptGroup, SamplerError, Shortage, TakenBatch};
 use std::sync::Arc;
@@ -87,6 +87,7 @@ impl Trainer {
         let generation = GenerationConfig {
             max_new_tokens: config.max_new_tokens,
             sampling: config.sampling,
+            stop_strings: StopStrings::new(&config.stop, &tokenizer)?,
             stop: StopTokens::of(policy.config(), &tokenizer),
             seed: config.seed,
             purpose: Purpose::Rollout,

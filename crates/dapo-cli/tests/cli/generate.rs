@@ -37,6 +37,41 @@ fn says_that_a_completion_was_cut_off() {
 }
 
 #[test]
+fn a_text_ends_a_completion_and_stays_in_it() {
+    let generate = |more: &[&str]| {
+        let args =
+            ["generate", "--model", TINY_MODEL, "17+4+25=", "--temperature", "0", "--max-tokens", "72", "--json"];
+        dapo(&[args.as_slice(), more].concat()).success().json_lines().remove(0)
+    };
+    let whole = generate(&[]);
+    let stopped = generate(&["--stop", "nowhere", "--stop", "##"]);
+    let text = stopped["text"].as_str().unwrap();
+    assert!(text.ends_with("##") && text.matches("##").count() == 1, "{text}");
+    assert!(whole["text"].as_str().unwrap().starts_with(text));
+    assert_eq!(stopped["finish_reason"], "stop");
+    dapo(&["generate", "--model", TINY_MODEL, "1+1=", "--stop", ""])
+        .failure(1, &["error: --stop", "stop[0] is \"\", expected a text of at least one character"]);
+}
+
+#[test]
+fn min_p_and_a_repetition_penalty_change_what_is_drawn() {
+    let generate = |more: &[&str]| {
+        let args = ["generate", "--model", TINY_MODEL, "17+4+25=", "--temperature", "3", "--top-p", "1", "--json"];
+        dapo(&[args.as_slice(), more].concat()).success().json_lines()
+    };
+    let plain = generate(&[]);
+    assert_ne!(generate(&["--min-p", "0.5"]), plain);
+    assert_ne!(generate(&["--repetition-penalty", "1.5"]), plain);
+    assert_eq!(generate(&["--min-p", "0", "--repetition-penalty", "1"]), plain);
+    dapo(&["generate", "--model", TINY_MODEL, "1+1=", "--min-p", "2"])
+        .failure(2, &["min_p is 2, expected a number from 0 to 1"]);
+    dapo(&["generate", "--model", TINY_MODEL, "1+1=", "--repetition-penalty", "0"])
+        .failure(2, &["repetition_penalty is 0, expected a finite number above 0"]);
+    dapo(&["generate", "--model", TINY_MODEL, "1+1=", "--temperature", "1e-9"])
+        .failure(2, &["expected 0, which takes the most probable token, or at least 0.000001"]);
+}
+
+#[test]
 fn limits_beyond_the_context_are_refused() {
     dapo(&["generate", "--model", TINY_MODEL, "1+1=", "--max-tokens", "256"])
         .failure(1, &["error: --max-tokens is 256, expected less than the model's context of 256 tokens"]);

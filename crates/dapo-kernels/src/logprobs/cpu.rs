@@ -25,6 +25,13 @@ impl RowStats {
     }
 }
 
+/// e^z and z; of a token that is impossible, whose z is −∞, zeros: p ln p tends to 0 with p.
+#[inline(always)]
+fn weighed<const FMA: bool>(z: f32) -> (f32, f32) {
+    let e = exp::<FMA>(z);
+    if z == f32::NEG_INFINITY { (0.0, 0.0) } else { (e, z) }
+}
+
 #[inline(always)]
 fn row_stats_body<const FMA: bool>(logits: &[f32], temperature: f32, block_sums: Option<&mut Vec<f64>>) -> RowStats {
     let inverse_temperature = 1.0 / temperature;
@@ -38,15 +45,13 @@ fn row_stats_body<const FMA: bool>(logits: &[f32], temperature: f32, block_sums:
         let mut chunks = block.chunks_exact(LANES);
         for chunk in &mut chunks {
             for l in 0..LANES {
-                let z = (chunk[l] - max) * inverse_temperature;
-                let e = exp::<FMA>(z);
+                let (e, z) = weighed::<FMA>((chunk[l] - max) * inverse_temperature);
                 sums[l] += e;
                 products[l] = mul_add::<FMA>(e, z, products[l]);
             }
         }
         for (l, logit) in chunks.remainder().iter().enumerate() {
-            let z = (logit - max) * inverse_temperature;
-            let e = exp::<FMA>(z);
+            let (e, z) = weighed::<FMA>((logit - max) * inverse_temperature);
             sums[l] += e;
             products[l] = mul_add::<FMA>(e, z, products[l]);
         }
@@ -66,6 +71,9 @@ dispatch! {
 }
 
 /// The statistics of the softmax of `logits / temperature`.
+///
+/// A logit of −∞ is a token of probability 0, which adds nothing to the entropy. Where one is NaN or +∞, or all are −∞, the
+/// entropy is NaN.
 pub fn row_stats(logits: &[f32], temperature: f32) -> RowStats {
     row_stats_and_sums(logits, temperature, None)
 }
@@ -173,6 +181,28 @@ mod tests {
                 assert!((f64::from(stats.logprob(x[n / 2])) - logprob).abs() < 5e-6 * logprob.abs().max(1.0));
                 assert!((f64::from(stats.entropy) - entropy).abs() < 1e-5);
             }
+        }
+    }
+
+    #[test]
+    fn impossible_tokens_add_nothing_to_the_sums() {
+        for n in [3, 64, 2500] {
+            let possible = logits(n);
+            let mut with = possible.clone();
+            // Between the others, and a whole block of them.
+            for at in [n, n / 2, 0] {
+                with.insert(at, f32::NEG_INFINITY);
+            }
+            with.extend([f32::NEG_INFINITY; 1100]);
+            let (stats, expected) = (row_stats(&with, 0.7), row_stats(&possible, 0.7));
+            assert!((stats.entropy - expected.entropy).abs() < 1e-5, "{} {}", stats.entropy, expected.entropy);
+            assert!((stats.log_sum - expected.log_sum).abs() < 1e-5);
+            assert_eq!(stats.logprob(f32::NEG_INFINITY), f32::NEG_INFINITY);
+        }
+        assert_eq!(row_stats(&[f32::NEG_INFINITY, 2.0], 1.0).entropy, 0.0);
+        for bad in [&[f32::NEG_INFINITY; 5][..], &[0.0, f32::NAN], &[f32::INFINITY, f32::NEG_INFINITY]] {
+            let stats = row_stats(bad, 1.0);
+            assert!(stats.entropy.is_nan(), "{bad:?}: {stats:?}");
         }
     }
 

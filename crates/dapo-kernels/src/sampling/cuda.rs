@@ -18,6 +18,8 @@ pub struct SamplingRule {
     pub top_k: usize,
     /// The fewest of these whose probability reaches this part of theirs are kept; 1 keeps all.
     pub top_p: f32,
+    /// Tokens with at least this share of the largest probability are kept, before top-k; 0 keeps all.
+    pub min_p: f32,
     /// Seed of all random numbers.
     pub seed: u64,
     /// What the numbers are for.
@@ -122,6 +124,9 @@ pub fn draw<T: Element>(
     if !(rule.top_p > 0.0 && rule.top_p <= 1.0) {
         bail!("{op}: top_p {} must be above 0 and at most 1", rule.top_p);
     }
+    if !(0.0..=1.0).contains(&rule.min_p) {
+        bail!("{op}: min_p {} must be from 0 to 1", rule.min_p);
+    }
     match &assignment.rows {
         Some(rows) => expect_len(op, "rows", rows.len(), draws)?,
         None if draws > shape.rows => bail!("{op}: {draws} draws from {} rows", shape.rows),
@@ -156,6 +161,7 @@ pub fn draw<T: Element>(
         .float(rule.temperature)
         .int(rule.top_k.min(MAX_VOCAB))
         .float(rule.top_p)
+        .float(rule.min_p)
         .long(rule.seed)
         .long(rule.purpose)
         .input(sequences.draws.view())

@@ -1,9 +1,10 @@
 // Draws the next token of every sequence from its row of logits, and moves the sequence on, all on the device.
 //
-// As sampling.rs of the policy: at temperature 0 the first of the largest logits; else of the `top_k` most probable
-// tokens (0: all) the fewest whose probabilities reach `top_p` of theirs, and of these one by a random number that
-// depends on (seed, purpose, draw, sample, number of the token) alone. The log-prob is that of the full softmax at the
-// temperature, bit for bit what logprobs/kernel.cu gives for the same logits.
+// As sampling.rs of the policy: at temperature 0 the first of the largest logits; else of the tokens with at least
+// `min_p` times the largest probability (0: all), and of these the `top_k` most probable (0: all), the fewest whose
+// probabilities reach `top_p` of theirs, and of these one by a random number that depends on (seed, purpose, draw,
+// sample, number of the token) alone. The log-prob is that of the full softmax at the temperature, bit for bit what
+// logprobs/kernel.cu gives for the same logits.
 //
 // A block of 1,024 threads takes a row. It reads the row once for its softmax and about once more to draw; where
 // something is cut off, four times for each of top-k and top-p, four to draw and once to find the token. A row of 151,936
@@ -16,7 +17,7 @@ namespace sampling {
 struct Settings {
     float temperature;
     int top_k;
-    float top_p;
+    float top_p, min_p;
 };
 
 // `bits`: 53 random ones.
@@ -28,7 +29,12 @@ __device__ int draw(const Row<T>& row, const Settings& settings, u64 bits, Searc
     if (settings.temperature == 0.0f) {
         return locate(row, [&](float x) { return u64(x == row.max); }, [](u64) { return u64(0); }, memory);
     }
-    auto weight = [&](float x) { return row.weight(x); };
+    // A token below min-p has no weight; ranks for top-k count it, which changes nothing: it comes after all others.
+    const u64 least = u64(settings.min_p * WEIGHT_UNIT);
+    auto weight = [&](float x) {
+        const u64 w = row.weight(x);
+        return w >= least ? w : u64(0);
+    };
     const bool cut = settings.top_k > 0 && settings.top_k < row.vocab;
     if (!cut && settings.top_p >= 1.0f) {
         return locate(row, weight, [&](u64 total) { return fraction_of(bits, total); }, memory);
@@ -75,10 +81,10 @@ __device__ int draw(const Row<T>& row, const Settings& settings, u64 bits, Searc
 #define INSTANTIATE(T, suffix)                                                                                        \
     extern "C" __global__ void __launch_bounds__(ROW_THREADS) sampling_draw_##suffix(                                 \
         const T* logits, size_t stride, int vocab, const int* rows, const int* sequences, float temperature,          \
-        int top_k, float top_p, unsigned long long seed, unsigned long long purpose, const unsigned long long* draws, \
-        const unsigned long long* samples, const unsigned* stops, int stop_count, const int* limits,                  \
-        unsigned* tokens, int* positions, int* lengths, int* finished, unsigned* completions, float* logprobs,        \
-        int capacity) {                                                                                               \
+        int top_k, float top_p, float min_p, unsigned long long seed, unsigned long long purpose,                     \
+        const unsigned long long* draws, const unsigned long long* samples, const unsigned* stops, int stop_count,    \
+        const int* limits, unsigned* tokens, int* positions, int* lengths, int* finished, unsigned* completions,      \
+        float* logprobs, int capacity) {                                                                              \
         __shared__ SearchMemory memory;                                                                               \
         __shared__ float scratch[3][32];                                                                              \
         const int s = sequences ? sequences[blockIdx.x] : int(blockIdx.x);                                            \
@@ -91,7 +97,7 @@ __device__ int draw(const Row<T>& row, const Settings& settings, u64 bits, Searc
         const RowStats stats = row_stats(row, vocab, vector, inverse_temperature, scratch);                           \
         const unsigned long long bits = keyed_random(seed, purpose, draws[s], samples[s], length);                    \
         const int drawn = sampling::draw<T>({row, vocab, vector, stats.max, inverse_temperature},                     \
-                                            {temperature, top_k, top_p}, bits, memory);                               \
+                                            {temperature, top_k, top_p, min_p}, bits, memory);                        \
         if (threadIdx.x != 0) return;                                                                                 \
         const int token = drawn < vocab ? drawn : vocab - 1; /* a row without a number, such as all NaN */            \
         tokens[s] = token;                                                                                            \

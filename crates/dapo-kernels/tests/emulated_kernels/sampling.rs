@@ -9,7 +9,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 /// No token has this number; arrays on a device are not empty.
 const NO_STOP: u32 = u32::MAX;
 
-const RULE: SamplingRule = SamplingRule { temperature: 1.0, top_k: 0, top_p: 1.0, seed: 11, purpose: 0 };
+const RULE: SamplingRule = SamplingRule { temperature: 1.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 11, purpose: 0 };
 
 /// The policy's derivation of random numbers.
 fn uniform(rule: &SamplingRule, draw: u64, sample: u64, position: u64) -> f64 {
@@ -30,7 +30,8 @@ fn reference(logits: &[f32], rule: &SamplingRule, u: f64) -> usize {
     }
     let weight = |token: &usize| f64::from((logits[*token] - max) * (1.0 / rule.temperature)).exp();
     let mut tokens: Vec<usize> = (0..logits.len()).collect();
-    let cut = rule.top_k > 0 && rule.top_k < logits.len();
+    tokens.retain(|token| rule.min_p == 0.0 || weight(token) >= f64::from(rule.min_p));
+    let cut = rule.top_k > 0 && rule.top_k < tokens.len();
     if cut || rule.top_p < 1.0 {
         tokens.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]).then(a.cmp(b)));
         tokens.truncate(if cut { rule.top_k } else { tokens.len() });
@@ -109,6 +110,11 @@ fn rules() -> Vec<SamplingRule> {
         (0.5, 100_000, 0.5),
     ] {
         rules.push(SamplingRule { temperature, top_k, top_p, ..RULE });
+    }
+    for (temperature, top_k, top_p, min_p) in
+        [(1.0, 0, 1.0, 0.1), (0.7, 5, 1.0, 0.03), (1.5, 0, 0.8, 0.2), (1.0, 0, 1.0, 1.0), (1.0, 30, 0.9, 1e-4)]
+    {
+        rules.push(SamplingRule { temperature, top_k, top_p, min_p, ..RULE });
     }
     rules
 }

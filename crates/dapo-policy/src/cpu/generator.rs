@@ -7,7 +7,8 @@ use crate::backend::Adapters;
 use crate::error::PolicyError;
 use crate::generator::{Ended, Ending, Generator, PromptCache, Room, Start};
 use crate::request::{Completion, FinishReason, GenerationConfig, Request};
-use crate::sampling::{StreamKey, sample};
+use crate::sampling::Draws;
+use crate::stop_strings::Tail;
 use dapo_kernels::RotaryTable;
 use dapo_kernels::attention::{KvCache, Segments};
 use rayon::prelude::*;
@@ -24,12 +25,11 @@ const PREFILL_TOKENS: usize = 4096;
 /// An active sequence.
 struct Active {
     place: usize,
-    key: StreamKey,
     prompt_len: usize,
     token_ids: Vec<u32>,
     logprobs: Vec<f32>,
-    /// What drawing a token works with.
-    sums: Vec<f64>,
+    draws: Draws,
+    tail: Tail,
 }
 
 /// What drawing a token led to.
@@ -71,7 +71,7 @@ struct Buffers {
     normed: Vec<f32>,
     logits: Vec<f32>,
     /// Of each active sequence.
-    drawn: Vec<Drawn>,
+    drawn: Vec<Result<Drawn, PolicyError>>,
 }
 
 fn blocks(tokens: usize) -> usize {
@@ -180,14 +180,15 @@ impl Generator for CpuGenerator<'_> {
             let prompt_len = start.request.prompt_ids.len();
             let mut active = Active {
                 place: start.place,
-                key: self.config.stream(start.request, start.sample),
                 prompt_len,
                 token_ids: Vec::with_capacity(tokens),
                 logprobs: Vec::with_capacity(tokens),
-                sums: Vec::new(),
+                draws: Draws::new(&self.config.sampling, key, &start.request.prompt_ids),
+                tail: Tail::default(),
             };
-            let drawn = active.draw(&prompt.logits, self.config);
+            let drawn = active.draw(&prompt.logits, self.config)?;
             if let Some(end) = active.ended(&drawn) {
+            let key = self.config.stream(start.request, start.sample);
                 ended.push(end);
                 continue;
             }
@@ -217,7 +218,9 @@ impl Generator for CpuGenerator<'_> {
             .zip(buffers.logits.par_chunks(stride))
             .map(|(active, logits)| active.draw(&logits[..vocab], config))
             .collect_into_vec(&mut buffers.drawn);
-        ended.extend(self.active.iter_mut().zip(&buffers.drawn).filter_map(|(active, drawn)| active.ended(drawn)));
+        for (active, drawn) in self.active.iter_mut().zip(buffers.drawn.drain(..)) {
+            ended.extend(active.ended(&drawn?));
+        }
         Ok(())
     }
 
@@ -261,14 +264,14 @@ impl Active {
     }
 
     /// Draws the next token.
-    fn draw(&mut self, logits: &[f32], config: &GenerationConfig) -> Drawn {
-        let position = self.token_ids.len() as u64;
-        let Some((token, logprob)) = sample(logits, &config.sampling, self.key, position, &mut self.sums) else {
-            return Drawn::NotFinite;
+    fn draw(&mut self, logits: &[f32], config: &GenerationConfig) -> Result<Drawn, PolicyError> {
+        let Some((token, logprob)) = self.draws.next(logits, &config.sampling, self.token_ids.len()) else {
+            return Ok(Drawn::NotFinite);
         };
         self.token_ids.push(token);
         self.logprobs.push(logprob);
-        config.finish(token, self.token_ids.len()).map_or(Drawn::Active, Drawn::Finished)
+        let finish = config.finish(&mut self.tail, token, self.token_ids.len())?;
+        Ok(finish.map_or(Drawn::Active, Drawn::Finished))
     }
 
     /// The report of a sequence that has ended, with what it has drawn.

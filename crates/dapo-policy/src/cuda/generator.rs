@@ -12,6 +12,7 @@ use crate::backend::Adapters;
 use crate::error::PolicyError;
 use crate::generator::{Ended, Ending, Generator, PromptCache, Room, Start};
 use crate::request::{Completion, FinishReason, GenerationConfig, Request};
+use crate::stop_strings::Tail;
 use dapo_kernels::attention::Segments;
 use dapo_kernels::cuda::attention::{BlockTable, CacheShape, Plan, copy_blocks};
 use dapo_kernels::cuda::decoding::StepInputs;
@@ -43,6 +44,9 @@ struct Active {
     own: Vec<u32>,
     /// Tokens drawn when the host last looked.
     length: usize,
+    /// What the stop strings have seen of them, and how many.
+    tail: Tail,
+    searched: usize,
 }
 
 /// The rows of the decoding batch, as the device needs them.
@@ -86,6 +90,13 @@ impl<'a, T: Compute> CudaGenerator<'a, T> {
         config: &'a GenerationConfig,
     ) -> Result<Self, PolicyError> {
         let gpu = &model.gpu;
+        if config.sampling.penalizes() {
+            return Err(PolicyError::Setting {
+                field: "repetition_penalty".into(),
+                found: config.sampling.repetition_penalty.to_string(),
+                expected: "1 on a GPU, which draws without a penalty; a CPU has one".into(),
+            });
+        }
         let blocks = model.plan_blocks(requests, config)?;
         let shape = CacheShape { heads: model.heads(), blocks, block_size: BLOCK_SIZE };
         let places = MAX_BATCH.min(requests.iter().map(|r| r.samples).sum());
@@ -100,6 +111,7 @@ impl<'a, T: Compute> CudaGenerator<'a, T> {
                 temperature: sampling.temperature,
                 top_k: sampling.top_k.unwrap_or(0),
                 top_p: sampling.top_p,
+                min_p: sampling.min_p,
                 seed: config.seed,
                 purpose: config.purpose as u64,
             },
@@ -210,6 +222,25 @@ impl<'a, T: Compute> CudaGenerator<'a, T> {
         Ok(draw(gpu, &self.rule, shape, logits, count, assignment, self.stops.view(), &mut self.sequences)?)
     }
 
+    /// The length with which a sequence of `drawn` tokens ends by a stop string, where it does: the device knows none.
+    fn stop_string(&mut self, place: usize, drawn: usize) -> Result<Option<usize>, PolicyError> {
+        let (strings, capacity) = (&self.config.stop_strings, self.sequences.capacity());
+        let Some(active) = self.active[place].as_mut().filter(|active| active.searched < drawn) else {
+            return Ok(None);
+        };
+        if strings.is_empty() {
+            return Ok(None);
+        }
+        let new = place * capacity + active.searched..place * capacity + drawn;
+        for token in self.model.gpu.read(self.sequences.completions.part(new)?)? {
+            active.searched += 1;
+            if strings.completes(&mut active.tail, token)? {
+                return Ok(Some(active.searched));
+            }
+        }
+        Ok(None)
+    }
+
     /// Reports the sequences that have ended.
     fn collect(&mut self, batch: &mut Batch, ended: &mut Vec<Ended>) -> Result<(), PolicyError> {
         let gpu = &self.model.gpu;
@@ -218,8 +249,10 @@ impl<'a, T: Compute> CudaGenerator<'a, T> {
         let capacity = self.sequences.capacity();
         batch.longest = 0;
         for &place in &batch.places {
-            let length = lengths[place] as usize;
-            if finished[place] == 0 {
+            let drawn = lengths[place] as usize;
+            let matched = self.stop_string(place, drawn)?;
+            let length = matched.unwrap_or(drawn);
+            if finished[place] == 0 && matched.is_none() {
                 if let Some(active) = &mut self.active[place] {
                     active.length = length;
                     batch.longest = batch.longest.max(active.prompt_len + length);
@@ -233,7 +266,10 @@ impl<'a, T: Compute> CudaGenerator<'a, T> {
                 None => Ending::Finished(Completion {
                     token_ids: gpu.read(self.sequences.completions.part(range)?)?,
                     logprobs,
-                    finish_reason: if finished[place] == 1 { FinishReason::Stop } else { FinishReason::Length },
+                    finish_reason: match finished[place] {
+                        2 if matched.is_none() => FinishReason::Length,
+                        _ => FinishReason::Stop,
+                    },
                 }),
             };
             ended.push(Ended { place, ending });
@@ -296,7 +332,9 @@ impl<T: Compute> Generator for CudaGenerator<'_, T> {
         for start in starts {
             let prompt_len = self.prompt(start.number)?.len;
             let own = self.take_blocks(self.sequence_blocks(prompt_len))?;
-            self.active[start.place] = Some(Active { number: start.number, prompt_len, own, length: 1 });
+            let tail = Tail::default();
+            self.active[start.place] =
+                Some(Active { number: start.number, prompt_len, own, length: 1, tail, searched: 0 });
         }
         self.draw_first(starts)
     }

@@ -225,7 +225,12 @@ fn greedy_generation_gives_the_cpus_tokens() {
 fn sampled_generation_draws_by_the_same_keys_whatever_is_beside_it() {
     let shape = shape(Architecture::Qwen3);
     let gpu = on_gpu(shape, false);
-    for sampling in [SamplingConfig::default(), SamplingConfig { temperature: 0.7, top_p: 0.9, top_k: Some(20) }] {
+    let base = SamplingConfig::default();
+    for sampling in [
+        base,
+        SamplingConfig { temperature: 0.7, top_p: 0.9, top_k: Some(20), ..base },
+        SamplingConfig { temperature: 1.2, top_p: 0.95, min_p: 0.1, ..base },
+    ] {
         let config =
             GenerationConfig { max_new_tokens: 20, sampling, seed: 5, ..GenerationConfig::new(StopTokens::new([1])) };
         let expected = decoder(shape).generate(&requests(), &config).unwrap();

@@ -17,6 +17,8 @@ pub struct RolloutSection {
     /// How tokens are drawn.
     #[serde(flatten)]
     pub sampling: SamplingConfig,
+    /// Texts that end a completion, and belong to it: it ends with the token with which its text contains one of them.
+    pub stop: Vec<String>,
     /// Memory for keys and values, in MiB; bounds how many completions are generated at a time. By default 2048, on a GPU
     /// what its memory leaves beside all else that the run needs.
     pub cache_mib: Option<usize>,
@@ -24,8 +26,8 @@ pub struct RolloutSection {
 
 impl Default for RolloutSection {
     fn default() -> Self {
-        let TrainerConfig { group_size, max_new_tokens, sampling, .. } = TrainerConfig::default();
-        Self { group_size, max_new_tokens, sampling, cache_mib: None }
+        let TrainerConfig { group_size, max_new_tokens, sampling, stop, .. } = TrainerConfig::default();
+        Self { group_size, max_new_tokens, sampling, stop, cache_mib: None }
     }
 }
 
@@ -86,8 +88,10 @@ impl Default for TrainSection {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct EvalSection {
-    /// Evaluate after every so many steps, before the first and after the last; by default never.
+    /// Evaluate after every so many steps, and after the last; by default never.
     pub every: Option<u64>,
+    /// With `every`: whether to evaluate before the first step, too.
+    pub at_start: bool,
     /// k, completions of each problem.
     pub samples: usize,
     /// Sampling temperature; 0 always takes the most probable token.
@@ -96,6 +100,14 @@ pub struct EvalSection {
     pub top_p: f32,
     /// Number of most probable tokens kept, applied before `top_p`; by default all.
     pub top_k: Option<usize>,
+    /// Tokens at least so probable, as a share of the most probable one's probability, are kept, applied before `top_k`; 0
+    /// keeps all.
+    pub min_p: f32,
+    /// Logits of tokens that the prompt or the completion has are divided by this where positive, else multiplied by it; 1
+    /// changes none. On a CPU alone.
+    pub repetition_penalty: f32,
+    /// Texts that end a completion; by default `rollout.stop`.
+    pub stop: Option<Vec<String>>,
     /// Tokens of a completion at most; by default `rollout.max_new_tokens`.
     pub max_new_tokens: Option<usize>,
     /// Use only the first validation problems; by default all.
@@ -105,13 +117,27 @@ pub struct EvalSection {
 impl Default for EvalSection {
     /// The paper's: temperature 1.0 and top-p 0.7.
     fn default() -> Self {
-        Self { every: None, samples: 8, temperature: 1.0, top_p: 0.7, top_k: None, max_new_tokens: None, limit: None }
+        let SamplingConfig { temperature, top_k, min_p, repetition_penalty, .. } = SamplingConfig::default();
+        Self {
+            every: None,
+            at_start: true,
+            samples: 8,
+            temperature,
+            top_p: 0.7,
+            top_k,
+            min_p,
+            repetition_penalty,
+            stop: None,
+            max_new_tokens: None,
+            limit: None,
+        }
     }
 }
 
 impl EvalSection {
     /// How tokens are drawn.
     pub fn sampling(&self) -> SamplingConfig {
-        SamplingConfig { temperature: self.temperature, top_p: self.top_p, top_k: self.top_k }
+        let Self { temperature, top_p, top_k, min_p, repetition_penalty, .. } = *self;
+        SamplingConfig { temperature, top_p, top_k, min_p, repetition_penalty }
     }
 }

@@ -144,7 +144,9 @@ fn check_paper_size(config: &RunConfig) {
     );
     assert_eq!((overlong.reward.max_len, overlong.weight), (None, 1.0));
     assert_eq!((data.max_prompt_tokens, data.deduplicate), (2048, true));
-    assert_eq!(rollout.sampling, dapo_policy::SamplingConfig { temperature: 1.0, top_p: 1.0, top_k: None });
+    let (temperature, top_p, top_k, min_p, repetition_penalty) = (1.0, 1.0, None, 0.0, 1.0);
+    let sampling = dapo_policy::SamplingConfig { temperature, top_p, top_k, min_p, repetition_penalty };
+    assert_eq!((rollout.sampling, &rollout.stop), (sampling, &Vec::new()));
     assert_eq!((eval.samples, eval.temperature, eval.top_p), (32, 1.0, 0.7));
     assert_eq!((optimizer.lr, optimizer.schedule, optimizer.weight_decay), (1e-6, Schedule::Constant, 0.1));
     assert_eq!((optimizer.beta1, optimizer.beta2, optimizer.eps), (0.9, 0.999, 1e-8));

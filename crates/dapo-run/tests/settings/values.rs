@@ -15,6 +15,17 @@ fn every_part_names_the_key_of_what_it_refuses() {
             &["rollout.temperature=0"],
             "rollout.temperature is 0, expected a finite number above 0: greedy completions are all the same",
         ),
+        (
+            &["rollout.temperature=1e-40"],
+            "rollout.temperature is 0.0000000000000000000000000000000000000001, expected 0, which takes the most probable \
+             token, or at least 0.000001",
+        ),
+        (&["rollout.min_p=-1"], "rollout.min_p is -1, expected a number from 0 to 1"),
+        (&["rollout.repetition_penalty=0"], "rollout.repetition_penalty is 0, expected a finite number above 0"),
+        (&["rollout.stop=['a', '']"], "rollout.stop[1] is \"\", expected a text of at least one character"),
+        (&["eval.min_p=1.5"], "eval.min_p is 1.5, expected a number from 0 to 1"),
+        (&["eval.repetition_penalty=inf"], "eval.repetition_penalty is inf, expected a finite number above 0"),
+        (&["eval.stop=['']"], "eval.stop[0] is \"\", expected a text of at least one character"),
         (&["eval.top_p=2"], "eval.top_p is 2, expected a number above 0 and at most 1"),
         (
             &["sampler.max_age=0"],
