@@ -25,7 +25,10 @@ pub(crate) enum PromptCache {
     /// With a copy of its keys and values: the prompt can go when the last of them has started.
     Copied,
     /// On top of its blocks: the prompt has to stay until the last of them has ended.
+    #[cfg_attr(not(any(test, feature = "cuda", feature = "emulate")), expect(dead_code, reason = "GPUs do"))]
     Shared,
+    /// With a copy, and the prompt may be continued again later: it stays, in blocks of its own, until nobody asks for more.
+    Kept,
 }
 
 /// A sequence that begins.
@@ -58,6 +61,10 @@ pub(crate) enum Ending {
 /// The sequences of one call on a device.
 pub(crate) trait Generator {
     fn room(&self) -> Room;
+
+    /// Keeps prompts beyond the start of their last sequence, where it can and has the room: more sequences may be asked for.
+    /// Called before everything else, [`room`](Generator::room) included.
+    fn keep_prompts(&mut self) {}
 
     /// Blocks that a prompt of `tokens` tokens takes, beside those of its sequences.
     fn prompt_blocks(&self, tokens: usize) -> usize;

@@ -87,7 +87,7 @@ pub use guard::guarded;
 pub use lora::{LoraConfig, LoraTarget};
 pub use moments::Moments;
 pub use pack::{PackedTokens, TokenGroup, pack_tokens};
-pub use policy::Policy;
+pub use policy::{More, Policy};
 pub use request::{Completion, FinishReason, GenerationConfig, Request};
 pub use sampling::{Purpose, SamplingConfig};
 pub use stop::StopTokens;

@@ -5,6 +5,9 @@ use crate::error::PolicyError;
 use crate::gradients::Gradients;
 use crate::request::{Completion, GenerationConfig, Request};
 
+/// Is shown a request's number and its new completions, and says how many more it wants.
+pub type More<'a> = dyn FnMut(usize, Vec<Completion>) -> usize + Send + 'a;
+
 /// A model that completes prompts and learns from how its completions were judged.
 pub trait Policy {
     /// Completions of each request, in order.
@@ -12,6 +15,34 @@ pub trait Policy {
     /// # Errors
     /// When a setting or token id is invalid.
     fn generate(&self, requests: &[Request], config: &GenerationConfig) -> Result<Vec<Vec<Completion>>, PolicyError>;
+
+    /// Completions of each request, and more of them for as long as `more` asks for some.
+    ///
+    /// `more` is shown a request's number and completions, in order, once all are there: first the request's `samples`, then
+    /// each time as many as it asked for. They are those that one request for all of them would have. A request of no samples
+    /// is not shown. A policy may keep the prompts meanwhile, and go on with other requests.
+    ///
+    /// # Errors
+    /// As [`Policy::generate`].
+    fn generate_more(
+        &self,
+        requests: &[Request],
+        config: &GenerationConfig,
+        more: &mut More<'_>,
+    ) -> Result<(), PolicyError> {
+        let mut open: Vec<(usize, Request)> = requests.iter().cloned().enumerate().collect();
+        loop {
+            open.retain(|(_, request)| request.samples > 0);
+            if open.is_empty() {
+                return Ok(());
+            }
+            let requests: Vec<Request> = open.iter().map(|(_, request)| request.clone()).collect();
+            for ((number, request), group) in open.iter_mut().zip(self.generate(&requests, config)?) {
+                request.first_sample += group.len();
+                request.samples = more(*number, group);
+            }
+        }
+    }
 
     /// Whether a completion's log-probs are those that [`logprobs`](Policy::logprobs) gives for its tokens, bit for bit.
     /// Where they are not, a trainer takes the latter as the log-probs of the policy that generated them.

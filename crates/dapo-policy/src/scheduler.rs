@@ -23,6 +23,7 @@
 use crate::backend::Backend;
 use crate::error::PolicyError;
 use crate::generator::{Ended, Ending, Generator, PromptCache, Room, Start};
+use crate::policy::More;
 use crate::request::{Completion, GenerationConfig, Request};
 use std::collections::VecDeque;
 
@@ -33,25 +34,55 @@ pub(crate) fn generate(
     config: &GenerationConfig,
 ) -> Result<Vec<Vec<Completion>>, PolicyError> {
     let mut groups = vec![Vec::new(); requests.len()];
+    run(backend, requests, config, false, &mut |number, group| {
+        groups[number] = group;
+        0
+    })?;
+    Ok(groups)
+}
+
+/// Completions of each request, shown to `more` as soon as all of them are there, and as many more as it then asks for.
+pub(crate) fn generate_more(
+    backend: &dyn Backend,
+    requests: &[Request],
+    config: &GenerationConfig,
+    more: &mut More<'_>,
+) -> Result<(), PolicyError> {
+    run(backend, requests, config, true, more)
+}
+
+fn run(
+    backend: &dyn Backend,
+    requests: &[Request],
+    config: &GenerationConfig,
+    keeps_prompts: bool,
+    more: &mut More<'_>,
+) -> Result<(), PolicyError> {
     if requests.iter().all(|request| request.samples == 0) {
-        return Ok(groups);
+        return Ok(());
     }
     backend.generate(requests, config, &mut |generator| {
+        if keeps_prompts {
+            generator.keep_prompts();
+        }
         let mut scheduler = Scheduler::new(generator);
         for request in requests {
             scheduler.submit(request);
         }
         while !scheduler.is_done() {
-            scheduler.step(&mut |number, group| groups[number] = group)?;
+            scheduler.step(more)?;
         }
         Ok(())
-    })?;
-    Ok(groups)
+    })
 }
 
 /// A request, and what has become of it.
 struct Job<'r> {
     request: &'r Request,
+    /// Samples that were handed over before, counted from the request's first.
+    past: usize,
+    /// Samples that are asked for now. All that follows is of these.
+    samples: usize,
     /// Completions that have started.
     started: usize,
     finished: usize,
@@ -106,7 +137,8 @@ impl<'r, 'g> Scheduler<'r, 'g> {
         if request.samples > 0 {
             self.waiting.push_back(self.jobs.len());
         }
-        self.jobs.push(Job { request, started: 0, finished: 0, completions: vec![None; request.samples] });
+        let samples = request.samples;
+        self.jobs.push(Job { request, past: 0, samples, started: 0, finished: 0, completions: vec![None; samples] });
     }
 
     fn is_done(&self) -> bool {
@@ -118,9 +150,10 @@ impl<'r, 'g> Scheduler<'r, 'g> {
         self.free_places.len() == self.room.places
     }
 
-    /// Fills the batch and takes it further; `finished` is shown each request's number and completions when all are there.
-    fn step(&mut self, finished: &mut dyn FnMut(usize, Vec<Completion>)) -> Result<(), PolicyError> {
-        self.admit(finished)?;
+    /// Fills the batch and takes it further; `more` is shown each request's number and completions when all are there, and says
+    /// how many more are wanted.
+    fn step(&mut self, more: &mut More<'_>) -> Result<(), PolicyError> {
+        self.admit(more)?;
         if self.is_done() {
             return Ok(());
         }
@@ -128,11 +161,11 @@ impl<'r, 'g> Scheduler<'r, 'g> {
             return Err(PolicyError::Internal("no sequence fits the cache of keys and values".into()));
         }
         self.generator.advance(&mut self.ended)?;
-        self.settle(finished)
+        self.settle(more)
     }
 
     /// Starts sequences while there is room.
-    fn admit(&mut self, finished: &mut dyn FnMut(usize, Vec<Completion>)) -> Result<(), PolicyError> {
+    fn admit(&mut self, more: &mut More<'_>) -> Result<(), PolicyError> {
         while !self.ready.is_empty() || self.prefill()? {
             self.starts.clear();
             while let Some(start) = self.next_start() {
@@ -144,13 +177,14 @@ impl<'r, 'g> Scheduler<'r, 'g> {
             self.generator.start(&self.starts, &mut self.ended)?;
             if self.room.prompts == PromptCache::Copied {
                 for i in 0..self.starts.len() {
-                    let Start { number, request, sample, .. } = self.starts[i];
-                    if sample + 1 == request.samples {
+                    let Start { number, sample, .. } = self.starts[i];
+                    let job = &self.jobs[number];
+                    if sample + 1 == job.past + job.samples {
                         self.release_prompt(number);
                     }
                 }
             }
-            self.settle(finished)?;
+            self.settle(more)?;
         }
         Ok(())
     }
@@ -163,10 +197,11 @@ impl<'r, 'g> Scheduler<'r, 'g> {
         let free_blocks = self.free_blocks.checked_sub(blocks)?;
         let place = self.free_places.pop()?;
         self.free_blocks = free_blocks;
-        let start = Start { place, number, request: job.request, sample: job.started };
-        self.active[place] = Some(Sequence { number, sample: job.started });
+        let sample = job.past + job.started;
+        let start = Start { place, number, request: job.request, sample };
+        self.active[place] = Some(Sequence { number, sample });
         job.started += 1;
-        if job.started == job.request.samples {
+        if job.started == job.samples {
             self.ready.pop_front();
         }
         Some(start)
@@ -180,11 +215,11 @@ impl<'r, 'g> Scheduler<'r, 'g> {
         // Where a prompt takes up nothing of the cache, as many are computed at once as fill a batch.
         let wanted = match self.room.prompts {
             PromptCache::Copied => self.room.places,
-            PromptCache::Shared => self.free_places.len(),
+            PromptCache::Shared | PromptCache::Kept => self.free_places.len(),
         };
         let (mut chosen, mut tokens, mut samples, mut reserved) = (Vec::new(), 0, 0, 0);
         while let Some(&number) = self.waiting.front() {
-            let request = self.jobs[number].request;
+            let Job { request, samples: wanted_of_it, .. } = self.jobs[number];
             let len = request.prompt_ids.len();
             let (prompt, own) = (self.generator.prompt_blocks(len), self.generator.sequence_blocks(len));
             // Each must be able to start at least one sequence, or none might ever end.
@@ -197,7 +232,7 @@ impl<'r, 'g> Scheduler<'r, 'g> {
             self.free_blocks -= prompt;
             reserved += own;
             tokens += len;
-            samples += request.samples;
+            samples += wanted_of_it;
             chosen.push((number, request));
         }
         if chosen.is_empty() {
@@ -214,7 +249,7 @@ impl<'r, 'g> Scheduler<'r, 'g> {
     }
 
     /// Takes in what has ended.
-    fn settle(&mut self, finished: &mut dyn FnMut(usize, Vec<Completion>)) -> Result<(), PolicyError> {
+    fn settle(&mut self, more: &mut More<'_>) -> Result<(), PolicyError> {
         let mut ended = std::mem::take(&mut self.ended);
         for Ended { place, ending } in ended.drain(..) {
             let Some(Sequence { number, sample }) = self.active[place].take() else {
@@ -228,20 +263,35 @@ impl<'r, 'g> Scheduler<'r, 'g> {
                     return Err(PolicyError::Logits { draw, sample, position });
                 }
             };
-            job.completions[sample] = Some(completion);
+            job.completions[sample - job.past] = Some(completion);
             job.finished += 1;
             self.generator.release(place);
             self.free_places.push(place);
             self.free_blocks += self.generator.sequence_blocks(job.request.prompt_ids.len());
-            if job.finished == job.request.samples {
-                finished(number, std::mem::take(&mut job.completions).into_iter().flatten().collect());
-                if self.room.prompts == PromptCache::Shared {
-                    self.release_prompt(number);
-                }
+            if job.finished == job.samples {
+                self.hand_over(number, more);
             }
         }
         self.ended = ended;
         Ok(())
+    }
+
+    /// Hands a request's completions over, and continues its prompt where more are wanted: at once where it was kept, else once
+    /// it is computed again.
+    fn hand_over(&mut self, number: usize, more: &mut More<'_>) {
+        let job = &mut self.jobs[number];
+        let samples = more(number, std::mem::take(&mut job.completions).into_iter().flatten().collect());
+        (job.past, job.samples) = (job.past + job.samples, samples);
+        (job.started, job.finished) = (0, 0);
+        job.completions.resize(samples, None);
+        match self.room.prompts {
+            PromptCache::Kept if samples > 0 => return self.ready.push_back(number),
+            PromptCache::Kept | PromptCache::Shared => self.release_prompt(number),
+            PromptCache::Copied => {}
+        }
+        if samples > 0 {
+            self.waiting.push_front(number);
+        }
     }
 }
 
@@ -296,7 +346,7 @@ mod tests {
         }
 
         fn prompt_blocks(&self, tokens: usize) -> usize {
-            if self.room.prompts == PromptCache::Shared { tokens } else { 0 }
+            if self.room.prompts == PromptCache::Copied { 0 } else { tokens }
         }
 
         fn sequence_blocks(&self, _prompt_tokens: usize) -> usize {
@@ -338,8 +388,8 @@ mod tests {
 
         fn release(&mut self, place: usize) {
             let (number, ..) = self.active.remove(&place).unwrap();
-            let shared = self.room.prompts == PromptCache::Shared;
-            assert!(!shared || self.prompts.contains_key(&number), "a shared prompt is there as long as a sequence");
+            let copied = self.room.prompts == PromptCache::Copied;
+            assert!(copied || self.prompts.contains_key(&number), "a shared prompt is there as long as a sequence");
         }
 
         fn release_prompt(&mut self, number: usize) {
@@ -357,22 +407,36 @@ mod tests {
         of.iter().enumerate().map(request).collect()
     }
 
-    /// Runs all requests; the groups in the order in which they were reported.
-    fn run(fake: &mut Fake, requests: &[Request]) -> Result<Vec<(usize, Vec<Completion>)>, PolicyError> {
-        let mut groups = Vec::new();
+    /// Runs all requests, and what `more` asks for.
+    fn run_more(fake: &mut Fake, requests: &[Request], more: &mut More<'_>) -> Result<(), PolicyError> {
         let mut scheduler = Scheduler::new(fake);
         for request in requests {
             scheduler.submit(request);
         }
         while !scheduler.is_done() {
-            scheduler.step(&mut |number, group| groups.push((number, group)))?;
+            scheduler.step(more)?;
         }
+        Ok(())
+    }
+
+    /// Runs all requests; the groups in the order in which they were reported.
+    fn run(fake: &mut Fake, requests: &[Request]) -> Result<Vec<(usize, Vec<Completion>)>, PolicyError> {
+        let mut groups = Vec::new();
+        let mut note = |number, group| {
+            groups.push((number, group));
+            0
+        };
+        run_more(fake, requests, &mut note)?;
         Ok(groups)
+    }
+
+    fn lengths(group: &[Completion]) -> Vec<usize> {
+        group.iter().map(|completion| completion.token_ids.len()).collect()
     }
 
     #[test]
     fn every_sample_is_generated_once_whatever_the_room() {
-        for prompts in [PromptCache::Copied, PromptCache::Shared] {
+        for prompts in [PromptCache::Copied, PromptCache::Shared, PromptCache::Kept] {
             for (places, blocks) in [(1, 7), (2, 7), (3, 12), (5, 40), (64, 200)] {
                 let mut fake = Fake::new(places, blocks, prompts);
                 let requests = requests(&[(3, 4), (5, 1), (2, 0), (1, 6), (4, 2)]);
@@ -380,8 +444,7 @@ mod tests {
                 groups.sort_by_key(|(number, _)| *number);
                 assert_eq!(groups.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [0, 1, 3, 4]);
                 for (number, group) in groups {
-                    let lengths: Vec<usize> = group.iter().map(|completion| completion.token_ids.len()).collect();
-                    assert_eq!(lengths, (1..=requests[number].samples).collect::<Vec<_>>());
+                    assert_eq!(lengths(&group), (1..=requests[number].samples).collect::<Vec<_>>());
                     assert!(group.iter().all(|completion| completion.token_ids[0] == number as u32));
                 }
                 assert!(fake.prompts.is_empty() && fake.active.is_empty(), "everything is released");
@@ -389,6 +452,31 @@ mod tests {
                 assert!(
                     fake.prefills.iter().all(|p| p.iter().map(|n| requests[*n].prompt_ids.len()).sum::<usize>() <= 8)
                 );
+            }
+        }
+    }
+
+    #[test]
+    fn more_completions_continue_a_prompt_that_is_kept_and_compute_another_again() {
+        let requests = requests(&[(3, 2), (5, 1), (2, 0), (1, 2)]);
+        // What each request asks for after its first completions, and then.
+        let asked = [&[1, 3][..], &[], &[7], &[2]];
+        for (prompts, computed) in [(PromptCache::Kept, 3), (PromptCache::Shared, 6), (PromptCache::Copied, 6)] {
+            for (places, blocks) in [(1, 7), (2, 9), (3, 12), (64, 200)] {
+                let mut fake = Fake::new(places, blocks, prompts);
+                let mut shown: Vec<Vec<Vec<usize>>> = vec![Vec::new(); 4];
+                let mut more = |number: usize, group: Vec<Completion>| {
+                    shown[number].push(lengths(&group));
+                    asked[number].get(shown[number].len() - 1).copied().unwrap_or(0)
+                };
+                run_more(&mut fake, &requests, &mut more).unwrap();
+                // Sample s has s + 1 tokens: the samples go on where the last ones ended.
+                assert_eq!(shown[0], [vec![1, 2], vec![3], vec![4, 5, 6]]);
+                assert_eq!(shown[1], [[1]]);
+                assert!(shown[2].is_empty());
+                assert_eq!(shown[3], [[1, 2], [3, 4]]);
+                assert_eq!(fake.prefills.concat().len(), computed, "{prompts:?}, {places} places, {blocks} blocks");
+                assert!(fake.prompts.is_empty() && fake.active.is_empty(), "everything is released");
             }
         }
     }
@@ -414,11 +502,15 @@ mod tests {
         let mut numbers = Vec::new();
         let mut scheduler = Scheduler::new(&mut fake);
         scheduler.submit(&requests[0]);
-        scheduler.step(&mut |number, _| numbers.push(number)).unwrap();
+        let mut note = |number, _| {
+            numbers.push(number);
+            0
+        };
+        scheduler.step(&mut note).unwrap();
         assert!(!scheduler.is_idle());
         scheduler.submit(&requests[1]);
         while !scheduler.is_done() {
-            scheduler.step(&mut |number, _| numbers.push(number)).unwrap();
+            scheduler.step(&mut note).unwrap();
         }
         numbers.sort_unstable();
         assert_eq!(numbers, [0, 1]);

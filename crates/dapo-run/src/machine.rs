@@ -1,6 +1,6 @@
 //! What this machine has for a run, and whether it is enough.
 
-use crate::estimate::{DataSizes, CostEstimate, bytes, estimate};
+use crate::estimate::{CostEstimate, DataSizes, bytes, estimate};
 use crate::placement::DeviceChoice;
 use crate::run_error::RunError;
 use crate::settings::RunConfig;

@@ -9,6 +9,9 @@ use crate::{
 
 /// Adds completions to a prompt until their metric values differ or a maximum is reached, so group sizes vary.
 ///
+/// Stopping by what was seen biases the groups: drawing until the first success gives a mean share of successes of
+/// p·ln(1/p)/(1 − p) instead of p. A larger increment biases less.
+///
 /// The caller starts with its usual group size and asks [`more`](Self::more) after every batch of completions. The
 /// finished group is judged like any other.
 ///

@@ -39,41 +39,90 @@ pub fn add_completions(
     rewards: &RewardSum,
     step: u64,
 ) -> Result<(), TrainerError> {
-    let requests: Vec<Request> = groups
-        .iter()
-        .zip(more)
-        .map(|(group, more)| Request {
-            prompt_ids: group.prompt.token_ids.clone(),
-            samples: *more,
-            first_sample: group.samples.len(),
-            draw: group.draw,
-        })
-        .collect();
-    let completions = policy.generate(&requests, generation)?;
-    let decode = |c: &Completion| tokenizer.decode(&c.token_ids, true);
-    let texts = completions
-        .iter()
-        .map(|group| group.iter().map(decode).collect::<Result<Vec<_>, _>>())
-        .collect::<Result<Vec<_>, _>>()?;
-    let mut inputs = Vec::with_capacity(more.iter().sum());
-    for ((group, completions), texts) in groups.iter().zip(&completions).zip(&texts) {
-        let first = group.samples.len();
-        inputs.extend(completions.iter().zip(texts).enumerate().map(|(i, (completion, text))| {
-            let is_truncated = completion.finish_reason == FinishReason::Length;
-            let prompt = &group.prompt;
-            RewardInput::new(&prompt.text, text, &prompt.answer)
-                .with_alternatives(&prompt.alternatives)
-                .with_messages(&prompt.messages)
-                .with_token_ids(&completion.token_ids)
-                .with_ending(if is_truncated { Ending::Length } else { Ending::Stop })
-                .with_columns(&prompt.columns)
-                .with_place(group.draw, first + i, step)
-        }));
+    let completions = policy.generate(&requests(groups, more), generation)?;
+    Judge { tokenizer, rewards, step }.add(groups, completions)
+}
+
+/// What makes samples of completions.
+#[derive(Clone, Copy)]
+pub(crate) struct Judge<'a> {
+    pub(crate) tokenizer: &'a Tokenizer,
+    pub(crate) rewards: &'a RewardSum,
+    /// The training step that rewards are told.
+    pub(crate) step: u64,
+}
+
+/// [`roll_out`], and more completions of each group for as long as `more` asks for some. A policy that keeps its prompts does
+/// not compute them again; the groups are as if all their completions had been made at once.
+///
+/// # Errors
+/// As [`roll_out`].
+pub(crate) fn roll_out_more(
+    policy: &impl Policy,
+    judge: Judge<'_>,
+    prompts: &[(u64, &Prompt)],
+    group_size: usize,
+    generation: &GenerationConfig,
+    more: &(dyn Fn(&Group) -> usize + Sync),
+) -> Result<Vec<Group>, TrainerError> {
+    let mut groups: Vec<Group> = prompts.iter().map(|(draw, prompt)| Group::new(*draw, (*prompt).clone())).collect();
+    let requests = requests(&groups, &vec![group_size; groups.len()]);
+    let mut failure = None;
+    policy.generate_more(&requests, generation, &mut |number, completions| {
+        let group = &mut groups[number..=number];
+        // After a failure, what has been asked for is all that is still generated.
+        match judge.add(group, vec![completions]) {
+            Ok(()) if failure.is_none() => more(&group[0]),
+            Ok(()) => 0,
+            Err(error) => {
+                failure.get_or_insert(error);
+                0
+            }
+        }
+    })?;
+    failure.map_or(Ok(groups), Err)
+}
+
+/// What to ask of the policy for `more[i]` completions of group i.
+fn requests(groups: &[Group], more: &[usize]) -> Vec<Request> {
+    let request = |(group, more): (&Group, &usize)| Request {
+        prompt_ids: group.prompt.token_ids.clone(),
+        samples: *more,
+        first_sample: group.samples.len(),
+        draw: group.draw,
+    };
+    groups.iter().zip(more).map(request).collect()
+}
+
+impl Judge<'_> {
+    /// Judges completions and adds them to their groups, which are unchanged after an error.
+    fn add(self, groups: &mut [Group], completions: Vec<Vec<Completion>>) -> Result<(), TrainerError> {
+        let Self { tokenizer, rewards, step } = self;
+        let decode = |c: &Completion| tokenizer.decode(&c.token_ids, true);
+        let texts = completions
+            .iter()
+            .map(|group| group.iter().map(decode).collect::<Result<Vec<_>, _>>())
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut inputs = Vec::with_capacity(completions.iter().map(Vec::len).sum());
+        for ((group, completions), texts) in groups.iter().zip(&completions).zip(&texts) {
+            let first = group.samples.len();
+            inputs.extend(completions.iter().zip(texts).enumerate().map(|(i, (completion, text))| {
+                let is_truncated = completion.finish_reason == FinishReason::Length;
+                let prompt = &group.prompt;
+                RewardInput::new(&prompt.text, text, &prompt.answer)
+                    .with_alternatives(&prompt.alternatives)
+                    .with_messages(&prompt.messages)
+                    .with_token_ids(&completion.token_ids)
+                    .with_ending(if is_truncated { Ending::Length } else { Ending::Stop })
+                    .with_columns(&prompt.columns)
+                    .with_place(group.draw, first + i, step)
+            }));
+        }
+        let mut judged = rewards.score_batch(&inputs)?.into_iter();
+        for ((group, completions), texts) in groups.iter_mut().zip(completions).zip(texts) {
+            let samples = completions.into_iter().zip(texts).zip(&mut judged);
+            group.samples.extend(samples.map(|((completion, text), reward)| Sample::new(completion, text, reward)));
+        }
+        Ok(())
     }
-    let mut judged = rewards.score_batch(&inputs)?.into_iter();
-    for ((group, completions), texts) in groups.iter_mut().zip(completions).zip(texts) {
-        let samples = completions.into_iter().zip(texts).zip(&mut judged);
-        group.samples.extend(samples.map(|((completion, text), reward)| Sample::new(completion, text, reward)));
-    }
-    Ok(())
 }

@@ -12,15 +12,14 @@ use crate::prompt::Prompt;
 use crate::record::{Fate, GroupRecord};
 use crate::reference::Reference;
 use crate::rescore::{difference_of_later, reject, rescore, rescore_carried};
-use crate::rollout::{add_completions, roll_out};
+use crate::rollout::{Judge, add_completions, roll_out, roll_out_more};
 use crate::sample::{Group, SampleId};
 use crate::update::update;
 use dapo_loss::kl_in_reward;
 use dapo_policy::{Decoder, GenerationConfig, Gradients, Purpose, StopStrings, StopTokens, TokenGroup, Tokenizer};
 use dapo_reward::RewardSum;
 use dapo_sampler::{DataOrder, Drawn, DroppedGroup, DynamicSampler, KeptGroup, SamplerError, Shortage, TakenBatch};
-use std::sync::Arc;
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 /// A run: a policy, what it learns from, and where it stands.
 #[derive(Debug)]
@@ -87,8 +86,8 @@ impl Trainer {
         let generation = GenerationConfig {
             max_new_tokens: config.max_new_tokens,
             sampling: config.sampling,
-            stop_strings: StopStrings::new(&config.stop, &tokenizer)?,
             stop: StopTokens::of(policy.config(), &tokenizer),
+            stop_strings: StopStrings::new(&config.stop, &tokenizer)?,
             seed: config.seed,
             purpose: Purpose::Rollout,
             cache_bytes: config.cache_bytes,
@@ -293,19 +292,22 @@ impl Trainer {
     /// One round's groups, with more completions where the per-prompt mode asks for them, and KL in the reward.
     fn round(&self, drawn: &[(u64, usize)], kl_sum: &mut f64) -> Result<Vec<Group>, TrainerError> {
         let prompts: Vec<(u64, &Prompt)> = drawn.iter().map(|(draw, i)| (*draw, &self.prompts[*i])).collect();
-        let (policy, size) = (&self.policy, self.config.group_size);
-        let step = self.step + 1;
-        let mut groups = roll_out(policy, &self.tokenizer, &prompts, size, &self.generation, &self.rewards, step)?;
-        self.add_kl_terms(&mut groups, kl_sum)?;
+        let Self { policy, tokenizer, generation, rewards, config, .. } = self;
+        let (size, sampler, filter, step) = (config.group_size, &config.sampler, config.overlong_filter, self.step + 1);
+        let more = |group: &Group| sampler.more_completions(&filter_metric(&sampler.metric, group, filter));
+        // A metric with KL terms needs them between two calls of the policy, for all groups at once.
+        if sampler.per_prompt.is_some() && config.kl_in_reward == 0.0 {
+            let judge = Judge { tokenizer, rewards, step };
+            return roll_out_more(policy, judge, &prompts, size, generation, &more);
+        }
+        let mut groups = roll_out(policy, tokenizer, &prompts, size, generation, rewards, step)?;
         loop {
-            let metric = |group| filter_metric(&self.config.sampler.metric, group, self.config.overlong_filter);
-            let more: Vec<usize> =
-                groups.iter().map(|group| self.config.sampler.more_completions(&metric(group))).collect();
+            self.add_kl_terms(&mut groups, kl_sum)?;
+            let more: Vec<usize> = groups.iter().map(&more).collect();
             if more.iter().all(|more| *more == 0) {
                 return Ok(groups);
             }
-            add_completions(policy, &self.tokenizer, &mut groups, &more, &self.generation, &self.rewards, step)?;
-            self.add_kl_terms(&mut groups, kl_sum)?;
+            add_completions(policy, tokenizer, &mut groups, &more, generation, rewards, step)?;
         }
     }
 

@@ -52,6 +52,8 @@ pub(super) struct CpuGenerator<'a> {
     model: &'a Model,
     config: &'a GenerationConfig,
     room: Room,
+    /// Whether the cache holds the longest prompt beside the longest sequence.
+    can_keep: bool,
     /// By the number of the request.
     prompts: Vec<Option<Prompt>>,
     active: Vec<Active>,
@@ -87,7 +89,8 @@ impl<'a> CpuGenerator<'a> {
     ) -> Result<Self, PolicyError> {
         let c = &model.spec.config;
         let block_bytes = BLOCK_SIZE * c.num_hidden_layers * c.num_key_value_heads * c.head_dim * 8;
-        let longest = requests.iter().map(|r| r.prompt_ids.len()).max().unwrap_or(0) + config.max_new_tokens;
+        let longest_prompt = requests.iter().map(|r| r.prompt_ids.len()).max().unwrap_or(0);
+        let longest = longest_prompt + config.max_new_tokens;
         let least = blocks(longest) * block_bytes;
         let cache_bytes = config.cache_bytes.unwrap_or(CACHE_BYTES);
         if cache_bytes < least {
@@ -108,6 +111,7 @@ impl<'a> CpuGenerator<'a> {
                 prefill_tokens: PREFILL_TOKENS,
                 prompts: PromptCache::Copied,
             },
+            can_keep: cache_bytes / block_bytes >= blocks(longest_prompt) + blocks(longest),
             prompts: Vec::new(),
             active: Vec::with_capacity(places),
             caches: std::iter::repeat_with(empty).take(c.num_hidden_layers).collect(),
@@ -131,8 +135,14 @@ impl Generator for CpuGenerator<'_> {
         self.room
     }
 
-    fn prompt_blocks(&self, _tokens: usize) -> usize {
-        0
+    fn keep_prompts(&mut self) {
+        if self.can_keep {
+            self.room.prompts = PromptCache::Kept;
+        }
+    }
+
+    fn prompt_blocks(&self, tokens: usize) -> usize {
+        if self.room.prompts == PromptCache::Kept { blocks(tokens) } else { 0 }
     }
 
     fn sequence_blocks(&self, prompt_tokens: usize) -> usize {
@@ -178,6 +188,7 @@ impl Generator for CpuGenerator<'_> {
                 return Err(PolicyError::Internal(format!("prompt {} has not been computed", start.number)));
             };
             let prompt_len = start.request.prompt_ids.len();
+            let key = self.config.stream(start.request, start.sample);
             let mut active = Active {
                 place: start.place,
                 prompt_len,
@@ -188,7 +199,6 @@ impl Generator for CpuGenerator<'_> {
             };
             let drawn = active.draw(&prompt.logits, self.config)?;
             if let Some(end) = active.ended(&drawn) {
-            let key = self.config.stream(start.request, start.sample);
                 ended.push(end);
                 continue;
             }

@@ -6,14 +6,24 @@ use crate::batch::{Loss, TokenBatch, TokenLogprobs};
 use crate::check::check_temperature;
 use crate::error::PolicyError;
 use crate::gradients::Gradients;
-use crate::policy::Policy;
+use crate::policy::{More, Policy};
 use crate::request::{Completion, GenerationConfig, Request};
-use crate::scheduler::generate;
+use crate::scheduler::{generate, generate_more};
 
 impl Policy for Decoder {
     fn generate(&self, requests: &[Request], config: &GenerationConfig) -> Result<Vec<Vec<Completion>>, PolicyError> {
         config.check(requests, self.config())?;
         generate(self.backend.as_ref(), requests, config)
+    }
+
+    fn generate_more(
+        &self,
+        requests: &[Request],
+        config: &GenerationConfig,
+        more: &mut More<'_>,
+    ) -> Result<(), PolicyError> {
+        config.check(requests, self.config())?;
+        generate_more(self.backend.as_ref(), requests, config, more)
     }
 
     fn exact_rollout(&self) -> bool {

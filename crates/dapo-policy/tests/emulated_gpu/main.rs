@@ -11,7 +11,7 @@ use common::{Shape, batch, decoder};
 use dapo_policy::candle::PolicyVars;
 use dapo_policy::{
     AdamWStep, Architecture, Completion, Decoder, Device, FinishReason, GenerationConfig, Gradients, LayerMemory,
-    Moments, Policy, Request, SamplingConfig, Segments, StopTokens, TokenBatch, TokenLogprobs,
+    Moments, Policy, Request, SamplingConfig, Segments, StopStrings, StopTokens, TokenBatch, TokenLogprobs,
 };
 use std::sync::Arc;
 
@@ -250,6 +250,51 @@ fn sampled_generation_draws_by_the_same_keys_whatever_is_beside_it() {
         let error = gpu.generate(&requests(), &too_little).unwrap_err().to_string();
         assert!(error.starts_with("cache_bytes is 1000"), "{error}");
     }
+}
+
+#[test]
+fn a_stop_string_ends_a_completion_with_the_same_token_as_on_the_cpu() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/tiny-qwen3");
+    let (cpu, tokenizer) = dapo_policy::load(folder.as_ref()).unwrap();
+    let (mut gpu, _) = dapo_policy::load(folder.as_ref()).unwrap();
+    gpu.to_device(Device::Emulated { bf16: false }).unwrap();
+    let prompt_ids = tokenizer.encode("12+7=", false).unwrap();
+    let requests = [Request { prompt_ids, samples: 1, first_sample: 0, draw: 0 }];
+    let sampling = SamplingConfig::GREEDY;
+    let plain = GenerationConfig { max_new_tokens: 16, sampling, ..GenerationConfig::new(StopTokens::none()) };
+    let whole = cpu.generate(&requests, &plain).unwrap().remove(0).remove(0);
+    // Strings that end at tokens 2 to 16: within eight tokens that are drawn at once, and with the last one.
+    for end in [2, 7, 8, 9, 13, 16] {
+        let text = tokenizer.decode(&whole.token_ids[..end], true).unwrap();
+        let stop_strings = StopStrings::new([text], &tokenizer).unwrap();
+        let config = GenerationConfig { stop_strings, ..plain.clone() };
+        let [expected, got] =
+            [&cpu, &gpu].map(|policy| policy.generate(&requests, &config).unwrap().remove(0).remove(0));
+        assert_eq!((got.token_ids.len(), got.finish_reason), (end, FinishReason::Stop));
+        assert_eq!((&got.token_ids, got.logprobs.len()), (&expected.token_ids, end));
+    }
+}
+
+#[test]
+fn a_repetition_penalty_is_refused() {
+    let sampling = SamplingConfig { repetition_penalty: 1.2, ..SamplingConfig::default() };
+    let config = GenerationConfig { sampling, ..GenerationConfig::new(StopTokens::none()) };
+    let error = on_gpu(shape(Architecture::Qwen3), false).generate(&requests(), &config).unwrap_err().to_string();
+    assert_eq!(error, "repetition_penalty is 1.2, expected 1 on a GPU, which draws without a penalty; a CPU has one");
+}
+
+#[test]
+fn more_completions_are_those_of_one_request_for_all() {
+    let gpu = on_gpu(shape(Architecture::Qwen3), false);
+    let config = GenerationConfig { max_new_tokens: 6, ..GenerationConfig::new(StopTokens::none()) };
+    let all: Vec<Request> = requests().into_iter().map(|r| Request { samples: 4, ..r }).collect();
+    let mut groups = vec![Vec::new(); all.len()];
+    let mut more = |number: usize, group: Vec<Completion>| {
+        groups[number].extend(group);
+        4usize.saturating_sub(groups[number].len()).min(1)
+    };
+    gpu.generate_more(&requests(), &config, &mut more).unwrap();
+    assert_eq!(groups, gpu.generate(&all, &config).unwrap());
 }
 
 #[test]

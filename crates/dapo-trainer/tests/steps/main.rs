@@ -147,24 +147,28 @@ fn a_first_mini_batch_of_carried_groups_does_not_hide_the_difference_of_the_othe
 
 #[test]
 fn more_completions_are_drawn_until_a_prompt_differs() {
-    let per_prompt = Some(PerPrompt { increment: 2, max_samples: 10 });
-    let sampler = SamplerConfig { per_prompt, ..config().sampler };
-    let mut adding = trainer(TrainerConfig { sampler: sampler.clone(), ..config() });
-    let mut at_once = trainer(TrainerConfig { group_size: 10, ..config() });
-    let (adding, at_once) = (adding.step().unwrap(), at_once.step().unwrap());
-    let mut sizes = std::collections::BTreeSet::new();
-    for record in &adding.groups {
-        let n = record.group.samples.len();
-        sizes.insert(n);
-        let correct = record.group.correct();
-        assert!((0 < correct && correct < n) || n == 10, "{n} completions, {correct} correct");
-        // They are the completions that a larger group would have had.
-        let whole = at_once.groups.iter().find(|other| other.group.draw == record.group.draw).unwrap();
-        for (sample, of_whole) in record.group.samples.iter().zip(&whole.group.samples) {
-            assert_eq!((&sample.completion, &sample.reward), (&of_whole.completion, &of_whole.reward));
+    // Without a KL term in the reward the policy keeps the prompts; with one it is asked again.
+    for kl_in_reward in [0.0, 0.1] {
+        let per_prompt = Some(PerPrompt { increment: 2, max_samples: 10 });
+        let sampler = SamplerConfig { per_prompt, ..config().sampler };
+        let mut adding = trainer(TrainerConfig { sampler, kl_in_reward, ..config() });
+        let mut at_once = trainer(TrainerConfig { group_size: 10, kl_in_reward, ..config() });
+        let (adding, at_once) = (adding.step().unwrap(), at_once.step().unwrap());
+        let mut sizes = std::collections::BTreeSet::new();
+        for record in &adding.groups {
+            let n = record.group.samples.len();
+            sizes.insert(n);
+            let correct = record.group.correct();
+            assert!((0 < correct && correct < n) || n == 10, "{n} completions, {correct} correct");
+            // They are the completions that a larger group would have had.
+            let whole = at_once.groups.iter().find(|other| other.group.draw == record.group.draw).unwrap();
+            for (sample, of_whole) in record.group.samples.iter().zip(&whole.group.samples) {
+                assert_eq!((&sample.completion, &sample.reward), (&of_whole.completion, &of_whole.reward));
+                assert_eq!(sample.kl_term.is_some(), kl_in_reward > 0.0);
+            }
         }
+        assert!(sizes.len() > 1, "all groups have {sizes:?} completions");
     }
-    assert!(sizes.len() > 1, "all groups have {sizes:?} completions");
 }
 
 #[test]
