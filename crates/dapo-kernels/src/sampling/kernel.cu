@@ -36,7 +36,7 @@ __device__ int draw(const Row<T>& row, const Settings& settings, u64 bits, Searc
         return w >= least ? w : u64(0);
     };
     const bool cut = settings.top_k > 0 && settings.top_k < row.vocab;
-    if (!cut && settings.top_p >= 1.0f) {
+    if (!cut && settings.top_p >= 1.0f && settings.min_p <= 0.0f) {
         return locate(row, weight, [&](u64 total) { return fraction_of(bits, total); }, memory);
     }
     Prefix prefix = {0, 0};  // everything

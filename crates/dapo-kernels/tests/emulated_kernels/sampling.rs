@@ -31,8 +31,8 @@ fn reference(logits: &[f32], rule: &SamplingRule, u: f64) -> usize {
     let weight = |token: &usize| f64::from((logits[*token] - max) * (1.0 / rule.temperature)).exp();
     let mut tokens: Vec<usize> = (0..logits.len()).collect();
     tokens.retain(|token| rule.min_p == 0.0 || weight(token) >= f64::from(rule.min_p));
-    let cut = rule.top_k > 0 && rule.top_k < tokens.len();
-    if cut || rule.top_p < 1.0 {
+    let cut = rule.top_k > 0 && rule.top_k < logits.len();
+    if cut || rule.top_p < 1.0 || rule.min_p > 0.0 {
         tokens.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]).then(a.cmp(b)));
         tokens.truncate(if cut { rule.top_k } else { tokens.len() });
     }

@@ -229,7 +229,7 @@ fn sampled_generation_draws_by_the_same_keys_whatever_is_beside_it() {
     for sampling in [
         base,
         SamplingConfig { temperature: 0.7, top_p: 0.9, top_k: Some(20), ..base },
-        SamplingConfig { temperature: 1.2, top_p: 0.95, min_p: 0.1, ..base },
+        SamplingConfig { temperature: 1.2, min_p: 0.1, ..base },
     ] {
         let config =
             GenerationConfig { max_new_tokens: 20, sampling, seed: 5, ..GenerationConfig::new(StopTokens::new([1])) };
