@@ -12,8 +12,17 @@ use std::{
     path::Path,
 };
 
-const CRATES: [&str; 7] =
-    ["dapo-loss", "dapo-reward", "dapo-sampler", "dapo-kernels", "dapo-policy", "dapo-trainer", "dapo-run"];
+const CRATES: [&str; 9] = [
+    "dapo-loss",
+    "dapo-reward",
+    "dapo-external",
+    "dapo-code",
+    "dapo-sampler",
+    "dapo-kernels",
+    "dapo-policy",
+    "dapo-trainer",
+    "dapo-run",
+];
 
 /// Most arrows of all crates together that point upward.
 const MOST_UPWARD: usize = 3;

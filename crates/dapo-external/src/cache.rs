@@ -1,0 +1,182 @@
+//! Answers that are known: [`Cache`].
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use dapo_reward::{RewardInput, Score};
+use serde::{Deserialize, Serialize};
+
+use crate::error::ExternalError;
+
+/// What an answer is found by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Key {
+    draw: u64,
+    sample: usize,
+    hash: [u8; 32],
+}
+
+impl Key {
+    /// The key of a sample. The hash covers the prompt too: draws of training and of evaluations have the same numbers.
+    pub(crate) fn of(input: &RewardInput<'_>) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&(input.prompt.len() as u64).to_le_bytes());
+        hasher.update(input.prompt.as_bytes());
+        hasher.update(input.completion.as_bytes());
+        Self { draw: input.draw, sample: input.sample, hash: hasher.finalize().into() }
+    }
+}
+
+/// What was said about a sample.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Answer {
+    /// The training step in which it was asked for, 0 outside training.
+    pub(crate) step: u64,
+    pub(crate) score: Score,
+    /// The kind of fault that made the sample abstain.
+    pub(crate) fault: Option<String>,
+}
+
+/// A line of the file.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    draw: u64,
+    sample: usize,
+    blake3: String,
+    step: u64,
+    value: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    correct: Option<bool>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    log: BTreeMap<String, f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    fault: Option<String>,
+}
+
+impl Line {
+    fn new(key: &Key, answer: &Answer) -> Self {
+        let Score { value, correct, log } = answer.score.clone();
+        let blake3 = blake3::Hash::from_bytes(key.hash).to_hex().to_string();
+        Self {
+            draw: key.draw,
+            sample: key.sample,
+            blake3,
+            step: answer.step,
+            value,
+            correct,
+            log,
+            fault: answer.fault.clone(),
+        }
+    }
+
+    fn read(text: &[u8]) -> Result<(Key, Answer), String> {
+        let line: Self = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+        let hash = blake3::Hash::from_hex(&line.blake3).map_err(|error| error.to_string())?;
+        let score = Score { value: line.value, correct: line.correct, log: line.log };
+        let key = Key { draw: line.draw, sample: line.sample, hash: hash.into() };
+        Ok((key, Answer { step: line.step, score, fault: line.fault }))
+    }
+}
+
+/// A file of answers. Every answer is in it before it is used.
+#[derive(Debug)]
+pub(crate) struct Cache {
+    path: PathBuf,
+    file: File,
+    /// Bytes of whole answers in the file.
+    length: u64,
+    answers: BTreeMap<Key, Answer>,
+}
+
+impl Cache {
+    /// Opens a file, which is created where it is missing. A last line that was not written whole is dropped.
+    ///
+    /// # Errors
+    /// [`ExternalError::Io`], and [`ExternalError::Cache`] for any other line that is no answer.
+    pub(crate) fn open(path: PathBuf) -> Result<Self, ExternalError> {
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).map_err(ExternalError::io(folder))?;
+        }
+        let mut file = append_to(&path)?;
+        let text = fs::read(&path).map_err(ExternalError::io(&path))?;
+        let mut answers = BTreeMap::new();
+        let mut length = 0;
+        for (index, line) in text.split_inclusive(|byte| *byte == b'\n').enumerate() {
+            let is_torn = !line.ends_with(b"\n");
+            match Line::read(line) {
+                Ok((key, answer)) => answers.entry(key).or_insert(answer),
+                Err(_) if is_torn => {
+                    file.set_len(length).map_err(ExternalError::io(&path))?;
+                    break;
+                }
+                Err(found) => return Err(ExternalError::Cache { path, line: index + 1, found }),
+            };
+            length += line.len() as u64;
+            if is_torn {
+                // Only the end of the line is missing.
+                file.write_all(b"\n").map_err(ExternalError::io(&path))?;
+                length += 1;
+            }
+        }
+        Ok(Self { path, file, length, answers })
+    }
+
+    pub(crate) fn get(&self, key: &Key) -> Option<&Answer> {
+        self.answers.get(key)
+    }
+
+    /// Adds answers, to the file first.
+    ///
+    /// # Errors
+    /// [`ExternalError::Io`]; the file then holds what it held before, as far as it can be had.
+    pub(crate) fn add(&mut self, answers: impl IntoIterator<Item = (Key, Answer)>) -> Result<(), ExternalError> {
+        let answers: Vec<_> = answers.into_iter().collect();
+        let text = lines(answers.iter().map(|(key, answer)| (key, answer)));
+        if let Err(error) = self.file.write_all(&text) {
+            // The next line must not be joined to half a line.
+            let _ = self.file.set_len(self.length);
+            return Err(ExternalError::io(&self.path)(error));
+        }
+        self.length += text.len() as u64;
+        for (key, answer) in answers {
+            self.answers.entry(key).or_insert(answer);
+        }
+        Ok(())
+    }
+
+    /// Rewrites the file: the answers up to and of this step in the order of their keys, then those of later steps.
+    ///
+    /// # Errors
+    /// [`ExternalError::Io`]; the file is then as it was.
+    pub(crate) fn checkpoint(&mut self, step: u64) -> Result<(), ExternalError> {
+        let (done, later): (Vec<_>, Vec<_>) = self.answers.iter().partition(|(_, answer)| answer.step <= step);
+        let text = lines(done.into_iter().chain(later));
+        let new = self.path.with_extension("jsonl.tmp");
+        let write = || {
+            let mut file = File::create(&new)?;
+            file.write_all(&text)?;
+            file.sync_all()?;
+            fs::rename(&new, &self.path)
+        };
+        write().map_err(ExternalError::io(&new))?;
+        self.file = append_to(&self.path)?;
+        self.length = text.len() as u64;
+        Ok(())
+    }
+}
+
+fn append_to(path: &Path) -> Result<File, ExternalError> {
+    OpenOptions::new().create(true).append(true).open(path).map_err(ExternalError::io(path))
+}
+
+fn lines<'a>(answers: impl IntoIterator<Item = (&'a Key, &'a Answer)>) -> Vec<u8> {
+    let mut text = Vec::new();
+    for (key, answer) in answers {
+        text.extend(crate::wire::to_json(&Line::new(key, answer)));
+        text.push(b'\n');
+    }
+    text
+}

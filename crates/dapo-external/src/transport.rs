@@ -1,0 +1,29 @@
+//! Where samples are sent to be scored: [`Transport`].
+
+use dapo_reward::{RewardInput, Score};
+
+use crate::counters::Tally;
+use crate::fault::Fault;
+
+/// The samples of one request.
+#[derive(Debug, Clone)]
+pub struct Batch<'a, 'b> {
+    /// The request's number, from 1 on.
+    pub id: u64,
+    /// The training step, from 1 on; 0 outside training.
+    pub step: u64,
+    /// The samples.
+    pub samples: Vec<&'a RewardInput<'b>>,
+}
+
+/// Takes requests to whatever answers them.
+pub trait Transport: Send + Sync {
+    /// Requests that can be under way at once.
+    fn lanes(&self) -> usize;
+
+    /// Asks for the scores of a batch, in its order. `lane` is below [`lanes`](Self::lanes).
+    ///
+    /// # Errors
+    /// When there is not one finite score per sample.
+    fn ask(&self, lane: usize, batch: &Batch<'_, '_>, tally: &Tally) -> Result<Vec<Score>, Fault>;
+}
