@@ -9,6 +9,8 @@
 //! samples abstain, as [`OnError`] says; it is never a silent 0. [`Counters`] count requests, faults and latency.
 //! A [`Transport`] of one's own gets the same treatment.
 //!
+//! [`BuiltinReward`] is a reward that needs neither: settings alone describe it.
+//!
 //! The form of requests and replies is described in `docs/rewards.md`.
 //!
 //! Not for you when the reward is a function in Rust: closures are rewards in `dapo-reward`.
@@ -40,6 +42,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod address;
+mod builtin;
 mod cache;
 mod command;
 mod config;
@@ -56,6 +59,10 @@ mod transport;
 mod wire;
 mod worker;
 
+pub use builtin::{
+    BuiltinConfig, BuiltinReward, ChoiceReward, Compare, ContainsReward, ExactReward, JsonReward, LengthReward, Need,
+    NumberReward, RegexReward,
+};
 pub use config::{CommandReward, Dialect, OnError, PythonReward, UrlReward};
 pub use counters::{Counters, Tally};
 pub use error::ExternalError;

@@ -10,8 +10,8 @@ use std::path::Path;
 use std::process::Command;
 
 use common::inputs;
-use dapo_external::{CommandReward, ExternalConfig, PythonReward, UrlReward, open};
-use dapo_reward::RewardFn;
+use dapo_external::{BuiltinConfig, BuiltinReward, CommandReward, ExternalConfig, PythonReward, UrlReward, open};
+use dapo_reward::{RewardFn, RewardInput, Score};
 use tempfile::tempdir;
 
 /// The code blocks of the page in this language, in order.
@@ -73,4 +73,13 @@ fn the_servers_example_is_valid() {
     assert_eq!((config.concurrency, config.batch), (4, Some(16)));
     let error = toml::from_str::<UrlReward>("urll = 1").unwrap_err().to_string();
     assert!(error.contains("unknown field `urll`"), "{error}");
+}
+
+#[test]
+fn the_rules_example_scores() {
+    let (name, table) = table(&blocks("toml")[3]);
+    let config: BuiltinConfig = table.try_into().unwrap();
+    let reward = BuiltinReward::new(&name, &config).unwrap();
+    let score = reward.score(&RewardInput::new("When?", "In 1969.", "1969")).unwrap();
+    assert_eq!(score, Score::value(1.0).with_correct(true));
 }
