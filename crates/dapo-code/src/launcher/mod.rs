@@ -4,6 +4,7 @@
 //! memory, no open files, no environment. In a strict sandbox its child is the first process of a process namespace: when
 //! that ends, for whatever reason, the kernel ends everything in it.
 
+mod filter;
 mod place;
 mod privileges;
 mod strict;
@@ -12,6 +13,7 @@ mod sys;
 mod tree;
 
 use std::env;
+use std::env::consts::ARCH;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Error};
 use std::os::fd::AsFd;
@@ -21,10 +23,11 @@ use std::process::exit;
 use rustix::process::{Pid, WaitOptions, getpid, set_child_subreaper, waitpid};
 
 use crate::config::Sandbox;
+use crate::launcher::filter::filter;
 use crate::launcher::place::{Place, write_files};
 use crate::launcher::strict::{Missing, Side, build_root, enter, hide, missing};
 use crate::launcher::supervisor::{Supervisor, answer};
-use crate::launcher::sys::close_from;
+use crate::launcher::sys::{can_filter, close_from};
 use crate::launcher::tree::Proc;
 use crate::wire::{ARGUMENT, Ask, Reply, Setup, VARIABLE};
 
@@ -64,7 +67,7 @@ fn open(setup: &Setup, host: &UnixStream) -> Result<Option<Supervisor>, Missing>
         return Err(Missing { layer: "launcher of its own".to_owned(), reason });
     }
     let files = "private folder";
-    let (proc, place, is_init) = match setup.sandbox {
+    let (proc, place, filter) = match setup.sandbox {
         Sandbox::Strict => match enter()? {
             Side::Outside(child) => {
                 let _ = waitpid(Some(child), WaitOptions::empty());
@@ -74,17 +77,20 @@ fn open(setup: &Setup, host: &UnixStream) -> Result<Option<Supervisor>, Missing>
                 let proc = Proc::open().map_err(missing("process table"))?;
                 let place = build_root(&setup.shown, setup.disk_mib)?;
                 hide()?;
-                (proc, place, getpid() == Pid::INIT)
+                let layer = "system call filter";
+                let filter = filter().ok_or_else(|| missing(layer)(Error::other(format!("unknown on {ARCH}"))))?;
+                can_filter().map_err(missing(layer))?;
+                (proc, place, Some(filter))
             }
         },
         Sandbox::RlimitsOnly => {
             let orphans = set_child_subreaper(Some(getpid()));
             orphans.map_err(|error| missing("adoption of orphaned processes")(error.into()))?;
             let proc = Proc::open().map_err(missing("process table"))?;
-            (proc, Place::folders(&setup.home, &setup.temp).map_err(missing(files))?, false)
+            (proc, Place::folders(&setup.home, &setup.temp).map_err(missing(files))?, None)
         }
     };
     write_files(&setup.home, &setup.files).map_err(missing(files))?;
     let host = host.try_clone().map_err(missing("socket"))?;
-    Ok(Some(Supervisor { host, proc, place, is_init, peers: setup.peers }))
+    Ok(Some(Supervisor { host, proc, place, is_init: getpid() == Pid::INIT, filter, peers: setup.peers }))
 }

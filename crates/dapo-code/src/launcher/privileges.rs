@@ -8,6 +8,8 @@ use rustix::thread::{
     set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
 
+use crate::launcher::filter::Filter;
+use crate::launcher::sys::install;
 use crate::wire::Limits;
 
 /// The user and group `nobody`, who runs the programs of root.
@@ -16,13 +18,14 @@ pub(super) const NOBODY: u32 = 65_534;
 const MIB: u64 = 1 << 20;
 
 /// Limits of a program, and the user that it becomes.
-#[derive(Clone, Copy)]
 pub(super) struct Privileges {
     pub(super) limits: Limits,
     /// Most processes and threads of the program's user.
     pub(super) tasks: u64,
     /// Whether the program becomes [`NOBODY`].
     pub(super) is_nobody: bool,
+    /// The system calls that it may make; by default all.
+    pub(super) filter: Option<Filter>,
 }
 
 impl Privileges {
@@ -54,6 +57,6 @@ impl Privileges {
         set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?;
         set_no_new_privs(true)?;
         limit(Resource::Nproc, self.tasks)?;
-        Ok(())
+        self.filter.as_deref().map_or(Ok(()), install)
     }
 }

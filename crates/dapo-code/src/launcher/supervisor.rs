@@ -13,6 +13,7 @@ use rustix::process::{
     Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, geteuid, kill_process, kill_process_group, pidfd_open, wait,
 };
 
+use crate::launcher::filter::Filter;
 use crate::launcher::place::Place;
 use crate::launcher::privileges::{NOBODY, Privileges};
 use crate::launcher::sys::before_exec;
@@ -29,6 +30,8 @@ pub(super) struct Supervisor {
     pub(super) place: Place,
     /// Whether this is the first process of a process namespace.
     pub(super) is_init: bool,
+    /// System calls of programs; by default all.
+    pub(super) filter: Option<Filter>,
     /// Sandboxes whose processes count as those of one user.
     pub(super) peers: u64,
 }
@@ -74,7 +77,7 @@ impl Supervisor {
             let user = if is_nobody { NOBODY } else { geteuid().as_raw() };
             self.proc.tasks_of(user) + step.limits.processes * self.peers
         };
-        let privileges = Privileges { limits: step.limits, tasks, is_nobody };
+        let privileges = Privileges { limits: step.limits, tasks, is_nobody, filter: self.filter.clone() };
         before_exec(&mut command, move || privileges.drop());
         let mut child = command.spawn()?;
         let pid = Pid::from_child(&child);

@@ -6,6 +6,8 @@ use std::io::{Error, Result};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use libc::{sock_filter, sock_fprog};
+
 /// `struct clone_args` of the kernel's first version.
 #[repr(C)]
 #[derive(Default)]
@@ -72,6 +74,23 @@ pub(super) fn add_mount_attributes(path: &CStr, set: u64) -> Result<()> {
 pub(super) fn close_from(first: u32) -> Result<()> {
     // SAFETY: the call takes numbers alone. Nothing of this process owns a descriptor in the range, as the caller says.
     let result = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0_u32) };
+    if result == 0 { Ok(()) } else { Err(Error::last_os_error()) }
+}
+
+/// Whether the kernel has filters whose answers are those that a program's has.
+pub(super) fn can_filter() -> Result<()> {
+    let answer = libc::SECCOMP_RET_ERRNO;
+    // SAFETY: the kernel reads one number, which outlives the call.
+    let result = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_GET_ACTION_AVAIL, 0, &raw const answer) };
+    if result == 0 { Ok(()) } else { Err(Error::last_os_error()) }
+}
+
+/// Puts a filter on the system calls of this process and all that come from it. It must have given up new privileges.
+pub(super) fn install(filter: &[sock_filter]) -> Result<()> {
+    let program = sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
+    // SAFETY: `program` points to as many instructions as it says, which outlive the call; the kernel copies and checks
+    // them, and writes to none.
+    let result = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) };
     if result == 0 { Ok(()) } else { Err(Error::last_os_error()) }
 }
 
