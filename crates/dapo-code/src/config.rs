@@ -110,9 +110,10 @@ impl CodeReward {
     /// Checks the fields.
     ///
     /// # Errors
-    /// [`CodeError::Config`] for a time limit that is not above 0 and at most a day, a limit below its least value, an
-    /// empty column or interpreter, a relative path in `read`, a `command` without `{program}`, and `command` or `tags`
-    /// with another language.
+    /// [`CodeError::Config`] for:
+    /// - a time limit that is not above 0 and at most a day, or a limit below its least value;
+    /// - an empty column or interpreter, or a relative path in `read`;
+    /// - a `command` without `{program}`, and `command` or `tags` with another language.
     pub fn validate(&self) -> Result<(), CodeError> {
         let fault = |field, value: String, allowed| Err(CodeError::Config { field, value, allowed });
         for (field, value) in [("timeout_s", self.timeout_s), ("build_timeout_s", self.build_timeout_s)] {

@@ -16,7 +16,7 @@ pub enum CodeError {
         /// What would have been accepted.
         allowed: &'static str,
     },
-    /// The problem's tests have another shape than a reward of this language reads.
+    /// The problem's tests do not have a shape that a reward of this language reads.
     #[error("column {path} is {found}, expected {expected}")]
     Tests {
         /// The column, and where in it.

@@ -2,8 +2,8 @@
 
 /// The last complete code block of a Markdown text that has one of the tags; without one, the last without a tag.
 ///
-/// A block begins with a line of three or more backticks or tildes and its tag, the first word behind them in any case,
-/// and ends with a line of at least as many and nothing else. A block that is not closed is none. Lines lose as many
+/// A block begins with a line of three or more backticks or tildes and its tag, the first word behind them in any case.
+/// It ends with a line of at least as many and nothing else. A block that is not closed is none. Lines lose as many
 /// blanks at their beginning as the block's first line has. With no tags given, any block will do.
 ///
 /// # Example

@@ -18,7 +18,7 @@ use crate::wire::{ARGUMENT, Ask, End, Outcome, Reply, STRICT_HOME, STRICT_TEMP, 
 
 /// How long the launcher may take beyond what a step may.
 const GRACE: Duration = Duration::from_secs(20);
-/// How long the launcher may take to end when it is told to.
+/// How long the launcher may take to end when the host hangs up.
 const FAREWELL: Duration = Duration::from_secs(5);
 
 /// The program that makes sandboxes: it is started anew for each completion, and starts the completion's program in

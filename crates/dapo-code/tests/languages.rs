@@ -10,7 +10,7 @@ use dapo_code::{CodeReward, Language, Sandbox};
 use dapo_reward::{RewardFn, RewardInput, RewardSum, RewardTerm, Score};
 use serde_json::{Value, json};
 
-/// The score when so many tests of all passed.
+/// The score of `passed` tests out of `total`.
 fn tally(passed: usize, total: usize) -> Score {
     let log = BTreeMap::from([("passed".to_owned(), passed as f64), ("total".to_owned(), total as f64)]);
     Score { value: Some(passed as f64 / total as f64), correct: Some(passed == total), log }

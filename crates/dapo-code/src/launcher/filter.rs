@@ -114,7 +114,7 @@ fn give(answer: u32) -> sock_filter {
     instruction(BPF_RET | BPF_K, answer, 0, 0)
 }
 
-/// Skips so many instructions when the comparison holds, and so many when it does not.
+/// Skips `holds` instructions when the comparison holds, and `otherwise` when it does not.
 fn jump(comparison: u32, value: u32, holds: u8, otherwise: u8) -> sock_filter {
     instruction(BPF_JMP | comparison | BPF_K, value, holds, otherwise)
 }
