@@ -69,7 +69,9 @@ impl<'a> Block<'a> {
         self.ratios(scratch, sums);
         self.policy(terms, scratch, sums);
         self.correction(terms, scratch, sums);
-        self.choice_by_entropy(scratch);
+        if let Some(threshold) = self.entropy_threshold {
+            self.choose_by_entropy(threshold, scratch, sums);
+        }
         sums.add_policy(scratch, n);
         self.kl(scratch, sums);
         self.entropy(terms, entropy_gradient, scratch, sums);
@@ -194,20 +196,14 @@ impl<'a> Block<'a> {
         };
         let (old, rollout, mask) = (self.of(self.batch.old_logprobs), self.of(rollout), self.mask);
         let n = mask.len();
-        // One loop a treatment: a choice inside the loop would keep it from vectorising.
-        let changed = match (config.level, config.outside) {
-            (ImportanceLevel::Off, _) => {
-                scratch.extra[..n].iter_mut().zip(mask).for_each(|(one, &keep)| *one = f32::from(u8::from(keep != 0)));
-                0
-            }
-            (level, Outside::Truncate) => {
-                let config = RolloutCorrection { outside: Outside::Truncate, level, ..config };
+        let changed = match config {
+            RolloutCorrection { level: ImportanceLevel::Token | ImportanceLevel::Sequence, .. }
+                if config.outside == Outside::Truncate =>
+            {
+                let config = RolloutCorrection { outside: Outside::Truncate, ..config };
                 weigh(config, terms.importance, old, rollout, mask, scratch)
             }
-            (level, Outside::Mask) => {
-                let config = RolloutCorrection { outside: Outside::Mask, level, ..config };
-                weigh(config, terms.importance, old, rollout, mask, scratch)
-            }
+            _ => mask_by_weight(config, terms.importance, old, rollout, mask, scratch),
         };
         sums.importance.add(&scratch.extra[..n]);
         match config.outside {
@@ -226,17 +222,29 @@ impl<'a> Block<'a> {
         *largest = largest.max(f32::from_bits(worst));
     }
 
-    /// Takes tokens with a low entropy out of the policy loss.
-    #[inline(always)]
-    fn choice_by_entropy(&self, scratch: &mut Scratch) {
-        let (Some(threshold), Some(entropies)) = (self.entropy_threshold, self.chunk.entropies) else {
+    /// Takes tokens with a low entropy out of the policy loss, and sums up the entropies of the others. Not inlined: it would
+    /// slow down the passes without it.
+    #[inline(never)]
+    fn choose_by_entropy(&self, threshold: f32, scratch: &mut Scratch, sums: &mut Sums) {
+        let Some(entropies) = self.chunk.entropies else {
             return;
         };
-        let entropies = self.of_chunk(entropies);
-        for i in 0..self.mask.len() {
-            let chosen = entropies[i] >= threshold;
-            scratch.loss[i] = if chosen { scratch.loss[i] } else { 0.0 };
-            scratch.slope[i] = if chosen { scratch.slope[i] } else { 0.0 };
+        let (entropies, n) = (self.of_chunk(entropies), self.mask.len());
+        for i in 0..n {
+            let is_chosen = entropies[i] >= threshold;
+            scratch.loss[i] = if is_chosen { scratch.loss[i] } else { 0.0 };
+            scratch.slope[i] = if is_chosen { scratch.slope[i] } else { 0.0 };
+            scratch.extra[i] = if (self.mask[i] != 0) & is_chosen { entropies[i] } else { 0.0 };
+        }
+        sums.bonus.add(&scratch.extra[..n]);
+    }
+
+    /// Takes the bonus of tokens with a low entropy out of the gradient.
+    #[inline(never)]
+    fn choose_bonuses(&self, threshold: f32, gradient: &mut [f32]) {
+        let entropies = self.chunk.entropies.map(|entropies| self.of_chunk(entropies));
+        for (to, &entropy) in gradient.iter_mut().zip(entropies.into_iter().flatten()) {
+            *to = if entropy >= threshold { *to } else { 0.0 };
         }
     }
 
@@ -253,8 +261,17 @@ impl<'a> Block<'a> {
             KlEstimator::K2 => self.kl_by(|k| KlEstimator::K2.of(k), reference, scratch, sums),
             KlEstimator::K3 => self.kl_by(|k| KlEstimator::K3.of(k), reference, scratch, sums),
             KlEstimator::Abs => self.kl_by(|k| KlEstimator::Abs.of(k), reference, scratch, sums),
-            KlEstimator::K1Plus => self.kl_by(|k| KlEstimator::K1Plus.of(k), reference, scratch, sums),
-            KlEstimator::K3Plus => self.kl_by(|k| KlEstimator::K3Plus.of(k), reference, scratch, sums),
+            plus @ (KlEstimator::K1Plus | KlEstimator::K3Plus) => self.kl_plus(plus, reference, scratch, sums),
+        }
+    }
+
+    /// The straight-through estimators. Not inlined: they would slow down the others.
+    #[inline(never)]
+    fn kl_plus(&self, estimator: KlEstimator, reference: &[f32], scratch: &mut Scratch, sums: &mut Sums) {
+        if estimator == KlEstimator::K1Plus {
+            self.kl_by(|k| KlEstimator::K1Plus.of(k), reference, scratch, sums);
+        } else {
+            self.kl_by(|k| KlEstimator::K3Plus.of(k), reference, scratch, sums);
         }
     }
 
@@ -292,25 +309,38 @@ impl<'a> Block<'a> {
             }
             sums.entropy.add(&scratch.extra[..mask.len()]);
             sums.worst = sums.worst.max(worst);
-            if let Some(threshold) = self.entropy_threshold {
-                for entropy in &mut scratch.extra[..mask.len()] {
-                    *entropy = if *entropy >= threshold { *entropy } else { 0.0 };
-                }
-                sums.bonus.add(&scratch.extra[..mask.len()]);
-            }
         }
         if let Some(gradient) = gradient {
             let slope = -self.config.entropy_coef * terms.weight as f32;
             for (to, &keep) in gradient.iter_mut().zip(mask) {
                 *to = if keep == 0 { 0.0 } else { slope };
             }
-            if let (Some(threshold), Some(entropies)) = (self.entropy_threshold, self.chunk.entropies) {
-                for (to, &entropy) in gradient.iter_mut().zip(self.of_chunk(entropies)) {
-                    *to = if entropy >= threshold { *to } else { 0.0 };
-                }
+            if let Some(threshold) = self.entropy_threshold {
+                self.choose_bonuses(threshold, gradient);
             }
         }
     }
+}
+
+/// As [`weigh`], where ratios outside the band have weight 0, or there are no weights. Not inlined: it would slow down the
+/// passes without it.
+#[inline(never)]
+fn mask_by_weight(
+    config: RolloutCorrection,
+    of_sequence: f32,
+    old: &[f32],
+    rollout: &[f32],
+    mask: &[u8],
+    scratch: &mut Scratch,
+) -> u64 {
+    if config.has_weights() {
+        let config = RolloutCorrection { outside: Outside::Mask, ..config };
+        return weigh(config, of_sequence, old, rollout, mask, scratch);
+    }
+    for (one, &keep) in scratch.extra.iter_mut().zip(mask) {
+        *one = if keep == 0 { 0.0 } else { 1.0 };
+    }
+    0
 }
 
 /// Multiplies losses and slopes by their importance weights, which are left in `extra`; how many ratios these changed.
