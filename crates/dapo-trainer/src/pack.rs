@@ -51,9 +51,12 @@ pub struct TrainingGroup {
 
 /// Whether tokens with A = 0 have a gradient of 0, so that leaving them out changes no other token's.
 fn advantage_is_all(loss: &LossConfig) -> bool {
-    // The mean of each micro-batch depends on what is packed into it, a quantile of entropies on all tokens.
-    let has_no_other_term = loss.kl.coef == 0.0 && loss.entropy_coef == 0.0;
-    has_no_other_term && loss.aggregation != Aggregation::LocalTokenMean && !loss.selects_by_entropy()
+    let has_other_terms = loss.kl.coef != 0.0 || loss.entropy_coef != 0.0;
+    // The mean of each micro-batch depends on what is packed into it, a quantile of entropies on all tokens, and the
+    // denominator on which sequences are rejected.
+    let rejects = loss.rollout_correction.is_some_and(|correction| correction.reject.is_some());
+    let needs_all = loss.aggregation == Aggregation::LocalTokenMean || loss.selects_by_entropy() || rejects;
+    !has_other_terms && !needs_all
 }
 
 impl TrainingGroup {

@@ -164,18 +164,17 @@ fn a_step_of_groups_without_a_signal_decays_the_weights_and_computes_no_token() 
     // Every completion is worth the same.
     let equal =
         || RewardSum::new(vec![(1.0, Box::new(SampleReward::new("equal", |_| 0.5)) as Box<dyn RewardFn>)]).unwrap();
-    let with = |entropy_coef| {
+    let with = |loss| {
         let (policy, tokenizer) = model();
         let prompts = prompts(&tokenizer);
         let sampler = SamplerConfig { enabled: false, metric: FilterMetric::SeqReward, ..config().sampler };
         let optimizer = OptimizerConfig { lr: 0.1, weight_decay: 0.5, ..config().optimizer };
-        let loss = LossConfig { entropy_coef, ..LossConfig::default() };
         let mut trainer =
             Trainer::new(policy, tokenizer, prompts, equal(), TrainerConfig { sampler, optimizer, loss, ..config() })
                 .unwrap();
         (trainer.step().unwrap().metrics, trainer)
     };
-    let (metrics, trainer) = with(0.0);
+    let (metrics, trainer) = with(LossConfig::default());
     assert_eq!((metrics.updates, metrics.loss, metrics.grad_norm), (1, Some(0.0), Some(0.0)));
     assert_eq!((metrics.entropy, metrics.kl, metrics.logp_difference_max), (None, None, None));
     let initial = model().0.tensors().unwrap();
@@ -185,8 +184,15 @@ fn a_step_of_groups_without_a_signal_decays_the_weights_and_computes_no_token() 
             assert!((now - before * 0.95).abs() <= 1e-6 * before.abs(), "{name}: {now} {before}");
         }
     }
-    // An entropy bonus needs every token.
-    assert!(with(1e-3).0.entropy.is_some());
+    // An entropy bonus needs every token, and so do a quantile of entropies and a judgement of every sequence.
+    let rollout_correction = Some(RolloutCorrection { reject: Some(Rejection::default()), ..Default::default() });
+    for loss in [
+        LossConfig { entropy_coef: 1e-3, ..LossConfig::default() },
+        LossConfig { top_entropy_quantile: 0.2, ..LossConfig::default() },
+        LossConfig { rollout_correction, ..LossConfig::default() },
+    ] {
+        assert!(with(loss).0.entropy.is_some());
+    }
 }
 
 #[test]
