@@ -1,12 +1,14 @@
 //! Training steps of the tiny model on the emulated kernels of a GPU.
 #![allow(clippy::unwrap_used)]
 
-use dapo_loss::Kl;
+use dapo_loss::{ImportanceLevel, Kl, Outside, Rejection, RolloutCorrection};
 use dapo_policy::{Decoder, Device, LoraConfig, Policy, TokenGroup, pack_tokens};
 use dapo_reward::{Accuracy, RewardSum};
 use dapo_sampler::{GenBatch, SamplerConfig};
 use dapo_trainer::tasks::{Split, addition_problems};
-use dapo_trainer::{Fate, OptimizerConfig, PromptStyle, StepOutcome, Trainer, TrainerConfig, encode_prompts};
+use dapo_trainer::{
+    Fate, OptimizerConfig, PromptStyle, SampleOutcome, StepOutcome, Trainer, TrainerConfig, encode_prompts,
+};
 use std::path::Path;
 
 fn config() -> TrainerConfig {
@@ -24,6 +26,10 @@ fn config() -> TrainerConfig {
 }
 
 fn trainer(device: Device, lora: Option<&LoraConfig>) -> Trainer {
+    trainer_with(config(), device, lora)
+}
+
+fn trainer_with(config: TrainerConfig, device: Device, lora: Option<&LoraConfig>) -> Trainer {
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/tiny-qwen3");
     let (policy, tokenizer) = dapo_policy::load(&model).unwrap();
     let mut policy = match lora {
@@ -34,7 +40,7 @@ fn trainer(device: Device, lora: Option<&LoraConfig>) -> Trainer {
     let problems = addition_problems(Split::Train, 64, 5);
     let prompts = encode_prompts(&problems, &tokenizer, &PromptStyle::default(), 64).unwrap().0;
     let rewards = RewardSum::new(vec![(1.0, Box::new(Accuracy::default()))]).unwrap();
-    Trainer::new(policy, tokenizer, prompts, rewards, config()).unwrap()
+    Trainer::new(policy, tokenizer, prompts, rewards, config).unwrap()
 }
 
 fn tokens(outcome: &StepOutcome) -> Vec<Vec<u32>> {
@@ -109,4 +115,29 @@ fn carried_groups_have_the_log_probs_of_training_under_the_policy_that_generated
 #[test]
 fn so_are_those_of_adapters() {
     steps_agree(Some(&LoraConfig { rank: 4, alpha: 6.0, ..LoraConfig::default() }));
+}
+
+#[test]
+fn a_rollout_correction_sees_how_far_rollouts_are_from_training() {
+    let step = |correction| {
+        let mut config = config();
+        config.loss.rollout_correction = Some(correction);
+        trainer_with(config, Device::Emulated { bf16: false }, None).step().unwrap()
+    };
+    // Rounding apart, every ratio is 1.
+    let metrics = step(RolloutCorrection::default()).metrics;
+    let mean = metrics.importance_mean.unwrap();
+    assert!(mean != 1.0 && (mean - 1.0).abs() < 1e-4, "{mean}");
+    assert_eq!((metrics.masked_tokens, metrics.masked_sequences), (Some(0.0), Some(0.0)));
+    // A band of 1 alone masks the tokens that differ by rounding, and rejects their sequences.
+    let (outside, level) = (Outside::Mask, ImportanceLevel::Token);
+    let metrics = step(RolloutCorrection { outside, level, low: 1.0, high: 1.0, reject: None }).metrics;
+    let (tokens, sequences) = (metrics.masked_tokens.unwrap(), metrics.masked_sequences.unwrap());
+    assert!(tokens > 0.0 && tokens < 1.0 && sequences >= tokens, "{tokens} {sequences}");
+    let reject = Some(Rejection { low: Some(1.0), high: Some(1.0), ..Rejection::default() });
+    let outcome = step(RolloutCorrection { level: ImportanceLevel::Off, reject, ..RolloutCorrection::default() });
+    let samples: Vec<_> = outcome.trained().flat_map(|record| &record.group.samples).collect();
+    let rejected = samples.iter().filter(|sample| sample.outcome == SampleOutcome::Rejected).count();
+    assert!(rejected > 0);
+    assert_eq!(outcome.metrics.masked_sequences, Some(rejected as f64 / samples.len() as f64));
 }
