@@ -107,8 +107,7 @@ impl LossConfig {
 
     /// Whether only tokens with a high entropy have a policy loss.
     pub const fn selects_by_entropy(&self) -> bool {
-        // NaN is refused elsewhere.
-        !(self.top_entropy_quantile >= 1.0)
+        self.top_entropy_quantile < 1.0
     }
 
     /// How many tokens of each sequence are in the loss: those that the mask leaves, without the sequences that the rollout

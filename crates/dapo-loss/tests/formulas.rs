@@ -124,8 +124,8 @@ fn is_clear_of(case: &Case, bounds: &[f32]) -> bool {
 }
 
 fn kl_options() -> Vec<Kl> {
-    let mut all = vec![Kl::default()];
     use KlEstimator::{Abs, K1, K1Plus, K2, K3, K3Plus};
+    let mut all = vec![Kl::default()];
     for estimator in [K1, K2, K3, Abs, K1Plus, K3Plus] {
         for times_ratio in [false, true] {
             all.push(Kl { coef: 0.3, estimator, times_ratio });
