@@ -5,57 +5,76 @@
 //! | `model/` or `adapter/` | the weights, or the low-rank adapters alone; the f32 masters are the weights themselves |
 //! | `optimizer.safetensors` | AdamW's moments |
 //! | `reference.safetensors` | the reference model, where it follows the policy |
-//! | `trainer.json` | steps, tokens, the place in the data, the sampler with its surplus groups |
+//! | `groups.safetensors` | the token ids and log-probs of surplus groups, where there are any |
+//! | `trainer.json` | steps, tokens, the place in the data, the sampler with the texts of its surplus groups |
+//! | `manifest.json` | size and hash of every other file, written last |
 //!
 //! Random numbers are keyed by (seed, draw, sample, position), so that no generator's state needs to be kept.
 
+use crate::durable;
 use crate::error::TrainerError;
 use crate::fingerprint::fingerprint_of_data;
+use crate::groups;
+use crate::manifest::{Manifest, RunState, check_name};
 use crate::prompt::Prompt;
 use crate::reference::Reference;
-use crate::state::{FORMAT, State, wrong};
+use crate::state::{FORMAT, REFERENCE, State, wrong};
 use crate::trainer::Trainer;
 use dapo_policy::{Decoder, read_file, read_tensors, save_adapter, save_checkpoint, write_tensors};
 use serde::Deserialize;
 use std::collections::HashMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 impl Trainer {
-    /// Writes a checkpoint folder: aside first, then renamed, so that a checkpoint that exists is whole. `base_model` is what
-    /// an adapter's folder names as its model.
+    /// Writes a checkpoint folder: aside first, to the disk, then renamed, so that a checkpoint that exists is whole.
+    /// `base_model` is what an adapter's folder names as its model.
     ///
     /// The same state gives the same bytes.
     ///
     /// # Errors
     /// When the folder exists, a file cannot be written, or the last step failed between two updates.
     pub fn save(&self, dir: &Path, base_model: &str) -> Result<(), TrainerError> {
+        self.save_of_run(dir, base_model, None)
+    }
+
+    /// As [`save`](Self::save), with what belongs to the checkpoint beyond the trainer.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn save_of_run(&self, dir: &Path, base_model: &str, run: Option<RunState>) -> Result<(), TrainerError> {
         if self.is_torn {
             return Err(TrainerError::Torn { step: self.step + 1 });
         }
-        let io = |path: &Path| {
-            let path = path.to_owned();
-            move |source| TrainerError::Io { path, source }
-        };
         if dir.exists() {
             let exists = std::io::Error::new(std::io::ErrorKind::AlreadyExists, "the checkpoint exists already");
             return Err(io(dir)(exists));
         }
-        let aside = aside(dir);
+        let aside = durable::aside(dir);
         if aside.exists() {
             fs::remove_dir_all(&aside).map_err(io(&aside))?;
         }
-        fs::create_dir_all(&aside).map_err(io(&aside))?;
-        if self.policy.lora().is_some() {
-            save_adapter(&aside.join("adapter"), base_model, &self.policy)?;
-        } else {
-            let model = aside.join("model");
-            save_checkpoint(&model, self.policy.config(), &self.policy.tensors()?, self.tokenizer())?;
+        let written = self.write(&aside, base_model, run).and_then(|()| durable::rename(&aside, dir));
+        if written.is_err() {
+            // The disk may be full; what is half written is of no use to anyone.
+            let _ = fs::remove_dir_all(&aside);
         }
-        write_tensors(&aside.join("optimizer.safetensors"), &self.optimizer.state(&self.policy)?)?;
-        if let Some(reference) = self.following_reference() {
-            write_tensors(&aside.join("reference.safetensors"), &reference.tensors()?)?;
+        written
+    }
+
+    /// Writes every file of a checkpoint, the manifest last, and has them reach the disk.
+    fn write(&self, dir: &Path, base_model: &str, run: Option<RunState>) -> Result<(), TrainerError> {
+        fs::create_dir_all(dir).map_err(io(dir))?;
+        if self.policy.lora().is_some() {
+            save_adapter(&dir.join("adapter"), base_model, &self.policy)?;
+        } else {
+            save_checkpoint(&dir.join("model"), self.policy.config(), &self.policy.tensors()?, self.tokenizer())?;
+        }
+        write_tensors(&dir.join("optimizer.safetensors"), &self.optimizer.state(&self.policy)?)?;
+        let reference = self.moved_reference();
+        if let Some(reference) = reference {
+            write_tensors(&dir.join(REFERENCE), &reference.tensors()?)?;
         }
         let state = State {
             format: FORMAT,
@@ -65,37 +84,57 @@ impl Trainer {
             mastered_groups: self.mastered_groups,
             skipped_steps: self.skipped_steps,
             data: fingerprint_of_data(&self.prompts),
-            base: self.base.clone(),
+            base: Some(self.base.clone()),
+            has_reference: reference.is_some(),
             order: self.order.clone(),
-            sampler: self.sampler.clone(),
+            sampler: groups::write(dir, &self.sampler)?,
         };
-        let file = aside.join("trainer.json");
+        let file = dir.join("trainer.json");
         let json = serde_json::to_vec(&state).map_err(std::io::Error::from).map_err(io(&file))?;
         fs::write(&file, json).map_err(io(&file))?;
-        sync(&aside).map_err(io(&aside))?;
-        fs::rename(&aside, dir).map_err(io(dir))
+        durable::sync_tree(dir)?;
+        Manifest::of(dir, self.step, run)?.write(dir)
     }
 
-    /// Continues from a checkpoint. The trainer must have been made with the same prompts, and from the same model where
-    /// adapters are trained or a reference is needed.
+    /// Continues from a checkpoint whose files are those of its manifest. The trainer must have been made with the same
+    /// prompts, and from the model that the run began with.
     ///
     /// # Errors
     /// Names the file and what in it does not fit; the trainer must then not be used.
     pub fn restore(&mut self, dir: &Path) -> Result<(), TrainerError> {
+        let Some(manifest) = Manifest::read(dir)? else {
+            let expected = "the sizes and hashes of the checkpoint's files";
+            return Err(wrong(&dir.join(Manifest::FILE), "missing".into(), expected));
+        };
+        manifest.check_files(dir, |_| true)?;
+        self.restore_unverified(dir)
+    }
+
+    /// As [`restore`](Self::restore), without a look at the manifest: checkpoints of older versions have none.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn restore_unverified(&mut self, dir: &Path) -> Result<(), TrainerError> {
         let file = dir.join("trainer.json");
         let state = State::read(&file, &self.config().sampler)?;
+        check_name(dir, state.step, &file)?;
         let wrong = |found: String, expected: &str| wrong(&file, found, expected);
         if state.data != fingerprint_of_data(&self.prompts) {
             let found = format!("a run on {} other prompts", state.order.prompts());
             return Err(wrong(found, "one on the same prompts: the data or how it is rendered has changed"));
         }
-        if state.base != self.base {
-            return Err(wrong("a run from another model".into(), "one from this model: its weights have changed"));
+        if let Some(began) = state.base.filter(|began| *began != self.base) {
+            let found = format!("a run that began with other model weights (fingerprint {began})");
+            let now = &self.base;
+            let expected =
+                format!("one that began with the model given now (fingerprint {now}): its weights have changed");
+            return Err(wrong(found, &expected));
         }
-        if self.following_reference().is_some() {
-            let tensors = read_tensors(&dir.join("reference.safetensors"))?;
-            let reference = Decoder::new(self.policy.config().clone(), tensors)?;
-            self.reference = Some(Reference::Copy(Box::new(reference)));
+        // A reference that is where the run began is there already, also where KL has just been switched on.
+        let has_copy = self.reference.as_ref().is_some_and(|reference| reference.copy().is_some());
+        self.has_moved_reference = state.has_reference && has_copy;
+        if self.has_moved_reference {
+            self.reference = Some(Reference::Copy(Box::new(self.read_reference(&dir.join(REFERENCE))?)));
         }
         let weights = if self.policy.lora().is_some() {
             // PEFT's names are ours with a prefix.
@@ -131,6 +170,19 @@ impl Trainer {
         }
     }
 
+    /// The reference of a checkpoint, where the policy computes.
+    fn read_reference(&self, file: &Path) -> Result<Decoder, TrainerError> {
+        let tensors = read_tensors(file)?;
+        let unfit = |error: dapo_policy::PolicyError| {
+            wrong(file, format!("another reference ({error})"), "a model with the policy's tensors")
+        };
+        let saved = Decoder::new(self.policy.config().clone(), tensors).map_err(unfit)?;
+        let mut reference = self.policy.frozen_copy()?;
+        // With the share 1 every weight is copied bit for bit.
+        reference.mix_from(&saved, 1.0).map_err(unfit)?;
+        Ok(reference)
+    }
+
     /// The steps a checkpoint was made after.
     ///
     /// # Errors
@@ -147,28 +199,14 @@ impl Trainer {
         Ok(steps.step)
     }
 
-    /// The reference, where it follows the policy and so belongs to the state.
-    fn following_reference(&self) -> Option<&Decoder> {
-        self.reference.as_ref().filter(|_| self.config().reference_sync.every.is_some())?.copy()
+    /// The reference, where it is no longer what the run began with and so belongs to the state.
+    fn moved_reference(&self) -> Option<&Decoder> {
+        let moves = self.config().reference_sync.every.is_some() || self.has_moved_reference;
+        self.reference.as_ref().filter(|_| moves)?.copy()
     }
 }
 
-/// Where a folder is written before it is renamed.
-fn aside(dir: &Path) -> PathBuf {
-    let mut name = dir.file_name().unwrap_or_default().to_owned();
-    name.push(".part");
-    dir.with_file_name(name)
-}
-
-/// Has the files of a folder reach the disk before the folder gets its name.
-fn sync(dir: &Path) -> std::io::Result<()> {
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            sync(&entry.path())?;
-        } else {
-            fs::File::open(entry.path())?.sync_all()?;
-        }
-    }
-    Ok(())
+fn io(path: &Path) -> impl FnOnce(std::io::Error) -> TrainerError {
+    let path = path.to_owned();
+    move |source| TrainerError::Io { path, source }
 }

@@ -20,7 +20,7 @@ pub(crate) fn fingerprint_of_weights(policy: &Decoder) -> Result<String, Trainer
 }
 
 /// Number and fingerprint of the prompts, in their order.
-pub(crate) fn fingerprint_of_data(prompts: &[Prompt]) -> String {
+pub fn fingerprint_of_data(prompts: &[Prompt]) -> String {
     let mut hash = Hash::default();
     for prompt in prompts {
         hash.add(prompt.id.as_bytes());

@@ -56,7 +56,10 @@ mod update;
 
 // The loop, its checkpoints, and evaluation.
 mod checkpoint;
+pub mod durable;
 mod evaluate;
+mod groups;
+mod manifest;
 mod state;
 mod trainer;
 
@@ -64,6 +67,8 @@ pub use config::{OnMastered, TrainerConfig};
 pub use data::{LONGEST_LINE, Problem, PromptStyle, encode_prompts, read_jsonl, read_line, read_problems};
 pub use error::TrainerError;
 pub use evaluate::{Estimate, EvalReport, Evaluation, PassAt, ProblemScore, evaluate, evaluate_in_blocks};
+pub use fingerprint::fingerprint_of_data;
+pub use manifest::{Digest, Manifest, Prefix, RunState, step_of_name};
 pub use metrics::{StepMetrics, StepTimings};
 pub use no_signal::{NoSignal, Outcomes};
 pub use optimizer::{AdamW, OptimizerConfig, Schedule};

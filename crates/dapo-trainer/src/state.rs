@@ -1,6 +1,7 @@
 //! `trainer.json` of a checkpoint, in this version's format and in earlier ones.
 
 use crate::error::TrainerError;
+use crate::groups;
 use crate::prompt::Prompt;
 use crate::sample::{Group, Sample};
 use dapo_policy::{Completion, read_file};
@@ -11,8 +12,12 @@ use serde_json::Value;
 use std::path::Path;
 use std::sync::Arc;
 
-/// The format that is written: 1 had another form of groups ([`GroupV1`]).
-pub(crate) const FORMAT: u32 = 2;
+/// The format that is written. 2 had the token ids and log-probs of carried groups in `trainer.json`; 1 had another form of
+/// groups, too ([`GroupV1`]).
+pub(crate) const FORMAT: u32 = 3;
+
+/// The file of a reference that is no longer what the run began with.
+pub(crate) const REFERENCE: &str = "reference.safetensors";
 
 /// `trainer.json`.
 #[derive(Serialize, Deserialize)]
@@ -30,8 +35,11 @@ pub(crate) struct State {
     pub(crate) skipped_steps: u64,
     /// Of the prompts: their order is meaningless for others.
     pub(crate) data: String,
-    /// Of the frozen weights that are not in the checkpoint; the model they come from must not have changed.
+    /// Fingerprint of the weights that the run began with; formats 1 and 2 have it only where the checkpoint relies on them.
     pub(crate) base: Option<String>,
+    /// Whether the reference is no longer what the run began with, and so is in the checkpoint; false is left out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) has_reference: bool,
     pub(crate) order: DataOrder,
     pub(crate) sampler: DynamicSampler<Arc<Group>>,
 }
@@ -42,7 +50,7 @@ fn is_zero(count: &u64) -> bool {
 }
 
 impl State {
-    /// Reads the state that this version or an earlier one wrote. Where the sampler's settings have a form that is gone,
+    /// Reads the state that this version or an earlier one wrote, with the numbers of carried groups beside it. Where the sampler's settings have a form that is gone,
     /// `sampler` stands for them.
     ///
     /// # Errors
@@ -56,16 +64,24 @@ impl State {
         let unreadable = |error: serde_json::Error| {
             wrong(file, error.to_string(), "the state of a trainer as this version writes it")
         };
-        match serde_json::from_slice(&text).map_err(unreadable)? {
-            Format { format: 1 } => serde_json::from_slice(&text)
+        let dir = file.parent().unwrap_or(Path::new(""));
+        let Format { format } = serde_json::from_slice(&text).map_err(unreadable)?;
+        let mut state: Self = match format {
+            1 => serde_json::from_slice(&text)
                 .and_then(from_format_1)
                 .and_then(|state| with_sampler(state, sampler))
-                .map_err(unreadable),
-            Format { format: FORMAT } => serde_json::from_slice(&text)
+                .map_err(unreadable)?,
+            2 | FORMAT => serde_json::from_slice(&text)
                 .or_else(|_| with_sampler(serde_json::from_slice(&text)?, sampler))
-                .map_err(unreadable),
-            Format { format } => Err(wrong(file, format!("format {format}"), &format!("format 1 to {FORMAT}"))),
+                .map_err(unreadable)?,
+            _ => return Err(wrong(file, format!("format {format}"), &format!("format 1 to {FORMAT}"))),
+        };
+        if format == FORMAT {
+            groups::read(dir, &mut state.sampler)?;
+        } else {
+            state.has_reference = dir.join(REFERENCE).exists();
         }
+        Ok(state)
     }
 }
 

@@ -31,8 +31,10 @@ pub struct Trainer {
     config: TrainerConfig,
     generation: GenerationConfig,
     pub(crate) reference: Option<Reference>,
-    /// Of the weights the run began with, where a checkpoint relies on them.
-    pub(crate) base: Option<String>,
+    /// Fingerprint of the weights the run began with.
+    pub(crate) base: String,
+    /// Whether the reference came from a checkpoint and may differ from what the run began with.
+    pub(crate) has_moved_reference: bool,
     pub(crate) optimizer: AdamW,
     /// Memory for gradients, from one update to the next.
     gradients: Gradients,
@@ -94,10 +96,9 @@ impl Trainer {
         };
         let has_kl = config.loss.kl.coef != 0.0 || config.kl_in_reward != 0.0;
         let reference = has_kl.then(|| Reference::of(&policy, config.reference_sync)).transpose()?;
-        // What a checkpoint does not hold: the weights under adapters, and a reference that stays where it is.
-        let relies_on_base = policy.lora().is_some() || (has_kl && config.reference_sync.every.is_none());
         Ok(Self {
-            base: relies_on_base.then(|| fingerprint_of_weights(&policy)).transpose()?,
+            base: fingerprint_of_weights(&policy)?,
+            has_moved_reference: false,
             reference,
             optimizer: AdamW::new(&policy, config.optimizer)?,
             gradients: Gradients::new(policy.parameters().len()),

@@ -7,7 +7,8 @@ use dapo_reward::{Accuracy, RewardSum};
 use dapo_sampler::{GenBatch, SamplerConfig};
 use dapo_trainer::tasks::{Split, addition_problems};
 use dapo_trainer::{
-    Fate, OptimizerConfig, PromptStyle, SampleOutcome, StepOutcome, Trainer, TrainerConfig, encode_prompts,
+    Fate, OptimizerConfig, PromptStyle, ReferenceSync, SampleOutcome, StepOutcome, Trainer, TrainerConfig,
+    encode_prompts,
 };
 use std::path::Path;
 
@@ -140,4 +141,29 @@ fn a_rollout_correction_sees_how_far_rollouts_are_from_training() {
     let rejected = samples.iter().filter(|sample| sample.outcome == SampleOutcome::Rejected).count();
     assert!(rejected > 0);
     assert_eq!(outcome.metrics.masked_sequences, Some(rejected as f64 / samples.len() as f64));
+}
+
+#[test]
+fn a_following_reference_returns_to_the_device_it_was_on() {
+    let device = Device::Emulated { bf16: false };
+    let following = || {
+        let mut config = TrainerConfig { reference_sync: ReferenceSync { every: Some(1), mixup: 0.5 }, ..config() };
+        config.loss.kl.coef = 0.1;
+        trainer_with(config, device, None)
+    };
+    let mut whole = following();
+    whole.step().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (checkpoint, again) = (folder.path().join("checkpoint"), folder.path().join("again"));
+    whole.save(&checkpoint, "tiny").unwrap();
+    let mut resumed = following();
+    resumed.restore(&checkpoint).unwrap();
+    // On the CPU the reference's log-probs would differ by rounding, and so would KL.
+    let (expected, found) = (whole.step().unwrap().metrics, resumed.step().unwrap().metrics);
+    assert!(expected.ref_kl.unwrap() > 0.0);
+    assert_eq!(expected, found);
+    assert_eq!(weights(whole.policy()), weights(resumed.policy()));
+    resumed.save(&again, "tiny").unwrap();
+    let reference = |dir: &Path| std::fs::read(dir.join("reference.safetensors")).unwrap();
+    assert!(reference(&again) != reference(&checkpoint), "the reference follows");
 }

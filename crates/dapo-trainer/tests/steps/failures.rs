@@ -174,7 +174,37 @@ fn a_step_with_too_few_groups_shows_all_of_them_where_that_is_an_error() {
     );
 }
 
-/// Makes of a `trainer.json` what the first format had; gives the number of its groups.
+/// Makes of a `trainer.json` what the second format had: with the numbers of carried groups that are in a file of their own.
+fn to_format_2(state: &mut serde_json::Value, checkpoint: &std::path::Path) {
+    let bytes = std::fs::read(checkpoint.join("groups.safetensors")).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let words = |name: &str| {
+        let bytes = tensors.tensor(name).unwrap().data().to_vec();
+        let words: Vec<u32> = bytes.chunks(4).map(|word| u32::from_le_bytes(word.try_into().unwrap())).collect();
+        words.into_iter()
+    };
+    let (mut lengths, mut tokens) = (words("lengths"), words("tokens"));
+    let (mut logprobs, mut old) = (words("logprobs").map(f32::from_bits), words("old_logprobs").map(f32::from_bits));
+    state["format"] = 2.into();
+    for entry in state["sampler"]["kept"].as_array_mut().unwrap() {
+        let group = &mut entry["group"];
+        group["prompt"]["token_ids"] = tokens.by_ref().take(lengths.next().unwrap() as usize).collect();
+        for sample in group["samples"].as_array_mut().unwrap() {
+            let mut length = || lengths.next().unwrap() as usize;
+            sample["completion"]["token_ids"] = tokens.by_ref().take(length()).collect();
+            sample["completion"]["logprobs"] = logprobs.by_ref().take(length()).collect();
+            match length() {
+                0xFFFF_FFFF => {}
+                length => sample["old_logprobs"] = old.by_ref().take(length).collect(),
+            }
+        }
+    }
+    assert!(lengths.len() + tokens.len() + logprobs.len() + old.len() == 0);
+    std::fs::remove_file(checkpoint.join("groups.safetensors")).unwrap();
+    std::fs::remove_file(checkpoint.join("manifest.json")).unwrap();
+}
+
+/// Makes of a `trainer.json` of the second format what the first had; gives the number of its groups.
 fn to_format_1(state: &mut serde_json::Value) -> usize {
     const LISTS: [(&str, &str); 4] =
         [("completion", "completions"), ("text", "texts"), ("reward", "rewards"), ("kl_term", "kl_terms")];
@@ -192,8 +222,8 @@ fn to_format_1(state: &mut serde_json::Value) -> usize {
 }
 
 #[test]
-fn a_checkpoint_of_the_first_format_continues_to_the_bit() {
-    for kl_in_reward in [0.0, 0.5] {
+fn checkpoints_of_earlier_formats_continue_to_the_bit() {
+    for (kl_in_reward, format) in [(0.0, 1), (0.5, 1), (0.0, 2)] {
         let config = TrainerConfig { kl_in_reward, ..config() };
         let mut whole = trainer(config.clone());
         whole.step().unwrap();
@@ -202,19 +232,114 @@ fn a_checkpoint_of_the_first_format_continues_to_the_bit() {
         whole.save(&checkpoint, "tiny").unwrap();
         let file = checkpoint.join("trainer.json");
         let mut state = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
-        assert!(to_format_1(&mut state) > 0, "no group was carried: nothing was shown");
+        to_format_2(&mut state, &checkpoint);
+        if format == 1 {
+            assert!(to_format_1(&mut state) > 0, "no group was carried: nothing was shown");
+        }
         std::fs::write(&file, serde_json::to_vec(&state).unwrap()).unwrap();
 
         let mut resumed = trainer(config);
-        resumed.restore(&checkpoint).unwrap();
+        let refused = resumed.restore(&checkpoint).unwrap_err().to_string();
+        assert!(refused.contains("manifest.json: missing, expected the sizes and hashes"), "{refused}");
+        resumed.restore_unverified(&checkpoint).unwrap();
         let (expected, found) = (whole.step().unwrap(), resumed.step().unwrap());
         assert_eq!(expected.metrics, found.metrics);
         assert_eq!(expected.groups, found.groups);
         assert!(found.groups.iter().any(|record| record.age > 0 && record.fate.is_trained()));
 
-        state["format"] = 3.into();
+        state["format"] = 4.into();
         std::fs::write(&file, serde_json::to_vec(&state).unwrap()).unwrap();
-        let error = resumed.restore(&checkpoint).unwrap_err().to_string();
-        assert!(error.ends_with("trainer.json: format 3, expected format 1 to 2"), "{error}");
+        let error = resumed.restore_unverified(&checkpoint).unwrap_err().to_string();
+        assert!(error.ends_with("trainer.json: format 4, expected format 1 to 3"), "{error}");
     }
+}
+
+/// All files of a folder.
+fn files(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
+    }
+    found
+}
+
+#[test]
+fn damage_to_any_file_of_a_checkpoint_is_an_error_that_names_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoint = folder.path().join("step-1");
+    let mut whole = trainer(config());
+    whole.step().unwrap();
+    whole.save(&checkpoint, "tiny").unwrap();
+    let refusal = || trainer(config()).restore(&checkpoint).unwrap_err().to_string();
+    let files = files(&checkpoint);
+    assert!(files.iter().any(|file| file.ends_with("groups.safetensors")) && files.len() > 8, "{files:?}");
+    for file in &files {
+        let bytes = std::fs::read(file).unwrap();
+        let name = file.file_name().unwrap().to_str().unwrap();
+        for bit in [0, bytes.len() * 8 / 3, bytes.len() * 8 - 1] {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            std::fs::write(file, flipped).unwrap();
+            let error = refusal();
+            assert!(error.contains(name), "bit {bit} of {name}: {error}");
+        }
+        for cut in [0, bytes.len() / 2, bytes.len() - 1] {
+            std::fs::write(file, &bytes[..cut]).unwrap();
+            let error = refusal();
+            assert!(error.contains(name), "{name} cut to {cut} bytes: {error}");
+        }
+        std::fs::remove_file(file).unwrap();
+        assert!(refusal().contains(name), "{name} removed");
+        std::fs::create_dir(file).unwrap();
+        assert!(refusal().contains(name), "{name} replaced by a folder");
+        std::fs::remove_dir(file).unwrap();
+        std::fs::write(file, bytes).unwrap();
+    }
+    trainer(config()).restore(&checkpoint).unwrap();
+
+    // A folder that is named as that of another step.
+    let renamed = folder.path().join("step-2");
+    std::fs::rename(&checkpoint, &renamed).unwrap();
+    for error in [trainer(config()).restore(&renamed), trainer(config()).restore_unverified(&renamed)] {
+        let error = error.unwrap_err().to_string();
+        assert!(error.ends_with("that of step 1, expected that of step 2, as its folder is named"), "{error}");
+    }
+}
+
+#[test]
+fn kl_can_be_switched_on_and_off_and_on_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let with_kl = |coef: f32, every: Option<u64>| {
+        let mut config = config();
+        config.loss.kl.coef = coef;
+        config.reference_sync = dapo_trainer::ReferenceSync { every, mixup: 0.5 };
+        trainer(config)
+    };
+    let kl = |trainer: &mut Trainer| trainer.step().unwrap().metrics.ref_kl;
+    let checkpoint = |name: &str| folder.path().join(name);
+    let mut plain = with_kl(0.0, None);
+    plain.step().unwrap();
+    plain.save(&checkpoint("plain"), "tiny").unwrap();
+    // On: against the model that the run began with.
+    let mut on = with_kl(0.1, None);
+    on.restore(&checkpoint("plain")).unwrap();
+    let against_start = kl(&mut on).unwrap();
+    assert!(against_start > 0.0, "{against_start}");
+    on.save(&checkpoint("on"), "tiny").unwrap();
+    // Off, and the steps are those of a trainer that never had a reference.
+    let mut off = with_kl(0.0, None);
+    off.restore(&checkpoint("on")).unwrap();
+    assert_eq!(kl(&mut off), None);
+    // A following reference that stops stays where it was, also over checkpoints.
+    let mut following = with_kl(0.1, Some(1));
+    following.restore(&checkpoint("plain")).unwrap();
+    following.step().unwrap();
+    following.save(&checkpoint("following"), "tiny").unwrap();
+    let mut stopped = with_kl(0.1, None);
+    stopped.restore(&checkpoint("following")).unwrap();
+    stopped.save(&checkpoint("stopped"), "tiny").unwrap();
+    let reference = |name: &str| std::fs::read(checkpoint(name).join("reference.safetensors")).unwrap();
+    assert!(reference("following") == reference("stopped"));
+    assert!(!checkpoint("on").join("reference.safetensors").exists());
 }
