@@ -69,6 +69,10 @@ impl RunConfig {
         if let Some(i) = self.eval.stop.iter().flatten().position(String::is_empty) {
             return Err(RunError::setting(&format!("eval.stop[{i}]"), "\"\"", "a text of at least one character"));
         }
+        if let Some(minutes) = self.output.checkpoint_minutes.filter(|minutes| !(minutes.is_finite() && *minutes > 0.0))
+        {
+            return Err(RunError::setting("output.checkpoint_minutes", minutes, "a finite number above 0, or unset"));
+        }
         self.model.device.parse::<DeviceChoice>()?;
         self.eval.sampling().validate().map_err(at("eval"))?;
         if let Some(lora) = &self.lora {

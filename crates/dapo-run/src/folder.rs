@@ -6,22 +6,28 @@
 //! timings.jsonl             a line a step: what differs between repetitions
 //! evaluations.jsonl         a line an evaluation
 //! completions/step-N.jsonl  every completion of step N, with its rewards and what became of it
-//! checkpoints/step-N/       everything to go on from after N steps
+//! checkpoints/step-N/       everything to continue after N steps
 //! ```
 //!
 //! Steps count from 1: line N of a log, completions/step-N and the checkpoint step-N, made after it, belong together.
 
 use crate::run_error::RunError;
-use dapo_policy::read_file;
-use serde::{Serialize, de::DeserializeOwned};
-use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use dapo_trainer::{durable, step_of_name};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 
 /// The folder of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunFolder {
     path: PathBuf,
+}
+
+/// Keeps other processes from training in a folder, for as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    /// The folder itself, where the system can lock one: its lock outlives the deletion of the file.
+    _folder: Option<File>,
+    _file: File,
 }
 
 impl RunFolder {
@@ -49,46 +55,89 @@ impl RunFolder {
         &self.path
     }
 
-    /// Makes the folder, which must be new or empty: a run never writes over what is there.
+    /// Makes the folder, which must be new or empty: a run never writes over what is there. It is made aside, with its
+    /// settings, and renamed; where it exists, its settings come last. So a start that is interrupted leaves a folder that
+    /// can be resumed, or one that counts as empty.
     ///
     /// # Errors
-    /// When it is not, or cannot be made.
-    pub fn create(&self) -> Result<(), RunError> {
+    /// When it is not new or empty, or cannot be made.
+    pub(crate) fn create(&self, settings: &str) -> Result<Lock, RunError> {
         self.check_is_free()?;
+        if self.path.exists() {
+            return self.fill(settings);
+        }
+        let aside = Self::at(&durable::aside(&self.path));
+        aside.check_is_free()?;
+        let lock = aside.fill(settings)?;
+        durable::rename(&aside.path, &self.path)?;
+        Ok(lock)
+    }
+
+    /// Makes the parts of a folder, the settings last.
+    fn fill(&self, settings: &str) -> Result<Lock, RunError> {
         for part in [Self::COMPLETIONS, Self::CHECKPOINTS] {
             let dir = self.path.join(part);
             fs::create_dir_all(&dir).map_err(RunError::io(&dir))?;
         }
-        Ok(())
+        let lock = self.lock()?;
+        self.write_settings(settings)?;
+        durable::sync_tree(&self.path)?;
+        Ok(lock)
     }
 
-    /// Checks that the folder is new or empty.
+    /// Writes the settings file.
+    pub(crate) fn write_settings(&self, settings: &str) -> Result<(), RunError> {
+        Ok(durable::write(&self.config_file(), settings.as_bytes())?)
+    }
+
+    /// Checks that the folder is new or empty, or holds nothing but what an interrupted start leaves.
     ///
     /// # Errors
-    /// When it is not.
+    /// When it is not, or another process is starting a run in it.
     pub fn check_is_free(&self) -> Result<(), RunError> {
-        match fs::read_dir(&self.path) {
-            Ok(mut entries) => match entries.next() {
-                Some(_) => Err(RunError::folder(&self.path, "not empty", "a new or empty folder")),
-                None => Ok(()),
-            },
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(RunError::io(&self.path)(error)),
+        let names = match fs::read_dir(&self.path) {
+            Ok(entries) => entries.collect::<Result<Vec<_>, _>>().map_err(RunError::io(&self.path))?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(RunError::io(&self.path)(error)),
+        };
+        let is_part = self.path.extension().is_some_and(|extension| extension == "part");
+        let is_rest = |entry: &fs::DirEntry| {
+            let path = entry.path();
+            let is_empty_dir = || fs::read_dir(&path).is_ok_and(|mut entries| entries.next().is_none());
+            match entry.file_name().to_str() {
+                Some(Self::COMPLETIONS | Self::CHECKPOINTS) => is_empty_dir(),
+                Some(Self::LOCK) => true,
+                // Under its last name a folder with settings is a run.
+                Some(Self::CONFIG) => is_part,
+                Some(name) => Some(name) == durable::aside(Path::new(Self::CONFIG)).to_str(),
+                None => false,
+            }
+        };
+        if !names.iter().all(is_rest) {
+            return Err(RunError::folder(&self.path, "not empty", "a new or empty folder"));
         }
+        if names.is_empty() { Ok(()) } else { self.lock().map(|_| ()) }
     }
 
-    /// Keeps other processes from training in the folder for as long as the file is open.
-    pub(crate) fn lock(&self) -> Result<File, RunError> {
-        let file = self.path.join(Self::LOCK);
-        let lock = File::create(&file).map_err(RunError::io(&file))?;
-        match lock.try_lock() {
-            Ok(()) => Ok(lock),
-            Err(fs::TryLockError::WouldBlock) => Err(RunError::folder(
-                &self.path,
-                "a run that another process is training",
-                "one that no process trains",
-            )),
-            Err(fs::TryLockError::Error(source)) => Err(RunError::io(&file)(source)),
+    /// Keeps other processes from training in the folder.
+    pub(crate) fn lock(&self) -> Result<Lock, RunError> {
+        let held = || {
+            let found = "a run that another process is training";
+            RunError::folder(&self.path, found, "one that no process trains")
+        };
+        let folder = File::open(&self.path).ok();
+        let folder = match folder.as_ref().map(File::try_lock) {
+            Some(Ok(())) => folder,
+            Some(Err(TryLockError::WouldBlock)) => return Err(held()),
+            // Folders cannot be opened or locked everywhere.
+            Some(Err(TryLockError::Error(_))) | None => None,
+        };
+        let path = self.path.join(Self::LOCK);
+        let file = OpenOptions::new().create(true).append(true).open(&path).map_err(RunError::io(&path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Lock { _folder: folder, _file: file }),
+            Err(TryLockError::WouldBlock) => Err(held()),
+            Err(TryLockError::Error(source)) => Err(RunError::io(&path)(source)),
         }
     }
 
@@ -97,44 +146,17 @@ impl RunFolder {
         self.path.join(Self::CONFIG)
     }
 
-    /// Writes a whole file: aside first, then renamed.
-    pub(crate) fn write(&self, name: &str, text: &[u8]) -> Result<(), RunError> {
-        let file = self.path.join(name);
-        let aside = self.path.join(format!("{name}.part"));
-        fs::write(&aside, text).map_err(RunError::io(&aside))?;
-        fs::rename(&aside, &file).map_err(RunError::io(&file))
-    }
-
-    /// Adds a line to one of the logs.
-    pub(crate) fn append(&self, name: &str, line: &impl Serialize) -> Result<(), RunError> {
-        let file = self.path.join(name);
-        let mut text = serde_json::to_vec(line).map_err(std::io::Error::from).map_err(RunError::io(&file))?;
-        text.push(b'\n');
-        let mut handle = OpenOptions::new().create(true).append(true).open(&file).map_err(RunError::io(&file))?;
-        handle.write_all(&text).map_err(RunError::io(&file))
-    }
-
-    /// The lines of one of the logs; none where it does not exist.
-    pub(crate) fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Vec<T>, RunError> {
-        let file = self.path.join(name);
-        let text = match fs::read(&file) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(RunError::io(&file)(error)),
-        };
-        let lines = text.split_inclusive(|byte| *byte == b'\n').enumerate();
-        lines
-            .map(|(index, line)| {
-                serde_json::from_slice(line).map_err(|error| {
-                    RunError::folder(&file, format!("line {} ({error})", index + 1), "a line as a run writes it")
-                })
-            })
-            .collect()
-    }
-
     /// The completions file of a step.
     pub fn completions_file(&self, step: u64) -> PathBuf {
         self.path.join(Self::COMPLETIONS).join(format!("step-{step}.jsonl"))
+    }
+
+    /// The completions files that the program wrote, by their steps; whatever else is there is somebody else's.
+    pub(crate) fn completions_files(&self) -> Result<Vec<(u64, PathBuf)>, RunError> {
+        let named = |name: &str| step_of_name(name.strip_suffix(".jsonl")?);
+        let mut found = numbered(&self.path.join(Self::COMPLETIONS), named)?;
+        found.retain(|(_, path)| path.is_file());
+        Ok(found)
     }
 
     /// The checkpoint made after so many steps.
@@ -147,15 +169,7 @@ impl RunFolder {
     /// # Errors
     /// When the folder cannot be read.
     pub fn checkpoints(&self) -> Result<Vec<(u64, PathBuf)>, RunError> {
-        let dir = self.path.join(Self::CHECKPOINTS);
-        let mut found = Vec::new();
-        for (name, path) in entries(&dir)? {
-            if let Some(steps) = name.strip_prefix("step-").and_then(|steps| steps.parse().ok()) {
-                found.push((steps, path));
-            }
-        }
-        found.sort_unstable();
-        Ok(found)
+        numbered(&self.path.join(Self::CHECKPOINTS), step_of_name)
     }
 
     /// The checkpoint with the most steps.
@@ -166,99 +180,22 @@ impl RunFolder {
         Ok(self.checkpoints()?.pop())
     }
 
-    /// Removes all but the last `keep` checkpoints; 0 keeps all.
-    pub(crate) fn prune(&self, keep: usize) -> Result<(), RunError> {
-        let checkpoints = self.checkpoints()?;
-        let surplus = if keep == 0 { 0 } else { checkpoints.len().saturating_sub(keep) };
-        for (_, path) in &checkpoints[..surplus] {
-            fs::remove_dir_all(path).map_err(RunError::io(path))?;
-        }
-        Ok(())
-    }
-
-    /// Takes the logs back to the end of `steps` steps. Lines and completions of later steps are removed, and lines that
-    /// were not written to their end. So are evaluations that are not due by the present settings, such as the last one of
-    /// a run that now continues.
-    pub(crate) fn rewind(&self, steps: u64, is_evaluated: impl Fn(u64) -> bool) -> Result<(), RunError> {
-        for name in [Self::METRICS, Self::TIMINGS] {
-            self.keep_lines(name, |step| step <= steps)?;
-        }
-        // An evaluation after the last of these steps comes before the checkpoint; without one it is made again.
-        self.keep_lines(Self::EVALUATIONS, |step| step <= steps && steps > 0 && is_evaluated(step))?;
-        for (name, path) in entries(&self.path.join(Self::COMPLETIONS))? {
-            let step = name.strip_prefix("step-").and_then(|rest| rest.strip_suffix(".jsonl"));
-            if step.and_then(|step| step.parse().ok()).is_none_or(|step: u64| step > steps) {
-                fs::remove_file(&path).map_err(RunError::io(&path))?;
-            }
-        }
-        for (_, path) in entries(&self.path.join(Self::CHECKPOINTS))? {
-            if path.extension().is_some_and(|extension| extension == "part") {
-                fs::remove_dir_all(&path).map_err(RunError::io(&path))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether the log has an evaluation made after so many steps.
-    pub(crate) fn has_evaluation(&self, steps: u64) -> Result<bool, RunError> {
-        let file = self.path.join(Self::EVALUATIONS);
-        match read_file(&file) {
-            Ok(text) => Ok(text.split(|byte| *byte == b'\n').any(|line| step_of(line) == Some(steps))),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(RunError::io(&file)(error)),
-        }
-    }
-
-    /// Keeps the whole lines of a log whose step passes.
-    fn keep_lines(&self, name: &str, keep: impl Fn(u64) -> bool) -> Result<(), RunError> {
-        let file = self.path.join(name);
-        if !file.exists() {
-            return Ok(());
-        }
-        let text = read_file(&file).map_err(RunError::io(&file))?;
-        let mut kept = Vec::with_capacity(text.len());
-        for line in text.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n")) {
-            if step_of(line).is_some_and(&keep) {
-                kept.extend_from_slice(line);
-            }
-        }
-        self.write(name, &kept)
-    }
-
-    /// Writes the completions of a step.
-    pub(crate) fn write_completions(
-        &self,
-        step: u64,
-        lines: impl Iterator<Item = impl Serialize>,
-    ) -> Result<(), RunError> {
-        let file = self.completions_file(step);
-        let mut text = Vec::new();
-        for line in lines {
-            serde_json::to_writer(&mut text, &line).map_err(std::io::Error::from).map_err(RunError::io(&file))?;
-            text.push(b'\n');
-        }
-        let mut handle = File::create(&file).map_err(RunError::io(&file))?;
-        handle.write_all(&text).map_err(RunError::io(&file))
+    /// Checkpoints that were not written, or not deleted, to their end.
+    pub(crate) fn torn_checkpoints(&self) -> Result<Vec<(u64, PathBuf)>, RunError> {
+        numbered(&self.path.join(Self::CHECKPOINTS), |name| step_of_name(name.strip_suffix(".part")?))
     }
 }
 
-/// The step of a line of a log.
-fn step_of(line: &[u8]) -> Option<u64> {
-    #[derive(serde::Deserialize)]
-    struct Line {
-        step: u64,
-    }
-    serde_json::from_slice::<Line>(line).ok().map(|line| line.step)
-}
-
-/// Names and paths in a folder, in the order of their names; none where it does not exist.
-fn entries(dir: &Path) -> Result<Vec<(String, PathBuf)>, RunError> {
+/// The entries of a folder with a step in their name, in the order of the steps; none where it does not exist.
+fn numbered(dir: &Path, step: impl Fn(&str) -> Option<u64>) -> Result<Vec<(u64, PathBuf)>, RunError> {
     let mut found = Vec::new();
     match fs::read_dir(dir) {
         Ok(entries) => {
             for entry in entries {
                 let entry = entry.map_err(RunError::io(dir))?;
-                found.push((entry.file_name().to_string_lossy().into_owned(), entry.path()));
+                if let Some(step) = entry.file_name().to_str().and_then(&step) {
+                    found.push((step, entry.path()));
+                }
             }
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}

@@ -15,14 +15,17 @@
 //! ```
 
 mod build;
+mod checkpoints;
 mod completions;
 mod error;
 mod estimate;
 mod folder;
 mod guards;
+mod identity;
 mod import;
 mod keys;
 mod layers;
+mod logs;
 mod machine;
 mod model;
 mod own_rewards;
@@ -35,6 +38,8 @@ mod run;
 mod run_error;
 mod settings;
 mod source;
+mod start;
+mod trust;
 mod write;
 
 pub use error::{KeyError, KeyFault, SettingsError};
@@ -51,10 +56,12 @@ pub use plan::{Plan, plan};
 pub use problems::{ADDITION, Folder, ProblemCounts, ProblemFiles, Problems, load_problems, read_files};
 pub use progress::{Mastered, Progress, RunStep};
 pub use recipes::{Recipe, recipes};
-pub use run::{Run, settings_of};
+pub use run::Run;
 pub use run_error::{Rescue, RunError, Stage};
 pub use settings::{
     DataSection, EvalSection, GuardAction, GuardsSection, Judging, ModelSection, OutputSection, OverlongSection,
     RewardsSection, RolloutSection, RunConfig, TagCountReward, TrainSection, Weighted,
 };
 pub use source::Source;
+pub use start::{Resume, settings_of};
+pub use trust::Trust;

@@ -1,8 +1,11 @@
 //! Where models come from.
 
+use crate::checkpoints::check_files;
 use crate::folder::RunFolder;
 use crate::run_error::RunError;
+use crate::trust::Trust;
 use dapo_policy::{Decoder, ModelConfig, PolicyError, Tokenizer, read_file};
+use dapo_trainer::Manifest;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -28,6 +31,7 @@ pub struct ModelSource {
     path: PathBuf,
     /// What leads to the same model again.
     name: String,
+    trust: Trust,
     /// Removes an unpacked model when it is no longer needed.
     _unpacked: Option<tempfile::TempDir>,
 }
@@ -37,10 +41,18 @@ impl ModelSource {
     /// checkpoints, `builtin:tiny`, or with the feature `hub` a hub id such as `Qwen/Qwen3-0.6B`, which is downloaded.
     ///
     /// # Errors
-    /// When there is no such model.
+    /// When there is no such model, or its checkpoint's files are not as they were written.
     pub fn find(name: &str, revision: &str) -> Result<Self, RunError> {
+        Self::find_with(name, revision, Trust::Verified)
+    }
+
+    /// As [`find`](Self::find), where checkpoints of older versions may be accepted.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn find_with(name: &str, revision: &str, trust: Trust) -> Result<Self, RunError> {
         if name == TINY {
-            return unpack_tiny();
+            return unpack_tiny(trust);
         }
         if name.is_empty() {
             let expected = "a folder, a file, a hub id, or builtin:tiny";
@@ -48,11 +60,11 @@ impl ModelSource {
         }
         let path = Path::new(name);
         if path.exists() {
-            let path = inside(path)?;
+            let path = inside(path, trust)?;
             let name = fs::canonicalize(&path).map_err(RunError::io(&path))?;
-            return Ok(Self { path, name: name.to_string_lossy().into_owned(), _unpacked: None });
+            return Ok(Self { path, name: name.to_string_lossy().into_owned(), trust, _unpacked: None });
         }
-        from_hub(name, revision)
+        from_hub(name, revision, trust)
     }
 
     /// The folder or file with the model's weights.
@@ -93,9 +105,8 @@ impl ModelSource {
     /// # Errors
     /// Names the file and what is wrong with it.
     pub fn tokenizer(&self) -> Result<Tokenizer, RunError> {
-        if self.path.join("adapter_config.json").exists() {
-            let base = Self::find(&dapo_policy::adapter_base(&self.path)?, "main")?;
-            return Ok(dapo_policy::adapter_tokenizer(&self.path, base.tokenizer()?)?);
+        if self.is_adapter() {
+            return Ok(dapo_policy::adapter_tokenizer(&self.path, self.base_source()?.tokenizer()?)?);
         }
         if self.path.is_dir() { Ok(Tokenizer::from_folder(&self.path)?) } else { Ok(self.load()?.1) }
     }
@@ -120,7 +131,7 @@ impl ModelSource {
     /// The model that this adapter is for: one with weights, so that no chain of adapters leads back to its start.
     fn base_source(&self) -> Result<Self, RunError> {
         let name = dapo_policy::adapter_base(&self.path)?;
-        let base = Self::find(&name, "main")?;
+        let base = Self::find_with(&name, "main", self.trust)?;
         if base.is_adapter() {
             let (file, field) = (self.path.join(ADAPTER), "base_model_name_or_path".to_owned());
             let (found, expected) = (format!("{name:?}"), "a model, not an adapter".to_owned());
@@ -130,34 +141,61 @@ impl ModelSource {
     }
 }
 
-/// The model in a folder: its own, or that of a checkpoint in it.
-fn inside(path: &Path) -> Result<PathBuf, RunError> {
+/// The folders of a checkpoint that hold a model.
+const PARTS: [&str; 2] = ["model", "adapter"];
+
+/// The model in a folder: its own, or that of a checkpoint in it. Of a checkpoint, its files are checked.
+fn inside(path: &Path, trust: Trust) -> Result<PathBuf, RunError> {
     if path.join(RunFolder::CHECKPOINTS).is_dir() {
-        let last = RunFolder::at(path).last_checkpoint()?;
-        let Some((_, checkpoint)) = last else {
+        let run = RunFolder::at(path);
+        let Some((steps, checkpoint)) = run.last_checkpoint()? else {
             return Err(RunError::folder(path, "a run without a checkpoint", "at least one, to take the model from"));
         };
-        return inside(&checkpoint);
+        return inside(&checkpoint, trust).map_err(|error| other_checkpoint(&run, steps, error));
     }
-    for part in ["model", "adapter"] {
-        if path.join("trainer.json").exists() && path.join(part).is_dir() {
-            return Ok(path.join(part));
-        }
+    if is_checkpoint(path)
+        && let Some(part) = PARTS.iter().find(|part| path.join(part).is_dir())
+    {
+        check_model(path, part, trust)?;
+        return Ok(path.join(part));
+    }
+    let part = PARTS.iter().find(|part| path.file_name().is_some_and(|name| name == **part));
+    if let (Some(part), Some(checkpoint)) = (part, path.parent().filter(|parent| is_checkpoint(parent))) {
+        check_model(checkpoint, part, trust)?;
     }
     Ok(path.to_owned())
 }
 
-fn unpack_tiny() -> Result<ModelSource, RunError> {
+fn is_checkpoint(path: &Path) -> bool {
+    ["trainer.json", Manifest::FILE].iter().any(|file| path.join(file).exists())
+}
+
+fn check_model(checkpoint: &Path, part: &str, trust: Trust) -> Result<(), RunError> {
+    check_files(checkpoint, trust, |name| name.split('/').next() == Some(part)).map(|_| ())
+}
+
+/// The error of a run's last checkpoint, with the newest one whose model is intact.
+fn other_checkpoint(run: &RunFolder, steps: u64, error: RunError) -> RunError {
+    let others = run.checkpoints().unwrap_or_default().into_iter().rev().filter(|(other, _)| *other != steps);
+    let is_intact = |path: &PathBuf| inside(path, Trust::Verified).is_ok();
+    let hint = match others.map(|(_, path)| path).find(is_intact) {
+        Some(path) => format!("the newest intact checkpoint is {}", path.display()),
+        None => "no other checkpoint is intact".into(),
+    };
+    RunError::Damaged { source: Box::new(error), hint }
+}
+
+fn unpack_tiny(trust: Trust) -> Result<ModelSource, RunError> {
     let dir = tempfile::tempdir().map_err(RunError::io(&std::env::temp_dir()))?;
     for (name, bytes) in TINY_FILES {
         let file = dir.path().join(name);
         fs::write(&file, bytes).map_err(RunError::io(&file))?;
     }
-    Ok(ModelSource { path: dir.path().to_owned(), name: TINY.into(), _unpacked: Some(dir) })
+    Ok(ModelSource { path: dir.path().to_owned(), name: TINY.into(), trust, _unpacked: Some(dir) })
 }
 
 #[cfg(feature = "hub")]
-fn from_hub(name: &str, revision: &str) -> Result<ModelSource, RunError> {
+fn from_hub(name: &str, revision: &str, trust: Trust) -> Result<ModelSource, RunError> {
     use dapo_policy::hub::{Hub, HubPath};
     let Ok(HubPath::Model { id, revision: pinned }) = name.parse() else {
         let found = "neither a folder nor a file, nor a model on the hub";
@@ -165,11 +203,11 @@ fn from_hub(name: &str, revision: &str) -> Result<ModelSource, RunError> {
     };
     let revision = if pinned == "main" { revision } else { &pinned };
     let path = Hub::from_env()?.model(&id, revision, &mut |_| ())?;
-    Ok(ModelSource { path, name: id, _unpacked: None })
+    Ok(ModelSource { path, name: id, trust, _unpacked: None })
 }
 
 #[cfg(not(feature = "hub"))]
-fn from_hub(name: &str, _revision: &str) -> Result<ModelSource, RunError> {
+fn from_hub(name: &str, _revision: &str, _trust: Trust) -> Result<ModelSource, RunError> {
     let found = "neither a folder nor a file";
     let expected = "one that exists, or builtin:tiny; hub models need the feature `hub`";
     Err(RunError::folder(Path::new(name), found, expected))

@@ -3,6 +3,8 @@
 use crate::layers::Resolved;
 use crate::run::Run;
 use crate::run_error::RunError;
+use crate::start::Resume;
+use crate::trust::Trust;
 use dapo_reward::RewardSum;
 use std::path::Path;
 
@@ -33,7 +35,7 @@ impl Run {
     /// # }
     /// ```
     pub fn create_with(settings: &Resolved, dir: &Path, rewards: RewardSum) -> Result<Self, RunError> {
-        Self::start(settings, dir, Some(rewards))
+        Self::start(settings, dir, Trust::Verified, Some(rewards))
     }
 
     /// [`resume`](Self::resume) of a run that was started by [`create_with`](Self::create_with).
@@ -41,6 +43,6 @@ impl Run {
     /// # Errors
     /// As [`resume`](Self::resume).
     pub fn resume_with(settings: &Resolved, dir: &Path, rewards: RewardSum) -> Result<Self, RunError> {
-        Self::go_on(settings, dir, Some(rewards))
+        Self::resume_from(settings, dir, Resume::default(), Some(rewards))
     }
 }

@@ -1,54 +1,57 @@
 //! A run from its first step to its last, with everything it writes on the way.
 
-use crate::build::of_setting;
 use crate::completions::lines;
-use crate::estimate::cache_left;
-use crate::folder::RunFolder;
+use crate::folder::{Lock, RunFolder};
 use crate::guards::{Alarm, Figures, Guards};
-use crate::keys::keys;
-use crate::layers::{Layer, Resolved, resolve};
-use crate::machine::fits;
-use crate::model::ModelSource;
-use crate::placement::{Placed, place};
-use crate::plan::prepare;
+use crate::logs::Logs;
+use crate::placement::Placed;
 use crate::problems::{Folder, ProblemCounts};
 use crate::progress::{Mastered, Progress, RunStep};
 use crate::run_error::{Rescue, RunError, Stage};
 use crate::settings::RunConfig;
-use dapo_policy::{Device, GenerationConfig, PolicyError, Purpose, StopStrings, cuda_memory};
+use dapo_policy::{GenerationConfig, PolicyError, Purpose, StopStrings};
 use dapo_reward::RewardSum;
-use dapo_trainer::{EvalReport, NoSignal, Prompt, StepOutcome, Trainer, TrainerError, evaluate};
+use dapo_trainer::{EvalReport, NoSignal, Prompt, RunState, StepOutcome, Trainer, TrainerError, evaluate};
 use serde::Serialize;
-use serde_json::Value;
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::time::Instant;
 
 /// A run in its folder.
 #[derive(Debug)]
 pub struct Run {
-    folder: RunFolder,
-    config: RunConfig,
-    trainer: Trainer,
-    validation: Vec<Prompt>,
+    pub(crate) folder: RunFolder,
+    pub(crate) logs: Logs,
+    /// The settings, with the steps that the run makes in `train.steps`.
+    pub(crate) config: RunConfig,
+    /// The settings as their file has them.
+    pub(crate) written: RunConfig,
+    /// Of the settings that the run cannot change.
+    pub(crate) settings_hash: String,
+    pub(crate) trainer: Trainer,
+    pub(crate) validation: Vec<Prompt>,
+    /// Of all validation problems, `eval.limit` or not.
+    pub(crate) validation_fingerprint: String,
     /// Texts that end a completion of an evaluation.
-    eval_stop: StopStrings,
+    pub(crate) eval_stop: StopStrings,
     /// What evaluations are judged by where it is not the trainer's rewards.
-    judge: Option<RewardSum>,
-    counts: ProblemCounts,
-    unreadable: Vec<String>,
-    folders: Vec<Folder>,
+    pub(crate) judge: Option<RewardSum>,
+    pub(crate) counts: ProblemCounts,
+    pub(crate) unreadable: Vec<String>,
+    pub(crate) folders: Vec<Folder>,
     /// What an adapter's folder names as its model.
-    base_model: String,
-    placed: Placed,
-    guards: Guards,
+    pub(crate) base_model: String,
+    pub(crate) placed: Placed,
+    pub(crate) guards: Guards,
     /// What the run may need more of than this machine has.
-    too_much: Option<String>,
+    pub(crate) too_much: Option<String>,
     /// Whether the policy has mastered its data.
-    mastered: bool,
+    pub(crate) mastered: bool,
     /// Whether an evaluation that was due is missing from the log of a resumed run.
-    owes_evaluation: bool,
+    pub(crate) owes_evaluation: bool,
+    /// When the last checkpoint was made, or the run began.
+    pub(crate) saved: Instant,
     /// Held for as long as the run is.
-    lock: Option<File>,
+    pub(crate) lock: Option<Lock>,
 }
 
 /// A line of the evaluations' log.
@@ -61,119 +64,6 @@ struct EvaluationLine<'a> {
 }
 
 impl Run {
-    /// Starts a run in a new or empty folder. Nothing is written before model, data and settings are known to be good.
-    ///
-    /// # Errors
-    /// When a setting is invalid, the model or data cannot be read, or the folder is not free.
-    pub fn create(settings: &Resolved, dir: &Path) -> Result<Self, RunError> {
-        Self::start(settings, dir, None)
-    }
-
-    pub(crate) fn start(settings: &Resolved, dir: &Path, rewards: Option<RewardSum>) -> Result<Self, RunError> {
-        let folder = RunFolder::at(dir);
-        folder.check_is_free()?;
-        let mut run = Self::build(&settings.config, folder, rewards)?;
-        run.folder.create()?;
-        run.lock = Some(run.folder.lock()?);
-        run.folder.write(RunFolder::CONFIG, settings.to_toml()?.as_bytes())?;
-        Ok(run)
-    }
-
-    /// Resumes a run from its last checkpoint, or from the start where it has none. Later lines of its logs are removed, so
-    /// that they end as those of a run that was never stopped. `settings` are those of the folder with changes on top.
-    ///
-    /// # Errors
-    /// When the folder is not a run's, a setting was changed that a run cannot change, or model or data have changed.
-    pub fn resume(settings: &Resolved, dir: &Path) -> Result<Self, RunError> {
-        Self::go_on(settings, dir, None)
-    }
-
-    pub(crate) fn go_on(settings: &Resolved, dir: &Path, rewards: Option<RewardSum>) -> Result<Self, RunError> {
-        let folder = RunFolder::at(dir);
-        let before = resolve(&[Layer::File(folder.config_file())])?.config;
-        let config = &settings.config;
-        if let Some((key, was, is)) = changed_for_good(&before, config) {
-            let expected = format!("{was} as it was: start a new run, from this one's checkpoint if you like");
-            return Err(RunError::setting(&key, is, expected));
-        }
-        let lock = folder.lock()?;
-        let mut run = Self::build(config, folder, rewards)?;
-        run.lock = Some(lock);
-        let checkpoint = run.folder.last_checkpoint()?;
-        if let Some((_, path)) = &checkpoint {
-            run.trainer.restore(path)?;
-        }
-        let steps = run.trainer.steps();
-        run.folder.rewind(steps, |steps| run.is_evaluated(steps))?;
-        for figures in run.folder.read::<Figures>(RunFolder::METRICS)? {
-            run.guards.observe(&figures, &run.config.guards);
-        }
-        run.owes_evaluation = steps > 0 && run.is_evaluated(steps) && !run.folder.has_evaluation(steps)?;
-        // Settings that train nothing leave no trace.
-        if before != *config && !run.is_finished() {
-            run.folder.write(RunFolder::CONFIG, settings.to_toml()?.as_bytes())?;
-        }
-        Ok(run)
-    }
-
-    fn build(config: &RunConfig, folder: RunFolder, own: Option<RewardSum>) -> Result<Self, RunError> {
-        config.validate()?;
-        let is_own = own.is_some();
-        let rewards = own.map_or_else(|| config.reward_sum(), Ok)?;
-        let source = ModelSource::find(&config.model.path, &config.model.revision)?;
-        let too_much = fits(config, &source.config()?, folder.path())?;
-        let (policy, tokenizer) = source.load()?;
-        let (planned, problems) = prepare(config, &rewards, policy.config().max_position_embeddings, &tokenizer)?;
-        let config = &planned;
-        let have_answers = |prompts: &[Prompt]| prompts.iter().any(|prompt| prompt.answers().next().is_some());
-        let rewards = if have_answers(&problems.train) { rewards } else { rewards.without_answers() };
-        let mut validation = problems.validation;
-        if let Some(limit) = config.eval.limit {
-            validation.truncate(limit);
-        }
-        let mut policy = match &config.lora {
-            Some(lora) => policy.with_lora(lora, config.seed)?,
-            None => policy,
-        };
-        policy.set_layer_memory(config.train.layer_memory);
-        let placed = place(&mut policy, config.model.device.parse()?)?;
-        config.check_on(placed.device)?;
-        let stop_strings = |stop: &[String], section: &str| {
-            StopStrings::new(stop, &tokenizer).map_err(|error| of_setting(TrainerError::from(error).within(section)))
-        };
-        stop_strings(&config.rollout.stop, "rollout")?;
-        let eval_stop = stop_strings(config.eval_stop(), "eval")?;
-        let mut trainer_config = config.trainer_config();
-        if let (None, Device::Cuda(ordinal)) = (trainer_config.cache_bytes, placed.device) {
-            trainer_config.cache_bytes = Some(cache_left(config, policy.config(), cuda_memory(ordinal)?));
-        }
-        let is_judged = validation.is_empty() || have_answers(&validation);
-        let accuracy = (!is_own && is_judged).then(|| config.accuracy().clone());
-        let judge = accuracy.map(|accuracy| RewardSum::new(vec![(1.0, Box::new(accuracy))])).transpose();
-        let judge = judge.map_err(TrainerError::from)?;
-        let trainer = Trainer::new(policy, tokenizer, problems.train, rewards, trainer_config)?;
-        let (base_model, config, counts) = (source.base()?, config.clone(), problems.counts);
-        let (unreadable, folders) = (problems.unreadable, problems.folders);
-        Ok(Self {
-            folder,
-            config,
-            trainer,
-            validation,
-            eval_stop,
-            judge,
-            counts,
-            unreadable,
-            folders,
-            base_model,
-            placed,
-            guards: Guards::default(),
-            too_much,
-            mastered: false,
-            owes_evaluation: false,
-            lock: None,
-        })
-    }
-
     /// The run's folder.
     pub fn folder(&self) -> &RunFolder {
         &self.folder
@@ -231,7 +121,9 @@ impl Run {
             return Ok(None);
         }
         let report = self.evaluate()?;
-        self.owes_evaluation = false;
+        if std::mem::take(&mut self.owes_evaluation) && self.is_scheduled(self.trainer.steps()) {
+            self.save()?;
+        }
         Ok(Some(report))
     }
 
@@ -253,7 +145,7 @@ impl Run {
                 if let TrainerError::NoSignal(end) = &error {
                     // What the groups look like is the first thing to be asked; the error matters more than this file.
                     let lines = end.groups.iter().flat_map(|record| lines(end.step, record));
-                    let _ = self.folder.write_completions(end.step, lines);
+                    let _ = self.logs.write_completions(end.step, lines);
                 }
                 Err(self.failed(Stage::Training, self.trainer.steps() + 1, rescue, self.of_model(error)))
             }
@@ -263,28 +155,30 @@ impl Run {
     /// The end of a run that has nothing left to learn.
     fn finish(&mut self, end: &NoSignal) -> Result<Mastered, RunError> {
         let steps = self.trainer.steps();
-        let checkpoint = self.after(Stage::Checkpoint, self.save())?;
-        let evaluation = self.after(Stage::Evaluation, self.final_evaluation())?;
+        let checkpoint = self.save();
+        let checkpoint = self.after(Stage::Checkpoint, checkpoint)?;
+        let evaluation = self.final_evaluation();
+        let evaluation = self.after(Stage::Evaluation, evaluation)?;
         self.mastered = true;
         Ok(Mastered { steps, outcomes: end.outcomes(), evaluation, checkpoint })
     }
 
     /// The evaluation of the present policy, where the run evaluates and its log does not have it.
-    fn final_evaluation(&self) -> Result<Option<EvalReport>, RunError> {
-        let is_missing = self.config.eval.every.is_some() && !self.folder.has_evaluation(self.trainer.steps())?;
+    fn final_evaluation(&mut self) -> Result<Option<EvalReport>, RunError> {
+        let is_missing = self.config.eval.every.is_some() && !self.logs.has_evaluation(self.trainer.steps())?;
         if is_missing { self.evaluate().map(Some) } else { Ok(None) }
     }
 
     /// Saves the steps made so far, where that is possible. Older checkpoints all stay: this one may be the result of what
     /// went wrong.
-    fn rescue(&self) -> Rescue {
+    fn rescue(&mut self) -> Rescue {
         let path = self.folder.checkpoint(self.trainer.steps());
         match self.trainer.steps() {
             0 => Rescue::Nothing,
             _ if !self.trainer.is_whole() => Rescue::Torn,
             _ if path.exists() => Rescue::Saved(path),
-            _ => match self.trainer.save(&path, &self.base_model) {
-                Ok(()) => Rescue::Saved(path),
+            _ => match self.write_checkpoint(true) {
+                Ok(path) => Rescue::Saved(path),
                 Err(error) => Rescue::Failed(error.to_string()),
             },
         }
@@ -305,55 +199,106 @@ impl Run {
     }
 
     /// The outcome of what follows a finished step; a failure saves the step first.
-    fn after<T>(&self, stage: Stage, outcome: Result<T, RunError>) -> Result<T, RunError> {
-        outcome.map_err(|error| self.failed(stage, self.trainer.steps(), self.rescue(), error))
+    fn after<T>(&mut self, stage: Stage, outcome: Result<T, RunError>) -> Result<T, RunError> {
+        outcome.map_err(|error| {
+            let rescue = self.rescue();
+            self.failed(stage, self.trainer.steps(), rescue, error)
+        })
     }
 
     /// Writes what a step did, evaluates and saves where these are due.
     fn log(&mut self, outcome: StepOutcome) -> Result<RunStep, RunError> {
         let steps = self.trainer.steps();
-        self.after(Stage::Logs, self.write_logs(&outcome))?;
+        let written = self.write_logs(&outcome);
+        self.after(Stage::Logs, written)?;
         let alarms = self.guards.observe(&Figures::from(&outcome.metrics), &self.config.guards);
         if let Some(Alarm { key, message, .. }) = alarms.iter().find(|alarm| alarm.stops).cloned() {
             return self.after(Stage::Guards, Err(RunError::Guard { key, message }));
         }
-        let is_due = self.is_evaluated(steps);
-        let evaluation = is_due.then(|| self.after(Stage::Evaluation, self.evaluate())).transpose()?;
-        let every = self.config.output.checkpoint_every;
-        let is_saved = (every > 0 && steps.is_multiple_of(every)) || self.is_finished();
-        let checkpoint = is_saved.then(|| self.after(Stage::Checkpoint, self.save())).transpose()?;
+        let evaluation = self.is_evaluated(steps).then(|| self.evaluate()).transpose();
+        let evaluation = self.after(Stage::Evaluation, evaluation)?;
+        let checkpoint = if self.is_scheduled(steps) {
+            Some(self.save())
+        } else {
+            let minutes = self.config.output.checkpoint_minutes;
+            let is_due = minutes.is_some_and(|minutes| self.saved.elapsed().as_secs_f64() >= 60.0 * minutes);
+            is_due.then(|| self.save_unscheduled())
+        };
+        let checkpoint = self.after(Stage::Checkpoint, checkpoint.transpose())?;
         Ok(RunStep { metrics: outcome.metrics, timings: outcome.timings, alarms, evaluation, checkpoint })
     }
 
-    fn write_logs(&self, outcome: &StepOutcome) -> Result<(), RunError> {
+    fn write_logs(&mut self, outcome: &StepOutcome) -> Result<(), RunError> {
         if self.config.output.completions {
             let step = outcome.metrics.step;
-            self.folder.write_completions(step, outcome.groups.iter().flat_map(|record| lines(step, record)))?;
+            self.logs.write_completions(step, outcome.groups.iter().flat_map(|record| lines(step, record)))?;
         }
-        self.folder.append(RunFolder::METRICS, &outcome.metrics)?;
-        self.folder.append(RunFolder::TIMINGS, &outcome.timings)
+        self.logs.append(RunFolder::METRICS, &outcome.metrics)?;
+        self.logs.append(RunFolder::TIMINGS, &outcome.timings)
     }
 
     /// Whether an evaluation is due after this number of steps.
-    fn is_evaluated(&self, steps: u64) -> bool {
+    pub(crate) fn is_evaluated(&self, steps: u64) -> bool {
         let is_last = steps == self.config.train.steps;
         self.config.eval.every.is_some_and(|every| is_last || steps.is_multiple_of(every))
     }
 
-    /// Writes a checkpoint of the present state, unless it exists.
+    /// Whether a checkpoint is due after this number of steps.
+    pub(crate) fn is_scheduled(&self, steps: u64) -> bool {
+        let every = self.config.output.checkpoint_every;
+        (every > 0 && steps.is_multiple_of(every)) || self.is_finished()
+    }
+
+    /// Writes a checkpoint of the present state, unless it exists, and removes those that need not stay.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn save(&self) -> Result<PathBuf, RunError> {
+    pub fn save(&mut self) -> Result<PathBuf, RunError> {
+        let steps = self.trainer.steps();
+        let mut path = self.folder.checkpoint(steps);
+        if path.exists() {
+            self.folder.make_scheduled(steps, self.state(false))?;
+        } else {
+            path = self.write_checkpoint(false)?;
+        }
+        self.folder.prune(self.config.output.keep_checkpoints)?;
+        Ok(path)
+    }
+
+    /// Writes a checkpoint that the schedule does not have, unless there is one of the present state. The next scheduled
+    /// one replaces it.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn save_unscheduled(&mut self) -> Result<PathBuf, RunError> {
         let path = self.folder.checkpoint(self.trainer.steps());
         if !path.exists() {
-            self.trainer.save(&path, &self.base_model)?;
+            self.write_checkpoint(true)?;
             self.folder.prune(self.config.output.keep_checkpoints)?;
         }
         Ok(path)
     }
 
-    fn evaluate(&self) -> Result<EvalReport, RunError> {
+    /// Writes a checkpoint, after everything that it relies on has reached the disk.
+    fn write_checkpoint(&mut self, unscheduled: bool) -> Result<PathBuf, RunError> {
+        let path = self.folder.checkpoint(self.trainer.steps());
+        self.logs.sync()?;
+        self.trainer.save_of_run(&path, &self.base_model, Some(self.state(unscheduled)))?;
+        self.saved = Instant::now();
+        Ok(path)
+    }
+
+    /// What of the run belongs to a checkpoint.
+    fn state(&self, unscheduled: bool) -> RunState {
+        RunState {
+            settings: self.settings_hash.clone(),
+            validation: self.validation_fingerprint.clone(),
+            unscheduled,
+            logs: self.logs.digests(self.trainer.steps()),
+        }
+    }
+
+    fn evaluate(&mut self) -> Result<EvalReport, RunError> {
         let eval = &self.config.eval;
         let generation = GenerationConfig {
             max_new_tokens: eval.max_new_tokens.unwrap_or(self.config.rollout.max_new_tokens),
@@ -370,39 +315,7 @@ impl Run {
             .map_err(|error| self.of_model(error))?;
         let mut report = evaluation.report(&self.config.accuracy().grader);
         report.per_problem.clear();
-        self.folder.append(RunFolder::EVALUATIONS, &EvaluationLine { step: self.trainer.steps(), report: &report })?;
+        self.logs.append(RunFolder::EVALUATIONS, &EvaluationLine { step: self.trainer.steps(), report: &report })?;
         Ok(report)
     }
-}
-
-/// The first key that a run cannot change and that differs, with both values.
-fn changed_for_good(before: &RunConfig, after: &RunConfig) -> Option<(String, String, String)> {
-    let (before, after) = (serde_json::to_value(before).ok()?, serde_json::to_value(after).ok()?);
-    // A run may go on elsewhere.
-    let free = |key: &str| key == "model.device";
-    let fixed = |key: &str| key == "seed" || ["model.", "lora.", "data."].iter().any(|table| key.starts_with(table));
-    let fixed = |key: &str| fixed(key) && !free(key);
-    keys().iter().filter(|key| fixed(&key.path)).find_map(|key| {
-        let pointer = format!("/{}", key.path.replace('.', "/"));
-        let value = |settings: &Value| {
-            let value = settings.pointer(&pointer).filter(|value| !value.is_null());
-            value.map_or_else(|| "unset".into(), Value::to_string)
-        };
-        let (was, is) = (value(&before), value(&after));
-        (was != is).then(|| (key.path.clone(), was, is))
-    })
-}
-
-/// The settings of a run folder with changes on top, for [`Run::resume`].
-///
-/// # Errors
-/// When the folder has no settings, or a change is not one.
-pub fn settings_of(dir: &Path, changes: &[String]) -> Result<Resolved, RunError> {
-    let file = RunFolder::at(dir).config_file();
-    if let Err(source) = fs::metadata(&file) {
-        return Err(RunError::Io { path: file, source });
-    }
-    let mut layers = vec![Layer::File(file)];
-    layers.extend(changes.iter().map(|change| Layer::Override(change.clone())));
-    Ok(resolve(&layers)?)
 }

@@ -34,6 +34,14 @@ pub enum RunError {
         /// What should be.
         expected: String,
     },
+    /// A checkpoint is not as it was written, or the logs are not.
+    #[error("{source}; {hint}")]
+    Damaged {
+        /// What is damaged.
+        source: Box<RunError>,
+        /// How to continue.
+        hint: String,
+    },
     /// The settings cannot be read.
     #[error(transparent)]
     Settings(#[from] SettingsError),

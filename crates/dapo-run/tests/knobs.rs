@@ -201,7 +201,8 @@ const ROWS: &[Row] = &[
     ("eval.max_new_tokens", EVAL, "none", "20", Evaluation),
     ("eval.limit", EVAL, "12", "10", Evaluation),
     ("output.checkpoint_every", &[], "0", "1", Files),
-    ("output.keep_checkpoints", &["output.checkpoint_every=1"], "0", "1", Files),
+    ("output.keep_checkpoints", &["output.checkpoint_every=1", "train.steps=3"], "0", "1", Files),
+    ("output.checkpoint_minutes", &["output.checkpoint_every=2", "train.steps=3"], "none", "1e-9", Nothing),
     ("output.completions", &[], "true", "false", Files),
 ];
 

@@ -24,7 +24,9 @@ impl Disk {
             0 => 1,
             every => config.train.steps.div_ceil(every).max(1),
         };
-        let kept = if config.output.keep_checkpoints == 0 { made } else { config.output.keep_checkpoints as u64 + 1 };
+        // The two newest stay in any case.
+        let kept =
+            if config.output.keep_checkpoints == 0 { made } else { config.output.keep_checkpoints.max(2) as u64 + 1 };
         let tokens = work.steps.saturating_mul(work.tokens_expected);
         let reference =
             if config.has_reference() && config.reference_sync.every.is_some() { 4 * parameters.model } else { 0 };

@@ -85,14 +85,16 @@ impl Default for ModelSection {
 pub struct OutputSection {
     /// A checkpoint after every so many steps, and one after the last; 0: after the last alone.
     pub checkpoint_every: u64,
-    /// Checkpoints kept; 0 keeps all.
+    /// Checkpoints kept; 0 keeps all. The last one stays in any case, and so does the last one whose next step succeeded.
     pub keep_checkpoints: usize,
+    /// Minutes after which a checkpoint is made beside the schedule; the next scheduled one replaces it. By default never.
+    pub checkpoint_minutes: Option<f64>,
     /// Whether every completion is logged, with its rewards and what became of it.
     pub completions: bool,
 }
 
 impl Default for OutputSection {
     fn default() -> Self {
-        Self { checkpoint_every: 25, keep_checkpoints: 2, completions: true }
+        Self { checkpoint_every: 25, keep_checkpoints: 2, checkpoint_minutes: None, completions: true }
     }
 }

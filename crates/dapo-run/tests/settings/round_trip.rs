@@ -422,6 +422,7 @@ fn choices() -> Vec<Choice> {
         plain("guards.steps", any::<u32>(), |c, v| c.guards.steps = v.into()),
         plain("output.checkpoint_every", any::<u32>(), |c, v| c.output.checkpoint_every = v.into()),
         plain("output.keep_checkpoints", count(), |c, v| c.output.keep_checkpoints = v),
+        plain("output.checkpoint_minutes", number(), |c, v| c.output.checkpoint_minutes = Some(v)),
         plain("output.completions", any::<bool>(), |c, v| c.output.completions = v),
     ]
 }

@@ -1,0 +1,282 @@
+//! The logs of a run: what is added to them, what a checkpoint says of them, and taking them back to a checkpoint.
+
+use crate::folder::RunFolder;
+use crate::run_error::RunError;
+use dapo_policy::read_file;
+use dapo_trainer::{Digest, Prefix, TrainerError, durable};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// The logs of which a checkpoint keeps length and hash.
+const HASHED: [&str; 2] = [RunFolder::METRICS, RunFolder::EVALUATIONS];
+
+/// The logs of a run, and what was written to them.
+#[derive(Debug)]
+pub(crate) struct Logs {
+    folder: RunFolder,
+    /// What the logs of [`HASHED`] hold.
+    lines: BTreeMap<&'static str, Prefix>,
+    /// What the completions files hold, by their steps.
+    completions: BTreeMap<u64, Digest>,
+    /// Files whose last bytes may not have reached the disk.
+    unsynced: BTreeSet<PathBuf>,
+}
+
+/// What the logs hold at a checkpoint, checked against its manifest where it has one; by default nothing, as before the
+/// first step.
+#[derive(Default)]
+pub(crate) struct LogState {
+    lines: BTreeMap<&'static str, Prefix>,
+    completions: BTreeMap<u64, Digest>,
+    /// Bytes of the timings, which no manifest knows.
+    timings: u64,
+}
+
+impl Logs {
+    /// The logs of a folder in which nothing is written yet.
+    pub(crate) fn of(folder: &RunFolder) -> Self {
+        let (lines, completions, unsynced) = <(BTreeMap<_, _>, BTreeMap<_, _>, BTreeSet<_>)>::default();
+        Self { folder: folder.clone(), lines, completions, unsynced }
+    }
+
+    /// Adds a line to one of the logs. A line that cannot be written to its end is taken back.
+    pub(crate) fn append(&mut self, name: &'static str, line: &impl Serialize) -> Result<(), RunError> {
+        let file = self.folder.path().join(name);
+        let mut text = serde_json::to_vec(line).map_err(std::io::Error::from).map_err(RunError::io(&file))?;
+        text.push(b'\n');
+        let mut handle = OpenOptions::new().create(true).append(true).open(&file).map_err(RunError::io(&file))?;
+        let before = handle.metadata().map_err(RunError::io(&file))?.len();
+        handle.write_all(&text).map_err(|error| {
+            // What stays is a torn last line, which is cut off when the run is resumed.
+            let _ = handle.set_len(before);
+            RunError::io(&file)(error)
+        })?;
+        if HASHED.contains(&name) {
+            self.lines.entry(name).or_default().add(&text);
+        }
+        self.unsynced.insert(file);
+        Ok(())
+    }
+
+    /// Writes the completions of a step.
+    pub(crate) fn write_completions(
+        &mut self,
+        step: u64,
+        lines: impl Iterator<Item = impl Serialize>,
+    ) -> Result<(), RunError> {
+        let file = self.folder.completions_file(step);
+        let mut text = Vec::new();
+        for line in lines {
+            serde_json::to_writer(&mut text, &line).map_err(std::io::Error::from).map_err(RunError::io(&file))?;
+            text.push(b'\n');
+        }
+        let mut handle = File::create(&file).map_err(RunError::io(&file))?;
+        handle.write_all(&text).map_err(RunError::io(&file))?;
+        self.completions.insert(step, Digest::of(&text));
+        self.unsynced.insert(file);
+        Ok(())
+    }
+
+    /// Has everything that was written reach the disk.
+    pub(crate) fn sync(&mut self) -> Result<(), RunError> {
+        for file in std::mem::take(&mut self.unsynced) {
+            durable::sync_file(&file)?;
+        }
+        durable::sync_dir(&self.folder.path().join(RunFolder::COMPLETIONS))?;
+        Ok(durable::sync_dir(self.folder.path())?)
+    }
+
+    /// What the logs hold after so many steps, by their paths in the folder.
+    pub(crate) fn digests(&self, steps: u64) -> BTreeMap<String, Digest> {
+        digests(&self.lines, self.completions.range(..=steps))
+    }
+
+    /// The lines of one of the logs.
+    pub(crate) fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Vec<T>, RunError> {
+        let file = self.folder.path().join(name);
+        let text = read(&file)?;
+        let lines = text.split_inclusive(|byte| *byte == b'\n').enumerate();
+        let parsed = lines.map(|(index, line)| {
+            serde_json::from_slice(line).map_err(|error| {
+                let (found, expected) = (format!("damaged ({error})"), "a line as a run writes it".into());
+                TrainerError::Data { path: file.clone(), line: index + 1, found, expected }.into()
+            })
+        });
+        parsed.collect()
+    }
+
+    /// Whether the log has an evaluation made after so many steps.
+    pub(crate) fn has_evaluation(&self, steps: u64) -> Result<bool, RunError> {
+        let text = read(&self.folder.path().join(RunFolder::EVALUATIONS))?;
+        Ok(text.split(|byte| *byte == b'\n').any(|line| step_of(line).ok() == Some(steps)))
+    }
+
+    /// Takes the logs back to a state that [`LogState`] found: what was written later is removed, and of the completions
+    /// those files alone that the program writes.
+    pub(crate) fn rewind(&mut self, steps: u64, state: LogState) -> Result<(), RunError> {
+        for name in HASHED {
+            let bytes = state.lines.get(name).map_or(0, Prefix::bytes);
+            cut(&self.folder.path().join(name), bytes)?;
+        }
+        cut(&self.folder.path().join(RunFolder::TIMINGS), state.timings)?;
+        for (step, path) in self.folder.completions_files()? {
+            if step > steps {
+                fs::remove_file(&path).map_err(RunError::io(&path))?;
+            }
+        }
+        (self.lines, self.completions) = (state.lines, state.completions);
+        Ok(())
+    }
+}
+
+impl LogState {
+    /// The state after `steps` steps as a checkpoint's manifest says, which the logs must match.
+    ///
+    /// # Errors
+    /// Names the log, and its first line that is at fault where that can be seen.
+    pub(crate) fn verified(
+        folder: &RunFolder,
+        steps: u64,
+        logs: &BTreeMap<String, Digest>,
+        manifest: &Path,
+    ) -> Result<Self, RunError> {
+        let mut state = Self { timings: timings(folder, steps)?, ..Self::default() };
+        for name in HASHED {
+            let Some(digest) = logs.get(name) else { continue };
+            let file = folder.path().join(name);
+            let prefix = digest.check_prefix(&file, manifest).map_err(|error| {
+                // A line that cannot be read says more than a hash.
+                let text = read(&file).unwrap_or_default();
+                let text = &text[..text.len().min(digest.bytes as usize)];
+                lines_until(&file, text, u64::MAX).err().unwrap_or_else(|| error.into())
+            })?;
+            state.lines.insert(name, prefix);
+        }
+        for step in 1..=steps {
+            if let Some(digest) = logs.get(&completions_name(step)) {
+                digest.check_file(&folder.completions_file(step), manifest)?;
+                state.completions.insert(step, digest.clone());
+            }
+        }
+        Ok(state)
+    }
+
+    /// The state after `steps` steps as the logs themselves say; only a torn last line may be unreadable.
+    ///
+    /// # Errors
+    /// Names the log and the first line at fault.
+    pub(crate) fn found(folder: &RunFolder, steps: u64) -> Result<Self, RunError> {
+        let mut state = Self { timings: timings(folder, steps)?, ..Self::default() };
+        for name in HASHED {
+            let file = folder.path().join(name);
+            let text = read(&file)?;
+            let mut prefix = Prefix::default();
+            prefix.add(&text[..lines_until(&file, &text, steps)? as usize]);
+            state.lines.insert(name, prefix);
+        }
+        for (step, path) in folder.completions_files()?.into_iter().filter(|(step, _)| *step <= steps) {
+            state.completions.insert(step, Digest::of(&read(&path)?));
+        }
+        Ok(state)
+    }
+
+    /// Leaves the last evaluation out where it was made after so many steps; says whether there was one.
+    pub(crate) fn drop_evaluation(&mut self, folder: &RunFolder, steps: u64) -> Result<bool, RunError> {
+        let Some(prefix) = self.lines.get(RunFolder::EVALUATIONS) else { return Ok(false) };
+        let text = read(&folder.path().join(RunFolder::EVALUATIONS))?;
+        let lines = text[..prefix.bytes() as usize].strip_suffix(b"\n").unwrap_or_default();
+        let start = lines.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        let is_of_step = step_of(&lines[start..]).ok() == Some(steps);
+        if is_of_step {
+            let mut shorter = Prefix::default();
+            shorter.add(&text[..start]);
+            self.lines.insert(RunFolder::EVALUATIONS, shorter);
+        }
+        Ok(is_of_step)
+    }
+
+    /// As the manifest of a checkpoint has it.
+    pub(crate) fn digests(&self) -> BTreeMap<String, Digest> {
+        digests(&self.lines, self.completions.iter())
+    }
+}
+
+/// What logs hold, by their paths in the folder; an empty one is as good as none.
+fn digests<'a>(
+    lines: &BTreeMap<&'static str, Prefix>,
+    completions: impl Iterator<Item = (&'a u64, &'a Digest)>,
+) -> BTreeMap<String, Digest> {
+    let lines = lines.iter().filter(|(_, prefix)| prefix.bytes() > 0);
+    let lines = lines.map(|(name, prefix)| ((*name).to_owned(), prefix.digest()));
+    lines.chain(completions.map(|(step, digest)| (completions_name(*step), digest.clone()))).collect()
+}
+
+fn completions_name(step: u64) -> String {
+    format!("{}/step-{step}.jsonl", RunFolder::COMPLETIONS)
+}
+
+/// The step of a line of a log.
+fn step_of(line: &[u8]) -> Result<u64, serde_json::Error> {
+    #[derive(Deserialize)]
+    struct Line {
+        step: u64,
+    }
+    serde_json::from_slice::<Line>(line).map(|line| line.step)
+}
+
+/// A file's bytes; none where it does not exist.
+fn read(file: &Path) -> Result<Vec<u8>, RunError> {
+    match read_file(file) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        text => text.map_err(RunError::io(file)),
+    }
+}
+
+/// Bytes of the timings of so many steps.
+fn timings(folder: &RunFolder, steps: u64) -> Result<u64, RunError> {
+    let file = folder.path().join(RunFolder::TIMINGS);
+    lines_until(&file, &read(&file)?, steps)
+}
+
+/// Bytes of the lines of a log up to a step. What stands behind the last line's end is torn, and is not read.
+fn lines_until(file: &Path, text: &[u8], steps: u64) -> Result<u64, RunError> {
+    let (mut kept, mut last) = (0, 0);
+    for (number, line) in text.split_inclusive(|byte| *byte == b'\n').enumerate() {
+        if !line.ends_with(b"\n") {
+            break;
+        }
+        let damaged = |found: String, expected: String| {
+            RunError::from(TrainerError::Data { path: file.into(), line: number + 1, found, expected })
+        };
+        let step = step_of(line).map_err(|error| {
+            damaged(format!("damaged ({error})"), "a JSON object with the step; the file was left as it is".into())
+        })?;
+        if step < last {
+            return Err(damaged(
+                format!("of step {step}"),
+                format!("a step from {last} on; the file was left as it is"),
+            ));
+        }
+        last = step;
+        if step <= steps {
+            kept += line.len() as u64;
+        }
+    }
+    Ok(kept)
+}
+
+/// Cuts a file off behind so many bytes.
+fn cut(file: &Path, bytes: u64) -> Result<(), RunError> {
+    match OpenOptions::new().write(true).open(file) {
+        Ok(handle) if handle.metadata().map_err(RunError::io(file))?.len() > bytes => {
+            handle.set_len(bytes).and_then(|()| handle.sync_all()).map_err(RunError::io(file))
+        }
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(RunError::io(file)(error)),
+    }
+}
