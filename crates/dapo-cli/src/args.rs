@@ -5,7 +5,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use clap::builder::RangedU64ValueParser;
 use dapo_policy::{Decoder, GenerationConfig, Purpose, SamplingConfig, StopStrings, StopTokens, Tokenizer};
 use dapo_reward::{Accuracy, Grader, Profile, TextOptions, VerifyConfig};
-use dapo_run::{DeviceChoice, ModelSource, Placed, place};
+use dapo_run::{DeviceChoice, ModelSource, Placed, Trust, place};
 use dapo_trainer::data::{ReadOptions, read};
 use dapo_trainer::{Problem, Prompt, PromptStyle, encode_prompts};
 use std::path::PathBuf;
@@ -202,6 +202,22 @@ pub(crate) struct ModelArgs {
     /// Where the model computes: auto (the first GPU where this build and the model run on one), cpu, cuda or cuda:n.
     #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = device)]
     device: DeviceChoice,
+    #[command(flatten)]
+    trust: TrustArgs,
+}
+
+/// What is accepted without a hash.
+#[derive(clap::Args, Clone, Copy)]
+pub(crate) struct TrustArgs {
+    /// Accept a run's checkpoint without a manifest: those of older versions have none.
+    #[arg(long)]
+    trust_unverified: bool,
+}
+
+impl TrustArgs {
+    pub(crate) fn trust(self) -> Trust {
+        if self.trust_unverified { Trust::Unverified } else { Trust::Verified }
+    }
 }
 
 fn device(text: &str) -> Result<DeviceChoice> {
@@ -216,7 +232,7 @@ impl ModelArgs {
 
     /// Loads the model onto its device.
     pub(crate) fn load(&self, talk: Talk) -> Result<(Decoder, Tokenizer)> {
-        let (mut policy, tokenizer) = load(&self.name, talk)?;
+        let (mut policy, tokenizer) = load(&self.name, self.trust, talk)?;
         let placed = place(&mut policy, self.device)?;
         say_where(&placed, talk);
         Ok((policy, tokenizer))
@@ -224,9 +240,9 @@ impl ModelArgs {
 }
 
 /// Loads a model on the cpu and says so.
-pub(crate) fn load(name: &str, talk: Talk) -> Result<(Decoder, Tokenizer)> {
+pub(crate) fn load(name: &str, trust: TrustArgs, talk: Talk) -> Result<(Decoder, Tokenizer)> {
     let started = Instant::now();
-    let (policy, tokenizer) = ModelSource::find(name, "main")?.load()?;
+    let (policy, tokenizer) = ModelSource::find_with(name, "main", trust.trust())?.load()?;
     let (millions, seconds) = (policy.num_parameters() as f64 / 1e6, started.elapsed().as_secs_f64());
     talk.detail(format_args!("{name}: {millions:.2} M parameters, loaded in {seconds:.1} s"));
     Ok((policy, tokenizer))

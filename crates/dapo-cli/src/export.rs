@@ -1,6 +1,6 @@
 //! `dapo export`: a trained model as a Hugging Face folder.
 
-use crate::args::{load, warn_if_none};
+use crate::args::{TrustArgs, load, warn_if_none};
 use crate::talk::Talk;
 use crate::terminal::Stdout;
 use anyhow::{Context, Result, bail};
@@ -26,6 +26,8 @@ pub(crate) struct Export {
     /// Type of the weights.
     #[arg(long, value_name = "TYPE", default_value = "f32")]
     dtype: WeightType,
+    #[command(flatten)]
+    trust: TrustArgs,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -37,7 +39,7 @@ enum WeightType {
 
 pub(crate) fn run(args: &Export, talk: Talk) -> Result<()> {
     refuse_to_overwrite(&args.out)?;
-    let (policy, tokenizer) = load(&args.model, talk)?;
+    let (policy, tokenizer) = load(&args.model, args.trust, talk)?;
     let dtype = match args.dtype {
         WeightType::F32 => DType::F32,
         WeightType::Bf16 => DType::BF16,

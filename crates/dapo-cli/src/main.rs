@@ -2,7 +2,7 @@
 //!
 //! Every subcommand is a file of its own that composes the library crates; nothing here computes. Results go to stdout,
 //! everything else to stderr. Exit codes: 0 for success, 1 for a failure, 2 for a usage error or an import that is not
-//! whole.
+//! whole, and for a training that a signal ended 128 and its number.
 
 mod args;
 mod chat;
@@ -13,12 +13,14 @@ mod eval;
 mod export;
 mod generate;
 mod recipes;
+mod signals;
 mod talk;
 mod terminal;
 mod train;
 mod verify;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use signals::Stopped;
 use std::io;
 use std::process::ExitCode;
 use talk::{Talk, TalkArgs};
@@ -74,6 +76,9 @@ fn main() -> ExitCode {
 fn finish(outcome: anyhow::Result<ExitCode>, talk: Talk) -> ExitCode {
     match outcome {
         Ok(code) => code,
+        Err(error) if error.is::<Stopped>() => {
+            error.downcast_ref::<Stopped>().map_or(ExitCode::FAILURE, |stopped| ExitCode::from(stopped.exit_code()))
+        }
         Err(error) if !is_broken_pipe(&error) => {
             talk.failure(&error);
             ExitCode::FAILURE

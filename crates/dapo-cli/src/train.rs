@@ -1,12 +1,13 @@
 //! `dapo train`: trains a model and writes a run folder.
 
-use crate::args::{say_where, warn_if_none};
+use crate::args::{TrustArgs, say_where, warn_if_none};
+use crate::signals::{Signals, Stopped};
 use crate::talk::Talk;
 use crate::terminal::Stdout;
 use anyhow::{Result, bail};
 use dapo_run::{
-    DeviceChoice, Folder, Layer, Mastered, ModelSource, Plan, ProblemCounts, Progress, Rescue, Resolved, Run, RunError,
-    RunStep, estimate, fits, plan, resolve, settings_of,
+    DeviceChoice, Folder, Layer, Mastered, Plan, ModelSource, ProblemCounts, Progress, Rescue, Resolved, Resume, Run,
+    RunError, RunStep, Trust, estimate, fits, plan, resolve, settings_of,
 };
 use dapo_trainer::{EvalReport, GroupRecord, StepMetrics, TrainerError};
 use std::io::Write;
@@ -18,7 +19,8 @@ use std::path::{Path, PathBuf};
 /// single settings as KEY=VALUE (`dapo config schema` lists the keys). KEY= with nothing behind it takes a setting back.
 ///
 /// The run folder gets the resolved settings, logs, completions and checkpoints; the path of the trained model is printed at the
-/// end. A run that was stopped goes on with --resume exactly as if it had not been.
+/// end. A run that was stopped goes on with --resume exactly as if it had not been. The first SIGINT, SIGTERM or SIGHUP ends it
+/// after the present step, saved, with exit code 130, 143 or 129; a second one ends it at once.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -37,6 +39,11 @@ pub(crate) struct Train {
     /// Go on with the run in this folder, from its last checkpoint.
     #[arg(long, value_name = "DIR", conflicts_with = "out")]
     resume: Option<PathBuf>,
+    /// With --resume, go on after N steps, from the checkpoint step-N, and remove what was made later; 0 starts again.
+    #[arg(long, value_name = "N", requires = "resume")]
+    from_step: Option<u64>,
+    #[command(flatten)]
+    trust: TrustArgs,
     /// Print every setting and where it comes from, and what the run will need; train nothing.
     #[arg(long)]
     dry_run: bool,
@@ -52,14 +59,18 @@ pub(crate) fn run(args: &Train, talk: Talk) -> Result<()> {
         Some(dir) => settings_of(dir, &changes(&layers)?)?,
         None => settings(&layers, talk)?,
     };
+    let trust = args.trust.trust();
     if args.dry_run {
-        return dry_run(&settings, talk);
+        return dry_run(&settings, trust, talk);
     }
-    let (mut run, dir) = match (&args.resume, &args.out) {
-        (Some(dir), _) => (Run::resume(&settings, dir).map_err(|error| locate(error, &settings))?, dir),
-        (None, Some(dir)) => (Run::create(&settings, dir).map_err(|error| locate(error, &settings))?, dir),
+    let (run, dir) = match (&args.resume, &args.out) {
+        (Some(dir), _) => (Run::resume_from(&settings, dir, Resume { from_step: args.from_step, trust }, None), dir),
+        (None, Some(dir)) => (Run::start(&settings, dir, trust, None), dir),
         (None, None) => bail!("--out is missing"),
     };
+    let mut run = run.map_err(|error| locate(error, &settings))?;
+    // A run without a step has nothing to save, and may end at once.
+    let signals = Signals::catch()?;
     announce(&run, dir, talk);
     if args.resume.is_some() && run.trainer().steps() == 0 {
         talk.note("there is no checkpoint yet: starting again");
@@ -79,6 +90,9 @@ pub(crate) fn run(args: &Train, talk: Talk) -> Result<()> {
         evaluated(&report, &when, talk);
     }
     while !run.is_finished() {
+        if let Some(signal) = signals.caught() {
+            return Err(stop(&mut run, dir, signal, talk));
+        }
         match run.step() {
             Ok(Progress::Step(done)) => report(&done, steps, talk),
             Ok(Progress::Mastered(end)) => report_mastered(&end, steps, talk),
@@ -92,6 +106,21 @@ pub(crate) fn run(args: &Train, talk: Talk) -> Result<()> {
     let model = ModelSource::find(&checkpoint.to_string_lossy(), "main")?;
     writeln!(Stdout::new(), "{}", model.path().display())?;
     Ok(())
+}
+
+/// Saves the finished steps after a signal, and says how to continue.
+fn stop(run: &mut Run, dir: &Path, signal: Stopped, talk: Talk) -> anyhow::Error {
+    let (made, steps) = (run.trainer().steps(), run.config().train.steps);
+    if made > 0
+        && let Err(error) = run.save_unscheduled()
+    {
+        return anyhow::Error::new(error).context(format!("{signal} after step {made} of {steps}"));
+    }
+    talk.error(format_args!(
+        "{signal} after step {made} of {steps}; to continue: dapo train --resume {}",
+        dir.display()
+    ));
+    signal.into()
 }
 
 /// The settings of layers as they were typed.
@@ -126,8 +155,8 @@ pub(crate) fn locate(error: RunError, settings: &Resolved) -> anyhow::Error {
     }
 }
 
-fn dry_run(settings: &Resolved, talk: Talk) -> Result<()> {
-    let plan = plan(&settings.config).map_err(|error| locate(error, settings))?;
+fn dry_run(settings: &Resolved, trust: Trust, talk: Talk) -> Result<()> {
+    let plan = plan(&settings.config, trust).map_err(|error| locate(error, settings))?;
     let Plan { mut config, model, data, counts, folders } = plan;
     say_of_data(counts, &folders, talk);
     let mut stdout = Stdout::new();

@@ -5,6 +5,7 @@ use crate::model::ModelSource;
 use crate::problems::{Folder, ProblemCounts, Problems, load_problems};
 use crate::run_error::RunError;
 use crate::settings::RunConfig;
+use crate::trust::Trust;
 use dapo_policy::{ModelConfig, Tokenizer};
 use dapo_reward::RewardSum;
 
@@ -23,13 +24,14 @@ pub struct Plan {
     pub folders: Vec<Folder>,
 }
 
-/// Reads all that a run reads before its first step, but the model's weights and data on the hub.
+/// Reads all that a run reads before its first step, but the model's weights and data on the hub. A model from a run's
+/// checkpoint is verified as `trust` says.
 ///
 /// # Errors
 /// Whatever [`Run::create`](crate::Run::create) refuses for its settings, data and lengths.
-pub fn plan(config: &RunConfig) -> Result<Plan, RunError> {
+pub fn plan(config: &RunConfig, trust: Trust) -> Result<Plan, RunError> {
     config.validate()?;
-    let source = ModelSource::find(&config.model.path, &config.model.revision)?;
+    let source = ModelSource::find_with(&config.model.path, &config.model.revision, trust)?;
     let model = source.config()?;
     if config.data.train.iter().chain(&config.data.validation).any(|name| name.starts_with("hf://")) {
         let (data, counts) = (DataSizes::default(), ProblemCounts::default());

@@ -110,6 +110,108 @@ fn a_killed_run_resumes_as_if_it_had_not_been() {
     dapo(&["train", "--resume", killed, "grpo"]).failure(1, &["grpo is given with --resume"]);
 }
 
+/// A training with `settings` that gets a signal after the first lines of stderr with `after` in them; the rest of stderr, and
+/// the exit code.
+#[cfg(unix)]
+fn signalled(settings: &[&str], after: &str, signals: &[&str]) -> (String, Option<i32>) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_dapo"))
+        .args(train(settings))
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.starts_with(after)), "the run ended before");
+    // In the middle of a step.
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    for signal in signals {
+        let status = Command::new("kill").args([*signal, &child.id().to_string()]).status().unwrap();
+        assert!(status.success());
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    let rest = lines.collect::<Vec<_>>().join("\n");
+    (rest, child.wait().unwrap().code())
+}
+
+/// Settings whose steps take a while, and whose only scheduled checkpoint is the last.
+#[cfg(unix)]
+fn slow(out: &str) -> [&str; 6] {
+    let sizes = ["rollout.group_size=16", "sampler.train_batch=8", "sampler.gen_batch=12"];
+    [sizes[0], sizes[1], sizes[2], "train.steps=7", "output.checkpoint_every=0", out]
+}
+
+#[cfg(unix)]
+#[test]
+fn a_signal_in_the_middle_of_a_step_loses_no_step_and_the_resumed_run_is_equal() {
+    let folder = folder();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let whole = path("whole");
+    dapo(&train(&slow(&format!("--out={whole}")))).success();
+    for (signal, name, code) in [("-INT", "SIGINT", 130), ("-TERM", "SIGTERM", 143), ("-HUP", "SIGHUP", 129)] {
+        let out = path(name);
+        let (stderr, found) = signalled(&slow(&format!("--out={out}")), "step 2/7: ", &[signal]);
+        assert_eq!(found, Some(code), "{stderr}");
+        let (_, said) = stderr.split_once(&format!("{name} after step ")).unwrap();
+        let (step, said) = said.split_once(' ').unwrap();
+        assert_eq!(said, format!("of 7; to continue: dapo train --resume {out}"));
+        let step: u64 = step.parse().unwrap();
+        assert!(step >= 2 && !stderr.contains(&format!("step {}/7: ", step + 1)), "{stderr}");
+        assert!(Path::new(&out).join(format!("checkpoints/step-{step}/manifest.json")).exists());
+        let run = dapo(&["train", "--resume", &out]).success();
+        assert!(run.stderr.contains(&format!("going on after step {step}\n")), "{}", run.stderr);
+        assert_eq!(files(&whole), files(&out));
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_second_signal_ends_a_run_at_once_and_it_resumes_all_the_same() {
+    let folder = folder();
+    let out = folder.path().join("run");
+    let out = out.to_str().unwrap();
+    // Steps that take long.
+    let slow = ["train.steps=3", "sampler.train_batch=64", "rollout.group_size=64", "rollout.max_new_tokens=200"];
+    let more = ["sampler.gen_batch=64", "rewards.soft_overlong=", "--out", out];
+    let (stderr, code) = signalled(&[&slow[..], &more].concat(), "8192 problems", &["-TERM", "-TERM"]);
+    assert_eq!(code, Some(143), "{stderr}");
+    assert!(!stderr.contains("to continue") && !stderr.contains("step 1/3"), "{stderr}");
+    let run =
+        dapo(&["train", "--resume", out, "train.steps=1", "rollout.group_size=4", "sampler.train_batch=2"]).success();
+    assert!(run.stderr.contains("there is no checkpoint yet"), "{}", run.stderr);
+}
+
+#[test]
+fn a_damaged_checkpoint_is_refused_by_every_command_and_an_earlier_one_is_offered() {
+    let (data, folder) = (additions(), folder());
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (run, whole) = (path("run"), path("whole"));
+    for out in [&run, &whole] {
+        dapo(&train(&["train.steps=4", "--out", out])).success();
+    }
+    let weights = Path::new(&run).join("checkpoints/step-4/model/model.safetensors");
+    let mut bytes = fs::read(&weights).unwrap();
+    let place = bytes.len() / 2;
+    bytes[place] ^= 0x40;
+    fs::write(&weights, bytes).unwrap();
+    let said = ["step-4/model/model.safetensors: damaged", "the newest intact checkpoint is "];
+    dapo(&["eval", "--model", &run, "--data", crate::path(&data)]).failure(1, &said);
+    dapo(&["generate", "--model", &run, "1+1="]).failure(1, &said);
+    dapo(&["chat", "--model", &run]).failure(1, &said);
+    dapo(&["export", &run, "--out", &path("exported")]).failure(1, &said);
+    dapo(&["train", "--resume", &run]).failure(1, &[said[0], "--from-step 2"]);
+    dapo(&["train", "--from-step", "2"]).failure(2, &["--resume"]);
+    dapo(&["train", "--resume", &run, "--from-step", "2"]).success();
+    assert_eq!(files(&whole), files(&run));
+
+    // One of an older version.
+    fs::remove_file(Path::new(&run).join("checkpoints/step-4/manifest.json")).unwrap();
+    let said = ["manifest.json: missing", "--trust-unverified accepts a checkpoint of an older version"];
+    dapo(&["generate", "--model", &run, "1+1="]).failure(1, &said);
+    dapo(&["train", "--resume", &run, "train.steps=5"]).failure(1, &said);
+    dapo(&["generate", "--model", &run, "--max-tokens", "4", "--trust-unverified", "1+1="]).success();
+    dapo(&["train", "--resume", &run, "train.steps=5", "--trust-unverified"]).success();
+}
+
 /// A hash of every file but the timings.
 fn files(dir: &str) -> BTreeMap<String, Vec<u8>> {
     let mut open = vec![Path::new(dir).to_owned()];
