@@ -6,7 +6,7 @@ use crate::talk::Talk;
 use crate::terminal::Stdout;
 use anyhow::{Result, bail};
 use dapo_run::{
-    DeviceChoice, Folder, Layer, Mastered, Plan, ModelSource, ProblemCounts, Progress, Rescue, Resolved, Resume, Run,
+    DeviceChoice, Folder, Layer, Mastered, ModelSource, Plan, ProblemCounts, Progress, Rescue, Resolved, Resume, Run,
     RunError, RunStep, Trust, estimate, fits, plan, resolve, settings_of,
 };
 use dapo_trainer::{EvalReport, GroupRecord, StepMetrics, TrainerError};

@@ -149,7 +149,13 @@ mod tests {
             "pre_tokenizer": null, "post_processor": null, "decoder": decoder,
             "model": {"type": "WordLevel", "vocab": vocab, "unk_token": tokens[0]},
         });
-        Tokenizer::new(tokenizers::Tokenizer::from_bytes(json.to_string()).unwrap(), Map::new(), None, "tokenizer.json".as_ref()).unwrap()
+        Tokenizer::new(
+            tokenizers::Tokenizer::from_bytes(json.to_string()).unwrap(),
+            Map::new(),
+            None,
+            "tokenizer.json".as_ref(),
+        )
+        .unwrap()
     }
 
     /// As GPT-2 writes bytes: those that print as they are, the others from U+0100 on.

@@ -45,12 +45,7 @@ impl Run {
     ///
     /// # Errors
     /// As there.
-    pub fn start(
-        settings: &Resolved,
-        dir: &Path,
-        trust: Trust,
-        rewards: Option<RewardSum>,
-    ) -> Result<Self, RunError> {
+    pub fn start(settings: &Resolved, dir: &Path, trust: Trust, rewards: Option<RewardSum>) -> Result<Self, RunError> {
         let folder = RunFolder::at(dir);
         folder.check_is_free()?;
         let mut run = Self::build(&with_absolute_paths(&settings.config), folder, trust, rewards)?;

@@ -46,7 +46,7 @@ fn finished(extra: &[&str]) -> (TempDir, PathBuf) {
 fn resume(dir: &Path, changes: &[&str], how: Resume) -> Result<Run, String> {
     let changes: Vec<String> = changes.iter().map(|change| (*change).to_owned()).collect();
     let settings = settings_of(dir, &changes).map_err(|error| error.to_string())?;
-    Run::resume_with(&settings, dir, how).map_err(|error| error.to_string())
+    Run::resume_from(&settings, dir, how, None).map_err(|error| error.to_string())
 }
 
 fn from(steps: u64) -> Resume {

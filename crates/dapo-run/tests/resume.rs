@@ -78,7 +78,7 @@ fn six_against_three_and_three(extra: &[&str], threads: [usize; 3], interrupt: i
     let run = if of_older_version {
         let refused = Run::resume(&rest, &halves).unwrap_err().to_string();
         assert!(refused.contains("--trust-unverified accepts"), "{refused}");
-        Run::resume_with(&rest, &halves, Resume { trust: Trust::Unverified, ..Resume::default() })
+        Run::resume_from(&rest, &halves, Resume { trust: Trust::Unverified, ..Resume::default() }, None)
     } else {
         Run::resume(&rest, &halves)
     };
