@@ -176,7 +176,7 @@ impl Draws {
 
 /// Whether a logit is −∞.
 fn has_impossible(logits: &[f32]) -> bool {
-    logits.chunks(256).any(|chunk| chunk.iter().fold(false, |any, x| any | (*x == f32::NEG_INFINITY)))
+    logits.chunks(256).any(|chunk| chunk.iter().filter(|x| **x == f32::NEG_INFINITY).count() > 0)
 }
 
 /// Divides positive logits of these tokens by the penalty and multiplies the others (Keskar et al. 2019, arXiv 1909.05858, as
@@ -331,7 +331,7 @@ mod tests {
     fn min_p_keeps_what_has_its_share_of_the_largest_probability_at_the_temperature() {
         // Probabilities are 0.64, 0.24, 0.09, 0.03: shares of the largest are 1, 0.37, 0.14, 0.05.
         let logits = [0.0f32, 3.0, 2.0, 1.0];
-        let min_p = |min_p, temperature| drawn(&logits, SamplingConfig { min_p, temperature, ..Default::default() });
+        let min_p = |min_p, temperature| drawn(&logits, SamplingConfig { temperature, min_p, ..Default::default() });
         assert_eq!(min_p(0.0, 1.0), [true; 4]);
         assert_eq!(min_p(0.04, 1.0), [true; 4]);
         assert_eq!(min_p(0.06, 1.0), [false, true, true, true]);

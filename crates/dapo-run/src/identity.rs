@@ -7,9 +7,9 @@ use crate::problems::ADDITION;
 use crate::run_error::RunError;
 use crate::settings::RunConfig;
 use crate::trust::Trust;
+use dapo_policy::read_text;
 use dapo_trainer::Digest;
 use serde_json::Value;
-use std::fs;
 use std::path::{Path, absolute};
 
 /// Whether a run keeps a key for good. Where model and data are may change: their fingerprints decide.
@@ -90,7 +90,7 @@ pub(crate) fn sealed(config: &RunConfig) -> Result<String, RunError> {
 /// # Errors
 /// When it is another, or has none and must have one.
 pub(crate) fn check_seal(file: &Path, trust: Trust) -> Result<bool, RunError> {
-    let text = fs::read_to_string(file).map_err(RunError::io(file))?;
+    let text = read_text(file).map_err(RunError::io(file))?;
     let advice = "change settings with KEY=VALUE on the command line";
     let Some((above, hash)) = text.rsplit_once(SEAL) else {
         if trust == Trust::Unverified {

@@ -9,6 +9,7 @@
 
 use crate::error::TrainerError;
 use crate::sample::Group;
+use dapo_policy::read_file;
 use dapo_sampler::DynamicSampler;
 use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensors, serialize};
@@ -65,7 +66,7 @@ impl Numbers {
     }
 
     fn read(file: &Path) -> Result<Self, TrainerError> {
-        let text = fs::read(file).map_err(|source| TrainerError::Io { path: file.into(), source })?;
+        let text = read_file(file).map_err(|source| TrainerError::Io { path: file.into(), source })?;
         let tensors = SafeTensors::deserialize(&text).map_err(|error| wrong(file, &error.to_string()))?;
         let words = |name: &str, dtype: Dtype| {
             let tensor = tensors.tensor(name).map_err(|error| wrong(file, &error.to_string()))?;

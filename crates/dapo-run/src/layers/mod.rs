@@ -9,6 +9,7 @@ use crate::recipes::recipes;
 use crate::settings::RunConfig;
 use crate::source::Source;
 use crate::write::write;
+use dapo_policy::read_text;
 use merge::Merged;
 use read::Reader;
 use std::collections::BTreeMap;
@@ -143,7 +144,7 @@ pub fn resolve(layers: &[Layer]) -> Result<Resolved, SettingsError> {
             }
             Layer::File(path) => {
                 let io = |error| SettingsError::Io { path: path.clone(), error };
-                let text = std::fs::read_to_string(path).map_err(io)?;
+                let text = read_text(path).map_err(io)?;
                 let place = |line| Source::File { path: path.clone(), line };
                 Reader::new(&place, &mut errors, &mut warnings).document(&text)?
             }
