@@ -80,6 +80,8 @@ pub struct Resolved {
 impl Resolved {
     /// Where a setting's value comes from, such as `optimizer.lr`.
     pub fn source_of(&self, key: &str) -> &Source {
+        // An item of a list, `rollout.stop[0]`, comes from where the list does.
+        let key = key.split_once('[').map_or(key, |(list, _)| list);
         self.sources.get(&canonical(key)).unwrap_or(&Source::Default)
     }
 

@@ -209,3 +209,10 @@ fn passes_are_above_0() {
         assert!(error.starts_with("train.passes is "), "{error}");
     }
 }
+
+#[test]
+fn an_item_of_a_list_comes_from_where_the_list_does() {
+    let resolved = resolve(&[Layer::Override("rollout.stop=a".into())]).unwrap();
+    assert_eq!(resolved.source_of("rollout.stop[0]"), &Source::CommandLine);
+    assert_eq!(resolved.source_of("eval.stop[0]"), &Source::Default);
+}
