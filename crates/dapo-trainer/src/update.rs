@@ -106,7 +106,9 @@ fn set_entropy_threshold(
         entropies.extend(policy.logprobs(&batch.tokens, config.sampling.temperature)?.entropies);
     }
     let threshold = top_entropy_threshold(config.loss.top_entropy_quantile, entropies);
-    batches.iter_mut().for_each(|batch| batch.entropy_threshold = threshold);
+    for batch in batches {
+        batch.entropy_threshold = threshold;
+    }
     Ok(())
 }
 
