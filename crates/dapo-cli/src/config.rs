@@ -88,14 +88,22 @@ fn import_file(args: &Import, talk: Talk) -> Result<ExitCode> {
     }
     talk.note(format_args!("{source}: {} settings carried over, {} not", carried.len(), skipped.len()));
     for note in notes {
-        talk.note(format_args!("note: {note}"));
+        match note.line {
+            Some(line) => talk.note(format_args!("note: line {line}, {}: {}", note.key, note.text)),
+            None => talk.note(format_args!("note: {}", note.text)),
+        }
     }
-    let harmless = skipped.iter().filter(|skipped| !skipped.changes_training).count();
     for Skipped { key, value, line, reason, .. } in skipped.iter().filter(|skipped| skipped.changes_training) {
         talk.note(format_args!("not carried over: line {line}, {key} = {value}: {reason}"));
     }
-    if harmless > 0 {
-        talk.note(format_args!("not carried over, without an effect here: {harmless}, listed in the file"));
+    let harmless: Vec<&str> =
+        skipped.iter().filter(|skipped| !skipped.changes_training).map(|skipped| skipped.key.as_str()).collect();
+    if !harmless.is_empty() {
+        talk.note(format_args!(
+            "not carried over, without an effect here ({}): {}",
+            harmless.len(),
+            harmless.join(", ")
+        ));
     }
     for error in refused {
         talk.failure(&anyhow::anyhow!("{error}"));

@@ -71,7 +71,10 @@ fn what_has_no_effect_is_one_line() {
     let run = dapo(&["config", "import", path(&recipe), "--from", "trl"]).success();
     let left_out: Vec<&str> = run.stderr.lines().filter(|line| line.contains("not carried over")).collect();
     assert_eq!(left_out.len(), 2, "{}", run.stderr);
-    assert!(left_out[0].contains("off_policy_mask_threshold") && left_out[1].contains("without an effect here: 3"));
+    assert!(
+        left_out[0].contains("off_policy_mask_threshold")
+            && left_out[1].contains("without an effect here (3): logging_steps, bf16, use_vllm")
+    );
     assert!(run.stdout.contains("# - bf16 = true"), "{}", run.stdout);
 }
 

@@ -1,4 +1,4 @@
-//! What can be wrong with a file to import.
+//! Errors of imports.
 
 use std::path::PathBuf;
 

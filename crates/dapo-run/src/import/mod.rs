@@ -77,8 +77,8 @@ const MAX_BYTES: usize = 1 << 20;
 /// ```
 ///
 /// # Errors
-/// [`ImportError`] with file, line, key, what was found and what was expected: where the file cannot be read, is larger than
-/// 1 MiB, or holds no settings of a trainer that is known. A single value that cannot be carried over is none:
+/// [`ImportError`] with file, line, key, what was found and what was expected: where the file cannot be read, is larger
+/// than 1 MiB, or holds no settings of a known trainer. A single value that cannot be carried over is none:
 /// [`Imported::refused`] has it.
 pub fn import(text: &str, file_name: &Path, format: Option<ConfigFormat>) -> Result<Imported, ImportError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);

@@ -1,6 +1,6 @@
 //! Settings in the making: every key of the source is read at most once and accounted for.
 //!
-//! A value that was read knows the entries it came from. Where one of them has a value that nobody knows, what is made of it
+//! A value that was read knows the entries it came from. Where the value of one of them is not known, what is made of it
 //! stays open: the settings file gets a line to be filled in, and no default.
 
 mod account;

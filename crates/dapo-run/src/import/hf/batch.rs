@@ -12,7 +12,7 @@ pub(in crate::import) struct Batch {
 }
 
 impl Batch {
-    /// Rollout steps that hold so many of the source's updates.
+    /// Rollout steps that hold a number of the source's updates.
     pub(in crate::import) fn steps(&self, updates: Got<i64>) -> Got<i64> {
         Got { value: ceil(updates.value, self.updates), from: [updates.from, self.open.clone()].concat() }
     }

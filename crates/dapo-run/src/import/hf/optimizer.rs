@@ -3,7 +3,7 @@
 use super::{Batch, Defaults};
 use crate::import::draft::{Draft, Got, places};
 
-/// AdamW and the learning rate, over so many rollout steps, or over passes.
+/// AdamW and the learning rate, over a number of rollout steps, or over passes.
 pub(in crate::import) fn optimizer(d: &mut Draft<'_>, defaults: &Defaults, batch: &Batch, steps: Option<i64>) {
     let lr = d.number(&["learning_rate", "lr"]);
     let rate = lr.clone().unwrap_or(Got::default(defaults.learning_rate));

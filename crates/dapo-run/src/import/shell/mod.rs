@@ -1,8 +1,8 @@
 //! A small part of the shell: assignments, arrays, arithmetic and simple commands.
 //!
-//! Nothing is run. Blocks (`if`, `for`, functions …) are not followed: a variable that one of them sets keeps the value that
-//! it has without, and the block is named; without a value it counts as unknown, and so does the environment. What is not
-//! known stays in the text as the script spells it, and is named.
+//! Nothing is run. Blocks (`if`, `for`, functions …) are not followed: a variable that one of them sets keeps the value
+//! that it has without the block, which is named. Without a value it counts as unknown, and so does the environment. What
+//! is not known stays in the text as the script spells it, and is named.
 
 mod arithmetic;
 mod script;

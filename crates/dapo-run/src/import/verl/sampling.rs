@@ -1,4 +1,4 @@
-//! Roll-outs and dynamic sampling.
+//! Rollouts and dynamic sampling.
 
 use crate::import::draft::{Draft, Got, places};
 
@@ -68,7 +68,7 @@ pub(super) fn sampler(d: &mut Draft<'_>) -> (Got<i64>, bool) {
     (train, true)
 }
 
-/// The fully asynchronous trainer takes so many mini-batches at a time from a stream of single prompts.
+/// The fully asynchronous trainer takes `require_batches` mini-batches at a time from a stream of single prompts.
 fn streamed(
     d: &mut Draft<'_>,
     train: Option<Got<i64>>,
