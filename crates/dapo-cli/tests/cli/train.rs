@@ -339,8 +339,9 @@ fn a_dry_run_refuses_what_a_run_would() {
 
 #[test]
 fn passes_over_the_data_decide_the_steps() {
-    let data =
-        file(&(1..=10).map(|i| format!("{{\"question\": \"{i}+{i}=\", \"answer\": {}}}\n", 2 * i)).collect::<String>());
+    let lines: Vec<String> =
+        (1..=10).map(|i| format!("{{\"question\": \"{i}+{i}=\", \"answer\": {}}}\n", 2 * i)).collect();
+    let data = file(&lines.concat());
     let dir = folder();
     let out = dir.path().join("run");
     let train = format!("data.train={}", path(&data));

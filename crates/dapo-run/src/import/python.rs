@@ -1,5 +1,7 @@
 //! Commands in the text at the head of a Python file, which say how it is started.
 
+use std::path::Path;
+
 /// The text with everything but the commands left blank, so that lines keep their numbers: those lines, with their
 /// continuations, that start a Python file or `trl` with options.
 pub(super) fn commands(text: &str) -> String {
@@ -24,9 +26,9 @@ fn is_command(text: &str) -> bool {
     let words: Vec<&str> =
         text.split_whitespace().skip_while(|&word| word == "#" || word == "$" || is_assignment(word)).collect();
     let starts = words.first().is_some_and(|first| STARTS.iter().any(|start| first.starts_with(start)));
-    starts
-        && words.iter().any(|word| word.starts_with("--"))
-        && words.iter().any(|word| word.ends_with(".py") || *word == "grpo")
+    let is_program =
+        |word: &&str| *word == "grpo" || Path::new(word).extension().is_some_and(|extension| extension == "py");
+    starts && words.iter().any(|word| word.starts_with("--")) && words.iter().any(is_program)
 }
 
 /// `NAME=value` before a command.

@@ -330,5 +330,6 @@ fn large_files_are_refused_and_no_file_takes_long() {
     long(format!("a.b=\"{}\"", "y".repeat(size)), "line.sh");
     long(format!("{}: {{{}}}", "k".repeat(4000), "a: 1, ".repeat(size / 6)), "keys.yaml");
     long(format!("a: [{}]", "1, ".repeat(size / 3)), "list.yaml");
-    long("trainer:\n".to_owned() + &(0..size / 12).map(|i| format!("  k{i}: 1\n")).collect::<String>(), "mapping.yaml");
+    let keys: Vec<String> = (0..size / 12).map(|i| format!("  k{i}: 1\n")).collect();
+    long("trainer:\n".to_owned() + &keys.concat(), "mapping.yaml");
 }

@@ -7,6 +7,9 @@ use crate::import::{
     text::public,
 };
 
+/// Most keys that a note names.
+const SHOWN: usize = 4;
+
 /// Keys of a source (`a.b`, `a.*` for all that start so, `*.b` for all that end so) that are left out, and why.
 pub(in crate::import) type Rules = &'static [(&'static [&'static str], &'static str)];
 
@@ -139,7 +142,6 @@ impl Draft<'_> {
             if keys.is_empty() {
                 continue;
             }
-            const SHOWN: usize = 4;
             let more = if keys.len() > SHOWN { ", …" } else { "" };
             keys.truncate(SHOWN);
             let text = format!(

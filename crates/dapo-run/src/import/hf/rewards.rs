@@ -142,9 +142,9 @@ fn component_lines(d: &mut Draft<'_>, component: Component, weight: Got<f64>, fr
             d.assume("rewards.accuracy.incorrect", 0.0, "as the source's accuracy reward");
         }
         Component::ThinkAnswer => {
-            d.put_or("rewards.format.pattern", Some(place.map(|_| "think-answer")), "think-answer");
+            d.put_or("rewards.format.pattern", Some(place.map(|()| "think-answer")), "think-answer");
         }
-        Component::Think => d.put_or("rewards.format.pattern", Some(place.map(|_| "think")), "think"),
+        Component::Think => d.put_or("rewards.format.pattern", Some(place.map(|()| "think")), "think"),
         _ => {}
     }
 }

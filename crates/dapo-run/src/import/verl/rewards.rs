@@ -63,12 +63,11 @@ fn overlong(d: &mut Draft<'_>, max_new_tokens: &Got<i64>) {
             d.put("rewards.soft_overlong.weight", enabled.clone().map(|_| 1.0));
             let longest = d.count(&lengths, 1).unwrap_or_else(|| max_new_tokens.clone());
             d.put_or("rewards.soft_overlong.max_len", Some(longest), 0);
-            match d.count(&len.each_ref().map(String::as_str), 1) {
-                Some(cache) => d.put("rewards.soft_overlong.cache_len", cache),
-                None => {
-                    d.refuse(&enabled.from, "false, or beside it the overlong buffer's len");
-                    d.leave_open("rewards.soft_overlong.cache_len", enabled.from);
-                }
+            if let Some(cache) = d.count(&len.each_ref().map(String::as_str), 1) {
+                d.put("rewards.soft_overlong.cache_len", cache);
+            } else {
+                d.refuse(&enabled.from, "false, or beside it the overlong buffer's len");
+                d.leave_open("rewards.soft_overlong.cache_len", enabled.from);
             }
             let factor = d.number(&factor.each_ref().map(String::as_str));
             d.put_or("rewards.soft_overlong.penalty_factor", factor, 0.0);

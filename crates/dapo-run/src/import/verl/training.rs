@@ -118,14 +118,13 @@ pub(super) fn optimizer(d: &mut Draft<'_>, steps: Option<i64>) {
     }
     d.skip(&["actor_rollout_ref.actor.optim.min_lr_ratio"], "the learning rate does not fall");
     if let Some(betas) = d.numbers(&["actor_rollout_ref.actor.optim.betas"]) {
-        let (beta1, beta2) = match betas.value[..] {
-            [beta1, beta2] => (beta1, beta2),
-            _ => {
-                if d.knows(&betas.from) {
-                    d.refuse(&betas.from, "two numbers");
-                }
-                (f64::NAN, f64::NAN)
+        let (beta1, beta2) = if let [beta1, beta2] = betas.value[..] {
+            (beta1, beta2)
+        } else {
+            if d.knows(&betas.from) {
+                d.refuse(&betas.from, "two numbers");
             }
+            (f64::NAN, f64::NAN)
         };
         d.put("optimizer.beta1", betas.clone().map(|_| beta1));
         d.put("optimizer.beta2", betas.map(|_| beta2));
