@@ -219,18 +219,28 @@ pub fn write_tensors(file: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<
     write(file, tensors)
 }
 
-/// Writes a file of tensors aside, in an order that follows from their types and names, and renames it.
+/// Writes a file of tensors aside, in an order that follows from their types and names, to the disk, and renames it. A
+/// failure, such as a full disk, leaves nothing.
 pub(super) fn write(file: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<(), PolicyError> {
     tensors.iter().try_for_each(|(name, tensor)| check_finite(file, name, tensor))?;
     let aside = aside(file);
+    let written =
+        write_to(&aside, file, tensors).and_then(|()| std::fs::rename(&aside, file).map_err(PolicyError::io(file)));
+    if written.is_err() {
+        let _ = std::fs::remove_file(&aside);
+    }
+    written
+}
+
+fn write_to(aside: &Path, file: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<(), PolicyError> {
     // The library makes files that only their owner may read; this one gets what any new file gets.
-    let new = File::create(&aside).and_then(|new| new.metadata()).map_err(PolicyError::io(&aside))?;
+    let new = File::create(aside).and_then(|new| new.metadata()).map_err(PolicyError::io(aside))?;
     // More than one entry would be written in a random order.
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    safetensors::serialize_to_file(tensors, Some(metadata), &aside).map_err(|error| match error {
-        safetensors::SafeTensorError::IoError(source) => PolicyError::Io { file: aside.clone(), source },
+    safetensors::serialize_to_file(tensors, Some(metadata), aside).map_err(|error| match error {
+        safetensors::SafeTensorError::IoError(source) => PolicyError::Io { file: aside.into(), source },
         other => PolicyError::file(file, format!("cannot write the tensors: {other}")),
     })?;
-    std::fs::set_permissions(&aside, new.permissions()).map_err(PolicyError::io(&aside))?;
-    std::fs::rename(&aside, file).map_err(PolicyError::io(file))
+    std::fs::set_permissions(aside, new.permissions()).map_err(PolicyError::io(aside))?;
+    File::open(aside).and_then(|written| written.sync_all()).map_err(PolicyError::io(aside))
 }
