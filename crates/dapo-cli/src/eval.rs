@@ -51,8 +51,12 @@ struct Report {
     too_long: usize,
     temperature: f32,
     top_p: f32,
-    min_p: f32,
-    repetition_penalty: f32,
+    /// Where one is set, as the two that follow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    min_p: Option<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repetition_penalty: Option<f32>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     stop: Vec<String>,
     max_tokens: usize,
     seed: u64,
@@ -94,8 +98,8 @@ pub(crate) fn run(args: &Eval, talk: Talk) -> Result<()> {
         too_long,
         temperature: generation.sampling.temperature,
         top_p: generation.sampling.top_p,
-        min_p: generation.sampling.min_p,
-        repetition_penalty: generation.sampling.repetition_penalty,
+        min_p: Some(generation.sampling.min_p).filter(|min_p| *min_p > 0.0),
+        repetition_penalty: Some(generation.sampling.repetition_penalty).filter(|penalty| *penalty != 1.0),
         stop: generation.stop_strings.strings().to_vec(),
         max_tokens: generation.max_new_tokens,
         seed: generation.seed,
@@ -146,11 +150,11 @@ impl fmt::Display for Report {
         row("model", model)?;
         row("data", data)?;
         let mut limits = format!("temperature {temperature}, top-p {top_p}, at most {max_tokens} tokens, seed {seed}");
-        if self.min_p > 0.0 {
-            limits += &format!(", min-p {}", self.min_p);
+        if let Some(min_p) = self.min_p {
+            limits += &format!(", min-p {min_p}");
         }
-        if self.repetition_penalty != 1.0 {
-            limits += &format!(", repetition penalty {}", self.repetition_penalty);
+        if let Some(penalty) = self.repetition_penalty {
+            limits += &format!(", repetition penalty {penalty}");
         }
         if !self.stop.is_empty() {
             limits += &format!(", stop at {:?}", self.stop);
