@@ -161,15 +161,6 @@ impl CodeReward {
     pub fn num_workers(&self) -> usize {
         self.workers.unwrap_or_else(|| available_parallelism().map_or(1, NonZeroUsize::get)).max(1)
     }
-
-    /// The tags of code blocks that hold programs; none: any block.
-    pub(crate) fn block_tags(&self) -> Vec<&str> {
-        match self.language {
-            Language::Python => vec!["python", "py", "python3"],
-            Language::Rust => vec!["rust", "rs"],
-            Language::Command => self.tags.iter().map(String::as_str).collect(),
-        }
-    }
 }
 
 #[cfg(test)]

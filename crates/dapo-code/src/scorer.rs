@@ -6,7 +6,7 @@ use std::thread;
 
 use dapo_reward::{RewardFault, RewardFn, RewardInput, Score};
 
-use crate::config::CodeReward;
+use crate::config::{CodeReward, Language};
 use crate::error::CodeError;
 use crate::fence::last_block;
 use crate::plan::{Runner, Tally};
@@ -53,7 +53,7 @@ impl RewardFn for CodeScorer {
     fn score(&self, input: &RewardInput<'_>) -> Result<Score, RewardFault> {
         let config = &self.runner.config;
         let Some(problem) = Problem::read(input.column(&config.column), config)? else { return Ok(Score::abstain()) };
-        let tally = match last_block(input.completion, &config.block_tags()) {
+        let tally = match last_block(input.completion, &block_tags(config)) {
             Some(program) => self.runner.run(&program, &problem)?,
             None => Tally { passed: 0, total: problem.num_tests(config) },
         };
@@ -85,6 +85,15 @@ impl RewardFn for CodeScorer {
         // The first completion's error, whichever came first in time.
         let scores = scores.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         scores.into_iter().map(|score| score.unwrap_or_else(|| Err("a worker ended early".into()))).collect()
+    }
+}
+
+/// The tags of code blocks that hold programs; none: any block.
+fn block_tags(config: &CodeReward) -> Vec<&str> {
+    match config.language {
+        Language::Python => vec!["python", "py", "python3"],
+        Language::Rust => vec!["rust", "rs"],
+        Language::Command => config.tags.iter().map(String::as_str).collect(),
     }
 }
 

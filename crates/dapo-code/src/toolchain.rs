@@ -4,7 +4,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::config::{CodeReward, Language};
+use crate::config::{CodeReward, Language, Sandbox};
 use crate::error::CodeError;
 use crate::wire::Shown;
 
@@ -28,6 +28,8 @@ pub(crate) enum Tools {
 
 /// Folders that a strict sandbox always has.
 const SYSTEM: [&str; 8] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/nix/store", "/gnu/store"];
+/// Folders of the sandbox's own, which hide what the machine has there.
+const OWN: [&str; 4] = ["/box", "/tmp", "/dev", "/proc"];
 /// Where programs are looked for within the sandbox.
 pub(crate) const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
@@ -78,6 +80,12 @@ pub(crate) fn find(config: &CodeReward) -> Result<(Tools, Vec<Shown>), CodeError
             Tools::Command { argv: argv.collect() }
         }
     };
+    let is_hidden = |shown: &&Shown| OWN.iter().any(|own| shown.target.starts_with(own));
+    if let Some(Shown { target, .. }) = shown.iter().find(is_hidden).filter(|_| config.sandbox == Sandbox::Strict) {
+        let problem =
+            format!("cannot be shown in a strict sandbox, which has folders of its own at {}", OWN.join(", "));
+        return Err(tool(target.display(), problem));
+    }
     Ok((tools, shown))
 }
 

@@ -5,6 +5,7 @@ mod common;
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Mutex;
@@ -179,6 +180,28 @@ fn a_strict_sandbox_has_no_home_folder_and_no_secrets() {
     );
     let top = format!("{:?}", python.unwrap().split('/').nth(1).unwrap());
     assert!(passes(&scorer, &listed.replace("TOP", &top)).0);
+}
+
+#[test]
+fn programs_read_what_they_are_given_to_read() {
+    let folder = tempfile::tempdir_in(std::env::home_dir().unwrap()).unwrap();
+    fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let file = folder.path().join("words");
+    fs::write(&file, "ok").unwrap();
+    let read = format!("print(open({file:?}).read())");
+    let base = config(Language::Python, Sandbox::Strict);
+    let Some(scorer) = open("a given folder", &CodeReward { read: vec![folder.path().into()], ..base.clone() }) else {
+        return;
+    };
+    assert!(passes(&scorer, &read).0);
+    assert!(passes(&scorer, &denied(&format!("open({file:?}, 'w')"))).0);
+    let Some(scorer) = open("no given folder", &base) else { return };
+    assert!(!passes(&scorer, &read).0);
+    let hidden = CodeReward { read: vec!["/tmp".into()], ..base }.open("code", launcher()).unwrap_err().to_string();
+    assert_eq!(
+        hidden,
+        "\"/tmp\" cannot be shown in a strict sandbox, which has folders of its own at /box, /tmp, /dev, /proc"
+    );
 }
 
 #[test]
