@@ -131,6 +131,9 @@ fn programs_end_with_their_host() {
         }
         let mut host = Command::new(std::env::current_exe().unwrap());
         host.args(["--exact", "programs_end_with_their_host"]).env(HOST, format!("{sandbox:?}"));
+        let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).unwrap();
+        host.env("TMPDIR", folder.path());
         let mut host = host.stdout(std::process::Stdio::null()).spawn().unwrap();
         let until = |count: usize| {
             let start = Instant::now();
@@ -143,6 +146,11 @@ fn programs_end_with_their_host() {
         host.kill().unwrap();
         host.wait().unwrap();
         until(0);
+        let start = Instant::now();
+        while fs::read_dir(folder.path()).unwrap().count() != 0 {
+            assert!(start.elapsed() < Duration::from_secs(60), "{sandbox:?}: a folder is left");
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 }
 

@@ -61,6 +61,14 @@ impl Place {
             }
         }
     }
+
+    /// Removes what a host that is gone cannot remove any more.
+    pub(super) fn remove(&self) {
+        if let Self::Folders { temp } = self {
+            // The folder of both was made for this sandbox alone.
+            let _ = temp.parent().map(fs::remove_dir_all);
+        }
+    }
 }
 
 fn mount_folder(path: &str, mib: u64) -> Result<()> {

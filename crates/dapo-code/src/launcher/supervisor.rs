@@ -54,6 +54,7 @@ impl Supervisor {
             }
             line.clear();
         }
+        self.place.remove();
         Ok(())
     }
 
@@ -218,6 +219,7 @@ impl Running {
         drop(polls);
         if news[1] {
             supervisor.end_all();
+            supervisor.place.remove();
             exit(0);
         }
         let ready = self.pipes.iter_mut().zip(is_open).filter(|(_, is_open)| *is_open).zip(&news[2..]);
