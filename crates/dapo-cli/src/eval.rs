@@ -8,7 +8,7 @@ use dapo_policy::{FinishReason, Purpose};
 use dapo_reward::{Grader, RewardSum};
 use dapo_trainer::{EvalReport, Evaluation, Group, evaluate_in_blocks};
 use serde::Serialize;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -151,13 +151,13 @@ impl fmt::Display for Report {
         row("data", data)?;
         let mut limits = format!("temperature {temperature}, top-p {top_p}, at most {max_tokens} tokens, seed {seed}");
         if let Some(min_p) = self.min_p {
-            limits += &format!(", min-p {min_p}");
+            let _ = write!(limits, ", min-p {min_p}");
         }
         if let Some(penalty) = self.repetition_penalty {
-            limits += &format!(", repetition penalty {penalty}");
+            let _ = write!(limits, ", repetition penalty {penalty}");
         }
         if !self.stop.is_empty() {
-            limits += &format!(", stop at {:?}", self.stop);
+            let _ = write!(limits, ", stop at {:?}", self.stop);
         }
         row("sampling", &limits)?;
         row("left out", &format_args!("{too_long} too long"))?;

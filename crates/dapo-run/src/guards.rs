@@ -177,8 +177,10 @@ mod tests {
 
     #[test]
     fn what_lasts_is_said_after_so_many_steps_and_again_after_as_many() {
+        /// Figures for which a condition holds, or does not.
+        type Of = fn(bool) -> Figures;
         let settings = GuardsSection { steps: 3, ..GuardsSection::default() };
-        let conditions: [(&str, fn(bool) -> Figures); 3] = [
+        let conditions: [(&str, Of); 3] = [
             ("guards.entropy", |bad| Figures { entropy: Some(if bad { 1e-4 } else { 0.3 }), ..Figures::default() }),
             ("guards.rewards", |bad| Figures {
                 frac_reward_zero_std: Some(if bad { 1.0 } else { 0.9 }),

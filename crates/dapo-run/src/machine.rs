@@ -117,7 +117,6 @@ fn keys_of(part: &str) -> &'static str {
         "activations" | "head, a chunk of rows" => {
             "train.micro_batch_tokens or rollout.max_new_tokens, or set train.layer_memory = \"recompute\""
         }
-        "a checkpoint" => "the size of the model, or set lora.rank",
         "texts of completions" => "train.steps, or set output.completions = false",
         _ => "the size of the model, or set lora.rank",
     }
