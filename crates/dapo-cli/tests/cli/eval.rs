@@ -112,7 +112,7 @@ mean length  19.0 tokens",
     for said in [
         "warning: 1 of 3 problems left out, longer than 128 tokens",
         "warning: 1 of 2 gold answers cannot be read",
-        "problem 1: 1 of 2 right, majority 0.50",
+        "problem 1: 1 of 2 correct, majority 0.50",
         "M parameters",
     ] {
         assert!(run.stderr.contains(said), "no {said:?} in {}", run.stderr);

@@ -36,7 +36,8 @@ mod tests {
     fn misspelt_and_misplaced_keys_find_what_was_meant() {
         for (wrong, right) in [
             ("optimizer.learning_rate", "optimizer.lr"),
-            ("optimizer.warmup", "optimizer.warmup_steps"),
+            ("optimizer.warmup", "optimizer.warmup_ratio"),
+            ("optimizer.warmup_step", "optimizer.warmup_steps"),
             ("optimiser.lr", "optimizer.lr"),
             ("optimiser", "optimizer"),
             ("lr", "optimizer.lr"),
