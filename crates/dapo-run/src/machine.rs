@@ -41,7 +41,7 @@ impl Machine {
         let host = work.completion_bytes.saturating_add(work.evaluation_bytes);
         let needed = if memory.gpu { host } else { memory.peak() };
         let of_host =
-            [("completions of a step", work.completion_bytes), ("completions of an evaluation", work.evaluation_bytes)];
+            [("completions of a step", work.completion_bytes), ("evaluated completions", work.evaluation_bytes)];
         let of_cpu = memory.parts.iter().filter(|_| !memory.gpu).map(|part| (part.name, part.bytes));
         let largest = of_host.into_iter().chain(of_cpu).max_by_key(|(_, bytes)| *bytes).unwrap_or_default();
         if let Some(available) = self.memory {
@@ -112,7 +112,7 @@ fn keys_of(part: &str) -> &'static str {
         "completions of a step" => {
             "rollout.group_size, rollout.max_new_tokens, sampler.train_batch, sampler.gen_batch or sampler.max_gen_rounds"
         }
-        "completions of an evaluation" => "eval.samples or eval.limit",
+        "evaluated completions" => "eval.samples or eval.limit",
         "keys and values" | "prompts and logits" => "rollout.cache_mib",
         "activations" | "head, a chunk of rows" => {
             "train.micro_batch_tokens or rollout.max_new_tokens, or set train.layer_memory = \"recompute\""
@@ -141,7 +141,7 @@ mod tests {
             ("sampler.gen_batch=9223372036854775807", "completions of a step", "sampler.gen_batch"),
             ("rollout.group_size=1000000000", "completions of a step", "rollout.group_size"),
             ("sampler.train_batch=1000000000", "completions of a step", "sampler.train_batch"),
-            ("eval.samples=1000000000000", "completions of an evaluation", "eval.samples"),
+            ("eval.samples=1000000000000", "evaluated completions", "eval.samples"),
         ] {
             let error = machine.check(&of(&[setting, "eval.every=1"])).unwrap_err().to_string();
             assert!(error.starts_with("the run needs about "), "{error}");

@@ -10,7 +10,7 @@ use std::path::Path;
 
 impl Run {
     /// [`create`](Self::create) with rewards of one's own in the place of those of the settings; of `[rewards]`, only
-    /// `kl_coef` counts then. [`RunConfig::reward_terms`] gives the settings' own, to be added to.
+    /// `kl_coef` counts then. [`RunConfig::reward_terms`](crate::RunConfig::reward_terms) gives the settings' own, to be added to.
     ///
     /// The folder cannot say which rewards these are: [`resume_with`](Self::resume_with) must be given the same.
     ///

@@ -12,7 +12,8 @@ const BYTES_A_TOKEN: u64 = 4;
 pub struct Disk {
     /// One checkpoint, f32: the trained weights, their two moments, and a reference that follows the policy.
     pub checkpoint: u64,
-    /// Checkpoints there are at a time, at most: an old one goes when the new one is whole.
+    /// Checkpoints there are at a time, at most: the last one and the last whose next step succeeded stay in any case, and an
+    /// old one goes when the new one is whole.
     pub checkpoints: u64,
     /// Texts of all completions, where they are kept; when half of the groups are informative.
     pub completions: u64,

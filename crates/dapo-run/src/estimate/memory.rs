@@ -75,7 +75,7 @@ impl Memory {
             ("reference model", if reference { model_and_copies } else { 0 }, Phases::Always),
             ("program and tokenizer", PROGRAM + shape.tokenizer() as u64, Phases::Always),
             ("completions of a step", work.completion_bytes, Phases::Always),
-            ("completions of an evaluation", work.evaluation_bytes, Phases::RollOut),
+            ("evaluated completions", work.evaluation_bytes, Phases::RollOut),
             ("keys and values", shape.growing(config, work) as u64, Phases::RollOut),
             ("prompts and logits", shape.prefill(work) as u64, Phases::RollOut),
             ("kept from updates", kept(gradients) + kept(activations.saturating_add(head)), Phases::RollOut),

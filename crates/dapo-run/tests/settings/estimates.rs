@@ -225,7 +225,8 @@ fn disk_space_counts_the_checkpoints_there_are_at_a_time() {
 fn the_text_shows_each_figure_with_its_unit() {
     let text = of(&qwen3_0_6b(), &["qwen3-0.6b-one-gpu"], 512).to_string();
     for line in [
-        "memory at most            25.9 GiB, in roll-outs; 13.3 GiB in updates\n",
+        "memory at most            26.2 GiB, in roll-outs; 13.6 GiB in updates\n",
+        "  completions of a step   308 MiB\n",
         "  weights                 2.2 GiB\n",
         "  keys and values         15.8 GiB  in roll-outs\n",
         "a step                    64 prompts a round, 7 of at most 10 rounds, 8 completions each, 48 at a time\n",
