@@ -3,6 +3,8 @@
 
 #[path = "import/accounting.rs"]
 mod accounting;
+#[path = "import/correction.rs"]
+mod correction;
 #[path = "import/detection.rs"]
 mod detection;
 #[path = "import/errors.rs"]

@@ -122,7 +122,9 @@ fn settings(draft: &mut Draft<'_>, file: &Path, source: ConfigFormat) -> Result<
         };
         let mut is_changed = false;
         for (key, expected) in &wrong {
-            is_changed |= draft.take_back(key, expected);
+            // Where the key has no line, what is wrong is the default that comes with its table.
+            let table = key.rsplit_once('.').map_or("", |(table, _)| table);
+            is_changed |= draft.take_back(key, expected) || (table.contains('.') && draft.take_back(table, expected));
         }
         if !is_changed {
             let (key, expected) = &wrong[0];

@@ -1,6 +1,6 @@
 //! Settings that several sources have, each under names of its own.
 
-use super::draft::{Draft, Got, places};
+use super::draft::{Draft, Got};
 
 /// The lower clip range ε_low. From 1 on it bounds nothing, since ratios are above 0, and 1 says so.
 pub(super) fn clip_low(d: &mut Draft<'_>, got: Option<Got<f64>>, default: f64) {
@@ -10,33 +10,42 @@ pub(super) fn clip_low(d: &mut Draft<'_>, got: Option<Got<f64>>, default: f64) {
     d.put_or("loss.policy_loss.clip.low", got.map(|got| got.map(|low| low.min(1.0))), default);
 }
 
-/// How log-probs of another engine are corrected: whether by truncated weights, or by masks, and of what.
+/// Weights for log-probs of another engine: one of what, and what becomes of a ratio outside its band.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Correction {
-    Truncate(&'static str),
-    Mask,
+pub(super) struct Weights {
+    pub(super) level: &'static str,
+    pub(super) outside: &'static str,
 }
 
-/// The correction's modes as TRL and ms-swift name them.
-pub(super) const MODES: [(&str, Correction); 4] = [
-    ("token_truncate", Correction::Truncate("token")),
-    ("sequence_truncate", Correction::Truncate("sequence")),
-    ("token_mask", Correction::Mask),
-    ("sequence_mask", Correction::Mask),
+/// The modes of the weights as TRL and ms-swift name them.
+pub(super) const MODES: [(&str, Weights); 4] = [
+    ("token_truncate", Weights { level: "token", outside: "truncate" }),
+    ("token_mask", Weights { level: "token", outside: "mask" }),
+    ("sequence_truncate", Weights { level: "sequence", outside: "truncate" }),
+    ("sequence_mask", Weights { level: "sequence", outside: "mask" }),
 ];
 
-/// Truncated importance weights; `from` are the entries that ask for them.
-pub(super) fn importance(d: &mut Draft<'_>, mode: Got<Correction>, cap: Option<Got<f64>>, default: f64) {
-    match mode.value {
-        Correction::Truncate(level) => {
-            d.put("loss.truncated_importance.level", Got { value: level, from: mode.from });
-            d.put_or("loss.truncated_importance.cap", cap, default);
-        }
-        Correction::Mask => {
-            let reason = "masks are not offered here, and weights are 1 where rollout and training compute the same";
-            d.give_up(&mode.from, reason);
-            d.give_up(&places(cap.as_ref()), reason);
-        }
+/// The band of a weight's ratio.
+pub(super) struct Band {
+    /// Without a lower bound it is 0.
+    pub(super) low: Option<Got<f64>>,
+    pub(super) high: Option<Got<f64>>,
+    /// The upper bound where none is given, and why it is that; by default because the source has it so.
+    pub(super) default: (f64, &'static str),
+}
+
+/// Weights within a band; `mode.from` are the entries that ask for them.
+pub(super) fn weights(d: &mut Draft<'_>, mode: Got<Weights>, band: Band) {
+    let open = if d.knows(&mode.from) { Vec::new() } else { mode.from.clone() };
+    d.put("loss.rollout_correction.level", mode.clone().map(|mode| mode.level));
+    d.put("loss.rollout_correction.outside", mode.map(|mode| mode.outside));
+    if let Some(low) = band.low {
+        d.put("loss.rollout_correction.low", Got::of(low.value, &[&low.from, &open]));
+    }
+    match band.high {
+        Some(high) => d.put("loss.rollout_correction.high", Got::of(high.value, &[&high.from, &open])),
+        None if open.is_empty() => d.assume("loss.rollout_correction.high", band.default.0, band.default.1),
+        None => d.leave_open("loss.rollout_correction.high", open),
     }
 }
 

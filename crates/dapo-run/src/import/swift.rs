@@ -4,10 +4,11 @@ use std::path::Path;
 
 use super::{
     draft::{Draft, Got, Rules, places},
-    entry::Entry,
+    entry::{Entry, Value},
     error::ImportError,
     hf::{self, Component, Defaults, LengthKeys, RewardNames},
-    parts::{self, MODES},
+    parts::{self, Band, MODES},
+    yaml,
 };
 
 /// With low-rank adapters, ms-swift's own default, the learning rate is ten times that of full training.
@@ -53,7 +54,14 @@ pub(super) fn ungrouped(entries: Vec<Entry>) -> Vec<Entry> {
         }
         entry
     };
-    entries.into_iter().map(bare).collect()
+    // A mapping of columns may be a text.
+    let read = |entry: Entry| match &entry.value {
+        Value::Text(text) if entry.key == "columns" && entry.missing.is_empty() && entry.aside.is_none() => {
+            yaml::inline(&entry.key, text, entry.line).unwrap_or_else(|| vec![entry.clone()])
+        }
+        _ => vec![entry],
+    };
+    entries.into_iter().map(bare).flat_map(read).collect()
 }
 
 /// Translates everything there is.
@@ -83,10 +91,7 @@ pub(super) fn translate(d: &mut Draft<'_>) -> Result<(), ImportError> {
     hf::optimizer(d, &defaults, &batch, steps);
     hf::evaluation(d, &batch, has_validation);
     hf::output(d, &batch, steps);
-    if let Some(mode) = d.word(&["rollout_importance_sampling_mode"], &MODES) {
-        let cap = d.number(&["rollout_importance_sampling_threshold"]);
-        parts::importance(d, mode, cap, 2.0);
-    }
+    correction(d);
     d.give_up_by(hf::CHANGES);
     d.give_up_by(CHANGES);
     d.skip_by(REST);
@@ -116,7 +121,7 @@ fn model(d: &mut Draft<'_>) -> bool {
     let has_adapters = kind.as_ref().is_none_or(|kind| kind.value);
     if kind.as_ref().is_some_and(|kind| !d.knows(&kind.from)) {
         d.leave_open("lora.rank", places(kind.as_ref()));
-        d.skip(&["lora_rank", "lora_alpha", "target_modules"], "tuner_type is not known");
+        d.skip(&["lora_rank", "lora_alpha", "target_modules", "use_rslora"], "tuner_type is not known");
     } else if has_adapters {
         let from = kind.map(|kind| kind.from).unwrap_or_default();
         let rank = d.count(&["lora_rank"], 1).unwrap_or(Got::default(8));
@@ -124,9 +129,12 @@ fn model(d: &mut Draft<'_>) -> bool {
         let alpha = d.number(&["lora_alpha"]);
         let targets = d.names(&["target_modules"]);
         parts::lora(d, Some(rank), 8, alpha, 32.0, targets);
+        if let Some(by_root) = d.switch(&["use_rslora"]) {
+            d.put("lora.rslora", by_root);
+        }
     } else {
         d.put_or("lora.rank", kind.map(|kind| kind.map(|_| 0)), 0);
-        d.skip(&["lora_rank", "lora_alpha", "target_modules"], "tuner_type is full");
+        d.skip(&["lora_rank", "lora_alpha", "target_modules", "use_rslora"], "tuner_type is full");
     }
     has_adapters
 }
@@ -151,6 +159,7 @@ fn data(d: &mut Draft<'_>) -> bool {
         has_validation |= share.value > 0.0;
         d.put("data.validation_split", share);
     }
+    columns(d);
     if let Some(longest) = d.count(&["max_length"], 1) {
         d.put("data.max_prompt_tokens", longest);
     }
@@ -172,6 +181,21 @@ fn data(d: &mut Draft<'_>) -> bool {
         d.put("data.enable_thinking", think);
     }
     has_validation
+}
+
+/// Columns of the data, by the names that ms-swift gives them.
+fn columns(d: &mut Draft<'_>) {
+    for key in d.keys_below("columns") {
+        let Some(name) = d.text(&[&key]) else { continue };
+        let column = key["columns.".len()..].to_owned();
+        match name.value.as_str() {
+            "query" | "messages" => d.put("data.fields.prompt", name.map(|_| column)),
+            "solution" => d.put("data.fields.answer", name.map(|_| column)),
+            "system" => d.put("data.fields.system", name.map(|_| column)),
+            "response" => d.leave(&name.from, "completions are generated"),
+            _ => d.give_up(&name.from, "a problem has a question, an answer, a system message and choices"),
+        }
+    }
 }
 
 /// `hub/name:subset#1000` as name and count.
@@ -230,6 +254,41 @@ fn rewards(d: &mut Draft<'_>, max_new_tokens: &Got<i64>) {
     d.skip(&["soft_max_length", "soft_cache_length"], "reward_funcs does not ask for soft_overlong");
 }
 
+/// The correction of log-probs that vLLM computed.
+fn correction(d: &mut Draft<'_>) {
+    let Some(mode) = d.word(&["rollout_importance_sampling_mode"], &MODES) else { return };
+    let threshold = d.number(&["rollout_importance_sampling_threshold"]);
+    if mode.value.level == "sequence" && mode.value.outside == "mask" && d.knows(&mode.from) {
+        d.note(
+            &mode.from,
+            "ms-swift gives the tokens of a masked sequence weight 0; here it leaves the loss, and what the loss is divided \
+             by, too",
+        );
+        d.put("loss.rollout_correction.level", mode.clone().map(|_| "token"));
+        d.assume(
+            "loss.rollout_correction.high",
+            f64::INFINITY,
+            "ms-swift bounds no weight of a sequence that it keeps",
+        );
+        d.put("loss.rollout_correction.reject.by", mode.map(|_| "geometric-mean"));
+        d.assume("loss.rollout_correction.reject.low", 0.0, "ms-swift has no lower bound");
+        d.put_or("loss.rollout_correction.reject.high", threshold, 2.0);
+    } else {
+        if mode.value.level == "sequence" {
+            d.refuse(
+                &mode.from,
+                "token_truncate, token_mask or sequence_mask: the weight of a sequence is the product of its ratios here, \
+                 and their geometric mean in ms-swift",
+            );
+        }
+        parts::weights(d, mode, Band { low: None, high: threshold, default: (2.0, "") });
+    }
+    let has_kl = d.value("loss.kl.coef").is_some_and(|coef| coef.as_float() != Some(0.0));
+    if has_kl {
+        d.note(&[], "ms-swift's weights are for the KL term, too; here for the policy loss alone");
+    }
+}
+
 fn advantage(d: &mut Draft<'_>) {
     let names = [("grpo", "mean"), ("rloo", "leave-one-out")];
     let estimator = d.word(&["advantage_estimator"], &names);
@@ -251,18 +310,16 @@ fn advantage(d: &mut Draft<'_>) {
 /// Keys of ms-swift alone without which training differs.
 const CHANGES: Rules = &[
     (&["config"], "another file, to be imported by itself"),
-    (&["use_rslora", "use_dora", "freeze_*"], "plain LoRA on linear layers, or all weights"),
-    (&["stop_words"], "completions end at the model's end tokens"),
+    (&["use_dora", "freeze_*"], "plain LoRA on linear layers, or all weights"),
+    (&["columns"], "not a mapping of columns to names"),
     (&["loss_scale"], "every token of a completion counts"),
 ];
 
 /// Keys of ms-swift alone without an effect here.
 const REST: Rules = &[
     (&["rollout.*", "colocate_groups*", "gpus", "use_ray"], "one process: nothing is sharded or distributed"),
-    (
-        &["columns*", "custom_dataset_info", "disable_auto_column_mapping"],
-        "a problem's fields are found by their names",
-    ),
+    (&["custom_dataset_info"], "data.train and data.validation name files"),
+    (&["disable_auto_column_mapping"], "columns that data.fields does not name are found by the known layouts"),
     (&["lora_*", "merge_lora", "tuner_backend"], "plain LoRA on linear layers"),
     (&["val_dataset_shuffle"], "problems to evaluate on keep their order"),
 ];

@@ -3,7 +3,7 @@
 use super::{
     draft::{Draft, Got, Rules, places},
     hf::{self, Component, Defaults, LengthKeys, RewardNames},
-    parts::{self, Correction, MODES},
+    parts::{self, Band, MODES, Weights},
 };
 
 const DEFAULTS: Defaults = Defaults {
@@ -58,7 +58,7 @@ pub(super) fn translate(d: &mut Draft<'_>) {
     hf::optimizer(d, &DEFAULTS, &batch, steps);
     hf::evaluation(d, &batch, false);
     hf::output(d, &batch, steps);
-    importance(d);
+    correction(d);
     d.give_up_by(hf::CHANGES);
     d.give_up_by(CHANGES);
     d.skip_by(REST);
@@ -89,14 +89,15 @@ fn model(d: &mut Draft<'_>) {
                 );
             }
             parts::lora(d, Some(rank), 16, alpha, 32.0, targets);
-            for key in ["use_dora", "use_rslora"] {
-                if let Some(other) = d.switch(&[key]) {
-                    let reason = "plain LoRA is trained, scaled by alpha / rank";
-                    if other.value {
-                        d.give_up(&other.from, reason);
-                    } else {
-                        d.leave(&other.from, reason);
-                    }
+            if let Some(by_root) = d.switch(&["use_rslora"]) {
+                d.put("lora.rslora", by_root);
+            }
+            if let Some(dora) = d.switch(&["use_dora"]) {
+                let reason = "weights are not decomposed into magnitude and direction";
+                if dora.value {
+                    d.give_up(&dora.from, reason);
+                } else {
+                    d.leave(&dora.from, reason);
                 }
             }
         }
@@ -104,11 +105,15 @@ fn model(d: &mut Draft<'_>) {
         None => {}
     }
     d.skip(&keys, "use_peft is not true");
+    d.skip(&["use_rslora"], "use_peft is not true");
 }
 
 fn data(d: &mut Draft<'_>) {
     if let Some(name) = d.texts(&["dataset_name"]) {
         hf::data_sets(d, "data.train", &name);
+    }
+    if let Some(column) = d.text(&["dataset_prompt_column"]) {
+        d.put("data.fields.prompt", column);
     }
     if let Some(longest) = d.count(&["max_prompt_length"], 1) {
         d.note(&longest.from, "TRL cuts longer prompts at their start; here they are left out");
@@ -123,22 +128,37 @@ fn data(d: &mut Draft<'_>) {
 }
 
 /// The correction of log-probs that vLLM computed; TRL's own default corrects, too, which is 1 here.
-fn importance(d: &mut Draft<'_>) {
-    let Some(on) = d.switch(&["vllm_importance_sampling_correction"]) else { return };
-    if !on.value && d.knows(&on.from) {
-        return d.leave(&on.from, "no correction of log-probs is asked for");
+fn correction(d: &mut Draft<'_>) {
+    const MODE: &str = "vllm_importance_sampling_mode";
+    const CAP: &str = "vllm_importance_sampling_cap";
+    const LOW: &str = "vllm_importance_sampling_clip_min";
+    const HIGH: &str = "vllm_importance_sampling_clip_max";
+    let on = d.switch(&["vllm_importance_sampling_correction"]);
+    if let Some(off) = on.as_ref().filter(|on| !on.value && d.knows(&on.from)) {
+        return d.leave(&off.from, "no correction of log-probs is asked for");
     }
-    let cap = d.number(&["vllm_importance_sampling_clip_max", "vllm_importance_sampling_cap"]);
-    let mode = d.word(&["vllm_importance_sampling_mode"], &MODES);
+    let mode = d.word(&[MODE], &MODES);
     // Versions without modes truncate by token, with a cap of 2.
-    let is_older = mode.is_none() && d.has(&["vllm_importance_sampling_cap"]);
-    let (value, default) = match &mode {
-        Some(mode) => (mode.value, 3.0),
-        None if is_older => (Correction::Truncate("token"), 2.0),
-        None => (Correction::Mask, 3.0),
+    let is_older = mode.is_none() && d.has(&[CAP]);
+    let is_unbounded = d.spelled(HIGH).is_some_and(|high| high == "null") && !d.has(&[CAP]);
+    let low = d.number(&[LOW]);
+    let high = d.number(&[HIGH, CAP]);
+    if on.is_none() && mode.is_none() && low.is_none() && high.is_none() {
+        return;
+    }
+    let default = match (is_unbounded, is_older) {
+        (true, _) => (f64::INFINITY, "vllm_importance_sampling_clip_max is null"),
+        (_, true) => (2.0, ""),
+        _ => (3.0, ""),
     };
-    parts::importance(d, Got { value, from: [on.from, places(mode.as_ref())].concat() }, cap, default);
-    d.give_up_by(&[(&["vllm_importance_sampling_clip_min"], "weights have no lower bound here")]);
+    let value = match &mode {
+        Some(mode) => mode.value,
+        None if is_older => Weights { level: "token", outside: "truncate" },
+        None => Weights { level: "sequence", outside: "mask" },
+    };
+    let from = [places(on.as_ref()), places(mode.as_ref())].concat();
+    let from = if from.is_empty() { [places(low.as_ref()), places(high.as_ref())].concat() } else { from };
+    parts::weights(d, Got { value, from }, Band { low, high, default });
 }
 
 fn rewards(d: &mut Draft<'_>, max_new_tokens: &Got<i64>) {
@@ -165,12 +185,11 @@ const CHANGES: Rules = &[
 
 /// Keys of TRL and open-r1 alone without an effect here.
 const REST: Rules = &[
-    (&["dataset_prompt_column"], "a problem's fields are found by their names"),
     (
         &["dataset_config", "dataset_train_split", "dataset_test_split", "dataset_split", "dataset_streaming"],
         "data.train and data.validation name files",
     ),
     (&["config_file"], "how processes are started"),
     (&["lora_dropout"], "no dropout: rollout and training compute the same"),
-    (&["lora_*", "use_dora", "use_rslora"], "plain LoRA on linear layers"),
+    (&["lora_*", "use_dora"], "plain LoRA on linear layers"),
 ];

@@ -14,7 +14,7 @@ fn accounted(imported: &Imported) -> (BTreeSet<String>, BTreeSet<String>) {
     (carried, skipped)
 }
 
-fn check(imported: &Imported, keys: &BTreeSet<String>) {
+pub(super) fn check(imported: &Imported, keys: &BTreeSet<String>) {
     let (carried, skipped) = accounted(imported);
     for key in keys {
         assert!(carried.contains(key) != skipped.contains(key), "{key}: carried {carried:?}, left out {skipped:?}");

@@ -102,8 +102,9 @@ fn the_value_of_a_secret_is_not_copied() {
     assert!(imported.skipped.iter().any(|skipped| skipped.key == "HF_TOKEN" && skipped.value == "…"));
     let imported = super::imported("model_name_or_path: a\nhub_token: hf_abcdef\n", "a.yaml");
     assert!(!imported.toml.contains("hf_abcdef"));
-    let imported = super::imported("data.prompt_key=question", "a");
-    assert!(imported.toml.contains("data.prompt_key = question"));
+    let imported = super::imported("data.prompt_key=question data.reward_fn_key=source", "a");
+    assert!(imported.toml.contains("prompt = \"question\""));
+    assert!(imported.toml.contains("data.reward_fn_key = source"));
 }
 
 #[test]

@@ -100,7 +100,21 @@ fn each_knob_of_the_arguments_lands_on_its_key_alone() {
             knob(
                 "--tuner_type full",
                 "--tuner_type lora --lora_rank 4 --target_modules q_proj",
-                &[("lora.rank", "4"), ("lora.alpha", "32.0"), ("lora.targets", "['q_proj']")],
+                &[("lora.rank", "4"), ("lora.alpha", "32.0"), ("lora.rslora", "false"), ("lora.targets", "['q_proj']")],
+            ),
+            knob(
+                "--tuner_type full",
+                "--tuner_type lora --lora_rank 4 --target_modules q_proj --use_rslora true",
+                &[("lora.rank", "4"), ("lora.alpha", "32.0"), ("lora.rslora", "true"), ("lora.targets", "['q_proj']")],
+            ),
+            knob("--tuner_type full", "--tuner_type full --use_rslora true", &[]),
+            knob("--beta 0.0", "--beta 0.0 --stop_words '</answer>'", &[("rollout.stop", "['</answer>']")]),
+            knob("--beta 0.0", "--beta 0.0 --min_p 0.1", &[("rollout.min_p", "0.1")]),
+            knob("--beta 0.0", "--beta 0.0 --top_entropy_quantile 0.2", &[("loss.top_entropy_quantile", "0.2")]),
+            knob(
+                "--beta 0.0",
+                "--beta 0.0 --columns '{\"problem\": \"query\", \"final\": \"solution\"}'",
+                &[("data.fields.prompt", "'problem'"), ("data.fields.answer", "'final'")],
             ),
             knob(
                 "--beta 0.0",
@@ -135,6 +149,23 @@ fn json_and_yaml_say_the_same_as_arguments() {
                 reward_funcs: [accuracy, soft_overlong]\nsoft_cache_length: 256\nmax_completion_length: 1024\n\
                 lora_rank: 16\nlora_alpha: 64\ntarget_modules: [all-linear]\n";
     assert_eq!(imported(yaml, "a.yaml").config, json.config);
+}
+
+#[test]
+fn columns_are_a_mapping_or_its_text() {
+    for columns in [
+        "'{\"task\": \"query\", \"hint\": \"system\", \"old\": \"response\", \"pic\": \"images\"}'",
+        "\n  task: query\n  hint: system\n  old: response\n  pic: images",
+    ] {
+        let imported = imported(&format!("rlhf_type: grpo\ncolumns: {columns}\n"), "a.yaml");
+        expect(&imported.config, "data.fields.prompt", "task");
+        expect(&imported.config, "data.fields.system", "hint");
+        unset(&imported.config, "data.fields.answer");
+        for (key, changes_training) in [("columns.old", false), ("columns.pic", true)] {
+            let skipped = imported.skipped.iter().find(|skipped| skipped.key == key).unwrap();
+            assert_eq!(skipped.changes_training, changes_training, "{key}");
+        }
+    }
 }
 
 #[test]

@@ -112,6 +112,28 @@ fn each_knob_of_the_recipe_lands_on_its_key_alone() {
             knob("temperature: 0.7", "temperature: 0.7\nweight_decay: 0.1", &[("optimizer.weight_decay", "0.1")]),
             knob("temperature: 0.7", "temperature: 0.7\nadam_beta2: 0.95", &[("optimizer.beta2", "0.95")]),
             knob("temperature: 0.7", "temperature: 0.7\nentropy_coef: 0.01", &[("loss.entropy_coef", "0.01")]),
+            knob("temperature: 0.7", "temperature: 0.7\nmin_p: 0.1", &[("rollout.min_p", "0.1")]),
+            knob(
+                "temperature: 0.7",
+                "temperature: 0.7\nrepetition_penalty: 1.1",
+                &[("rollout.repetition_penalty", "1.1")],
+            ),
+            knob(
+                "temperature: 0.7",
+                "temperature: 0.7\ngeneration_kwargs:\n  min_p: 0.1\n  repetition_penalty: 1.1\n  stop: [\"</answer>\"]",
+                &[("rollout.min_p", "0.1"), ("rollout.repetition_penalty", "1.1"), ("rollout.stop", "['</answer>']")],
+            ),
+            knob(
+                "temperature: 0.7",
+                "temperature: 0.7\ntop_entropy_quantile: 0.2",
+                &[("loss.top_entropy_quantile", "0.2")],
+            ),
+            knob(
+                "temperature: 0.7",
+                "temperature: 0.7\ndataset_prompt_column: problem",
+                &[("data.fields.prompt", "'problem'")],
+            ),
+            knob("temperature: 0.7", "temperature: 0.7\neval_on_start: true", &[]),
             knob("learning_rate: 1.0e-06", "learning_rate: 2.0e-05", &[("optimizer.lr", "2e-5")]),
             knob("min_lr_rate: 0.1", "min_lr: 2e-07", &[("optimizer.min_lr_ratio", "0.2")]),
             knob("warmup_ratio: 0.1", "warmup_steps: 30", &[("optimizer.warmup_steps", "15")]),
@@ -211,6 +233,46 @@ fn adapters_need_use_peft() {
     let off = imported("model_name_or_path: a\nlora_r: 4\n", "a.yaml");
     unset(&off.config, "lora.rank");
     assert_eq!(reason(&off, "lora_r"), "use_peft is not true");
+}
+
+#[test]
+fn adapters_may_be_scaled_by_the_root_of_the_rank() {
+    let on = imported("model_name_or_path: a\nuse_peft: true\nuse_rslora: true\n", "a.yaml");
+    expect(&on.config, "lora.rslora", true);
+    let off = imported("model_name_or_path: a\nuse_rslora: true\n", "a.yaml");
+    unset(&off.config, "lora");
+    assert_eq!(reason(&off, "use_rslora"), "use_peft is not true");
+}
+
+#[test]
+fn generation_kwargs_take_the_place_of_options() {
+    let text =
+        "model_name_or_path: a\nmin_p: 0.2\ntop_k: 10\ngeneration_kwargs:\n  min_p: 0.1\n  top_k: 20\n  seed: 3\n";
+    let imported = imported(text, "a.yaml");
+    expect(&imported.config, "rollout.min_p", 0.1);
+    expect(&imported.config, "rollout.top_k", 20);
+    assert!(reason(&imported, "min_p").contains("generation_kwargs"));
+    assert!(reason(&imported, "generation_kwargs.seed").contains("not offered"));
+    let line = "trl grpo --model_name_or_path a --generation_kwargs '{\"stop\": [\"</answer>\"], \"min_p\": 0.1}'";
+    let line = super::imported(line, "a.sh");
+    expect(&line.config, "rollout.stop", vec!["</answer>"]);
+    expect(&line.config, "rollout.min_p", 0.1);
+}
+
+#[test]
+fn evaluation_draws_as_rollouts_do_and_starts_where_the_file_says() {
+    let text = "model_name_or_path: a\neval_strategy: steps\neval_steps: 10\ntop_k: 20\nmin_p: 0.1\n\
+                repetition_penalty: 1.1\n";
+    let later = imported(text, "a.yaml");
+    expect(&later.config, "eval.at_start", false);
+    expect(&later.config, "eval.top_k", 20);
+    expect(&later.config, "eval.min_p", 0.1);
+    expect(&later.config, "eval.repetition_penalty", 1.1);
+    expect(&imported(&format!("{text}eval_on_start: true\n"), "a.yaml").config, "eval.at_start", true);
+    let none = imported("model_name_or_path: a\neval_on_start: true\n", "a.yaml");
+    assert!(reason(&none, "eval_on_start").contains("eval.every"));
+    let all = imported("model_name_or_path: a\neval_strategy: steps\neval_steps: 10\n", "a.yaml");
+    unset(&all.config, "eval.top_k");
 }
 
 #[test]

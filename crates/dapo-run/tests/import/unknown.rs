@@ -196,41 +196,6 @@ fn passes_over_the_data_are_carried_exactly() {
 }
 
 #[test]
-fn truncated_importance_is_carried_over() {
-    let key = "loss.truncated_importance";
-    let verl = |words: &str| imported(&format!("algorithm.adv_estimator=grpo {words}"), "a");
-    let correction = "algorithm.rollout_correction";
-    let token = verl(&format!("{correction}.rollout_is=token {correction}.rollout_is_threshold=5.0"));
-    expect(&token.config, &format!("{key}.cap"), 5.0);
-    expect(&token.config, &format!("{key}.level"), "token");
-    expect(&verl(&format!("{correction}.rollout_is=sequence")).config, &format!("{key}.level"), "sequence");
-    unset(&verl(&format!("{correction}.rollout_is=null {correction}.rollout_is_threshold=2.0")).config, key);
-    let older = imported(
-        "model_name_or_path: a\nvllm_importance_sampling_correction: true\nvllm_importance_sampling_cap: 4\n",
-        "a.yaml",
-    );
-    expect(&older.config, &format!("{key}.cap"), 4.0);
-    let trl = imported(
-        "model_name_or_path: a\nvllm_importance_sampling_correction: true\n\
-         vllm_importance_sampling_mode: sequence_truncate\n",
-        "a.yaml",
-    );
-    expect(&trl.config, &format!("{key}.level"), "sequence");
-    expect(&trl.config, &format!("{key}.cap"), 3.0);
-    let mask = imported(
-        "model_name_or_path: a\nvllm_importance_sampling_correction: true\nvllm_importance_sampling_mode: token_mask\n",
-        "a.yaml",
-    );
-    unset(&mask.config, key);
-    assert!(changes(&mask, "vllm_importance_sampling_mode"));
-    let swift = imported(
-        "rlhf_type: grpo\nrollout_importance_sampling_mode: token_truncate\nrollout_importance_sampling_threshold: 3\n",
-        "a.yaml",
-    );
-    expect(&swift.config, &format!("{key}.cap"), 3.0);
-}
-
-#[test]
 fn the_loss_of_bypass_mode_is_reinforce() {
     let text = |rest: &str| {
         format!(
@@ -242,7 +207,7 @@ fn the_loss_of_bypass_mode_is_reinforce() {
     expect(&weighted.config, "loss.policy_loss.name", "cispo");
     expect(&weighted.config, "loss.policy_loss.clip.low", 1.0);
     expect(&weighted.config, "loss.policy_loss.clip.high", 1.0);
-    unset(&weighted.config, "loss.truncated_importance");
+    unset(&weighted.config, "loss.rollout_correction");
     assert_eq!(reason(&weighted, "actor_rollout_ref.actor.clip_ratio_high"), "REINFORCE does not clip");
     let plain = imported(&text(""), "a");
     expect(&plain.config, "loss.policy_loss.clip.low", 0.0);
@@ -262,11 +227,20 @@ fn the_asynchronous_trainer_counts_in_mini_batches() {
 }
 
 #[test]
-fn straight_through_estimators_have_the_gradient_of_k2() {
-    let text = "actor_rollout_ref.actor.use_kl_loss=True actor_rollout_ref.actor.kl_loss_type=k3+";
-    let imported = imported(text, "a");
-    expect(&imported.config, "loss.kl.estimator", "k2");
-    assert!(has_note(&imported, "actor_rollout_ref.actor.kl_loss_type", "gradient of k2"));
+fn straight_through_estimators_keep_their_value_and_gradient() {
+    let of = |name: &str| {
+        imported(&format!("actor_rollout_ref.actor.use_kl_loss=True actor_rollout_ref.actor.kl_loss_type={name}"), "a")
+    };
+    for (name, ours) in
+        [("kl+", "k1+"), ("k1+", "k1+"), ("low_var_kl+", "k3+"), ("k3+", "k3+"), ("mse+", "k2"), ("k2+", "k2")]
+    {
+        let imported = of(name);
+        expect(&imported.config, "loss.kl.estimator", ours);
+        assert!(!has_note(&imported, "actor_rollout_ref.actor.kl_loss_type", "gradient of k2"), "{name}");
+    }
+    let abs = of("abs+");
+    expect(&abs.config, "loss.kl.estimator", "k2");
+    assert!(has_note(&abs, "actor_rollout_ref.actor.kl_loss_type", "gradient of k2"));
 }
 
 #[test]

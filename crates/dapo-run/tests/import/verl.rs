@@ -155,6 +155,17 @@ fn each_knob_of_the_script_lands_on_its_key_alone() {
                 "adv_estimator=rloo",
                 &[("advantage.baseline", "'leave-one-out'"), ("advantage.scale", "'none'")],
             ),
+            knob(
+                "adv_estimator=grpo",
+                "adv_estimator=reinforce_plus_plus_baseline",
+                &[("advantage.scale", "'whiten'"), ("advantage.eps", "1e-8")],
+            ),
+            knob("data.prompt_key=prompt", "data.prompt_key=question", &[("data.fields.prompt", "'question'")]),
+            knob("rollout.top_p=1.0", "rollout.min_p=0.1", &[("rollout.min_p", "0.1")]),
+            knob("rollout.top_p=1.0", "rollout.repetition_penalty=1.1", &[("rollout.repetition_penalty", "1.1")]),
+            knob("do_sample=True", "top_k=20", &[("eval.top_k", "20")]),
+            knob("test_freq=5", "test_freq=5 trainer.val_before_train=False", &[("eval.at_start", "false")]),
+            knob("test_freq=5", "test_freq=-1 trainer.val_before_train=False", &[("eval.every", "none")]),
             knob("total_training_steps=200", "total_training_steps=300", &[("train.steps", "300")]),
             knob("do_sample=True", "do_sample=False", &[("eval.temperature", "0.0")]),
             knob("test_freq=5", "test_freq=-1", &[("eval.every", "none")]),
@@ -163,6 +174,27 @@ fn each_knob_of_the_script_lands_on_its_key_alone() {
             knob("actor.grad_clip=1.0", "actor.ppo_epochs=2", &[("train.updates_per_batch", "2")]),
         ],
     );
+}
+
+#[test]
+fn the_baseline_of_reinforce_plus_plus_is_whitened() {
+    let text = "algorithm.adv_estimator=reinforce_plus_plus_baseline algorithm.norm_adv_by_std_in_grpo=True \
+                actor_rollout_ref.rollout.n=4";
+    let imported = imported(text, "a");
+    expect(&imported.config, "advantage.baseline", "mean");
+    expect(&imported.config, "advantage.scale", "whiten");
+    assert!(has_note(&imported, "algorithm.adv_estimator", "over tokens"));
+    assert!(reason(&imported, "algorithm.norm_adv_by_std_in_grpo").contains("grpo alone"));
+}
+
+#[test]
+fn columns_of_the_data_are_named() {
+    let imported = imported_file("verl_dapo.sh");
+    expect(&imported.config, "data.fields.prompt", "prompt");
+    expect(&imported.config, "data.fields.answer", "reward_model.ground_truth");
+    let other = super::imported("data.reward_fn_key=source", "a");
+    assert!(reason(&other, "data.reward_fn_key").contains("one grader"));
+    unset(&other.config, "data.fields.answer");
 }
 
 #[test]

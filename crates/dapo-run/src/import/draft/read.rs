@@ -87,6 +87,17 @@ impl Draft<'_> {
         })
     }
 
+    /// A number above 0, or a lower and an upper bound as `0.5_2`.
+    pub(in crate::import) fn bounds(&mut self, keys: &[&str]) -> Option<Got<(Option<f64>, f64)>> {
+        let number = |text: &str| text.trim().parse().ok().filter(|number: &f64| number.is_finite() && *number > 0.0);
+        self.parsed(keys, "a number > 0, or two of them as 0.5_2", (None, f64::NAN), |text| {
+            match text.split_once('_') {
+                Some((low, high)) => Some((Some(number(low)?), number(high)?)),
+                None => Some((None, number(text)?)),
+            }
+        })
+    }
+
     /// A whole number of either sign.
     pub(in crate::import) fn integer(&mut self, keys: &[&str]) -> Option<Got<i64>> {
         self.parsed(keys, "a whole number", 0, whole)
@@ -159,6 +170,18 @@ impl Draft<'_> {
         self.parsed(keys, &format!("one of {}", names.join(", ")), placeholder, |text| {
             words.iter().find(|(name, _)| name.eq_ignore_ascii_case(text)).map(|&(_, value)| value)
         })
+    }
+
+    /// The keys that the trainer gets below this one, each once.
+    pub(in crate::import) fn keys_below(&self, key: &str) -> Vec<String> {
+        let below = format!("{key}.");
+        let mut keys: Vec<String> = Vec::new();
+        for entry in self.entries.iter().filter(|entry| entry.aside.is_none() && entry.key.starts_with(&below)) {
+            if !keys.contains(&entry.key) {
+                keys.push(entry.key.clone());
+            }
+        }
+        keys
     }
 
     /// A whole number of a key that is read elsewhere.

@@ -56,6 +56,9 @@ pub(in crate::import) fn loss(d: &mut Draft<'_>, defaults: &Defaults, taus: [&st
     if let Some(entropy) = d.number(&["entropy_coef"]) {
         d.put("loss.entropy_coef", entropy);
     }
+    if let Some(quantile) = d.number(&["top_entropy_quantile"]) {
+        d.put("loss.top_entropy_quantile", quantile);
+    }
 }
 
 fn clip(d: &mut Draft<'_>, surrogate: &str) {

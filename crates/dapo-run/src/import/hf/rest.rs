@@ -212,7 +212,7 @@ pub(in crate::import) const RULES: Rules = &[
         &["trust_remote_code", "model_init_kwargs*", "model_type", "template", "tokenizer_name_or_path"],
         "the model's folder says all about the model",
     ),
-    (&["eval_on_start", "do_eval", "do_train", "eval_delay"], "evaluation follows eval.every"),
+    (&["do_eval", "do_train", "eval_delay"], "evaluation follows eval.every"),
     (&["disable_dropout", "lora_dropout"], "no dropout: rollout and training compute the same"),
 ];
 

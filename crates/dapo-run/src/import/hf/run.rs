@@ -10,19 +10,31 @@ pub(in crate::import) fn rollout(d: &mut Draft<'_>, defaults: &Defaults) -> Got<
     d.put_or("rollout.max_new_tokens", Some(longest.clone()), defaults.max_new_tokens);
     let temperature = d.number(&["temperature"]);
     d.put_or("rollout.temperature", temperature, defaults.temperature);
-    let top_p = d.number(&["top_p"]);
+    let top_p = sampled(d, "top_p", |d, key| d.number(&[key]));
     d.put_or("rollout.top_p", top_p, 1.0);
-    let top_k = d.integer(&["top_k"]);
+    let top_k = sampled(d, "top_k", |d, key| d.integer(&[key]));
     d.put_or("rollout.top_k", top_k.map(|top_k| top_k.map(|k| k.max(0))), 0);
-    for (key, neutral) in [("min_p", 0.0), ("repetition_penalty", 1.0), ("top_entropy_quantile", 1.0)] {
-        let Some(value) = d.number(&[key]) else { continue };
-        if value.value == neutral {
-            d.leave(&value.from, "not offered here, and off");
-        } else {
-            d.give_up(&value.from, "not offered here: training goes on without it");
-        }
+    if let Some(min_p) = sampled(d, "min_p", |d, key| d.number(&[key])) {
+        d.put("rollout.min_p", min_p);
+    }
+    if let Some(penalty) = sampled(d, "repetition_penalty", |d, key| d.number(&[key])) {
+        d.put("rollout.repetition_penalty", penalty);
+    }
+    if let Some(stop) = d.texts(&["stop_words", "generation_kwargs.stop", "generation_kwargs.stop_strings"]) {
+        let texts = |texts: Vec<String>| texts.into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>();
+        d.put("rollout.stop", stop.map(texts));
     }
     longest
+}
+
+/// An option of the sampler, or what TRL's `generation_kwargs` put in its place.
+fn sampled<T>(d: &mut Draft<'_>, key: &str, read: impl Fn(&mut Draft<'_>, &str) -> Option<Got<T>>) -> Option<Got<T>> {
+    let option = read(d, key);
+    let inner = read(d, &format!("generation_kwargs.{key}"));
+    if inner.is_some() {
+        d.leave(&places(option.as_ref()), "generation_kwargs take its place");
+    }
+    inner.or(option)
 }
 
 /// Rollout steps of the run; `None` where it is counted in passes over the data.
@@ -51,6 +63,7 @@ pub(in crate::import) fn evaluation(d: &mut Draft<'_>, batch: &Batch, has_data: 
     let every = d.number(&["eval_steps"]);
     let by_steps = strategy.as_ref().map_or(has_data && every.is_some(), |strategy| strategy.value == "steps");
     let from = places(strategy.as_ref());
+    let at_start = d.switch(&["eval_on_start"]);
     match every {
         Some(every) if by_steps && (every.value >= 1.0 || !d.knows(&every.from)) => {
             let steps = batch.noted_steps(d, every.map(|every| every as i64));
@@ -59,9 +72,13 @@ pub(in crate::import) fn evaluation(d: &mut Draft<'_>, batch: &Batch, has_data: 
                 ("eval.samples", "rollout.group_size"),
                 ("eval.temperature", "rollout.temperature"),
                 ("eval.top_p", "rollout.top_p"),
+                ("eval.top_k", "rollout.top_k"),
+                ("eval.min_p", "rollout.min_p"),
+                ("eval.repetition_penalty", "rollout.repetition_penalty"),
             ] {
                 d.assume_same(ours, other, "the source evaluates as it rolls out");
             }
+            d.put_or("eval.at_start", at_start, false);
         }
         every => {
             if strategy.is_some_and(|strategy| matches!(strategy.value.as_str(), "steps" | "epoch")) {
@@ -69,6 +86,7 @@ pub(in crate::import) fn evaluation(d: &mut Draft<'_>, batch: &Batch, has_data: 
             }
             d.put_or("eval.every", Some(Got { value: 0, from }), 0);
             d.leave(&places(every.as_ref()), "there is no evaluation by steps");
+            d.leave(&places(at_start.as_ref()), "eval.at_start goes with eval.every");
         }
     }
     if let Some(samples) = d.count(&["num_generations_eval"], 1) {

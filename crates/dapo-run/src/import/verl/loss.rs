@@ -6,6 +6,7 @@ use crate::import::{
 };
 
 const ACTOR: &str = "actor_rollout_ref.actor";
+const ABS_PLUS: &str = "abs+";
 
 /// The policy loss and its aggregation; that of REINFORCE is decided elsewhere.
 pub(super) fn translate(d: &mut Draft<'_>, is_reinforce: bool) {
@@ -119,14 +120,15 @@ pub(super) fn kl(d: &mut Draft<'_>) {
         ("mse", "k2"),
         ("k2", "k2"),
         ("abs", "abs"),
-        // The gradient is that of k2, whatever value is shown.
-        ("low_var_kl+", "k2"),
-        ("k3+", "k2"),
-        ("kl+", "k2"),
-        ("k1+", "k2"),
+        ("low_var_kl+", "k3+"),
+        ("k3+", "k3+"),
+        ("kl+", "k1+"),
+        ("k1+", "k1+"),
+        // Value and gradient of k2.
         ("mse+", "k2"),
         ("k2+", "k2"),
-        ("abs+", "k2"),
+        // The gradient of k2.
+        (ABS_PLUS, "k2"),
     ];
     let switches = [&in_loss, &in_reward].map(|switch| places(switch.as_ref()));
     match (is_on(&in_loss), is_on(&in_reward)) {
@@ -180,34 +182,47 @@ fn kl_in_loss(d: &mut Draft<'_>, switch: &[usize], kinds: &[(&str, &'static str)
     let coef = d.number(&["actor_rollout_ref.actor.kl_loss_coef"]).unwrap_or(Got::default(0.001));
     d.put("loss.kl.coef", Got::of(coef.value, &[&coef.from, switch]));
     let key = "actor_rollout_ref.actor.kl_loss_type";
-    let straight = d.spelled(key).is_some_and(|kind| kind.ends_with('+'));
+    let is_abs = d.spelled(key).is_some_and(|kind| kind.eq_ignore_ascii_case(ABS_PLUS));
     let kind = d.word(&[key], kinds);
-    if straight {
-        d.note(&places(kind.as_ref()), "verl takes the gradient of k2 whatever value it shows: imported as k2");
+    if is_abs {
+        d.note(&places(kind.as_ref()), "verl takes the gradient of k2 and shows the value of abs: imported as k2");
     }
     d.put_or("loss.kl.estimator", kind, "k3");
 }
 
 /// How rewards become advantages.
 pub(super) fn advantage(d: &mut Draft<'_>) {
-    let names = [("grpo", false), ("grpo_vectorized", false), ("rloo", true), ("rloo_vectorized", true)];
+    // Baseline and scale; the scale of grpo has a switch.
+    const GRPO: (&str, Option<&str>) = ("mean", None);
+    const RLOO: (&str, Option<&str>) = ("leave-one-out", Some("none"));
+    const WHITENED: (&str, Option<&str>) = ("mean", Some("whiten"));
+    let names = [
+        ("grpo", GRPO),
+        ("grpo_vectorized", GRPO),
+        ("rloo", RLOO),
+        ("rloo_vectorized", RLOO),
+        ("reinforce_plus_plus_baseline", WHITENED),
+    ];
     let estimator = d.word(&["algorithm.adv_estimator"], &names);
     if estimator.is_none() {
         d.note(&[], "the file names no adv_estimator; verl's default, gae, needs a critic: grpo is taken");
     }
-    let is_rloo = estimator.as_ref().is_some_and(|estimator| estimator.value);
-    let baseline = estimator.as_ref().map(|e| e.clone().map(|rloo| if rloo { "leave-one-out" } else { "mean" }));
-    d.put_or("advantage.baseline", baseline, "mean");
+    let (_, scale) = estimator.as_ref().map_or(GRPO, |estimator| estimator.value);
+    d.put_or("advantage.baseline", estimator.clone().map(|estimator| estimator.map(|(baseline, _)| baseline)), "mean");
     let scaled = d.switch(&["algorithm.norm_adv_by_std_in_grpo"]);
-    if is_rloo {
-        if let Some(scaled) = scaled {
-            d.leave(&scaled.from, "for adv_estimator grpo alone");
+    if let Some(scale) = scale {
+        d.leave(&places(scaled.as_ref()), "for adv_estimator grpo alone");
+        if scale == "whiten" {
+            d.note(
+                &places(estimator.as_ref()),
+                "verl whitens over tokens, so that long completions weigh more; here completions weigh the same",
+            );
         }
-        d.put_or("advantage.scale", estimator.map(|e| e.map(|_| "none")), "none");
+        d.put_or("advantage.scale", estimator.map(|estimator| estimator.map(|_| scale)), scale);
     } else {
         d.put_or("advantage.scale", scaled.map(|s| s.map(|scaled| if scaled { "group" } else { "none" })), "group");
     }
     d.assume("advantage.std", "sample", "as verl does");
-    d.assume("advantage.eps", 1e-6, "as verl does");
+    d.assume("advantage.eps", if scale == Some("whiten") { 1e-8 } else { 1e-6 }, "as verl does");
     d.assume("loss.empty_sequences", "exclude", "as verl does");
 }

@@ -77,6 +77,10 @@ fn data(d: &mut Draft<'_>) {
             d.put(ours, limit.map(|limit| limit.max(0)));
         }
     }
+    if let Some(prompt) = d.text(&["data.prompt_key"]) {
+        d.put("data.fields.prompt", prompt);
+        d.assume("data.fields.answer", "reward_model.ground_truth", "where verl has the gold answer");
+    }
     if let Some(seed) = d.count(&["data.seed"], 0) {
         d.put("seed", seed);
     }

@@ -22,20 +22,13 @@ pub(super) const SWITCHED: [(&[&str], &str); 3] = [
 
 /// Keys without which training differs.
 pub(super) const CHANGES: Rules = &[
-    (&["algorithm.rollout_correction.*"], "rejected samples and normalized weights are not offered here"),
+    (&["algorithm.rollout_correction.*"], "weights are not normalized here, and no token is judged by itself"),
     (
         &["actor_rollout_ref.rollout.multi_turn.*", "actor_rollout_ref.rollout.agent.*", "data.tool_config_path"],
         "no tools: one turn a problem",
     ),
     (&["actor_rollout_ref.rollout.ignore_eos"], "completions end at the model's end tokens"),
-    (
-        &[
-            "actor_rollout_ref.rollout.repetition_penalty",
-            "actor_rollout_ref.rollout.min_p",
-            "actor_rollout_ref.rollout.logprobs_mode",
-        ],
-        "not offered here",
-    ),
+    (&["actor_rollout_ref.rollout.logprobs_mode"], "not offered here"),
     (&["actor_rollout_ref.rollout.limit_images"], "text alone"),
     (
         &["actor_rollout_ref.model.custom_chat_template", "data.chat_template*", "data.apply_chat_template_kwargs.*"],
@@ -168,7 +161,7 @@ pub(super) const RULES: Rules = &[
         "the model's folder says all about the model",
     ),
     (&["actor_rollout_ref.model.*"], "how the model is computed, not what"),
-    (&["data.prompt_key", "data.reward_fn_key"], "a problem's fields are found by their names"),
+    (&["data.reward_fn_key"], "one grader serves all, whatever a row's data_source"),
     (&["data.filter_overlong_prompts*"], "longer prompts are always left out"),
     (&["data.image_*", "data.video_*", "data.return_multi_modal_inputs"], "text alone"),
     (&["data.*"], "how the data are loaded, not which"),

@@ -145,13 +145,13 @@ pub(super) fn optimizer(d: &mut Draft<'_>, steps: Option<i64>) {
 /// Evaluation during training.
 pub(super) fn evaluation(d: &mut Draft<'_>) {
     let every = d.integer(&["trainer.test_freq"]);
-    let is_on = every.as_ref().is_some_and(|every| every.value > 0);
+    let may_be_on = every.as_ref().is_some_and(|every| every.value > 0 || !d.knows(&every.from));
     d.put_or("eval.every", every.map(|every| every.map(|n| n.max(0))), 0);
-    if let Some(before) = d.switch(&["trainer.val_before_train"]) {
-        if is_on && !before.value && d.knows(&before.from) {
-            d.note(&before.from, "here an evaluation before the first step comes with eval.every");
-        }
-        d.leave(&before.from, "an evaluation before the first step comes with eval.every");
+    let before = d.switch(&["trainer.val_before_train"]);
+    if may_be_on {
+        d.put_or("eval.at_start", before, true);
+    } else {
+        d.leave(&places(before.as_ref()), "eval.at_start goes with eval.every");
     }
     let samples = d.count(&["actor_rollout_ref.rollout.val_kwargs.n"], 1);
     d.put_or("eval.samples", samples, 1);
@@ -168,7 +168,13 @@ pub(super) fn evaluation(d: &mut Draft<'_>) {
     }
     let top_p = d.number(&["actor_rollout_ref.rollout.val_kwargs.top_p"]);
     d.put_or("eval.top_p", top_p, 1.0);
-    d.skip(&["actor_rollout_ref.rollout.val_kwargs.top_k"], "evaluation is sampled with top-p alone");
+    if let Some(top_k) = d.integer(&["actor_rollout_ref.rollout.val_kwargs.top_k"]) {
+        if top_k.value > 0 || !d.knows(&top_k.from) {
+            d.put("eval.top_k", top_k);
+        } else {
+            d.leave(&top_k.from, "every token may be drawn, as by default");
+        }
+    }
 }
 
 /// What the run folder keeps.
