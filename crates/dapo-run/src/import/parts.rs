@@ -49,6 +49,19 @@ pub(super) fn weights(d: &mut Draft<'_>, mode: Got<Weights>, band: Band) {
     }
 }
 
+/// The sampler's further options.
+pub(super) fn sampler(d: &mut Draft<'_>, min_p: Option<Got<f64>>, penalty: Option<Got<f64>>) {
+    if let Some(min_p) = min_p {
+        d.put("rollout.min_p", min_p);
+    }
+    if let Some(penalty) = penalty {
+        if penalty.value != 1.0 && d.knows(&penalty.from) {
+            d.note(&penalty.from, "a repetition penalty needs model.device = \"cpu\": a GPU draws without one");
+        }
+        d.put("rollout.repetition_penalty", penalty);
+    }
+}
+
 /// The linear layers that take adapters, in our settings' order.
 const LINEAR: [&str; 7] = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
 

@@ -17,8 +17,8 @@ fn imported(text: &str, name: &str) -> Imported {
 
 /// Settings of verl's section.
 fn verl(settings: &str) -> Imported {
-    let words = settings.split_whitespace().map(|word| format!(" algorithm.rollout_correction.{word}"));
-    imported(&format!("algorithm.adv_estimator=grpo actor_rollout_ref.rollout.n=4{}", words.collect::<String>()), "a")
+    let words: Vec<_> = settings.split(' ').map(|word| format!("algorithm.rollout_correction.{word}")).collect();
+    imported(&format!("algorithm.adv_estimator=grpo actor_rollout_ref.rollout.n=4 {}", words.join(" ")), "a")
 }
 
 fn trl(lines: &str) -> Imported {

@@ -271,6 +271,7 @@ fn evaluation_draws_as_rollouts_do_and_starts_where_the_file_says() {
     expect(&imported(&format!("{text}eval_on_start: true\n"), "a.yaml").config, "eval.at_start", true);
     let none = imported("model_name_or_path: a\neval_on_start: true\n", "a.yaml");
     assert!(reason(&none, "eval_on_start").contains("eval.every"));
+    assert!(has_note(&later, "repetition_penalty", "cpu"));
     let all = imported("model_name_or_path: a\neval_strategy: steps\neval_steps: 10\n", "a.yaml");
     unset(&all.config, "eval.top_k");
 }

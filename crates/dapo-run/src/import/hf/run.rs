@@ -1,7 +1,10 @@
 //! Rollouts, steps, evaluation and what is kept.
 
 use super::{Batch, Defaults};
-use crate::import::draft::{Draft, Got, places};
+use crate::import::{
+    draft::{Draft, Got, places},
+    parts,
+};
 
 /// How completions are generated; returns their longest length.
 pub(in crate::import) fn rollout(d: &mut Draft<'_>, defaults: &Defaults) -> Got<i64> {
@@ -14,12 +17,9 @@ pub(in crate::import) fn rollout(d: &mut Draft<'_>, defaults: &Defaults) -> Got<
     d.put_or("rollout.top_p", top_p, 1.0);
     let top_k = sampled(d, "top_k", |d, key| d.integer(&[key]));
     d.put_or("rollout.top_k", top_k.map(|top_k| top_k.map(|k| k.max(0))), 0);
-    if let Some(min_p) = sampled(d, "min_p", |d, key| d.number(&[key])) {
-        d.put("rollout.min_p", min_p);
-    }
-    if let Some(penalty) = sampled(d, "repetition_penalty", |d, key| d.number(&[key])) {
-        d.put("rollout.repetition_penalty", penalty);
-    }
+    let min_p = sampled(d, "min_p", |d, key| d.number(&[key]));
+    let penalty = sampled(d, "repetition_penalty", |d, key| d.number(&[key]));
+    parts::sampler(d, min_p, penalty);
     if let Some(stop) = d.texts(&["stop_words", "generation_kwargs.stop", "generation_kwargs.stop_strings"]) {
         let texts = |texts: Vec<String>| texts.into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>();
         d.put("rollout.stop", stop.map(texts));

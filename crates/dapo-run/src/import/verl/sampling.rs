@@ -1,6 +1,9 @@
 //! Rollouts and dynamic sampling.
 
-use crate::import::draft::{Draft, Got, places};
+use crate::import::{
+    draft::{Draft, Got, places},
+    parts,
+};
 
 /// How completions are generated; returns their longest length.
 pub(super) fn rollout(d: &mut Draft<'_>) -> Got<i64> {
@@ -27,11 +30,9 @@ pub(super) fn rollout(d: &mut Draft<'_>) -> Got<i64> {
     d.put_or("rollout.top_p", top_p, 1.0);
     let top_k = d.integer(&["actor_rollout_ref.rollout.top_k"]);
     d.put_or("rollout.top_k", top_k.map(|top_k| top_k.map(|k| k.max(0))), 0);
-    for (key, ours) in [("min_p", "rollout.min_p"), ("repetition_penalty", "rollout.repetition_penalty")] {
-        if let Some(value) = d.number(&[&format!("actor_rollout_ref.rollout.{key}")]) {
-            d.put(ours, value);
-        }
-    }
+    let min_p = d.number(&["actor_rollout_ref.rollout.min_p"]);
+    let penalty = d.number(&["actor_rollout_ref.rollout.repetition_penalty"]);
+    parts::sampler(d, min_p, penalty);
     longest
 }
 
