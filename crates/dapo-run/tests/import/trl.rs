@@ -55,6 +55,7 @@ fn the_recipe_of_dapo_becomes_its_settings() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn each_knob_of_the_recipe_lands_on_its_key_alone() {
     check_knobs(
         "trl_dapo.yaml",
