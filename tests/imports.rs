@@ -12,7 +12,7 @@ use std::{
     path::Path,
 };
 
-const CRATES: [&str; 9] = [
+const CRATES: [&str; 10] = [
     "dapo-loss",
     "dapo-reward",
     "dapo-external",
@@ -22,6 +22,7 @@ const CRATES: [&str; 9] = [
     "dapo-policy",
     "dapo-trainer",
     "dapo-run",
+    "dapo-report",
 ];
 
 /// Most arrows of all crates together that point upward.

@@ -13,6 +13,7 @@ mod eval;
 mod export;
 mod generate;
 mod recipes;
+mod report;
 mod signals;
 mod talk;
 mod terminal;
@@ -48,6 +49,7 @@ enum Command {
     Chat(chat::Chat),
     Verify(verify::Verify),
     Export(export::Export),
+    Report(report::Report),
     Doctor(doctor::Doctor),
     Completions(completions::Completions),
 }
@@ -64,6 +66,7 @@ fn main() -> ExitCode {
         Command::Eval(args) => eval::run(args, talk),
         Command::Chat(args) => chat::run(args, talk),
         Command::Export(args) => export::run(args, talk),
+        Command::Report(args) => report::run(args, talk),
         Command::Doctor(args) => doctor::run(args, talk),
         Command::Completions(args) => completions::run(args, Cli::command()),
         Command::Generate(args) => generate::run(args, talk),

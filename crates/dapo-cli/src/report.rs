@@ -1,0 +1,57 @@
+//! `dapo report`: runs as one HTML page.
+
+use crate::talk::Talk;
+use crate::terminal::Stdout;
+use anyhow::{Context, Result, bail};
+use dapo_report::{ReportOptions, is_report, report};
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read, Write};
+use std::path::{Path, PathBuf};
+
+/// Write runs as one HTML page with curves, evaluations, settings and completions.
+///
+/// The page needs no network. Several runs are laid over each other; those that differ by their seed alone become one
+/// line with a band.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  dapo report runs/mine
+  dapo report runs/mine runs/other --out compared.html
+  dapo report runs/mine --all")]
+pub(crate) struct Report {
+    /// Run folders.
+    #[arg(required = true, value_name = "RUN")]
+    runs: Vec<PathBuf>,
+    /// The page to write; an earlier report is replaced. By default report.html in the first run's folder.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Take in every completion; by default at most 64 a step and 50 MB.
+    #[arg(long)]
+    all: bool,
+}
+
+pub(crate) fn run(args: &Report, talk: Talk) -> Result<()> {
+    let out = args.out.clone().unwrap_or_else(|| args.runs[0].join("report.html"));
+    refuse_to_overwrite(&out)?;
+    let options = if args.all { ReportOptions::all() } else { ReportOptions::default() };
+    let page = report(&args.runs, &options)?;
+    for warning in &page.warnings {
+        talk.warning(warning);
+    }
+    if page.shown < page.total {
+        talk.note(format!("{} of {} completions are in the page; --all takes in the rest", page.shown, page.total));
+    }
+    fs::write(&out, &page.html).with_context(|| format!("{}, given for --out", out.display()))?;
+    writeln!(Stdout::new(), "{}", out.display())?;
+    Ok(())
+}
+
+fn refuse_to_overwrite(out: &Path) -> Result<()> {
+    let mut start = Vec::new();
+    match File::open(out).and_then(|file| file.take(64).read_to_end(&mut start)) {
+        Ok(_) if is_report(&start) => Ok(()),
+        Ok(_) => bail!("{} is no report, expected a new file or an earlier report for --out", out.display()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("{}, given for --out", out.display())),
+    }
+}

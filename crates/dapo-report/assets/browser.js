@@ -1,0 +1,215 @@
+'use strict';
+// The completions: blocks are inflated when their step is shown.
+
+(() => {
+  const PAGE = 32;
+  const KNOWN = new Set(['step', 'prompt_id', 'draw', 'sample', 'prompt', 'completion', 'tokens', 'finish_reason', 'rewards',
+    'reward', 'correct', 'advantage', 'in_loss', 'fate', 'age']);
+  const form = byId('filters');
+  let run = runs[0], block = null, lines = [], limit = PAGE, target = null, turn = 0;
+
+  async function inflate(step) {
+    const text = byId(`block-${run.place}-${step}`).textContent.trim();
+    if (!text) return [];
+    const bytes = Uint8Array.from(atob(text), character => character.charCodeAt(0));
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream('deflate'));
+    return JSON.parse(await new Response(stream).text());
+  }
+
+  const option = (value, text) => element('option', { value: String(value) }, text);
+
+  function fill() {
+    byId('step').replaceChildren(...run.blocks.map(block => option(block.step, String(block.step))));
+  }
+
+  // The choices of a filter are those of the step; what was chosen stays.
+  function choices(id, key) {
+    const select = byId(id), before = select.value;
+    const values = new Set(lines.map(([, line]) => line[key]).filter(value => typeof value === 'string'));
+    if (before) values.add(before);
+    select.replaceChildren(option('', 'any'), ...[...values].sort().map(value => option(value, visible(value))));
+    select.value = before;
+  }
+
+  function filter() {
+    const value = id => byId(id).value;
+    const [correct, fate, finish, words] = [value('correct'), value('fate'), value('finish'), value('search').toLowerCase()];
+    const bound = (id, none) => value(id) === '' ? none : Number(value(id));
+    const [least, most] = [bound('least', null), bound('most', null)];
+    return ([, line]) => {
+      if (correct && String(line.correct ?? null) !== correct) return false;
+      if (fate && line.fate !== fate) return false;
+      if (finish && line.finish_reason !== finish) return false;
+      // A completion without a reward is in no range.
+      if ((least !== null || most !== null) && typeof line.reward !== 'number') return false;
+      if (least !== null && line.reward < least || most !== null && line.reward > most) return false;
+      return !words || [line.prompt, line.completion].some(text => String(text ?? '').toLowerCase().includes(words));
+    };
+  }
+
+  // Text with what was searched for marked.
+  function marked(text) {
+    const whole = visible(text), words = visible(byId('search').value).toLowerCase(), lower = whole.toLowerCase();
+    const pre = element('pre', { tabIndex: whole.length > 1500 ? 0 : -1, dir: 'auto' });
+    if (!words || lower.length !== whole.length) {
+      pre.textContent = whole;
+      return pre;
+    }
+    let from = 0;
+    for (let at = lower.indexOf(words), marks = 0; at >= 0 && marks < 500; at = lower.indexOf(words, from), marks++) {
+      pre.append(whole.slice(from, at), element('mark', null, whole.slice(at, at + words.length)));
+      from = at + words.length;
+    }
+    pre.append(whole.slice(from));
+    return pre;
+  }
+
+  function address(n) {
+    const of = runs.length > 1 ? `run=${run.place + 1}&` : '';
+    return `#${of}step=${block.step}${n ? '&completion=' + n : ''}`;
+  }
+
+  function card([n, line]) {
+    const verdict = line.correct === true ? ['correct', 'good'] : line.correct === false ? ['incorrect', 'bad'] : ['not judged', 'dim'];
+    const word = (text, className) => element('span', { className: className || '' }, text);
+    const head = element('h3', null, element('a', { href: address(n) }, '#' + n), word(...verdict),
+      word('reward ' + number(line.reward)), word(`${number(line.tokens)} tokens, ended by ${number(line.finish_reason)}`),
+      word(number(line.fate).replaceAll('_', ' ')));
+    const object = value => value && typeof value === 'object' ? Object.entries(value) : [];
+    const fields = [...object(line.rewards).map(([name, value]) => [name, value]), ['advantage', line.advantage],
+      ['in the loss', line.in_loss], ['draw', line.draw], ['sample', line.sample], ['age', line.age]];
+    const made = element('article', { id: 'completion-' + n, tabIndex: -1 }, head,
+      element('div', { className: 'part' }, 'Prompt'), marked(line.prompt ?? ''),
+      element('div', { className: 'part' }, 'Completion'), marked(line.completion ?? ''));
+    // What a file has beyond that: gold answer, extracted answer, rule.
+    for (const [name, value] of Object.entries(line).filter(([name]) => !KNOWN.has(name))) {
+      const text = typeof value === 'string' ? value : JSON.stringify(value);
+      made.append(element('div', { className: 'part' }, visible(name)), marked(text));
+    }
+    made.append(element('div', { className: 'fields' },
+      ...fields.map(([name, value]) => element('span', null, `${visible(name)}: ${number(value)}`))));
+    if (n === target) made.classList.add('target');
+    return made;
+  }
+
+  function list() {
+    const found = lines.filter(filter());
+    byId('list').replaceChildren(...found.slice(0, limit).map(card));
+    byId('further').hidden = found.length <= limit;
+    const left = block.total - block.shown;
+    byId('found').textContent = `Step ${block.step}: ${found.length} of ${block.shown} completions match`
+      + (left ? `; ${left} more of this step are not in this page (dapo report --all has them).` : '.');
+  }
+
+  const place = () => run.blocks.indexOf(block);
+
+  async function show(step, completion) {
+    const mine = ++turn;
+    const wanted = run.blocks.find(block => block.step === step);
+    if (!wanted) {
+      byId('found').textContent = `Step ${step} left no completions in this run.`;
+      return false;
+    }
+    let read;
+    try {
+      read = await inflate(step);
+    } catch (error) {
+      byId('found').textContent = `The completions of step ${step} cannot be read: ${error.message}`;
+      return false;
+    }
+    if (mine !== turn) return false;
+    [block, lines, limit, target] = [wanted, read, PAGE, completion ?? null];
+    byId('step').value = String(step);
+    byId('previous').disabled = place() === 0;
+    byId('next').disabled = place() === run.blocks.length - 1;
+    choices('fate', 'fate');
+    choices('finish', 'finish_reason');
+    if (completion) reach(completion);
+    list();
+    if (completion && !lines.some(([n]) => n === completion)) {
+      byId('found').textContent += ` Completion ${completion} is not in this page.`;
+    }
+    return true;
+  }
+
+  // Makes a completion part of the list, whatever filters say.
+  function reach(completion) {
+    const at = lines.findIndex(([n]) => n === completion);
+    if (at < 0) return;
+    if (!filter()(lines[at])) form.reset();
+    limit = Math.max(PAGE, lines.filter(filter()).findIndex(([n]) => n === completion) + 1);
+  }
+
+  async function follow() {
+    const hash = new URLSearchParams(location.hash.slice(1));
+    if (!hash.has('step')) return false;
+    const chosen = runs[Number(hash.get('run') ?? 1) - 1];
+    if (chosen && chosen !== run) {
+      run = chosen;
+      byId('run').value = String(run.place);
+      fill();
+    }
+    const completion = Number(hash.get('completion')) || null;
+    await show(Number(hash.get('step')), completion);
+    const aim = completion && byId('completion-' + completion);
+    (aim || byId('completions')).scrollIntoView();
+    aim?.focus({ preventScroll: true });
+    return true;
+  }
+
+  async function onward() {
+    for (const later of run.blocks.slice(place() + 1)) {
+      byId('found').textContent = `Searching step ${later.step} …`;
+      if ((await inflate(later.step)).some(filter())) return show(later.step);
+    }
+    byId('found').textContent = 'No completion of a later step in this page matches.';
+  }
+
+  function goTo(next) {
+    if (next) show(next.step);
+  }
+
+  async function start() {
+    byId('run').replaceChildren(...runs.map(run => option(run.place, runName(run))));
+    byId('run-label').hidden = runs.length === 1;
+    if (runs.length === 1) byId('run-label').style.display = 'none';
+    fill();
+    if (!runs.some(run => run.blocks.length)) {
+      byId('found').textContent = 'There are no completions.';
+      form.hidden = true;
+      form.style.display = 'none';
+      return;
+    }
+    if (!await follow() && run.blocks.length) await show(run.blocks[0].step);
+  }
+
+  byId('run').addEventListener('change', async event => {
+    run = runs[Number(event.target.value)];
+    fill();
+    const same = run.blocks.find(other => other.step === block?.step) || run.blocks[0];
+    if (same) return show(same.step);
+    byId('list').replaceChildren();
+    byId('found').textContent = 'This run has no completions.';
+  });
+  byId('step').addEventListener('change', event => show(Number(event.target.value)));
+  byId('previous').addEventListener('click', () => goTo(run.blocks[place() - 1]));
+  byId('next').addEventListener('click', () => goTo(run.blocks[place() + 1]));
+  byId('onward').addEventListener('click', onward);
+  byId('further').addEventListener('click', () => {
+    limit += PAGE;
+    list();
+  });
+  form.addEventListener('submit', event => event.preventDefault());
+  form.addEventListener('input', event => {
+    if (!block || ['run', 'step'].includes(event.target.id)) return;
+    limit = PAGE;
+    list();
+  });
+  form.addEventListener('reset', () => setTimeout(() => {
+    byId('run').value = String(run.place);
+    byId('step').value = block ? String(block.step) : '';
+    if (block) list();
+  }));
+  addEventListener('hashchange', follow);
+  start();
+})();
