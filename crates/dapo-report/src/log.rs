@@ -121,7 +121,7 @@ pub(crate) fn object(line: &[u8]) -> Option<Row> {
     serde_json::from_slice(line).ok()
 }
 
-/// A file's bytes; `None` where there is none. A pipe or device is no file of a run.
+/// A file's bytes; `None` where the file is missing. A pipe or device is no file of a run.
 ///
 /// # Errors
 /// When it cannot be read.

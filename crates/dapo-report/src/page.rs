@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-/// How a page begins; by this a report is told from other files.
+/// How a page begins; this sets a report apart from other files.
 const START: &str = "<!doctype html><!-- dapo report -->\n";
 
 /// How much of the completions a page holds.

@@ -1,4 +1,4 @@
-//! What can go wrong when a report is made.
+//! Errors of making a report.
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -48,7 +48,9 @@ pub(crate) fn groups(runs: &[Option<&Settings>]) -> Vec<usize> {
     for class in classes.into_values() {
         let seeds: BTreeSet<_> = class.iter().map(|run| runs[*run].and_then(|run| run.get(SEED))).collect();
         if seeds.len() == class.len() {
-            class.iter().for_each(|run| groups[*run] = class[0]);
+            for run in &class {
+                groups[*run] = class[0];
+            }
         }
     }
     groups

@@ -12,7 +12,7 @@ pub(crate) fn ranges(steps: impl IntoIterator<Item = u64>) -> String {
     in_words(&ranges)
 }
 
-/// The gaps between ascending steps, and before them from 1 on; empty where there are none.
+/// The gaps between ascending steps, and before them from 1 on; empty where no step is missing.
 pub(crate) fn gaps(steps: impl IntoIterator<Item = u64>) -> String {
     let (mut next, mut gaps) = (1, Vec::new());
     for step in steps {
