@@ -7,6 +7,7 @@ mod generate;
 mod hostile;
 mod manners;
 mod models;
+mod report;
 mod settings;
 mod tools;
 mod train;
