@@ -158,6 +158,7 @@
     entry.plot = new uPlot({ ...options, width: entry.place.clientWidth || 320, height: 220,
       axes: [{ ...axis, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 1e5, 1e6] },
         { ...axis, size, values: (_, values) => values.map(number) }],
+      legend: { markers: { dash: (plot, at) => plot.series[at].dash?.length ? 'dashed' : 'solid' } },
       cursor: { sync: { key: 'steps' }, y: false } }, data, entry.place);
     entry.plot.over.addEventListener('click', () => open(entry.plot));
     for (const name of entry.plot.root.querySelectorAll('.u-legend .u-series:not(:first-child):not(.edge) th')) {

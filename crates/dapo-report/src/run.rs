@@ -3,7 +3,7 @@
 use crate::blocks::{Block, Budget, block};
 use crate::log::{Log, read};
 use crate::report_error::ReportError;
-use crate::settings::{Settings, parse};
+use crate::settings::{Settings, is_edited, parse};
 use crate::steps::{gaps, ranges};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -55,6 +55,9 @@ impl Run {
                 None
             }
         };
+        if config.as_deref().is_some_and(is_edited) {
+            warnings.push(format!("{CONFIG}: changed after the run wrote it; the run may have had other settings"));
+        }
         let mut run = Self { metrics, timings, evaluations, settings, files, warnings };
         let found = run.all_warnings();
         run.warnings.extend(found);

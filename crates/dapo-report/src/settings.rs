@@ -9,6 +9,9 @@ pub(crate) type Settings = BTreeMap<String, String>;
 /// The setting in which repetitions of a run differ.
 const SEED: &str = "seed";
 
+/// Stands before the hash in the last line of a settings file.
+const SEAL: &str = "# BLAKE3 of the lines above: ";
+
 /// Reads a settings file.
 ///
 /// # Errors
@@ -19,6 +22,13 @@ pub(crate) fn parse(text: &[u8]) -> Result<Settings, String> {
     let mut settings = Settings::new();
     flatten("", table, &mut settings);
     Ok(settings)
+}
+
+/// Whether a settings file has changed since a run wrote it with the hash in its last line. Files without one are older.
+pub(crate) fn is_edited(text: &[u8]) -> bool {
+    let Some(start) = text.windows(SEAL.len()).rposition(|window| window == SEAL.as_bytes()) else { return false };
+    let hash = blake3::hash(&text[..start]).to_hex();
+    text[start + SEAL.len()..].trim_ascii() != hash.as_bytes()
 }
 
 fn flatten(prefix: &str, table: Table, settings: &mut Settings) {
@@ -65,6 +75,16 @@ mod tests {
         let settings = parse(b"seed = 3\n[a]\nx = 1.5\n[a.b]\ny = [\"p\", \"q\"]\n[c]\n").unwrap();
         let found: Vec<_> = settings.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
         assert_eq!(found, [("a.b.y", r#"["p", "q"]"#), ("a.x", "1.5"), ("c", "{}"), ("seed", "3")]);
+    }
+
+    #[test]
+    fn an_edit_is_seen_by_the_hash() {
+        let sealed = |text: &str| format!("{text}{SEAL}{}\n", blake3::hash(text.as_bytes()).to_hex());
+        let file = sealed("seed = 3\n");
+        assert!(!is_edited(file.as_bytes()));
+        assert!(is_edited(file.replace("= 3", "= 4").as_bytes()));
+        assert!(is_edited((file + "seed = 4\n").as_bytes()));
+        assert!(!is_edited(b"seed = 3\n"));
     }
 
     #[test]

@@ -21,7 +21,7 @@ fn run(dir: &Path, name: &str, seed: u32, steps: u64) -> PathBuf {
     let settings =
         format!("seed = {seed}\n[train]\nsteps = {steps}\n[eval]\nevery = 1\n[output]\ncompletions = true\n");
     fs::write(folder.join("config.resolved.toml"), settings).unwrap();
-    let lines = |line: &dyn Fn(u64) -> Value| (1..=steps).map(|step| format!("{}\n", line(step))).collect::<String>();
+    let lines = |line: &dyn Fn(u64) -> Value| (1..=steps).map(|step| line(step).to_string() + "\n").collect::<String>();
     let metrics = lines(&|step| json!({ "step": step, "reward": step as f64 / 4.0, "kl": null }));
     fs::write(folder.join("metrics.jsonl"), metrics).unwrap();
     fs::write(folder.join("timings.jsonl"), lines(&|step| json!({ "step": step, "step_time": 1.5 }))).unwrap();
@@ -144,6 +144,17 @@ fn damage_is_a_warning_and_the_rest_is_shown() {
     assert_eq!(run["metrics"]["reward"], json!([1.0, 6.0]));
     // Numbers stay those of the lines.
     assert_eq!(block(&page, 0, 1), [(2, json!({ "completion": "whole" }))]);
+}
+
+#[test]
+fn edited_settings_are_a_warning() {
+    let dir = TempDir::new().unwrap();
+    let folder = run(dir.path(), "edited", 0, 1);
+    let file = folder.join("config.resolved.toml");
+    let settings = fs::read_to_string(&file).unwrap() + &format!("# BLAKE3 of the lines above: {}\n", "0".repeat(64));
+    fs::write(&file, settings).unwrap();
+    let expected = "edited: config.resolved.toml: changed after the run wrote it; the run may have had other settings";
+    assert_eq!(page(&[folder]).warnings, [expected]);
 }
 
 #[test]

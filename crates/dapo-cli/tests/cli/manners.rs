@@ -45,9 +45,19 @@ fn failures_exit_with_1_and_name_the_file_once() {
 #[test]
 fn help_and_version_go_to_stdout() {
     assert!(dapo(&["--version"]).success().stdout.starts_with("dapo "));
-    for command in
-        ["train", "recipes", "config", "eval", "generate", "chat", "verify", "export", "doctor", "completions"]
-    {
+    for command in [
+        "train",
+        "recipes",
+        "config",
+        "eval",
+        "generate",
+        "chat",
+        "verify",
+        "export",
+        "report",
+        "doctor",
+        "completions",
+    ] {
         let run = dapo(&[command, "--help"]).success();
         assert!(run.stdout.contains(&format!("Usage: dapo {command}")), "{}", run.stdout);
         assert!(run.stdout.contains("--color <WHEN>"), "{}", run.stdout);
