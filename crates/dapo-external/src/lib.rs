@@ -15,7 +15,7 @@
 //!
 //! Not for you when the reward is a function in Rust: closures are rewards in `dapo-reward`.
 //!
-//! Features: `schema` gives the JSON schema of the settings; `tls` reaches servers behind `https://`.
+//! Features: `json-schema` lets the kind `json` check a JSON Schema; `schema` gives the JSON schema of the settings; `tls` reaches servers behind `https://`.
 //!
 //! # Example
 //! ```

@@ -145,3 +145,33 @@ fn settings_are_checked() {
         assert!(error.contains(expected), "{settings}: {error}");
     }
 }
+
+/// Run with the feature: `cargo test -p dapo-external --features json-schema`.
+#[cfg(feature = "json-schema")]
+#[test]
+fn json_meets_a_schema() {
+    let schema = "kind = \"json\"\n[schema]\ntype = \"object\"\nrequired = [\"city\"]\n\
+                  properties.city = { type = \"string\", pattern = \"^P\" }";
+    check_shape(&[
+        (schema, r#"{"city": "Paris"}"#, true),
+        (schema, r#"{"city": "London"}"#, false),
+        (schema, r#"{"city": 1}"#, false),
+        (schema, "{}", false),
+        (schema, "[]", false),
+        (schema, "Paris", false),
+    ]);
+    let fields = "kind = \"json\"\nfields = [\"city\"]\nschema = { maxProperties = 1 }";
+    let gold = r#"{"city": "Paris"}"#;
+    check_correct(&[(fields, gold, gold, Some(true)), (fields, r#"{"city": "Paris", "note": 1}"#, gold, Some(false))]);
+    for settings in ["schema = { type = 1 }", "schema = { \"$ref\" = \"http://127.0.0.1:9/\" }"] {
+        let error = reward(&format!("kind = \"json\"\n{settings}")).unwrap_err();
+        assert!(error.starts_with("JsonReward: schema is ") && error.ends_with(", expected a JSON Schema"), "{error}");
+    }
+}
+
+#[cfg(not(feature = "json-schema"))]
+#[test]
+fn a_schema_is_refused_where_it_cannot_be_checked() {
+    let error = reward("kind = \"json\"\nschema = {}").unwrap_err();
+    assert_eq!(error, "JsonReward: schema is set, expected unset in a build without the feature \"json-schema\"");
+}

@@ -6,14 +6,17 @@ use serde_json::Value;
 
 use super::{Judge, check_values, gold, judged, shaped};
 
-/// `value` where the completion is JSON whose `fields` are those of the gold answer, else `mismatch`. With fields the
-/// reward abstains where the gold answer is no JSON.
+/// `value` where the completion is JSON that meets `schema` and whose `fields` are those of the gold answer, else
+/// `mismatch`. With fields the reward abstains where the gold answer is no JSON.
 ///
 /// The whole completion is read, else its last fenced block.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct JsonReward {
+    /// A JSON Schema that must be met; unset: none. References outside the schema are refused. Needs the feature
+    /// `json-schema`.
+    pub schema: Option<Value>,
     /// Fields that must equal those of the gold answer: names, or JSON pointers such as `/items/0/name`. Empty: any JSON
     /// will do.
     pub fields: Vec<String>,
@@ -25,22 +28,66 @@ pub struct JsonReward {
 
 impl Default for JsonReward {
     fn default() -> Self {
-        Self { fields: Vec::new(), value: 1.0, mismatch: 0.0 }
+        Self { schema: None, fields: Vec::new(), value: 1.0, mismatch: 0.0 }
     }
 }
 
 impl JsonReward {
-    pub(super) fn checked(self) -> Result<Self, RewardError> {
+    pub(super) fn compiled(self) -> Result<Compiled, RewardError> {
         check_values("JsonReward", self.value, self.mismatch)?;
-        Ok(self)
+        let schema = self.schema.as_ref().map(Schema::new).transpose()?;
+        Ok(Compiled { config: self, schema })
     }
 }
 
-impl Judge for JsonReward {
+/// A schema that is ready to be checked.
+pub(super) struct Compiled {
+    config: JsonReward,
+    schema: Option<Schema>,
+}
+
+fn schema_error(value: String, allowed: &'static str) -> RewardError {
+    RewardError::Config { owner: "JsonReward", field: "schema", value, allowed }
+}
+
+#[cfg(feature = "json-schema")]
+struct Schema(jsonschema::Validator);
+
+#[cfg(feature = "json-schema")]
+impl Schema {
+    fn new(schema: &Value) -> Result<Self, RewardError> {
+        // Patterns that take time linear in the text.
+        let options = jsonschema::options().with_pattern_options(jsonschema::PatternOptions::regex());
+        let validator = options.build(schema).map_err(|error| schema_error(error.to_string(), "a JSON Schema"))?;
+        Ok(Self(validator))
+    }
+
+    fn is_met_by(&self, value: &Value) -> bool {
+        self.0.is_valid(value)
+    }
+}
+
+#[cfg(not(feature = "json-schema"))]
+enum Schema {}
+
+#[cfg(not(feature = "json-schema"))]
+impl Schema {
+    fn new(_: &Value) -> Result<Self, RewardError> {
+        Err(schema_error("set".to_owned(), "unset in a build without the feature \"json-schema\""))
+    }
+
+    fn is_met_by(&self, _: &Value) -> bool {
+        match *self {}
+    }
+}
+
+impl Judge for Compiled {
     fn judge(&self, input: &RewardInput<'_>) -> Result<Score, RewardFault> {
-        let found = parsed(input.completion);
-        if self.fields.is_empty() {
-            return Ok(shaped(found.is_some(), self.value, self.mismatch));
+        let JsonReward { fields, value, mismatch, .. } = &self.config;
+        let meets_schema = |found: &Value| self.schema.as_ref().is_none_or(|schema| schema.is_met_by(found));
+        let found = parsed(input.completion).filter(meets_schema);
+        if fields.is_empty() {
+            return Ok(shaped(found.is_some(), *value, *mismatch));
         }
         let Some(gold) = gold(input).and_then(|gold| serde_json::from_str::<Value>(gold).ok()) else {
             return Ok(Score::abstain());
@@ -50,8 +97,8 @@ impl Judge for JsonReward {
             (None, None) => true,
             _ => false,
         };
-        let is_correct = found.is_some_and(|found| self.fields.iter().all(|name| is_met(name, &found)));
-        Ok(judged(is_correct, self.value, self.mismatch))
+        let is_correct = found.is_some_and(|found| fields.iter().all(|name| is_met(name, &found)));
+        Ok(judged(is_correct, *value, *mismatch))
     }
 }
 

@@ -98,7 +98,7 @@ impl BuiltinReward {
         let judge: Box<dyn Judge> = match config.clone() {
             BuiltinConfig::Exact(config) => Box::new(config.checked()?),
             BuiltinConfig::Regex(config) => Box::new(config.compiled()?),
-            BuiltinConfig::Json(config) => Box::new(config.checked()?),
+            BuiltinConfig::Json(config) => Box::new(config.compiled()?),
             BuiltinConfig::Choice(ChoiceReward { value, mismatch }) => {
                 check_values("ChoiceReward", value, mismatch)?;
                 Box::new(Accuracy { correct: value, incorrect: mismatch, grader: Grader::Choice })
