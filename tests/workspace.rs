@@ -37,9 +37,27 @@ fn normal_dependencies(metadata: &Metadata, root: &PackageId) -> BTreeSet<String
     found
 }
 
-const BELOW_RUN: &[&str] = &["dapo-kernels", "dapo-loss", "dapo-policy", "dapo-reward", "dapo-sampler", "dapo-trainer"];
-const ALL: &[&str] =
-    &["dapo-kernels", "dapo-loss", "dapo-policy", "dapo-reward", "dapo-run", "dapo-sampler", "dapo-trainer"];
+const BELOW_RUN: &[&str] = &[
+    "dapo-code",
+    "dapo-external",
+    "dapo-kernels",
+    "dapo-loss",
+    "dapo-policy",
+    "dapo-reward",
+    "dapo-sampler",
+    "dapo-trainer",
+];
+const ALL: &[&str] = &[
+    "dapo-code",
+    "dapo-external",
+    "dapo-kernels",
+    "dapo-loss",
+    "dapo-policy",
+    "dapo-reward",
+    "dapo-run",
+    "dapo-sampler",
+    "dapo-trainer",
+];
 
 const CLI: &[&str] = &[
     "dapo-kernels",

@@ -27,8 +27,11 @@ Examples:
   dapo train tiny --out runs/tiny
   dapo train tiny grpo train.steps=40 seed=1 --out runs/grpo
   dapo train dapo model.path=path/to/model data.train=problems.jsonl optimizer.lr=1e-6 --out runs/mine
+  dapo train tiny rewards.mine.python=rewards.py:score --out runs/own
   dapo train dapo mine.toml --dry-run
-  dapo train --resume runs/mine train.steps=200")]
+  dapo train --resume runs/mine train.steps=200
+
+Rewards of your own, by a Python function, a command, a server or a rule: docs/rewards.md.")]
 pub(crate) struct Train {
     /// Recipes, TOML files and settings; with --resume, settings alone.
     #[arg(value_name = "RECIPE | FILE.toml | KEY=VALUE")]
@@ -253,6 +256,9 @@ fn report(step: &RunStep, steps: u64, talk: Talk) {
     }
     for alarm in &step.alarms {
         talk.warning(alarm);
+    }
+    for fault in &step.faults {
+        talk.warning(fault);
     }
     if let Some(report) = &step.evaluation {
         evaluated(report, &format!("after step {number}"), talk);

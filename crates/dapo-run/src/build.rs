@@ -1,5 +1,6 @@
 //! From settings to the parts they configure, and how sections go together.
 
+use crate::external::{Externals, open_own};
 use crate::placement::DeviceChoice;
 use crate::run_error::RunError;
 use crate::settings::{Judging, RunConfig, Weighted};
@@ -9,6 +10,7 @@ use dapo_reward::{
     SoftOverlong, TagCount,
 };
 use dapo_trainer::{TrainerConfig, TrainerError};
+use std::sync::LazyLock;
 
 /// Where the trainer's own settings stand among a run's; all others have the same path in both.
 const KEYS: [(&str, &str); 10] = [
@@ -84,7 +86,7 @@ impl RunConfig {
             }
         }
         self.guards.validate()?;
-        self.reward_sum()?;
+        self.sum(self.terms(false)?.0)?;
         self.trainer_config().validate().map_err(|error| match of_setting(error) {
             RunError::Setting { key, found, expected } => {
                 let ours = KEYS.iter().find_map(|(field, ours)| Some(format!("{ours}{}", key.strip_prefix(field)?)));
@@ -174,7 +176,17 @@ impl RunConfig {
     /// # Errors
     /// When a component's values are outside their range, or `rewards.correct` is none of the judges.
     pub fn reward_sum(&self) -> Result<RewardSum, RunError> {
-        let sum = RewardSum::of(self.reward_terms()?).map_err(at("rewards"))?;
+        self.sum(self.reward_terms()?)
+    }
+
+    /// The reward of a run, and those of its components that are computed elsewhere.
+    pub(crate) fn run_rewards(&self) -> Result<(RewardSum, Externals), RunError> {
+        let (terms, externals) = self.terms(true)?;
+        Ok((self.sum(terms)?, externals))
+    }
+
+    fn sum(&self, terms: Vec<RewardTerm>) -> Result<RewardSum, RunError> {
+        let sum = RewardSum::of(terms).map_err(at("rewards"))?;
         let Some(name) = &self.rewards.correct else { return Ok(sum) };
         sum.judged_by(name).map_err(|error| match error {
             RewardError::Judge { name, judges } => {
@@ -186,15 +198,19 @@ impl RunConfig {
     }
 
     /// The terms of [`reward_sum`](Self::reward_sum), to which a program may add its own for
-    /// [`Run::create_with`](crate::Run::create_with).
+    /// [`Run::create_with`](crate::Run::create_with). Those that are computed elsewhere then keep no answers.
     ///
     /// # Errors
-    /// When a component's values are outside their range.
+    /// When a component's values are outside their range, or a program or file that it names is not there.
     pub fn reward_terms(&self) -> Result<Vec<RewardTerm>, RunError> {
+        Ok(self.terms(true)?.0)
+    }
+
+    fn terms(&self, runs_programs: bool) -> Result<(Vec<RewardTerm>, Externals), RunError> {
         let rewards = &self.rewards;
         let max_new_tokens = self.rollout.max_new_tokens;
         let mut terms = Terms::default();
-        terms.judging("accuracy", Some(&rewards.accuracy), Accuracy::validate)?;
+        terms.judging("accuracy", rewards.accuracy.as_ref(), Accuracy::validate)?;
         terms.add("format", rewards.format.as_ref(), |_| Ok(()))?;
         if let Some(tags) = &rewards.tag_count {
             terms.push("tag_count", tags.weight, OnAbstain::default(), TagCount)?;
@@ -215,12 +231,19 @@ impl RunConfig {
             reward.accuracy = self.accuracy().clone();
         }
         terms.judging("length", length.as_ref(), CosineLength::validate)?;
-        Ok(terms.0)
+        let mut externals = Externals::default();
+        for (name, own) in &rewards.own.0 {
+            let judges = rewards.correct.as_ref() == Some(name);
+            let reward = open_own(name, own, judges, runs_programs, &mut externals)?;
+            terms.push(name, own.weight, own.on_abstain, reward)?;
+        }
+        Ok((terms.0, externals))
     }
 
-    /// The judge of answers.
+    /// The judge of answers; the default one where the settings have it off.
     pub fn accuracy(&self) -> &Accuracy {
-        &self.rewards.accuracy.reward
+        static DEFAULT: LazyLock<Accuracy> = LazyLock::new(Accuracy::default);
+        self.rewards.accuracy.as_ref().map_or(&DEFAULT, |accuracy| &accuracy.reward)
     }
 }
 

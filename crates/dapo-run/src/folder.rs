@@ -6,6 +6,8 @@
 //! timings.jsonl             a line a step: what differs between repetitions
 //! evaluations.jsonl         a line an evaluation
 //! completions/step-N.jsonl  every completion of step N, with its rewards and what became of it
+//! reward_cache/NAME.jsonl   every answer of a reward that is computed elsewhere
+//! log-NAME.txt              what its process writes to stderr
 //! checkpoints/step-N/       everything to continue after N steps
 //! ```
 //!

@@ -19,6 +19,7 @@ mod checkpoints;
 mod completions;
 mod error;
 mod estimate;
+mod external;
 mod folder;
 mod guards;
 mod identity;
@@ -47,7 +48,7 @@ pub use estimate::{CostEstimate, DataSizes, Disk, Memory, Part, Phases, Work, es
 pub use folder::RunFolder;
 pub use guards::Alarm;
 pub use import::{Assumed, Carried, ConfigFormat, ImportError, Imported, Note, Skipped, import};
-pub use keys::{Key, Kind, key_table, keys, schema};
+pub use keys::{Key, Kind, key_table, keys, own_keys, schema};
 pub use layers::{Layer, Resolved, resolve};
 pub use machine::{Machine, fits};
 pub use model::{ModelSource, TINY};
@@ -60,7 +61,7 @@ pub use run::Run;
 pub use run_error::{Rescue, RunError, Stage};
 pub use settings::{
     DataSection, EvalSection, GuardAction, GuardsSection, Judging, ModelSection, OutputSection, OverlongSection,
-    RewardsSection, RolloutSection, RunConfig, TagCountReward, TrainSection, Weighted,
+    OwnKind, OwnReward, OwnRewards, RewardsSection, RolloutSection, RunConfig, TagCountReward, TrainSection, Weighted,
 };
 pub use source::Source;
 pub use start::{Resume, settings_of};

@@ -53,6 +53,8 @@ pub struct RunStep {
     pub timings: StepTimings,
     /// What the guards say of it.
     pub alarms: Vec<Alarm>,
+    /// The first requests of the step for rewards computed elsewhere that failed, in words.
+    pub faults: Vec<String>,
     /// The evaluation after it, where one was due.
     pub evaluation: Option<EvalReport>,
     /// The checkpoint after it, where one was due.

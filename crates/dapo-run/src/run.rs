@@ -1,6 +1,7 @@
 //! A run from its first step to its last, with everything it writes on the way.
 
 use crate::completions::lines;
+use crate::external::Externals;
 use crate::folder::{Lock, RunFolder};
 use crate::guards::{Alarm, Figures, Guards};
 use crate::logs::Logs;
@@ -9,10 +10,12 @@ use crate::problems::{Folder, ProblemCounts};
 use crate::progress::{Mastered, Progress, RunStep};
 use crate::run_error::{Rescue, RunError, Stage};
 use crate::settings::RunConfig;
+use dapo_external::Counters;
 use dapo_policy::{GenerationConfig, PolicyError, Purpose, StopStrings};
 use dapo_reward::RewardSum;
-use dapo_trainer::{EvalReport, NoSignal, Prompt, RunState, StepOutcome, Trainer, TrainerError, evaluate};
+use dapo_trainer::{EvalReport, NoSignal, Prompt, RunState, StepOutcome, StepTimings, Trainer, TrainerError, evaluate};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -33,6 +36,8 @@ pub struct Run {
     pub(crate) validation_fingerprint: String,
     /// Texts that end a completion of an evaluation.
     pub(crate) eval_stop: StopStrings,
+    /// The rewards that are computed elsewhere.
+    pub(crate) externals: Externals,
     /// What evaluations are judged by where it is not the trainer's rewards.
     pub(crate) judge: Option<RewardSum>,
     pub(crate) counts: ProblemCounts,
@@ -61,6 +66,16 @@ struct EvaluationLine<'a> {
     step: u64,
     #[serde(flatten)]
     report: &'a EvalReport,
+}
+
+/// A line of the timings.
+#[derive(Serialize)]
+struct TimingLine<'a> {
+    #[serde(flatten)]
+    timings: &'a StepTimings,
+    /// The requests for rewards that are computed elsewhere.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    rewards: &'a BTreeMap<String, Counters>,
 }
 
 impl Run {
@@ -159,6 +174,7 @@ impl Run {
         let checkpoint = self.after(Stage::Checkpoint, checkpoint)?;
         let evaluation = self.final_evaluation();
         let evaluation = self.after(Stage::Evaluation, evaluation)?;
+        self.externals.checkpoint(steps)?;
         self.mastered = true;
         Ok(Mastered { steps, outcomes: end.outcomes(), evaluation, checkpoint })
     }
@@ -209,7 +225,8 @@ impl Run {
     /// Writes what a step did, evaluates and saves where these are due.
     fn log(&mut self, outcome: StepOutcome) -> Result<RunStep, RunError> {
         let steps = self.trainer.steps();
-        let written = self.write_logs(&outcome);
+        let counters = self.externals.take_counters();
+        let written = self.write_logs(&outcome, &counters);
         self.after(Stage::Logs, written)?;
         let alarms = self.guards.observe(&Figures::from(&outcome.metrics), &self.config.guards);
         if let Some(Alarm { key, message, .. }) = alarms.iter().find(|alarm| alarm.stops).cloned() {
@@ -225,16 +242,20 @@ impl Run {
             is_due.then(|| self.save_unscheduled())
         };
         let checkpoint = self.after(Stage::Checkpoint, checkpoint.transpose())?;
-        Ok(RunStep { metrics: outcome.metrics, timings: outcome.timings, alarms, evaluation, checkpoint })
+        let faults = counters
+            .iter()
+            .flat_map(|(name, counters)| counters.events.iter().map(move |event| format!("rewards.{name}: {event}")));
+        let faults = faults.collect();
+        Ok(RunStep { metrics: outcome.metrics, timings: outcome.timings, alarms, faults, evaluation, checkpoint })
     }
 
-    fn write_logs(&mut self, outcome: &StepOutcome) -> Result<(), RunError> {
+    fn write_logs(&mut self, outcome: &StepOutcome, rewards: &BTreeMap<String, Counters>) -> Result<(), RunError> {
         if self.config.output.completions {
             let step = outcome.metrics.step;
             self.logs.write_completions(step, outcome.groups.iter().flat_map(|record| lines(step, record)))?;
         }
         self.logs.append(RunFolder::METRICS, &outcome.metrics)?;
-        self.logs.append(RunFolder::TIMINGS, &outcome.timings)
+        self.logs.append(RunFolder::TIMINGS, &TimingLine { timings: &outcome.timings, rewards })
     }
 
     /// Whether an evaluation is due after this number of steps.
@@ -283,6 +304,7 @@ impl Run {
     fn write_checkpoint(&mut self, unscheduled: bool) -> Result<PathBuf, RunError> {
         let path = self.folder.checkpoint(self.trainer.steps());
         self.logs.sync()?;
+        self.externals.checkpoint(self.trainer.steps())?;
         self.trainer.save_of_run(&path, &self.base_model, Some(self.state(unscheduled)))?;
         self.saved = Instant::now();
         Ok(path)

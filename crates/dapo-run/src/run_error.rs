@@ -89,6 +89,14 @@ pub enum RunError {
         /// What is wrong with them.
         source: Box<dapo_policy::PolicyError>,
     },
+    /// A reward of the settings cannot be used, or its answers cannot be kept.
+    #[error("rewards.{name}: {source}")]
+    Reward {
+        /// The reward's name.
+        name: String,
+        /// Why.
+        source: dapo_reward::RewardFault,
+    },
     /// Training failed.
     #[error(transparent)]
     Trainer(Box<dapo_trainer::TrainerError>),

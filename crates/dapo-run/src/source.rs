@@ -1,7 +1,7 @@
 //! Where settings come from.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{PathBuf, absolute};
 
 /// Where a setting's value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +25,15 @@ pub enum Source {
 }
 
 impl Source {
+    /// The folder in which relative paths begin: that of a file, and the working directory for the command line.
+    pub(crate) fn folder(&self) -> Option<PathBuf> {
+        match self {
+            Self::File { path, .. } => Some(absolute(path).ok()?.parent()?.to_owned()),
+            Self::CommandLine => std::env::current_dir().ok(),
+            Self::Default | Self::Recipe { .. } => None,
+        }
+    }
+
     /// Whether both are the same recipe, the same file or the command line.
     pub(crate) fn is_of_one_layer(&self, other: &Self) -> bool {
         match (self, other) {

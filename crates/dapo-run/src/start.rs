@@ -2,6 +2,7 @@
 
 use crate::build::of_setting;
 use crate::estimate::cache_left;
+use crate::external::Externals;
 use crate::folder::RunFolder;
 use crate::guards::{Figures, Guards};
 use crate::identity::{changed_for_good, check_seal, sealed, settings_hash, with_absolute_paths};
@@ -50,6 +51,7 @@ impl Run {
         folder.check_is_free()?;
         let mut run = Self::build(&with_absolute_paths(&settings.config), folder, trust, rewards)?;
         run.lock = Some(run.folder.create(&sealed(&run.written)?)?);
+        run.externals.attach(run.folder.path())?;
         Ok(run)
     }
 
@@ -101,6 +103,7 @@ impl Run {
         };
         let mut run = Self::build(&config, folder, how.trust, rewards)?;
         run.lock = Some(lock);
+        run.externals.attach(run.folder.path())?;
         if steps > 0 {
             run.trainer.restore_unverified(&path)?;
         }
@@ -148,8 +151,9 @@ impl Run {
 
     fn build(config: &RunConfig, folder: RunFolder, trust: Trust, own: Option<RewardSum>) -> Result<Self, RunError> {
         config.validate()?;
-        let is_own = own.is_some();
-        let rewards = own.map_or_else(|| config.reward_sum(), Ok)?;
+        // Evaluations are judged by what is trained on, where that is not known to this crate.
+        let is_own = own.is_some() || !config.rewards.own.0.is_empty();
+        let (rewards, externals) = own.map_or_else(|| config.run_rewards(), |own| Ok((own, Externals::default())))?;
         let source = ModelSource::find_with(&config.model.path, &config.model.revision, trust)?;
         let too_much = fits(config, &source.config()?, folder.path())?;
         let (policy, tokenizer) = source.load()?;
@@ -193,6 +197,7 @@ impl Run {
             validation,
             validation_fingerprint,
             eval_stop,
+            externals,
             judge,
             counts: problems.counts,
             unreadable: problems.unreadable,

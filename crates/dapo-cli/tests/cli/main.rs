@@ -8,6 +8,8 @@ mod hostile;
 mod manners;
 mod models;
 mod report;
+#[cfg(target_os = "linux")]
+mod rewards;
 mod settings;
 mod tools;
 mod train;

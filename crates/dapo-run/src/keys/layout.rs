@@ -2,6 +2,7 @@
 
 use super::generated::{choices, description, generated, is, strings};
 use super::leaves::leaves;
+use super::own::{OWN, OWN_LAYOUT};
 use super::path::{NAME, join, split};
 use crate::settings::RunConfig;
 use serde_json::Value;
@@ -83,12 +84,31 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
+    /// That of one table.
+    pub(super) fn of(path: &str, schema: &Value) -> Self {
+        let mut layout = Self::default();
+        layout.add_table(path, schema, &[]);
+        layout
+    }
+
     pub(crate) fn key(&self, path: &str) -> Option<&Key> {
-        self.keys.iter().find(|key| key.path == path)
+        let own = || OWN_LAYOUT.keys.iter().find(|key| Some(&key.path) == self.own(path).as_ref());
+        self.keys.iter().find(|key| key.path == path).or_else(own)
     }
 
     pub(crate) fn table(&self, path: &str) -> Option<&Table> {
-        self.tables.iter().find(|table| table.path == path)
+        let own = || OWN_LAYOUT.tables.iter().find(|table| Some(&table.path) == self.own(path).as_ref());
+        self.tables.iter().find(|table| table.path == path).or_else(own)
+    }
+
+    /// For a reward table under a name of the user's own, or a key in it: the path with the name that stands for all.
+    pub(crate) fn own(&self, path: &str) -> Option<String> {
+        let (name, key) = path.strip_prefix("rewards.").map(|rest| rest.split_once('.').unwrap_or((rest, "")))?;
+        let is_plain = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+        let taken = join("rewards", name);
+        let is_free = self.tables.iter().map(|table| &table.path).chain(self.keys.iter().map(|key| &key.path));
+        let is_own = is_plain && !is_free.into_iter().any(|path| *path == taken);
+        is_own.then(|| if key.is_empty() { OWN.to_owned() } else { join(OWN, key) })
     }
 
     /// The keys that stand in a table itself.
@@ -102,9 +122,15 @@ impl Layout {
         shorthand.map_or_else(|| self.key(path), |field| self.key(&join(path, field)))
     }
 
+    /// The path of the key that a value at a path sets.
+    pub(crate) fn target_path(&self, path: &str) -> Option<String> {
+        let key = self.target(path)?;
+        Some(if self.own(path).is_some() { path.to_owned() } else { key.path.clone() })
+    }
+
     /// The value of every key that is set, as TOML; none where TOML has no form for a value.
     fn leaves(&self, config: &RunConfig) -> BTreeMap<String, String> {
-        leaves(config, &|path| Some(self.target(path)?.path.clone())).unwrap_or_default()
+        leaves(config, &|path| self.target_path(path)).unwrap_or_default()
     }
 
     /// For what only some names of a table have: the key of that name, and the names.

@@ -5,29 +5,37 @@ mod layout;
 mod leaves;
 mod moved;
 mod nearest;
+mod own;
 mod path;
 mod schema;
 
-pub(crate) use layout::LAYOUT;
 pub use layout::{Key, Kind};
+pub(crate) use layout::{LAYOUT, Layout};
 pub(crate) use leaves::leaves;
 pub(crate) use moved::{EITHER, IN_REWARD, canonical, in_place_of, moved, zero};
 pub(crate) use nearest::{nearest_key, nearest_of};
+pub(crate) use own::{OWN, OWN_LAYOUT};
 pub(crate) use path::{NAME, join, split};
 pub use schema::schema;
 
 use std::fmt::Write;
 
-/// All settings, in the order of their declaration.
+/// All settings, in the order of their declaration, but those of [`own_keys`].
 pub fn keys() -> &'static [Key] {
     &LAYOUT.keys
+}
+
+/// The settings of rewards under names of one's own, with `NAME` for that name.
+pub fn own_keys() -> &'static [Key] {
+    &OWN_LAYOUT.keys
 }
 
 /// All settings as a table for people: a line for each, under its table.
 pub fn key_table() -> String {
     let mut text = String::new();
-    for table in &LAYOUT.tables {
-        let keys: Vec<&Key> = LAYOUT.keys_of(&table.path).collect();
+    let of = |layout: &'static Layout| layout.tables.iter().map(move |table| (layout, table));
+    for (layout, table) in of(&LAYOUT).chain(of(&OWN_LAYOUT)) {
+        let keys: Vec<&Key> = layout.keys_of(&table.path).collect();
         if keys.is_empty() {
             continue;
         }

@@ -2,7 +2,8 @@
 
 use super::layout::LAYOUT;
 use super::moved::{moved, old_keys};
-use super::path::split;
+use super::own::OWN_LAYOUT;
+use super::path::{join, split};
 
 /// Below this similarity a name is no help.
 const LEAST: f64 = 0.7;
@@ -14,18 +15,26 @@ pub(crate) fn nearest_of<'a>(word: &str, names: impl IntoIterator<Item = &'a str
 }
 
 /// The most similar key or table, of older versions too: by its last name first, wherever it stands, then by its table.
-pub(crate) fn nearest_key(path: &str) -> Option<&'static str> {
+pub(crate) fn nearest_key(path: &str) -> Option<String> {
     let tables = LAYOUT.tables.iter().map(|table| table.path.as_str()).filter(|path| !path.is_empty());
-    let names = LAYOUT.keys.iter().map(|key| key.path.as_str()).chain(tables).chain(old_keys());
     let (table, last) = split(path);
+    // A misspelt key of a reward of one's own.
+    let is_own = LAYOUT.own(table).is_some();
+    let own: Vec<String> =
+        OWN_LAYOUT.keys.iter().filter(|_| is_own).map(|key| join(table, split(&key.path).1)).collect();
+    let mut names: Vec<&str> = LAYOUT.keys.iter().map(|key| key.path.as_str()).chain(tables).collect();
+    for old in old_keys() {
+        names.push(old);
+    }
+    names.extend(own.iter().map(String::as_str));
     let score = |name: &str| {
         let (its_table, its_last) = split(name);
         let tables = if table == its_table { 1.0 } else { strsim::jaro_winkler(table, its_table) };
         // The last name says most; a key of the same table is likelier than one of another.
         if last == its_last { 0.9 + 0.1 * tables } else { 0.7 * strsim::jaro_winkler(last, its_last) + 0.2 * tables }
     };
-    let scored = names.map(|name| (score(name), name)).filter(|(score, _)| *score >= LEAST);
-    scored.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, name)| moved(name).unwrap_or(name))
+    let scored = names.into_iter().map(|name| (score(name), name)).filter(|(score, _)| *score >= LEAST);
+    scored.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, name)| moved(name).unwrap_or(name).to_owned())
 }
 
 #[cfg(test)]
@@ -55,8 +64,10 @@ mod tests {
             ("model.pth", "model.path"),
             ("path", "model.path"),
             ("evaluation", "eval"),
+            ("rewards.mine.comand", "rewards.mine.command"),
+            ("rewards.acuracy.incorrect", "rewards.accuracy.incorrect"),
         ] {
-            assert_eq!(nearest_key(wrong), Some(right), "{wrong}");
+            assert_eq!(nearest_key(wrong).as_deref(), Some(right), "{wrong}");
         }
         assert_eq!((nearest_key("zzz"), nearest_key("rollout.zzz")), (None, None));
     }

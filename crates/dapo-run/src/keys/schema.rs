@@ -3,6 +3,7 @@
 use super::generated::{choices, description, generated, is};
 use super::layout::LAYOUT;
 use super::moved::ALIASES;
+use super::own;
 use super::path::{join, split};
 use serde_json::Value;
 
@@ -16,6 +17,9 @@ use serde_json::Value;
 pub fn schema() -> Value {
     let mut schema = generated();
     tidy(&mut schema, "");
+    let mut own = own::schema();
+    tidy(&mut own, own::OWN);
+    schema["properties"]["rewards"]["additionalProperties"] = own;
     for (alias, name) in ALIASES {
         let (table, last) = split(name);
         let pointer = format!("/properties/{}/properties", table.replace('.', "/properties/"));

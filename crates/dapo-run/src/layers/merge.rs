@@ -1,5 +1,6 @@
 //! Layers laid over one another, key by key.
 
+use super::own::{kind_of, own_tables};
 use super::read::Assignment;
 use crate::error::{KeyError, KeyFault};
 use crate::keys::{EITHER, IN_REWARD, LAYOUT, NAME, in_place_of, join, split};
@@ -125,7 +126,49 @@ impl Merged {
                 errors.push(KeyError { place: source, key, fault: KeyFault::Value { found: value, expected } });
             }
         }
+        self.check_own(errors);
         self.name_tables();
+    }
+
+    /// Checks that each reward under a name of one's own has one kind, and the keys of that kind alone.
+    fn check_own(&mut self, errors: &mut Vec<KeyError>) {
+        for table in own_tables(self.0.keys()) {
+            let below = format!("{table}.");
+            let of_table = |(path, setting): (&String, &Setting)| {
+                Some((path.strip_prefix(&below)?.to_owned(), (setting.value.clone(), setting.source.clone())))
+            };
+            let keys: BTreeMap<String, (String, Source)> = self.0.iter().filter_map(of_table).collect();
+            let place = self.0.get(&table).map_or(Source::Default, |setting| setting.source.clone());
+            let kind = match kind_of(&table, &keys) {
+                Ok(kind) => kind,
+                Err((key, fault)) => {
+                    let place = keys.get(&key).map_or(place, |(_, source)| source.clone());
+                    errors.push(KeyError { place, key: if key.is_empty() { table } else { below + &key }, fault });
+                    continue;
+                }
+            };
+            for (key, (found, place)) in keys {
+                let path = join(&table, &key);
+                let of = LAYOUT.key(&path).map(|key| key.of.as_slice()).unwrap_or_default();
+                if of.is_empty() || of.contains(&kind) {
+                    continue;
+                }
+                if key == "dir" {
+                    // It came with a command that was taken out again.
+                    self.0.remove(&path);
+                    continue;
+                }
+                let expected = format!("nothing, as {table} is of kind {kind}; only {} has it", of.join(", "));
+                errors.push(KeyError { place, key: path, fault: KeyFault::Value { found, expected } });
+            }
+        }
+    }
+
+    /// Whether `rewards.accuracy` is set by more than a recipe.
+    pub(super) fn sets_accuracy(&self) -> bool {
+        let is_of_user = |source: &Source| !matches!(source, Source::Recipe { .. } | Source::Default);
+        let is_it = |path: &str| path == "rewards.accuracy" || path.starts_with("rewards.accuracy.");
+        self.0.iter().any(|(path, setting)| is_it(path) && is_of_user(&setting.source))
     }
 
     /// A table of which only constants are set has its default name; one of which nothing is left is not there.
@@ -156,7 +199,8 @@ impl Merged {
     /// The values that the settings' types refuse although their kind is right: numbers too large.
     pub(super) fn culprits(&self, error: &toml::de::Error) -> Vec<KeyError> {
         let mut errors = Vec::new();
-        for (path, Setting { value, source, .. }) in &self.0 {
+        // A reward of one's own cannot be read without its kind.
+        for (path, Setting { value, source, .. }) in self.0.iter().filter(|(path, _)| LAYOUT.own(path).is_none()) {
             // A named table cannot be read without its name.
             let name = LAYOUT.condition(path).map(|(owner, _)| format!("{owner} = {:?}\n", self.name(&owner)));
             if let Err(error) = toml::from_str::<RunConfig>(&format!("{}{path} = {value}", name.unwrap_or_default())) {

@@ -1,6 +1,7 @@
 //! Settings in layers: recipes, files and single values, from left to right.
 
 mod merge;
+mod own;
 mod read;
 
 use crate::error::{KeyError, SettingsError};
@@ -20,7 +21,8 @@ use std::path::{Path, PathBuf};
 pub enum Layer {
     /// A recipe of this crate, by its name.
     Recipe(String),
-    /// A TOML file. Paths in it stay as they are written: relative to the working directory.
+    /// A TOML file. Paths in it stay as they are written, relative to the working directory; those of commands and Python
+    /// functions that score are relative to the file's folder.
     File(PathBuf),
     /// One setting, `key.path=value`; `key.path=` takes the setting, or a whole table, out again, so that its default
     /// holds.
@@ -180,6 +182,10 @@ fn resolved(mut merged: Merged, mut errors: Vec<KeyError>, warnings: Vec<String>
     if !errors.is_empty() {
         return Err(SettingsError::Keys(errors));
     }
-    let config = toml::from_str(&merged.document()).map_err(|error| SettingsError::Keys(merged.culprits(&error)))?;
+    let mut config: RunConfig =
+        toml::from_str(&merged.document()).map_err(|error| SettingsError::Keys(merged.culprits(&error)))?;
+    if config.rewards.own.have_external() && !merged.sets_accuracy() {
+        config.rewards.accuracy = None;
+    }
     Ok(Resolved { config, sources: merged.sources(), warnings })
 }

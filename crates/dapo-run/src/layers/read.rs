@@ -1,7 +1,10 @@
 //! From TOML text to assignments, checked against the list of keys.
 
 use crate::error::{KeyError, KeyFault, SettingsError};
-use crate::keys::{IN_REWARD, Key, Kind, LAYOUT, NAME, canonical, in_place_of, join, moved, nearest_key, split, zero};
+use crate::keys::{
+    IN_REWARD, Key, Kind, LAYOUT, NAME, OWN, canonical, in_place_of, join, moved, nearest_key, split, zero,
+};
+use crate::settings::CODE;
 use crate::source::Source;
 use std::collections::HashSet;
 use toml::Spanned;
@@ -112,6 +115,7 @@ impl<'a> Reader<'a> {
             };
         }
         let (table, target) = (LAYOUT.table(&path), LAYOUT.target(&path));
+        let is_own_table = table.is_some_and(|table| table.path == OWN) && split(&path).0 == split(OWN).0;
         let optional = table.map_or_else(|| target.is_some_and(is_optional), |table| table.optional);
         if optional && value.get_ref().as_str() == Some("none") {
             return self.assign(path, None, source, false);
@@ -121,9 +125,9 @@ impl<'a> Reader<'a> {
                 self.assign(path.clone(), Some("{}".into()), source, false);
             }
             self.table(&path, entries, text);
-        } else if let Some(key) = target {
-            self.key(key, written, value, text, source);
-        } else if table.is_some() {
+        } else if let Some(kind) = target.map(|key| &key.kind) {
+            self.key((LAYOUT.target_path(&path).unwrap_or(path), kind), written, value, text, source);
+        } else if table.is_some() && !is_own_table {
             self.refuse(written.to_owned(), value, text, source, "a table".into());
         } else {
             self.unknown(&path, source);
@@ -148,10 +152,16 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn key(&mut self, key: &Key, written: &str, value: &Spanned<DeValue<'_>>, text: &str, source: Source) {
-        let path = key.path.clone();
-        if !fits(&key.kind, value.get_ref()) {
-            return self.refuse(written.to_owned(), value, text, source, key.kind.to_string());
+    fn key(
+        &mut self,
+        (path, kind): (String, &Kind),
+        written: &str,
+        value: &Spanned<DeValue<'_>>,
+        text: &str,
+        source: Source,
+    ) {
+        if !fits(kind, value.get_ref()) {
+            return self.refuse(written.to_owned(), value, text, source, kind.to_string());
         }
         if !self.seen.insert(path.clone()) {
             return self.errors.push(KeyError { place: source, key: path, fault: KeyFault::Twice });
@@ -173,9 +183,29 @@ impl<'a> Reader<'a> {
         if LAYOUT.table(table).is_some_and(|table| table.optional) {
             self.assign(table.to_owned(), Some("{}".into()), source.clone(), moved);
         }
-        let one_of_a_list = matches!(key.kind, Kind::Texts | Kind::Choices(_)) && value.get_ref().is_str();
+        let one_of_a_list = matches!(kind, Kind::Texts | Kind::Choices(_)) && value.get_ref().is_str();
         let setting = if one_of_a_list { format!("[{setting}]") } else { setting.to_owned() };
+        let setting = self.anchored(&path, setting, &source);
         self.assign(path, Some(setting), source, moved);
+    }
+
+    /// The value of a key. The relative paths of a command or a Python function begin in the folder of their layer, as does
+    /// the folder that is set for them.
+    fn anchored(&mut self, path: &str, setting: String, source: &Source) -> String {
+        let ((table, key), Some(base)) = (split(path), source.folder()) else { return setting };
+        if LAYOUT.own(path).is_none() || split(table).1 == CODE {
+            return setting;
+        }
+        let absolute = |dir: &str| quoted(&base.join(dir).to_string_lossy());
+        let dir = join(table, "dir");
+        match (key, DeValue::parse(&setting)) {
+            ("command" | "python", _) if !self.seen.contains(&dir) => {
+                self.assign(dir, Some(absolute("")), source.clone(), false);
+            }
+            ("dir", Ok(value)) => return value.get_ref().as_str().map_or(setting.clone(), absolute),
+            _ => {}
+        }
+        setting
     }
 
     /// Under the old keys of the loss, `ppo` meant `dapo`.
@@ -200,7 +230,7 @@ impl<'a> Reader<'a> {
     }
 
     fn unknown(&mut self, path: &str, place: Source) {
-        let nearest = nearest_key(path).map(str::to_owned);
+        let nearest = nearest_key(path);
         self.errors.push(KeyError { place, key: path.to_owned(), fault: KeyFault::Unknown { nearest } });
     }
 

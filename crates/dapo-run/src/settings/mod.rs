@@ -6,11 +6,14 @@
 
 mod data;
 mod guards;
+mod own;
 mod rewards;
 mod training;
 
 pub use data::DataSection;
 pub use guards::{GuardAction, GuardsSection};
+pub(crate) use own::{CODE, SELECTORS};
+pub use own::{OwnKind, OwnReward, OwnRewards};
 pub use rewards::{Judging, RewardsSection, TagCountReward, Weighted};
 pub use training::{EvalSection, OverlongSection, RolloutSection, TrainSection};
 

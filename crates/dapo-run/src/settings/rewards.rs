@@ -1,20 +1,23 @@
 //! What completions are rewarded for.
 
+use super::own::OwnRewards;
 use dapo_reward::{Accuracy, CosineLength, Format, OnAbstain, ProportionalOverlong, Repetition, SoftOverlong};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The reward's components, each a table of its own. A component of weight 0 is
 /// measured and reported, and counts for nothing.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
 pub struct RewardsSection {
     /// β of KL in the reward: each reward gets −β·Σ k1 before group statistics.
     pub kl_coef: f32,
     /// The component that says which completions are correct. By default the only one that does, of several `accuracy`.
     pub correct: Option<String>,
-    /// Whether the answer is correct.
-    pub accuracy: Judging<Accuracy>,
+    /// Whether the answer is correct. Off, unless it is set, where a command, a server or a Python function scores.
+    #[schemars(with = "Judging<Accuracy>")]
+    pub accuracy: Option<Judging<Accuracy>>,
     /// Whether the completion has the shape that was asked for: 1 or 0.
     pub format: Option<Weighted<Format>>,
     /// A quarter for each of `<think>`, `</think>`, `<answer>`, `</answer>` that occurs exactly once.
@@ -28,6 +31,27 @@ pub struct RewardsSection {
     pub repetition: Option<Weighted<Repetition>>,
     /// open-r1's cosine-scaled length reward: short correct answers earn most, long incorrect ones lose least.
     pub length: Option<Judging<CosineLength>>,
+    /// Rewards under names of one's own.
+    #[serde(flatten)]
+    #[schemars(skip)]
+    pub own: OwnRewards,
+}
+
+impl Default for RewardsSection {
+    fn default() -> Self {
+        Self {
+            kl_coef: 0.0,
+            correct: None,
+            accuracy: Some(Judging::default()),
+            format: None,
+            tag_count: None,
+            soft_overlong: None,
+            proportional_overlong: None,
+            repetition: None,
+            length: None,
+            own: OwnRewards::default(),
+        }
+    }
 }
 
 /// A component of the reward and its weight.

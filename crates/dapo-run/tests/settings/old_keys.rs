@@ -17,7 +17,7 @@ fn a_file_that_an_older_version_wrote_means_what_it_meant() {
     let mut expected =
         words(&["tiny", "dapo", "train.steps=2", "eval.every=none", "sampler.surplus=discard"]).unwrap().config;
     expected.rewards.kl_coef = 0.1;
-    expected.rewards.accuracy.reward.incorrect = 0.0;
+    expected.rewards.accuracy.as_mut().unwrap().reward.incorrect = 0.0;
     assert_eq!(*config, expected);
     assert_eq!(config.sampler.surplus, SurplusPolicy::Discard);
     assert_eq!(config.loss.policy_loss, PolicyLoss::dapo(), "ppo meant dapo");

@@ -68,7 +68,7 @@ fn check_rung(config: &RunConfig, (name, high, soft, aggregation, filter, dynami
     assert_eq!(sampler.per_prompt, None, "{name}");
     let overlong = rewards.soft_overlong.as_ref().unwrap();
     assert_eq!((overlong.weight, overlong.reward.penalty_factor, overlong.reward.floor), (soft, 1.0, true), "{name}");
-    let accuracy = &rewards.accuracy;
+    let accuracy = rewards.accuracy.as_ref().unwrap();
     assert_eq!((accuracy.weight, accuracy.reward.correct, accuracy.reward.incorrect), (1.0, 1.0, -1.0), "{name}");
 }
 
@@ -151,7 +151,10 @@ fn check_paper_size(config: &RunConfig) {
     assert_eq!((optimizer.lr, optimizer.schedule, optimizer.weight_decay), (1e-6, Schedule::Constant, 0.1));
     assert_eq!((optimizer.beta1, optimizer.beta2, optimizer.eps), (0.9, 0.999, 1e-8));
     assert_eq!((optimizer.max_grad_norm, loss.kl.coef), (1.0, 0.0));
-    assert_eq!(rewards.accuracy.reward, dapo_reward::Accuracy { correct: 1.0, incorrect: -1.0, grader: Grader::Dapo });
+    assert_eq!(
+        rewards.accuracy.as_ref().unwrap().reward,
+        dapo_reward::Accuracy { correct: 1.0, incorrect: -1.0, grader: Grader::Dapo }
+    );
     assert_eq!((train.micro_batch_tokens, train.layer_memory), (2048 + 20_480, LayerMemory::Recompute));
     assert_eq!(config.overlong.filter, OverlongFilter::Off);
 }
@@ -210,7 +213,7 @@ fn the_small_runs_are_the_ones_whose_results_are_known() {
     assert_eq!((smollm2.train.steps, smollm2.train.mini_batches), (40, 2));
     assert_eq!((smollm2.data.limit, smollm2.data.validation_split), (Some(240), 0.2));
     assert_eq!(smollm2.data.style.suffix, " Answer with just the number.");
-    let Grader::Math(math) = smollm2.rewards.accuracy.reward.grader else { panic!("another grader") };
+    let Grader::Math(math) = smollm2.rewards.accuracy.unwrap().reward.grader else { panic!("another grader") };
     assert_eq!(math.profile.rules, [ExtractRule::LastNumber]);
 
     let lora = config(&["qwen3-4b-lora"]);

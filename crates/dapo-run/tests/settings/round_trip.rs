@@ -205,7 +205,7 @@ fn grader() -> Choice {
     ];
     let setting = |(line, grader): (String, Grader)| Setting {
         lines: format!("rewards.accuracy.grader = {line}\n"),
-        set: Rc::new(move |config| config.rewards.accuracy.reward.grader = grader.clone()),
+        set: Rc::new(move |config| config.rewards.accuracy.as_mut().unwrap().reward.grader = grader.clone()),
     };
     let fields = [
         "name",
@@ -300,13 +300,13 @@ fn choices() -> Vec<Choice> {
             |c, v| c.sampler.per_prompt.get_or_insert_default().max_samples = v),
         plain("rewards.kl_coef", single(), |c, v| c.rewards.kl_coef = v),
         plain("rewards.correct", text(), |c, v| c.rewards.correct = Some(v)),
-        plain("rewards.accuracy.weight", number(), |c, v| c.rewards.accuracy.weight = v),
+        plain("rewards.accuracy.weight", number(), |c, v| c.rewards.accuracy.as_mut().unwrap().weight = v),
         one_of("rewards.accuracy.on_abstain", &[("drop", OnAbstain::Drop), ("ignore", OnAbstain::Ignore)],
-            |c, v| c.rewards.accuracy.on_abstain = v),
+            |c, v| c.rewards.accuracy.as_mut().unwrap().on_abstain = v),
         one_of("rewards.length.on_abstain", &[("drop", OnAbstain::Drop), ("ignore", OnAbstain::Ignore)],
             |c, v| c.rewards.length.get_or_insert_default().on_abstain = v),
-        plain("rewards.accuracy.correct", number(), |c, v| c.rewards.accuracy.reward.correct = v),
-        plain("rewards.accuracy.incorrect", number(), |c, v| c.rewards.accuracy.reward.incorrect = v),
+        plain("rewards.accuracy.correct", number(), |c, v| c.rewards.accuracy.as_mut().unwrap().reward.correct = v),
+        plain("rewards.accuracy.incorrect", number(), |c, v| c.rewards.accuracy.as_mut().unwrap().reward.incorrect = v),
         grader(),
         plain("rewards.format.weight", number(), |c, v| c.rewards.format.get_or_insert_default().weight = v),
         one_of("rewards.format.pattern", &[("think-answer", FormatPattern::ThinkAnswer), ("think", FormatPattern::Think)],

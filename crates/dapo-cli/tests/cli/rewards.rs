@@ -1,0 +1,71 @@
+//! `dapo train` with rewards of one's own.
+
+use crate::{additions, dapo, file, folder, path};
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+const SMALL: [&str; 8] = [
+    "train",
+    "tiny",
+    "sampler.train_batch=2",
+    "rollout.group_size=2",
+    "sampler.dynamic=false",
+    "eval.every=none",
+    "train.steps=1",
+    "--out",
+];
+
+/// Runs programs of the interpreter that every user can start.
+fn interpreter() -> &'static str {
+    if Path::new("/usr/bin/python3").exists() { "/usr/bin/python3" } else { "python3" }
+}
+
+fn completions(dir: &str) -> Vec<Value> {
+    let text = fs::read_to_string(Path::new(dir).join("completions/step-1.jsonl")).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn programs_are_run_against_the_tests_of_the_data() {
+    if !Command::new(interpreter()).arg("--version").output().is_ok_and(|output| output.status.success()) {
+        println!("SKIPPED: no python3");
+        return;
+    }
+    let row = |n: u32| {
+        let tests = serde_json::json!([{"input": n.to_string(), "output": "9"}]);
+        serde_json::json!({"question": format!("{n}+1="), "answer": n + 1, "tests": tests}).to_string()
+    };
+    let data = file(&(1..9).map(row).collect::<Vec<_>>().join("\n"));
+    let (folder, data) = (folder(), format!("data.train={}", path(&data)));
+    let python = format!("rewards.code.python={}", interpreter());
+    for (name, sandbox) in [("loose", "rewards.code.sandbox=rlimits-only"), ("strict", "rewards.code.sandbox=strict")] {
+        let out = folder.path().join(name);
+        let dir = out.to_str().unwrap();
+        let run = dapo(&[&SMALL[..], &[dir, &data, &python, sandbox]].concat());
+        if run.code != Some(0) && run.stderr.contains("rewards.code") && name == "strict" {
+            println!("SKIPPED, strict: {}", run.stderr);
+            continue;
+        }
+        run.success();
+        // The tiny model writes no programs.
+        let lines = completions(dir);
+        assert!(!lines.is_empty() && lines.iter().all(|line| line["rewards"]["code"] == 0.0), "{lines:?}");
+    }
+}
+
+#[test]
+fn a_command_scores_and_its_faults_end_the_run() {
+    let (data, folder) = (additions(), folder());
+    let data = format!("data.train={}", path(&data));
+    let out = folder.path().join("fault");
+    let dir = out.to_str().unwrap();
+    let nonsense = "rewards.mine.command=['sh', '-c', 'while read -r line; do echo nonsense; done']";
+    dapo(&[&SMALL[..], &[dir, &data, nonsense]].concat()).failure(1, &["mine", "step 1", "nonsense"]);
+    let missing = "rewards.mine.command=['./no-such-program']";
+    let out = folder.path().join("missing");
+    dapo(&[&SMALL[..], &[out.to_str().unwrap(), &data, missing]].concat())
+        .failure(1, &["rewards.mine", "no-such-program"]);
+    assert!(!out.exists());
+}

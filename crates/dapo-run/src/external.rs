@@ -1,0 +1,151 @@
+//! Rewards of the settings that are computed elsewhere, as a run has them: with its folder, once it has one.
+
+use crate::run_error::RunError;
+use crate::settings::{CODE, OwnKind, OwnReward};
+use dapo_code::{CodeError, Launcher};
+use dapo_external::{BuiltinReward, Counters, ExternalConfig, ExternalError, ExternalReward, open};
+use dapo_reward::{RewardError, RewardFault, RewardFn, RewardInput, Score};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+/// The external rewards of a run.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Externals(Vec<Arc<External>>);
+
+/// A reward whose answers are kept in a folder as soon as it is known.
+#[derive(Debug)]
+struct External {
+    config: ExternalConfig,
+    dir: PathBuf,
+    /// Without a folder; nothing is started before it is asked.
+    loose: ExternalReward,
+    kept: OnceLock<ExternalReward>,
+}
+
+impl External {
+    fn reward(&self) -> &ExternalReward {
+        self.kept.get().unwrap_or(&self.loose)
+    }
+}
+
+impl Externals {
+    /// Keeps answers in a run's folder from now on, and takes over those that are there.
+    pub(crate) fn attach(&self, folder: &Path) -> Result<(), RunError> {
+        for external in &self.0 {
+            let name = external.loose.name();
+            let kept = open(name, &external.config, &external.dir, Some(folder)).map_err(|e| of_external(name, e))?;
+            // The folder of a run does not change.
+            let _ = external.kept.set(kept);
+        }
+        Ok(())
+    }
+
+    /// Puts the answers up to a step in order.
+    pub(crate) fn checkpoint(&self, step: u64) -> Result<(), RunError> {
+        let mut rewards = self.0.iter().map(|external| external.reward());
+        rewards.try_for_each(|reward| reward.checkpoint(step).map_err(|error| of_external(reward.name(), error)))
+    }
+
+    /// Requests since the last call, by the rewards' names.
+    pub(crate) fn take_counters(&self) -> BTreeMap<String, Counters> {
+        let rewards = self.0.iter().map(|external| external.reward());
+        rewards.map(|reward| (reward.name().to_owned(), reward.take_counters())).collect()
+    }
+}
+
+/// A reward under a name of the settings; whether it judges is what the settings say.
+pub(crate) struct Named {
+    pub(crate) name: String,
+    pub(crate) judges: bool,
+    scorer: Scorer,
+}
+
+enum Scorer {
+    External(Arc<External>),
+    Other(Box<dyn RewardFn>),
+    /// Checked and not opened.
+    Unopened,
+}
+
+impl Scorer {
+    fn function(&self) -> Result<&dyn RewardFn, RewardFault> {
+        match self {
+            Self::External(external) => Ok(external.reward()),
+            Self::Other(function) => Ok(&**function),
+            Self::Unopened => Err("the reward is not open".into()),
+        }
+    }
+}
+
+impl RewardFn for Named {
+    fn name(&self) -> &str {
+        &self.name
+    }
+    fn judges(&self) -> bool {
+        self.judges
+    }
+    fn score(&self, input: &RewardInput<'_>) -> Result<Score, RewardFault> {
+        self.scorer.function()?.score(input)
+    }
+    fn score_group(&self, group: &[RewardInput<'_>]) -> Result<Vec<Score>, RewardFault> {
+        self.scorer.function()?.score_group(group)
+    }
+    fn score_batch(&self, inputs: &[RewardInput<'_>]) -> Result<Vec<Score>, RewardFault> {
+        self.scorer.function()?.score_batch(inputs)
+    }
+}
+
+/// Opens a reward of the settings, and adds it to the external ones where it is one. Without `runs_programs` a reward that
+/// runs programs is checked and not opened.
+pub(crate) fn open_own(
+    name: &str,
+    own: &OwnReward,
+    judges: bool,
+    runs_programs: bool,
+    externals: &mut Externals,
+) -> Result<Named, RunError> {
+    let mut external = |config: ExternalConfig| -> Result<Scorer, RunError> {
+        let dir = PathBuf::from(own.dir.as_deref().unwrap_or("."));
+        let loose = open(name, &config, &dir, None).map_err(|error| of_external(name, error))?;
+        let external = Arc::new(External { config, dir, loose, kept: OnceLock::new() });
+        externals.0.push(Arc::clone(&external));
+        Ok(Scorer::External(external))
+    };
+    let scorer = match &own.kind {
+        OwnKind::Command(config) => external(config.clone().into())?,
+        OwnKind::Url(config) => external(config.clone().into())?,
+        OwnKind::Python(config) => external(config.clone().into())?,
+        OwnKind::Rule(config) => {
+            let rule = BuiltinReward::new(name, config).map_err(|error| of_external(name, error.into()))?;
+            Scorer::Other(Box::new(rule))
+        }
+        OwnKind::Code(config) if runs_programs => {
+            let opened = Launcher::current_exe().and_then(|launcher| config.open(CODE, launcher));
+            Scorer::Other(Box::new(opened.map_err(|error| of_code(name, error))?))
+        }
+        OwnKind::Code(config) => {
+            config.validate().map_err(|error| of_code(name, error))?;
+            Scorer::Unopened
+        }
+    };
+    Ok(Named { name: name.to_owned(), judges, scorer })
+}
+
+fn of_external(name: &str, error: ExternalError) -> RunError {
+    match error {
+        ExternalError::Config(RewardError::Config { field, value, allowed, .. }) => {
+            RunError::setting(&format!("rewards.{name}.{field}"), value, allowed)
+        }
+        error => RunError::Reward { name: name.to_owned(), source: error.into() },
+    }
+}
+
+fn of_code(name: &str, error: CodeError) -> RunError {
+    match error {
+        CodeError::Config { field, value, allowed } => {
+            RunError::setting(&format!("rewards.{name}.{field}"), value, allowed)
+        }
+        error => RunError::Reward { name: name.to_owned(), source: error.into() },
+    }
+}
