@@ -14,6 +14,7 @@ mod export;
 mod generate;
 mod recipes;
 mod report;
+mod reward;
 mod signals;
 mod talk;
 mod terminal;
@@ -48,6 +49,7 @@ enum Command {
     Generate(generate::Generate),
     Chat(chat::Chat),
     Verify(verify::Verify),
+    Reward(reward::Reward),
     Export(export::Export),
     Report(report::Report),
     Doctor(doctor::Doctor),
@@ -72,6 +74,7 @@ fn main() -> ExitCode {
         Command::Doctor(args) => doctor::run(args, talk),
         Command::Completions(args) => completions::run(args, Cli::command()),
         Command::Generate(args) => generate::run(args, talk),
+        Command::Reward(args) => reward::run(args, talk),
         Command::Verify(args) => verify::run(args, talk),
     };
     finish(outcome.map(|()| ExitCode::SUCCESS), talk)

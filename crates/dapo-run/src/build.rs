@@ -206,7 +206,8 @@ impl RunConfig {
         Ok(self.terms(true)?.0)
     }
 
-    fn terms(&self, runs_programs: bool) -> Result<(Vec<RewardTerm>, Externals), RunError> {
+    /// The terms, and those of them that are computed elsewhere; programs are run only if they may be.
+    pub(crate) fn terms(&self, runs_programs: bool) -> Result<(Vec<RewardTerm>, Externals), RunError> {
         let rewards = &self.rewards;
         let max_new_tokens = self.rollout.max_new_tokens;
         let mut terms = Terms::default();

@@ -40,6 +40,7 @@ mod run_error;
 mod settings;
 mod source;
 mod start;
+mod trial;
 mod trust;
 mod write;
 
@@ -65,4 +66,5 @@ pub use settings::{
 };
 pub use source::Source;
 pub use start::{Resume, settings_of};
+pub use trial::Trial;
 pub use trust::Trust;

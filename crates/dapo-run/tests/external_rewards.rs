@@ -211,10 +211,9 @@ fn a_fault_stops_the_run_and_names_reward_fault_and_step() {
     let own = ["rewards.mine.command=['sh', '-c', 'read line; exit 3']"];
     let mut run = Run::create(&settings(&own), &temp.path().join("run")).unwrap();
     let error = run.step().unwrap_err();
-    let mut chain = error.to_string();
-    let mut source = error.source();
+    let (mut chain, mut source) = (error.to_string(), error.source());
     while let Some(error) = source {
-        chain += &format!(": {error}");
+        chain = format!("{chain}: {error}");
         source = error.source();
     }
     for text in ["mine", "step 1", "exit"] {

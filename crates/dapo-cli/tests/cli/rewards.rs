@@ -69,3 +69,21 @@ fn a_command_scores_and_its_faults_end_the_run() {
         .failure(1, &["rewards.mine", "no-such-program"]);
     assert!(!out.exists());
 }
+
+#[test]
+fn a_reward_is_tried_on_lines_of_json() {
+    let data = file("{\"completion\": \"in 1969\", \"answer\": 1969}\n{\"completion\": \"long ago\"}\n");
+    let test = |name: &str, settings: &[&str]| {
+        dapo(&[&["reward", "test", path(&data), "--reward", name][..], settings].concat())
+    };
+    let run =
+        test("year", &["rewards.year.kind=regex", "rewards.year.pattern='[0-9]{4}'", "rewards.year.group=0"]).success();
+    let values: Vec<Value> = run.json_lines().into_iter().map(|line| line["value"].clone()).collect();
+    assert_eq!(values, [1.0, 0.0]);
+    assert!(run.stderr.contains("2 scored, 0 abstained"), "{}", run.stderr);
+    let fault = ["rewards.mine.command=['sh', '-c', 'read line; echo nonsense']", "rewards.mine.on_error=abstain"];
+    let run = test("mine", &fault).success();
+    assert!(run.stderr.contains("0 scored, 2 abstained") && run.stderr.contains("nonsense"), "{}", run.stderr);
+    test("mine", &fault[..1]).failure(1, &["rewards.mine", "nonsense"]);
+    test("yaer", &["seed=1"]).failure(1, &["\"yaer\"", "one of accuracy"]);
+}

@@ -2,7 +2,7 @@
 
 use super::generated::{choices, description, generated, is, strings};
 use super::leaves::leaves;
-use super::own::{OWN, OWN_LAYOUT};
+use super::own::{OWN, schema};
 use super::path::{NAME, join, split};
 use crate::settings::RunConfig;
 use serde_json::Value;
@@ -84,13 +84,6 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    /// That of one table.
-    pub(super) fn of(path: &str, schema: &Value) -> Self {
-        let mut layout = Self::default();
-        layout.add_table(path, schema, &[]);
-        layout
-    }
-
     pub(crate) fn key(&self, path: &str) -> Option<&Key> {
         let own = || OWN_LAYOUT.keys.iter().find(|key| Some(&key.path) == self.own(path).as_ref());
         self.keys.iter().find(|key| key.path == path).or_else(own)
@@ -174,6 +167,13 @@ impl Layout {
         }
     }
 }
+
+/// Table and keys of rewards of one's own, under the name that stands for theirs.
+pub(crate) static OWN_LAYOUT: LazyLock<Layout> = LazyLock::new(|| {
+    let mut layout = Layout::default();
+    layout.add_table(OWN, &schema(), &[]);
+    layout
+});
 
 pub(crate) static LAYOUT: LazyLock<Layout> = LazyLock::new(|| {
     let mut layout = Layout::default();

@@ -10,11 +10,11 @@ mod path;
 mod schema;
 
 pub use layout::{Key, Kind};
-pub(crate) use layout::{LAYOUT, Layout};
+pub(crate) use layout::{LAYOUT, Layout, OWN_LAYOUT};
 pub(crate) use leaves::leaves;
 pub(crate) use moved::{EITHER, IN_REWARD, canonical, in_place_of, moved, zero};
 pub(crate) use nearest::{nearest_key, nearest_of};
-pub(crate) use own::{OWN, OWN_LAYOUT};
+pub(crate) use own::OWN;
 pub(crate) use path::{NAME, join, split};
 pub use schema::schema;
 

@@ -1,8 +1,7 @@
 //! The name that was probably meant.
 
-use super::layout::LAYOUT;
+use super::layout::{LAYOUT, OWN_LAYOUT};
 use super::moved::{moved, old_keys};
-use super::own::OWN_LAYOUT;
 use super::path::{join, split};
 
 /// Below this similarity a name is no help.

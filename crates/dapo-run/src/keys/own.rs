@@ -1,7 +1,6 @@
 //! The keys of reward tables whose names are the user's own.
 
 use super::generated::strings;
-use super::layout::Layout;
 use crate::settings::CODE;
 use dapo_code::CodeReward;
 use dapo_external::{
@@ -12,15 +11,11 @@ use dapo_reward::OnAbstain;
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
-use std::sync::LazyLock;
 
 /// The table that stands for all of them.
 pub(crate) const OWN: &str = "rewards.NAME";
 
 const RULES: [&str; 7] = ["exact", "regex", "json", "choice", "number", "contains", "length"];
-
-/// Table and keys under the name that stands for all.
-pub(crate) static OWN_LAYOUT: LazyLock<Layout> = LazyLock::new(|| Layout::of(OWN, &schema()));
 
 /// One table for all kinds; `x-of` says to which kinds a key belongs.
 pub(super) fn schema() -> Value {

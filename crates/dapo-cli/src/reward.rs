@@ -1,0 +1,97 @@
+//! `dapo reward`: tries rewards.
+
+use crate::talk::Talk;
+use crate::terminal::Stdout;
+use crate::train::{locate, settings};
+use anyhow::{Context, Result, bail};
+use dapo_policy::read_text;
+use dapo_reward::RewardInput;
+use serde::Serialize;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// Try a reward.
+#[derive(clap::Args)]
+pub(crate) struct Reward {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(clap::Subcommand)]
+enum Command {
+    Test(Test),
+}
+
+/// Score the completions of a file by one reward of the settings.
+///
+/// Each input line is a JSON object with `completion` and, where the reward needs them, `prompt`, `answer` and further columns.
+/// Each is answered, in order, by a line {line, value, correct, log}; a value of null abstains. Timing and failures go to
+/// stderr. The exit code is 0 where every line was scored or abstained.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Example:
+  dapo reward test samples.jsonl --reward mine rewards.mine.python=rewards.py:score")]
+struct Test {
+    /// JSON lines.
+    file: PathBuf,
+    /// The reward's name: NAME of [rewards.NAME].
+    #[arg(long, value_name = "NAME")]
+    reward: String,
+    /// Recipes, TOML files and settings, as for `dapo train`.
+    #[arg(value_name = "RECIPE | FILE.toml | KEY=VALUE")]
+    layers: Vec<String>,
+}
+
+/// A line of the output.
+#[derive(Serialize)]
+struct Scored<'a> {
+    line: usize,
+    value: Option<f64>,
+    correct: Option<bool>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    log: &'a BTreeMap<String, f64>,
+}
+
+pub(crate) fn run(args: &Reward, talk: Talk) -> Result<()> {
+    let Command::Test(args) = &args.command;
+    let settings = settings(&args.layers, talk)?;
+    let file = args.file.display();
+    let text = read_text(&args.file).with_context(|| file.to_string())?;
+    let mut rows = Vec::new();
+    for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let row: Value = serde_json::from_str(line).with_context(|| format!("{file}:{}", index + 1))?;
+        if !row["completion"].is_string() {
+            bail!("{file}:{}: completion is {}, expected a string", index + 1, row["completion"]);
+        }
+        let answer = match &row["answer"] {
+            Value::Null => String::new(),
+            Value::String(answer) => answer.clone(),
+            other => other.to_string(),
+        };
+        rows.push((index + 1, row, answer));
+    }
+    let inputs: Vec<RewardInput<'_>> = rows.iter().enumerate().map(|(draw, row)| input(draw as u64, row)).collect();
+    let start = Instant::now();
+    let trial = settings.config.try_reward(&args.reward, &inputs).map_err(|error| locate(error, &settings))?;
+    let seconds = start.elapsed().as_secs_f64();
+    let mut stdout = Stdout::new();
+    for ((line, ..), score) in rows.iter().zip(&trial.scores) {
+        let scored = Scored { line: *line, value: score.value, correct: score.correct, log: &score.log };
+        writeln!(stdout, "{}", serde_json::to_string(&scored)?)?;
+    }
+    for fault in &trial.faults {
+        talk.warning(fault);
+    }
+    let abstained = trial.scores.iter().filter(|score| score.value.is_none()).count();
+    talk.note(format_args!("{} scored, {abstained} abstained, in {seconds:.3} s", trial.scores.len() - abstained));
+    Ok(())
+}
+
+/// A sample of a draw of its own; its length in tokens is unknown.
+fn input(draw: u64, (_, row, answer): &(usize, Value, String)) -> RewardInput<'_> {
+    let text = |name: &str| row[name].as_str().unwrap_or_default();
+    RewardInput::new(text("prompt"), text("completion"), answer).with_columns(row).with_place(draw, 0, 0)
+}
