@@ -136,8 +136,8 @@ fn signalled(settings: &[&str], after: &str, signals: &[&str]) -> (String, Optio
 /// Settings whose steps take a while, and whose only scheduled checkpoint is the last.
 #[cfg(unix)]
 fn slow(out: &str) -> [&str; 6] {
-    let sizes = ["rollout.group_size=16", "sampler.train_batch=8", "sampler.gen_batch=12"];
-    [sizes[0], sizes[1], sizes[2], "train.steps=7", "output.checkpoint_every=0", out]
+    let sizes = ["rollout.group_size=32", "sampler.train_batch=12", "sampler.gen_batch=16"];
+    [sizes[0], sizes[1], sizes[2], "train.steps=12", "output.checkpoint_every=0", out]
 }
 
 #[cfg(unix)]
@@ -149,13 +149,13 @@ fn a_signal_in_the_middle_of_a_step_loses_no_step_and_the_resumed_run_is_equal()
     dapo(&train(&slow(&format!("--out={whole}")))).success();
     for (signal, name, code) in [("-INT", "SIGINT", 130), ("-TERM", "SIGTERM", 143), ("-HUP", "SIGHUP", 129)] {
         let out = path(name);
-        let (stderr, found) = signalled(&slow(&format!("--out={out}")), "step 2/7: ", &[signal]);
+        let (stderr, found) = signalled(&slow(&format!("--out={out}")), "step 2/12: ", &[signal]);
         assert_eq!(found, Some(code), "{stderr}");
         let (_, said) = stderr.split_once(&format!("{name} after step ")).unwrap();
         let (step, said) = said.split_once(' ').unwrap();
-        assert_eq!(said, format!("of 7; to continue: dapo train --resume {out}"));
+        assert_eq!(said, format!("of 12; to continue: dapo train --resume {out}"));
         let step: u64 = step.parse().unwrap();
-        assert!(step >= 2 && !stderr.contains(&format!("step {}/7: ", step + 1)), "{stderr}");
+        assert!(step >= 2 && !stderr.contains(&format!("step {}/12: ", step + 1)), "{stderr}");
         assert!(Path::new(&out).join(format!("checkpoints/step-{step}/manifest.json")).exists());
         let run = dapo(&["train", "--resume", &out]).success();
         assert!(run.stderr.contains(&format!("going on after step {step}\n")), "{}", run.stderr);
