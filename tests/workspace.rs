@@ -60,6 +60,8 @@ const ALL: &[&str] = &[
 ];
 
 const CLI: &[&str] = &[
+    "dapo-code",
+    "dapo-external",
     "dapo-kernels",
     "dapo-loss",
     "dapo-policy",
