@@ -1,4 +1,4 @@
-//! How the cost of training and of roll-outs grows with tokens, completion length, group size and width:
+//! How the cost of training and of rollouts grows with tokens, completion length, group size and width:
 //! `cargo bench --bench growth`.
 //!
 //! A Qwen3 of 4 layers with random weights, width 256 (4 query and 2 key-value heads of 64, MLP 3 times the width, vocabulary
@@ -107,8 +107,8 @@ fn main() -> Result<()> {
     curve("training, sequences of 64 tokens", &[4, 8, 16, 32, 64], |n| train(&model, n, 32, 1, 32))?;
     curve("training, length of one completion", &[256, 512, 1024, 2048, 4096], |n| train(&model, 1, 32, 1, n))?;
     curve("training, group size (prompt 512, completions 32)", &[1, 2, 4, 8, 16], |n| train(&model, 1, 512, n, 32))?;
-    curve("roll-out, group size (prompt 512, completions 32)", &[1, 2, 4, 8, 16], |n| roll_out(&model, 1, 512, n, 32))?;
-    curve("roll-out, length of 16 completions", &[32, 64, 128, 256, 512], |n| roll_out(&model, 2, 32, 8, n))?;
+    curve("rollout, group size (prompt 512, completions 32)", &[1, 2, 4, 8, 16], |n| roll_out(&model, 1, 512, n, 32))?;
+    curve("rollout, length of 16 completions", &[32, 64, 128, 256, 512], |n| roll_out(&model, 2, 32, 8, n))?;
     curve("training, width (512 tokens)", &[128, 256, 512, 1024], |n| train(&decoder(n)?, 8, 32, 1, 32))?;
-    curve("roll-out, width (16 completions of 32)", &[128, 256, 512, 1024], |n| roll_out(&decoder(n)?, 2, 32, 8, 32))
+    curve("rollout, width (16 completions of 32)", &[128, 256, 512, 1024], |n| roll_out(&decoder(n)?, 2, 32, 8, 32))
 }

@@ -1,8 +1,8 @@
-//! A roll-out, a training step and a whole DAPO step, as whole models do them: `cargo bench --bench step`.
+//! A rollout, a training step and a whole DAPO step, as whole models do them: `cargo bench --bench step`.
 //!
 //! The tiny Qwen3 of `testdata/parity` always; SmolLM2-135M-Instruct where `DAPO_SMOLLM2_GGUF` names its GGUF file (see
 //! `scripts/fetch-smollm2.sh`). Stop tokens are ignored, nothing is masked and no group is dropped, so that each work has
-//! exactly the tokens that its name says. One JSON line a work: shortest and median seconds, tokens a second, and the most
+//! exactly the tokens that its name says. One JSON line per work: shortest and median seconds, tokens per second, and the most
 //! memory the process had so far; give a part of a name to run only the works with it.
 
 use std::sync::Arc;
@@ -148,13 +148,13 @@ fn whole_step(bench: &Bench, model: &Model, max_new_tokens: usize, repetitions: 
     let mut trainer = Trainer::new(decoder, tokenizer, prompts, rewards, config)?;
     bench.measure(&name, repetitions, 32 * max_new_tokens, || {
         let outcome = trainer.step()?;
-        anyhow::ensure!(outcome.metrics.logp_difference_max == Some(0.0), "roll-out and training differ");
+        anyhow::ensure!(outcome.metrics.logp_difference_max == Some(0.0), "rollout and training differ");
         anyhow::ensure!(outcome.groups.iter().flat_map(|g| &g.group.samples).count() == 32);
         Ok(vec![("rollout_s", outcome.timings.rollout_time), ("update_s", outcome.timings.update_time)])
     })
 }
 
-/// Roll-outs alone: 64 new tokens for each of `batch` prompts.
+/// Rollouts alone: 64 new tokens for each of `batch` prompts.
 fn decode(bench: &Bench, model: &Model, batch: u32) -> Result<()> {
     const NEW: usize = 64;
     let name = format!("{} decode batch {batch}", model.name);

@@ -91,7 +91,7 @@ fn main() -> Result<()> {
     let seconds = started.elapsed().as_secs_f64();
     println!("{}", serde_json::to_string_pretty(&outcome.metrics)?);
     println!(
-        "one step: {seconds:.1} s, of it {:.1} s of roll-outs; {} tokens generated",
+        "one step: {seconds:.1} s, of it {:.1} s of rollouts; {} tokens generated",
         outcome.timings.rollout_time, outcome.metrics.num_tokens
     );
     if let Some(peak) = memory("VmHWM") {

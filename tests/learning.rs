@@ -127,7 +127,7 @@ fn train_with(seed: u64, mut reorder: impl FnMut(&mut [f32])) -> (f64, f64) {
         for batch in pack(&training, config.micro_batch_tokens).unwrap() {
             accumulate(&policy, &batch, 1.0, &loss, denominator, &mut gradients, &mut update).unwrap();
         }
-        // Roll-out and training agree to the bit, so the first update's ratio is 1 everywhere.
+        // Rollout and training agree to the bit, so the first update's ratio is 1 everywhere.
         assert_eq!(update.metrics.max_abs_log_ratio, 0.0);
         assert_eq!(update.metrics.mean_ratio(), 1.0);
         optimizer.update(&mut policy, &gradients, LR).unwrap();

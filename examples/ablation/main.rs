@@ -2,7 +2,7 @@
 //!
 //! `cargo run --release --example ablation -- --out runs/ablation --report docs/ablation`
 //!
-//! Runs that are already in `--out` are not made again, so that a stopped command goes on where it was.
+//! Runs that are already in `--out` are not made again, so that a stopped command continues where it was.
 
 mod chart;
 mod report;
@@ -92,7 +92,7 @@ impl Trace {
         Ok(Self { steps, evaluations })
     }
 
-    /// Tokens generated in training up to the end of so many steps.
+    /// Tokens generated in training up to the end of a step.
     fn tokens_after(&self, steps: u64) -> f64 {
         steps.checked_sub(1).map_or(0.0, |last| self.steps[last as usize].num_tokens as f64)
     }

@@ -88,7 +88,7 @@ fn rollout(gpu: &Decoder) -> Result<Value> {
     let scored = gpu.logprobs(&dapo::policy::TokenBatch { token_ids, segments, targets }, 1.0)?.logprobs;
     let rolled_out = first.iter().flat_map(|completion| completion.logprobs.iter().copied());
     let difference = scored.iter().zip(rolled_out).map(|(a, b)| (a - b).abs()).fold(0.0f32, f32::max);
-    ensure!(difference < 0.2, "log-probs of roll-out and training pass differ by {difference}");
+    ensure!(difference < 0.2, "log-probs of rollout and training pass differ by {difference}");
 
     // Keys and values of some six sequences.
     let few = generate(&GenerationConfig { cache_bytes: Some(6 * 128 * 3 * 2 * 2 * 128 * 2), ..config })?;
@@ -100,10 +100,10 @@ fn rollout(gpu: &Decoder) -> Result<Value> {
         let pairs = a.logprobs.iter().zip(&b.logprobs).take(common);
         apart = pairs.map(|(a, b)| (a - b).abs()).fold(apart, f32::max);
     }
-    // Two roll-outs round independently, as a roll-out and a training pass do.
+    // Two rollouts round independently, as a rollout and a training pass do.
     ensure!(apart <= 2.0 * difference.max(1e-3), "log-probs in a small and a large batch differ by {apart}");
     println!(
-        "log-probs: roll-out and training pass differ by at most {difference:.4}, batches of 24 and 6 by {apart:.4}"
+        "log-probs: rollout and training pass differ by at most {difference:.4}, batches of 24 and 6 by {apart:.4}"
     );
     println!("completions that are the same in both batches: {same} of {}", first.len());
     Ok(

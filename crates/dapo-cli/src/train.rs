@@ -15,11 +15,11 @@ use std::path::{Path, PathBuf};
 
 /// Train a model with DAPO.
 ///
-/// What to do is told in layers, each laid over the ones before it: recipes by name (`dapo recipes` lists them), TOML files, and
+/// Settings come in layers, each laid over the ones before it: recipes by name (`dapo recipes` lists them), TOML files, and
 /// single settings as KEY=VALUE (`dapo config schema` lists the keys). KEY= with nothing behind it takes a setting back.
 ///
 /// The run folder gets the resolved settings, logs, completions and checkpoints; the path of the trained model is printed at the
-/// end. A run that was stopped goes on with --resume exactly as if it had not been. The first SIGINT, SIGTERM or SIGHUP ends it
+/// end. A run that was stopped continues with --resume exactly as if it had not been. The first SIGINT, SIGTERM or SIGHUP ends it
 /// after the present step, saved, with exit code 130, 143 or 129; a second one ends it at once.
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -39,10 +39,10 @@ pub(crate) struct Train {
     /// Folder of the run; it must be new or empty.
     #[arg(long, value_name = "DIR", required_unless_present_any = ["resume", "dry_run"])]
     out: Option<PathBuf>,
-    /// Go on with the run in this folder, from its last checkpoint.
+    /// Continue the run in this folder, from its last checkpoint.
     #[arg(long, value_name = "DIR", conflicts_with = "out")]
     resume: Option<PathBuf>,
-    /// With --resume, go on after N steps, from the checkpoint step-N, and remove what was made later; 0 starts again.
+    /// With --resume, continue after N steps, from the checkpoint step-N, and remove what was made later; 0 starts again.
     #[arg(long, value_name = "N", requires = "resume")]
     from_step: Option<u64>,
     #[command(flatten)]
@@ -210,7 +210,7 @@ fn announce(run: &Run, dir: &Path, talk: Talk) {
     say_where(run.device(), talk);
     let made = run.trainer().steps();
     if made > 0 {
-        talk.note(format_args!("going on after step {made}"));
+        talk.note(format_args!("continuing after step {made}"));
     }
 }
 

@@ -43,7 +43,7 @@ pub enum LossError {
         function: &'static str,
         /// The offending entry.
         index: usize,
-        /// Its value.
+        /// The value found.
         value: usize,
         /// What it should be.
         expected: &'static str,
@@ -88,7 +88,7 @@ pub enum LossError {
         /// The setting that needs it.
         needed_by: &'static str,
     },
-    /// The denominator was made for another aggregation than the configured one.
+    /// The denominator was made for a different aggregation from the configured one.
     #[error("the step denominator was made for `{denominator}`, the loss is configured for `{config}`")]
     OtherAggregation {
         /// The aggregation of the denominator.
@@ -145,7 +145,7 @@ pub enum LossError {
         group: usize,
         /// Index of the reward in its group.
         index: usize,
-        /// Its value.
+        /// The value found.
         value: f64,
     },
 }

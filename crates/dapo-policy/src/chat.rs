@@ -46,7 +46,7 @@ impl Message {
     }
 }
 
-/// What a chat template is told besides the conversation.
+/// What a chat template gets besides the conversation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ChatOptions {
     /// Whether the text ends where the assistant's answer begins.

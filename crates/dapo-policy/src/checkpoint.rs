@@ -154,7 +154,7 @@ fn load_tensors(weights: &mut Weights, config: &ModelConfig) -> Result<BTreeMap<
 /// the model's [`StopTokens`] and keep what else the model's own files said. Each file is written aside and then renamed; the folder is made where it does not exist.
 ///
 /// # Errors
-/// When a tensor is missing, unexpected or of another shape than the configuration says, or a file cannot be written.
+/// When a tensor is missing, unexpected or not of the shape that the configuration says, or a file cannot be written.
 pub fn save_checkpoint(
     dir: &Path,
     config: &ModelConfig,

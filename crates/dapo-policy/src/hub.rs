@@ -116,7 +116,7 @@ impl Hub {
 
     /// A file of a data set, by its path in the repository; returns where it is in the cache.
     ///
-    /// `revision` is a branch, a tag or a commit; `progress` is told how far the download is.
+    /// `revision` is a branch, a tag or a commit; `progress` gets how far the download is.
     ///
     /// # Errors
     /// When an argument is malformed, the file does not exist or may not be read, the connection keeps failing, what comes

@@ -20,7 +20,7 @@ pub trait Policy {
     ///
     /// `more` is shown a request's number and completions, in order, once all are there: first the request's `samples`, then
     /// each time as many as it asked for. They are those that one request for all of them would have. A request of no samples
-    /// is not shown. A policy may keep the prompts meanwhile, and go on with other requests.
+    /// is not shown. A policy may keep the prompts meanwhile, and continue with other requests.
     ///
     /// # Errors
     /// As [`Policy::generate`].

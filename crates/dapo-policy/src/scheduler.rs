@@ -9,7 +9,7 @@
 //!   its memory from the requests that it is shown; there it would be shown a typical load.
 //! - *Each finished group at once*: [`Scheduler::step`] hands over every group with its last completion; [`generate`] merely
 //!   collects them.
-//! - *A sequence that goes on after tokens of somebody else* (a tool, a user): an ended sequence keeps its place and cache until
+//! - *A sequence that continues after tokens of somebody else* (a tool, a user): an ended sequence keeps its place and cache until
 //!   [`Generator::release`]. A method beside it, `append(place, tokens)`, computes the tokens on top and makes it active again;
 //!   the scheduler takes the additional blocks from `free_blocks` first.
 //! - *A cache in blocks*: room is counted in blocks already; what they are is the generator's own. To reserve what is there

@@ -96,7 +96,7 @@ impl RunConfig {
         })
     }
 
-    /// Rollout steps of a run on so many problems:
+    /// Rollout steps of a run on this number of problems:
     ///
     /// ```text
     /// ⌈passes · problems / train_batch⌉

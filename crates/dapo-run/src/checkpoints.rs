@@ -67,7 +67,7 @@ impl RunFolder {
         RunError::Damaged { source: Box::new(error), hint }
     }
 
-    /// Removes the checkpoints after so many steps, the last one first.
+    /// Removes the checkpoints after `steps` steps, the last one first.
     pub(crate) fn remove_later(&self, steps: u64) -> Result<(), RunError> {
         let later = self.checkpoints()?.into_iter().rev().filter(|(other, _)| *other > steps);
         later.into_iter().try_for_each(|(_, path)| Ok(durable::remove_dir(&path)?))

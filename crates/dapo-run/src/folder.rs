@@ -161,7 +161,7 @@ impl RunFolder {
         Ok(found)
     }
 
-    /// The checkpoint made after so many steps.
+    /// The checkpoint made after `steps` steps.
     pub fn checkpoint(&self, steps: u64) -> PathBuf {
         self.path.join(Self::CHECKPOINTS).join(format!("step-{steps}"))
     }

@@ -1,6 +1,6 @@
 //! Runs of the DAPO trainer: settings in layers, recipes, run folders, exact resume.
 //!
-//! [`RunConfig`] is all that a run is told; it is what a settings file spells out. [`resolve`] merges it from
+//! [`RunConfig`] has all settings of a run; a settings file spells it out. [`resolve`] merges it from
 //! [`Layer`]s: recipes, files and single values, of which later ones win; [`estimate`](estimate()) says what it will
 //! need.
 //!

@@ -90,7 +90,7 @@ impl Logs {
         Ok(durable::sync_dir(self.folder.path())?)
     }
 
-    /// What the logs hold after so many steps, by their paths in the folder.
+    /// What the logs hold after `steps` steps, by their paths in the folder.
     pub(crate) fn digests(&self, steps: u64) -> BTreeMap<String, Digest> {
         digests(&self.lines, self.completions.range(..=steps))
     }
@@ -109,7 +109,7 @@ impl Logs {
         parsed.collect()
     }
 
-    /// Whether the log has an evaluation made after so many steps.
+    /// Whether the log has an evaluation made after `steps` steps.
     pub(crate) fn has_evaluation(&self, steps: u64) -> Result<bool, RunError> {
         let text = read(&self.folder.path().join(RunFolder::EVALUATIONS))?;
         Ok(text.split(|byte| *byte == b'\n').any(|line| step_of(line).ok() == Some(steps)))
@@ -184,7 +184,7 @@ impl LogState {
         Ok(state)
     }
 
-    /// Leaves the last evaluation out where it was made after so many steps; says whether there was one.
+    /// Leaves the last evaluation out where it was made after `steps` steps; says whether there was one.
     pub(crate) fn drop_evaluation(&mut self, folder: &RunFolder, steps: u64) -> Result<bool, RunError> {
         let Some(prefix) = self.lines.get(RunFolder::EVALUATIONS) else { return Ok(false) };
         let text = read(&folder.path().join(RunFolder::EVALUATIONS))?;
@@ -236,7 +236,7 @@ fn read(file: &Path) -> Result<Vec<u8>, RunError> {
     }
 }
 
-/// Bytes of the timings of so many steps.
+/// Bytes of the timings of the first `steps` steps.
 fn timings(folder: &RunFolder, steps: u64) -> Result<u64, RunError> {
     let file = folder.path().join(RunFolder::TIMINGS);
     lines_until(&file, &read(&file)?, steps)
@@ -269,7 +269,7 @@ fn lines_until(file: &Path, text: &[u8], steps: u64) -> Result<u64, RunError> {
     Ok(kept)
 }
 
-/// Cuts a file off behind so many bytes.
+/// Cuts a file off behind its first `bytes` bytes.
 fn cut(file: &Path, bytes: u64) -> Result<(), RunError> {
     match OpenOptions::new().write(true).open(file) {
         Ok(handle) if handle.metadata().map_err(RunError::io(file))?.len() > bytes => {

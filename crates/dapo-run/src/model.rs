@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 /// The tiny model that comes with the crate: a Qwen3 of half a million parameters that half knows how to add.
 pub const TINY: &str = "builtin:tiny";
 
-/// Its files.
+/// The files of the tiny model.
 const TINY_FILES: [(&str, &[u8]); 6] = [
     ("chat_template.jinja", include_bytes!("../builtin/tiny-qwen3/chat_template.jinja")),
     ("config.json", include_bytes!("../builtin/tiny-qwen3/config.json")),

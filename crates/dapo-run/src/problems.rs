@@ -25,7 +25,7 @@ pub struct ProblemCounts {
     pub validation: usize,
     /// Left out: their prompt occurred before.
     pub duplicates: usize,
-    /// Those among them with another answer than the one that was kept.
+    /// Those among them whose answer differs from the one that was kept.
     pub conflicting: usize,
     /// Left out: their prompt is longer than `data.max_prompt_tokens` or than the model's context allows.
     pub too_long: usize,

@@ -3,7 +3,7 @@
 /// A recipe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Recipe {
-    /// Its name.
+    /// Name of the recipe.
     pub name: &'static str,
     /// What it is, in a line: its first comment.
     pub summary: &'static str,

@@ -10,7 +10,7 @@ pub enum Source {
     Default,
     /// A recipe.
     Recipe {
-        /// Its name.
+        /// Name of the recipe.
         name: String,
     },
     /// A file.

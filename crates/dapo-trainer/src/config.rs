@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 /// Everything that decides how a policy is trained. The defaults are DAPO's, at a size for one machine.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TrainerConfig {
-    /// Seed of data order and roll-outs.
+    /// Seed of data order and rollouts.
     pub seed: u64,
     /// G, completions a prompt.
     pub group_size: usize,
@@ -49,7 +49,7 @@ pub struct TrainerConfig {
     pub micro_batch_tokens: usize,
     /// What [`Trainer::step`](crate::Trainer::step) does once no group carries a signal because the policy has mastered its data.
     pub on_mastered: OnMastered,
-    /// Memory for keys and values of roll-outs, in bytes; see [`GenerationConfig::cache_bytes`](dapo_policy::GenerationConfig::cache_bytes).
+    /// Memory for keys and values of rollouts, in bytes; see [`GenerationConfig::cache_bytes`](dapo_policy::GenerationConfig::cache_bytes).
     pub cache_bytes: Option<usize>,
 }
 
@@ -61,7 +61,7 @@ pub enum OnMastered {
     /// Training ends: [`NoSignal::ends_well`](crate::NoSignal::ends_well) says so.
     #[default]
     Stop,
-    /// The step counts, without an update, and training goes on.
+    /// The step counts, without an update, and training continues.
     Skip,
     /// An error like any other step without a signal.
     Error,
@@ -98,7 +98,7 @@ impl TrainerConfig {
         self.sampler.train_batch.div_ceil(self.mini_batches.max(1)).max(1)
     }
 
-    /// Whether a batch of so many groups is too small for an update; see [`min_mini_batch`](Self::min_mini_batch).
+    /// Whether a batch of this number of groups is too small for an update; see [`min_mini_batch`](Self::min_mini_batch).
     pub(crate) fn is_too_small(&self, groups: usize) -> bool {
         self.min_mini_batch.is_some_and(|share| (groups as f64) < share * self.mini_batch_groups() as f64)
     }

@@ -7,7 +7,7 @@ use dapo_policy::{Completion, FinishReason, GenerationConfig, Policy, Request, T
 use dapo_reward::{Ending, RewardInput, RewardSum};
 
 /// Completes every prompt `group_size` times and judges the completions. Each prompt comes with its draw index, which keys
-/// its random numbers. Rewards are told the training step; 0 is outside training.
+/// its random numbers. Rewards get the training step; 0 is outside training.
 ///
 /// # Errors
 /// When generation fails, a completion cannot be decoded, or a reward function is at fault.
@@ -48,7 +48,7 @@ pub fn add_completions(
 pub(crate) struct Judge<'a> {
     pub(crate) tokenizer: &'a Tokenizer,
     pub(crate) rewards: &'a RewardSum,
-    /// The training step that rewards are told.
+    /// The training step that rewards get.
     pub(crate) step: u64,
 }
 

@@ -112,7 +112,7 @@ fn set_entropy_threshold(
     Ok(())
 }
 
-/// Gradients of 0 for an update in which no token has another: the optimizer's moments and weight decay go on as they would
+/// Gradients of 0 for an update in which no token has another: the optimizer's moments and weight decay continue as they would
 /// after computing all of its tokens. A pass over two tokens makes them, on every device.
 fn zero_gradients(
     policy: &impl Policy,

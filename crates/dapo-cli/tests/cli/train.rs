@@ -101,7 +101,7 @@ fn a_killed_run_resumes_as_if_it_had_not_been() {
     assert!(reached && !Path::new(killed).join("checkpoints/step-6").exists());
 
     let run = dapo(&["train", "--resume", killed]).success();
-    assert!(run.stderr.contains("going on after step "), "{}", run.stderr);
+    assert!(run.stderr.contains("continuing after step "), "{}", run.stderr);
     assert_eq!(files(whole), files(killed));
     // Nothing is left to do; with more steps, there is.
     let run = dapo(&["train", "--resume", killed]).success();
@@ -158,7 +158,7 @@ fn a_signal_in_the_middle_of_a_step_loses_no_step_and_the_resumed_run_is_equal()
         assert!(step >= 2 && !stderr.contains(&format!("step {}/12: ", step + 1)), "{stderr}");
         assert!(Path::new(&out).join(format!("checkpoints/step-{step}/manifest.json")).exists());
         let run = dapo(&["train", "--resume", &out]).success();
-        assert!(run.stderr.contains(&format!("going on after step {step}\n")), "{}", run.stderr);
+        assert!(run.stderr.contains(&format!("continuing after step {step}\n")), "{}", run.stderr);
         assert_eq!(files(&whole), files(&out));
     }
 }

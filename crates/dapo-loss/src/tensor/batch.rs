@@ -70,7 +70,7 @@ impl<'a> TensorBatch<'a> {
     /// unless a rollout correction rejects sequences ([`lengths_under`](Self::lengths_under)).
     ///
     /// # Errors
-    /// A mask of another shape than `old_logprobs`, or with values that are neither 0 nor 1; offsets that do not fit.
+    /// A mask whose shape is not that of `old_logprobs`, or with values that are neither 0 nor 1; offsets that do not fit.
     pub fn lengths(&self) -> Result<Vec<usize>> {
         let shape = self.old_logprobs.shape();
         let cu_seqlens = offsets(self.cu_seqlens, "old_logprobs", shape)?;

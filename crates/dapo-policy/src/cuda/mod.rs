@@ -2,7 +2,7 @@
 //! What is not trained is there in bf16 alone; its f32 values stay on the host.
 //!
 //! The same code runs on the kernels' emulation (feature `emulate`), which is how it is tested without a GPU, in f32 too.
-//! Sums are in another order than on the CPU, and a rollout's in another than a training pass's: results agree to rounding,
+//! The order of sums differs from that on the CPU, and between a rollout and a training pass: results agree to rounding,
 //! not to the bit; each of them is the same on every run.
 
 mod array;

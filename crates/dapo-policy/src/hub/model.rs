@@ -27,7 +27,7 @@ impl Hub {
     /// generation configuration and the chat template. Returns their folder in the cache, for
     /// [`load_checkpoint`](crate::load_checkpoint).
     ///
-    /// `revision` is a branch, a tag or a commit; `progress` is told how far the download of each file is.
+    /// `revision` is a branch, a tag or a commit; `progress` gets how far the download of each file is.
     ///
     /// # Errors
     /// As [`Hub::dataset_file`]; a repository without a required file is an error before anything is downloaded.

@@ -1,6 +1,6 @@
 //! Memory of a GPU, by what takes it and when.
 //!
-//! What a pass has had stays for the next one, and so do gradients; keys and values are given back after a roll-out.
+//! What a pass has had stays for the next one, and so do gradients; keys and values are given back after a rollout.
 
 use super::memory::{Memory, Part, Phases};
 use super::{DataSizes, Parameters, Shape, Work, estimate};

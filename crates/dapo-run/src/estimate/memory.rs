@@ -21,7 +21,7 @@ pub enum Phases {
 /// What takes memory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Part {
-    /// Its name.
+    /// Name of the part.
     pub name: &'static str,
     /// How much, in bytes.
     pub bytes: u64,
@@ -44,7 +44,7 @@ impl Memory {
         self.roll_out().max(self.update())
     }
 
-    /// In roll-outs, in bytes.
+    /// In rollouts, in bytes.
     pub fn roll_out(&self) -> u64 {
         self.sum(Phases::RollOut)
     }
@@ -65,7 +65,7 @@ impl Memory {
         let model_and_copies = 4 * (parameters.model + parameters.packed);
         let (gradients, activations) = (4 * parameters.trained(), shape.activations(config, work) as u64);
         let head = shape.head(config, work) as u64;
-        // What is small enough stays through the roll-outs.
+        // What is small enough stays through the rollouts.
         let kept = |bytes: u64| if bytes <= KEPT_BYTES as u64 { bytes } else { 0 };
         let parts = [
             ("weights", 4 * parameters.model, Phases::Always),

@@ -121,15 +121,15 @@ impl fmt::Display for CostEstimate {
         row(
             if memory.gpu { "GPU memory at most" } else { "memory at most" },
             if memory.roll_out() > memory.update() {
-                format!("{roll_out}, in roll-outs; {update} in updates")
+                format!("{roll_out}, in rollouts; {update} in updates")
             } else {
-                format!("{update}, in updates; {roll_out} in roll-outs")
+                format!("{update}, in updates; {roll_out} in rollouts")
             },
         )?;
         for part in &memory.parts {
             let when = match part.phases {
                 Phases::Always => "",
-                Phases::RollOut => "  in roll-outs",
+                Phases::RollOut => "  in rollouts",
                 Phases::Update => "  in updates",
             };
             row(&format!("  {}", part.name), format!("{}{when}", bytes(part.bytes)))?;

@@ -7,7 +7,7 @@ use super::shell::Expanded;
 pub(super) struct Entry {
     /// The dotted key, without `+`, `++` or `--` before it.
     pub(super) key: String,
-    /// Its value.
+    /// The value found.
     pub(super) value: Value,
     /// The line it stands on, from 1.
     pub(super) line: usize,

@@ -43,7 +43,7 @@ pub enum ImportError {
         line: usize,
         /// The key as the file spells it.
         key: String,
-        /// Its value.
+        /// The value found.
         found: String,
         /// What it may be.
         expected: String,

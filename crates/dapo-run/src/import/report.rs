@@ -1,4 +1,4 @@
-//! What became of the keys of the source.
+//! The outcome for each key of the source.
 
 use std::fmt;
 
@@ -55,7 +55,7 @@ impl fmt::Display for Note {
 pub struct Skipped {
     /// The key in the source; `key[1]` for an item of a list; a word of the shell for what is no key.
     pub key: String,
-    /// Its value.
+    /// The value found.
     pub value: String,
     /// The source's line, from 1.
     pub line: usize,

@@ -86,13 +86,13 @@ impl Default for ModelSection {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct OutputSection {
-    /// A checkpoint after every so many steps, and one after the last; 0: after the last alone.
+    /// Steps between two checkpoints; there is always one after the last step, and with 0 that one alone.
     pub checkpoint_every: u64,
     /// Checkpoints kept; 0 keeps all. The last one stays in any case, and so does the last one whose next step succeeded.
     pub keep_checkpoints: usize,
     /// Minutes after which a checkpoint is made beside the schedule; the next scheduled one replaces it. By default never.
     pub checkpoint_minutes: Option<f64>,
-    /// Whether every completion is logged, with its rewards and what became of it.
+    /// Whether every completion is logged, with its rewards and its outcome.
     pub completions: bool,
 }
 

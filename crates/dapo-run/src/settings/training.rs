@@ -88,7 +88,7 @@ impl Default for TrainSection {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct EvalSection {
-    /// Evaluate after every so many steps, and after the last; by default never.
+    /// Steps between two evaluations; there is also one after the last step. By default there are none.
     pub every: Option<u64>,
     /// With `every`: whether to evaluate before the first step, too.
     pub at_start: bool,

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use dapo_run::import;
 
-/// What ends the import, or the first value that it goes on without.
+/// What ends the import, or the first value that it leaves out.
 fn error(text: &str, name: &str) -> String {
     match import(text, Path::new(name), None) {
         Ok(imported) => imported.refused[0].to_string(),

@@ -225,10 +225,10 @@ fn disk_space_counts_the_checkpoints_there_are_at_a_time() {
 fn the_text_shows_each_figure_with_its_unit() {
     let text = of(&qwen3_0_6b(), &["qwen3-0.6b-one-gpu"], 512).to_string();
     for line in [
-        "memory at most            26.2 GiB, in roll-outs; 13.6 GiB in updates\n",
+        "memory at most            26.2 GiB, in rollouts; 13.6 GiB in updates\n",
         "  completions of a step   308 MiB\n",
         "  weights                 2.2 GiB\n",
-        "  keys and values         15.8 GiB  in roll-outs\n",
+        "  keys and values         15.8 GiB  in rollouts\n",
         "a step                    64 prompts a round, 7 of at most 10 rounds, 8 completions each, 48 at a time\n",
         "  tokens trained          524 thousand at most\n",
         "the run                   200 steps, 800 updates, 208 million tokens generated if half of the groups are kept\n",

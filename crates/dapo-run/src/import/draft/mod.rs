@@ -20,7 +20,7 @@ use super::{
     text::{short, shown},
 };
 
-/// What became of a key of the source.
+/// The outcome for a key of the source.
 #[derive(Clone, Debug)]
 enum Fate {
     Open,

@@ -73,7 +73,7 @@ pub(super) struct Item {
 /// A script as far as it can be told without running it.
 #[derive(Debug, Default)]
 pub(super) struct Script {
-    /// Its commands.
+    /// The commands of the script.
     pub(super) commands: Vec<Command>,
     /// Variables it exports.
     pub(super) exports: Vec<(String, Expanded)>,

@@ -240,7 +240,7 @@ impl Variables {
 struct Output {
     line: usize,
     words: Vec<Expanded>,
-    /// Whether the last word goes on.
+    /// Whether the last word continues.
     open: bool,
     /// Characters of all words.
     length: usize,
