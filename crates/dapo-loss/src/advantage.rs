@@ -1,10 +1,9 @@
 //! Group-relative advantages: a completion's reward compared with those of its group.
 
-use std::{fmt, str::FromStr};
-
 use crate::{
     batch::check_offsets,
-    error::{LossError, expect_config, expect_len, lookup},
+    error::{LossError, expect_config, expect_len},
+    named::named,
 };
 
 /// What a reward is compared with.
@@ -47,25 +46,6 @@ pub enum StdEstimator {
     Sample,
     /// Divide by n.
     Population,
-}
-
-macro_rules! named {
-    ($type:ty, $kind:literal, $($name:literal => $value:expr),+) => {
-        impl FromStr for $type {
-            type Err = LossError;
-
-            fn from_str(name: &str) -> Result<Self, LossError> {
-                lookup($kind, name, &[$(($name, $value)),+])
-            }
-        }
-
-        impl fmt::Display for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                $(if *self == $value { return f.write_str($name); })+
-                Ok(())
-            }
-        }
-    };
 }
 
 named!(Baseline, "baseline", "mean" => Self::Mean, "leave-one-out" => Self::LeaveOneOut);

@@ -152,6 +152,7 @@ mod fused;
 mod gae;
 mod kl;
 mod metrics;
+mod named;
 mod policy;
 mod rollout_correction;
 #[cfg(feature = "serde")]

@@ -2,11 +2,10 @@
 #![expect(clippy::inline_always, reason = "must inline into functions compiled for wider vectors")]
 #![expect(clippy::needless_bitwise_bool, reason = "without branches, loops over these vectorise")]
 
-use std::{fmt, str::FromStr};
-
 use crate::{
     batch::LossBatch,
-    error::{LossError, expect_config, expect_given, lookup},
+    error::{LossError, expect_config, expect_given},
+    named::named,
     token::{importance_weight, masked_importance_weight},
 };
 
@@ -49,25 +48,6 @@ pub enum RejectBy {
     Product,
     /// The geometric mean of its tokens' ratios, which does not depend on the length.
     GeometricMean,
-}
-
-macro_rules! named {
-    ($type:ty, $kind:literal, $($name:literal => $value:expr),+) => {
-        impl FromStr for $type {
-            type Err = LossError;
-
-            fn from_str(name: &str) -> Result<Self, LossError> {
-                lookup($kind, name, &[$(($name, $value)),+])
-            }
-        }
-
-        impl fmt::Display for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                $(if *self == $value { return f.write_str($name); })+
-                Ok(())
-            }
-        }
-    };
 }
 
 named!(ImportanceLevel, "importance level", "token" => Self::Token, "sequence" => Self::Sequence, "off" => Self::Off);
