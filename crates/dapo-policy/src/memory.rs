@@ -1,17 +1,17 @@
 //! Whether what a file claims fits into memory.
 
 use std::fs;
+use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
-/// Bytes of memory that this process can still take: what the system and the limit on its address space leave. `None`
-/// where the system does not say.
+/// Bytes of memory that this process can still take: what the system, its control group and the limit on its address space
+/// leave. `None` where the system does not say.
 pub(crate) fn available() -> Option<u64> {
-    let system = fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
-        let kibibytes = |name: &str| -> Option<u64> {
-            let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
-            line.trim().strip_suffix(" kB")?.parse().ok()
-        };
-        Some((kibibytes("MemAvailable")? + kibibytes("SwapFree").unwrap_or(0)) << 10)
-    });
+    let memory = RefreshKind::nothing().with_memory(MemoryRefreshKind::everything());
+    let system = System::new_with_specifics(memory);
+    let swap = system.free_swap();
+    let of_system = Some(system.available_memory()).filter(|bytes| *bytes > 0);
+    let of_group = system.cgroup_limits().map(|limits| limits.free_memory);
+    let memory = of_system.into_iter().chain(of_group).min().map(|bytes| bytes.saturating_add(swap));
     let limit = fs::read_to_string("/proc/self/limits").ok().and_then(|text| {
         let line = text.lines().find_map(|line| line.strip_prefix("Max address space"))?;
         let limit: u64 = line.split_whitespace().next()?.parse().ok()?;
@@ -19,7 +19,7 @@ pub(crate) fn available() -> Option<u64> {
         let pages: u64 = fs::read_to_string("/proc/self/statm").ok()?.split(' ').next()?.parse().ok()?;
         Some(limit.saturating_sub(pages.saturating_mul(4096)))
     });
-    system.into_iter().chain(limit).min()
+    memory.into_iter().chain(limit).min()
 }
 
 /// Refuses more bytes than there is memory for, in words that follow "FILE: ".

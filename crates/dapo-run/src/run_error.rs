@@ -60,7 +60,9 @@ pub enum RunError {
         source: Box<RunError>,
     },
     /// The run needs more memory or disk space than there is.
-    #[error("the run needs about {needed} of {what}, expected at most {available}, all there is; {part}: lower {keys}")]
+    #[error(
+        "the run needs about {needed} of {what}, expected at most {available}, what this machine has; {part}: lower {keys}"
+    )]
     TooLarge {
         /// Memory or disk space.
         what: &'static str,
@@ -74,7 +76,7 @@ pub enum RunError {
         keys: &'static str,
     },
     /// A guard ended the run.
-    #[error("{message}; {key} = \"warn\" continues in spite of it")]
+    #[error("{message}; to continue all the same, set {key} = \"warn\"")]
     Guard {
         /// The guard's key.
         key: String,

@@ -277,7 +277,7 @@ fn a_guard_ends_a_run_which_continues_with_a_warning() {
     assert_eq!(checkpoint, &run.folder().checkpoint(2));
     let message = source.to_string();
     assert!(message.starts_with("all completions of each group have had the same reward for 2 steps"), "{message}");
-    assert!(message.ends_with("guards.rewards = \"warn\" continues in spite of it"), "{message}");
+    assert!(message.ends_with("to continue all the same, set guards.rewards = \"warn\""), "{message}");
     drop(run);
 
     // The steps before count from the log.
