@@ -5,7 +5,7 @@ use crate::talk::Talk;
 use crate::terminal::Stdout;
 use anyhow::{Context, Result};
 use dapo_policy::{FinishReason, Purpose};
-use dapo_reward::{Grader, RewardSum};
+use dapo_reward::{AnswerRule, RewardInput, RewardSum};
 use dapo_trainer::{EvalReport, Evaluation, Group, evaluate_in_blocks};
 use serde::Serialize;
 use std::fmt::{self, Write as _};
@@ -35,7 +35,7 @@ pub(crate) struct Eval {
     #[arg(long, value_name = "N", value_parser = at_least(1))]
     limit: Option<usize>,
     /// Write every completion to this new file, as JSON lines {id, sample, completion, tokens, finish_reason, gold, extracted,
-    /// correct}.
+    /// rule, correct}.
     #[arg(long, value_name = "FILE")]
     completions: Option<PathBuf>,
     /// Print one JSON object instead of a table, every problem by itself included.
@@ -87,7 +87,7 @@ pub(crate) fn run(args: &Eval, talk: Talk) -> Result<()> {
     for groups in evaluate_in_blocks(&policy, &tokenizer, &prompts, args.samples, &generation, &rewards, block) {
         let groups = groups.with_context(|| args.model.generating())?;
         if let Some(log) = &mut log {
-            log.append(&groups, &grader)?;
+            log.append(&groups, &rewards)?;
         }
         evaluation.groups.extend(groups);
         say_how_far(&evaluation, prompts.len(), started, talk);
@@ -182,6 +182,7 @@ struct Logged<'a> {
     finish_reason: &'static str,
     gold: &'a str,
     extracted: Option<&'a str>,
+    rule: Option<AnswerRule>,
     /// `None`: the gold answer cannot be read.
     correct: Option<bool>,
 }
@@ -192,17 +193,21 @@ impl Log {
         Ok(Self { path: path.into(), file: BufWriter::new(file) })
     }
 
-    fn append(&mut self, groups: &[Group], grader: &Grader) -> Result<()> {
+    fn append(&mut self, groups: &[Group], rewards: &RewardSum) -> Result<()> {
         let path = &self.path;
-        write_completions(&mut self.file, groups, grader).with_context(|| path.display().to_string())
+        write_completions(&mut self.file, groups, rewards).with_context(|| path.display().to_string())
     }
 }
 
-fn write_completions(file: &mut impl Write, groups: &[Group], grader: &Grader) -> io::Result<()> {
+fn write_completions(file: &mut impl Write, groups: &[Group], rewards: &RewardSum) -> io::Result<()> {
     for group in groups {
+        let prompt = &group.prompt;
         for (number, sample) in group.samples.iter().enumerate() {
+            let input =
+                RewardInput::new(&prompt.text, &sample.text, &prompt.answer).with_alternatives(&prompt.alternatives);
+            let found = rewards.compared(&input);
             let line = Logged {
-                id: &group.prompt.id,
+                id: &prompt.id,
                 sample: number,
                 completion: &sample.text,
                 tokens: sample.completion.token_ids.len(),
@@ -210,8 +215,9 @@ fn write_completions(file: &mut impl Write, groups: &[Group], grader: &Grader) -
                     FinishReason::Stop => "stop",
                     FinishReason::Length => "length",
                 },
-                gold: &group.prompt.answer,
-                extracted: grader.answer(&sample.text),
+                gold: &prompt.answer,
+                extracted: found.map(|found| found.text),
+                rule: found.map(|found| found.rule),
                 correct: sample.reward.correct,
             };
             serde_json::to_writer(&mut *file, &line)?;

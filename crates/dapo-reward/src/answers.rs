@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use crate::dapo::{DapoAnswer, dapo_answer, dapo_normalize};
 use crate::equiv::compare;
-use crate::extract::{extract_answer, parse_prediction};
+use crate::extract::{AnswerRule, ExtractRule, FoundAnswer, extract_answer, parse_prediction};
 use crate::fuel::Fuel;
 use crate::normalise::canonical_text;
 use crate::parse::Answer;
@@ -33,6 +33,31 @@ impl Grader {
             },
             Method::Text(_) => wording::text_answer(completion),
             Method::Choice => wording::choice_answer(completion),
+        }
+    }
+
+    /// What of a completion is compared with a gold answer, and how it is found; `None` where nothing is found. It is
+    /// [`answer`](Self::answer), but for [`Grader::Text`], which compares JSON with JSON and words with words.
+    ///
+    /// # Example
+    /// ```
+    /// use dapo_reward::{AnswerRule, ExtractRule, Grader};
+    ///
+    /// let found = Grader::default().compared(r"so \boxed{\frac12}", "0.5").unwrap();
+    /// assert_eq!((found.text, found.rule), (r"\frac12", AnswerRule::Extract(ExtractRule::Boxed)));
+    /// ```
+    pub fn compared<'a>(&self, completion: &'a str, gold: &str) -> Option<FoundAnswer<'a>> {
+        let by = |rule| move |text| FoundAnswer { text, rule: AnswerRule::Extract(rule) };
+        match self.method() {
+            Method::Math(config) => {
+                extract_answer(completion, &config.profile).map(|found| by(found.rule)(found.text(completion)))
+            }
+            Method::Dapo(rule) => dapo_answer(completion, rule).map(|answer| match answer {
+                DapoAnswer::Line(answer) => by(ExtractRule::AnswerLine)(answer),
+                DapoAnswer::Boxed(answer) => by(ExtractRule::Boxed)(answer),
+            }),
+            Method::Text(_) => wording::text_compared(completion, gold),
+            Method::Choice => wording::choice_found(completion),
         }
     }
 }
@@ -202,6 +227,35 @@ mod tests {
         // To six digits 0.333333 is a third; 0.333 is not, although a third is 0.333 to three.
         assert_eq!(classes(&["1/3", "0.333333", "0.333"]), [0, 0, 1]);
         assert_eq!(classes(&["0.333", "1/3", "0.333333"]), [0, 1, 1]);
+    }
+
+    #[test]
+    fn what_is_compared_is_told_with_its_rule() {
+        let told = |grader: Grader, completion: &str, gold: &str| {
+            grader.compared(completion, gold).map(|found| {
+                let rule = serde_json::to_value(found.rule).unwrap().as_str().unwrap().to_owned();
+                (found.text.to_owned(), rule)
+            })
+        };
+        let some = |text: &str, rule: &str| Some((text.to_owned(), rule.to_owned()));
+        let text = || Grader::Text(crate::TextOptions::default());
+        assert_eq!(told(math("auto"), r"\boxed{1} and #### 2", "2"), some("2", "hash"));
+        assert_eq!(told(math("auto"), "  ", "2"), None);
+        assert_eq!(told(Grader::Dapo, "Answer: 21", "21"), some("21", "answer-line"));
+        assert_eq!(told(Grader::DapoOrBox, r"\boxed{ 21}", "21"), some(" 21", "boxed"));
+        assert_eq!(told(Grader::Dapo, r"\boxed{21}", "21"), None);
+        assert_eq!(told(text(), "Well.\nParis", "Paris"), some("Paris", "last-line"));
+        assert_eq!(told(text(), "The category is billing.", "billing"), some("billing", "label"));
+        // The kind of the gold answer decides.
+        let both = "{\"a\": 1}\nThe answer is Paris.";
+        assert_eq!(told(text(), both, r#"{"a": 1}"#), some("{\"a\": 1}", "json"));
+        assert_eq!(told(text(), both, "Paris"), some("Paris", "answer-is"));
+        assert_eq!(told(Grader::Choice, "The answer is (B).", "B"), some("B", "answer-is"));
+        assert_eq!(told(Grader::Choice, "I would say that it is B of them", "B"), some("B", "choice"));
+        let rules = [AnswerRule::Json, AnswerRule::LastLine, AnswerRule::Extract(ExtractRule::LastMath)];
+        let text = serde_json::to_string(&rules).unwrap();
+        assert_eq!(text, r#"["json","last-line","last-math"]"#);
+        assert_eq!(serde_json::from_str::<[AnswerRule; 3]>(&text).unwrap(), rules);
     }
 
     #[test]

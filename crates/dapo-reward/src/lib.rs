@@ -57,7 +57,7 @@ pub use answers::group_answers;
 pub use custom::{GroupReward, IntoScore, SampleReward};
 pub use dapo::{DapoGrade, DapoRule, dapo_grade, dapo_normalize};
 pub use error::RewardError;
-pub use extract::{ExtractRule, Extracted, Profile, UnknownProfile, extract_answer};
+pub use extract::{AnswerRule, ExtractRule, Extracted, FoundAnswer, Profile, UnknownProfile, extract_answer};
 pub use input::{Ending, RewardInput};
 pub use reward::{Component, Reward, RewardFault, RewardFn, Score};
 pub use rewards::{

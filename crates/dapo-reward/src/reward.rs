@@ -7,6 +7,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::extract::FoundAnswer;
 use crate::input::RewardInput;
 
 /// What one reward function says about one completion.
@@ -102,6 +103,11 @@ pub trait RewardFn: Send + Sync {
         true
     }
 
+    /// The answer that it takes from a completion to judge by, for logs; `None` where it finds none, or takes none.
+    fn compared<'a>(&self, _input: &RewardInput<'a>) -> Option<FoundAnswer<'a>> {
+        None
+    }
+
     /// Judges one completion.
     ///
     /// # Errors
@@ -145,6 +151,9 @@ impl<R: RewardFn + ?Sized> RewardFn for Arc<R> {
     }
     fn can_read(&self, answer: &str) -> bool {
         (**self).can_read(answer)
+    }
+    fn compared<'a>(&self, input: &RewardInput<'a>) -> Option<FoundAnswer<'a>> {
+        (**self).compared(input)
     }
     fn score(&self, input: &RewardInput<'_>) -> Result<Score, RewardFault> {
         (**self).score(input)

@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use serde::{Deserialize, Serialize};
 
 use crate::error::RewardError;
+use crate::extract::FoundAnswer;
 use crate::input::RewardInput;
 use crate::reward::{Component, Reward, RewardFault, RewardFn, Score};
 
@@ -160,6 +161,14 @@ impl RewardSum {
         self.terms.retain(|term| term.weight != 0.0 || !term.function.needs_answer());
         self.judge = judge.and_then(|name| self.terms.iter().position(|term| term.function.name() == name));
         self
+    }
+
+    /// The answer that the judge takes from a completion; without a judge, that of the first component that takes one.
+    pub fn compared<'a>(&self, input: &RewardInput<'a>) -> Option<FoundAnswer<'a>> {
+        match self.judge {
+            Some(place) => self.terms[place].function.compared(input),
+            None => self.terms.iter().find_map(|term| term.function.compared(input)),
+        }
     }
 
     /// The components' names, in order.

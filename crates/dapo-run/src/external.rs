@@ -4,7 +4,7 @@ use crate::run_error::RunError;
 use crate::settings::{CODE, OwnKind, OwnReward};
 use dapo_code::{CodeError, Launcher};
 use dapo_external::{BuiltinReward, Counters, ExternalConfig, ExternalError, ExternalReward, open};
-use dapo_reward::{RewardError, RewardFault, RewardFn, RewardInput, Score};
+use dapo_reward::{FoundAnswer, RewardError, RewardFault, RewardFn, RewardInput, Score};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -84,6 +84,9 @@ impl RewardFn for Named {
     }
     fn judges(&self) -> bool {
         self.judges
+    }
+    fn compared<'a>(&self, input: &RewardInput<'a>) -> Option<FoundAnswer<'a>> {
+        self.scorer.function().ok()?.compared(input)
     }
     fn score(&self, input: &RewardInput<'_>) -> Result<Score, RewardFault> {
         self.scorer.function()?.score(input)

@@ -159,7 +159,7 @@ impl Run {
                 let rescue = self.rescue();
                 if let TrainerError::NoSignal(end) = &error {
                     // What the groups look like is the first thing to be asked; the error matters more than this file.
-                    let lines = end.groups.iter().flat_map(|record| lines(end.step, record));
+                    let lines = end.groups.iter().flat_map(|record| lines(end.step, record, self.trainer.rewards()));
                     let _ = self.logs.write_completions(end.step, lines);
                 }
                 Err(self.failed(Stage::Training, self.trainer.steps() + 1, rescue, self.of_model(error)))
@@ -251,8 +251,9 @@ impl Run {
 
     fn write_logs(&mut self, outcome: &StepOutcome, rewards: &BTreeMap<String, Counters>) -> Result<(), RunError> {
         if self.config.output.completions {
-            let step = outcome.metrics.step;
-            self.logs.write_completions(step, outcome.groups.iter().flat_map(|record| lines(step, record)))?;
+            let (step, rewards) = (outcome.metrics.step, self.trainer.rewards());
+            let lines = outcome.groups.iter().flat_map(|record| lines(step, record, rewards));
+            self.logs.write_completions(step, lines)?;
         }
         self.logs.append(RunFolder::METRICS, &outcome.metrics)?;
         self.logs.append(RunFolder::TIMINGS, &TimingLine { timings: &outcome.timings, rewards })

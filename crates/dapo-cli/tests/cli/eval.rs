@@ -140,6 +140,7 @@ fn writes_every_completion_to_a_new_file() {
         assert!(if line["finish_reason"] == "length" { tokens == 12 } else { tokens <= 12 }, "{line}");
         if let Some((_, answer)) = text.rsplit_once("####") {
             assert_eq!(line["extracted"], answer, "{line}");
+            assert_eq!(line["rule"], "hash", "{line}");
             assert_eq!(line["correct"], line["extracted"] == line["gold"], "{line}");
         }
         *right.entry(line["id"].as_str().unwrap()).or_default() += u64::from(line["correct"] == true);

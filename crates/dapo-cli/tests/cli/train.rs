@@ -1,7 +1,7 @@
 //! `dapo train`.
 
 use crate::{additions, dapo, file, folder, path};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -62,7 +62,13 @@ fn trains_a_model_that_can_be_evaluated() {
     for line in &completions {
         assert_eq!(line["advantage"].is_null(), line["fate"] != "trained", "{line}");
         assert!(["stop", "length"].contains(&line["finish_reason"].as_str().unwrap()), "{line}");
+        let text = line["completion"].as_str().unwrap();
+        if let Some((_, answer)) = text.rsplit_once("####").filter(|(_, answer)| !answer.trim().is_empty()) {
+            assert_eq!((&line["extracted"], &line["rule"]), (&json!(answer), &json!("hash")), "{line}");
+            assert_eq!(line["correct"] == true, line["extracted"] == line["answer"], "{line}");
+        }
     }
+    assert!(completions.iter().any(|line| line["rule"] == "hash") && completions[0]["answer"].is_string());
 
     let eval = |model: &str| {
         let args = ["eval", "--model", model, "--data", path(&data), "--samples", "2", "--max-tokens", "72", "--json"];

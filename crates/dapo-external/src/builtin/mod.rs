@@ -6,7 +6,7 @@ mod number;
 mod pattern;
 mod text;
 
-use dapo_reward::{Accuracy, Grader, RewardError, RewardFault, RewardFn, RewardInput, Score};
+use dapo_reward::{Accuracy, FoundAnswer, Grader, RewardError, RewardFault, RewardFn, RewardInput, Score};
 use serde::{Deserialize, Serialize};
 
 pub use json::JsonReward;
@@ -57,11 +57,19 @@ impl Default for ChoiceReward {
 /// Judges one completion.
 pub(crate) trait Judge: Send + Sync {
     fn judge(&self, input: &RewardInput<'_>) -> Result<Score, RewardFault>;
+
+    /// The answer that is taken from a completion; see [`RewardFn::compared`].
+    fn compared<'a>(&self, _input: &RewardInput<'a>) -> Option<FoundAnswer<'a>> {
+        None
+    }
 }
 
 impl Judge for Accuracy {
     fn judge(&self, input: &RewardInput<'_>) -> Result<Score, RewardFault> {
         self.score(input)
+    }
+    fn compared<'a>(&self, input: &RewardInput<'a>) -> Option<FoundAnswer<'a>> {
+        RewardFn::compared(self, input)
     }
 }
 
@@ -117,6 +125,9 @@ impl RewardFn for BuiltinReward {
     }
     fn score(&self, input: &RewardInput<'_>) -> Result<Score, RewardFault> {
         self.judge.judge(input)
+    }
+    fn compared<'a>(&self, input: &RewardInput<'a>) -> Option<FoundAnswer<'a>> {
+        self.judge.compared(input)
     }
 }
 

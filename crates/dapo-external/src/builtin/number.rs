@@ -1,6 +1,8 @@
 //! Numbers within a tolerance.
 
-use dapo_reward::{ExtractRule, Profile, RewardError, RewardFault, RewardInput, Score, extract_answer};
+use dapo_reward::{
+    AnswerRule, ExtractRule, FoundAnswer, Profile, RewardError, RewardFault, RewardInput, Score, extract_answer,
+};
 use serde::{Deserialize, Serialize};
 
 use super::{Judge, check_values, gold, judged};
@@ -44,10 +46,14 @@ impl NumberReward {
 impl Judge for NumberReward {
     fn judge(&self, input: &RewardInput<'_>) -> Result<Score, RewardFault> {
         let Some(gold) = gold(input).and_then(number) else { return Ok(Score::abstain()) };
-        let last = extract_answer(input.completion, &Profile::only(ExtractRule::LastNumber));
-        let found = last.and_then(|found| number(found.text(input.completion)));
+        let found = self.compared(input).and_then(|found| number(found.text));
         let is_close = |x: f64| (x - gold).abs() <= self.absolute.max(self.relative * gold.abs());
         Ok(judged(found.is_some_and(is_close), self.value, self.mismatch))
+    }
+
+    fn compared<'a>(&self, input: &RewardInput<'a>) -> Option<FoundAnswer<'a>> {
+        let found = extract_answer(input.completion, &Profile::only(ExtractRule::LastNumber))?;
+        Some(FoundAnswer { text: found.text(input.completion), rule: AnswerRule::Extract(found.rule) })
     }
 }
 

@@ -170,6 +170,30 @@ impl Extracted {
     }
 }
 
+/// How a grader found an answer: by a rule of a [`Profile`], or as the graders of texts and choices do beyond these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AnswerRule {
+    /// What follows the last "the category is", `Label:` and the like.
+    Label,
+    /// The last line that is not empty.
+    LastLine,
+    /// The last fenced block that is JSON, else the last JSON in the text.
+    Json,
+    /// A rule of a profile.
+    #[serde(untagged)]
+    Extract(ExtractRule),
+}
+
+/// The answer that a grader takes from a completion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FoundAnswer<'a> {
+    /// The answer, as it stands in the completion.
+    pub text: &'a str,
+    /// How it was found.
+    pub rule: AnswerRule,
+}
+
 /// Finds the answer in a text; time is linear in its length.
 ///
 /// The span leaves out surrounding space, math delimiters, Markdown emphasis and a final full stop.

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::find::find;
 use super::lines::{rest_of_line, sentence_end, skip_blank};
-use super::{ExtractRule, Profile, choice, prose};
+use super::{AnswerRule, ExtractRule, Profile, choice, prose};
 use crate::trim::trim;
 
 /// Words that announce a label.
@@ -28,19 +28,22 @@ const NOUNS: [&str; 16] = [
 ];
 
 /// The answer in words that a completion gives: what is announced as the answer or the label, else its last line.
-pub(crate) fn wording(text: &str) -> Option<Range<usize>> {
+pub(crate) fn wording(text: &str) -> Option<(Range<usize>, AnswerRule)> {
     announced(text).or_else(|| last_line(text))
 }
 
-fn announced(text: &str) -> Option<Range<usize>> {
+fn announced(text: &str) -> Option<(Range<usize>, AnswerRule)> {
     use ExtractRule::{AnswerIs, AnswerLine, AnswerTag, Boxed, Hash};
     let profile =
         Profile { rules: vec![Boxed, AnswerLine, Hash, AnswerTag, AnswerIs], window: None, after_think: false };
-    // All words of a sentence count.
-    let answer = find(text, &profile).map(|found| found.sentence.unwrap_or(found.extracted.span));
-    let label = label(text);
+    let answer = find(text, &profile).map(|found| {
+        // All words of a sentence count.
+        let span = found.sentence.unwrap_or(found.extracted.span);
+        (span, AnswerRule::Extract(found.extracted.rule))
+    });
+    let label = label(text).map(|span| (span, AnswerRule::Label));
     match (answer, label) {
-        (Some(answer), Some(label)) if label.start > answer.end => Some(label),
+        (Some(answer), Some(label)) if label.0.start > answer.0.end => Some(label),
         (Some(answer), _) => Some(answer),
         (None, label) => label,
     }
@@ -88,33 +91,33 @@ fn after_noun(line: &str, noun: &str) -> Option<usize> {
 }
 
 /// The last line that is not empty.
-fn last_line(text: &str) -> Option<Range<usize>> {
+fn last_line(text: &str) -> Option<(Range<usize>, AnswerRule)> {
     let end = text.trim_end().len();
     let start = text[..end].rfind('\n').map_or(0, |at| at + 1);
     let span = trim(text, start..end);
-    (!span.is_empty()).then_some(span)
+    (!span.is_empty()).then_some((span, AnswerRule::LastLine))
 }
 
 /// The choice that a completion gives: a letter where what it says begins with one, else the words.
-pub(crate) fn choice_or_wording(text: &str) -> Option<Range<usize>> {
-    let is_announced = announced(text);
-    let Some(piece) = is_announced.clone().or_else(|| last_line(text)) else { return choice::letter(text) };
+pub(crate) fn choice_or_wording(text: &str) -> Option<(Range<usize>, AnswerRule)> {
+    let letter = || choice::letter(text).map(|span| (span, AnswerRule::Extract(ExtractRule::Choice)));
+    let Some((piece, rule)) = wording(text) else { return letter() };
     if let Some(letter) = choice::opening(text, piece.clone()) {
-        return Some(letter);
+        return Some((letter, rule));
     }
     let is_sentence = text[piece.clone()].split_whitespace().count() > 3;
-    if is_announced.is_none()
+    if rule == AnswerRule::LastLine
         && is_sentence
-        && let Some(letter) = choice::letter(text)
+        && let Some(letter) = letter()
     {
         return Some(letter);
     }
-    Some(label_in(text, piece))
+    Some((label_in(text, piece), rule))
 }
 
 /// The label that a completion gives, perhaps with its letter.
 pub(crate) fn label_wording(text: &str) -> Option<Range<usize>> {
-    let piece = announced(text).or_else(|| last_line(text))?;
+    let (piece, _) = wording(text)?;
     Some(label_in(text, piece))
 }
 
@@ -139,11 +142,11 @@ mod tests {
     use super::*;
 
     fn words(text: &str) -> Option<&str> {
-        wording(text).map(|span| &text[span])
+        wording(text).map(|(span, _)| &text[span])
     }
 
     fn chosen(text: &str) -> Option<&str> {
-        choice_or_wording(text).map(|span| &text[span])
+        choice_or_wording(text).map(|(span, _)| &text[span])
     }
 
     #[test]

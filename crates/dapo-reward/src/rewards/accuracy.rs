@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::dapo::{DapoGrade, DapoRule, dapo_grade};
 use crate::error::RewardError;
+use crate::extract::FoundAnswer;
 use crate::input::RewardInput;
 use crate::reward::{RewardFault, RewardFn, Score};
 use crate::verify::{Gold, Side, Verdict, VerifyConfig};
@@ -246,6 +247,14 @@ impl RewardFn for Accuracy {
 
     fn can_read(&self, answer: &str) -> bool {
         self.grader.can_read(answer)
+    }
+
+    fn compared<'a>(&self, input: &RewardInput<'a>) -> Option<FoundAnswer<'a>> {
+        // Of several gold answers the one that is met says most.
+        let is_met = |gold: &&str| self.grader.prepare(gold).judge(input.completion) == Some(true);
+        let several = input.answers().nth(1).is_some();
+        let met = if several { input.answers().find(is_met) } else { None };
+        self.grader.compared(input.completion, met.unwrap_or(input.answer))
     }
 
     fn score(&self, input: &RewardInput<'_>) -> Result<Score, RewardFault> {

@@ -5,6 +5,7 @@ use std::f64::consts::PI;
 use serde::{Deserialize, Serialize};
 
 use crate::error::RewardError;
+use crate::extract::FoundAnswer;
 use crate::input::RewardInput;
 use crate::reward::{RewardFault, RewardFn, Score};
 use crate::rewards::Accuracy;
@@ -123,6 +124,10 @@ impl RewardFn for CosineLength {
 
     fn can_read(&self, answer: &str) -> bool {
         self.accuracy.can_read(answer)
+    }
+
+    fn compared<'a>(&self, input: &RewardInput<'a>) -> Option<FoundAnswer<'a>> {
+        self.accuracy.compared(input)
     }
 
     fn score(&self, input: &RewardInput<'_>) -> Result<Score, RewardFault> {

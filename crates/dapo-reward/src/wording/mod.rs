@@ -5,7 +5,10 @@ mod normal;
 
 pub use normal::TextOptions;
 
-use crate::extract::{ExtractRule, Profile, choice_letter, choice_or_wording, extract_answer, label_wording, wording};
+use crate::extract::{
+    AnswerRule, ExtractRule, FoundAnswer, Profile, choice_letter, choice_or_wording, extract_answer, label_wording,
+    wording,
+};
 use crate::letters::{Letters, Small};
 use json::Json;
 
@@ -35,8 +38,17 @@ impl TextGold {
             return gold.last_like(completion).is_some_and(|(found, _)| found == *gold);
         }
         let same = |text: &str| self.is_readable() && self.options.normalise(text) == self.normal;
-        (self.has_lines && same(completion)) || wording(completion).is_some_and(|span| same(&completion[span]))
+        (self.has_lines && same(completion)) || wording(completion).is_some_and(|(span, _)| same(&completion[span]))
     }
+}
+
+/// What of a completion is compared with a gold text: JSON with JSON, words with words.
+pub(crate) fn text_compared<'a>(completion: &'a str, gold: &str) -> Option<FoundAnswer<'a>> {
+    let found = match Json::of_text(gold) {
+        Some(gold) => gold.last_like(completion).map(|(_, span)| (span, AnswerRule::Json)),
+        None => wording(completion),
+    };
+    found.map(|(span, rule)| FoundAnswer { text: completion[span].trim(), rule })
 }
 
 /// The text that a completion is judged by.
@@ -44,7 +56,7 @@ pub(crate) fn text_answer(completion: &str) -> Option<&str> {
     if let Some((_, span)) = json::last_object(completion) {
         return Some(completion[span].trim());
     }
-    wording(completion).map(|span| &completion[span])
+    wording(completion).map(|(span, _)| &completion[span])
 }
 
 /// What makes two texts the same answer.
@@ -94,13 +106,18 @@ impl ChoiceGold {
 
 /// What makes two choices the same: the letters, else the label.
 pub(crate) fn choice_key(completion: &str) -> Option<String> {
-    let words = &completion[choice_or_wording(completion)?];
+    let words = choice_answer(completion)?;
     Some(Letters::of_choice(words).map_or_else(|| plain_label(words), |letters| format!("{letters:?}")))
 }
 
 /// The choice that a completion is judged by.
 pub(crate) fn choice_answer(completion: &str) -> Option<&str> {
-    choice_or_wording(completion).map(|span| &completion[span])
+    choice_found(completion).map(|found| found.text)
+}
+
+/// The choice that a completion is judged by, and how it is found.
+pub(crate) fn choice_found(completion: &str) -> Option<FoundAnswer<'_>> {
+    choice_or_wording(completion).map(|(span, rule)| FoundAnswer { text: &completion[span], rule })
 }
 
 /// A label without its letter and without the noun it is a label of.
