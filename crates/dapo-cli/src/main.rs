@@ -15,11 +15,13 @@ mod generate;
 mod recipes;
 mod report;
 mod reward;
+mod show;
 mod signals;
 mod talk;
 mod terminal;
 mod train;
 mod verify;
+mod wrap;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use signals::Stopped;
@@ -52,6 +54,7 @@ enum Command {
     Reward(reward::Reward),
     Export(export::Export),
     Report(report::Report),
+    Show(show::Show),
     Doctor(doctor::Doctor),
     Completions(completions::Completions),
 }
@@ -71,6 +74,7 @@ fn main() -> ExitCode {
         Command::Chat(args) => chat::run(args, talk),
         Command::Export(args) => export::run(args, talk),
         Command::Report(args) => report::run(args, talk),
+        Command::Show(args) => show::run(args, talk),
         Command::Doctor(args) => doctor::run(args, talk),
         Command::Completions(args) => completions::run(args, Cli::command()),
         Command::Generate(args) => generate::run(args, talk),

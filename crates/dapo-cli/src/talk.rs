@@ -25,6 +25,7 @@ pub(crate) struct TalkArgs {
 pub(crate) struct Talk {
     level: Level,
     color: bool,
+    colors_stdout: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,16 +46,22 @@ impl Talk {
             TalkArgs { verbose: true, .. } => Level::Verbose,
             _ => Level::Normal,
         };
-        let color = match args.color {
+        let colors = |is_terminal: bool| match args.color {
             ColorChoice::Always => true,
             ColorChoice::Never => false,
             ColorChoice::Auto => {
                 let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
                 let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-                io::stderr().is_terminal() && !is_set("NO_COLOR") && !is_dumb
+                is_terminal && !is_set("NO_COLOR") && !is_dumb
             }
         };
-        Self { level, color }
+        let (color, colors_stdout) = (colors(io::stderr().is_terminal()), colors(io::stdout().is_terminal()));
+        Self { level, color, colors_stdout }
+    }
+
+    /// Whether stdout gets colours.
+    pub(crate) fn colors_stdout(self) -> bool {
+        self.colors_stdout
     }
 
     /// What happens.

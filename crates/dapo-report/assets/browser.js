@@ -4,7 +4,7 @@
 (() => {
   const PAGE = 32;
   const KNOWN = new Set(['step', 'prompt_id', 'draw', 'sample', 'prompt', 'completion', 'tokens', 'finish_reason', 'rewards',
-    'reward', 'correct', 'advantage', 'in_loss', 'fate', 'age']);
+    'reward', 'correct', 'advantage', 'in_loss', 'fate', 'age', 'answer', 'alternatives', 'extracted', 'rule']);
   const form = byId('filters');
   let run = runs[0], block = null, lines = [], limit = PAGE, target = null, turn = 0;
 
@@ -43,7 +43,7 @@
       // A completion without a reward is in no range.
       if ((least !== null || most !== null) && typeof line.reward !== 'number') return false;
       if (least !== null && line.reward < least || most !== null && line.reward > most) return false;
-      return !words || [line.prompt, line.completion].some(text => String(text ?? '').toLowerCase().includes(words));
+      return !words || [line.prompt, line.completion, line.answer, line.extracted].some(text => String(text ?? '').toLowerCase().includes(words));
     };
   }
 
@@ -69,6 +69,20 @@
     return `#${of}step=${block.step}${n ? '&completion=' + n : ''}`;
   }
 
+  // The gold answer, what was extracted, and by which rule; lines of older versions have none of these.
+  function judged(line) {
+    const rows = [];
+    if ('answer' in line) {
+      const others = Array.isArray(line.alternatives) ? line.alternatives : [];
+      rows.push(['Gold', [line.answer, ...others].filter(answer => answer !== null).map(String).join(' or ') || '–']);
+    }
+    if ('extracted' in line) {
+      const rule = line.rule === null || line.rule === undefined ? '' : ` (by ${line.rule})`;
+      rows.push(['Extracted', line.extracted === null ? '–' : String(line.extracted) + rule]);
+    }
+    return rows.flatMap(([name, text]) => [element('div', { className: 'part' }, name), marked(text)]);
+  }
+
   function card([n, line]) {
     const verdict = line.correct === true ? ['correct', 'good'] : line.correct === false ? ['incorrect', 'bad'] : ['not judged', 'dim'];
     const word = (text, className) => element('span', { className: className || '' }, text);
@@ -81,7 +95,8 @@
     const made = element('article', { id: 'completion-' + n, tabIndex: -1 }, head,
       element('div', { className: 'part' }, 'Prompt'), marked(line.prompt ?? ''),
       element('div', { className: 'part' }, 'Completion'), marked(line.completion ?? ''));
-    // What a file has beyond that: gold answer, extracted answer, rule.
+    made.append(...judged(line));
+    // What a file has beyond that, as other versions may write it.
     for (const [name, value] of Object.entries(line).filter(([name]) => !KNOWN.has(name))) {
       const text = typeof value === 'string' ? value : JSON.stringify(value);
       made.append(element('div', { className: 'part' }, visible(name)), marked(text));

@@ -1,6 +1,6 @@
 //! The completions of a step as a compressed block, within the page's limits.
 
-use crate::log::{Damaged, Row, lines, object};
+use crate::log::{Row, rows};
 use crate::report_error::ReportError;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -45,13 +45,7 @@ pub(crate) fn block(
     text: &[u8],
     budget: &mut Budget,
 ) -> Result<(Block, Vec<String>), ReportError> {
-    let (mut damaged, mut rows) = (Damaged::default(), Vec::new());
-    for (number, line) in lines(text) {
-        match object(line.text) {
-            Some(row) => rows.push((number, row)),
-            None => damaged.add(number, &line),
-        }
-    }
+    let (rows, damaged) = rows(text);
     let share = budget.bytes.map(|bytes| bytes / budget.files.max(1));
     let mut shown = budget.per_step.map_or(rows.len(), |most| most.min(rows.len()));
     let data = loop {

@@ -4,6 +4,8 @@
 //! completions the page holds. [`ReportOptions`] bounds the completions. The files of a run are read as they are: damage
 //! becomes a warning on the page, not an error.
 //!
+//! [`RunCompletions`] gives the completions of a run step by step, for other ways to show them.
+//!
 //! Completions are text of a model and may hold anything. They are compressed in the page, and a browser shows them as
 //! text alone.
 //!
@@ -25,6 +27,7 @@
 //! ```
 
 mod blocks;
+mod completions;
 mod log;
 mod page;
 mod report_error;
@@ -32,5 +35,7 @@ mod run;
 mod settings;
 mod steps;
 
+pub use completions::{RunCompletions, StepCompletions};
+pub use log::Row;
 pub use page::{Report, ReportOptions, is_report, report};
 pub use report_error::ReportError;

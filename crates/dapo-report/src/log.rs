@@ -7,8 +7,8 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
-/// A line of a log.
-pub(crate) type Row = Map<String, Value>;
+/// A line of a log or of a completions file: a JSON object.
+pub type Row = Map<String, Value>;
 
 /// The last step a browser's numbers can tell from its neighbours.
 const MAX_STEP: u64 = (1 << 53) - 1;
@@ -114,6 +114,18 @@ pub(crate) fn lines(text: &[u8]) -> impl Iterator<Item = (usize, Line<'_>)> {
         None => Line { text: line, is_whole: false },
     });
     (1..).zip(lines).filter(|(_, line)| !line.text.trim_ascii().is_empty())
+}
+
+/// The lines of a completions file with their numbers, and those that cannot be read.
+pub(crate) fn rows(text: &[u8]) -> (Vec<(usize, Row)>, Damaged) {
+    let (mut damaged, mut rows) = (Damaged::default(), Vec::new());
+    for (number, line) in lines(text) {
+        match object(line.text) {
+            Some(row) => rows.push((number, row)),
+            None => damaged.add(number, &line),
+        }
+    }
+    (rows, damaged)
 }
 
 /// A line's JSON object.

@@ -121,13 +121,17 @@ impl Run {
         let (mut blocks, mut warnings) = (Vec::new(), Vec::new());
         for (step, file) in &self.files {
             let text = read(file)?.unwrap_or_default();
-            let name = format!("{COMPLETIONS}/step-{step}.jsonl");
-            let (block, found) = block(file, &name, *step, &text, budget)?;
+            let (block, found) = block(file, &file_name(*step), *step, &text, budget)?;
             blocks.push(block);
             warnings.extend(found);
         }
         Ok((blocks, warnings))
     }
+}
+
+/// The name of a step's completions file within its run.
+pub(crate) fn file_name(step: u64) -> String {
+    format!("{COMPLETIONS}/step-{step}.jsonl")
 }
 
 /// Files named `step-N.jsonl`, by N.

@@ -11,6 +11,7 @@ mod report;
 #[cfg(target_os = "linux")]
 mod rewards;
 mod settings;
+mod show;
 mod tools;
 mod train;
 mod verify;
