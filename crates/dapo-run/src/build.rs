@@ -1,5 +1,6 @@
 //! From settings to the parts they configure, and how sections go together.
 
+use crate::best::check_metric;
 use crate::external::{Externals, open_own};
 use crate::placement::DeviceChoice;
 use crate::run_error::RunError;
@@ -74,6 +75,9 @@ impl RunConfig {
         if let Some(minutes) = self.output.checkpoint_minutes.filter(|minutes| !(minutes.is_finite() && *minutes > 0.0))
         {
             return Err(RunError::setting("output.checkpoint_minutes", minutes, "a finite number above 0, or unset"));
+        }
+        if let Some(metric) = &self.output.keep_best {
+            check_metric(metric, self.eval.every)?;
         }
         self.model.device.parse::<DeviceChoice>()?;
         self.eval.sampling().validate().map_err(at("eval"))?;

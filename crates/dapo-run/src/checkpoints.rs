@@ -1,5 +1,6 @@
 //! The checkpoints of a run folder: which of them are intact, and which of them stay.
 
+use crate::best::Scores;
 use crate::folder::RunFolder;
 use crate::logs::LogState;
 use crate::run_error::RunError;
@@ -80,36 +81,39 @@ impl RunFolder {
     }
 
     /// Removes checkpoints that need not stay: of the scheduled ones all but the last `keep` (0 keeps all), and once a
-    /// scheduled one is complete, all unscheduled ones. The last checkpoint stays, and the last one whose next step
-    /// succeeded.
-    pub(crate) fn prune(&self, keep: usize) -> Result<(), RunError> {
+    /// scheduled one is complete, all unscheduled ones. The last checkpoint stays, the last one whose next step succeeded,
+    /// and of the scheduled ones the best.
+    pub(crate) fn prune(&self, keep: usize, scores: &Scores) -> Result<(), RunError> {
         self.tidy()?;
         let mut checkpoints = Vec::new();
-        for (_, path) in self.checkpoints()? {
+        for (steps, path) in self.checkpoints()? {
             // What cannot be read is kept by the number of steps alone; it is not for pruning to judge it.
             let manifest = Manifest::read(&path).ok().flatten();
-            checkpoints.push((path, manifest.and_then(|manifest| manifest.run).is_some_and(|run| run.unscheduled)));
+            let unscheduled = manifest.and_then(|manifest| manifest.run).is_some_and(|run| run.unscheduled);
+            checkpoints.push((steps, path, unscheduled));
         }
-        let newest_is_scheduled = checkpoints.last().is_some_and(|(_, unscheduled)| !unscheduled);
+        let newest_is_scheduled = checkpoints.last().is_some_and(|(.., unscheduled)| !unscheduled);
+        let candidates = checkpoints.iter().filter(|(.., unscheduled)| !unscheduled);
+        let best = scores.best_of(candidates.map(|(steps, ..)| *steps));
         let (mut scheduled, mut newest) = (0, 0);
-        for (path, unscheduled) in checkpoints.iter().rev() {
+        for (steps, path, unscheduled) in checkpoints.iter().rev() {
             scheduled += usize::from(!unscheduled);
             // Among the two newest that count, the last has none after it, and the other's next step succeeded.
             let counts = !(newest_is_scheduled && *unscheduled);
             newest += usize::from(counts);
             let stays = counts && (newest <= 2 || (!unscheduled && (keep == 0 || scheduled <= keep)));
-            if !stays {
+            if !stays && best != Some(*steps) {
                 durable::remove_dir(path)?;
             }
         }
         Ok(())
     }
 
-    /// Makes an unscheduled checkpoint the scheduled one of its step.
+    /// Makes an unscheduled checkpoint the scheduled one of its step, and a checkpoint the last one of a run that has ended.
     pub(crate) fn make_scheduled(&self, steps: u64, run: RunState) -> Result<(), RunError> {
         let path = self.checkpoint(steps);
         if let Some(mut manifest) = Manifest::read(&path)?
-            && manifest.run.as_ref().is_some_and(|run| run.unscheduled)
+            && manifest.run.as_ref().is_some_and(|before| before.unscheduled || (run.ended && !before.ended))
         {
             manifest.run = Some(run);
             manifest.write(&path)?;

@@ -9,6 +9,7 @@
 //! reward_cache/NAME.jsonl   every answer of a reward that is computed elsewhere
 //! log-NAME.txt              what its process writes to stderr
 //! checkpoints/step-N/       everything to continue after N steps
+//! trackers/                 copies of the figures for other tools
 //! ```
 //!
 //! Steps count from 1: line N of a log, completions/step-N and the checkpoint step-N, made after it, belong together.
@@ -45,7 +46,9 @@ impl RunFolder {
     pub const COMPLETIONS: &str = "completions";
     /// A folder a checkpoint.
     pub const CHECKPOINTS: &str = "checkpoints";
-    const LOCK: &str = ".lock";
+    /// A file a tracker.
+    pub const TRACKERS: &str = "trackers";
+    pub(crate) const LOCK: &str = ".lock";
 
     /// The folder at a path, which need not exist.
     pub fn at(path: &Path) -> Self {
@@ -141,6 +144,12 @@ impl RunFolder {
             Err(TryLockError::WouldBlock) => Err(held()),
             Err(TryLockError::Error(source)) => Err(RunError::io(&path)(source)),
         }
+    }
+
+    /// Whether another process trains in the folder at this moment. Nothing is written.
+    pub(crate) fn is_locked(&self) -> bool {
+        let is_held = |file: File| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
+        [self.path.clone(), self.path.join(Self::LOCK)].iter().filter_map(|path| File::open(path).ok()).any(is_held)
     }
 
     /// The settings file.

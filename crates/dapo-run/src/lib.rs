@@ -14,12 +14,14 @@
 //! # Ok::<(), dapo_run::SettingsError>(())
 //! ```
 
+mod best;
 mod build;
 mod checkpoints;
 mod completions;
 mod error;
 mod estimate;
 mod external;
+mod figures;
 mod folder;
 mod guards;
 mod identity;
@@ -40,6 +42,7 @@ mod run_error;
 mod settings;
 mod source;
 mod start;
+mod trackers;
 mod trial;
 mod trust;
 mod write;
@@ -62,7 +65,8 @@ pub use run::Run;
 pub use run_error::{Rescue, RunError, Stage};
 pub use settings::{
     DataSection, EvalSection, GuardAction, GuardsSection, Judging, ModelSection, OutputSection, OverlongSection,
-    OwnKind, OwnReward, OwnRewards, RewardsSection, RolloutSection, RunConfig, TagCountReward, TrainSection, Weighted,
+    OwnKind, OwnReward, OwnRewards, RewardsSection, RolloutSection, RunConfig, TagCountReward, Tracker, TrainSection,
+    Weighted,
 };
 pub use source::Source;
 pub use start::{Resume, settings_of};

@@ -53,7 +53,7 @@ pub struct RunStep {
     pub timings: StepTimings,
     /// What the guards say of it.
     pub alarms: Vec<Alarm>,
-    /// The first requests of the step for rewards computed elsewhere that failed, in words.
+    /// The first requests of the step for rewards computed elsewhere that failed, and trackers that are given up, in words.
     pub faults: Vec<String>,
     /// The evaluation after it, where one was due.
     pub evaluation: Option<EvalReport>,

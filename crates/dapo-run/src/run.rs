@@ -1,5 +1,6 @@
 //! A run from its first step to its last, with everything it writes on the way.
 
+use crate::best::Scores;
 use crate::completions::lines;
 use crate::external::Externals;
 use crate::folder::{Lock, RunFolder};
@@ -10,6 +11,7 @@ use crate::problems::{Folder, ProblemCounts};
 use crate::progress::{Mastered, Progress, RunStep};
 use crate::run_error::{Rescue, RunError, Stage};
 use crate::settings::RunConfig;
+use crate::trackers::Trackers;
 use dapo_external::Counters;
 use dapo_policy::{GenerationConfig, PolicyError, Purpose, StopStrings};
 use dapo_reward::RewardSum;
@@ -24,6 +26,9 @@ use std::time::Instant;
 pub struct Run {
     pub(crate) folder: RunFolder,
     pub(crate) logs: Logs,
+    pub(crate) trackers: Trackers,
+    /// How good the policies were that were evaluated.
+    pub(crate) scores: Scores,
     /// The settings, with the steps that the run makes in `train.steps`.
     pub(crate) config: RunConfig,
     /// The settings as their file has them.
@@ -176,6 +181,8 @@ impl Run {
         let evaluation = self.after(Stage::Evaluation, evaluation)?;
         self.externals.checkpoint(steps)?;
         self.mastered = true;
+        let marked = self.folder.make_scheduled(steps, self.state(false));
+        self.after(Stage::Checkpoint, marked)?;
         Ok(Mastered { steps, outcomes: end.outcomes(), evaluation, checkpoint })
     }
 
@@ -228,6 +235,7 @@ impl Run {
         let counters = self.externals.take_counters();
         let written = self.write_logs(&outcome, &counters);
         self.after(Stage::Logs, written)?;
+        self.trackers.add_step(steps, &outcome.metrics, &outcome.timings);
         let alarms = self.guards.observe(&Figures::from(&outcome.metrics), &self.config.guards);
         if let Some(Alarm { key, message, .. }) = alarms.iter().find(|alarm| alarm.stops).cloned() {
             return self.after(Stage::Guards, Err(RunError::Guard { key, message }));
@@ -245,7 +253,7 @@ impl Run {
         let faults = counters
             .iter()
             .flat_map(|(name, counters)| counters.events.iter().map(move |event| format!("rewards.{name}: {event}")));
-        let faults = faults.collect();
+        let faults = faults.chain(self.trackers.take_warnings()).collect();
         Ok(RunStep { metrics: outcome.metrics, timings: outcome.timings, alarms, faults, evaluation, checkpoint })
     }
 
@@ -265,10 +273,11 @@ impl Run {
         self.config.eval.every.is_some_and(|every| is_last || steps.is_multiple_of(every))
     }
 
-    /// Whether a checkpoint is due after this number of steps.
+    /// Whether a checkpoint is due after this number of steps: by the schedule, at the end, or because the policy is the best
+    /// so far.
     pub(crate) fn is_scheduled(&self, steps: u64) -> bool {
         let every = self.config.output.checkpoint_every;
-        (every > 0 && steps.is_multiple_of(every)) || self.is_finished()
+        (every > 0 && steps.is_multiple_of(every)) || self.is_finished() || self.scores.is_new_best(steps)
     }
 
     /// Writes a checkpoint of the present state, unless it exists, and removes those that need not stay.
@@ -283,7 +292,7 @@ impl Run {
         } else {
             path = self.write_checkpoint(false)?;
         }
-        self.folder.prune(self.config.output.keep_checkpoints)?;
+        self.folder.prune(self.config.output.keep_checkpoints, &self.scores)?;
         Ok(path)
     }
 
@@ -296,7 +305,7 @@ impl Run {
         let path = self.folder.checkpoint(self.trainer.steps());
         if !path.exists() {
             self.write_checkpoint(true)?;
-            self.folder.prune(self.config.output.keep_checkpoints)?;
+            self.folder.prune(self.config.output.keep_checkpoints, &self.scores)?;
         }
         Ok(path)
     }
@@ -317,6 +326,7 @@ impl Run {
             settings: self.settings_hash.clone(),
             validation: self.validation_fingerprint.clone(),
             unscheduled,
+            ended: self.is_finished(),
             logs: self.logs.digests(self.trainer.steps()),
         }
     }
@@ -338,7 +348,11 @@ impl Run {
             .map_err(|error| self.of_model(error))?;
         let mut report = evaluation.report(&self.config.accuracy().grader);
         report.per_problem.clear();
-        self.logs.append(RunFolder::EVALUATIONS, &EvaluationLine { step: self.trainer.steps(), report: &report })?;
+        let steps = self.trainer.steps();
+        let line = EvaluationLine { step: steps, report: &report };
+        self.logs.append(RunFolder::EVALUATIONS, &line)?;
+        self.trackers.add_evaluation(steps, &line);
+        self.scores.add(steps, &line)?;
         Ok(report)
     }
 }

@@ -1,5 +1,6 @@
 //! How a run begins: new in its folder, or from one of its checkpoints.
 
+use crate::best::Scores;
 use crate::build::of_setting;
 use crate::estimate::cache_left;
 use crate::external::Externals;
@@ -15,10 +16,12 @@ use crate::plan::prepare;
 use crate::run::Run;
 use crate::run_error::RunError;
 use crate::settings::RunConfig;
+use crate::trackers::Trackers;
 use crate::trust::Trust;
 use dapo_policy::{Device, StopStrings, cuda_memory};
 use dapo_reward::RewardSum;
 use dapo_trainer::{Manifest, Prompt, Trainer, TrainerError, fingerprint_of_data};
+use serde_json::{Map, Value};
 use std::fs;
 use std::path::Path;
 use std::time::Instant;
@@ -115,6 +118,10 @@ impl Run {
         }
         run.take_back(steps, manifest, &mut logs)?;
         run.logs.rewind(steps, logs)?;
+        run.trackers.rewind(steps, run.logs.has_evaluation(steps)?);
+        for line in run.logs.read::<Map<String, Value>>(RunFolder::EVALUATIONS)? {
+            run.scores.add_line(&line)?;
+        }
         for figures in run.logs.read::<Figures>(RunFolder::METRICS)? {
             run.guards.observe(&figures, &run.config.guards);
         }
@@ -132,18 +139,20 @@ impl Run {
     }
 
     /// Makes a checkpoint the last one, and leaves out its evaluation where it is not due by the present settings, such as
-    /// that at the end of a run that now continues.
+    /// that at the end of a run that now continues; the run has then not ended there.
     fn take_back(&self, steps: u64, manifest: Option<Manifest>, logs: &mut LogState) -> Result<(), RunError> {
         self.folder.remove_later(steps)?;
         let is_kept = self.is_finished() || self.is_evaluated(steps);
-        if is_kept || !logs.drop_evaluation(&self.folder, steps)? {
-            return Ok(());
-        }
+        let drops = !is_kept && logs.drop_evaluation(&self.folder, steps)?;
         // The manifest first: a log may be longer than it says, and not shorter.
         if let Some(mut manifest) = manifest
             && let Some(of_run) = &mut manifest.run
+            && (drops || of_run.ended && !self.is_finished())
         {
-            of_run.logs = logs.digests();
+            if drops {
+                of_run.logs = logs.digests();
+            }
+            of_run.ended = self.is_finished();
             manifest.write(&self.folder.checkpoint(steps))?;
         }
         Ok(())
@@ -189,6 +198,8 @@ impl Run {
         let trainer = Trainer::new(policy, tokenizer, problems.train, rewards, trainer_config)?;
         Ok(Self {
             logs: Logs::of(&folder),
+            trackers: Trackers::of(&folder, &config.output.trackers),
+            scores: Scores::by(config.output.keep_best.as_deref()),
             folder,
             settings_hash: settings_hash(written)?,
             written: written.clone(),

@@ -204,6 +204,8 @@ const ROWS: &[Row] = &[
     ("output.keep_checkpoints", &["output.checkpoint_every=1", "train.steps=3"], "0", "1", Files),
     ("output.checkpoint_minutes", &["output.checkpoint_every=2", "train.steps=3"], "none", "1e-9", Nothing),
     ("output.completions", &[], "true", "false", Files),
+    ("output.trackers", &[], "[]", "[\"csv\", \"tensorboard\"]", Files),
+    ("output.keep_best", EVAL, "", "eval/avg_at_k", Files),
 ];
 
 const GUARDS: &str = "src/guards.rs; and tests/endings.rs: a guard ends a run, which continues with a warning";

@@ -119,6 +119,9 @@ pub struct RunState {
     pub validation: String,
     /// Whether a signal, an error or the clock asked for the checkpoint, and not the schedule.
     pub unscheduled: bool,
+    /// Whether the run ended here: all its steps were made, or its policy had mastered the data. Left out where it did not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ended: bool,
     /// What the logs hold when the checkpoint is made, by their path in the run folder.
     pub logs: BTreeMap<String, Digest>,
 }

@@ -13,7 +13,7 @@ pub struct Disk {
     /// One checkpoint, f32: the trained weights, their two moments, and a reference that follows the policy.
     pub checkpoint: u64,
     /// Checkpoints there are at a time, at most: the last one and the last whose next step succeeded stay in any case, and an
-    /// old one goes when the new one is whole.
+    /// old one goes when the new one is whole. With `output.keep_best` there is one more.
     pub checkpoints: u64,
     /// Texts of all completions, where they are kept; when half of the groups are informative.
     pub completions: u64,
@@ -25,9 +25,12 @@ impl Disk {
             0 => 1,
             every => config.train.steps.div_ceil(every).max(1),
         };
+        let best = if config.output.keep_best.is_some() { config.eval.every } else { None };
+        let made = made + best.map_or(0, |every| config.train.steps / every.max(1));
         // The two newest stay in any case.
         let kept =
             if config.output.keep_checkpoints == 0 { made } else { config.output.keep_checkpoints.max(2) as u64 + 1 };
+        let kept = kept + u64::from(config.output.keep_best.is_some());
         let tokens = work.steps.saturating_mul(work.tokens_expected);
         let reference =
             if config.has_reference() && config.reference_sync.every.is_some() { 4 * parameters.model } else { 0 };

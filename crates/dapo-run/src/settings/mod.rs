@@ -94,10 +94,33 @@ pub struct OutputSection {
     pub checkpoint_minutes: Option<f64>,
     /// Whether every completion is logged, with its rewards and its outcome.
     pub completions: bool,
+    /// Copies of the figures of steps and evaluations for other tools, in the folder `trackers`: `tensorboard` (event files),
+    /// `csv` (a table).
+    pub trackers: Vec<Tracker>,
+    /// A figure of evaluations, such as `eval/avg_at_k`: each one that is higher than all before it is followed by a
+    /// checkpoint, and the checkpoint with the highest, of equal ones the first, always stays. By default none.
+    pub keep_best: Option<String>,
+}
+
+/// A tool that a run's figures are written for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Tracker {
+    /// TensorBoard.
+    Tensorboard,
+    /// Anything that reads CSV: pandas, a spreadsheet.
+    Csv,
 }
 
 impl Default for OutputSection {
     fn default() -> Self {
-        Self { checkpoint_every: 25, keep_checkpoints: 2, checkpoint_minutes: None, completions: true }
+        Self {
+            checkpoint_every: 25,
+            keep_checkpoints: 2,
+            checkpoint_minutes: None,
+            completions: true,
+            trackers: Vec::new(),
+            keep_best: None,
+        }
     }
 }

@@ -9,7 +9,7 @@ use dapo_policy::{LayerMemory, LoraTarget};
 use dapo_reward::{
     ExtractRule, FormatPattern, Grader, LengthUnit, OnAbstain, OverlongFilter, Profile, TextOptions, VerifyConfig,
 };
-use dapo_run::{GuardAction, Layer, RunConfig, keys, recipes, resolve};
+use dapo_run::{GuardAction, Layer, RunConfig, Tracker, keys, recipes, resolve};
 use dapo_sampler::{FilterMetric, GenBatch, OnExhausted, SurplusPolicy};
 use dapo_trainer::data::OnBadLine;
 use dapo_trainer::{OnMastered, Schedule};
@@ -424,6 +424,16 @@ fn choices() -> Vec<Choice> {
         plain("output.keep_checkpoints", count(), |c, v| c.output.keep_checkpoints = v),
         plain("output.checkpoint_minutes", number(), |c, v| c.output.checkpoint_minutes = Some(v)),
         plain("output.completions", any::<bool>(), |c, v| c.output.completions = v),
+        Choice {
+            keys: vec!["output.trackers"],
+            values: prop::sample::subsequence(vec![("tensorboard", Tracker::Tensorboard), ("csv", Tracker::Csv)], 0..=2)
+                .prop_map(|chosen| {
+                    let (names, trackers): (Vec<&str>, Vec<Tracker>) = chosen.into_iter().unzip();
+                    let set = move |c: &mut RunConfig| c.output.trackers.clone_from(&trackers);
+                    Setting { lines: format!("output.trackers = {names:?}\n"), set: Rc::new(set) }
+                }).boxed(),
+        },
+        plain("output.keep_best", text(), |c, v| c.output.keep_best = Some(v)),
     ]
 }
 
