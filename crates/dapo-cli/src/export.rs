@@ -6,12 +6,15 @@ use crate::terminal::Stdout;
 use anyhow::{Context, Result, bail};
 use candle_core::DType;
 use dapo_policy::{StopTokens, save_checkpoint};
+use dapo_run::model_card;
+use std::fs;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 /// Write a model as a Hugging Face folder, adapters merged.
 ///
-/// transformers, vLLM and llama.cpp's converter read it.
+/// transformers, vLLM and llama.cpp's converter read it. A model card, README.md, says what it was trained from and on, with
+/// which settings, and what its evaluations came to.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -50,12 +53,20 @@ pub(crate) fn run(args: &Export, talk: Talk) -> Result<()> {
         tensors.into_iter().map(|(name, tensor)| Ok((name, tensor.to_dtype(dtype)?))).collect::<Result<_>>()?;
     warn_if_none(&StopTokens::of(policy.config(), &tokenizer), talk);
     save_checkpoint(&args.out, policy.config(), &tensors, &tokenizer)?;
+    let card = args.out.join("README.md");
+    fs::write(&card, model_card(&args.model, &name(&args.out))).with_context(|| card.display().to_string())?;
     writeln!(Stdout::new(), "{}", args.out.display())?;
     Ok(())
 }
 
+/// What the model is called: as its folder.
+fn name(out: &Path) -> String {
+    let whole = out.canonicalize().unwrap_or_else(|_| out.to_owned());
+    whole.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned())
+}
+
 fn refuse_to_overwrite(dir: &Path) -> Result<()> {
-    match std::fs::read_dir(dir) {
+    match fs::read_dir(dir) {
         Ok(mut entries) => match entries.next() {
             Some(_) => bail!("{} is not empty, expected a new or empty folder for --out", dir.display()),
             None => Ok(()),

@@ -15,6 +15,7 @@ mod generate;
 mod recipes;
 mod report;
 mod reward;
+mod runs;
 mod show;
 mod signals;
 mod talk;
@@ -54,6 +55,7 @@ enum Command {
     Reward(reward::Reward),
     Export(export::Export),
     Report(report::Report),
+    Runs(runs::Runs),
     Show(show::Show),
     Doctor(doctor::Doctor),
     Completions(completions::Completions),
@@ -74,6 +76,7 @@ fn main() -> ExitCode {
         Command::Chat(args) => chat::run(args, talk),
         Command::Export(args) => export::run(args, talk),
         Command::Report(args) => report::run(args, talk),
+        Command::Runs(args) => runs::run(args, talk),
         Command::Show(args) => show::run(args, talk),
         Command::Doctor(args) => doctor::run(args, talk),
         Command::Completions(args) => completions::run(args, Cli::command()),

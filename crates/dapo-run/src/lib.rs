@@ -26,6 +26,7 @@ mod folder;
 mod guards;
 mod identity;
 mod import;
+mod inventory;
 mod keys;
 mod layers;
 mod logs;
@@ -52,6 +53,10 @@ pub use estimate::{CostEstimate, DataSizes, Disk, Memory, Part, Phases, Work, es
 pub use folder::RunFolder;
 pub use guards::Alarm;
 pub use import::{Assumed, Carried, ConfigFormat, ImportError, Imported, Note, Skipped, import};
+pub use inventory::{
+    BestAccuracy, Difference, Leftover, LeftoverKind, RunStatus, RunSummary, clean, difference, find_runs,
+    interrupted_starts, leftovers, model_card, summarize,
+};
 pub use keys::{Key, Kind, key_table, keys, own_keys, schema};
 pub use layers::{Layer, Resolved, resolve};
 pub use machine::{Machine, fits};

@@ -1,7 +1,7 @@
 //! How runs end other than by their last step: nothing left to learn, nothing to learn from, and failures.
 #![allow(clippy::unwrap_used)]
 
-use dapo_run::{Layer, Progress, Rescue, Run, RunError, RunFolder, Stage, resolve, settings_of};
+use dapo_run::{Layer, Progress, Rescue, Run, RunError, RunFolder, RunStatus, Stage, resolve, settings_of, summarize};
 use dapo_trainer::TrainerError;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -94,10 +94,12 @@ fn a_run_that_has_mastered_its_data_ends_well_with_checkpoint_and_evaluation() {
     assert_eq!(evaluations.last().unwrap()["step"], steps);
     assert_eq!(lines(&dir, RunFolder::METRICS).len() as u64, steps);
     assert!(!run.folder().completions_file(steps + 1).exists(), "the step in which nothing was learned is none");
+    assert_eq!(run.folder().last_checkpoint().unwrap().map(|(made, _)| made), Some(steps));
 
     // Resumed, it finds the same, and leaves the same bytes.
     let before = content(&dir);
     drop(run);
+    assert_eq!(summarize(&dir).unwrap().state, RunStatus::Finished);
     let mut again = Run::resume(&settings_of(&dir, &[]).unwrap(), &dir).unwrap();
     assert!(matches!(finish(&mut again).unwrap(), Some(Progress::Mastered(_))));
     assert_eq!(content(&dir), before);

@@ -10,6 +10,7 @@ mod models;
 mod report;
 #[cfg(target_os = "linux")]
 mod rewards;
+mod runs;
 mod settings;
 mod show;
 mod tools;
