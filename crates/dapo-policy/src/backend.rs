@@ -162,6 +162,9 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
     /// Fails where a length differs.
     fn write_moments(&self, moments: &mut Moments, index: usize, m: &[f32], v: &[f32]) -> Result<(), PolicyError>;
 
+    /// √Σ w² over everything that is trained.
+    fn weights_norm(&self) -> Result<f64, PolicyError>;
+
     /// Clips the gradients by their global norm and updates every tensor that has one; returns the norm before clipping.
     /// Nothing changes where that is not finite.
     fn adamw(

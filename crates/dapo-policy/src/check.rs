@@ -59,45 +59,79 @@ pub(crate) fn check_memory<'a>(file: &Path, shapes: impl Iterator<Item = &'a [us
     memory::check(all).map_err(|reason| PolicyError::file(file, format!("its weights do not fit: {reason}")))
 }
 
-/// The first of the values that is NaN or infinite.
-pub(crate) fn first_not_finite(values: &[f32]) -> Option<usize> {
-    /// The bits of infinity; those of NaN are above it.
-    const INFINITY: i32 = 0x7f80_0000;
-    let size = |value: &f32| (value.to_bits() & 0x7fff_ffff) as i32;
-    let chunk = 4096;
-    let bad = values.chunks(chunk).position(|chunk| chunk.iter().map(size).fold(0, i32::max) >= INFINITY)?;
-    let within = values[bad * chunk..].iter().position(|value| !value.is_finite())?;
-    Some(bad * chunk + within)
+/// The largest size of a weight that is loaded or saved.
+///
+/// Weights of published models reach hundreds, and none is above 65,504, the largest number of an f16 file. Products of
+/// weights beyond 1e9 overflow f32 within a layer.
+pub const LARGEST_WEIGHT: f32 = 1e9;
+
+/// What a tensor's values may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bound {
+    /// Any finite number, as moments are.
+    Finite,
+    /// Finite and at most [`LARGEST_WEIGHT`] in size.
+    Weight,
 }
 
-/// The error for a tensor whose value at `index`, in row-major order, is NaN or infinite.
-pub(crate) fn not_finite(file: &Path, name: &str, value: f32, index: usize) -> PolicyError {
-    let expected = "finite: the weights are damaged, or training has diverged";
+impl Bound {
+    fn largest(self) -> f32 {
+        match self {
+            Self::Finite => f32::MAX,
+            Self::Weight => LARGEST_WEIGHT,
+        }
+    }
+
+    /// The first of the values that is NaN or beyond the bound.
+    pub(crate) fn first_beyond(self, values: &[f32]) -> Option<usize> {
+        // Of numbers without a sign, the larger one has the larger bits, and NaN has the largest.
+        let size = |value: &f32| (value.to_bits() & 0x7fff_ffff) as i32;
+        let (chunk, largest) = (4096, size(&self.largest()));
+        let bad = values.chunks(chunk).position(|chunk| chunk.iter().map(size).fold(0, i32::max) > largest)?;
+        let within = values[bad * chunk..].iter().position(|value| size(value) > largest)?;
+        Some(bad * chunk + within)
+    }
+}
+
+/// The error for a tensor whose value at `index`, in row-major order, is NaN, infinite or beyond all weights.
+pub(crate) fn absurd(file: &Path, name: &str, value: f32, index: usize) -> PolicyError {
+    let expected = if value.is_finite() { "at most 1e9 in size" } else { "finite" };
+    let expected = format!("{expected}: the weights are damaged, or training has diverged");
     PolicyError::tensor(file, name, format!("{value} at index {index}"), expected)
 }
 
-/// Fails where a tensor on the CPU holds a NaN or an infinity; names the first.
-pub(crate) fn check_finite(file: &Path, name: &str, tensor: &Tensor) -> Result<(), PolicyError> {
+/// Fails where a tensor on the CPU holds a value beyond the bound; names the first.
+pub(crate) fn check_values(file: &Path, name: &str, tensor: &Tensor, bound: Bound) -> Result<(), PolicyError> {
     let tensor = tensor.to_dtype(DType::F32)?.contiguous()?;
     let (storage, layout) = tensor.storage_and_layout();
     let Storage::Cpu(storage) = &*storage else { return Ok(()) };
     let values = &storage.as_slice::<f32>()?[layout.start_offset()..][..tensor.elem_count()];
-    first_not_finite(values).map_or(Ok(()), |at| Err(not_finite(file, name, values[at], at)))
+    bound.first_beyond(values).map_or(Ok(()), |at| Err(absurd(file, name, values[at], at)))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::first_not_finite;
+    use super::{Bound, LARGEST_WEIGHT};
 
     #[test]
     fn finds_the_first_value_that_is_not_finite() {
         let mut values = vec![f32::MAX; 10_000];
         values[3] = f32::MIN_POSITIVE / 2.0;
-        assert_eq!(first_not_finite(&values), None);
+        assert_eq!(Bound::Finite.first_beyond(&values), None);
         for (at, bad) in [(9_999, f32::NEG_INFINITY), (9_000, f32::INFINITY), (4_097, -f32::NAN), (0, f32::NAN)] {
             values[at] = bad;
-            assert_eq!(first_not_finite(&values), Some(at));
+            assert_eq!(Bound::Finite.first_beyond(&values), Some(at));
         }
-        assert_eq!(first_not_finite(&[]), None);
+        assert_eq!(Bound::Finite.first_beyond(&[]), None);
+    }
+
+    #[test]
+    fn finds_the_first_weight_beyond_all_weights() {
+        let mut values = vec![LARGEST_WEIGHT, -LARGEST_WEIGHT, 0.0];
+        assert_eq!(Bound::Weight.first_beyond(&values), None);
+        for (at, bad) in [(2, -LARGEST_WEIGHT.next_up()), (1, f32::NAN), (0, 1e30)] {
+            values[at] = bad;
+            assert_eq!(Bound::Weight.first_beyond(&values), Some(at));
+        }
     }
 }

@@ -4,9 +4,9 @@ mod adapter;
 mod safetensors;
 
 pub use adapter::{adapter_base, adapter_tokenizer, load_adapter, save_adapter};
-pub use safetensors::{read_tensors, write_tensors};
+pub use safetensors::{read_tensors, read_weights, write_tensors, write_weights};
 
-use crate::check::check_memory;
+use crate::check::{Bound, check_memory};
 use crate::config::{ModelConfig, token_ids};
 use crate::decoder::Decoder;
 use crate::error::PolicyError;
@@ -175,7 +175,7 @@ pub fn save_checkpoint(
         return Err(PolicyError::tensor(&file, name, "given", "no parameter of this name in the configuration"));
     }
     fs::create_dir_all(dir).map_err(PolicyError::io(dir))?;
-    safetensors::write(&file, tensors)?;
+    safetensors::write(&file, tensors, Bound::Weight)?;
     let stop = StopTokens::of(config, tokenizer);
     let config = ModelConfig { eos_token_ids: stop.ids().to_vec(), ..config.clone() };
     let mut json = config.to_json();

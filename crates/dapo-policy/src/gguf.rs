@@ -3,7 +3,7 @@
 mod metadata;
 mod tokenizer;
 
-use crate::check::{check_finite, check_memory};
+use crate::check::{Bound, check_memory, check_values};
 use crate::config::{Architecture, ModelConfig, RopeScaling, SourceFields};
 use crate::error::{PolicyError, reason};
 use crate::files::open_file;
@@ -185,7 +185,7 @@ fn tensors(
         let unreadable = |reason: &str| PolicyError::tensor(file, &stored, format!("unreadable ({reason})"), &expected);
         let tensor = guarded(|| dequantised(reader, content, info)).ok_or_else(|| unreadable(PANIC))?;
         let tensor = tensor.map_err(|error| unreadable(&reason(&error)))?;
-        check_finite(file, &stored, &tensor)?;
+        check_values(file, &stored, &tensor, Bound::Weight)?;
         extra.remove(stored.as_str());
         let tensor = match rotary_heads(config, &name) {
             Some(heads) => pair_halves(&tensor, heads)?,

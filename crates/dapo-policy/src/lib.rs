@@ -69,9 +69,10 @@ mod tokenizer;
 pub use backend::LayerMemory;
 pub use batch::{Loss, TokenBatch, TokenLogprobs};
 pub use chat::{ChatOptions, Message};
+pub use check::LARGEST_WEIGHT;
 pub use checkpoint::{
-    Checkpoint, adapter_base, adapter_tokenizer, load, load_adapter, load_checkpoint, read_tensors, save_adapter,
-    save_checkpoint, write_tensors,
+    Checkpoint, adapter_base, adapter_tokenizer, load, load_adapter, load_checkpoint, read_tensors, read_weights,
+    save_adapter, save_checkpoint, write_tensors, write_weights,
 };
 pub use config::{Architecture, ModelConfig, RopeScaling, SourceFields};
 pub use cpu::KEPT_BYTES;

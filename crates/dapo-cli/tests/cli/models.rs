@@ -35,14 +35,35 @@ fn with_other_config_eos() -> TempDir {
 /// The tiny model with such a number in its last norm.
 fn with_number(number: f32) -> TempDir {
     let dir = copy();
-    let file = dir.path().join("model.safetensors");
+    edit_weights(dir.path(), "model.norm.weight", |_, weights| weights[0] = number);
+    dir
+}
+
+/// A model whose first layer multiplies large weights until they are infinite.
+fn that_overflows() -> TempDir {
+    let dir = copy();
+    for name in ["post_attention_layernorm", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"] {
+        edit_weights(dir.path(), &format!("model.layers.0.{name}.weight"), |shape, weights| {
+            // Of either sign, whatever they meet.
+            let sign = |index: usize| if shape.len() == 2 && index / shape[1] % 2 == 1 { -1.0 } else { 1.0 };
+            weights.iter_mut().enumerate().for_each(|(index, weight)| *weight = 9e8 * sign(index));
+        });
+    }
+    dir
+}
+
+fn edit_weights(dir: &Path, tensor: &str, edit: impl FnOnce(&[usize], &mut [f32])) {
+    let file = dir.join("model.safetensors");
     let mut bytes = fs::read(&file).unwrap();
     let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     let json: Value = serde_json::from_slice(&bytes[8..8 + header]).unwrap();
-    let start = json["model.norm.weight"]["data_offsets"][0].as_u64().unwrap() as usize;
-    bytes[8 + header + start..][..4].copy_from_slice(&number.to_le_bytes());
+    let numbers = |value: &Value| -> Vec<usize> { serde_json::from_value(value.clone()).unwrap() };
+    let (shape, range) = (numbers(&json[tensor]["shape"]), numbers(&json[tensor]["data_offsets"]));
+    let bytes_of = &mut bytes[8 + header + range[0]..8 + header + range[1]];
+    let mut weights: Vec<f32> = bytes_of.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+    edit(&shape, &mut weights);
+    bytes_of.copy_from_slice(&weights.iter().flat_map(|weight| weight.to_le_bytes()).collect::<Vec<u8>>());
     fs::write(&file, bytes).unwrap();
-    dir
 }
 
 fn name(dir: &TempDir) -> &str {
@@ -121,23 +142,26 @@ fn a_model_without_an_end_token_is_warned_about() {
 }
 
 #[test]
-fn weights_that_are_not_finite_are_an_error_in_every_command() {
-    let dir = with_number(f32::NAN);
-    let file = dir.path().join("model.safetensors");
-    let said: &[&str] = &[file.to_str().unwrap(), "tensor model.norm.weight is NaN at index 0, expected finite"];
-    let (problems, out) = (additions(), folder());
-    let (run, model) = (out.path().join("run"), format!("model.path={}", name(&dir)));
-    let run = run.to_str().unwrap();
-    dapo(&["generate", "--model", name(&dir), "12+7="]).failure(1, said);
-    dapo(&["eval", "--model", name(&dir), "--data", path(&problems)]).failure(1, said);
-    dapo_with_stdin(&["chat", "--model", name(&dir)], "12+7=\n").failure(1, said);
-    dapo(&["export", name(&dir), "--out", run]).failure(1, said);
-    dapo(&["train", "tiny", &model, "--out", run]).failure(1, said);
+fn weights_that_are_not_finite_or_absurd_are_an_error_in_every_command() {
+    for (number, found) in [(f32::NAN, "NaN at index 0, expected finite"), (1e30, "0 at index 0, expected at most 1e9")]
+    {
+        let dir = with_number(number);
+        let file = dir.path().join("model.safetensors");
+        let said: &[&str] = &[file.to_str().unwrap(), "tensor model.norm.weight is ", found];
+        let (problems, out) = (additions(), folder());
+        let (run, model) = (out.path().join("run"), format!("model.path={}", name(&dir)));
+        let run = run.to_str().unwrap();
+        dapo(&["generate", "--model", name(&dir), "12+7="]).failure(1, said);
+        dapo(&["eval", "--model", name(&dir), "--data", path(&problems)]).failure(1, said);
+        dapo_with_stdin(&["chat", "--model", name(&dir)], "12+7=\n").failure(1, said);
+        dapo(&["export", name(&dir), "--out", run]).failure(1, said);
+        dapo(&["train", "tiny", &model, "--out", run]).failure(1, said);
+    }
 }
 
 #[test]
 fn logits_that_are_not_finite_are_an_error_in_every_command() {
-    let dir = with_number(f32::MAX);
+    let dir = that_overflows();
     let said: &[&str] = &[name(&dir), "logits are NaN or infinite at token 0"];
     dapo(&["generate", "--model", name(&dir), "12+7=", "--max-tokens", "8"]).failure(1, said);
     let problems = additions();

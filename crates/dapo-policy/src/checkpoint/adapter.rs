@@ -1,6 +1,6 @@
 //! Low-rank adapters on disk, in the layout of PEFT: `adapter_config.json` beside `adapter_model.safetensors`.
 
-use super::safetensors::{TensorFile, write_tensors};
+use super::safetensors::{TensorFile, write_weights};
 use crate::config::ModelConfig;
 use crate::decoder::Decoder;
 use crate::error::PolicyError;
@@ -35,7 +35,7 @@ pub fn save_adapter(dir: &Path, base_model: &str, decoder: &Decoder) -> Result<(
     };
     std::fs::create_dir_all(dir).map_err(PolicyError::io(dir))?;
     let tensors = decoder.trainable_tensors()?.into_iter().map(|(name, tensor)| (format!("{PREFIX}{name}"), tensor));
-    write_tensors(&dir.join(WEIGHTS), &tensors.collect())?;
+    write_weights(&dir.join(WEIGHTS), &tensors.collect())?;
     write_json(&dir.join(CONFIG), &to_json(lora, base_model))
 }
 

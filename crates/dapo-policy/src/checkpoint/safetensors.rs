@@ -1,6 +1,6 @@
 //! safetensors files, read one tensor at a time.
 
-use crate::check::{check_finite, check_memory, first_not_finite, not_finite};
+use crate::check::{Bound, absurd, check_memory, check_values};
 use crate::error::PolicyError;
 use crate::files::open_file;
 use crate::tokenizer::{aside, read_json, refuse_lfs_pointer};
@@ -143,8 +143,12 @@ impl TensorFile {
         self.metadata.offset_keys()
     }
 
-    /// A tensor in f32, checked against the shape it should have.
+    /// A weight in f32, checked against the shape it should have.
     pub(super) fn read(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, PolicyError> {
+        self.read_within(name, shape, Bound::Weight)
+    }
+
+    fn read_within(&mut self, name: &str, shape: &[usize], bound: Bound) -> Result<Tensor, PolicyError> {
         let Self { file, handle, start, metadata } = self;
         let wrong = |found: String, expected: &str| PolicyError::tensor(file, name, found, expected);
         let info = metadata.info(name).ok_or_else(|| wrong("missing".into(), "present"))?;
@@ -169,8 +173,8 @@ impl TensorFile {
             handle.read_exact(bytes).map_err(PolicyError::io(file))?;
             let chunk = Tensor::from_raw_buffer(bytes, dtype, &[count], &Device::Cpu)?;
             let chunk = chunk.to_dtype(DType::F32)?.to_vec1::<f32>()?;
-            if let Some(at) = first_not_finite(&chunk) {
-                return Err(not_finite(file, name, chunk[at], values.len() + at));
+            if let Some(at) = bound.first_beyond(&chunk) {
+                return Err(absurd(file, name, chunk[at], values.len() + at));
             }
             values.extend(chunk);
         }
@@ -184,11 +188,23 @@ impl TensorFile {
 /// Names the file: when it is not there, cut short or damaged, or holds a tensor of another type or a value that is not
 /// finite.
 pub fn read_tensors(file: &Path) -> Result<BTreeMap<String, Tensor>, PolicyError> {
+    read_all(file, Bound::Finite)
+}
+
+/// As [`read_tensors`], for weights: a value above [`LARGEST_WEIGHT`](crate::LARGEST_WEIGHT) in size is an error, too.
+///
+/// # Errors
+/// As there.
+pub fn read_weights(file: &Path) -> Result<BTreeMap<String, Tensor>, PolicyError> {
+    read_all(file, Bound::Weight)
+}
+
+fn read_all(file: &Path, bound: Bound) -> Result<BTreeMap<String, Tensor>, PolicyError> {
     let mut source = TensorFile::open(file)?;
     let mut tensors = BTreeMap::new();
     for name in source.names() {
         let shape = source.metadata.info(&name).map(|info| info.shape.clone()).unwrap_or_default();
-        let tensor = source.read(&name, &shape)?;
+        let tensor = source.read_within(&name, &shape, bound)?;
         tensors.insert(name, tensor);
     }
     Ok(tensors)
@@ -213,16 +229,28 @@ pub fn read_tensors(file: &Path) -> Result<BTreeMap<String, Tensor>, PolicyError
 /// # }
 /// ```
 pub fn write_tensors(file: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<(), PolicyError> {
+    write_f32(file, tensors, Bound::Finite)
+}
+
+/// As [`write_tensors`], for weights: a value above [`LARGEST_WEIGHT`](crate::LARGEST_WEIGHT) in size is an error, too.
+///
+/// # Errors
+/// As there.
+pub fn write_weights(file: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<(), PolicyError> {
+    write_f32(file, tensors, Bound::Weight)
+}
+
+fn write_f32(file: &Path, tensors: &BTreeMap<String, Tensor>, bound: Bound) -> Result<(), PolicyError> {
     if let Some((name, tensor)) = tensors.iter().find(|(_, tensor)| tensor.dtype() != DType::F32) {
         return Err(PolicyError::tensor(file, name, format!("of type {:?}", tensor.dtype()), "of type F32"));
     }
-    write(file, tensors)
+    write(file, tensors, bound)
 }
 
 /// Writes a file of tensors aside, in an order that follows from their types and names, to the disk, and renames it. A
 /// failure, such as a full disk, leaves nothing.
-pub(super) fn write(file: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<(), PolicyError> {
-    tensors.iter().try_for_each(|(name, tensor)| check_finite(file, name, tensor))?;
+pub(super) fn write(file: &Path, tensors: &BTreeMap<String, Tensor>, bound: Bound) -> Result<(), PolicyError> {
+    tensors.iter().try_for_each(|(name, tensor)| check_values(file, name, tensor, bound))?;
     let aside = aside(file);
     let written =
         write_to(&aside, file, tensors).and_then(|()| std::fs::rename(&aside, file).map_err(PolicyError::io(file)));

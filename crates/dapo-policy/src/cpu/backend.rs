@@ -12,7 +12,7 @@ use crate::lora::LoraConfig;
 use crate::moments::Moments;
 use crate::request::{GenerationConfig, Request};
 use candle_core::Tensor;
-use dapo_kernels::adamw::{AdamWStep, adamw};
+use dapo_kernels::adamw::{AdamWStep, adamw, squared_norm};
 use dapo_kernels::attention::Segments;
 use dapo_kernels::{threads, values};
 use std::collections::BTreeMap;
@@ -112,6 +112,15 @@ impl Backend for Model {
         }
         *of = (m.to_vec(), v.to_vec());
         Ok(())
+    }
+
+    fn weights_norm(&self) -> Result<f64, PolicyError> {
+        let Some(set) = self.spec.trained.set() else { return Ok(0.0) };
+        let mut sum = 0.0;
+        for parameter in self.parameters(set) {
+            sum += squared_norm(&values(&parameter.var)?);
+        }
+        Ok(sum.sqrt())
     }
 
     fn adamw(

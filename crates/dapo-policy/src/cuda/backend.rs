@@ -211,6 +211,10 @@ impl<T: Compute> Backend for CudaBackend<T> {
         Ok(gpu.write(v, of.1.part_mut(start..start + len)?)?)
     }
 
+    fn weights_norm(&self) -> Result<f64, PolicyError> {
+        Ok(self.model.weights_norm()?)
+    }
+
     fn adamw(
         &mut self,
         gradients: &Gradients,

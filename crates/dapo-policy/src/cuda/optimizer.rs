@@ -8,6 +8,23 @@ use dapo_kernels::adamw::AdamWStep;
 use dapo_kernels::cuda::adamw::{clip_factor, square_sums, square_sums_len};
 
 impl<T: Compute> Model<T> {
+    /// √Σ w² over the master weights.
+    pub(super) fn weights_norm(&self) -> Result<f64> {
+        let gpu = &self.gpu;
+        let count: usize = self.master.iter().map(|master| square_sums_len(master.len())).sum();
+        if count == 0 {
+            return Ok(0.0);
+        }
+        let mut sums = gpu.zeros::<f64>(count)?;
+        let mut end = 0;
+        for master in &self.master {
+            let start = end;
+            end += square_sums_len(master.len());
+            square_sums(gpu, master.view(), sums.part_mut(start..end)?)?;
+        }
+        Ok(gpu.read(sums.view())?.iter().sum::<f64>().sqrt())
+    }
+
     /// Clips the gradients and updates what has one; returns the norm before clipping. Nothing changes where that is not finite.
     pub(super) fn adamw(
         &mut self,

@@ -16,6 +16,14 @@ impl Decoder {
         self.backend.gradient(gradients, index)
     }
 
+    /// √Σ w² over the trainable tensors, NaN or infinite where one of them is.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn weights_norm(&self) -> Result<f64, PolicyError> {
+        self.backend.weights_norm()
+    }
+
     /// Clips the gradients by their global norm, updates every parameter that has one in place, and returns the norm before
     /// clipping. Where that is not finite, nothing has changed.
     ///

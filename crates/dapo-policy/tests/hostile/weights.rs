@@ -2,7 +2,7 @@
 
 use crate::{copy, tiny};
 use candle_core::{DType, Device, Tensor};
-use dapo_policy::{load, load_checkpoint, save_checkpoint};
+use dapo_policy::{load, load_checkpoint, read_tensors, read_weights, save_checkpoint, write_tensors, write_weights};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
@@ -55,4 +55,25 @@ fn weights_that_are_not_finite_are_never_saved() {
     assert!(error.contains("tensor model.norm.weight is inf at index 3"), "{error}");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing was written");
     save(&values, DType::BF16).unwrap();
+}
+
+#[test]
+fn weights_beyond_all_sense_are_neither_loaded_nor_saved() {
+    for (value, shown) in [(1.1e9, "1100000000"), (-1e30, "-1000000000000000000000000000000")] {
+        let dir = copy();
+        let file = dir.path().join("model.safetensors");
+        poison(&file, "model.norm.weight", 5, value);
+        let error = load(dir.path()).unwrap_err().to_string();
+        let expected =
+            format!("model.safetensors: tensor model.norm.weight is {shown} at index 5, expected at most 1e9 in size");
+        assert!(error.contains(&expected), "{error}");
+        assert!(read_weights(&file).unwrap_err().to_string().contains(&expected));
+        // Moments may be of any size.
+        let tensors = read_tensors(&file).unwrap();
+        let error = write_weights(&file, &tensors).unwrap_err().to_string();
+        assert!(error.contains(&expected), "{error}");
+        write_tensors(&file, &tensors).unwrap();
+        poison(&file, "model.norm.weight", 5, 1e9);
+        load(dir.path()).unwrap();
+    }
 }
