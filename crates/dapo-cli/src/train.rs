@@ -286,7 +286,7 @@ fn report_mastered(end: &Mastered, steps: u64, talk: Talk) {
 
 /// Says what a failed step leaves behind, and where no group carried a signal, what its completions look like.
 fn explain(error: &RunError, run: &Run, talk: Talk) {
-    let RunError::Step { step, rescue, source, .. } = error else { return };
+    let RunError::Step { step, rescue, dump, source, .. } = error else { return };
     if let RunError::Trainer(source) = &**source
         && let TrainerError::NoSignal(end) = &**source
     {
@@ -296,6 +296,9 @@ fn explain(error: &RunError, run: &Run, talk: Talk) {
         }
         let file = run.folder().completions_file(*step);
         talk.note(format_args!("every completion of step {step}: {}", file.display()));
+    }
+    if let Some(dump) = dump {
+        talk.note(format_args!("what step {step} computed with, sample by sample: {}", dump.display()));
     }
     let (steps, folder) = (run.trainer().steps(), run.folder().path().display());
     match rescue {
@@ -313,7 +316,7 @@ fn explain(error: &RunError, run: &Run, talk: Talk) {
         }
         Rescue::Torn => {
             talk.note(format_args!(
-                "the step failed between two updates; `dapo train --resume {folder}` uses the last checkpoint"
+                "the step failed after an update; `dapo train --resume {folder}` uses the last checkpoint"
             ));
         }
         Rescue::Failed(why) => talk.warning(format_args!("the {steps} finished steps could not be saved: {why}")),

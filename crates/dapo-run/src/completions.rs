@@ -1,8 +1,8 @@
-//! The lines of the completions files.
+//! The lines of the completions files, and of the dump of a failed step.
 
 use dapo_policy::FinishReason;
 use dapo_reward::{AnswerRule, RewardInput, RewardSum};
-use dapo_trainer::{Fate, GroupRecord};
+use dapo_trainer::{Fate, GroupRecord, SampleOutcome};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -34,6 +34,39 @@ pub(crate) struct CompletionLine<'a> {
     in_loss: bool,
     fate: Fate,
     age: u32,
+}
+
+/// A line of the dump of a failed step: also what the update computed with. A number that is not finite is null.
+#[derive(Serialize)]
+pub(crate) struct FailedLine<'a> {
+    #[serde(flatten)]
+    line: CompletionLine<'a>,
+    outcome: SampleOutcome,
+    kl_term: Option<f64>,
+    prompt_token_ids: &'a [u32],
+    token_ids: &'a [u32],
+    /// In the rollout, in nats.
+    logprobs: &'a [f32],
+    /// Of the denominator of the importance ratio, in nats.
+    old_logprobs: &'a [f32],
+}
+
+/// The samples of a group as lines of a dump.
+pub(crate) fn failed_lines<'a>(
+    step: u64,
+    record: &'a GroupRecord,
+    rewards: &'a RewardSum,
+) -> impl Iterator<Item = FailedLine<'a>> {
+    let group = &*record.group;
+    lines(step, record, rewards).zip(&group.samples).map(|(line, sample)| FailedLine {
+        line,
+        outcome: sample.outcome,
+        kl_term: sample.kl_term,
+        prompt_token_ids: &group.prompt.token_ids,
+        token_ids: &sample.completion.token_ids,
+        logprobs: &sample.completion.logprobs,
+        old_logprobs: sample.old_logprobs(),
+    })
 }
 
 /// The samples of a group as lines.

@@ -8,6 +8,7 @@
 //! completions/step-N.jsonl  every completion of step N, with its rewards and what became of it
 //! reward_cache/NAME.jsonl   every answer of a reward that is computed elsewhere
 //! log-NAME.txt              what its process writes to stderr
+//! log-failed-step-N.jsonl   what step N computed with before it failed
 //! checkpoints/step-N/       everything to continue after N steps
 //! trackers/                 copies of the figures for other tools
 //! ```
@@ -155,6 +156,11 @@ impl RunFolder {
     /// The settings file.
     pub fn config_file(&self) -> PathBuf {
         self.path.join(Self::CONFIG)
+    }
+
+    /// The dump of a step that failed. As every `log` it belongs to no checkpoint.
+    pub fn failed_step_file(&self, step: u64) -> PathBuf {
+        self.path.join(format!("log-failed-step-{step}.jsonl"))
     }
 
     /// The completions file of a step.

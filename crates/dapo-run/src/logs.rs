@@ -3,7 +3,7 @@
 use crate::folder::RunFolder;
 use crate::run_error::RunError;
 use dapo_policy::read_file;
-use dapo_trainer::{Digest, Prefix, TrainerError, durable};
+use dapo_trainer::{Digest, Prefix, TrainerError, durable, step_of_name};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,6 +13,9 @@ use std::path::{Path, PathBuf};
 
 /// The logs of which a checkpoint keeps length and hash.
 const HASHED: [&str; 2] = [RunFolder::METRICS, RunFolder::EVALUATIONS];
+
+/// The logs that get a line a step.
+const OF_STEP: [&str; 2] = [RunFolder::METRICS, RunFolder::TIMINGS];
 
 /// The logs of a run, and what was written to them.
 #[derive(Debug)]
@@ -24,6 +27,8 @@ pub(crate) struct Logs {
     completions: BTreeMap<u64, Digest>,
     /// Files whose last bytes may not have reached the disk.
     unsynced: BTreeSet<PathBuf>,
+    /// What could not be written of finished steps, by the paths in the folder.
+    pending: BTreeMap<String, String>,
 }
 
 /// What the logs hold at a checkpoint, checked against its manifest where it has one; by default nothing, as before the
@@ -39,52 +44,111 @@ pub(crate) struct LogState {
 impl Logs {
     /// The logs of a folder in which nothing is written yet.
     pub(crate) fn of(folder: &RunFolder) -> Self {
-        let (lines, completions, unsynced) = <(BTreeMap<_, _>, BTreeMap<_, _>, BTreeSet<_>)>::default();
-        Self { folder: folder.clone(), lines, completions, unsynced }
+        Self {
+            folder: folder.clone(),
+            lines: BTreeMap::new(),
+            completions: BTreeMap::new(),
+            unsynced: BTreeSet::new(),
+            pending: BTreeMap::new(),
+        }
     }
 
     /// Adds a line to one of the logs. A line that cannot be written to its end is taken back.
     pub(crate) fn append(&mut self, name: &'static str, line: &impl Serialize) -> Result<(), RunError> {
-        let file = self.folder.path().join(name);
-        let mut text = serde_json::to_vec(line).map_err(std::io::Error::from).map_err(RunError::io(&file))?;
-        text.push(b'\n');
-        let mut handle = OpenOptions::new().create(true).append(true).open(&file).map_err(RunError::io(&file))?;
-        let before = handle.metadata().map_err(RunError::io(&file))?.len();
-        handle.write_all(&text).map_err(|error| {
-            // What stays is a torn last line, which is cut off when the run is resumed.
-            let _ = handle.set_len(before);
-            RunError::io(&file)(error)
-        })?;
-        if HASHED.contains(&name) {
-            self.lines.entry(name).or_default().add(&text);
-        }
-        self.unsynced.insert(file);
-        Ok(())
+        let text = self.text(name, std::iter::once(line))?;
+        self.write(name, text.as_bytes())
     }
 
-    /// Writes the completions of a step.
+    /// As [`append`](Self::append); a line that cannot be written is kept for [`write_pending`](Self::write_pending).
+    pub(crate) fn append_or_keep(&mut self, name: &'static str, line: &impl Serialize) -> Result<(), RunError> {
+        let text = self.text(name, std::iter::once(line))?;
+        self.write_or_keep(name.to_owned(), text)
+    }
+
+    /// Writes the completions of a step. Where that fails, they are kept likewise.
     pub(crate) fn write_completions(
         &mut self,
         step: u64,
         lines: impl Iterator<Item = impl Serialize>,
     ) -> Result<(), RunError> {
-        let file = self.folder.completions_file(step);
-        let mut text = Vec::new();
+        let name = completions_name(step);
+        let text = self.text(&name, lines)?;
+        self.write_or_keep(name, text)
+    }
+
+    /// Writes what a failed step computed with; `None` where there is nothing to write, or that fails, too.
+    pub(crate) fn dump(&self, step: u64, lines: impl Iterator<Item = impl Serialize>) -> Option<PathBuf> {
+        let file = self.folder.failed_step_file(step);
+        let text = self.text(&file.to_string_lossy(), lines).ok().filter(|text| !text.is_empty())?;
+        durable::write(&file, text.as_bytes()).ok().map(|()| file)
+    }
+
+    fn text(&self, name: &str, lines: impl Iterator<Item = impl Serialize>) -> Result<String, RunError> {
+        let unwritten = |error: serde_json::Error| RunError::io(&self.folder.path().join(name))(error.into());
+        let mut text = String::new();
         for line in lines {
-            serde_json::to_writer(&mut text, &line).map_err(std::io::Error::from).map_err(RunError::io(&file))?;
-            text.push(b'\n');
+            text += &serde_json::to_string(&line).map_err(unwritten)?;
+            text.push('\n');
         }
-        let mut handle = File::create(&file).map_err(RunError::io(&file))?;
-        handle.write_all(&text).map_err(RunError::io(&file))?;
-        self.completions.insert(step, Digest::of(&text));
+        Ok(text)
+    }
+
+    fn write_or_keep(&mut self, name: String, text: String) -> Result<(), RunError> {
+        let written = self.write(&name, text.as_bytes());
+        if written.is_err() {
+            self.pending.entry(name).or_default().push_str(&text);
+        }
+        written
+    }
+
+    /// Adds lines to a log, or writes the completions of a step, by their path in the folder.
+    fn write(&mut self, name: &str, text: &[u8]) -> Result<(), RunError> {
+        let file = self.folder.path().join(name);
+        if let Some(step) = step_of_completions(name) {
+            let mut handle = File::create(&file).map_err(RunError::io(&file))?;
+            handle.write_all(text).map_err(RunError::io(&file))?;
+            self.completions.insert(step, Digest::of(text));
+        } else {
+            let mut handle = OpenOptions::new().create(true).append(true).open(&file).map_err(RunError::io(&file))?;
+            let before = handle.metadata().map_err(RunError::io(&file))?.len();
+            handle.write_all(text).map_err(|error| {
+                // What stays is a torn last line, which is cut off when the run is resumed.
+                let _ = handle.set_len(before);
+                RunError::io(&file)(error)
+            })?;
+            if let Some(log) = HASHED.into_iter().find(|log| *log == name) {
+                self.lines.entry(log).or_default().add(text);
+            }
+        }
         self.unsynced.insert(file);
+        Ok(())
+    }
+
+    /// What could not be written of finished steps, by the paths in the folder.
+    pub(crate) fn pending(&self) -> &BTreeMap<String, String> {
+        &self.pending
+    }
+
+    /// Takes over what the checkpoint after `steps` steps says could not be written, and writes it.
+    pub(crate) fn complete(&mut self, steps: u64, mut pending: BTreeMap<String, String>) -> Result<(), RunError> {
+        pending.retain(|name, _| OF_STEP.contains(&name.as_str()) || step_of_completions(name) == Some(steps));
+        self.pending = pending;
+        self.write_pending()
+    }
+
+    /// Writes what could not be written before.
+    pub(crate) fn write_pending(&mut self) -> Result<(), RunError> {
+        while let Some((name, text)) = self.pending.pop_first() {
+            self.write_or_keep(name, text)?;
+        }
         Ok(())
     }
 
     /// Has everything that was written reach the disk.
     pub(crate) fn sync(&mut self) -> Result<(), RunError> {
-        for file in std::mem::take(&mut self.unsynced) {
-            durable::sync_file(&file)?;
+        while let Some(file) = self.unsynced.first() {
+            durable::sync_file(file)?;
+            self.unsynced.pop_first();
         }
         durable::sync_dir(&self.folder.path().join(RunFolder::COMPLETIONS))?;
         Ok(durable::sync_dir(self.folder.path())?)
@@ -199,6 +263,20 @@ impl LogState {
         Ok(is_of_step)
     }
 
+    /// Leaves out the timings of the last of `steps` steps where they are among what could not be written: they may have
+    /// been written since, and no manifest knows.
+    pub(crate) fn drop_pending_timings(
+        &mut self,
+        folder: &RunFolder,
+        steps: u64,
+        pending: &BTreeMap<String, String>,
+    ) -> Result<(), RunError> {
+        if pending.contains_key(RunFolder::TIMINGS) {
+            self.timings = timings(folder, steps.saturating_sub(1))?;
+        }
+        Ok(())
+    }
+
     /// As the manifest of a checkpoint has it.
     pub(crate) fn digests(&self) -> BTreeMap<String, Digest> {
         digests(&self.lines, self.completions.iter())
@@ -217,6 +295,11 @@ fn digests<'a>(
 
 fn completions_name(step: u64) -> String {
     format!("{}/step-{step}.jsonl", RunFolder::COMPLETIONS)
+}
+
+/// The step of the path of a completions file.
+fn step_of_completions(name: &str) -> Option<u64> {
+    step_of_name(name.strip_prefix(RunFolder::COMPLETIONS)?.strip_prefix('/')?.strip_suffix(".jsonl")?)
 }
 
 /// The step of a line of a log.

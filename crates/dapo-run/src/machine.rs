@@ -5,7 +5,7 @@ use crate::placement::DeviceChoice;
 use crate::run_error::RunError;
 use crate::settings::RunConfig;
 use dapo_policy::ModelConfig;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
 /// Estimates of large models are within a quarter of what was measured.
@@ -96,6 +96,35 @@ pub(crate) fn free_space(dir: &Path) -> Option<u64> {
     fs4::available_space(existing).ok()
 }
 
+/// Checks that there is room for a checkpoint of so many bytes.
+///
+/// # Errors
+/// [`RunError::NoSpace`] names the folder and its file system.
+pub(crate) fn check_space(dir: &Path, needed: u64) -> Result<(), RunError> {
+    match free_space(dir) {
+        Some(free) if free < needed => Err(RunError::NoSpace {
+            path: dir.to_owned(),
+            mount: mount_point(dir),
+            free: bytes(free),
+            needed: bytes(needed),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// The highest folder on the file system of a folder.
+fn mount_point(dir: &Path) -> PathBuf {
+    let path = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
+    let device = |path: &Path| {
+        #[cfg(unix)]
+        return std::os::unix::fs::MetadataExt::dev(&path.metadata().ok()?).into();
+        #[cfg(not(unix))]
+        path.metadata().ok().map(|_| 0_u64)
+    };
+    let of_dir: Option<u64> = device(&path);
+    path.ancestors().take_while(|ancestor| device(ancestor) == of_dir).last().unwrap_or(&path).to_owned()
+}
+
 fn too_large(what: &'static str, needed: u64, available: u64, (part, of_part): (&str, u64)) -> RunError {
     RunError::TooLarge {
         what,
@@ -170,6 +199,18 @@ mod tests {
         );
         assert!(with(estimate.disk.checkpoint).unwrap().unwrap().starts_with("the run folder may grow to "));
         assert!(with(estimate.disk.total()).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_checkpoint_that_finds_no_room_is_refused_with_the_file_system_at_fault() {
+        let dir = Path::new("src");
+        check_space(dir, 1).unwrap();
+        let error = check_space(dir, 1 << 60).unwrap_err();
+        let RunError::NoSpace { mount, .. } = &error else { panic!("{error:?}") };
+        assert!(dir.canonicalize().unwrap().starts_with(mount), "{mount:?}");
+        let text = error.to_string();
+        let said = [" are free on its file system, ", ", expected 1024 PiB for a checkpoint: make room"];
+        assert!(text.starts_with("src: ") && said.iter().all(|said| text.contains(said)), "{text}");
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! A run from its first step to its last, with everything it writes on the way.
 
 use crate::best::Scores;
-use crate::completions::lines;
+use crate::completions::{failed_lines, lines};
 use crate::external::Externals;
 use crate::folder::{Lock, RunFolder};
 use crate::guards::{Alarm, Figures, Guards};
 use crate::logs::Logs;
+use crate::machine::check_space;
 use crate::placement::Placed;
 use crate::problems::{Folder, ProblemCounts};
 use crate::progress::{Mastered, Progress, RunStep};
@@ -153,21 +154,29 @@ impl Run {
     /// # Errors
     /// [`RunError::Step`] when training fails, or after a finished step its logs, its evaluation or its checkpoint. All
     /// finished steps are then saved in a checkpoint, unless the failed one had made an update already ([`Rescue`]). The
-    /// completions of a step in which too few groups carried a signal are written.
+    /// completions of a step in which too few groups carried a signal are written, and of any other failed one all that it
+    /// computed with ([`RunFolder::failed_step_file`]).
     pub fn step(&mut self) -> Result<Progress, RunError> {
+        let written = self.logs.write_pending();
+        self.after(Stage::Logs, written)?;
         match self.trainer.step() {
             Ok(outcome) => Ok(Progress::Step(Box::new(self.log(outcome)?))),
             Err(TrainerError::NoSignal(end)) if end.ends_well => {
                 self.finish(&end).map(|end| Progress::Mastered(Box::new(end)))
             }
             Err(error) => {
-                let rescue = self.rescue();
-                if let TrainerError::NoSignal(end) = &error {
-                    // What the groups look like is the first thing to be asked; the error matters more than this file.
-                    let lines = end.groups.iter().flat_map(|record| lines(end.step, record, self.trainer.rewards()));
+                let (rescue, step) = (self.rescue(), self.trainer.steps() + 1);
+                // What the groups look like is the first thing to be asked; the error matters more than these files.
+                let rewards = self.trainer.rewards();
+                let dump = if let TrainerError::NoSignal(end) = &error {
+                    let lines = end.groups.iter().flat_map(|record| lines(end.step, record, rewards));
                     let _ = self.logs.write_completions(end.step, lines);
-                }
-                Err(self.failed(Stage::Training, self.trainer.steps() + 1, rescue, self.of_model(error)))
+                    None
+                } else {
+                    let groups = self.trainer.failed_groups();
+                    self.logs.dump(step, groups.iter().flat_map(|record| failed_lines(step, record, rewards)))
+                };
+                Err(self.failed(Stage::Training, step, rescue, dump, self.of_model(error)))
             }
         }
     }
@@ -207,8 +216,8 @@ impl Run {
         }
     }
 
-    fn failed(&self, stage: Stage, step: u64, rescue: Rescue, source: RunError) -> RunError {
-        RunError::Step { stage, step, steps: self.config.train.steps, rescue, source: Box::new(source) }
+    fn failed(&self, stage: Stage, step: u64, rescue: Rescue, dump: Option<PathBuf>, source: RunError) -> RunError {
+        RunError::Step { stage, step, steps: self.config.train.steps, rescue, dump, source: Box::new(source) }
     }
 
     /// An error of the trainer, with the model's name where its numbers are at fault.
@@ -225,7 +234,7 @@ impl Run {
     fn after<T>(&mut self, stage: Stage, outcome: Result<T, RunError>) -> Result<T, RunError> {
         outcome.map_err(|error| {
             let rescue = self.rescue();
-            self.failed(stage, self.trainer.steps(), rescue, error)
+            self.failed(stage, self.trainer.steps(), rescue, None, error)
         })
     }
 
@@ -258,13 +267,17 @@ impl Run {
     }
 
     fn write_logs(&mut self, outcome: &StepOutcome, rewards: &BTreeMap<String, Counters>) -> Result<(), RunError> {
+        let mut completions = Ok(());
         if self.config.output.completions {
             let (step, rewards) = (outcome.metrics.step, self.trainer.rewards());
             let lines = outcome.groups.iter().flat_map(|record| lines(step, record, rewards));
-            self.logs.write_completions(step, lines)?;
+            completions = self.logs.write_completions(step, lines);
         }
-        self.logs.append(RunFolder::METRICS, &outcome.metrics)?;
-        self.logs.append(RunFolder::TIMINGS, &TimingLine { timings: &outcome.timings, rewards })
+        // Each is tried: what cannot be written goes into the checkpoint that saves the step.
+        let metrics = self.logs.append_or_keep(RunFolder::METRICS, &outcome.metrics);
+        let timings = TimingLine { timings: &outcome.timings, rewards };
+        let timings = self.logs.append_or_keep(RunFolder::TIMINGS, &timings);
+        completions.and(metrics).and(timings)
     }
 
     /// Whether an evaluation is due after this number of steps.
@@ -313,6 +326,7 @@ impl Run {
     /// Writes a checkpoint, after everything that it relies on has reached the disk.
     fn write_checkpoint(&mut self, unscheduled: bool) -> Result<PathBuf, RunError> {
         let path = self.folder.checkpoint(self.trainer.steps());
+        check_space(&self.folder.path().join(RunFolder::CHECKPOINTS), self.trainer.checkpoint_bytes())?;
         self.logs.sync()?;
         self.externals.checkpoint(self.trainer.steps())?;
         self.trainer.save_of_run(&path, &self.base_model, Some(self.state(unscheduled)))?;
@@ -328,6 +342,7 @@ impl Run {
             unscheduled,
             ended: self.is_finished(),
             logs: self.logs.digests(self.trainer.steps()),
+            pending: self.logs.pending().clone(),
         }
     }
 

@@ -56,6 +56,8 @@ pub enum RunError {
         steps: u64,
         /// Where the finished steps are.
         rescue: Rescue,
+        /// What a step whose training failed computed with, sample by sample.
+        dump: Option<PathBuf>,
         /// Why.
         source: Box<RunError>,
     },
@@ -74,6 +76,22 @@ pub enum RunError {
         part: String,
         /// The keys that make it smaller.
         keys: &'static str,
+    },
+    /// There is no room for a checkpoint; the ones before it stay.
+    #[error(
+        "{}: {free} are free on its file system, {}, expected {needed} for a checkpoint: make room and resume the run",
+        path.display(),
+        mount.display()
+    )]
+    NoSpace {
+        /// The folder of the checkpoints.
+        path: PathBuf,
+        /// Where its file system begins.
+        mount: PathBuf,
+        /// How much is free.
+        free: String,
+        /// How much the checkpoint needs.
+        needed: String,
     },
     /// A guard ended the run.
     #[error("{message}; to continue all the same, set {key} = \"warn\"")]
@@ -145,7 +163,7 @@ pub enum Rescue {
     Nothing,
     /// They are in this checkpoint.
     Saved(PathBuf),
-    /// The step failed between two updates, so that its weights belong to no step.
+    /// The step failed after an update, so that its weights belong to no step.
     Torn,
     /// Saving them failed, too, for this reason.
     Failed(String),

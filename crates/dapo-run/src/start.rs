@@ -116,8 +116,11 @@ impl Run {
             let expected = format!("one with those given now ({})", run.validation_fingerprint);
             return Err(RunError::folder(&path.join(Manifest::FILE), found, expected));
         }
+        let pending = of_run.map(|of_run| of_run.pending.clone()).unwrap_or_default();
+        logs.drop_pending_timings(&run.folder, steps, &pending)?;
         run.take_back(steps, manifest, &mut logs)?;
         run.logs.rewind(steps, logs)?;
+        run.logs.complete(steps, pending)?;
         run.trackers.rewind(steps, run.logs.has_evaluation(steps)?);
         for line in run.logs.read::<Map<String, Value>>(RunFolder::EVALUATIONS)? {
             run.scores.add_line(&line)?;

@@ -60,7 +60,7 @@ fn lines(dir: &Path, log: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// Every file but the timings.
+/// Every file but the timings and those that are named as logs.
 fn content(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
     let mut folders = vec![dir.to_owned()];
@@ -70,7 +70,9 @@ fn content(dir: &Path) -> BTreeMap<String, Vec<u8>> {
             let name = path.strip_prefix(dir).unwrap().to_string_lossy().into_owned();
             if path.is_dir() {
                 folders.push(path);
-            } else if ![RunFolder::TIMINGS, ".lock", RunFolder::CONFIG].contains(&name.as_str()) {
+            } else if ![RunFolder::TIMINGS, ".lock", RunFolder::CONFIG].contains(&name.as_str())
+                && !name.starts_with("log")
+            {
                 found.insert(name, fs::read(&path).unwrap());
             }
         }
@@ -211,6 +213,8 @@ fn a_step_with_too_few_groups_leaves_all_its_completions_where_that_is_an_error(
 fn a_step_whose_logs_cannot_be_written_is_saved() {
     let temp = tempfile::tempdir().unwrap();
     let own = ["data.train=builtin:addition", "train.steps=3", "eval.every=0", "output.checkpoint_every=0"];
+    let whole = temp.path().join("whole");
+    finish(&mut Run::create(&settings(&easy(temp.path()), &own), &whole).unwrap()).unwrap();
     for log in [RunFolder::METRICS, RunFolder::TIMINGS, "completions/step-2.jsonl"] {
         let dir = temp.path().join(log.replace('/', "-"));
         let mut run = Run::create(&settings(&easy(temp.path()), &own), &dir).unwrap();
@@ -233,10 +237,16 @@ fn a_step_whose_logs_cannot_be_written_is_saved() {
         if aside.exists() {
             fs::rename(&aside, &log).unwrap();
         }
-        let mut run = Run::resume(&settings_of(&dir, &[]).unwrap(), &dir).unwrap();
-        assert_eq!(run.trainer().steps(), 2);
-        finish(&mut run).unwrap();
-        assert_eq!(lines(&dir, RunFolder::METRICS).last().unwrap()["step"], 3);
+        for _ in 0..2 {
+            let run = Run::resume(&settings_of(&dir, &[]).unwrap(), &dir).unwrap();
+            assert_eq!(run.trainer().steps(), 2);
+            // What could not be written is in the checkpoint, and is written once.
+            let steps =
+                |log: &str| lines(&dir, log).iter().map(|line| line["step"].as_u64().unwrap()).collect::<Vec<_>>();
+            assert_eq!((steps(RunFolder::METRICS), steps(RunFolder::TIMINGS)), (vec![1, 2], vec![1, 2]));
+        }
+        finish(&mut Run::resume(&settings_of(&dir, &[]).unwrap(), &dir).unwrap()).unwrap();
+        assert!(content(&dir) == content(&whole), "{}", log.display());
     }
 }
 
@@ -290,4 +300,41 @@ fn a_guard_ends_a_run_which_continues_with_a_warning() {
     assert_eq!(alarms.len(), 1, "{alarms:?}");
     assert_eq!((alarms[0].key.as_str(), alarms[0].step, alarms[0].stops), ("guards.rewards", 3, false));
     assert_eq!(lines(&out, RunFolder::METRICS).len(), 3);
+}
+
+#[test]
+fn a_step_that_diverges_is_dumped_and_the_checkpoint_before_it_stays() {
+    let temp = tempfile::tempdir().unwrap();
+    let own = ["data.train=builtin:addition", "train.steps=3", "eval.every=0", "output.checkpoint_every=1"];
+    let (whole, dir) = (temp.path().join("whole"), temp.path().join("run"));
+    finish(&mut Run::create(&settings(&easy(temp.path()), &own), &whole).unwrap()).unwrap();
+    let mut run = Run::create(&settings(&easy(temp.path()), &own), &dir).unwrap();
+    run.step().unwrap();
+    drop(run);
+    let lr = run_lr(&dir);
+    let resume = |change: String| Run::resume(&settings_of(&dir, &[change]).unwrap(), &dir).unwrap();
+    let error = resume("optimizer.lr=1e30".into()).step().unwrap_err();
+    let RunError::Step { stage: Stage::Training, step: 2, rescue: Rescue::Torn, dump: Some(dump), source, .. } = &error
+    else {
+        panic!("{error:?}")
+    };
+    let why = source.to_string();
+    assert!(why.starts_with("the norm of the weights is ") && why.contains(" after update 1 of step 2, "), "{why}");
+    assert_eq!(dump, &dir.join("log-failed-step-2.jsonl"));
+    let samples = lines(&dir, "log-failed-step-2.jsonl");
+    let trained: Vec<_> = samples.iter().filter(|sample| sample["fate"] == "trained").collect();
+    assert!(trained.len() >= 4, "{samples:?}");
+    for sample in trained {
+        assert!(sample["advantage"].is_number() && sample["prompt"].is_string(), "{sample}");
+        let len = |key: &str| sample[key].as_array().unwrap().len();
+        assert!(len("token_ids") == len("logprobs") && len("token_ids") == len("old_logprobs"), "{sample}");
+        assert!(len("prompt_token_ids") > 0 && sample["tokens"] == len("token_ids"), "{sample}");
+    }
+    assert!(!dir.join("checkpoints/step-2").exists(), "garbage was saved");
+    finish(&mut resume(format!("optimizer.lr={lr}"))).unwrap();
+    assert!(content(&dir) == content(&whole));
+}
+
+fn run_lr(dir: &Path) -> f64 {
+    settings_of(dir, &[]).unwrap().config.optimizer.lr
 }

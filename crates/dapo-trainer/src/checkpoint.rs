@@ -20,7 +20,9 @@ use crate::prompt::Prompt;
 use crate::reference::Reference;
 use crate::state::{FORMAT, REFERENCE, State, wrong};
 use crate::trainer::Trainer;
-use dapo_policy::{Decoder, read_file, read_tensors, save_adapter, save_checkpoint, write_tensors};
+use dapo_policy::{
+    Decoder, read_file, read_tensors, read_weights, save_adapter, save_checkpoint, write_tensors, write_weights,
+};
 use serde::Deserialize;
 use std::collections::HashMap;
 use std::fs;
@@ -34,7 +36,7 @@ impl Trainer {
     /// The same state gives the same bytes.
     ///
     /// # Errors
-    /// When the folder exists, a file cannot be written, or the last step failed between two updates.
+    /// When the folder exists, a file cannot be written, a weight is absurd, or the last step failed after an update.
     pub fn save(&self, dir: &Path, base_model: &str) -> Result<(), TrainerError> {
         self.save_of_run(dir, base_model, None)
     }
@@ -63,6 +65,19 @@ impl Trainer {
         written
     }
 
+    /// Disk space that a checkpoint of the present state takes, in bytes: tensors and carried groups, and a hundredth of the
+    /// tensors for the tokenizer and what else is small.
+    pub fn checkpoint_bytes(&self) -> u64 {
+        let trained = self.policy.num_parameters();
+        let all =
+            || self.policy.config().parameter_shapes().iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
+        let weights: usize = if self.policy.lora().is_some() { trained } else { all() };
+        let reference = if self.moved_reference().is_some() { all() } else { 0 };
+        let tensors = 4 * (weights + 2 * trained + reference);
+        let kept = self.sampler.kept().iter().map(|kept| groups::bytes(&kept.group));
+        (tensors + tensors / 100 + kept.sum::<usize>()) as u64
+    }
+
     /// Writes every file of a checkpoint, the manifest last, and has them reach the disk.
     fn write(&self, dir: &Path, base_model: &str, run: Option<RunState>) -> Result<(), TrainerError> {
         fs::create_dir_all(dir).map_err(io(dir))?;
@@ -74,7 +89,7 @@ impl Trainer {
         write_tensors(&dir.join("optimizer.safetensors"), &self.optimizer.state(&self.policy)?)?;
         let reference = self.moved_reference();
         if let Some(reference) = reference {
-            write_tensors(&dir.join(REFERENCE), &reference.tensors()?)?;
+            write_weights(&dir.join(REFERENCE), &reference.tensors()?)?;
         }
         let state = State {
             format: FORMAT,
@@ -138,11 +153,11 @@ impl Trainer {
         }
         let weights = if self.policy.lora().is_some() {
             // PEFT's names are ours with a prefix.
-            let named = read_tensors(&dir.join("adapter/adapter_model.safetensors"))?.into_iter();
+            let named = read_weights(&dir.join("adapter/adapter_model.safetensors"))?.into_iter();
             let own = |name: String| name.strip_prefix("base_model.model.").map_or(name.clone(), str::to_owned);
             named.map(|(name, tensor)| (own(name), tensor)).collect()
         } else {
-            read_tensors(&dir.join("model/model.safetensors"))?
+            read_weights(&dir.join("model/model.safetensors"))?
         };
         self.policy.load_trainable(&weights)?;
         let moments = read_tensors(&dir.join("optimizer.safetensors"))?;
@@ -172,7 +187,7 @@ impl Trainer {
 
     /// The reference of a checkpoint, where the policy computes.
     fn read_reference(&self, file: &Path) -> Result<Decoder, TrainerError> {
-        let tensors = read_tensors(file)?;
+        let tensors = read_weights(file)?;
         let unfit = |error: dapo_policy::PolicyError| {
             wrong(file, format!("another reference ({error})"), "a model with the policy's tensors")
         };

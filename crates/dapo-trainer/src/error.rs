@@ -63,13 +63,27 @@ pub enum TrainerError {
         /// The value it has.
         value: f64,
     },
+    /// An update left weights that are not finite or beyond all sense; it cannot be taken back.
+    #[error(
+        "the norm of the weights is {norm} after update {update}{}, expected at most 1e9: training has diverged; lower \
+         optimizer.lr",
+        of_step(*step)
+    )]
+    Diverged {
+        /// The update, from 1: among those of the step, or of the optimizer where there is no step.
+        update: u64,
+        /// The rollout step, from 1; `None` outside a trainer.
+        step: Option<u64>,
+        /// √Σ w² over what is trained.
+        norm: f64,
+    },
     /// No group of a step carries a training signal: all are all correct, all incorrect, or not graded. Or fewer do than
     /// [`OnExhausted::Error`](dapo_sampler::OnExhausted::Error) asks for.
     #[error("{0}")]
     NoSignal(Box<NoSignal>),
     /// The trainer's state is no longer that after a whole step.
     #[error(
-        "step {step} failed between its updates, expected a whole step before a checkpoint: go on from an earlier one"
+        "step {step} failed after an update, expected a whole step before a checkpoint: continue from an earlier one"
     )]
     Torn {
         /// The step.
@@ -129,6 +143,7 @@ impl TrainerError {
     pub(crate) fn in_step(self, step: u64, made: u64) -> Self {
         match self {
             Self::NotFinite { what, value, .. } => Self::NotFinite { update: made + 1, step: Some(step), what, value },
+            Self::Diverged { norm, .. } => Self::Diverged { update: made + 1, step: Some(step), norm },
             other => other,
         }
     }

@@ -8,7 +8,7 @@
 //! | `old_logprobs` | f32: of each sample those of training, where it has them, in nats |
 
 use crate::error::TrainerError;
-use crate::sample::Group;
+use crate::sample::{Group, Sample};
 use dapo_policy::read_file;
 use dapo_sampler::DynamicSampler;
 use safetensors::tensor::{Dtype, TensorView};
@@ -22,6 +22,16 @@ pub(crate) const FILE: &str = "groups.safetensors";
 
 /// The length of old log-probs that a sample does not have.
 const NONE: u32 = u32::MAX;
+
+/// What a group takes in a checkpoint, in bytes, about: its numbers here, its texts beside them.
+pub(crate) fn bytes(group: &Group) -> usize {
+    let of_sample = |sample: &Sample| {
+        let old = sample.old_logprobs.as_ref().map_or(0, Vec::len);
+        4 * (sample.completion.token_ids.len() + sample.completion.logprobs.len() + old) + sample.text.len()
+    };
+    let prompt = &group.prompt;
+    4 * prompt.token_ids.len() + prompt.text.len() + group.samples.iter().map(of_sample).sum::<usize>()
+}
 
 /// The numbers of groups, one group after the other.
 #[derive(Default)]

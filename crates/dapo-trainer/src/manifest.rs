@@ -124,6 +124,10 @@ pub struct RunState {
     pub ended: bool,
     /// What the logs hold when the checkpoint is made, by their path in the run folder.
     pub logs: BTreeMap<String, Digest>,
+    /// What could not be written of the step before the checkpoint, by its path in the run folder: lines of logs, and its
+    /// completions.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pending: BTreeMap<String, String>,
 }
 
 /// The manifest of a checkpoint.

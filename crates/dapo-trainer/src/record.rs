@@ -1,7 +1,7 @@
 //! The fate of each group of a step.
 
 use crate::sample::Group;
-use dapo_sampler::{DropReason, GroupVerdict};
+use dapo_sampler::{DropReason, DroppedGroup, DynamicSampler, GroupVerdict, KeptGroup, TakenBatch};
 use serde::Serialize;
 use std::sync::Arc;
 
@@ -59,4 +59,35 @@ pub struct GroupRecord {
     pub fate: Fate,
     /// The group, with what training made of each sample.
     pub group: Arc<Group>,
+}
+
+/// Everything that took part in a step, by draw index.
+pub(crate) fn records(taken: TakenBatch<Arc<Group>>, carried: &[KeptGroup<Arc<Group>>]) -> Vec<GroupRecord> {
+    let trained = taken.groups.into_iter();
+    let mut records: Vec<GroupRecord> = trained
+        .map(|kept| GroupRecord { age: kept.age, fate: Fate::of_taken(kept.verdict), group: kept.group })
+        .collect();
+    records.extend(taken.dropped.into_iter().map(dropped_record));
+    for kept in carried {
+        // The sampler counts the coming step already.
+        let age = kept.age.saturating_sub(1);
+        records.push(GroupRecord { age, fate: Fate::CarriedOut, group: kept.group.clone() });
+    }
+    records.sort_by_key(|record| record.group.draw);
+    records
+}
+
+/// Everything that a step has found so far, by draw index.
+pub(crate) fn records_so_far(sampler: &DynamicSampler<Arc<Group>>) -> Vec<GroupRecord> {
+    let kept = sampler.kept().iter();
+    let mut records: Vec<GroupRecord> =
+        kept.map(|kept| GroupRecord { age: kept.age, fate: Fate::Kept, group: kept.group.clone() }).collect();
+    records.extend(sampler.dropped().iter().cloned().map(dropped_record));
+    records.sort_by_key(|record| record.group.draw);
+    records
+}
+
+fn dropped_record(dropped: DroppedGroup<Arc<Group>>) -> GroupRecord {
+    let fate = Fate::of_dropped(dropped.reason, dropped.verdict);
+    GroupRecord { age: dropped.age, fate, group: dropped.group }
 }

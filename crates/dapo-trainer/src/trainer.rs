@@ -9,7 +9,7 @@ use crate::no_signal::NoSignal;
 use crate::optimizer::AdamW;
 use crate::pack::TrainingGroup;
 use crate::prompt::Prompt;
-use crate::record::{Fate, GroupRecord};
+use crate::record::{GroupRecord, records, records_so_far};
 use crate::reference::Reference;
 use crate::rescore::{difference_of_later, reject, rescore, rescore_carried};
 use crate::rollout::{Judge, add_completions, roll_out, roll_out_more};
@@ -18,7 +18,7 @@ use crate::update::update;
 use dapo_loss::kl_in_reward;
 use dapo_policy::{Decoder, GenerationConfig, Gradients, Purpose, StopStrings, StopTokens, TokenGroup, Tokenizer};
 use dapo_reward::RewardSum;
-use dapo_sampler::{DataOrder, Drawn, DroppedGroup, DynamicSampler, KeptGroup, SamplerError, Shortage, TakenBatch};
+use dapo_sampler::{DataOrder, Drawn, DynamicSampler, SamplerError, Shortage, TakenBatch};
 use std::{sync::Arc, time::Instant};
 
 /// A run: a policy, what it learns from, and where it stands.
@@ -48,6 +48,8 @@ pub struct Trainer {
     pub(crate) skipped_steps: u64,
     /// Whether a step failed after it had changed the weights.
     pub(crate) is_torn: bool,
+    /// The groups of the latest step, where it failed.
+    failed: Vec<GroupRecord>,
 }
 
 /// What a step did.
@@ -115,6 +117,7 @@ impl Trainer {
             mastered_groups: 0,
             skipped_steps: 0,
             is_torn: false,
+            failed: Vec::new(),
         })
     }
 
@@ -156,8 +159,12 @@ impl Trainer {
     /// then as it was before the step, and can be saved.
     pub fn step(&mut self) -> Result<StepOutcome, TrainerError> {
         let (sampler, draws, updates) = (self.sampler.clone(), self.order.draws(), self.optimizer.steps());
+        self.failed.clear();
         let outcome = self.try_step();
         if outcome.is_err() {
+            if self.failed.is_empty() {
+                self.failed = records_so_far(&self.sampler);
+            }
             self.is_torn |= self.optimizer.steps() != updates || self.optimizer.is_torn();
             if !self.is_torn {
                 self.sampler = sampler;
@@ -165,6 +172,12 @@ impl Trainer {
             }
         }
         outcome
+    }
+
+    /// What the latest step had generated or taken up before it failed, by draw index; empty after one that succeeded. A fate
+    /// is the one that the group would have had.
+    pub fn failed_groups(&self) -> &[GroupRecord] {
+        &self.failed
     }
 
     /// Whether the state is that after a whole step, so that it can be saved.
@@ -178,10 +191,37 @@ impl Trainer {
         let mut metrics = StepMetrics { step: self.step + 1, num_tokens: self.num_tokens, ..StepMetrics::default() };
         let mut taken = self.sample(&mut metrics)?;
         let rolled_out = Instant::now();
+        if let Err(error) = self.train(&mut taken, &mut metrics) {
+            self.failed = records(taken, self.sampler.kept());
+            return Err(error);
+        }
+        let updated = Instant::now();
+        let generated = metrics.num_tokens - self.num_tokens;
+        if let Some(reference) = &mut self.reference {
+            let synced = reference.sync(&self.policy, self.config.reference_sync, metrics.step);
+            self.is_torn |= synced.is_err();
+            synced?;
+        }
+        self.num_tokens = metrics.num_tokens;
+        self.step = metrics.step;
+        self.skipped_steps += u64::from(self.config.is_too_small(taken.groups.len()));
+        self.mastered_groups =
+            if taken.groups.is_empty() { self.mastered_groups + metrics.dynamic_sampling.generated } else { 0 };
+        let step_time = started.elapsed().as_secs_f64();
+        let timings = StepTimings {
+            step: metrics.step,
+            step_time,
+            rollout_time: (rolled_out - started).as_secs_f64(),
+            update_time: (updated - rolled_out).as_secs_f64(),
+            tokens_per_second: generated as f64 / step_time,
+        };
+        Ok(StepOutcome { metrics, timings, groups: records(taken, self.sampler.kept()) })
+    }
 
+    /// Compares the groups of a step and updates the policy.
+    fn train(&mut self, taken: &mut TakenBatch<Arc<Group>>, metrics: &mut StepMetrics) -> Result<(), TrainerError> {
         let is_skipped = self.config.is_too_small(taken.groups.len());
-        let skipped_steps = self.skipped_steps + u64::from(is_skipped);
-        metrics.skipped_steps = self.config.min_mini_batch.map(|_| skipped_steps);
+        metrics.skipped_steps = self.config.min_mini_batch.map(|_| self.skipped_steps + u64::from(is_skipped));
         // A carried group is shared with the state that an error falls back to, and is copied here.
         let mut chosen: Vec<&mut Group> = taken.groups.iter_mut().map(|kept| Arc::make_mut(&mut kept.group)).collect();
         set_advantages(&mut chosen, &self.config.advantage, self.config.overlong_filter)?;
@@ -198,7 +238,7 @@ impl Trainer {
             rescored => rescored,
         };
         let groups = taken.groups.iter_mut().map(|kept| &mut kept.group);
-        of_correction(&mut metrics, reject(&mut training, groups, &self.config.loss));
+        of_correction(metrics, reject(&mut training, groups, &self.config.loss));
         // The sampler counts the coming step already: a group of this step has the age 1.
         let carried = self.sampler.kept_mut().filter(|(age, _)| *age == 1).map(|(_, group)| group);
         rescore_carried(&self.policy, carried, &self.config)?;
@@ -207,35 +247,14 @@ impl Trainer {
         let (policy, optimizer, gradients) = (&mut self.policy, &mut self.optimizer, &mut self.gradients);
         let updates = update(policy, optimizer, gradients, &training, &self.config, metrics.step)?;
         let kl_in_loss = self.reference.is_some() && self.config.loss.kl.coef != 0.0;
-        of_updates(&mut metrics, &updates, &self.config.loss, kl_in_loss);
+        of_updates(metrics, &updates, &self.config.loss, kl_in_loss);
         let stale = taken.groups.iter().filter(|kept| kept.age > 0).count();
         metrics.stale_fraction = share(stale as f64, taken.groups.len() as u64);
         if let Some(difference) = difference.or(updates.first().map(|first| first.difference)) {
             metrics.logp_difference_max = (difference.tokens > 0).then_some(difference.max);
             metrics.logp_difference_mean = share(difference.sum, difference.tokens);
         }
-        let updated = Instant::now();
-
-        let generated = metrics.num_tokens - self.num_tokens;
-        if let Some(reference) = &mut self.reference {
-            let synced = reference.sync(&self.policy, self.config.reference_sync, metrics.step);
-            self.is_torn |= synced.is_err();
-            synced?;
-        }
-        self.num_tokens = metrics.num_tokens;
-        self.step = metrics.step;
-        self.skipped_steps = skipped_steps;
-        self.mastered_groups =
-            if taken.groups.is_empty() { self.mastered_groups + metrics.dynamic_sampling.generated } else { 0 };
-        let step_time = started.elapsed().as_secs_f64();
-        let timings = StepTimings {
-            step: metrics.step,
-            step_time,
-            rollout_time: (rolled_out - started).as_secs_f64(),
-            update_time: (updated - rolled_out).as_secs_f64(),
-            tokens_per_second: generated as f64 / step_time,
-        };
-        Ok(StepOutcome { metrics, timings, groups: records(taken, self.sampler.kept()) })
+        Ok(())
     }
 
     /// Rounds of rollouts until the sampler is satisfied.
@@ -270,11 +289,7 @@ impl Trainer {
     /// What a step does that found no group with a signal, or fewer than it must have: an empty batch where it is skipped, else
     /// an error that shows its groups.
     fn without_signal(&mut self, shortage: Shortage) -> Result<TakenBatch<Arc<Group>>, TrainerError> {
-        let kept = self.sampler.kept().iter();
-        let mut groups: Vec<GroupRecord> =
-            kept.map(|kept| GroupRecord { age: kept.age, fate: Fate::Kept, group: kept.group.clone() }).collect();
-        groups.extend(self.sampler.dropped().iter().cloned().map(dropped_record));
-        groups.sort_by_key(|record| record.group.draw);
+        let groups = records_so_far(&self.sampler);
         let mut end = NoSignal { step: self.step + 1, shortage, groups, ends_well: false };
         let outcomes = end.outcomes();
         if end.is_mastered() {
@@ -364,25 +379,4 @@ impl Trainer {
             None => Ok(Vec::new()),
         }
     }
-}
-
-/// Everything that took part in a step, by draw index.
-fn records(taken: TakenBatch<Arc<Group>>, carried: &[KeptGroup<Arc<Group>>]) -> Vec<GroupRecord> {
-    let trained = taken.groups.into_iter();
-    let mut records: Vec<GroupRecord> = trained
-        .map(|kept| GroupRecord { age: kept.age, fate: Fate::of_taken(kept.verdict), group: kept.group })
-        .collect();
-    records.extend(taken.dropped.into_iter().map(dropped_record));
-    for kept in carried {
-        // The sampler counts the coming step already.
-        let age = kept.age.saturating_sub(1);
-        records.push(GroupRecord { age, fate: Fate::CarriedOut, group: kept.group.clone() });
-    }
-    records.sort_by_key(|record| record.group.draw);
-    records
-}
-
-fn dropped_record(dropped: DroppedGroup<Arc<Group>>) -> GroupRecord {
-    let fate = Fate::of_dropped(dropped.reason, dropped.verdict);
-    GroupRecord { age: dropped.age, fate, group: dropped.group }
 }

@@ -9,7 +9,7 @@ use dapo_loss::{
     Advantages, Aggregation, Denominator, LossBatch, LossConfig, LossError, LossMetrics, LossPlan, TokenChunk,
     top_entropy_threshold,
 };
-use dapo_policy::{Decoder, Gradients, Policy, PolicyError, TokenGroup, pack_tokens};
+use dapo_policy::{Decoder, Gradients, LARGEST_WEIGHT, Policy, PolicyError, TokenGroup, pack_tokens};
 
 /// One optimiser update.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -28,7 +28,8 @@ pub struct Update {
 /// loss makes none. `step` is the rollout step, from 1.
 ///
 /// # Errors
-/// [`TrainerError::NotFinite`] names the step and the update of it; those before it have been made.
+/// [`TrainerError::NotFinite`] and [`TrainerError::Diverged`] name the step and the update of it; those before it have been
+/// made.
 pub(crate) fn update(
     policy: &mut Decoder,
     optimizer: &mut AdamW,
@@ -88,6 +89,10 @@ fn update_once(
         });
     }
     update.grad_norm = optimizer.update(policy, gradients, lr)?;
+    let norm = policy.weights_norm()?;
+    if !(norm <= f64::from(LARGEST_WEIGHT)) {
+        return Err(TrainerError::Diverged { update: optimizer.steps(), step: None, norm });
+    }
     Ok(Some(update))
 }
 

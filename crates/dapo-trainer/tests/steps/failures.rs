@@ -61,12 +61,16 @@ fn a_step_that_fails_leaves_the_trainer_as_it_was() {
 
 #[test]
 fn a_step_that_fails_between_two_updates_cannot_be_saved() {
-    // The first update destroys the weights; the second one finds a loss that is not a number.
+    // The first update destroys the weights.
     let optimizer = OptimizerConfig { lr: 1e30, warmup_steps: 0, ..OptimizerConfig::default() };
     let mut trainer = trainer(TrainerConfig { optimizer, mini_batches: 2, ..config() });
     assert!(trainer.is_whole());
     let error = trainer.step().unwrap_err();
     assert!(!trainer.is_whole(), "{error}");
+    assert!(matches!(error, TrainerError::Diverged { update: 1, step: Some(1), norm } if !(norm <= 1e9)), "{error}");
+    let trained = trainer.failed_groups().iter().filter(|record| record.fate.is_trained());
+    let samples: Vec<_> = trained.flat_map(|record| &record.group.samples).collect();
+    assert!(samples.len() >= 4 && samples.iter().all(|sample| sample.advantage.is_some()));
     let folder = tempfile::tempdir().unwrap();
     let refused = trainer.save(&folder.path().join("checkpoint"), "tiny").unwrap_err();
     assert!(matches!(refused, TrainerError::Torn { step: 1 }), "{refused}");
