@@ -13,6 +13,25 @@ pub(crate) fn has_user(url: &str) -> bool {
     authority(url).is_some_and(|(_, authority, _)| authority.contains('@'))
 }
 
+/// Parameters of a query that hold no secret: Azure's version.
+const PLAIN: [&str; 2] = ["api-version", "version"];
+
+/// Whether the address holds a query or fragment in which there may be a secret.
+pub(crate) fn has_query(url: &str) -> bool {
+    let (_, fragment) = url.split_once('#').unzip();
+    let (_, query) = url.split_once('?').unzip();
+    let query = query.map_or("", |query| query.split('#').next().unwrap_or_default());
+    let is_plain = |pair: &str| PLAIN.contains(&pair.split('=').next().unwrap_or_default());
+    fragment.is_some() || !query.split('&').all(|pair| pair.is_empty() || is_plain(pair))
+}
+
+/// The address with a further part at the end of its path, unless it is there.
+pub(crate) fn with_path(url: &str, path: &str) -> String {
+    let (base, query) = url.find('?').map_or((url, ""), |at| url.split_at(at));
+    let base = base.trim_end_matches('/');
+    if base.ends_with(path) { format!("{base}{query}") } else { format!("{base}{path}{query}") }
+}
+
 /// The address without what may be secret: user, password, query and fragment.
 pub(crate) fn shown(url: &str) -> String {
     let Some((scheme, authority, path)) = authority(url) else {
@@ -59,5 +78,26 @@ mod tests {
             assert!(!is_valid(url), "{url}");
         }
         assert!(has_user("http://a@b/") && !has_user("http://b/@"));
+    }
+
+    #[test]
+    fn queries_may_name_a_version_alone() {
+        for url in ["http://a/", "http://a/?", "http://a/b?api-version=1", "http://a?version=2&api-version=1"] {
+            assert!(!has_query(url), "{url}");
+        }
+        for url in
+            ["http://a/?key=1", "http://a?token", "http://a/?version=1&k=2", "http://a/#x", "http://a/?version=1#x"]
+        {
+            assert!(has_query(url), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_path_is_added_before_the_query() {
+        let added = |url| with_path(url, "/chat/completions");
+        for url in ["http://a/v1", "http://a/v1/", "http://a/v1/chat/completions", "http://a/v1/chat/completions/"] {
+            assert_eq!(added(url), "http://a/v1/chat/completions");
+        }
+        assert_eq!(added("http://a?version=1"), "http://a/chat/completions?version=1");
     }
 }

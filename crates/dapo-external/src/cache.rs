@@ -27,6 +27,22 @@ impl Key {
         hasher.update(input.completion.as_bytes());
         Self { draw: input.draw, sample: input.sample, hash: hasher.finalize().into() }
     }
+
+    /// The keys of samples that are compared: each hash covers all of them.
+    pub(crate) fn of_group(group: &[RewardInput<'_>]) -> Vec<Self> {
+        let mut all = blake3::Hasher::new();
+        for input in group {
+            all.update(&Self::of(input).hash);
+        }
+        let all: [u8; 32] = all.finalize().into();
+        let one = |input: &RewardInput<'_>| {
+            let key = Self::of(input);
+            let mut hasher = blake3::Hasher::new();
+            hasher.update(&key.hash).update(&all);
+            Self { hash: hasher.finalize().into(), ..key }
+        };
+        group.iter().map(one).collect()
+    }
 }
 
 /// What was said about a sample.
@@ -107,7 +123,8 @@ impl Cache {
         for (index, line) in text.split_inclusive(|byte| *byte == b'\n').enumerate() {
             let is_torn = !line.ends_with(b"\n");
             match Line::read(line) {
-                Ok((key, answer)) => answers.entry(key).or_insert(answer),
+                // A group of which a part was lost was asked for again as a whole.
+                Ok((key, answer)) => answers.insert(key, answer),
                 Err(_) if is_torn => {
                     file.set_len(length).map_err(ExternalError::io(&path))?;
                     break;
@@ -141,9 +158,7 @@ impl Cache {
             return Err(ExternalError::io(&self.path)(error));
         }
         self.length += text.len() as u64;
-        for (key, answer) in answers {
-            self.answers.entry(key).or_insert(answer);
-        }
+        self.answers.extend(answers);
         Ok(())
     }
 

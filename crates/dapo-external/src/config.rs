@@ -149,7 +149,7 @@ impl PythonReward {
 #[serde(default, deny_unknown_fields)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct UrlReward {
-    /// The address, `http://` or `https://`, without user and password.
+    /// The address, `http://` or `https://`, without user, password and key.
     pub url: String,
     /// The form of requests and replies: `dapo` or `openrlhf`.
     pub dialect: Dialect,
@@ -195,35 +195,22 @@ impl UrlReward {
     /// Checks the fields.
     ///
     /// # Errors
-    /// [`RewardError::Config`] when the address is none or holds a password, a limit is not positive, or the share is not
+    /// [`RewardError::Config`] when the address is none or may hold a secret, a limit is not positive, or the share is not
     /// within 0 and 1.
     pub fn validate(&self) -> Result<(), RewardError> {
         let check = Check("UrlReward");
-        if !address::is_valid(&self.url) {
-            return check.fails("url", address::shown(&self.url), "an address: \"http://localhost:8000/score\"");
-        }
-        if address::has_user(&self.url) {
-            let allowed = "no user and password: name an environment variable in api_key_env";
-            return check.fails("url", address::shown(&self.url), allowed);
-        }
-        if self.api_key_env.as_ref().is_some_and(String::is_empty) {
-            return check.fails("api_key_env", "empty", "the name of an environment variable");
-        }
-        check.seconds("timeout_s", self.timeout_s)?;
-        check.seconds("deadline_s", self.deadline_s)?;
-        if !(0.0..=LONGEST).contains(&self.backoff_s) {
-            return check.fails("backoff_s", self.backoff_s, "at least 0 seconds and at most a year");
-        }
+        check.server("url", &self.url, self.api_key_env.as_deref())?;
+        check.times(self.timeout_s, self.deadline_s, self.backoff_s)?;
         check.at_least_one("concurrency", self.concurrency)?;
         check.round(self.batch, self.max_error_fraction)
     }
 }
 
 /// Checks of the configuration of this name.
-struct Check(&'static str);
+pub(crate) struct Check(pub(crate) &'static str);
 
 impl Check {
-    fn fails(
+    pub(crate) fn fails(
         &self,
         field: &'static str,
         value: impl std::fmt::Display,
@@ -239,11 +226,41 @@ impl Check {
         self.fails(field, value, "more than 0 seconds and at most a year")
     }
 
-    fn at_least_one(&self, field: &'static str, value: usize) -> Result<(), RewardError> {
+    /// An address that holds no secret, and the variable that does.
+    pub(crate) fn server(&self, field: &'static str, url: &str, api_key_env: Option<&str>) -> Result<(), RewardError> {
+        if !address::is_valid(url) {
+            return self.fails(field, address::shown(url), "an address: \"http://localhost:8000/score\"");
+        }
+        if address::has_user(url) {
+            let allowed = "no user and password: name an environment variable in api_key_env";
+            return self.fails(field, address::shown(url), allowed);
+        }
+        if address::has_query(url) {
+            let allowed = "nothing after \"?\" or \"#\" but api-version: the run keeps the address, so name an environment \
+                           variable with the key in api_key_env";
+            return self.fails(field, format!("{}?…", address::shown(url)), allowed);
+        }
+        if api_key_env.is_some_and(str::is_empty) {
+            return self.fails("api_key_env", "empty", "the name of an environment variable");
+        }
+        Ok(())
+    }
+
+    /// The limits of a request's attempts.
+    pub(crate) fn times(&self, timeout_s: f64, deadline_s: f64, backoff_s: f64) -> Result<(), RewardError> {
+        self.seconds("timeout_s", timeout_s)?;
+        self.seconds("deadline_s", deadline_s)?;
+        if (0.0..=LONGEST).contains(&backoff_s) {
+            return Ok(());
+        }
+        self.fails("backoff_s", backoff_s, "at least 0 seconds and at most a year")
+    }
+
+    pub(crate) fn at_least_one(&self, field: &'static str, value: usize) -> Result<(), RewardError> {
         if value > 0 { Ok(()) } else { self.fails(field, value, "at least 1") }
     }
 
-    fn round(&self, batch: Option<usize>, max_error_fraction: f64) -> Result<(), RewardError> {
+    pub(crate) fn round(&self, batch: Option<usize>, max_error_fraction: f64) -> Result<(), RewardError> {
         self.at_least_one("batch", batch.unwrap_or(1))?;
         if (0.0..=1.0).contains(&max_error_fraction) {
             return Ok(());

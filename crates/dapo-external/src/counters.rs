@@ -26,6 +26,12 @@ pub struct Counters {
     pub faults: BTreeMap<&'static str, u64>,
     /// Samples that abstain because their request failed.
     pub abstained: u64,
+    /// Tokens of the prompts that judges read, as their servers count them.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub prompt_tokens: u64,
+    /// Tokens that judges wrote.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub completion_tokens: u64,
     /// Time that requests took, summed, in seconds.
     pub latency_s: f64,
     /// Time that the slowest request took, in seconds.
@@ -33,6 +39,11 @@ pub struct Counters {
     /// The first faults, in words, each with its step.
     #[serde(skip)]
     pub events: Vec<String>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's form")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl Counters {
@@ -69,6 +80,13 @@ impl Tally {
     /// Counts a worker that was started again.
     pub fn restart(&self) {
         self.counters().restarts += 1;
+    }
+
+    /// Counts the tokens that a model read and wrote for a request.
+    pub fn tokens(&self, prompt: u64, completion: u64) {
+        let mut counters = self.counters();
+        counters.prompt_tokens += prompt;
+        counters.completion_tokens += completion;
     }
 
     pub(crate) fn replayed(&self, samples: usize) {

@@ -29,7 +29,8 @@ pub struct Rules {
 
 /// A reward whose scores come over a [`Transport`], and are asked for once.
 ///
-/// A score must depend on its sample alone: which samples share a request depends on the settings and on what is known.
+/// A score must depend on its sample alone: which samples share a request depends on the settings and on what is known. A
+/// transport that [compares](Transport::compares) samples gets those of a draw that are scored together.
 pub struct ExternalReward {
     name: String,
     transport: Box<dyn Transport>,
@@ -93,11 +94,7 @@ impl ExternalReward {
     /// [`ExternalError::Stopped`], [`ExternalError::TooManyFaults`], and [`ExternalError::Io`] of the kept answers.
     pub fn scores(&self, inputs: &[RewardInput<'_>]) -> Result<Vec<Score>, ExternalError> {
         let round = Round::new(self, inputs);
-        let batch = match self.rules.batch {
-            Some(batch) => batch,
-            None => round.open.len().div_ceil(self.transport.lanes().max(1)),
-        };
-        let batches: Vec<&[usize]> = round.open.chunks(batch.max(1)).collect();
+        let batches = round.batches();
         let next = AtomicUsize::new(0);
         let work = |lane| {
             while !round.has_failed() {
@@ -157,8 +154,21 @@ impl<'a, 'b> Round<'a, 'b> {
             let state = State { answers: vec![None; inputs.len()], failed: 0, error: None };
             return Self::of(reward, inputs, Vec::new(), (0..inputs.len()).collect(), state);
         };
-        let keys: Vec<_> = inputs.iter().map(Key::of).collect();
-        let answers: Vec<_> = keys.iter().map(|key| cache.get(key).cloned()).collect();
+        let groups = || inputs.chunk_by(|a, b| a.draw == b.draw);
+        let compares = reward.transport.compares();
+        let keys: Vec<_> =
+            if compares { groups().flat_map(Key::of_group).collect() } else { inputs.iter().map(Key::of).collect() };
+        let mut answers: Vec<_> = keys.iter().map(|key| cache.get(key).cloned()).collect();
+        if compares {
+            let mut rest = &mut answers[..];
+            for group in groups() {
+                let (answers, others) = rest.split_at_mut(group.len());
+                if answers.iter().any(Option::is_none) {
+                    answers.fill(None);
+                }
+                rest = others;
+            }
+        }
         // Samples that are the same in everything that an answer is kept under have one answer.
         let mut seen = HashSet::new();
         let mut is_open = |&index: &usize| answers[index].is_none() && seen.insert(keys[index]);
@@ -176,6 +186,16 @@ impl<'a, 'b> Round<'a, 'b> {
         state: State,
     ) -> Self {
         Self { reward, inputs, keys, open, has_failed: AtomicBool::new(false), state: Mutex::new(state) }
+    }
+
+    /// The positions of each request's samples.
+    fn batches(&self) -> Vec<&[usize]> {
+        let transport = &self.reward.transport;
+        if transport.compares() {
+            return self.open.chunk_by(|a, b| self.inputs[*a].draw == self.inputs[*b].draw).collect();
+        }
+        let spread = || self.open.len().div_ceil(transport.lanes().max(1));
+        self.open.chunks(self.reward.rules.batch.unwrap_or_else(spread).max(1)).collect()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -64,6 +64,14 @@ pub enum Fault {
         /// The other side's message.
         message: String,
     },
+    /// A judge's answer is no judgement.
+    #[error("the judge says {found}, expected {expected}")]
+    Judgement {
+        /// What it says, or the end of it.
+        found: String,
+        /// What was expected.
+        expected: String,
+    },
     /// The server cannot be reached, or the connection broke.
     #[error("{server}: {reason}")]
     Connection {
@@ -96,6 +104,7 @@ impl Fault {
             Self::NotFinite { .. } => "not-finite",
             Self::Id { .. } => "id",
             Self::Reported { .. } => "reported",
+            Self::Judgement { .. } => "judgement",
             Self::Connection { .. } => "connection",
             Self::Status { .. } => "status",
         }

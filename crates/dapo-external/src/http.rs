@@ -1,16 +1,8 @@
 //! Servers that score over HTTP.
 
-use std::env;
-use std::io;
-use std::thread;
-use std::time::{Duration, Instant};
-
 use dapo_reward::Score;
-use ureq::http::StatusCode;
-use ureq::http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
-use ureq::{Agent, RequestBuilder, typestate::WithBody};
 
-use crate::address;
+use crate::client::{Client, Target};
 use crate::config::{Dialect, UrlReward};
 use crate::counters::Tally;
 use crate::error::ExternalError;
@@ -19,36 +11,11 @@ use crate::openrlhf;
 use crate::transport::{Batch, Transport};
 use crate::wire::{self, ReplyId, TokenIds};
 
-/// Longest reply, in bytes.
-const LONGEST: u64 = 1 << 28;
-/// Servers close connections that are not used; a new one costs less than a failed request.
-const IDLE: Duration = Duration::from_secs(2);
-
 /// A server.
 pub(crate) struct UrlTransport {
-    agent: Agent,
-    url: String,
-    /// The address without secrets.
-    server: String,
+    client: Client,
     dialect: Dialect,
-    key: Option<Key>,
-    timeout: Duration,
-    deadline: Duration,
-    retries: usize,
-    backoff: Duration,
     concurrency: usize,
-}
-
-struct Key {
-    text: String,
-    header: HeaderValue,
-}
-
-/// Why an attempt failed.
-enum Failure {
-    /// Another attempt may succeed, after the time that the server asks for.
-    Passing(Fault, Option<Duration>),
-    Final(Fault),
 }
 
 impl UrlTransport {
@@ -58,113 +25,16 @@ impl UrlTransport {
     /// [`ExternalError::Config`], [`ExternalError::Key`] and [`ExternalError::Tls`].
     pub(crate) fn open(config: &UrlReward) -> Result<Self, ExternalError> {
         config.validate()?;
-        let server = address::shown(&config.url);
-        if config.url.starts_with("https://") && cfg!(not(feature = "tls")) {
-            return Err(ExternalError::Tls { url: server });
-        }
-        let agent = Agent::config_builder()
-            .user_agent(concat!("dapo-external/", env!("CARGO_PKG_VERSION")))
-            // No other host gets the key.
-            .max_redirects(0)
-            .http_status_as_error(false)
-            .max_idle_age(IDLE)
-            .max_idle_connections_per_host(config.concurrency)
-            .build()
-            .new_agent();
-        Ok(Self {
-            agent,
+        let client = Client::open(Target {
             url: config.url.clone(),
-            server,
-            dialect: config.dialect,
-            key: config.api_key_env.as_deref().map(key).transpose()?,
-            timeout: Duration::from_secs_f64(config.timeout_s),
-            deadline: Duration::from_secs_f64(config.deadline_s),
+            api_key_env: config.api_key_env.as_deref(),
+            timeout_s: config.timeout_s,
+            deadline_s: config.deadline_s,
             retries: config.retries,
-            backoff: Duration::from_secs_f64(config.backoff_s),
+            backoff_s: config.backoff_s,
             concurrency: config.concurrency,
-        })
-    }
-
-    fn request(&self, limit: Duration) -> RequestBuilder<WithBody> {
-        let request = self.agent.post(&self.url).header(CONTENT_TYPE, "application/json");
-        let request = match &self.key {
-            Some(key) => request.header(AUTHORIZATION, key.header.clone()),
-            None => request,
-        };
-        request.config().timeout_global(Some(limit)).build()
-    }
-
-    /// The body of the reply.
-    fn attempt(&self, body: &[u8], limit: Duration) -> Result<Vec<u8>, Failure> {
-        let mut response = self.request(limit).send(body).map_err(|error| self.failure(error, limit))?;
-        let status = response.status();
-        let pause = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
-        let body = response.body_mut().with_config().limit(LONGEST).read_to_vec();
-        if status.is_success() {
-            return body.map_err(|error| self.failure(error, limit));
-        }
-        let said = match body {
-            Ok(body) if !body.is_empty() => format!(": {}", self.without_key(&wire::quoted(&body))),
-            _ => String::new(),
-        };
-        let fault = Fault::Status { server: self.server.clone(), status: status.as_u16(), said };
-        let may_pass =
-            status.is_server_error() || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS);
-        Err(if may_pass { Failure::Passing(fault, pause.map(Duration::from_secs)) } else { Failure::Final(fault) })
-    }
-
-    fn failure(&self, error: ureq::Error, limit: Duration) -> Failure {
-        let is_timeout = |error: &io::Error| error.kind() == io::ErrorKind::TimedOut;
-        let connection = |reason: String| Fault::Connection { server: self.server.clone(), reason };
-        match error {
-            ureq::Error::Timeout(_) => Failure::Passing(Fault::Timeout { seconds: limit.as_secs_f64() }, None),
-            ureq::Error::Io(error) if is_timeout(&error) => {
-                Failure::Passing(Fault::Timeout { seconds: limit.as_secs_f64() }, None)
-            }
-            ureq::Error::Io(error) => Failure::Passing(connection(error.to_string()), None),
-            ureq::Error::ConnectionFailed => Failure::Passing(connection("no connection".to_owned()), None),
-            ureq::Error::HostNotFound => Failure::Passing(connection("the host is not known".to_owned()), None),
-            ureq::Error::BodyExceedsLimit(limit) => {
-                Failure::Final(connection(format!("the reply is longer than {limit} bytes")))
-            }
-            // Their texts repeat the address.
-            ureq::Error::BadUri(_) | ureq::Error::Http(_) => {
-                Failure::Final(connection("the request cannot be made".to_owned()))
-            }
-            error => Failure::Passing(connection(self.without_key(&error.to_string())), None),
-        }
-    }
-
-    /// A text from outside without the key, which servers like to repeat.
-    fn without_key(&self, text: &str) -> String {
-        match &self.key {
-            Some(key) => text.replace(&key.text, "***"),
-            None => text.to_owned(),
-        }
-    }
-
-    /// The reply to the first attempt that succeeds.
-    fn post(&self, body: &[u8], tally: &Tally) -> Result<Vec<u8>, Fault> {
-        let start = Instant::now();
-        let mut pause = self.backoff;
-        let mut attempts = 1;
-        loop {
-            let limit = self.timeout.min(self.deadline.saturating_sub(start.elapsed()));
-            let (fault, wanted) = match self.attempt(body, limit) {
-                Ok(reply) => return Ok(reply),
-                Err(Failure::Final(fault)) => return Err(fault),
-                Err(Failure::Passing(fault, wanted)) => (fault, wanted),
-            };
-            let wait = pause.max(wanted.unwrap_or_default());
-            let is_last = attempts > self.retries || start.elapsed().saturating_add(wait) >= self.deadline;
-            if is_last {
-                return Err(fault);
-            }
-            thread::sleep(wait);
-            tally.retry();
-            pause = pause.saturating_mul(2);
-            attempts += 1;
-        }
+        })?;
+        Ok(Self { client, dialect: config.dialect, concurrency: config.concurrency })
     }
 }
 
@@ -176,28 +46,14 @@ impl Transport for UrlTransport {
     fn ask(&self, _: usize, batch: &Batch<'_, '_>, tally: &Tally) -> Result<Vec<Score>, Fault> {
         let scores = match self.dialect {
             Dialect::Dapo => {
-                let reply = self.post(&wire::request(batch, TokenIds::Absent), tally)?;
+                let reply = self.client.post(&wire::request(batch, TokenIds::Absent), tally)?;
                 wire::scores(&reply, batch, ReplyId::Optional)
             }
             Dialect::Openrlhf => {
-                let reply = self.post(&openrlhf::request(batch), tally)?;
+                let reply = self.client.post(&openrlhf::request(batch), tally)?;
                 openrlhf::scores(&reply, batch)
             }
         };
-        scores.map_err(|fault| match fault {
-            Fault::Json { found, expected } => Fault::Json { found: self.without_key(&found), expected },
-            Fault::Reported { message } => Fault::Reported { message: self.without_key(&message) },
-            fault => fault,
-        })
+        scores.map_err(|fault| self.client.fault_without_key(fault))
     }
-}
-
-/// The key that an environment variable holds.
-fn key(variable: &str) -> Result<Key, ExternalError> {
-    let missing = || ExternalError::Key { variable: variable.to_owned() };
-    let text = env::var(variable).ok().filter(|key| !key.trim().is_empty()).ok_or_else(missing)?;
-    let text = text.trim().to_owned();
-    let mut header = HeaderValue::try_from(format!("Bearer {text}")).map_err(|_| missing())?;
-    header.set_sensitive(true);
-    Ok(Key { text, header })
 }

@@ -2,6 +2,7 @@
 //!
 //! - [`CommandReward`]: a program that reads requests from its stdin and writes replies to its stdout, a line of JSON each.
 //! - [`UrlReward`]: a server that gets the same JSON by `POST`, or that of OpenRLHF's remote reward models.
+//! - [`JudgeReward`]: a language model behind an OpenAI-compatible server, asked for a rating or a ranking.
 //! - [`PythonReward`]: a Python function with the signature of TRL or verl, run by the user's own Python.
 //!
 //! [`open()`] makes an [`ExternalReward`] of each, which is a [`RewardFn`](dapo_reward::RewardFn). It asks for every answer
@@ -44,6 +45,7 @@
 mod address;
 mod builtin;
 mod cache;
+mod client;
 mod command;
 mod config;
 mod counters;
@@ -52,6 +54,7 @@ mod external;
 mod fault;
 mod group;
 mod http;
+mod judge;
 mod open;
 mod openrlhf;
 mod python;
@@ -68,6 +71,7 @@ pub use counters::{Counters, Tally};
 pub use error::ExternalError;
 pub use external::{ExternalReward, Rules};
 pub use fault::Fault;
+pub use judge::{JudgeMode, JudgeReward};
 pub use open::{ExternalConfig, open};
 pub use transport::{Batch, Transport};
 

@@ -7,6 +7,7 @@ use crate::config::{CommandReward, OnError, PythonReward, UrlReward};
 use crate::error::ExternalError;
 use crate::external::{ExternalReward, Rules};
 use crate::http::UrlTransport;
+use crate::judge::{JudgeReward, JudgeTransport};
 use crate::python;
 use crate::transport::Transport;
 
@@ -20,6 +21,8 @@ pub enum ExternalConfig {
     Url(UrlReward),
     /// A Python function.
     Python(PythonReward),
+    /// A language model that judges.
+    Judge(JudgeReward),
 }
 
 impl From<CommandReward> for ExternalConfig {
@@ -37,6 +40,12 @@ impl From<UrlReward> for ExternalConfig {
 impl From<PythonReward> for ExternalConfig {
     fn from(config: PythonReward) -> Self {
         Self::Python(config)
+    }
+}
+
+impl From<JudgeReward> for ExternalConfig {
+    fn from(config: JudgeReward) -> Self {
+        Self::Judge(config)
     }
 }
 
@@ -70,6 +79,9 @@ pub fn open(
             Box::new(python::open(config, base_dir, log.as_deref())?),
             rules(config.batch, config.on_error, config.max_error_fraction),
         ),
+        ExternalConfig::Judge(config) => {
+            (Box::new(JudgeTransport::open(config)?), rules(Some(1), config.on_error, config.max_error_fraction))
+        }
     };
     ExternalReward::new(name, transport, rules, state_dir)
 }

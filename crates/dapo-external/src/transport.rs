@@ -21,6 +21,12 @@ pub trait Transport: Send + Sync {
     /// Requests that can be under way at once.
     fn lanes(&self) -> usize;
 
+    /// Whether a score depends on the samples that its draw is scored with. A batch then holds these, and an answer is known
+    /// for the same ones alone.
+    fn compares(&self) -> bool {
+        false
+    }
+
     /// Asks for the scores of a batch, in its order. `lane` is below [`lanes`](Self::lanes).
     ///
     /// # Errors

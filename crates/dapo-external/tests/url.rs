@@ -3,62 +3,32 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::net::TcpListener;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use common::server::{self, Do, Request};
 use common::{inputs, message, values};
 use dapo_external::{Dialect, ExternalReward, OnError, UrlReward, open};
 use dapo_reward::{RewardFn, Score};
 use serde_json::{Value, json};
 use tempfile::tempdir;
 
-/// What the server does with a request.
-enum Do {
-    Reply(u16, String),
-    /// Asks to wait this many seconds.
-    Later(u64),
-    Redirect,
-    Stall,
-    Close,
-}
-
-#[derive(Debug, Clone)]
-struct Request {
-    head: String,
-    body: Value,
-}
-
-/// A server on a free port, and what it was asked.
-struct Server {
-    address: String,
-    requests: Arc<Mutex<Vec<Request>>>,
-}
+/// A server that scores.
+struct Server(server::Server);
 
 impl Server {
     /// `answer` gets the request's number, from 0 on, and its body.
     fn start(answer: impl Fn(usize, &Value) -> Do + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let requests = Arc::new(Mutex::new(Vec::new()));
-        let (log, answer) = (requests.clone(), Arc::new(answer));
-        thread::spawn(move || {
-            for stream in listener.incoming() {
-                let (log, answer) = (log.clone(), answer.clone());
-                thread::spawn(move || serve(&stream.unwrap(), &log, &*answer));
-            }
-        });
-        Self { address, requests }
+        Self(server::Server::of(move |number, request| answer(number, &request.body)).unwrap())
     }
 
     fn requests(&self) -> Vec<Request> {
-        self.requests.lock().unwrap().clone()
+        self.0.requests()
     }
 
     fn config(&self) -> UrlReward {
-        UrlReward { url: format!("http://{}/score", self.address), backoff_s: 0.01, ..UrlReward::default() }
+        UrlReward { url: format!("http://{}/score", self.0.address), backoff_s: 0.01, ..UrlReward::default() }
     }
 
     fn open(&self) -> ExternalReward {
@@ -68,37 +38,6 @@ impl Server {
 
 fn opened(config: UrlReward) -> ExternalReward {
     open("mine", &config.into(), ".".as_ref(), None).unwrap()
-}
-
-fn serve(stream: &TcpStream, log: &Mutex<Vec<Request>>, answer: &dyn Fn(usize, &Value) -> Do) {
-    let mut reader = BufReader::new(stream.try_clone().unwrap());
-    let (mut head, mut line) = (String::new(), String::new());
-    while reader.read_line(&mut line).unwrap_or(0) > 2 {
-        head += &line.to_lowercase();
-        line.clear();
-    }
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap().trim().parse().unwrap();
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body).unwrap();
-    let body: Value = serde_json::from_slice(&body).unwrap();
-    let number = {
-        let mut log = log.lock().unwrap();
-        log.push(Request { head, body: body.clone() });
-        log.len() - 1
-    };
-    let respond = |status: u16, header: &str, body: &str| {
-        let head =
-            format!("HTTP/1.1 {status} x\r\ncontent-length: {}\r\nconnection: close\r\n{header}\r\n", body.len());
-        // A client that has given up is not there to hear it.
-        let _ = (&*stream).write_all(format!("{head}{body}").as_bytes());
-    };
-    match answer(number, &body) {
-        Do::Reply(status, body) => respond(status, "", &body),
-        Do::Later(seconds) => respond(429, &format!("retry-after: {seconds}\r\n"), ""),
-        Do::Redirect => respond(307, "location: http://127.0.0.1:9/\r\n", ""),
-        Do::Stall => thread::sleep(Duration::from_secs(20)),
-        Do::Close => {}
-    }
 }
 
 /// The completions as numbers.
@@ -170,7 +109,7 @@ fn what_may_pass_is_tried_again() {
 fn retries_end() {
     let server = Server::start(|_, _| Do::Reply(500, "{\"error\": \"no GPU\"}".to_owned()));
     let reward = opened(UrlReward { retries: 2, ..server.config() });
-    let address = &server.address;
+    let address = &server.0.address;
     let expected = format!("step 3: http://{address}/score: HTTP 500: \"{{\\\"error\\\": \\\"no GPU\\\"}}\"");
     assert_eq!(message(&reward, &["1"]), expected);
     assert_eq!(server.requests().len(), 3);
@@ -230,7 +169,7 @@ fn the_deadline_is_earlier_than_a_wait_that_the_server_asks_for() {
 #[test]
 fn a_server_that_is_not_there_is_named() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let config = UrlReward { url: format!("http://{free}/score?token=secret"), retries: 0, ..UrlReward::default() };
+    let config = UrlReward { url: format!("http://{free}/score?version=secret"), retries: 0, ..UrlReward::default() };
     let found = message(&opened(config), &["1"]);
     assert!(found.starts_with(&format!("step 3: http://{free}/score: ")), "{found}");
     assert!(!found.contains("secret"));
@@ -293,6 +232,11 @@ fn settings_are_checked_when_the_reward_is_opened() {
         "UrlReward: url is http://***@host/score, expected no user and password: name an environment variable in \
          api_key_env"
     );
+    for secret in ["http://host/score?key=secret", "http://host/score?secret", "http://host/score#secret"] {
+        let found = fails(url(secret));
+        assert!(found.starts_with("UrlReward: url is http://host/score?…, expected nothing after"), "{found}");
+        assert!(found.ends_with("name an environment variable with the key in api_key_env"), "{found}");
+    }
     assert_eq!(
         fails(UrlReward { api_key_env: Some("NO_SUCH_VARIABLE_7".to_owned()), ..valid.clone() }),
         "api_key_env names the environment variable \"NO_SUCH_VARIABLE_7\", which is not set"
@@ -307,6 +251,6 @@ fn settings_are_checked_when_the_reward_is_opened() {
     );
     if cfg!(not(feature = "tls")) {
         let expected = "https://host/ needs TLS, which this build lacks: build with the feature \"tls\"";
-        assert_eq!(fails(url("https://host/?key=secret")), expected);
+        assert_eq!(fails(url("https://host/?version=secret")), expected);
     }
 }

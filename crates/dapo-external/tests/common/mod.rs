@@ -1,6 +1,8 @@
 //! Children, samples and folders that several tests share.
 #![allow(dead_code, reason = "each test uses its part")]
 
+pub(crate) mod server;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
