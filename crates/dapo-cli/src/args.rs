@@ -158,9 +158,9 @@ impl ProblemArgs {
     }
 
     /// The problems of the file. Answers that say that there is none are left out, unless the grader takes words.
-    pub(crate) fn read(&self, talk: Talk) -> Result<Vec<Problem>> {
-        let has_words = matches!(self.grader, GraderName::Text | GraderName::Choice);
-        let options = ReadOptions { leave_out_placeholders: !has_words, ..ReadOptions::default() };
+    pub(crate) fn read(&self, grader: &Grader, needs_answer: bool, talk: Talk) -> Result<Vec<Problem>> {
+        let has_words = matches!(grader, Grader::Text(_) | Grader::Choice);
+        let options = ReadOptions { leave_out_placeholders: !has_words, needs_answer, ..ReadOptions::default() };
         let reading = read(&self.data, &options)?;
         if reading.left_out.total() > 0 {
             talk.note(format_args!("{}: left out {}", self.data.display(), reading.left_out));

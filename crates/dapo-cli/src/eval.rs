@@ -3,11 +3,14 @@
 use crate::args::{ModelArgs, ProblemArgs, SamplingArgs, at_least};
 use crate::talk::Talk;
 use crate::terminal::Stdout;
+use crate::train::locate;
 use anyhow::{Context, Result};
 use dapo_policy::{FinishReason, Purpose};
-use dapo_reward::{AnswerRule, RewardInput, RewardSum};
+use dapo_reward::{AnswerRule, Grader, RewardInput, RewardSum};
+use dapo_run::{Layer, LooseRewards, resolve, settings_of};
 use dapo_trainer::{EvalReport, Evaluation, Group, evaluate_in_blocks};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -20,6 +23,9 @@ use std::time::Instant;
 /// correct completions; pass@k for k = 1, 2, 4, … K, the chance that one of k completions is correct; maj@K, how often the
 /// answer given most often is correct (1/2 and 0.5 are one answer, ties split). Also printed: the share of completions that
 /// used up their tokens, and their mean length.
+///
+/// With --rewards, the rewards of a run judge: the mean of the total and of every component is printed, with its interval.
+/// Measures of correctness are printed where one of the rewards says what is correct.
 #[derive(clap::Args)]
 pub(crate) struct Eval {
     #[command(flatten)]
@@ -29,13 +35,16 @@ pub(crate) struct Eval {
     /// Completions of each problem.
     #[arg(long, value_name = "K", default_value = "8", value_parser = at_least(1))]
     samples: usize,
+    /// Judge by the rewards of a run's folder or of a TOML file instead of by the answer alone. Their replies are not kept.
+    #[arg(long, value_name = "RUN | FILE.toml", conflicts_with_all = ["extract", "grader"])]
+    rewards: Option<PathBuf>,
     #[command(flatten)]
     sampling: SamplingArgs,
     /// Use only the first problems of the file.
     #[arg(long, value_name = "N", value_parser = at_least(1))]
     limit: Option<usize>,
     /// Write every completion to this new file, as JSON lines {id, sample, completion, tokens, finish_reason, gold, extracted,
-    /// rule, correct}.
+    /// rule, correct}; with --rewards, {reward, rewards} too.
     #[arg(long, value_name = "FILE")]
     completions: Option<PathBuf>,
     /// Print one JSON object instead of a table, every problem by itself included.
@@ -69,25 +78,27 @@ struct Report {
 const BLOCK: usize = 256;
 
 pub(crate) fn run(args: &Eval, talk: Talk) -> Result<()> {
-    let mut problems = args.problems.read(talk)?;
+    let (grader, mut rewards) = judging(args, talk)?;
+    let mut problems = args.problems.read(&grader, rewards.sum.needs_answer(), talk)?;
     problems.truncate(args.limit.unwrap_or(usize::MAX));
     let (policy, tokenizer) = args.model.load(talk)?;
     let generation = args.sampling.generation((&policy, &tokenizer), Purpose::Evaluation, talk)?;
     let (prompts, too_long) =
         args.problems.encode(&problems, (&policy, &tokenizer), generation.max_new_tokens, talk)?;
-    let accuracy = args.problems.accuracy();
-    let grader = accuracy.grader.clone();
-    let rewards = RewardSum::new(vec![(1.0, Box::new(accuracy))])?;
+    if prompts.iter().all(|prompt| prompt.answers().next().is_none()) {
+        rewards.sum = rewards.sum.without_answers();
+    }
     let mut log = args.completions.as_deref().map(Log::create).transpose()?;
 
     talk.note(format_args!("{} problems, {} completions each ...", prompts.len(), args.samples));
     let started = Instant::now();
     let block = BLOCK.div_ceil(args.samples);
     let mut evaluation = Evaluation { groups: Vec::with_capacity(prompts.len()) };
-    for groups in evaluate_in_blocks(&policy, &tokenizer, &prompts, args.samples, &generation, &rewards, block) {
+    for groups in evaluate_in_blocks(&policy, &tokenizer, &prompts, args.samples, &generation, &rewards.sum, block) {
         let groups = groups.with_context(|| args.model.generating())?;
+        rewards.take_faults().iter().for_each(|fault| talk.warning(fault));
         if let Some(log) = &mut log {
-            log.append(&groups, &rewards)?;
+            log.append(&groups, &rewards.sum, args.rewards.is_some())?;
         }
         evaluation.groups.extend(groups);
         say_how_far(&evaluation, prompts.len(), started, talk);
@@ -109,15 +120,29 @@ pub(crate) fn run(args: &Eval, talk: Talk) -> Result<()> {
     print(&report, args.json, talk)
 }
 
+/// What judges: the grader that says which answers are the same, and the rewards.
+fn judging(args: &Eval, talk: Talk) -> Result<(Grader, LooseRewards)> {
+    let Some(path) = &args.rewards else {
+        let accuracy = args.problems.accuracy();
+        return Ok((accuracy.grader.clone(), RewardSum::new(vec![(1.0, Box::new(accuracy))])?.into()));
+    };
+    let settings = if path.is_dir() { settings_of(path, &[])? } else { resolve(&[Layer::File(path.clone())])? };
+    settings.warnings().iter().for_each(|warning| talk.warning(warning));
+    let rewards = settings.config.loose_rewards().map_err(|error| locate(error, &settings));
+    Ok((settings.config.accuracy().grader.clone(), rewards.context("--rewards")?))
+}
+
 /// Between blocks: what is done and how long the rest may take.
 fn say_how_far(evaluation: &Evaluation, problems: usize, started: Instant, talk: Talk) {
     let done = evaluation.groups.len();
     if done < problems {
+        let samples = || evaluation.groups.iter().flat_map(|group| &group.samples);
+        let is_judged = samples().any(|sample| sample.reward.correct.is_some());
+        let correct = if is_judged { format!("{:.4} correct, ", evaluation.accuracy()) } else { String::new() };
         let seconds = started.elapsed().as_secs_f64();
         let left = seconds / done as f64 * (problems - done) as f64;
         talk.note(format_args!(
-            "{done} of {problems} problems after {seconds:.0} s, about {left:.0} s left; so far {:.4} correct, {:.4} truncated",
-            evaluation.accuracy(),
+            "{done} of {problems} problems after {seconds:.0} s, about {left:.0} s left; so far {correct}{:.4} truncated",
             evaluation.truncated()
         ));
     }
@@ -128,8 +153,8 @@ fn print(report: &Report, json: bool, talk: Talk) -> Result<()> {
         let (id, right, samples, maj) = (&problem.id, problem.right, problem.samples, problem.maj);
         talk.detail(format_args!("problem {id}: {right} of {samples} correct, majority {maj:.2}"));
     }
-    let EvalReport { abstained, problems, .. } = report.found;
-    if abstained > 0 {
+    let EvalReport { abstained, problems, avg_at_k, .. } = report.found;
+    if abstained > 0 && avg_at_k.is_some() {
         talk.warning(format_args!(
             "{abstained} of {problems} gold answers cannot be read; their completions count as incorrect"
         ));
@@ -185,6 +210,11 @@ struct Logged<'a> {
     rule: Option<AnswerRule>,
     /// `None`: the gold answer cannot be read.
     correct: Option<bool>,
+    /// The total and every component, where rewards of settings judge.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reward: Option<Option<f64>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rewards: Option<BTreeMap<&'a str, Option<f64>>>,
 }
 
 impl Log {
@@ -193,19 +223,25 @@ impl Log {
         Ok(Self { path: path.into(), file: BufWriter::new(file) })
     }
 
-    fn append(&mut self, groups: &[Group], rewards: &RewardSum) -> Result<()> {
+    fn append(&mut self, groups: &[Group], rewards: &RewardSum, with_rewards: bool) -> Result<()> {
         let path = &self.path;
-        write_completions(&mut self.file, groups, rewards).with_context(|| path.display().to_string())
+        write_completions(&mut self.file, groups, rewards, with_rewards).with_context(|| path.display().to_string())
     }
 }
 
-fn write_completions(file: &mut impl Write, groups: &[Group], rewards: &RewardSum) -> io::Result<()> {
+fn write_completions(
+    file: &mut impl Write,
+    groups: &[Group],
+    rewards: &RewardSum,
+    with_rewards: bool,
+) -> io::Result<()> {
     for group in groups {
         let prompt = &group.prompt;
         for (number, sample) in group.samples.iter().enumerate() {
             let input =
                 RewardInput::new(&prompt.text, &sample.text, &prompt.answer).with_alternatives(&prompt.alternatives);
             let found = rewards.compared(&input);
+            let components = sample.reward.components.iter();
             let line = Logged {
                 id: &prompt.id,
                 sample: number,
@@ -219,6 +255,8 @@ fn write_completions(file: &mut impl Write, groups: &[Group], rewards: &RewardSu
                 extracted: found.map(|found| found.text),
                 rule: found.map(|found| found.rule),
                 correct: sample.reward.correct,
+                reward: with_rewards.then_some(sample.reward.total),
+                rewards: with_rewards.then(|| components.map(|c| (c.name.as_str(), c.value)).collect()),
             };
             serde_json::to_writer(&mut *file, &line)?;
             file.write_all(b"\n")?;

@@ -10,7 +10,9 @@ use std::path::Path;
 use std::process::Command;
 
 use common::inputs;
-use dapo_external::{BuiltinConfig, BuiltinReward, CommandReward, ExternalConfig, PythonReward, UrlReward, open};
+use dapo_external::{
+    BuiltinConfig, BuiltinReward, CommandReward, ExternalConfig, JudgeReward, PythonReward, UrlReward, open,
+};
 use dapo_reward::{RewardFn, RewardInput, Score};
 use tempfile::tempdir;
 
@@ -76,8 +78,17 @@ fn the_servers_example_is_valid() {
 }
 
 #[test]
+fn the_judges_example_is_valid() {
+    let (_, table) = table(&blocks("toml")[3]);
+    let config: JudgeReward = table.try_into().unwrap();
+    config.validate().unwrap();
+    let template = config.template.unwrap();
+    assert!(template.starts_with("Question: {prompt}\n") && template.contains("{columns.rubric}"));
+}
+
+#[test]
 fn the_rules_example_scores() {
-    let (name, table) = table(&blocks("toml")[3]);
+    let (name, table) = table(&blocks("toml")[4]);
     let config: BuiltinConfig = table.try_into().unwrap();
     let reward = BuiltinReward::new(&name, &config).unwrap();
     let score = reward.score(&RewardInput::new("When?", "In 1969.", "1969")).unwrap();

@@ -52,6 +52,19 @@ impl Externals {
         let rewards = self.0.iter().map(|external| external.reward());
         rewards.map(|reward| (reward.name().to_owned(), reward.take_counters())).collect()
     }
+
+    /// The first requests that failed since the last call, in words, each with its reward.
+    pub(crate) fn take_faults(&self) -> Vec<String> {
+        faults(&self.take_counters())
+    }
+}
+
+/// The first requests that failed, in words, each with its reward.
+pub(crate) fn faults(counters: &BTreeMap<String, Counters>) -> Vec<String> {
+    let of_reward = |(name, counters): (&String, &Counters)| {
+        counters.events.iter().map(|event| format!("rewards.{name}: {event}")).collect::<Vec<_>>()
+    };
+    counters.iter().flat_map(of_reward).collect()
 }
 
 /// A reward under a name of the settings; whether it judges is what the settings say.
@@ -119,6 +132,7 @@ pub(crate) fn open_own(
         OwnKind::Command(config) => external(config.clone().into())?,
         OwnKind::Url(config) => external(config.clone().into())?,
         OwnKind::Python(config) => external(config.clone().into())?,
+        OwnKind::Judge(config) => external(config.clone().into())?,
         OwnKind::Rule(config) => {
             let rule = BuiltinReward::new(name, config).map_err(|error| of_external(name, error.into()))?;
             Scorer::Other(Box::new(rule))

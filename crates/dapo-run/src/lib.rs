@@ -75,5 +75,5 @@ pub use settings::{
 };
 pub use source::Source;
 pub use start::{Resume, settings_of};
-pub use trial::Trial;
+pub use trial::{LooseRewards, Trial};
 pub use trust::Trust;

@@ -2,7 +2,7 @@
 
 use crate::best::Scores;
 use crate::completions::{failed_lines, lines};
-use crate::external::Externals;
+use crate::external::{Externals, faults};
 use crate::folder::{Lock, RunFolder};
 use crate::guards::{Alarm, Figures, Guards};
 use crate::logs::Logs;
@@ -259,10 +259,7 @@ impl Run {
             is_due.then(|| self.save_unscheduled())
         };
         let checkpoint = self.after(Stage::Checkpoint, checkpoint.transpose())?;
-        let faults = counters
-            .iter()
-            .flat_map(|(name, counters)| counters.events.iter().map(move |event| format!("rewards.{name}: {event}")));
-        let faults = faults.chain(self.trackers.take_warnings()).collect();
+        let faults = faults(&counters).into_iter().chain(self.trackers.take_warnings()).collect();
         Ok(RunStep { metrics: outcome.metrics, timings: outcome.timings, alarms, faults, evaluation, checkpoint })
     }
 

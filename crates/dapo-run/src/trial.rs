@@ -1,8 +1,9 @@
-//! A reward of the settings, tried outside of a run.
+//! Rewards of the settings outside of a run: no answers are kept.
 
+use crate::external::Externals;
 use crate::run_error::RunError;
 use crate::settings::RunConfig;
-use dapo_reward::{RewardInput, Score};
+use dapo_reward::{RewardInput, RewardSum, Score};
 
 /// What a reward made of samples outside of a run.
 #[derive(Clone, Debug, PartialEq)]
@@ -13,7 +14,38 @@ pub struct Trial {
     pub faults: Vec<String>,
 }
 
+/// The rewards of settings outside of a run.
+#[derive(Debug)]
+pub struct LooseRewards {
+    /// The sum of the rewards.
+    pub sum: RewardSum,
+    externals: Externals,
+}
+
+impl From<RewardSum> for LooseRewards {
+    /// Rewards of which none is computed elsewhere.
+    fn from(sum: RewardSum) -> Self {
+        Self { sum, externals: Externals::default() }
+    }
+}
+
+impl LooseRewards {
+    /// The first requests that failed since the last call, in words, each with its reward.
+    pub fn take_faults(&self) -> Vec<String> {
+        self.externals.take_faults()
+    }
+}
+
 impl RunConfig {
+    /// The rewards of the settings outside of a run. Nothing is kept.
+    ///
+    /// # Errors
+    /// As [`reward_sum`](Self::reward_sum).
+    pub fn loose_rewards(&self) -> Result<LooseRewards, RunError> {
+        let (sum, externals) = self.run_rewards()?;
+        Ok(LooseRewards { sum, externals })
+    }
+
     /// Scores samples by one of the rewards of the settings alone. Nothing is kept.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 
 const BASE: [&str; 10] = [
     "model.path=builtin:tiny",
@@ -162,10 +163,10 @@ for line in sys.stdin:
     assert_eq!(trained(&file(temp.path(), "rewards.mine.command = ['python3', 'r.py']"), "mine"), of("trl"));
 }
 
-#[test]
-fn a_server_trains() {
+/// A server on a free port, as an address; it answers each JSON body with another.
+fn serve(answer: impl Fn(&Value) -> Value + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("rewards.judge.url=http://{}/score", listener.local_addr().unwrap());
+    let address = format!("http://{}", listener.local_addr().unwrap());
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
@@ -184,15 +185,153 @@ fn a_server_trains() {
             }
             let mut body = vec![0; length];
             reader.read_exact(&mut body).unwrap();
-            let ask: Value = serde_json::from_slice(&body).unwrap();
-            let rewards: Vec<u64> =
-                ask["samples"].as_array().unwrap().iter().map(|s| s["num_tokens"].as_u64().unwrap()).collect();
-            let body = serde_json::json!({"id": ask["id"], "rewards": rewards}).to_string();
+            let body = answer(&serde_json::from_slice(&body).unwrap()).to_string();
             let head = format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
             stream.write_all((head + &body).as_bytes()).unwrap();
         }
     });
+    address
+}
+
+#[test]
+fn a_server_trains() {
+    let address = serve(|ask| {
+        let samples = ask["samples"].as_array().unwrap();
+        let rewards: Vec<u64> = samples.iter().map(|sample| sample["num_tokens"].as_u64().unwrap()).collect();
+        serde_json::json!({"id": ask["id"], "rewards": rewards})
+    });
+    let url = format!("rewards.judge.url={address}/score");
     assert!(trained(&settings(&[&url]), "judge").iter().all(|tokens| *tokens >= 1.0));
+}
+
+/// A judge that rates by the length of what it is asked, and ranks in the order in which it is asked.
+fn judge() -> (String, Arc<Mutex<Vec<String>>>) {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&asked);
+    let address = serve(move |ask| {
+        let question = ask["messages"][0]["content"].as_str().unwrap();
+        log.lock().unwrap().push(question.to_owned());
+        let text = match question.matches("<answer number=").count() {
+            0 => (question.len() % 11).to_string(),
+            count => format!("{:?}", (1..=count).collect::<Vec<_>>()),
+        };
+        let choice = serde_json::json!({"message": {"content": text}, "finish_reason": "stop"});
+        serde_json::json!({"choices": [choice], "usage": {"prompt_tokens": 10, "completion_tokens": 1}})
+    });
+    (address + "/v1", asked)
+}
+
+#[test]
+fn a_judge_trains_and_a_resumed_run_asks_it_nothing_twice() {
+    let temp = tempfile::tempdir().unwrap();
+    for mode in ["absolute", "ranking"] {
+        let (address, asked) = judge();
+        let settings = settings(&[
+            &format!("rewards.mine.judge_url={address}"),
+            "rewards.mine.model=any",
+            &format!("rewards.mine.mode={mode}"),
+        ]);
+        assert!(settings.config.rewards.accuracy.is_none());
+        let dir = temp.path().join(mode);
+        let mut run = Run::create(&settings, &dir).unwrap();
+        finish(&mut run);
+        drop(run);
+        let requests = asked.lock().unwrap().len();
+        let values: Vec<f64> = lines(&dir.join("completions/step-1.jsonl"))
+            .iter()
+            .map(|l| l["rewards"]["mine"].as_f64().unwrap())
+            .collect();
+        assert!(values.iter().all(|value| (0.0..=1.0).contains(value)) && values.iter().any(|v| *v != values[0]));
+        let timings: Vec<Value> =
+            lines(&dir.join(RunFolder::TIMINGS)).iter().map(|line| line["rewards"]["mine"].clone()).collect();
+        let sum = |name: &str| timings.iter().map(|line| line[name].as_u64().unwrap()).sum::<u64>();
+        assert_eq!((sum("prompt_tokens"), sum("completion_tokens")), (10 * requests as u64, requests as u64));
+        let whole = content(&dir);
+        assert!(requests > if mode == "absolute" { 16 } else { 2 }, "{mode}: {requests}");
+        // As after a kill in the second step: its answers are known, and nothing else of it.
+        fs::remove_dir_all(dir.join("checkpoints/step-2")).unwrap();
+        let mut run = Run::resume(&dapo_run::settings_of(&dir, &[]).unwrap(), &dir).unwrap();
+        finish(&mut run);
+        drop(run);
+        assert_eq!(asked.lock().unwrap().len(), requests, "{mode}");
+        assert!(content(&dir) == whole, "{mode}");
+    }
+}
+
+/// Completions of an even number of tokens are correct, and worth their tenth.
+const EVEN: &str = r#"
+while IFS= read -r line; do
+  id=$(printf '%s' "$line" | sed 's/^{"id":\([0-9]*\),.*/\1/')
+  tokens=$(printf '%s' "$line" | grep -o '"num_tokens":[0-9]*' | sed 's/.*://')
+  rewards=$(for n in $tokens; do
+    if [ $((n % 2)) = 0 ]; then correct=true; else correct=false; fi
+    printf '{"value": %se-1, "correct": %s}\n' "$n" "$correct"
+  done | paste -sd, -)
+  printf '{"id": %s, "rewards": [%s]}\n' "$id" "$rewards"
+done
+"#;
+
+#[test]
+fn the_reward_that_is_named_judges_training_and_evaluation() {
+    let temp = tempfile::tempdir().unwrap();
+    fs::write(temp.path().join("even.sh"), EVEN).unwrap();
+    let text = "[data]\nvalidation = 'builtin:addition'\n[eval]\nevery = 1\nlimit = 4\nsamples = 4\n[rewards.accuracy]\n\
+        weight = 0.5\n[rewards.mine]\ncommand = ['sh', 'even.sh']\n";
+    let own = |name: &str, more: &str| {
+        let mut run = Run::create(&file(temp.path(), &format!("{more}{text}")), &temp.path().join(name)).unwrap();
+        run.evaluate_at_start().unwrap();
+        finish(&mut run);
+        run
+    };
+    let is_even = |line: &Value| line["tokens"].as_u64().unwrap() % 2 == 0;
+    let run = own("named", "rewards.correct = 'mine'\n");
+    assert_eq!(run.trainer().config().sampler.metric.to_string(), "acc");
+    let completions = lines(&run.folder().completions_file(1));
+    assert!(completions.iter().all(|line| line["correct"] == is_even(line)));
+    let metrics = lines(&run.folder().path().join(RunFolder::METRICS));
+    let share = completions.iter().filter(|line| is_even(line)).count() as f64 / completions.len() as f64;
+    assert_eq!(metrics[0]["accuracy"].as_f64(), Some(share), "{}", metrics[0]);
+    // Evaluations report every component, and are judged by the same one.
+    let evaluations = lines(&run.folder().path().join(RunFolder::EVALUATIONS));
+    assert_eq!(evaluations.len(), 3);
+    let first = &evaluations[0];
+    for name in ["mine", "accuracy"] {
+        assert!(first["rewards"][name]["mean"].is_number() && first["rewards"][name]["low"].is_number(), "{first}");
+    }
+    let mean = |value: &Value| value["mean"].as_f64().unwrap();
+    let total = mean(&first["rewards"]["mine"]) + 0.5 * mean(&first["rewards"]["accuracy"]);
+    assert!((mean(&first["reward"]) - total).abs() < 1e-12, "{first}");
+    assert!(first["pass_at"].is_array() && first["maj_at_k"].is_object());
+    drop(run);
+    // Without the name accuracy judges.
+    let run = own("unnamed", "");
+    let other = &lines(&run.folder().path().join(RunFolder::EVALUATIONS))[0];
+    assert_eq!((&other["rewards"], &other["reward"]), (&first["rewards"], &first["reward"]));
+    assert_ne!(other["avg_at_k"], first["avg_at_k"]);
+    // In [-1, 1], as accuracy is.
+    assert!((2.0 * mean(&other["avg_at_k"]) - 1.0 - mean(&other["rewards"]["accuracy"])).abs() < 1e-12, "{other}");
+    let error = Run::create(&file(temp.path(), &format!("rewards.correct = 'format'\n{text}")), &temp.path().join("x"));
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("rewards.correct is \"format\", expected a reward that judges: accuracy"), "{error}");
+}
+
+#[test]
+fn evaluations_without_a_judge_report_rewards_alone() {
+    let temp = tempfile::tempdir().unwrap();
+    fs::write(temp.path().join("halves.sh"), HALVES).unwrap();
+    let log = temp.path().join("asked.jsonl");
+    let text = format!(
+        "[data]\nvalidation = 'builtin:addition'\n[eval]\nevery = 1\nlimit = 4\nsamples = 2\n[rewards.mine]\n\
+         command = ['sh', 'halves.sh', '{}']\n",
+        log.display()
+    );
+    let mut run = Run::create(&file(temp.path(), &text), &temp.path().join("run")).unwrap();
+    let report = run.evaluate_at_start().unwrap().unwrap();
+    assert!(report.avg_at_k.is_none() && report.maj_at_k.is_none() && report.pass_at.is_empty());
+    assert_eq!(report.reward, Some(report.rewards["mine"]));
+    // Evaluations are no step.
+    assert!(lines(&log).iter().all(|request| request["step"] == 0));
+    assert_eq!(run.trainer().config().sampler.metric.to_string(), "seq_reward");
 }
 
 #[test]
@@ -246,7 +385,7 @@ fn tables_have_one_kind_and_its_keys() {
         ),
         (
             &["rewards.zzz.weight=2"],
-            "command line: rewards.zzz is a table that says not what scores, expected one with command, url, python, kind",
+            "command line: rewards.zzz is a table that says not what scores, expected one with command, url, python, judge_url, kind",
         ),
         (
             &["rewards.mine.command=['x']", "rewards.mine.url=http://a/"],

@@ -181,3 +181,101 @@ fn does_not_depend_on_the_number_of_threads() {
     };
     assert_eq!(report("1"), report("3"));
 }
+
+/// Completions are worth their length; those of an even number of tokens are correct.
+#[cfg(unix)]
+const EVEN: &str = r#"
+while IFS= read -r line; do
+  id=$(printf '%s' "$line" | sed 's/^{"id":\([0-9]*\),.*/\1/')
+  rewards=$(printf '%s' "$line" | grep -o '"num_tokens":[0-9]*' | sed 's/.*://' | while read -r n; do
+    if [ $((n % 2)) = 0 ]; then correct=true; else correct=false; fi
+    printf '{"value": %s, "correct": %s}\n' "$n" "$correct"
+  done | paste -sd, -)
+  printf '{"id": %s, "rewards": [%s]}\n' "$id" "$rewards"
+done
+"#;
+
+#[cfg(unix)]
+#[test]
+fn judges_by_the_rewards_of_a_file_or_a_run() {
+    let (data, folder) = (additions(), folder());
+    fs::write(folder.path().join("even.sh"), EVEN).unwrap();
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let short = "[rewards.short]\nkind = 'length'\nmax = 40\nweight = 0.5\n";
+    let plain = eval(path(&data), &["--samples", "4"]);
+    let mean = |value: &Value| value["mean"].as_f64().unwrap();
+
+    // Accuracy judges as it does without rewards.
+    let log = folder.path().join("completions.jsonl");
+    let log = log.to_str().unwrap();
+    let file = write("short.toml", short);
+    let report = eval(path(&data), &["--samples", "4", "--rewards", &file, "--completions", log]);
+    for name in ["avg_at_k", "pass_at", "maj_at_k", "mean_length"] {
+        assert_eq!(report[name], plain[name], "{name}");
+    }
+    let lines = fs::read_to_string(log).unwrap();
+    let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of_lines = |value: &dyn Fn(&Value) -> f64| lines.iter().map(value).sum::<f64>() / lines.len() as f64;
+    let is = |found: f64, expected: f64| assert!((found - expected).abs() < 1e-12, "{found} {expected}");
+    let is_short = |line: &Value| f64::from(line["completion"].as_str().unwrap().chars().count() <= 40);
+    is(mean(&report["rewards"]["short"]), of_lines(&is_short));
+    is(mean(&report["rewards"]["accuracy"]), 2.0 * mean(&report["avg_at_k"]) - 1.0);
+    is(mean(&report["reward"]), mean(&report["rewards"]["accuracy"]) + 0.5 * mean(&report["rewards"]["short"]));
+    is(of_lines(&|line| line["reward"].as_f64().unwrap()), mean(&report["reward"]));
+    is(of_lines(&|line| line["rewards"]["short"].as_f64().unwrap()), mean(&report["rewards"]["short"]));
+    assert!(report["rewards"]["short"]["low"].as_f64().unwrap() <= mean(&report["rewards"]["short"]));
+
+    // The reward that is named judges.
+    let own = format!("rewards.correct = 'mine'\n{short}[rewards.mine]\ncommand = ['sh', 'even.sh']\n");
+    let file = write("own.toml", &own);
+    let report = eval(path(&data), &["--samples", "4", "--rewards", &file]);
+    let even = |line: &Value| f64::from(line["tokens"].as_u64().unwrap() % 2 == 0);
+    is(mean(&report["avg_at_k"]), of_lines(&even));
+    is(mean(&report["rewards"]["mine"]), of_lines(&|line| line["tokens"].as_u64().unwrap() as f64));
+    assert!(report["rewards"].get("accuracy").is_none() && report["maj_at_k"].is_object());
+
+    // A run that trained with them evaluates with them.
+    let out = folder.path().join("run");
+    let small =
+        ["sampler.train_batch=2", "rollout.group_size=2", "sampler.dynamic=false", "train.steps=1", "eval.every=none"];
+    let out = out.to_str().unwrap();
+    dapo(&[&["train", "tiny", &file, "--out", out, "-q"][..], &small].concat()).success();
+    assert_eq!(eval(path(&data), &["--samples", "4", "--rewards", out]), report);
+
+    // Nothing says what is correct, and no problem has an answer.
+    let silent = write("silent.toml", &own.replace("rewards.correct = 'mine'\n", "").replace("even.sh", "value.sh"));
+    write("value.sh", &EVEN.replace(", \"correct\": %s}\\n' \"$n\" \"$correct\"", "}\\n' \"$n\""));
+    let prompts = crate::file("{\"prompt\": \"1+2=\"}\n{\"prompt\": \"3+4+5=\"}\n");
+    let report = eval(path(&prompts), &["--samples", "2", "--rewards", &silent]);
+    assert!(report["reward"]["mean"].is_number() && report["rewards"]["mine"]["mean"].is_number(), "{report}");
+    assert!(["avg_at_k", "pass_at", "maj_at_k"].iter().all(|name| report.get(*name).is_none()), "{report}");
+    let args = ["eval", "--model", TINY_MODEL, "--data", path(&prompts), "--samples", "2", "--rewards", &silent];
+    let table = dapo(&args).success();
+    assert!(table.stdout.contains("\n  mine       ") && !table.stdout.contains("avg@"), "{}", table.stdout);
+    assert!(!table.stderr.contains("cannot be read"), "{}", table.stderr);
+}
+
+#[cfg(unix)]
+#[test]
+fn faults_of_rewards_end_an_evaluation_or_are_shown() {
+    let (data, folder) = (additions(), folder());
+    let args =
+        ["eval", "--model", TINY_MODEL, "--data", path(&data), "--samples", "1", "--max-tokens", "8", "--rewards"];
+    let eval = |text: &str| {
+        let path = folder.path().join("own.toml");
+        fs::write(&path, text).unwrap();
+        dapo(&[&args[..], &[path.to_str().unwrap()]].concat())
+    };
+    let own = "[rewards.mine]\ncommand = ['sh', '-c', 'while read -r line; do echo nonsense; done']\n";
+    eval(own).failure(1, &["mine", "nonsense"]);
+    let run = eval(&format!("{own}on_error = 'abstain'\n[rewards.accuracy]\n")).success();
+    assert!(run.stderr.contains("warning: rewards.mine: step 0: the reply is \"nonsense\""), "{}", run.stderr);
+    eval("[rewards.mine]\ncommand = ['./no-such-program']\n")
+        .failure(1, &["--rewards", "rewards.mine", "no-such-program"]);
+    dapo(&[&args[..], &[folder.path().to_str().unwrap()]].concat()).failure(1, &["config.resolved.toml"]);
+    dapo(&[&args[..], &["a.toml", "--grader", "text"]].concat()).failure(2, &["--rewards", "--grader"]);
+}

@@ -90,8 +90,8 @@ impl JudgeReward {
     /// Checks the fields.
     ///
     /// # Errors
-    /// [`RewardError::Config`] when the address is none or may hold a secret, the model has no name, the scale is empty, the
-    /// template has an unknown placeholder or none for the completions, or a number is outside its range.
+    /// [`RewardError::Config`] when the address is invalid or may hold a secret, the model has no name, or a number is outside
+    /// its range. So does a template with an unknown placeholder, or without one for what is to be judged.
     pub fn validate(&self) -> Result<(), RewardError> {
         self.checked_template().map(drop)
     }

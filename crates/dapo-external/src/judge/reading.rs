@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 const TRIES: usize = 64;
 
 /// The rating in an answer: the number `score` of the last JSON object that has one, else the last number of the text,
-/// where `8/10` and `8 out of 10` are 8. `None` where it is not within the scale, or there is none.
+/// where `8/10` and `8 out of 10` are 8. `None` where that is missing, or not within the scale.
 pub(super) fn score(text: &str, min: f64, max: f64) -> Option<f64> {
     let text = without_reasoning(text)?;
     let number = match object_with_score(text) {

@@ -65,7 +65,7 @@ impl Template {
     /// The template of a text, or the mode's own.
     ///
     /// # Errors
-    /// The placeholder that the mode does not have, or that there is none for what is to be judged.
+    /// The placeholder that the mode does not have, or that the one for what is to be judged is missing.
     pub(super) fn of(text: Option<&str>, mode: JudgeMode) -> Result<Self, String> {
         let needed = match mode {
             JudgeMode::Absolute => Piece::Completion,

@@ -4,8 +4,8 @@ use super::generated::strings;
 use crate::settings::CODE;
 use dapo_code::CodeReward;
 use dapo_external::{
-    ChoiceReward, CommandReward, ContainsReward, ExactReward, JsonReward, LengthReward, NumberReward, PythonReward,
-    RegexReward, UrlReward,
+    ChoiceReward, CommandReward, ContainsReward, ExactReward, JsonReward, JudgeReward, LengthReward, NumberReward,
+    PythonReward, RegexReward, UrlReward,
 };
 use dapo_reward::OnAbstain;
 use schemars::generate::SchemaSettings;
@@ -25,7 +25,7 @@ pub(super) fn schema() -> Value {
     on_abstain["description"] = "What an abstention does, as in `rewards.accuracy`.".into();
     on_abstain["default"] = json!(OnAbstain::default());
     let kind = "A rule that needs no code. A table named as a built-in reward is that one; any other has one of `kind`, \
-                `command`, `url` and `python`.";
+                `command`, `url`, `python` and `judge_url`.";
     let dir = "Where the command or Python runs, and relative paths begin: by default the settings file's folder, or the \
                working directory of a command line.";
     let mut keys = Map::from_iter([
@@ -38,6 +38,7 @@ pub(super) fn schema() -> Value {
         ("command", of::<CommandReward>(&mut generator)),
         ("url", of::<UrlReward>(&mut generator)),
         ("python", of::<PythonReward>(&mut generator)),
+        ("judge_url", of::<JudgeReward>(&mut generator)),
         ("exact", of::<ExactReward>(&mut generator)),
         ("regex", of::<RegexReward>(&mut generator)),
         ("json", of::<JsonReward>(&mut generator)),
@@ -55,12 +56,12 @@ pub(super) fn schema() -> Value {
             known["x-of"] = kinds.into();
         }
     }
-    for selector in ["command", "url", "python"] {
+    for selector in ["command", "url", "python", "judge_url"] {
         keys[selector]["default"] = Value::Null;
     }
     json!({
         "type": ["object", "null"],
-        "description": "A reward under a name of your own: a command, a server, a Python function or a rule; docs/rewards.md.",
+        "description": "A reward under a name of your own: a command, a server, a Python function, a judge or a rule; docs/rewards.md.",
         "properties": keys,
         "additionalProperties": false,
     })

@@ -1,7 +1,7 @@
-//! Rewards under names of the user's own: commands, servers, Python functions, rules, and programs that are run.
+//! Rewards under names of the user's own: commands, servers, Python functions, judges, rules, and programs that are run.
 
 use dapo_code::CodeReward;
-use dapo_external::{BuiltinConfig, CommandReward, PythonReward, UrlReward};
+use dapo_external::{BuiltinConfig, CommandReward, JudgeReward, PythonReward, UrlReward};
 use dapo_reward::OnAbstain;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 pub(crate) const CODE: &str = "code";
 
 /// The keys of which one makes a table a reward; each but `kind` is the kind.
-pub(crate) const SELECTORS: [&str; 4] = ["command", "url", "python", "kind"];
+pub(crate) const SELECTORS: [&str; 5] = ["command", "url", "python", "judge_url", "kind"];
 
 /// Rewards by their names.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -44,6 +44,8 @@ pub enum OwnKind {
     Url(UrlReward),
     /// A Python function.
     Python(PythonReward),
+    /// A language model that judges.
+    Judge(JudgeReward),
     /// A rule.
     Rule(BuiltinConfig),
     /// The share of a problem's tests that a completion's program passes.
@@ -51,7 +53,7 @@ pub enum OwnKind {
 }
 
 impl OwnRewards {
-    /// Whether the answers of one come from outside: a command, a server or a Python function.
+    /// Whether the answers of one come from outside: a command, a server, a Python function or a judge.
     pub fn have_external(&self) -> bool {
         let is_external = |own: &OwnReward| !matches!(own.kind, OwnKind::Rule(_) | OwnKind::Code(_));
         self.0.values().any(is_external)
@@ -87,8 +89,9 @@ impl OwnReward {
             Some("command") => OwnKind::Command(serde_json::from_value(table)?),
             Some("url") => OwnKind::Url(serde_json::from_value(table)?),
             Some("python") => OwnKind::Python(serde_json::from_value(table)?),
+            Some("judge_url") => OwnKind::Judge(serde_json::from_value(table)?),
             Some(_) => OwnKind::Rule(serde_json::from_value(table)?),
-            None => return Err(Error::custom("no command, url, python or kind")),
+            None => return Err(Error::custom("no command, url, python, judge_url or kind")),
         };
         Ok(Self { weight, on_abstain, dir, kind })
     }

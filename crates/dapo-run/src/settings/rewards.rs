@@ -15,7 +15,7 @@ pub struct RewardsSection {
     pub kl_coef: f32,
     /// The component that says which completions are correct. By default the only one that does, of several `accuracy`.
     pub correct: Option<String>,
-    /// Whether the answer is correct. Off, unless it is set, where a command, a server or a Python function scores.
+    /// Whether the answer is correct. Off, unless it is set, where a command, a server, a Python function or a judge scores.
     #[schemars(with = "Judging<Accuracy>")]
     pub accuracy: Option<Judging<Accuracy>>,
     /// Whether the completion has the shape that was asked for: 1 or 0.
