@@ -88,6 +88,9 @@ pub enum PolicyError {
     /// A loss refused what it was shown.
     #[error(transparent)]
     Loss(Box<dyn std::error::Error + Send + Sync>),
+    /// Whoever speaks between the turns of completions cannot answer.
+    #[error(transparent)]
+    Turns(Box<dyn std::error::Error + Send + Sync>),
     /// A tensor operation failed.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),

@@ -52,7 +52,7 @@ pub(crate) struct Ended {
 /// How a sequence ended.
 #[derive(Debug)]
 pub(crate) enum Ending {
-    /// By the stopping rule.
+    /// By the stopping rule, with what was drawn since it began or was continued.
     Finished(Completion),
     /// The token at this position of the completion could not be drawn: a logit is not finite.
     NotFinite(usize),
@@ -82,6 +82,14 @@ pub(crate) trait Generator {
     /// Draws the next tokens of every active sequence, of each at least one unless it ends before; reports those that have
     /// ended. There is at least one. `ended` has room for every place.
     fn advance(&mut self, ended: &mut Vec<Ended>) -> Result<(), PolicyError>;
+
+    /// Keeps the place and the cache of a sequence whose turn has ended, for [`append`](Generator::append). Until then it does
+    /// not advance. For completions of several turns alone.
+    fn park(&mut self, place: usize) -> Result<(), PolicyError>;
+
+    /// Computes tokens on top of sequences that are parked, which are active again, and draws the first tokens of their next
+    /// turns. Those that have ended with these are reported here or by the next [`advance`](Generator::advance).
+    fn append(&mut self, turns: &[(usize, Vec<u32>)], ended: &mut Vec<Ended>) -> Result<(), PolicyError>;
 
     /// Gives up the place and the cache of a sequence that has ended.
     fn release(&mut self, place: usize);

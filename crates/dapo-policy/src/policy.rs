@@ -4,6 +4,7 @@ use crate::batch::{Loss, TokenBatch, TokenLogprobs};
 use crate::error::PolicyError;
 use crate::gradients::Gradients;
 use crate::request::{Completion, GenerationConfig, Request};
+use crate::turns::Turns;
 
 /// Is shown a request's number and its new completions, and says how many more it wants.
 pub type More<'a> = dyn FnMut(usize, Vec<Completion>) -> usize + Send + 'a;
@@ -42,6 +43,25 @@ pub trait Policy {
                 request.samples = more(*number, group);
             }
         }
+    }
+
+    /// As [`generate_more`](Policy::generate_more), with completions of several turns between which somebody else speaks:
+    /// [`GenerationConfig::turns`] bounds what they say. The model's tokens are drawn as in one completion, and its log-probs are
+    /// those of the whole conversation.
+    ///
+    /// # Errors
+    /// As [`Policy::generate`], what `turns` returns, and where a policy has completions of one turn only, as by default and on a
+    /// GPU.
+    fn generate_turns(
+        &self,
+        _requests: &[Request],
+        _config: &GenerationConfig,
+        _turns: &mut dyn Turns,
+        _more: &mut More<'_>,
+    ) -> Result<(), PolicyError> {
+        let (found, expected) =
+            ("somebody who speaks between them", "nobody: this policy makes completions of one turn");
+        Err(PolicyError::Setting { field: "turns".into(), found: found.into(), expected: expected.into() })
     }
 
     /// Whether a completion's log-probs are those that [`logprobs`](Policy::logprobs) gives for its tokens, bit for bit.

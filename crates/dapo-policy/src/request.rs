@@ -38,6 +38,19 @@ pub struct GenerationConfig {
     /// Memory for keys and values, in bytes; it bounds how many sequences are active at a time. On a GPU no more is taken
     /// than is free there. `None`: 2 GiB, on a GPU what is free.
     pub cache_bytes: Option<usize>,
+    /// Limits of completions of several turns, where somebody else speaks between them: see
+    /// [`Policy::generate_turns`](crate::Policy::generate_turns).
+    pub turns: Option<TurnLimits>,
+}
+
+/// Limits of completions of several turns, beside [`GenerationConfig::max_new_tokens`], which bounds the generated tokens of
+/// all turns together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TurnLimits {
+    /// Tokens that may be generated in one turn; `None`: as many as in all.
+    pub max_turn_tokens: Option<usize>,
+    /// Tokens of others that a completion may have.
+    pub max_context_tokens: usize,
 }
 
 impl GenerationConfig {
@@ -51,21 +64,34 @@ impl GenerationConfig {
             seed: 0,
             purpose: Purpose::Rollout,
             cache_bytes: None,
+            turns: None,
         }
     }
 
-    /// The stopping rule: why a completion of `length` tokens ends with `token`; `None` where it continues. `tail` is that of the
-    /// tokens before.
+    /// Tokens that may follow a prompt: those that are generated and those of others.
+    pub(crate) fn max_tokens_after_prompt(&self) -> usize {
+        self.max_new_tokens + self.turns.map_or(0, |turns| turns.max_context_tokens)
+    }
+
+    /// Tokens that may be generated in a turn before which there were `drawn` of them.
+    pub(crate) fn turn_limit(&self, drawn: usize) -> usize {
+        let left = self.max_new_tokens.saturating_sub(drawn);
+        self.turns.and_then(|turns| turns.max_turn_tokens).map_or(left, |most| most.min(left))
+    }
+
+    /// The stopping rule: why a turn of `length` tokens, of which it may have `limit`, ends with `token`; `None` where it
+    /// continues. `tail` is that of the turn's tokens before.
     pub(crate) fn finish(
         &self,
         tail: &mut Tail,
         token: u32,
         length: usize,
+        limit: usize,
     ) -> Result<Option<FinishReason>, PolicyError> {
         if self.stop.contains(token) || self.stop_strings.completes(tail, token)? {
             return Ok(Some(FinishReason::Stop));
         }
-        Ok((length >= self.max_new_tokens).then_some(FinishReason::Length))
+        Ok((length >= limit).then_some(FinishReason::Length))
     }
 
     /// The stream of a request's sample, counted from its first.
@@ -81,14 +107,18 @@ impl GenerationConfig {
         if self.max_new_tokens == 0 {
             return bad("max_new_tokens".into(), "0".into(), "at least 1".into());
         }
+        if self.turns.is_some_and(|turns| turns.max_turn_tokens == Some(0)) {
+            return bad("turns.max_turn_tokens".into(), "0".into(), "at least 1".into());
+        }
         let limit = model.max_position_embeddings;
         for (i, request) in requests.iter().enumerate() {
             let length = request.prompt_ids.len();
-            if length == 0 || length + self.max_new_tokens > limit {
+            let new = self.max_tokens_after_prompt();
+            if length == 0 || length + new > limit {
                 return bad(
                     format!("requests[{i}].prompt_ids"),
                     format!("{length} tokens"),
-                    format!("at least 1, and at most the model's {limit} with {} new ones", self.max_new_tokens),
+                    format!("at least 1, and at most the model's {limit} with {new} new ones"),
                 );
             }
             check_ids(&format!("requests[{i}].prompt_ids"), &request.prompt_ids, model.vocab_size)?;
@@ -107,14 +137,27 @@ pub enum FinishReason {
     Length,
 }
 
-/// A sampled completion.
+/// A sampled completion: what the model generated, in one turn or several, and what others said in between.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Completion {
-    /// Its tokens, the stop token included, or the one that completes a stop string.
+    /// The tokens that were generated, the stop token included, or the one that completes a stop string; those of all turns,
+    /// one after another.
     pub token_ids: Vec<u32>,
-    /// Log-prob of each token in the full softmax of the model's logits at the sampling temperature (at 1 where that is 0),
+    /// Log-prob of each of them in the full softmax of the model's logits at the sampling temperature (at 1 where that is 0),
     /// whatever top-p, top-k, min-p or a repetition penalty made of them.
     pub logprobs: Vec<f32>,
     /// Why it ended.
     pub finish_reason: FinishReason,
+    /// What others said between the turns, in order; none where there is one turn.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub context: Vec<ContextTokens>,
+}
+
+/// Tokens within a completion that nobody drew from the model: it reads them, and does not learn to write them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct ContextTokens {
+    /// Number of the completion's generated tokens that stand before them.
+    pub at: usize,
+    /// The tokens.
+    pub token_ids: Vec<u32>,
 }

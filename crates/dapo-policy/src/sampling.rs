@@ -146,6 +146,13 @@ impl Draws {
         Self { key, seen, sums: Vec::new() }
     }
 
+    /// Takes note of tokens that were not drawn.
+    pub(crate) fn see(&mut self, config: &SamplingConfig, tokens: &[u32]) {
+        if config.penalizes() {
+            self.seen.extend(tokens);
+        }
+    }
+
     /// Draws the token at `position` of the completion and returns it with its log-prob in the full softmax at the temperature;
     /// `None` where a logit is NaN or infinite, so that nothing can be drawn.
     pub(crate) fn next(&mut self, logits: &[f32], config: &SamplingConfig, position: usize) -> Option<(u32, f32)> {

@@ -4,14 +4,15 @@
 //! What a completion is depends on its key and its prompt alone, not on this order (random numbers are keyed by meaning, and a
 //! row's bits do not depend on its batch): scheduling decides only when and beside what it is computed.
 //!
+//! *Completions of several turns*: a sequence whose turn has ended is parked with its place and its part of the cache until it is
+//! known what somebody else says; the tokens of that are computed on top of the cache, and the sequence goes on. Others advance
+//! meanwhile.
+//!
 //! What this leaves room for, and where it would go in:
 //! - *Requests that arrive while it runs*: [`Scheduler::submit`] may be called between two steps. [`Backend::generate`] plans
 //!   its memory from the requests that it is shown; there it would be shown a typical load.
 //! - *Each finished group at once*: [`Scheduler::step`] hands over every group with its last completion; [`generate`] merely
 //!   collects them.
-//! - *A sequence that continues after tokens of somebody else* (a tool, a user): an ended sequence keeps its place and cache until
-//!   [`Generator::release`]. A method beside it, `append(place, tokens)`, computes the tokens on top and makes it active again;
-//!   the scheduler takes the additional blocks from `free_blocks` first.
 //! - *A cache in blocks*: room is counted in blocks already; what they are is the generator's own. To reserve what is there
 //!   rather than what may come, [`Generator::sequence_blocks`] would say what the next advance needs, and be asked before each.
 //! - *Several drafted tokens verified in one step*: [`Generator::advance`] may draw any number of tokens; nobody here counts
@@ -24,7 +25,8 @@ use crate::backend::Backend;
 use crate::error::PolicyError;
 use crate::generator::{Ended, Ending, Generator, PromptCache, Room, Start};
 use crate::policy::More;
-use crate::request::{Completion, GenerationConfig, Request};
+use crate::request::{Completion, ContextTokens, FinishReason, GenerationConfig, Request};
+use crate::turns::{AfterTurn, EndedTurn, TurnAnswer, Turns};
 use std::collections::VecDeque;
 
 /// Completions of each request, in order.
@@ -34,7 +36,7 @@ pub(crate) fn generate(
     config: &GenerationConfig,
 ) -> Result<Vec<Vec<Completion>>, PolicyError> {
     let mut groups = vec![Vec::new(); requests.len()];
-    run(backend, requests, config, false, &mut |number, group| {
+    run(backend, requests, config, false, None, &mut |number, group| {
         groups[number] = group;
         0
     })?;
@@ -48,7 +50,18 @@ pub(crate) fn generate_more(
     config: &GenerationConfig,
     more: &mut More<'_>,
 ) -> Result<(), PolicyError> {
-    run(backend, requests, config, true, more)
+    run(backend, requests, config, true, None, more)
+}
+
+/// The same of completions of several turns.
+pub(crate) fn generate_turns(
+    backend: &dyn Backend,
+    requests: &[Request],
+    config: &GenerationConfig,
+    turns: &mut dyn Turns,
+    more: &mut More<'_>,
+) -> Result<(), PolicyError> {
+    run(backend, requests, config, true, Some(turns), more)
 }
 
 fn run(
@@ -56,8 +69,17 @@ fn run(
     requests: &[Request],
     config: &GenerationConfig,
     keeps_prompts: bool,
+    mut turns: Option<&mut dyn Turns>,
     more: &mut More<'_>,
 ) -> Result<(), PolicyError> {
+    let (found, expected) = match (&turns, config.turns) {
+        (Some(_), None) => ("unset", "the limits of completions of several turns"),
+        (None, Some(_)) => ("set", "unset where nobody speaks between turns"),
+        _ => ("", ""),
+    };
+    if !found.is_empty() {
+        return Err(PolicyError::Setting { field: "turns".into(), found: found.into(), expected: expected.into() });
+    }
     if requests.iter().all(|request| request.samples == 0) {
         return Ok(());
     }
@@ -66,6 +88,9 @@ fn run(
             generator.keep_prompts();
         }
         let mut scheduler = Scheduler::new(generator);
+        if let Some(turns) = turns.as_deref_mut() {
+            scheduler.turns = Some(Between { turns, config, parked: 0 });
+        }
         for request in requests {
             scheduler.submit(request);
         }
@@ -89,11 +114,37 @@ struct Job<'r> {
     completions: Vec<Option<Completion>>,
 }
 
-/// Which sequence is at a place.
-#[derive(Clone, Copy)]
+/// Which sequence is at a place, and what it has of earlier turns.
 struct Sequence {
     number: usize,
     sample: usize,
+    turns: usize,
+    is_parked: bool,
+    past: Completion,
+}
+
+impl Sequence {
+    fn new(number: usize, sample: usize) -> Self {
+        let past = Completion {
+            token_ids: Vec::new(),
+            logprobs: Vec::new(),
+            finish_reason: FinishReason::Stop,
+            context: Vec::new(),
+        };
+        Self { number, sample, turns: 0, is_parked: false, past }
+    }
+
+    fn context_tokens(&self) -> usize {
+        self.past.context.iter().map(|context| context.token_ids.len()).sum()
+    }
+}
+
+/// Who speaks between turns, and within which limits.
+struct Between<'g> {
+    turns: &'g mut dyn Turns,
+    config: &'g GenerationConfig,
+    /// Sequences whose turns are not answered.
+    parked: usize,
 }
 
 /// Requests on their way through a generator.
@@ -110,6 +161,8 @@ struct Scheduler<'r, 'g> {
     active: Vec<Option<Sequence>>,
     free_places: Vec<usize>,
     free_blocks: usize,
+    /// `None` where completions have one turn.
+    turns: Option<Between<'g>>,
     /// Memory of a step.
     starts: Vec<Start<'r>>,
     ended: Vec<Ended>,
@@ -124,9 +177,10 @@ impl<'r, 'g> Scheduler<'r, 'g> {
             jobs: Vec::new(),
             waiting: VecDeque::new(),
             ready: VecDeque::new(),
-            active: vec![None; room.places],
+            active: (0..room.places).map(|_| None).collect(),
             free_places: (0..room.places).rev().collect(),
             free_blocks: room.blocks,
+            turns: None,
             starts: Vec::with_capacity(room.places),
             ended: Vec::with_capacity(room.places),
         }
@@ -145,9 +199,14 @@ impl<'r, 'g> Scheduler<'r, 'g> {
         self.waiting.is_empty() && self.ready.is_empty() && self.is_idle()
     }
 
-    /// Whether no sequence is active.
+    /// Whether no sequence is active or parked.
     fn is_idle(&self) -> bool {
         self.free_places.len() == self.room.places
+    }
+
+    /// Sequences that advance.
+    fn advancing(&self) -> usize {
+        self.room.places - self.free_places.len() - self.turns.as_ref().map_or(0, |between| between.parked)
     }
 
     /// Fills the batch and takes it further; `more` is shown each request's number and completions when all are there, and says
@@ -160,7 +219,50 @@ impl<'r, 'g> Scheduler<'r, 'g> {
         if self.is_idle() {
             return Err(PolicyError::Internal("no sequence fits the cache of keys and values".into()));
         }
+        self.hear(more)?;
+        if self.advancing() == 0 {
+            return Ok(());
+        }
         self.generator.advance(&mut self.ended)?;
+        self.settle(more)
+    }
+
+    /// Continues or ends the parked sequences whose turns have been answered; waits for one where nothing else is left to do.
+    fn hear(&mut self, more: &mut More<'_>) -> Result<(), PolicyError> {
+        let wait = self.advancing() == 0;
+        let Some(between) = self.turns.as_mut().filter(|between| between.parked > 0) else { return Ok(()) };
+        let answers = between.turns.answers(wait)?;
+        if wait && answers.is_empty() {
+            return Err(PolicyError::Internal("no turn is answered, and nothing else is left to be generated".into()));
+        }
+        let mut appended = Vec::new();
+        for TurnAnswer { id: place, then } in answers {
+            let sequence = self.active.get_mut(place).and_then(Option::as_mut).filter(|sequence| sequence.is_parked);
+            let Some(sequence) = sequence else {
+                return Err(PolicyError::Internal(format!("turn {place} is answered, which is not open")));
+            };
+            sequence.is_parked = false;
+            if let Some(between) = &mut self.turns {
+                between.parked -= 1;
+                if let AfterTurn::Append(tokens) = &then {
+                    between.check(sequence, tokens)?;
+                }
+            }
+            match then {
+                AfterTurn::Append(token_ids) => {
+                    if !token_ids.is_empty() {
+                        let at = sequence.past.token_ids.len();
+                        sequence.past.context.push(ContextTokens { at, token_ids: token_ids.clone() });
+                    }
+                    appended.push((place, token_ids));
+                }
+                AfterTurn::End(reason) => self.finish(place, reason, more),
+            }
+        }
+        if appended.is_empty() {
+            return Ok(());
+        }
+        self.generator.append(&appended, &mut self.ended)?;
         self.settle(more)
     }
 
@@ -199,7 +301,7 @@ impl<'r, 'g> Scheduler<'r, 'g> {
         self.free_blocks = free_blocks;
         let sample = job.past + job.started;
         let start = Start { place, number, request: job.request, sample };
-        self.active[place] = Some(Sequence { number, sample });
+        self.active[place] = Some(Sequence::new(number, sample));
         job.started += 1;
         if job.started == job.samples {
             self.ready.pop_front();
@@ -252,28 +354,56 @@ impl<'r, 'g> Scheduler<'r, 'g> {
     fn settle(&mut self, more: &mut More<'_>) -> Result<(), PolicyError> {
         let mut ended = std::mem::take(&mut self.ended);
         for Ended { place, ending } in ended.drain(..) {
-            let Some(Sequence { number, sample }) = self.active[place].take() else {
+            let Some(sequence) = self.active[place].as_mut().filter(|sequence| !sequence.is_parked) else {
                 return Err(PolicyError::Internal(format!("place {place} ended, where no sequence is")));
             };
-            let job = &mut self.jobs[number];
-            let completion = match ending {
-                Ending::Finished(completion) => completion,
+            let request = self.jobs[sequence.number].request;
+            let turn = match ending {
+                Ending::Finished(turn) => turn,
                 Ending::NotFinite(position) => {
-                    let (draw, sample) = (job.request.draw, job.request.first_sample + sample);
+                    let (draw, sample) = (request.draw, request.first_sample + sequence.sample);
                     return Err(PolicyError::Logits { draw, sample, position });
                 }
             };
-            job.completions[sample - job.past] = Some(completion);
-            job.finished += 1;
-            self.generator.release(place);
-            self.free_places.push(place);
-            self.free_blocks += self.generator.sequence_blocks(job.request.prompt_ids.len());
-            if job.finished == job.samples {
-                self.hand_over(number, more);
-            }
+            let Some(between) = &mut self.turns else {
+                let reason = turn.finish_reason;
+                sequence.past = turn;
+                self.finish(place, reason, more);
+                continue;
+            };
+            sequence.past.token_ids.extend_from_slice(&turn.token_ids);
+            sequence.past.logprobs.extend_from_slice(&turn.logprobs);
+            sequence.turns += 1;
+            sequence.is_parked = true;
+            between.parked += 1;
+            self.generator.park(place)?;
+            between.turns.ended(EndedTurn {
+                id: place,
+                request: sequence.number,
+                sample: request.first_sample + sequence.sample,
+                turn: sequence.turns,
+                token_ids: &turn.token_ids,
+                finish_reason: turn.finish_reason,
+                generated: sequence.past.token_ids.len(),
+                context: sequence.context_tokens(),
+            })?;
         }
         self.ended = ended;
         Ok(())
+    }
+
+    /// Takes a completion in and frees its place.
+    fn finish(&mut self, place: usize, finish_reason: FinishReason, more: &mut More<'_>) {
+        let Some(Sequence { number, sample, past, .. }) = self.active[place].take() else { return };
+        let job = &mut self.jobs[number];
+        job.completions[sample - job.past] = Some(Completion { finish_reason, ..past });
+        job.finished += 1;
+        self.generator.release(place);
+        self.free_places.push(place);
+        self.free_blocks += self.generator.sequence_blocks(job.request.prompt_ids.len());
+        if job.finished == job.samples {
+            self.hand_over(number, more);
+        }
     }
 
     /// Hands a request's completions over, and continues its prompt where more are wanted: at once where it was kept, else once
@@ -295,10 +425,29 @@ impl<'r, 'g> Scheduler<'r, 'g> {
     }
 }
 
+impl Between<'_> {
+    /// Fails where tokens cannot follow a turn of this sequence.
+    fn check(&self, sequence: &Sequence, tokens: &[u32]) -> Result<(), PolicyError> {
+        let bad = |found: String, expected: String| {
+            Err(PolicyError::Setting { field: "the answer to a turn".into(), found, expected })
+        };
+        let most = self.config.turns.map_or(0, |turns| turns.max_context_tokens);
+        let context = sequence.context_tokens() + tokens.len();
+        if context > most {
+            return bad(format!("the last of {context} tokens of others"), format!("at most {most} of them"));
+        }
+        if self.config.turn_limit(sequence.past.token_ids.len()) == 0 {
+            return bad("one that continues".into(), "an end: every token has been generated".into());
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request::FinishReason;
+    use crate::request::TurnLimits;
+    use crate::stop::StopTokens;
     use std::collections::BTreeMap;
 
     /// Draws two tokens of each sequence an advance; sample s of a request has s + 1 tokens. Checks what it is asked.
@@ -310,18 +459,21 @@ mod tests {
         most_active: usize,
         prefills: Vec<Vec<usize>>,
         not_finite: Option<(usize, usize)>,
+        parked: BTreeMap<usize, (usize, usize, usize)>,
+        appended: Vec<(usize, Vec<u32>)>,
     }
 
     impl Fake {
         fn new(places: usize, blocks: usize, prompts: PromptCache) -> Self {
             let room = Room { places, blocks, prefill_tokens: 8, prompts };
             let (prompts, active, prefills) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
-            Self { room, prompts, active, most_active: 0, prefills, not_finite: None }
+            let (parked, appended) = (BTreeMap::new(), Vec::new());
+            Self { room, prompts, active, most_active: 0, prefills, not_finite: None, parked, appended }
         }
 
         fn used_blocks(&self) -> usize {
             let prompts: usize = self.prompts.values().map(|len| self.prompt_blocks(*len)).sum();
-            prompts + self.active.len() * self.sequence_blocks(0)
+            prompts + (self.active.len() + self.parked.len()) * self.sequence_blocks(0)
         }
 
         fn draw(&mut self, place: usize, ended: &mut Vec<Ended>) {
@@ -334,6 +486,7 @@ mod tests {
                     token_ids: vec![*number as u32; *length],
                     logprobs: vec![0.0; *length],
                     finish_reason: FinishReason::Stop,
+                    context: Vec::new(),
                 };
                 ended.push(Ended { place, ending: Ending::Finished(completion) });
             }
@@ -386,8 +539,25 @@ mod tests {
             Ok(())
         }
 
+        fn park(&mut self, place: usize) -> Result<(), PolicyError> {
+            let (number, sample, _) = self.active.remove(&place).unwrap();
+            assert!(self.parked.insert(place, (number, sample, 0)).is_none());
+            Ok(())
+        }
+
+        fn append(&mut self, turns: &[(usize, Vec<u32>)], ended: &mut Vec<Ended>) -> Result<(), PolicyError> {
+            for (place, tokens) in turns {
+                let sequence = self.parked.remove(place).unwrap();
+                assert!(self.active.insert(*place, sequence).is_none());
+                self.appended.push((sequence.0, tokens.clone()));
+                self.draw(*place, ended);
+            }
+            Ok(())
+        }
+
         fn release(&mut self, place: usize) {
-            let (number, ..) = self.active.remove(&place).unwrap();
+            let parked = self.parked.remove(&place);
+            let (number, ..) = parked.unwrap_or_else(|| self.active.remove(&place).unwrap());
             let copied = self.room.prompts == PromptCache::Copied;
             assert!(copied || self.prompts.contains_key(&number), "a shared prompt is there as long as a sequence");
         }
@@ -522,6 +692,118 @@ mod tests {
         fake.not_finite = Some((1, 2));
         let error = run(&mut fake, &requests(&[(1, 1), (1, 3)])).unwrap_err();
         assert!(matches!(error, PolicyError::Logits { draw: 1, sample: 4, position: 1 }), "{error}");
+    }
+
+    /// Answers turns late and in another order: request 0 has two turns, the others `turns`.
+    struct Late {
+        open: Vec<(usize, usize, usize)>,
+        turns: usize,
+        calls: usize,
+        most_open: usize,
+    }
+
+    impl Turns for Late {
+        fn ended(&mut self, turn: EndedTurn<'_>) -> Result<(), PolicyError> {
+            assert_eq!(turn.context, 2 * (turn.turn - 1), "two tokens after each turn");
+            assert_eq!(
+                turn.generated,
+                turn.turn * turn.token_ids.len(),
+                "each turn of a sample is as long as its first"
+            );
+            self.open.push((turn.id, turn.request, turn.turn));
+            self.most_open = self.most_open.max(self.open.len());
+            Ok(())
+        }
+
+        fn answers(&mut self, wait: bool) -> Result<Vec<TurnAnswer>, PolicyError> {
+            self.calls += 1;
+            if self.open.is_empty() || !(wait || self.calls.is_multiple_of(3)) {
+                return Ok(Vec::new());
+            }
+            let (id, request, turn) = self.open.pop().unwrap();
+            let last = if request == 0 { 2 } else { self.turns };
+            let then = if turn == last {
+                AfterTurn::End(FinishReason::Length)
+            } else {
+                AfterTurn::Append(vec![request as u32, turn as u32])
+            };
+            Ok(vec![TurnAnswer { id, then }])
+        }
+    }
+
+    fn config_of_turns() -> GenerationConfig {
+        let turns = Some(TurnLimits { max_turn_tokens: None, max_context_tokens: 100 });
+        GenerationConfig { turns, ..GenerationConfig::new(StopTokens::none()) }
+    }
+
+    #[test]
+    fn sequences_continue_after_what_others_say_whenever_that_comes() {
+        let config = config_of_turns();
+        for prompts in [PromptCache::Copied, PromptCache::Shared, PromptCache::Kept] {
+            for (places, blocks) in [(1, 7), (2, 7), (3, 12), (64, 200)] {
+                let mut fake = Fake::new(places, blocks, prompts);
+                let requests = requests(&[(3, 4), (5, 1), (2, 0), (1, 3)]);
+                let mut late = Late { open: Vec::new(), turns: 3, calls: 0, most_open: 0 };
+                let mut groups = BTreeMap::new();
+                let mut more = |number: usize, group: Vec<Completion>| {
+                    assert!(groups.insert(number, group).is_none());
+                    0
+                };
+                let mut scheduler = Scheduler::new(&mut fake);
+                scheduler.turns = Some(Between { turns: &mut late, config: &config, parked: 0 });
+                requests.iter().for_each(|request| scheduler.submit(request));
+                while !scheduler.is_done() {
+                    scheduler.step(&mut more).unwrap();
+                }
+                assert_eq!(groups.keys().copied().collect::<Vec<_>>(), [0, 1, 3]);
+                for (number, group) in groups {
+                    let turns = if number == 0 { 2 } else { 3 };
+                    assert_eq!(lengths(&group), (1..=requests[number].samples).map(|n| n * turns).collect::<Vec<_>>());
+                    for (sample, completion) in group.iter().enumerate() {
+                        let context = (1..turns).map(|turn| {
+                            let token_ids = vec![number as u32, turn as u32];
+                            ContextTokens { at: turn * (sample + 1), token_ids }
+                        });
+                        assert_eq!(completion.context, context.collect::<Vec<_>>());
+                        assert_eq!(completion.finish_reason, FinishReason::Length, "the answer's reason");
+                        assert_eq!(completion.logprobs.len(), completion.token_ids.len());
+                    }
+                }
+                assert!(fake.prompts.is_empty() && fake.active.is_empty() && fake.parked.is_empty());
+                assert!(late.most_open > 1 || places == 1, "others advance while a turn is not answered");
+            }
+        }
+    }
+
+    #[test]
+    fn answers_beyond_the_limits_and_to_no_turn_are_errors() {
+        struct Once(Vec<TurnAnswer>);
+        impl Turns for Once {
+            fn ended(&mut self, _: EndedTurn<'_>) -> Result<(), PolicyError> {
+                Ok(())
+            }
+            fn answers(&mut self, _: bool) -> Result<Vec<TurnAnswer>, PolicyError> {
+                Ok(std::mem::take(&mut self.0))
+            }
+        }
+        let append = |id, tokens| vec![TurnAnswer { id, then: AfterTurn::Append(vec![1; tokens]) }];
+        for (answers, message) in [
+            (append(0, 101), "the answer to a turn is the last of 101 tokens of others, expected at most 100 of them"),
+            (append(1, 1), "internal error: turn 1 is answered, which is not open"),
+            (Vec::new(), "internal error: no turn is answered, and nothing else is left to be generated"),
+        ] {
+            let (config, requests) = (config_of_turns(), requests(&[(1, 1)]));
+            let (mut fake, mut once) = (Fake::new(1, 100, PromptCache::Copied), Once(answers));
+            let mut scheduler = Scheduler::new(&mut fake);
+            scheduler.turns = Some(Between { turns: &mut once, config: &config, parked: 0 });
+            scheduler.submit(&requests[0]);
+            let error = loop {
+                if let Err(error) = scheduler.step(&mut |_, _| 0) {
+                    break error.to_string();
+                }
+            };
+            assert_eq!(error, message);
+        }
     }
 
     #[test]

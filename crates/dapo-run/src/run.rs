@@ -353,6 +353,7 @@ impl Run {
             seed: self.config.seed,
             purpose: Purpose::Evaluation,
             cache_bytes: self.trainer.config().cache_bytes,
+            turns: None,
         };
         let (policy, tokenizer) = (self.trainer.policy(), self.trainer.tokenizer());
         let judge = self.judge.as_ref().unwrap_or(self.trainer.rewards());

@@ -4,15 +4,17 @@ use crate::config::TrainerConfig;
 use crate::error::TrainerError;
 use crate::sample::{Group, SampleId};
 use dapo_loss::{Aggregation, LossConfig};
-use dapo_policy::{TokenBatch, TokenGroup, pack_tokens};
+use dapo_policy::{CompletionTokens, ContextTokens, TokenBatch, TokenGroup, pack_tokens};
 
 /// A completion with all that its update needs.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TrainingSequence {
     /// Number of the sample within the draw; it names the sequence in errors.
     pub sample: usize,
-    /// Token ids of the completion.
+    /// Token ids of the completion, those that were generated.
     pub token_ids: Vec<u32>,
+    /// What others said in between: read, and in neither the loss nor its denominator.
+    pub context: Vec<ContextTokens>,
     /// Log-probs of these tokens under the policy that generated them, as training computes them, in nats.
     pub old_logprobs: Vec<f32>,
     /// Log-probs of these tokens as the rollout reported them, in nats; on a CPU the old ones to the bit. Empty where an
@@ -27,6 +29,11 @@ pub struct TrainingSequence {
 }
 
 impl TrainingSequence {
+    /// The tokens to compute.
+    fn tokens(&self) -> CompletionTokens<'_> {
+        CompletionTokens { token_ids: &self.token_ids, context: &self.context }
+    }
+
     /// Number of tokens in the loss.
     pub fn loss_tokens(&self) -> usize {
         if self.in_loss { self.token_ids.len() } else { 0 }
@@ -68,6 +75,7 @@ impl TrainingGroup {
             Some(TrainingSequence {
                 sample: number,
                 token_ids: sample.completion.token_ids.clone(),
+                context: sample.completion.context.clone(),
                 old_logprobs: sample.old_logprobs().to_vec(),
                 rollout_logprobs: sample.completion.logprobs.clone(),
                 ref_logprobs: None,
@@ -93,8 +101,7 @@ impl TrainingGroup {
 
     /// The tokens of the sequences that are computed, to score them.
     pub(crate) fn computed_tokens(&self) -> TokenGroup<'_> {
-        let completions = self.computed().map(|sequence| &sequence.token_ids[..]).collect();
-        TokenGroup { prompt_ids: &self.prompt_ids, completions }
+        TokenGroup::new(&self.prompt_ids, self.computed().map(TrainingSequence::tokens))
     }
 }
 
@@ -170,7 +177,17 @@ mod tests {
         let old_logprobs = tokens.iter().map(|t| -(*t as f32)).collect();
         let rollout_logprobs = tokens.iter().map(|t| -(*t as f32) - 0.5).collect();
         let (token_ids, ref_logprobs) = (tokens.to_vec(), None);
-        TrainingSequence { sample, token_ids, old_logprobs, rollout_logprobs, ref_logprobs, advantage, in_loss }
+        let context = Vec::new();
+        TrainingSequence {
+            sample,
+            token_ids,
+            context,
+            old_logprobs,
+            rollout_logprobs,
+            ref_logprobs,
+            advantage,
+            in_loss,
+        }
     }
 
     fn groups() -> Vec<TrainingGroup> {
@@ -211,6 +228,21 @@ mod tests {
         assert_eq!(batch.rollout_logprobs, Some(vec![-3.5, -4.5, -5.5, -6.5, -9.5, -10.5]));
         assert_eq!(batch.on_policy, [true, true, true, true, false, false]);
         assert_eq!(batch.ref_logprobs, None);
+    }
+
+    #[test]
+    fn what_others_say_is_computed_and_has_no_part_in_the_loss() {
+        let mut groups = groups();
+        let said = |at, token_ids: &[u32]| ContextTokens { at, token_ids: token_ids.to_vec() };
+        groups[0].sequences[0].context = vec![said(1, &[90, 91]), said(2, &[92])];
+        let plain = &pack(&self::groups(), 100).unwrap()[0];
+        let batch = &pack(&groups, 100).unwrap()[0];
+        assert_eq!(batch.tokens.token_ids, [1, 2, 3, 90, 91, 4, 92, 5, 6, 8, 9, 10]);
+        assert_eq!(batch.tokens.targets, [2, 5, 7, 8, 10, 11]);
+        assert_eq!(groups[0].sequences[0].loss_tokens(), 3);
+        // All that the loss is told of the targets is as if nothing had been said.
+        let tokens = plain.tokens.clone();
+        assert_eq!(&PackedBatch { tokens, ..batch.clone() }, plain);
     }
 
     #[test]

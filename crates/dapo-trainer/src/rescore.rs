@@ -118,8 +118,7 @@ pub(crate) fn rescore_carried<'a>(
         .iter()
         .map(|group| {
             let needed = group.samples.iter().filter(|sample| is_needed(sample));
-            let completions = needed.map(|sample| &sample.completion.token_ids[..]).collect();
-            TokenGroup { prompt_ids: &group.prompt.token_ids, completions }
+            TokenGroup::new(&group.prompt.token_ids, needed.map(|sample| &sample.completion))
         })
         .collect();
     let scored =

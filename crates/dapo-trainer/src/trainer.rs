@@ -95,6 +95,7 @@ impl Trainer {
             seed: config.seed,
             purpose: Purpose::Rollout,
             cache_bytes: config.cache_bytes,
+            turns: None,
         };
         let has_kl = config.loss.kl.coef != 0.0 || config.kl_in_reward != 0.0;
         let reference = has_kl.then(|| Reference::of(&policy, config.reference_sync)).transpose()?;
@@ -337,8 +338,7 @@ impl Trainer {
             .iter()
             .map(|group| {
                 let fresh = group.samples.iter().filter(|sample| sample.kl_term.is_none());
-                let completions = fresh.map(|sample| &sample.completion.token_ids[..]).collect();
-                TokenGroup { prompt_ids: &group.prompt.token_ids, completions }
+                TokenGroup::new(&group.prompt.token_ids, fresh.map(|sample| &sample.completion))
             })
             .collect();
         let mut references = self.reference_logprobs(&fresh)?.into_iter();

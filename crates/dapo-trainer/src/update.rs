@@ -126,7 +126,7 @@ fn zero_gradients(
 ) -> Result<(), TrainerError> {
     let any = groups.iter().find_map(|group| {
         let sequence = group.sequences.iter().find(|sequence| sequence.loss_tokens() > 0)?;
-        Some(TokenGroup { prompt_ids: group.prompt_ids.get(..1)?, completions: vec![sequence.token_ids.get(..1)?] })
+        Some(TokenGroup::new(group.prompt_ids.get(..1)?, [sequence.token_ids.get(..1)?]))
     });
     for packed in pack_tokens(any.as_slice(), 2)? {
         policy.logprobs_backward(&packed.tokens, 1.0, gradients, &mut |_, of_rows| {

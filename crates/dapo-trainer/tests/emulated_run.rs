@@ -97,10 +97,7 @@ fn carried_groups_have_the_log_probs_of_training_under_the_policy_that_generated
     for record in outcome.groups.iter().filter(|record| record.fate == Fate::CarriedOut || record.fate.is_trained()) {
         for sample in &record.group.samples {
             let Some(old) = &sample.old_logprobs else { panic!("{:?} has no old log-probs", record.fate) };
-            let token_groups = [TokenGroup {
-                prompt_ids: &record.group.prompt.token_ids,
-                completions: vec![&sample.completion.token_ids],
-            }];
+            let token_groups = [TokenGroup::new(&record.group.prompt.token_ids, [&sample.completion])];
             let packed = &pack_tokens(&token_groups, 1000).unwrap()[0];
             let expected = initial.policy().logprobs(&packed.tokens, 1.0).unwrap().logprobs;
             for (old, expected) in old.iter().zip(&expected) {

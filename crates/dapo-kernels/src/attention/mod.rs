@@ -18,7 +18,7 @@ mod segments;
 mod softmax;
 
 pub use backward::{AttentionGradients, Saved, backward};
-pub use cache::{KvCache, decode};
+pub use cache::{KvCache, decode, extend};
 pub use forward::forward;
 pub use segments::{Segment, Segments};
 

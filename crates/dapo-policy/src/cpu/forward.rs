@@ -18,6 +18,8 @@ pub(super) enum Attend<'a> {
     Prefill(&'a Segments, &'a mut [KvCache]),
     /// One new token per cache.
     Decode(&'a mut [KvCache]),
+    /// Several new tokens per cache, and how many of each.
+    Extend(&'a mut [KvCache], &'a [usize]),
 }
 
 /// What is the same for all layers of a forward.
@@ -60,6 +62,9 @@ impl Model {
                 attention::forward(queries, keys, values, heads, segments, attended);
             }
             Attend::Decode(caches) => attention::decode(queries, keys, values, heads, caches, attended)?,
+            Attend::Extend(caches, counts) => {
+                attention::extend(queries, keys, values, heads, caches, counts, attended)?;
+            }
         }
         layer.output.forward(attended, adapters, &mut scratch.projected)?;
         saved.middle.clear();

@@ -1,17 +1,19 @@
 //! Generation on the CPU: a sequence continues a copy of its prompt's cache, and draws a token an advance.
 
+use super::active::{Active, Drawn, Parked};
 use super::forward::{Attend, Context};
 use super::model::Model;
 use super::workspace::{Saved, Scratch};
 use crate::backend::Adapters;
+use crate::check::check_ids;
 use crate::error::PolicyError;
-use crate::generator::{Ended, Ending, Generator, PromptCache, Room, Start};
-use crate::request::{Completion, FinishReason, GenerationConfig, Request};
+use crate::generator::{Ended, Generator, PromptCache, Room, Start};
+use crate::request::{GenerationConfig, Request};
 use crate::sampling::Draws;
-use crate::stop_strings::Tail;
 use dapo_kernels::RotaryTable;
 use dapo_kernels::attention::{KvCache, Segments};
 use rayon::prelude::*;
+use std::collections::BTreeMap;
 
 /// Memory for keys and values where nothing else is said.
 const CACHE_BYTES: usize = 2 << 30;
@@ -21,23 +23,6 @@ const BLOCK_SIZE: usize = 32;
 const MAX_BATCH: usize = 256;
 /// Prompt tokens computed in one packed batch.
 const PREFILL_TOKENS: usize = 4096;
-
-/// An active sequence.
-struct Active {
-    place: usize,
-    prompt_len: usize,
-    token_ids: Vec<u32>,
-    logprobs: Vec<f32>,
-    draws: Draws,
-    tail: Tail,
-}
-
-/// What drawing a token led to.
-enum Drawn {
-    Active,
-    Finished(FinishReason),
-    NotFinite,
-}
 
 /// A computed prompt.
 struct Prompt {
@@ -59,6 +44,8 @@ pub(super) struct CpuGenerator<'a> {
     active: Vec<Active>,
     /// By layer, of each active sequence in order.
     caches: Vec<Vec<KvCache>>,
+    /// Sequences whose turn has ended, by place.
+    parked: BTreeMap<usize, Parked>,
     buffers: Buffers,
 }
 
@@ -90,7 +77,7 @@ impl<'a> CpuGenerator<'a> {
         let c = &model.spec.config;
         let block_bytes = BLOCK_SIZE * c.num_hidden_layers * c.num_key_value_heads * c.head_dim * 8;
         let longest_prompt = requests.iter().map(|r| r.prompt_ids.len()).max().unwrap_or(0);
-        let longest = longest_prompt + config.max_new_tokens;
+        let longest = longest_prompt + config.max_tokens_after_prompt();
         let least = blocks(longest) * block_bytes;
         let cache_bytes = config.cache_bytes.unwrap_or(CACHE_BYTES);
         if cache_bytes < least {
@@ -115,6 +102,7 @@ impl<'a> CpuGenerator<'a> {
             prompts: Vec::new(),
             active: Vec::with_capacity(places),
             caches: std::iter::repeat_with(empty).take(c.num_hidden_layers).collect(),
+            parked: BTreeMap::new(),
             buffers: Buffers {
                 tokens: Vec::with_capacity(places),
                 positions: Vec::with_capacity(places),
@@ -146,7 +134,7 @@ impl Generator for CpuGenerator<'_> {
     }
 
     fn sequence_blocks(&self, prompt_tokens: usize) -> usize {
-        blocks(prompt_tokens + self.config.max_new_tokens)
+        blocks(prompt_tokens + self.config.max_tokens_after_prompt())
     }
 
     fn prefill(&mut self, prompts: &[(usize, &Request)]) -> Result<(), PolicyError> {
@@ -182,28 +170,25 @@ impl Generator for CpuGenerator<'_> {
     }
 
     fn start(&mut self, starts: &[Start<'_>], ended: &mut Vec<Ended>) -> Result<(), PolicyError> {
-        let tokens = self.config.max_new_tokens;
+        let capacity = self.config.max_tokens_after_prompt();
         for start in starts {
             let Some(Some(prompt)) = self.prompts.get(start.number) else {
                 return Err(PolicyError::Internal(format!("prompt {} has not been computed", start.number)));
             };
             let prompt_len = start.request.prompt_ids.len();
             let key = self.config.stream(start.request, start.sample);
-            let mut active = Active {
-                place: start.place,
-                prompt_len,
-                token_ids: Vec::with_capacity(tokens),
-                logprobs: Vec::with_capacity(tokens),
-                draws: Draws::new(&self.config.sampling, key, &start.request.prompt_ids),
-                tail: Tail::default(),
-            };
+            let draws = Draws::new(&self.config.sampling, key, &start.request.prompt_ids);
+            let mut active = Active::new(start.place, prompt_len, self.config, draws);
             let drawn = active.draw(&prompt.logits, self.config)?;
             if let Some(end) = active.ended(&drawn) {
                 ended.push(end);
-                continue;
+                // One that may continue needs its cache.
+                if self.config.turns.is_none() {
+                    continue;
+                }
             }
             for (caches, cache) in self.caches.iter_mut().zip(&prompt.caches) {
-                caches.push(cache.fork(prompt_len + tokens));
+                caches.push(cache.fork(prompt_len + capacity));
             }
             self.active.push(active);
         }
@@ -222,30 +207,107 @@ impl Generator for CpuGenerator<'_> {
             buffers.layer(model, layer, &mut Attend::Decode(caches))?;
         }
         buffers.logits(model)?;
-        let (vocab, stride) = (model.spec.config.vocab_size, buffers.logits.len() / self.active.len());
-        self.active
-            .par_iter_mut()
-            .zip(buffers.logits.par_chunks(stride))
-            .map(|(active, logits)| active.draw(&logits[..vocab], config))
-            .collect_into_vec(&mut buffers.drawn);
-        for (active, drawn) in self.active.iter_mut().zip(buffers.drawn.drain(..)) {
-            ended.extend(active.ended(&drawn?));
+        Self::draw_all(model, config, &mut self.active, buffers, ended)
+    }
+
+    fn park(&mut self, place: usize) -> Result<(), PolicyError> {
+        let Some(parked) = self.take(place) else {
+            return Err(PolicyError::Internal(format!("place {place} is to be parked, where no sequence is")));
+        };
+        self.parked.insert(place, parked);
+        Ok(())
+    }
+
+    fn append(&mut self, turns: &[(usize, Vec<u32>)], ended: &mut Vec<Ended>) -> Result<(), PolicyError> {
+        let mut rest = turns;
+        while !rest.is_empty() {
+            let mut tokens = 0;
+            let fitting = rest.iter().take_while(|(_, new)| {
+                tokens += new.len() + 1;
+                tokens <= PREFILL_TOKENS
+            });
+            let (now, later) = rest.split_at(fitting.count().max(1));
+            self.extend(now, ended)?;
+            rest = later;
         }
         Ok(())
     }
 
     fn release(&mut self, place: usize) {
-        // A sequence that ended with its first token never came here. The last one takes the place of the one that leaves.
-        if let Some(i) = self.active.iter().position(|active| active.place == place) {
-            self.active.swap_remove(i);
-            for caches in &mut self.caches {
-                caches.swap_remove(i);
-            }
+        // A sequence that ended with its first token may never have come here.
+        if self.parked.remove(&place).is_none() {
+            self.take(place);
         }
     }
 
     fn release_prompt(&mut self, number: usize) {
         self.prompts[number] = None;
+    }
+}
+
+impl CpuGenerator<'_> {
+    /// Takes an active sequence out. The last one takes its place among the active ones.
+    fn take(&mut self, place: usize) -> Option<Parked> {
+        let i = self.active.iter().position(|active| active.place == place)?;
+        let active = self.active.swap_remove(i);
+        Some(Parked { active, caches: self.caches.iter_mut().map(|caches| caches.swap_remove(i)).collect() })
+    }
+
+    /// Computes tokens on top of parked sequences in one batch, and draws the first tokens of their next turns.
+    fn extend(&mut self, turns: &[(usize, Vec<u32>)], ended: &mut Vec<Ended>) -> Result<(), PolicyError> {
+        let (model, config, buffers) = (self.model, self.config, &mut self.buffers);
+        let first = self.active.len();
+        let (mut counts, mut lasts) = (Vec::with_capacity(turns.len()), Vec::with_capacity(turns.len()));
+        buffers.tokens.clear();
+        buffers.positions.clear();
+        for (place, tokens) in turns {
+            check_ids("the answer to a turn", tokens, model.spec.config.vocab_size)?;
+            let Some(Parked { mut active, caches }) = self.parked.remove(place) else {
+                return Err(PolicyError::Internal(format!(
+                    "place {place} is to be continued, where no sequence is parked"
+                )));
+            };
+            buffers.positions.extend(active.positions_of_next(tokens.len()));
+            buffers.tokens.push(active.last);
+            buffers.tokens.extend_from_slice(tokens);
+            counts.push(tokens.len() + 1);
+            lasts.push(buffers.tokens.len() - 1);
+            active.begin_turn(tokens, config);
+            self.active.push(active);
+            self.caches.iter_mut().zip(caches).for_each(|(caches, cache)| caches.push(cache));
+        }
+        buffers.table.set(&buffers.positions);
+        model.embed(&buffers.tokens, &mut buffers.x)?;
+        for (layer, caches) in self.caches.iter_mut().enumerate() {
+            buffers.layer(model, layer, &mut Attend::Extend(&mut caches[first..], &counts))?;
+        }
+        let width = model.spec.config.hidden_size;
+        for (row, last) in lasts.iter().enumerate() {
+            buffers.x.copy_within(last * width..(last + 1) * width, row * width);
+        }
+        buffers.x.truncate(lasts.len() * width);
+        buffers.logits(model)?;
+        Self::draw_all(model, config, &mut self.active[first..], buffers, ended)
+    }
+
+    /// Draws a token for each of these sequences, from its row of the logits.
+    fn draw_all(
+        model: &Model,
+        config: &GenerationConfig,
+        active: &mut [Active],
+        buffers: &mut Buffers,
+        ended: &mut Vec<Ended>,
+    ) -> Result<(), PolicyError> {
+        let (vocab, stride) = (model.spec.config.vocab_size, buffers.logits.len() / active.len());
+        active
+            .par_iter_mut()
+            .zip(buffers.logits.par_chunks(stride))
+            .map(|(active, logits)| active.draw(&logits[..vocab], config))
+            .collect_into_vec(&mut buffers.drawn);
+        for (active, drawn) in active.iter_mut().zip(buffers.drawn.drain(..)) {
+            ended.extend(active.ended(&drawn?));
+        }
+        Ok(())
     }
 }
 
@@ -264,37 +326,5 @@ impl Buffers {
             head.logits(&self.normed, &mut self.logits);
             Ok(())
         })
-    }
-}
-
-impl Active {
-    /// Of the token drawn last.
-    fn position(&self) -> u32 {
-        (self.prompt_len + self.token_ids.len() - 1) as u32
-    }
-
-    /// Draws the next token.
-    fn draw(&mut self, logits: &[f32], config: &GenerationConfig) -> Result<Drawn, PolicyError> {
-        let Some((token, logprob)) = self.draws.next(logits, &config.sampling, self.token_ids.len()) else {
-            return Ok(Drawn::NotFinite);
-        };
-        self.token_ids.push(token);
-        self.logprobs.push(logprob);
-        let finish = config.finish(&mut self.tail, token, self.token_ids.len())?;
-        Ok(finish.map_or(Drawn::Active, Drawn::Finished))
-    }
-
-    /// The report of a sequence that has ended, with what it has drawn.
-    fn ended(&mut self, drawn: &Drawn) -> Option<Ended> {
-        let ending = match drawn {
-            Drawn::Active => return None,
-            Drawn::NotFinite => Ending::NotFinite(self.token_ids.len()),
-            Drawn::Finished(finish_reason) => Ending::Finished(Completion {
-                token_ids: std::mem::take(&mut self.token_ids),
-                logprobs: std::mem::take(&mut self.logprobs),
-                finish_reason: *finish_reason,
-            }),
-        };
-        Some(Ended { place: self.place, ending })
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! One forward serves rollouts, scores and training: their log-probs are equal bit for bit.
 
+mod active;
 mod backend;
 mod backward;
 mod forward;

@@ -97,6 +97,13 @@ impl<'a, T: Compute> CudaGenerator<'a, T> {
                 expected: "1 on a GPU, which draws without a penalty; a CPU has one".into(),
             });
         }
+        if config.turns.is_some() {
+            return Err(PolicyError::Setting {
+                field: "turns".into(),
+                found: "set".into(),
+                expected: "unset on a GPU, which generates completions of one turn; a CPU has several".into(),
+            });
+        }
         let blocks = model.plan_blocks(requests, config)?;
         let shape = CacheShape { heads: model.heads(), blocks, block_size: BLOCK_SIZE };
         let places = MAX_BATCH.min(requests.iter().map(|r| r.samples).sum());
@@ -270,6 +277,7 @@ impl<'a, T: Compute> CudaGenerator<'a, T> {
                         2 if matched.is_none() => FinishReason::Length,
                         _ => FinishReason::Stop,
                     },
+                    context: Vec::new(),
                 }),
             };
             ended.push(Ended { place, ending });
@@ -350,6 +358,14 @@ impl<T: Compute> Generator for CudaGenerator<'_, T> {
         self.collect(&mut batch, ended)?;
         self.batch = Some(batch);
         Ok(())
+    }
+
+    fn park(&mut self, place: usize) -> Result<(), PolicyError> {
+        Err(PolicyError::Internal(format!("place {place} is to be parked on a GPU")))
+    }
+
+    fn append(&mut self, turns: &[(usize, Vec<u32>)], _ended: &mut Vec<Ended>) -> Result<(), PolicyError> {
+        Err(PolicyError::Internal(format!("{} sequences are to be continued on a GPU", turns.len())))
     }
 
     fn release(&mut self, place: usize) {

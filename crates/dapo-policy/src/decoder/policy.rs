@@ -8,7 +8,8 @@ use crate::error::PolicyError;
 use crate::gradients::Gradients;
 use crate::policy::{More, Policy};
 use crate::request::{Completion, GenerationConfig, Request};
-use crate::scheduler::{generate, generate_more};
+use crate::scheduler::{generate, generate_more, generate_turns};
+use crate::turns::Turns;
 
 impl Policy for Decoder {
     fn generate(&self, requests: &[Request], config: &GenerationConfig) -> Result<Vec<Vec<Completion>>, PolicyError> {
@@ -24,6 +25,17 @@ impl Policy for Decoder {
     ) -> Result<(), PolicyError> {
         config.check(requests, self.config())?;
         generate_more(self.backend.as_ref(), requests, config, more)
+    }
+
+    fn generate_turns(
+        &self,
+        requests: &[Request],
+        config: &GenerationConfig,
+        turns: &mut dyn Turns,
+        more: &mut More<'_>,
+    ) -> Result<(), PolicyError> {
+        config.check(requests, self.config())?;
+        generate_turns(self.backend.as_ref(), requests, config, turns, more)
     }
 
     fn exact_rollout(&self) -> bool {

@@ -38,6 +38,7 @@ fn sample_batch(shared: bool) -> TokenBatch {
         token_ids: ids.to_vec(),
         logprobs: vec![0.0; ids.len()],
         finish_reason: FinishReason::Length,
+        context: Vec::new(),
     };
     let groups = [vec![completion(&[5, 6, 7]), completion(&[1, 7, 30, 49])], vec![completion(&[12, 9])]];
     batch(&requests, &groups, shared)

@@ -208,6 +208,7 @@ mod tests {
             token_ids: vec![0; text.len()],
             logprobs: vec![0.0; text.len()],
             finish_reason: if is_truncated(text) { FinishReason::Length } else { FinishReason::Stop },
+            context: Vec::new(),
         };
         let judge = |text: &&str| {
             let truncated = is_truncated(text);

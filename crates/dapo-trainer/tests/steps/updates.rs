@@ -312,6 +312,7 @@ fn every_loss_that_validation_accepts_runs() {
         ref_logprobs: Some(vec![-1.2; 3]),
         advantage,
         in_loss: true,
+        ..TrainingSequence::default()
     };
     let group = TrainingGroup {
         prompt_ids: vec![3, 4],
