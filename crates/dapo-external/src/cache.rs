@@ -1,4 +1,6 @@
 //! Answers that are known: [`Cache`].
+//!
+//! What is kept under what is an [`Entry`]: [`Scores`] of rewards, and the answers of environments.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -9,6 +11,43 @@ use dapo_reward::{RewardInput, Score};
 use serde::{Deserialize, Serialize};
 
 use crate::error::ExternalError;
+
+/// What a file keeps.
+pub(crate) trait Entry {
+    /// What an answer is found by; the file is in its order.
+    type Key: Ord + Clone;
+    type Answer: Clone;
+
+    /// The training step in which an answer was asked for, 0 outside training.
+    fn step(answer: &Self::Answer) -> u64;
+
+    /// A line of the file, without its end.
+    fn write(key: &Self::Key, answer: &Self::Answer) -> Vec<u8>;
+
+    /// The answer in a line.
+    fn read(line: &[u8]) -> Result<(Self::Key, Self::Answer), String>;
+}
+
+/// The scores of a reward.
+#[derive(Debug)]
+pub(crate) struct Scores;
+
+impl Entry for Scores {
+    type Key = Key;
+    type Answer = Answer;
+
+    fn step(answer: &Answer) -> u64 {
+        answer.step
+    }
+
+    fn write(key: &Key, answer: &Answer) -> Vec<u8> {
+        crate::wire::to_json(&Line::new(key, answer))
+    }
+
+    fn read(line: &[u8]) -> Result<(Key, Answer), String> {
+        Line::read(line)
+    }
+}
 
 /// What an answer is found by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -98,16 +137,15 @@ impl Line {
 }
 
 /// A file of answers. Every answer is in it before it is used.
-#[derive(Debug)]
-pub(crate) struct Cache {
+pub(crate) struct Cache<E: Entry> {
     path: PathBuf,
     file: File,
     /// Bytes of whole answers in the file.
     length: u64,
-    answers: BTreeMap<Key, Answer>,
+    answers: BTreeMap<E::Key, E::Answer>,
 }
 
-impl Cache {
+impl<E: Entry> Cache<E> {
     /// Opens a file, which is created where it is missing. A last line that was not written whole is dropped.
     ///
     /// # Errors
@@ -122,7 +160,7 @@ impl Cache {
         let mut length = 0;
         for (index, line) in text.split_inclusive(|byte| *byte == b'\n').enumerate() {
             let is_torn = !line.ends_with(b"\n");
-            match Line::read(line) {
+            match E::read(line) {
                 // A group of which a part was lost was asked for again as a whole.
                 Ok((key, answer)) => answers.insert(key, answer),
                 Err(_) if is_torn => {
@@ -141,7 +179,7 @@ impl Cache {
         Ok(Self { path, file, length, answers })
     }
 
-    pub(crate) fn get(&self, key: &Key) -> Option<&Answer> {
+    pub(crate) fn get(&self, key: &E::Key) -> Option<&E::Answer> {
         self.answers.get(key)
     }
 
@@ -149,9 +187,9 @@ impl Cache {
     ///
     /// # Errors
     /// [`ExternalError::Io`]; the file then holds what it held before, as far as it can be had.
-    pub(crate) fn add(&mut self, answers: impl IntoIterator<Item = (Key, Answer)>) -> Result<(), ExternalError> {
+    pub(crate) fn add(&mut self, answers: impl IntoIterator<Item = (E::Key, E::Answer)>) -> Result<(), ExternalError> {
         let answers: Vec<_> = answers.into_iter().collect();
-        let text = lines(answers.iter().map(|(key, answer)| (key, answer)));
+        let text = lines::<E>(answers.iter().map(|(key, answer)| (key, answer)));
         if let Err(error) = self.file.write_all(&text) {
             // The next line must not be joined to half a line.
             let _ = self.file.set_len(self.length);
@@ -167,8 +205,8 @@ impl Cache {
     /// # Errors
     /// [`ExternalError::Io`]; the file is then as it was.
     pub(crate) fn checkpoint(&mut self, step: u64) -> Result<(), ExternalError> {
-        let (done, later): (Vec<_>, Vec<_>) = self.answers.iter().partition(|(_, answer)| answer.step <= step);
-        let text = lines(done.into_iter().chain(later));
+        let (done, later): (Vec<_>, Vec<_>) = self.answers.iter().partition(|(_, answer)| E::step(answer) <= step);
+        let text = lines::<E>(done.into_iter().chain(later));
         let new = self.path.with_extension("jsonl.tmp");
         let write = || {
             let mut file = File::create(&new)?;
@@ -187,10 +225,10 @@ fn append_to(path: &Path) -> Result<File, ExternalError> {
     OpenOptions::new().create(true).append(true).open(path).map_err(ExternalError::io(path))
 }
 
-fn lines<'a>(answers: impl IntoIterator<Item = (&'a Key, &'a Answer)>) -> Vec<u8> {
+fn lines<'a, E: Entry + 'a>(answers: impl IntoIterator<Item = (&'a E::Key, &'a E::Answer)>) -> Vec<u8> {
     let mut text = Vec::new();
     for (key, answer) in answers {
-        text.extend(crate::wire::to_json(&Line::new(key, answer)));
+        text.extend(E::write(key, answer));
         text.push(b'\n');
     }
     text

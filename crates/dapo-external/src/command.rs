@@ -11,8 +11,9 @@ use crate::config::CommandReward;
 use crate::counters::Tally;
 use crate::error::ExternalError;
 use crate::fault::Fault;
-use crate::transport::{Batch, Transport};
-use crate::wire::{self, ReplyId, TokenIds};
+use crate::reply::ReplyId;
+use crate::transport::{Batch, Exchange, Read, Transport};
+use crate::wire::{self, TokenIds};
 use crate::worker::{Start, Worker};
 
 /// Workers that a command is started for.
@@ -54,13 +55,16 @@ impl CommandTransport {
     }
 }
 
-impl Transport for CommandTransport {
+impl Exchange for CommandTransport {
     fn lanes(&self) -> usize {
         self.lanes.len()
     }
 
-    fn ask(&self, lane: usize, batch: &Batch<'_, '_>, tally: &Tally) -> Result<Vec<Score>, Fault> {
-        let line = wire::request(batch, self.token_ids);
+    fn reply_id(&self) -> ReplyId {
+        ReplyId::Required
+    }
+
+    fn exchange(&self, lane: usize, line: Vec<u8>, tally: &Tally, read: &mut Read<'_>) -> Result<(), Fault> {
         let mut lane = self.lanes[lane].lock().unwrap_or_else(PoisonError::into_inner);
         let mut worker = if let Some(worker) = lane.worker.take() {
             worker
@@ -71,14 +75,29 @@ impl Transport for CommandTransport {
             }
             worker
         };
-        let result = worker.ask(line, self.timeout).and_then(|reply| wire::scores(&reply, batch, ReplyId::Required));
+        let result = worker.ask(line, self.timeout).and_then(|reply| read(&reply));
         // One that reports a failure is in order; any other is replaced.
-        if matches!(result, Ok(_) | Err(Fault::Reported { .. })) {
+        if matches!(result, Ok(()) | Err(Fault::Reported { .. })) {
             lane.worker = Some(worker);
         } else {
             worker.fail();
         }
         result
+    }
+}
+
+impl Transport for CommandTransport {
+    fn lanes(&self) -> usize {
+        self.lanes.len()
+    }
+
+    fn ask(&self, lane: usize, batch: &Batch<'_, '_>, tally: &Tally) -> Result<Vec<Score>, Fault> {
+        let mut scores = Vec::new();
+        self.exchange(lane, wire::request(batch, self.token_ids), tally, &mut |reply| {
+            scores = wire::scores(reply, batch, self.reply_id())?;
+            Ok(())
+        })?;
+        Ok(scores)
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use dapo_reward::{RewardFault, RewardFn, RewardInput, Score};
 
-use crate::cache::{Answer, Cache, Key};
+use crate::cache::{Answer, Cache, Key, Scores};
 use crate::config::OnError;
 use crate::counters::{Counters, Tally};
 use crate::error::ExternalError;
@@ -35,7 +35,7 @@ pub struct ExternalReward {
     name: String,
     transport: Box<dyn Transport>,
     rules: Rules,
-    cache: Option<Mutex<Cache>>,
+    cache: Option<Mutex<Cache<Scores>>>,
     requests: AtomicU64,
     tally: Tally,
 }
@@ -83,7 +83,7 @@ impl ExternalReward {
         self.tally.take()
     }
 
-    fn cache(&self) -> Option<MutexGuard<'_, Cache>> {
+    fn cache(&self) -> Option<MutexGuard<'_, Cache<Scores>>> {
         // It changes in its last step only.
         self.cache.as_ref().map(|cache| cache.lock().unwrap_or_else(PoisonError::into_inner))
     }

@@ -1,4 +1,7 @@
-"""Calls a reward function for every request: python3 -c HOST FILE FUNCTION. Python 3.9 or newer, standard library only."""
+"""Calls a reward function, or an environment's class, for every request: python3 -c HOST FILE NAME.
+
+Python 3.9 or newer, standard library only.
+"""
 
 import sys
 
@@ -153,21 +156,90 @@ class Function:
         return [None if value is None else number(value, f"reward {index}") for index, value in enumerate(result)]
 
 
+class Environments:
+    """The episodes of an environment's class: one instance each, made again from its turns where it is not known."""
+
+    KEPT = 4096
+
+    def __init__(self, make, name):
+        self.make, self.name, self.known = make, name, {}
+        parameters = list(inspect.signature(make.step).parameters.values())
+        self.takes_turn = len(parameters) > 2 or any(p.kind is p.VAR_POSITIONAL for p in parameters)
+
+    def problem(self, request, seed, sample=None):
+        names = ("prompt", "messages", "answer", "columns", "draw", "step")
+        return {**{name: request[name] for name in names}, "seed": seed, "sample": sample}
+
+    def reply(self, request):
+        if request["method"] == "reset":
+            return self.start(self.make().reset(self.problem(request, request["seed"])))
+        return self.step(self.episode(request), request)
+
+    @staticmethod
+    def start(answer):
+        """None, a text, or a dict with messages and tools."""
+        if answer is None:
+            return {}
+        if isinstance(answer, str):
+            return {"messages": [{"role": "user", "content": answer}]}
+        return {key: answer[key] for key in ("messages", "tools") if key in answer}
+
+    def episode(self, request):
+        """The episode with these turns so far."""
+        turns = [said["content"] for said in request["history"] if said["role"] == "assistant"]
+        key = (request["reset_seed"], request["draw"], request["sample"])
+        environment, seen = self.known.pop(key, (None, None))
+        if environment is None or seen != turns:
+            environment = self.make()
+            environment.reset(self.problem(request, request["reset_seed"], request["sample"]))
+            for number, text in enumerate(turns, 1):
+                self.call(environment, text, {"turn": number, "truncated": False, "last": False, "seed": request["seed"]})
+        if not request["last"]:
+            self.known[key] = (environment, [*turns, request["text"]])
+            if len(self.known) > self.KEPT:
+                del self.known[next(iter(self.known))]
+        return environment
+
+    def call(self, environment, text, turn):
+        return environment.step(text, turn) if self.takes_turn else environment.step(text)
+
+    def step(self, environment, request):
+        answer = self.call(environment, request["text"], {k: request[k] for k in ("turn", "truncated", "last", "seed")})
+        if isinstance(answer, str):
+            return {"messages": [{"role": "user", "content": answer}]}
+        if not isinstance(answer, dict):
+            raise TypeError(f"{self.name}.step returns {answer!r}, expected a text or a dict")
+        return answer
+
+
 def main():
     file, name = sys.argv[1:]
     sys.argv = [file]
     requests, replies = take_streams()
-    function = Function(load(file, name), name)
+    target = load(file, name)
+    is_environment = inspect.isclass(target) and hasattr(target, "reset") and hasattr(target, "step")
+    target = Environments(target, name) if is_environment else Function(target, name)
     for line in requests:
         request = json.loads(line)
         reply = {"id": request["id"]}
         try:
-            reply["rewards"] = function.rewards(request["samples"])
+            if "method" in request and not is_environment:
+                raise TypeError(f"{name} is no class with reset and step")
+            if "method" in request:
+                reply.update(target.reply(request))
+            elif is_environment:
+                raise TypeError(f"{name} is an environment, expected a reward function")
+            else:
+                reply["rewards"] = target.rewards(request["samples"])
         except Exception as error:
             traceback.print_exc()
             reply["error"] = f"{type(error).__name__}: {error}"
         sys.stderr.flush()
-        replies.write(json.dumps(reply, allow_nan=False).encode() + b"\n")
+        try:
+            text = json.dumps(reply, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            text = json.dumps({"id": request["id"], "error": f"{name} returns no JSON: {error}"})
+        replies.write(text.encode() + b"\n")
         replies.flush()
 
 

@@ -8,8 +8,9 @@ use crate::counters::Tally;
 use crate::error::ExternalError;
 use crate::fault::Fault;
 use crate::openrlhf;
-use crate::transport::{Batch, Transport};
-use crate::wire::{self, ReplyId, TokenIds};
+use crate::reply::ReplyId;
+use crate::transport::{Batch, Exchange, Read, Transport};
+use crate::wire::{self, TokenIds};
 
 /// A server.
 pub(crate) struct UrlTransport {
@@ -38,22 +39,39 @@ impl UrlTransport {
     }
 }
 
+impl Exchange for UrlTransport {
+    fn lanes(&self) -> usize {
+        self.concurrency
+    }
+
+    fn reply_id(&self) -> ReplyId {
+        ReplyId::Optional
+    }
+
+    fn exchange(&self, _: usize, line: Vec<u8>, tally: &Tally, read: &mut Read<'_>) -> Result<(), Fault> {
+        let reply = self.client.post(&line, tally)?;
+        read(&reply).map_err(|fault| self.client.fault_without_key(fault))
+    }
+}
+
 impl Transport for UrlTransport {
     fn lanes(&self) -> usize {
         self.concurrency
     }
 
-    fn ask(&self, _: usize, batch: &Batch<'_, '_>, tally: &Tally) -> Result<Vec<Score>, Fault> {
-        let scores = match self.dialect {
-            Dialect::Dapo => {
-                let reply = self.client.post(&wire::request(batch, TokenIds::Absent), tally)?;
-                wire::scores(&reply, batch, ReplyId::Optional)
-            }
-            Dialect::Openrlhf => {
-                let reply = self.client.post(&openrlhf::request(batch), tally)?;
-                openrlhf::scores(&reply, batch)
-            }
+    fn ask(&self, lane: usize, batch: &Batch<'_, '_>, tally: &Tally) -> Result<Vec<Score>, Fault> {
+        let mut scores = Vec::new();
+        let line = match self.dialect {
+            Dialect::Dapo => wire::request(batch, TokenIds::Absent),
+            Dialect::Openrlhf => openrlhf::request(batch),
         };
-        scores.map_err(|fault| self.client.fault_without_key(fault))
+        self.exchange(lane, line, tally, &mut |reply| {
+            scores = match self.dialect {
+                Dialect::Dapo => wire::scores(reply, batch, self.reply_id())?,
+                Dialect::Openrlhf => openrlhf::scores(reply, batch)?,
+            };
+            Ok(())
+        })?;
+        Ok(scores)
     }
 }

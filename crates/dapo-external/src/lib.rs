@@ -10,6 +10,8 @@
 //! samples abstain, as [`OnError`] says; it is never a silent 0. [`Counters`] count requests, faults and latency.
 //! A [`Transport`] of one's own gets the same treatment.
 //!
+//! [`ExternalEnvironment`] is an [`Environment`](dapo_reward::Environment) over the same three ways; `docs/environments.md`.
+//!
 //! [`BuiltinReward`] is a reward that needs neither: settings alone describe it.
 //!
 //! The form of requests and replies is described in `docs/rewards.md`.
@@ -49,6 +51,7 @@ mod client;
 mod command;
 mod config;
 mod counters;
+mod environment;
 mod error;
 mod external;
 mod fault;
@@ -58,6 +61,7 @@ mod judge;
 mod open;
 mod openrlhf;
 mod python;
+mod reply;
 mod transport;
 mod wire;
 mod worker;
@@ -68,6 +72,7 @@ pub use builtin::{
 };
 pub use config::{CommandReward, Dialect, OnError, PythonReward, UrlReward};
 pub use counters::{Counters, Tally};
+pub use environment::{EnvConfig, ExternalEnvironment};
 pub use error::ExternalError;
 pub use external::{ExternalReward, Rules};
 pub use fault::Fault;

@@ -4,6 +4,7 @@ use dapo_reward::{RewardInput, Score};
 
 use crate::counters::Tally;
 use crate::fault::Fault;
+use crate::reply::ReplyId;
 
 /// The samples of one request.
 #[derive(Debug, Clone)]
@@ -32,4 +33,22 @@ pub trait Transport: Send + Sync {
     /// # Errors
     /// When there is not one finite score per sample.
     fn ask(&self, lane: usize, batch: &Batch<'_, '_>, tally: &Tally) -> Result<Vec<Score>, Fault>;
+}
+
+/// What reads a reply.
+pub(crate) type Read<'a> = dyn FnMut(&[u8]) -> Result<(), Fault> + 'a;
+
+/// Takes texts to whatever answers them, whatever they say.
+pub(crate) trait Exchange: Send + Sync {
+    /// Texts that can be under way at once.
+    fn lanes(&self) -> usize;
+
+    /// Whether replies must say which request they belong to.
+    fn reply_id(&self) -> ReplyId;
+
+    /// Sends a line and hands the reply to `read`, whose faults count as those of the other side.
+    ///
+    /// # Errors
+    /// When there is no reply, and what `read` returns.
+    fn exchange(&self, lane: usize, line: Vec<u8>, tally: &Tally, read: &mut Read<'_>) -> Result<(), Fault>;
 }

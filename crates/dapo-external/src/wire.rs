@@ -9,6 +9,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::fault::Fault;
+use crate::reply::ReplyId;
 use crate::transport::Batch;
 
 /// Most characters of a faulty reply that are quoted.
@@ -55,7 +56,7 @@ impl<'a> Row<'a> {
 }
 
 /// The columns; an empty object for null.
-fn object<S: Serializer>(columns: &Value, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn object<S: Serializer>(columns: &Value, serializer: S) -> Result<S::Ok, S::Error> {
     match columns {
         Value::Null => serializer.serialize_map(Some(0))?.end(),
         columns => columns.serialize(serializer),
@@ -103,33 +104,33 @@ struct Detail<'a> {
     log: Option<BTreeMap<String, &'a RawValue>>,
 }
 
-/// Whether a reply must say which request it belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ReplyId {
-    Required,
-    Optional,
-}
-
 /// The scores in a reply.
 ///
 /// # Errors
 /// [`Fault::Json`], [`Fault::Id`], [`Fault::Reported`], [`Fault::Count`] and [`Fault::NotFinite`].
 pub(crate) fn scores(text: &[u8], batch: &Batch<'_, '_>, id: ReplyId) -> Result<Vec<Score>, Fault> {
     let reply: Reply<'_> = from_json(text)?;
-    let is_other = match reply.id {
-        Some(got) => got != batch.id,
-        None => id == ReplyId::Required,
-    };
-    if is_other {
-        let got = reply.id.map_or_else(|| "missing".to_owned(), |got| got.to_string());
-        return Err(Fault::Id { got, expected: batch.id });
-    }
+    check_id(reply.id, batch.id, id)?;
     if let Some(message) = reply.error {
         return Err(Fault::Reported { message });
     }
     let rewards = reply.rewards.ok_or_else(|| unexpected(text, "an object with \"rewards\""))?;
     counted("rewards", rewards.len(), batch)?;
     rewards.into_iter().enumerate().map(|(index, raw)| score(index, raw)).collect()
+}
+
+/// # Errors
+/// [`Fault::Id`] when a reply belongs to another request, or must say so and does not.
+pub(crate) fn check_id(got: Option<u64>, expected: u64, id: ReplyId) -> Result<(), Fault> {
+    let is_other = match got {
+        Some(got) => got != expected,
+        None => id == ReplyId::Required,
+    };
+    if is_other {
+        let got = got.map_or_else(|| "missing".to_owned(), |got| got.to_string());
+        return Err(Fault::Id { got, expected });
+    }
+    Ok(())
 }
 
 fn score(index: usize, raw: &RawValue) -> Result<Score, Fault> {
@@ -142,13 +143,18 @@ fn score(index: usize, raw: &RawValue) -> Result<Score, Fault> {
         expected: "an object of value, correct and log".to_owned(),
     })?;
     let value = detail.value.map(|raw| number(&format!("{place}.value"), raw)).transpose()?.flatten();
-    let mut log = BTreeMap::new();
-    for (name, raw) in detail.log.unwrap_or_default() {
-        let place = format!("{place}.log.{name}");
-        let value = number(&place, raw)?.ok_or_else(|| not_a_number(&place, raw, "a number"))?;
-        log.insert(name, value);
-    }
+    let log = numbers(&format!("{place}.log"), detail.log.unwrap_or_default())?;
     Ok(Score { value, correct: detail.correct, log })
+}
+
+/// Finite numbers by their names.
+pub(crate) fn numbers(place: &str, raw: BTreeMap<String, &RawValue>) -> Result<BTreeMap<String, f64>, Fault> {
+    let named = |(name, raw): (String, &RawValue)| {
+        let place = format!("{place}.{name}");
+        let value = number(&place, raw)?.ok_or_else(|| not_a_number(&place, raw, "a number"))?;
+        Ok((name, value))
+    };
+    raw.into_iter().map(named).collect()
 }
 
 /// A finite number, or none for null.

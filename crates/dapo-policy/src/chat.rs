@@ -47,7 +47,7 @@ impl Message {
 }
 
 /// What a chat template gets besides the conversation.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChatOptions {
     /// Whether the text ends where the assistant's answer begins.
     pub add_generation_prompt: bool,

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::collections::BTreeMap;
 
 /// How a completion ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -12,6 +13,17 @@ pub enum Ending {
     Stop,
     /// The token budget ran out before.
     Length,
+}
+
+/// What an environment said of an episode.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct EpisodeScore {
+    /// The sum of the turns' rewards; `None`: the environment failed, or ended the episode without a reward.
+    pub value: Option<f64>,
+    /// Whether the episode's answer is correct, where the environment said so.
+    pub correct: Option<bool>,
+    /// Further numbers to log.
+    pub log: BTreeMap<String, f64>,
 }
 
 /// One completion to be judged, with what is known about its sample.
@@ -58,6 +70,8 @@ pub struct RewardInput<'a> {
     pub sample: usize,
     /// The training step, from 1 on; 0 outside training.
     pub step: u64,
+    /// What the environment said of the sample, where there is one; the completion is then what the model said in all turns.
+    pub episode: Option<&'a EpisodeScore>,
 }
 
 impl<'a> RewardInput<'a> {
@@ -76,6 +90,7 @@ impl<'a> RewardInput<'a> {
             draw: 0,
             sample: 0,
             step: 0,
+            episode: None,
         }
     }
 
@@ -119,6 +134,12 @@ impl<'a> RewardInput<'a> {
     #[must_use]
     pub fn with_place(self, draw: u64, sample: usize, step: u64) -> Self {
         Self { draw, sample, step, ..self }
+    }
+
+    /// Sets what the environment said of the sample.
+    #[must_use]
+    pub fn with_episode(self, episode: Option<&'a EpisodeScore>) -> Self {
+        Self { episode, ..self }
     }
 
     /// Every gold answer; none where the problem has no answer.

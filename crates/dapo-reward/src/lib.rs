@@ -35,6 +35,8 @@ mod answers;
 mod braces;
 mod custom;
 mod dapo;
+mod env_reward;
+mod environment;
 mod equiv;
 mod error;
 mod expr;
@@ -56,9 +58,13 @@ mod wording;
 pub use answers::group_answers;
 pub use custom::{GroupReward, IntoScore, SampleReward};
 pub use dapo::{DapoGrade, DapoRule, dapo_grade, dapo_normalize};
+pub use env_reward::EnvReward;
+pub use environment::{
+    EnvFault, EnvLimits, EnvProblem, EnvStart, EnvStep, EnvTurn, Environment, Episodes, Said, TurnTemplate,
+};
 pub use error::RewardError;
 pub use extract::{AnswerRule, ExtractRule, Extracted, FoundAnswer, Profile, UnknownProfile, extract_answer};
-pub use input::{Ending, RewardInput};
+pub use input::{Ending, EpisodeScore, RewardInput};
 pub use reward::{Component, Reward, RewardFault, RewardFn, Score};
 pub use rewards::{
     Accuracy, CosineLength, Format, FormatPattern, Grader, LengthUnit, OverlongFilter, ProportionalOverlong,

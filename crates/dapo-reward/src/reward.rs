@@ -7,6 +7,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::environment::Episodes;
 use crate::extract::FoundAnswer;
 use crate::input::RewardInput;
 
@@ -98,6 +99,11 @@ pub trait RewardFn: Send + Sync {
         false
     }
 
+    /// The environment whose episodes it scores: completions then have several turns.
+    fn episodes(&self) -> Option<&Episodes> {
+        None
+    }
+
     /// Whether it can judge by this gold answer; asked when data are loaded, to count the problems it cannot judge.
     fn can_read(&self, _answer: &str) -> bool {
         true
@@ -148,6 +154,9 @@ impl<R: RewardFn + ?Sized> RewardFn for Arc<R> {
     }
     fn judges(&self) -> bool {
         (**self).judges()
+    }
+    fn episodes(&self) -> Option<&Episodes> {
+        (**self).episodes()
     }
     fn can_read(&self, answer: &str) -> bool {
         (**self).can_read(answer)

@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde::{Deserialize, Serialize};
 
+use crate::environment::Episodes;
 use crate::error::RewardError;
 use crate::extract::FoundAnswer;
 use crate::input::RewardInput;
@@ -141,6 +142,11 @@ impl RewardSum {
     /// Whether a component says which completions are correct.
     pub fn judges(&self) -> bool {
         self.terms.iter().any(|term| term.function.judges())
+    }
+
+    /// The environment whose episodes are scored, where there is one: completions then have several turns.
+    pub fn episodes(&self) -> Option<&Episodes> {
+        self.terms.iter().find_map(|term| term.function.episodes())
     }
 
     /// Whether every problem must have a gold answer: a component needs it whose weight is not 0 and whose abstentions count.

@@ -1,7 +1,7 @@
 //! From settings to the parts they configure, and how sections go together.
 
 use crate::best::check_metric;
-use crate::external::{Externals, open_own};
+use crate::external::{ENV, Externals, open_env, open_own};
 use crate::placement::DeviceChoice;
 use crate::run_error::RunError;
 use crate::settings::{Judging, RunConfig, Weighted};
@@ -89,6 +89,9 @@ impl RunConfig {
                 return Err(RunError::setting("reference_sync.every", every, expected));
             }
         }
+        if let Some(env) = &self.env {
+            env.validate().map_err(at(ENV))?;
+        }
         self.guards.validate()?;
         self.sum(self.terms(false)?.0)?;
         self.trainer_config().validate().map_err(|error| match of_setting(error) {
@@ -128,6 +131,10 @@ impl RunConfig {
             ("rollout.repetition_penalty", self.rollout.sampling.repetition_penalty),
             ("eval.repetition_penalty", self.eval.repetition_penalty),
         ];
+        if self.env.is_some() && device != Device::Cpu {
+            let expected = "unset on a GPU, which generates completions of one turn; or model.device = \"cpu\"";
+            return Err(RunError::setting(ENV, "set", expected));
+        }
         match penalties.into_iter().find(|(_, penalty)| device != Device::Cpu && *penalty != 1.0) {
             Some((key, penalty)) => {
                 let expected = "1 on a GPU, which draws without a penalty; or model.device = \"cpu\"";
@@ -241,6 +248,10 @@ impl RunConfig {
             let judges = rewards.correct.as_ref() == Some(name);
             let reward = open_own(name, own, judges, runs_programs, &mut externals)?;
             terms.push(name, own.weight, own.on_abstain, reward)?;
+        }
+        if let Some(env) = &self.env {
+            let judges = rewards.correct.as_deref() == Some(ENV);
+            terms.push(ENV, env.weight, env.on_abstain, open_env(env, &mut externals)?.judging(judges))?;
         }
         Ok((terms.0, externals))
     }

@@ -1,7 +1,7 @@
 //! The lines of the completions files, and of the dump of a failed step.
 
 use dapo_policy::FinishReason;
-use dapo_reward::{AnswerRule, RewardInput, RewardSum};
+use dapo_reward::{AnswerRule, RewardInput, RewardSum, Said};
 use dapo_trainer::{Fate, GroupRecord, SampleOutcome};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -23,6 +23,9 @@ pub(crate) struct CompletionLine<'a> {
     /// What the judge compared with it, and how it was found; null where it found nothing, or compares no answers.
     extracted: Option<&'a str>,
     rule: Option<AnswerRule>,
+    /// What was said after the prompt, where an environment answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    turns: Option<&'a [Said]>,
     tokens: usize,
     finish_reason: FinishReason,
     /// Each component before weighting; null where it abstained.
@@ -88,6 +91,7 @@ pub(crate) fn lines<'a>(
             sample: number,
             prompt: &prompt.text,
             completion: &sample.text,
+            turns: sample.episode.as_ref().map(|episode| &episode.turns[..]),
             answer: Some(prompt.answer.as_str()).filter(|answer| !answer.trim().is_empty()),
             alternatives: &prompt.alternatives,
             extracted: found.map(|found| found.text),

@@ -3,15 +3,58 @@
 use crate::run_error::RunError;
 use crate::settings::{CODE, OwnKind, OwnReward};
 use dapo_code::{CodeError, Launcher};
-use dapo_external::{BuiltinReward, Counters, ExternalConfig, ExternalError, ExternalReward, open};
-use dapo_reward::{FoundAnswer, RewardError, RewardFault, RewardFn, RewardInput, Score};
+use dapo_external::{
+    BuiltinReward, Counters, EnvConfig, ExternalConfig, ExternalEnvironment, ExternalError, ExternalReward, open,
+};
+use dapo_reward::{
+    EnvFault, EnvProblem, EnvReward, EnvStart, EnvStep, EnvTurn, Environment, FoundAnswer, RewardError, RewardFault,
+    RewardFn, RewardInput, Score,
+};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-/// The external rewards of a run.
+/// The name of an environment's reward.
+pub(crate) const ENV: &str = "env";
+
+/// The external rewards of a run, and its environment.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Externals(Vec<Arc<External>>);
+pub(crate) struct Externals {
+    rewards: Vec<Arc<External>>,
+    environment: Option<Arc<ExternalEnv>>,
+}
+
+/// An environment whose answers are kept in a folder as soon as it is known.
+#[derive(Debug)]
+struct ExternalEnv {
+    config: EnvConfig,
+    /// Without a folder; nothing is started before it is asked.
+    loose: ExternalEnvironment,
+    kept: OnceLock<ExternalEnvironment>,
+}
+
+impl ExternalEnv {
+    fn open(config: &EnvConfig, folder: Option<&Path>) -> Result<ExternalEnvironment, RunError> {
+        let dir = config.dir.as_deref().unwrap_or(".");
+        ExternalEnvironment::open(config, dir.as_ref(), folder).map_err(of_env)
+    }
+
+    fn environment(&self) -> &ExternalEnvironment {
+        self.kept.get().unwrap_or(&self.loose)
+    }
+}
+
+impl Environment for ExternalEnv {
+    fn reset(&self, problem: &EnvProblem<'_>) -> Result<EnvStart, EnvFault> {
+        self.environment().reset(problem)
+    }
+    fn step(&self, turn: &EnvTurn<'_>) -> Result<EnvStep, EnvFault> {
+        self.environment().step(turn)
+    }
+    fn lanes(&self) -> usize {
+        self.environment().lanes()
+    }
+}
 
 /// A reward whose answers are kept in a folder as soon as it is known.
 #[derive(Debug)]
@@ -32,25 +75,32 @@ impl External {
 impl Externals {
     /// Keeps answers in a run's folder from now on, and takes over those that are there.
     pub(crate) fn attach(&self, folder: &Path) -> Result<(), RunError> {
-        for external in &self.0 {
+        for external in &self.rewards {
             let name = external.loose.name();
             let kept = open(name, &external.config, &external.dir, Some(folder)).map_err(|e| of_external(name, e))?;
             // The folder of a run does not change.
             let _ = external.kept.set(kept);
+        }
+        if let Some(external) = &self.environment {
+            let _ = external.kept.set(ExternalEnv::open(&external.config, Some(folder))?);
         }
         Ok(())
     }
 
     /// Puts the answers up to a step in order.
     pub(crate) fn checkpoint(&self, step: u64) -> Result<(), RunError> {
-        let mut rewards = self.0.iter().map(|external| external.reward());
-        rewards.try_for_each(|reward| reward.checkpoint(step).map_err(|error| of_external(reward.name(), error)))
+        let mut rewards = self.rewards.iter().map(|external| external.reward());
+        rewards.try_for_each(|reward| reward.checkpoint(step).map_err(|error| of_external(reward.name(), error)))?;
+        let environment = self.environment.as_ref().map(|external| external.environment());
+        environment.map_or(Ok(()), |environment| environment.checkpoint(step).map_err(of_env))
     }
 
     /// Requests since the last call, by the rewards' names.
     pub(crate) fn take_counters(&self) -> BTreeMap<String, Counters> {
-        let rewards = self.0.iter().map(|external| external.reward());
-        rewards.map(|reward| (reward.name().to_owned(), reward.take_counters())).collect()
+        let rewards = self.rewards.iter().map(|external| external.reward());
+        let rewards = rewards.map(|reward| (reward.name().to_owned(), reward.take_counters()));
+        let environment = self.environment.iter().map(|external| external.environment().take_counters());
+        rewards.chain(environment.map(|counters| (ENV.to_owned(), counters))).collect()
     }
 
     /// The first requests that failed since the last call, in words, each with its reward.
@@ -125,7 +175,7 @@ pub(crate) fn open_own(
         let dir = PathBuf::from(own.dir.as_deref().unwrap_or("."));
         let loose = open(name, &config, &dir, None).map_err(|error| of_external(name, error))?;
         let external = Arc::new(External { config, dir, loose, kept: OnceLock::new() });
-        externals.0.push(Arc::clone(&external));
+        externals.rewards.push(Arc::clone(&external));
         Ok(Scorer::External(external))
     };
     let scorer = match &own.kind {
@@ -147,6 +197,23 @@ pub(crate) fn open_own(
         }
     };
     Ok(Named { name: name.to_owned(), judges, scorer })
+}
+
+/// The reward of an environment of the settings.
+pub(crate) fn open_env(config: &EnvConfig, externals: &mut Externals) -> Result<EnvReward, RunError> {
+    let loose = ExternalEnv::open(config, None)?;
+    let environment = Arc::new(ExternalEnv { config: config.clone(), loose, kept: OnceLock::new() });
+    externals.environment = Some(Arc::clone(&environment));
+    Ok(EnvReward::new(environment).with_limits(config.limits()).with_template(config.template))
+}
+
+fn of_env(error: ExternalError) -> RunError {
+    match error {
+        ExternalError::Config(RewardError::Config { field, value, allowed, .. }) => {
+            RunError::setting(&format!("{ENV}.{field}"), value, allowed)
+        }
+        error => RunError::Reward { name: ENV.to_owned(), source: error.into() },
+    }
 }
 
 fn of_external(name: &str, error: ExternalError) -> RunError {

@@ -57,7 +57,12 @@ pub(crate) fn prepare(
         let expected = format!("less than the model's context of {context} tokens");
         return Err(RunError::setting(&format!("{key}.max_new_tokens"), longest, expected));
     }
-    let limit = config.data.max_prompt_tokens.min(context - longest);
+    let others = config.env.as_ref().map_or(0, |env| env.max_context_tokens);
+    if longest + others >= context {
+        let expected = format!("less than the model's context of {context} tokens with {longest} generated ones");
+        return Err(RunError::setting("env.max_context_tokens", others, expected));
+    }
+    let limit = config.data.max_prompt_tokens.min(context - longest - others);
     let problems = load_problems(config, rewards, tokenizer, limit)?;
     if let Some(every) = config.eval.every.filter(|_| problems.validation.is_empty()) {
         let expected = "unset, or problems in data.validation or data.validation_split";

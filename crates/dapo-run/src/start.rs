@@ -164,7 +164,7 @@ impl Run {
     fn build(config: &RunConfig, folder: RunFolder, trust: Trust, own: Option<RewardSum>) -> Result<Self, RunError> {
         config.validate()?;
         // Evaluations are judged by what is trained on, where that is not known to this crate.
-        let is_own = own.is_some() || !config.rewards.own.0.is_empty();
+        let is_own = own.is_some() || !config.rewards.own.0.is_empty() || config.env.is_some();
         let (rewards, externals) = own.map_or_else(|| config.run_rewards(), |own| Ok((own, Externals::default())))?;
         let source = ModelSource::find_with(&config.model.path, &config.model.revision, trust)?;
         let too_much = fits(config, &source.config()?, folder.path())?;

@@ -4,7 +4,7 @@ use crate::no_signal::NoSignal;
 use crate::sample::SampleId;
 use dapo_loss::LossError;
 use dapo_policy::PolicyError;
-use dapo_reward::RewardError;
+use dapo_reward::{EnvFault, RewardError};
 use dapo_sampler::SamplerError;
 use std::path::PathBuf;
 
@@ -105,6 +105,9 @@ pub enum TrainerError {
     /// From a reward.
     #[error(transparent)]
     Reward(#[from] RewardError),
+    /// The environment cannot answer.
+    #[error("env: {0}")]
+    Environment(EnvFault),
     /// From the sampler.
     #[error(transparent)]
     Sampler(#[from] SamplerError),

@@ -49,7 +49,9 @@ pub mod tasks;
 
 // The parts of a step.
 mod advantages;
+mod conversation;
 mod metrics;
+mod play;
 mod rescore;
 mod rollout;
 mod update;
@@ -73,11 +75,11 @@ pub use metrics::{StepMetrics, StepTimings};
 pub use no_signal::{NoSignal, Outcomes};
 pub use optimizer::{AdamW, OptimizerConfig, Schedule};
 pub use pack::{PackedBatch, TrainingGroup, TrainingSequence, pack};
-pub use prompt::Prompt;
+pub use prompt::{Begun, Prompt};
 pub use record::{Fate, GroupRecord};
 pub use reference::ReferenceSync;
 pub use rescore::Difference;
 pub use rollout::{add_completions, roll_out};
-pub use sample::{Group, Sample, SampleId, SampleOutcome};
+pub use sample::{Episode, Group, Sample, SampleId, SampleOutcome};
 pub use trainer::{StepOutcome, Trainer};
 pub use update::{Update, accumulate};

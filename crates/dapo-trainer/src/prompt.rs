@@ -1,5 +1,6 @@
 //! What the policy is asked.
 
+use dapo_policy::ChatOptions;
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -24,6 +25,25 @@ pub struct Prompt {
     /// checkpoints.
     #[serde(skip)]
     pub columns: Arc<Value>,
+    /// What the chat template got besides the conversation. No part of checkpoints.
+    #[serde(skip)]
+    pub chat: Arc<ChatOptions>,
+    /// How an environment has begun the episodes of this prompt. No part of checkpoints.
+    #[serde(skip)]
+    pub begun: Option<Arc<Begun>>,
+}
+
+/// How an environment begins the episodes of a draw.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Begun {
+    /// The state in which each episode begins.
+    pub state: Value,
+    /// Whether it failed to begin them: they end with their first turn and abstain.
+    pub is_faulty: bool,
+    /// The prompt's text without what the environment says first.
+    pub text: String,
+    /// The prompt's messages without those of the environment.
+    pub messages: Arc<[Value]>,
 }
 
 impl Prompt {

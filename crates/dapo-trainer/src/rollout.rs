@@ -1,13 +1,15 @@
 //! From prompts to judged groups of completions.
 
 use crate::error::TrainerError;
+use crate::play::{Play, Played};
 use crate::prompt::Prompt;
 use crate::sample::{Group, Sample};
 use dapo_policy::{Completion, FinishReason, GenerationConfig, Policy, Request, Tokenizer};
 use dapo_reward::{Ending, RewardInput, RewardSum};
 
 /// Completes every prompt `group_size` times and judges the completions. Each prompt comes with its draw index, which keys
-/// its random numbers. Rewards get the training step; 0 is outside training.
+/// its random numbers. Rewards get the training step; 0 is outside training. Where the rewards are those of an environment, each
+/// completion is an episode with it.
 ///
 /// # Errors
 /// When generation fails, a completion cannot be decoded, or a reward function is at fault.
@@ -29,7 +31,7 @@ pub fn roll_out(
 /// Adds `more[i]` judged completions to group i; the groups are as if all had been made at once.
 ///
 /// # Errors
-/// As [`roll_out`]; the groups are then unchanged.
+/// As [`roll_out`]; the groups then have the samples that they had.
 pub fn add_completions(
     policy: &impl Policy,
     tokenizer: &Tokenizer,
@@ -39,8 +41,17 @@ pub fn add_completions(
     rewards: &RewardSum,
     step: u64,
 ) -> Result<(), TrainerError> {
-    let completions = policy.generate(&requests(groups, more), generation)?;
-    Judge { tokenizer, rewards, step }.add(groups, completions)
+    let Some(play) = Play::of(rewards, tokenizer, generation, step) else {
+        let completions = policy.generate(&requests(groups, more), generation)?;
+        return Judge { tokenizer, rewards, step }.add(groups, completions, None);
+    };
+    play.begin(groups)?;
+    let (mut completions, played) = (vec![Vec::new(); groups.len()], Played::default());
+    play.generate(policy, groups, &requests(groups, more), &played, &mut |number, group| {
+        completions[number] = group;
+        0
+    })?;
+    Judge { tokenizer, rewards, step }.add(groups, completions, Some(&played))
 }
 
 /// What makes samples of completions.
@@ -66,12 +77,15 @@ pub(crate) fn roll_out_more(
     more: &(dyn Fn(&Group) -> usize + Sync),
 ) -> Result<Vec<Group>, TrainerError> {
     let mut groups: Vec<Group> = prompts.iter().map(|(draw, prompt)| Group::new(*draw, (*prompt).clone())).collect();
-    let requests = requests(&groups, &vec![group_size; groups.len()]);
+    let play = Play::of(judge.rewards, judge.tokenizer, generation, judge.step);
+    play.map_or(Ok(()), |play| play.begin(&mut groups))?;
+    let (requests, played) = (requests(&groups, &vec![group_size; groups.len()]), Played::default());
+    let begun = if play.is_some() { groups.clone() } else { Vec::new() };
     let mut failure = None;
-    policy.generate_more(&requests, generation, &mut |number, completions| {
+    let mut add = |number: usize, completions| {
         let group = &mut groups[number..=number];
         // After a failure, what has been asked for is all that is still generated.
-        match judge.add(group, vec![completions]) {
+        match judge.add(group, vec![completions], play.map(|_| &played)) {
             Ok(()) if failure.is_none() => more(&group[0]),
             Ok(()) => 0,
             Err(error) => {
@@ -79,7 +93,11 @@ pub(crate) fn roll_out_more(
                 0
             }
         }
-    })?;
+    };
+    match play {
+        Some(play) => play.generate(policy, &begun, &requests, &played, &mut add)?,
+        None => policy.generate_more(&requests, generation, &mut add)?,
+    }
     failure.map_or(Ok(groups), Err)
 }
 
@@ -95,14 +113,30 @@ fn requests(groups: &[Group], more: &[usize]) -> Vec<Request> {
 }
 
 impl Judge<'_> {
-    /// Judges completions and adds them to their groups, which are unchanged after an error.
-    fn add(self, groups: &mut [Group], completions: Vec<Vec<Completion>>) -> Result<(), TrainerError> {
+    /// Judges completions and adds them to their groups, which are unchanged after an error. Where episodes were played, the
+    /// completions are theirs.
+    fn add(
+        self,
+        groups: &mut [Group],
+        completions: Vec<Vec<Completion>>,
+        played: Option<&Played>,
+    ) -> Result<(), TrainerError> {
         let Self { tokenizer, rewards, step } = self;
-        let decode = |c: &Completion| tokenizer.decode(&c.token_ids, true);
+        let mut episodes = Vec::new();
+        for (group, completions) in groups.iter().zip(&completions) {
+            let first = group.samples.len();
+            episodes.extend((first..first + completions.len()).map(|sample| played?.take(group.draw, sample)));
+        }
+        let mut of_each = episodes.iter();
+        let mut text = |completion: &Completion| match of_each.next() {
+            Some(Some((episode, _))) => Ok(episode.model_text()),
+            _ => tokenizer.decode(&completion.token_ids, true),
+        };
         let texts = completions
             .iter()
-            .map(|group| group.iter().map(decode).collect::<Result<Vec<_>, _>>())
+            .map(|group| group.iter().map(&mut text).collect::<Result<Vec<_>, _>>())
             .collect::<Result<Vec<_>, _>>()?;
+        let mut scores = episodes.iter().map(|played| played.as_ref().map(|(_, score)| score));
         let mut inputs = Vec::with_capacity(completions.iter().map(Vec::len).sum());
         for ((group, completions), texts) in groups.iter().zip(&completions).zip(&texts) {
             let first = group.samples.len();
@@ -116,12 +150,16 @@ impl Judge<'_> {
                     .with_ending(if is_truncated { Ending::Length } else { Ending::Stop })
                     .with_columns(&prompt.columns)
                     .with_place(group.draw, first + i, step)
+                    .with_episode(scores.next().flatten())
             }));
         }
         let mut judged = rewards.score_batch(&inputs)?.into_iter();
+        let mut episodes = episodes.into_iter().map(|played| Some(played?.0));
         for ((group, completions), texts) in groups.iter_mut().zip(completions).zip(texts) {
             let samples = completions.into_iter().zip(texts).zip(&mut judged);
-            group.samples.extend(samples.map(|((completion, text), reward)| Sample::new(completion, text, reward)));
+            group.samples.extend(samples.map(|((completion, text), reward)| {
+                Sample::new(completion, text, reward).with_episode(episodes.next().flatten())
+            }));
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use crate::prompt::Prompt;
 use dapo_policy::{Completion, FinishReason};
-use dapo_reward::Reward;
+use dapo_reward::{Reward, Said};
 use serde::{Deserialize, Serialize};
 
 /// A prompt that was drawn, and the samples that were drawn for it.
@@ -38,8 +38,11 @@ pub struct Sample {
     /// are those of the rollout to the bit (on a CPU), or nothing needed them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub old_logprobs: Option<Vec<f32>>,
-    /// The completion's text, without special tokens.
+    /// The completion's text, without special tokens; of an episode the model's turns, a line break between them.
     pub text: String,
+    /// What was said, where an environment answered the model's turns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub episode: Option<Episode>,
     /// The rewards and their sum.
     pub reward: Reward,
     /// What KL in the reward adds, −β·Σ k1, at most a little above 0; `None` where it is off.
@@ -57,7 +60,13 @@ impl Sample {
     /// A judged completion that no step has trained on.
     pub fn new(completion: Completion, text: String, reward: Reward) -> Self {
         let (kl_term, advantage, outcome) = (None, None, SampleOutcome::NotTrained);
-        Self { completion, old_logprobs: None, text, reward, kl_term, advantage, outcome }
+        Self { completion, old_logprobs: None, text, episode: None, reward, kl_term, advantage, outcome }
+    }
+
+    /// Sets what was said in its episode.
+    #[must_use]
+    pub fn with_episode(self, episode: Option<Episode>) -> Self {
+        Self { episode, ..self }
     }
 
     /// Old log-probs: the denominator of the importance ratio, in nats.
@@ -80,6 +89,29 @@ impl Sample {
         self.outcome == SampleOutcome::InLoss
     }
 }
+
+/// What was said in an episode, by the model and by the environment.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Episode {
+    /// Everything after the prompt, in order; the model's turns have the role `assistant`.
+    pub turns: Vec<Said>,
+    /// The reward of each of the model's turns, 0 where the environment gave none.
+    pub rewards: Vec<f64>,
+    /// Whether the environment ended it, and not a limit.
+    pub is_done: bool,
+}
+
+impl Episode {
+    /// What the model said, a line break between its turns.
+    pub fn model_text(&self) -> String {
+        let turns: Vec<&str> =
+            self.turns.iter().filter(|said| said.role == MODEL).map(|said| said.content.as_str()).collect();
+        turns.join("\n")
+    }
+}
+
+/// The role of the model in an episode.
+pub(crate) const MODEL: &str = "assistant";
 
 /// What training made of a sample.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

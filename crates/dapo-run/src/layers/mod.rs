@@ -184,7 +184,7 @@ fn resolved(mut merged: Merged, mut errors: Vec<KeyError>, warnings: Vec<String>
     }
     let mut config: RunConfig =
         toml::from_str(&merged.document()).map_err(|error| SettingsError::Keys(merged.culprits(&error)))?;
-    if config.rewards.own.have_external() && !merged.sets_accuracy() {
+    if (config.rewards.own.have_external() || config.env.is_some()) && !merged.sets_accuracy() {
         config.rewards.accuracy = None;
     }
     Ok(Resolved { config, sources: merged.sources(), warnings })

@@ -11,6 +11,7 @@ use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue, Error};
 
 const POLICY_LOSS: &str = "loss.policy_loss";
+const ENV: &str = "env";
 
 /// A setting and its value as TOML; for a table that is present, `{}`; `None`: it is unset.
 pub(super) struct Assignment {
@@ -193,7 +194,8 @@ impl<'a> Reader<'a> {
     /// the folder that is set for them.
     fn anchored(&mut self, path: &str, setting: String, source: &Source) -> String {
         let ((table, key), Some(base)) = (split(path), source.folder()) else { return setting };
-        if LAYOUT.own(path).is_none() || split(table).1 == CODE {
+        let is_own = LAYOUT.own(path).is_some() && split(table).1 != CODE;
+        if !is_own && table != ENV {
             return setting;
         }
         let absolute = |dir: &str| quoted(&base.join(dir).to_string_lossy());

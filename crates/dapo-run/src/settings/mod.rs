@@ -17,6 +17,7 @@ pub use own::{OwnKind, OwnReward, OwnRewards};
 pub use rewards::{Judging, RewardsSection, TagCountReward, Weighted};
 pub use training::{EvalSection, OverlongSection, RolloutSection, TrainSection};
 
+use dapo_external::EnvConfig;
 use dapo_loss::{AdvantageNorm, LossConfig};
 use dapo_policy::LoraConfig;
 use dapo_sampler::SamplerConfig;
@@ -42,6 +43,8 @@ pub struct RunConfig {
     pub sampler: SamplerConfig,
     /// What a completion is rewarded for: a weighted sum of components.
     pub rewards: RewardsSection,
+    /// Who answers the model between the turns of a completion, and rewards it; by default completions have one turn.
+    pub env: Option<EnvConfig>,
     /// What becomes of truncated completions.
     pub overlong: OverlongSection,
     /// How rewards become advantages.

@@ -5,6 +5,7 @@ use crate::error::TrainerError;
 use crate::prompt::Prompt;
 use dapo_policy::{ChatOptions, Message, Tokenizer};
 use serde_json::json;
+use std::sync::Arc;
 
 /// What is put around a problem's question.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -31,6 +32,11 @@ pub fn encode_prompts(
     max_tokens: usize,
 ) -> Result<(Vec<Prompt>, usize), TrainerError> {
     let mut prompts = Vec::with_capacity(problems.len());
+    let chat = Arc::new(ChatOptions {
+        add_generation_prompt: true,
+        enable_thinking: style.enable_thinking,
+        ..ChatOptions::default()
+    });
     for problem in problems {
         let mut messages = problem.messages.clone();
         if let Some(last) = messages.iter_mut().rfind(|m| m.role == "user") {
@@ -40,12 +46,7 @@ pub fn encode_prompts(
             messages.insert(0, Message::system(system));
         }
         let (text, special) = if tokenizer.has_chat_template() {
-            let options = ChatOptions {
-                add_generation_prompt: true,
-                enable_thinking: style.enable_thinking,
-                ..ChatOptions::default()
-            };
-            (tokenizer.apply_chat_template(&messages, &options)?, false)
+            (tokenizer.apply_chat_template(&messages, &chat)?, false)
         } else {
             let contents: Vec<&str> = messages.iter().map(|m| m.content.as_str()).collect();
             (contents.join("\n"), true)
@@ -64,6 +65,8 @@ pub fn encode_prompts(
                 alternatives: problem.alternatives.clone(),
                 messages: messages.iter().map(|m| json!({"role": m.role, "content": m.content})).collect(),
                 columns: problem.columns.clone(),
+                chat: Arc::clone(&chat),
+                begun: None,
             });
         }
     }
