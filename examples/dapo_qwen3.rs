@@ -8,17 +8,17 @@
 //!
 //! `cargo run --release --example dapo_qwen3 -- --model path/to/model --data problems.jsonl`
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::Parser;
 use dapo::policy::{Device, GenerationConfig, Purpose, SamplingConfig, StopTokens, save_checkpoint};
 use dapo::reward::{Accuracy, Grader, Profile, RewardSum, SoftOverlong, VerifyConfig};
 use dapo::sampler::{GenBatch, SamplerConfig};
 use dapo::trainer::tasks::{Split, addition_problems};
 use dapo::trainer::{
-    Evaluation, OptimizerConfig, Prompt, PromptStyle, StepMetrics, StepOutcome, Trainer, TrainerConfig, TrainerError,
-    encode_prompts, evaluate, read_jsonl,
+    Evaluation, OptimizerConfig, Prompt, PromptStyle, StepOutcome, Trainer, TrainerConfig, TrainerError,
+    encode_prompts, evaluate_observed, read_jsonl,
 };
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use dapo_console::{ColorChoice, Level, LogFormat, Meter, Monitor, Shape, Voice};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -81,6 +81,9 @@ struct Args {
     /// Where the model computes: cpu, cuda or cuda:n (built with the feature cuda).
     #[arg(long, default_value = "cpu")]
     device: Device,
+    /// Show a correct and an incorrect completion after the first step and every N steps.
+    #[arg(long, value_name = "N", default_value = "10")]
+    samples_every: Option<u64>,
     /// Write the trained model here, as a Hugging Face folder.
     #[arg(long, value_name = "DIR")]
     save: Option<PathBuf>,
@@ -110,11 +113,21 @@ macro_rules! say {
     };
 }
 
+/// The program's voice: messages and progress, on stderr.
+fn voice() -> Voice {
+    Voice::new(Level::Normal, LogFormat::Text, ColorChoice::Auto)
+}
+
 fn main() -> ExitCode {
+    let panics = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        dapo_console::restore();
+        panics(panic);
+    }));
     match run(&Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            voice().error(error);
             ExitCode::FAILURE
         }
     }
@@ -163,13 +176,9 @@ fn run(args: &Args) -> Result<()> {
         sampled_before.pass_at(8),
         sampled_before.truncated()
     );
-    show_samples(args, &sampled_before);
-
     train_steps(&mut trainer, args)?;
 
     let greedy_after = examine(&trainer, &held_out, args, SamplingConfig::GREEDY, 1)?;
-    let sampled_after = examine(&trainer, &held_out, args, args.sampling(), 1)?;
-    show_samples(args, &sampled_after);
     say!(
         args,
         "\nheld-out greedy accuracy: {:.3} before, {:.3} after (pass@8 before: {:.3}; {} problems)",
@@ -248,58 +257,35 @@ fn examine(
         purpose: Purpose::Evaluation,
         ..GenerationConfig::new(StopTokens::of(trainer.policy().config(), trainer.tokenizer()))
     };
-    Ok(evaluate(trainer.policy(), trainer.tokenizer(), prompts, samples, &generation, trainer.rewards())?)
-}
-
-fn show_samples(args: &Args, evaluation: &Evaluation) {
-    for group in evaluation.groups.iter().take(3) {
-        let mark = if group.samples[0].reward.correct == Some(true) { "correct" } else { "incorrect" };
-        let (prompt, completion) = (&group.prompt.text, &group.samples[0].text);
-        let shown = prompt.char_indices().nth_back(159).map_or(prompt.as_str(), |(start, _)| &prompt[start..]);
-        let cut = if shown.len() < prompt.len() { "… " } else { "" };
-        say!(args, "          {mark}: {cut}{}{}", shown.trim_start(), completion.trim_end());
-    }
+    let meter = Meter::start(voice(), "evaluation");
+    let (policy, tokenizer, rewards) = (trainer.policy(), trainer.tokenizer(), trainer.rewards());
+    Ok(evaluate_observed(policy, tokenizer, prompts, samples, &generation, rewards, &mut |activity| {
+        meter.see(activity)
+    })?)
 }
 
 fn train_steps(trainer: &mut Trainer, args: &Args) -> Result<()> {
-    let bar = ProgressBar::with_draw_target(Some(args.steps), ProgressDrawTarget::stderr());
-    bar.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} steps, {eta} left").context("progress bar")?);
-    say!(args, "\n step  reward  accuracy  entropy  length  truncated  kept/dropped groups               tokens/s");
+    let shape = Shape { steps: args.steps, made: trainer.steps(), ..Shape::default() };
+    let mut monitor = Monitor::start(voice(), shape, args.samples_every);
+    let mut observer = monitor.observer();
     let mut account = dapo::sampler::Account::default();
     for _ in 0..args.steps {
-        let StepOutcome { metrics, timings, .. } = match trainer.step() {
+        let StepOutcome { metrics, timings, groups } = match trainer.step_observed(&mut observer) {
             Ok(outcome) => outcome,
             Err(TrainerError::NoSignal(end)) if end.ends_well => {
-                bar.suspend(|| say!(args, "{end}"));
+                voice().note(end);
                 break;
             }
             Err(error) => return Err(error.into()),
         };
-        let line = line(&metrics, timings.tokens_per_second);
-        bar.suspend(|| say!(args, "{line}"));
-        bar.inc(1);
+        monitor.step(&metrics, &timings, &groups);
         account += metrics.dynamic_sampling;
     }
-    bar.finish_and_clear();
+    monitor.finish();
     account.check()?;
-    let terms: Vec<String> = account.terms().iter().map(|(name, count)| format!("{name} {count}")).collect();
+    let terms = account.terms();
+    let terms = terms.iter().filter(|(_, count)| *count > 0);
+    let terms: Vec<String> = terms.map(|(name, count)| format!("{name} {count}")).collect();
     say!(args, "\ndynamic sampling, groups in all steps: {}", terms.join(", "));
     Ok(())
-}
-
-fn line(m: &StepMetrics, tokens_per_second: f64) -> String {
-    let a = &m.dynamic_sampling;
-    // A step that generated nothing has nothing to show there.
-    let shown = |value: Option<f64>, digits: usize| value.map_or("-".to_owned(), |value| format!("{value:.digits$}"));
-    let kept = a.generated - a.all_correct - a.all_incorrect - a.other;
-    let groups = format!("{kept:4} / {} correct, {} incorrect", a.all_correct, a.all_incorrect);
-    format!(
-        "{:5} {:>7} {:>9} {:>8} {:>7} {:>10}  {groups:32} {tokens_per_second:>8.0}",
-        m.step,
-        shown(m.reward, 3),
-        shown(m.accuracy, 3),
-        shown(m.entropy, 3),
-        shown(m.mean_length, 1),
-        shown(m.clipped_ratio, 3),
-    )
 }

@@ -49,6 +49,7 @@ const BELOW_RUN: &[&str] = &[
 ];
 const ALL: &[&str] = &[
     "dapo-code",
+    "dapo-console",
     "dapo-external",
     "dapo-kernels",
     "dapo-loss",
@@ -59,8 +60,12 @@ const ALL: &[&str] = &[
     "dapo-trainer",
 ];
 
+const BELOW_CONSOLE: &[&str] =
+    &["dapo-kernels", "dapo-loss", "dapo-policy", "dapo-reward", "dapo-sampler", "dapo-trainer"];
+
 const CLI: &[&str] = &[
     "dapo-code",
+    "dapo-console",
     "dapo-external",
     "dapo-kernels",
     "dapo-loss",
@@ -77,6 +82,7 @@ fn crates_depend_in_one_direction() {
     let metadata = metadata();
     let allowed: HashMap<&str, &[&str]> = HashMap::from([
         ("dapo-code", &["dapo-reward"][..]),
+        ("dapo-console", BELOW_CONSOLE),
         ("dapo-loss", &["dapo-kernels"]),
         ("dapo-report", &[]),
         ("dapo-reward", &[]),

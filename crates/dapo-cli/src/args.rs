@@ -48,16 +48,16 @@ pub(crate) struct SamplingArgs {
     #[arg(long, value_name = "TOKENS", value_parser = at_least(1))]
     max_tokens: Option<usize>,
     /// Sampling temperature; 0 always takes the most probable token.
-    #[arg(long, value_name = "T", default_value = "1.0", value_parser = temperature)]
+    #[arg(long, allow_negative_numbers = true, value_name = "T", default_value = "1.0", value_parser = temperature)]
     temperature: f32,
     /// Sample from the most probable tokens that together have this probability; 1 cuts nothing off.
-    #[arg(long, value_name = "P", default_value = "0.7", value_parser = top_p)]
+    #[arg(long, allow_negative_numbers = true, value_name = "P", default_value = "0.7", value_parser = top_p)]
     top_p: f32,
     /// Keep tokens with at least this share of the most probable one's probability; 0 keeps all.
-    #[arg(long, value_name = "P", default_value = "0", value_parser = min_p)]
+    #[arg(long, allow_negative_numbers = true, value_name = "P", default_value = "0", value_parser = min_p)]
     min_p: f32,
     /// Divide logits of tokens that are there already by this where positive, else multiply; 1 changes none. On a CPU alone.
-    #[arg(long, value_name = "X", default_value = "1", value_parser = repetition_penalty)]
+    #[arg(long, allow_negative_numbers = true, value_name = "X", default_value = "1", value_parser = repetition_penalty)]
     repetition_penalty: f32,
     /// End a completion with the token with which its text contains this; may be given several times.
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]

@@ -185,7 +185,9 @@ impl fmt::Display for Report {
             let _ = write!(limits, ", stop at {:?}", self.stop);
         }
         row("sampling", &limits)?;
-        row("left out", &format_args!("{too_long} too long"))?;
+        if *too_long > 0 {
+            row("left out", &format_args!("{too_long} too long"))?;
+        }
         writeln!(f, "{found}")?;
         write!(f, "{:<12} {seconds:.1} s", "time")
     }

@@ -12,6 +12,7 @@ mod doctor;
 mod eval;
 mod export;
 mod generate;
+mod hints;
 mod recipes;
 mod report;
 mod reward;
@@ -66,7 +67,8 @@ fn main() -> ExitCode {
     dapo_code::run_launcher_if_asked();
     std::panic::set_hook(Box::new(report_panic));
     let command = Cli::command().color(talk::color_choice(std::env::args_os()));
-    let cli = Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
+    let matches = command.try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = matches.unwrap_or_else(|error| hints::with_hint(error).exit());
     let talk = Talk::new(cli.talk);
     let outcome = match &cli.command {
         Command::Train(args) => train::run(args, talk),
@@ -104,6 +106,7 @@ fn finish(outcome: anyhow::Result<ExitCode>, talk: Talk) -> ExitCode {
 
 /// A fault of the program; its words may hold text of a file.
 fn report_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    dapo_console::restore();
     let trace = std::backtrace::Backtrace::capture();
     terminal::to_stderr(format_args!("internal error: {panic}\n"));
     if trace.status() == std::backtrace::BacktraceStatus::Captured {

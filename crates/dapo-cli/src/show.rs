@@ -1,10 +1,11 @@
 //! `dapo show`: the completions of a run, readable.
 
 use crate::talk::Talk;
-use crate::terminal::{Stdout, visible};
+use crate::terminal::Stdout;
 use crate::wrap::{shorten, wrap};
 use anyhow::{Result, bail};
 use clap::builder::PossibleValuesParser;
+use dapo_console::visible;
 use dapo_report::{Row, RunCompletions};
 use serde_json::Value;
 use std::fmt::Write as _;

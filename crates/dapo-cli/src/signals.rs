@@ -1,28 +1,29 @@
 //! Signals that ask a training to end: the first one after the present step, a second one at once.
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::flag;
+use signal_hook::low_level::exit;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::thread;
 
 /// A signal after which the command ends, its work saved.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Stopped {
-    number: usize,
+    number: i32,
 }
 
 impl Stopped {
     /// What a shell sees of a process that a signal ended.
-    pub(crate) fn exit_code(&self) -> u8 {
+    pub(crate) fn exit_code(self) -> u8 {
         128 + self.number as u8
     }
 }
 
 impl fmt::Display for Stopped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.number as i32 {
+        f.write_str(match self.number {
             SIGINT => "SIGINT",
             SIGTERM => "SIGTERM",
             _ => "SIGHUP",
@@ -33,20 +34,27 @@ impl fmt::Display for Stopped {
 impl std::error::Error for Stopped {}
 
 /// The signal that has come, if one has.
-pub(crate) struct Signals(Arc<AtomicUsize>);
+pub(crate) struct Signals(Arc<AtomicI32>);
 
 impl Signals {
-    /// From here on the first SIGINT, SIGTERM or SIGHUP is only noted, and a second one ends the process. A signal that the
-    /// process was started to ignore, as `nohup` does with SIGHUP, is still ignored.
-    pub(crate) fn catch() -> io::Result<Self> {
-        let (first, number) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    /// From here on the first SIGINT, SIGTERM or SIGHUP is only noted, and shown to `first`; a second one ends the process,
+    /// the terminal restored. A signal that the process was started to ignore, as `nohup` does with SIGHUP, is still ignored.
+    pub(crate) fn catch(first: impl Fn(Stopped) + Send + 'static) -> io::Result<Self> {
         let ignored = ignored();
-        for signal in [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| ignored >> (signal - 1) & 1 == 0) {
-            // In this order: the second signal finds what the first one set.
-            flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&first))?;
-            flag::register(signal, Arc::clone(&first))?;
-            flag::register_usize(signal, Arc::clone(&number), signal as usize)?;
-        }
+        let caught = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| ignored >> (signal - 1) & 1 == 0);
+        let mut signals = signal_hook::iterator::Signals::new(caught)?;
+        let number = Arc::new(AtomicI32::new(0));
+        let noted = Arc::clone(&number);
+        thread::Builder::new().name("signals".into()).spawn(move || {
+            for signal in signals.forever() {
+                if noted.compare_exchange(0, signal, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
+                    first(Stopped { number: signal });
+                } else {
+                    dapo_console::restore();
+                    exit(128 + signal);
+                }
+            }
+        })?;
         Ok(Self(number))
     }
 

@@ -1,10 +1,9 @@
-//! What is said on stderr, how much of it, and in which colours.
+//! What is said on stderr, how much of it, and in which form.
 
-use crate::terminal::{to_stderr, visible};
 use clap::ColorChoice;
+use dapo_console::{Level, LogFormat, Voice};
 use std::ffi::OsString;
 use std::fmt::Display;
-use std::io::{self, IsTerminal, Write};
 
 /// The arguments that all subcommands share.
 #[derive(clap::Args, Clone, Copy)]
@@ -18,26 +17,20 @@ pub(crate) struct TalkArgs {
     /// Say more.
     #[arg(short, long, global = true)]
     verbose: bool,
+    /// Form of what is said on stderr: text, or json for one JSON object a line, each with `time` and `event`.
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "text", hide_possible_values = true)]
+    log_format: Format,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Format {
+    Text,
+    Json,
 }
 
 /// The voice of a command.
 #[derive(Clone, Copy)]
-pub(crate) struct Talk {
-    level: Level,
-    color: bool,
-    colors_stdout: bool,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Level {
-    Quiet,
-    Normal,
-    Verbose,
-}
-
-const BOLD_RED: &str = "\x1b[1;31m";
-const BOLD_YELLOW: &str = "\x1b[1;33m";
-const RESET: &str = "\x1b[0m";
+pub(crate) struct Talk(Voice);
 
 impl Talk {
     pub(crate) fn new(args: TalkArgs) -> Self {
@@ -46,46 +39,46 @@ impl Talk {
             TalkArgs { verbose: true, .. } => Level::Verbose,
             _ => Level::Normal,
         };
-        let colors = |is_terminal: bool| match args.color {
-            ColorChoice::Always => true,
-            ColorChoice::Never => false,
-            ColorChoice::Auto => {
-                let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-                let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-                is_terminal && !is_set("NO_COLOR") && !is_dumb
-            }
+        let format = match args.log_format {
+            Format::Text => LogFormat::Text,
+            Format::Json => LogFormat::Json,
         };
-        let (color, colors_stdout) = (colors(io::stderr().is_terminal()), colors(io::stdout().is_terminal()));
-        Self { level, color, colors_stdout }
+        let color = match args.color {
+            ColorChoice::Always => dapo_console::ColorChoice::Always,
+            ColorChoice::Never => dapo_console::ColorChoice::Never,
+            ColorChoice::Auto => dapo_console::ColorChoice::Auto,
+        };
+        Self(Voice::new(level, format, color))
+    }
+
+    /// The voice itself, for monitors and meters.
+    pub(crate) fn voice(self) -> Voice {
+        self.0
     }
 
     /// Whether stdout gets colours.
     pub(crate) fn colors_stdout(self) -> bool {
-        self.colors_stdout
+        self.0.colors_stdout()
     }
 
     /// What happens.
     pub(crate) fn note(self, text: impl Display) {
-        if self.level >= Level::Normal {
-            say(text);
-        }
+        self.0.note(text);
     }
 
     /// What only the curious want to know.
     pub(crate) fn detail(self, text: impl Display) {
-        if self.level >= Level::Verbose {
-            say(text);
-        }
+        self.0.detail(text);
     }
 
     /// What may not be as meant.
     pub(crate) fn warning(self, text: impl Display) {
-        self.labelled("warning", BOLD_YELLOW, text);
+        self.0.warning(text);
     }
 
     /// What went wrong.
     pub(crate) fn error(self, text: impl Display) {
-        self.labelled("error", BOLD_RED, text);
+        self.0.error(text);
     }
 
     /// What went wrong, with its causes; a cause that is part of what was said before is not repeated.
@@ -98,19 +91,6 @@ impl Talk {
         }
         self.error(text);
     }
-
-    fn labelled(self, label: &str, style: &str, text: impl Display) {
-        if self.color {
-            // The colours are ours; the text may be anyone's. A closed stderr is no reason to fail.
-            let _ = writeln!(io::stderr().lock(), "{style}{label}:{RESET} {}", visible(&text.to_string()));
-        } else {
-            say(format_args!("{label}: {text}"));
-        }
-    }
-}
-
-fn say(text: impl Display) {
-    to_stderr(format_args!("{text}\n"));
 }
 
 /// The `--color` among unparsed arguments: help and usage errors are coloured too, and come before parsing ends.

@@ -1,35 +1,12 @@
 //! What is shown on a terminal: text of models, data, files and servers must not control it.
 //!
 //! A terminal obeys what is written to it: it renames its window, clears the screen, fills the clipboard, or changes the
-//! order in which text is shown. So characters that control it are written as visible escapes, on stderr always, and on
-//! stdout where that is a terminal.
+//! order in which text is shown. So characters that control it are written as visible escapes ([`visible`]), on stderr
+//! always, and on stdout where that is a terminal.
 
+use dapo_console::visible;
 use std::fmt::Display;
 use std::io::{self, IsTerminal, StdoutLock, Write};
-
-/// Whether a terminal would obey a character instead of showing it: C0 but for the line feed and the tab, DEL, C1, and
-/// what changes the direction of text.
-fn is_control(c: char) -> bool {
-    match c {
-        '\n' | '\t' => false,
-        '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => true,
-        c => c.is_control(),
-    }
-}
-
-/// A text in which characters that control terminals are visible escapes, such as `\x1b` and `\u{202e}`.
-pub(crate) fn visible(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            c if !is_control(c) => shown.push(c),
-            '\r' => shown.push_str("\\r"),
-            c if c < '\u{80}' => shown.extend(["\\x", &format!("{:02x}", u32::from(c))]),
-            c => shown.extend(c.escape_unicode()),
-        }
-    }
-    shown
-}
 
 /// Writes to stderr, always with visible escapes. A closed stderr is no reason to fail.
 pub(crate) fn to_stderr(text: impl Display) {
@@ -89,21 +66,8 @@ impl<W: Write> Write for Stdout<W> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use super::{Stdout, visible};
+    use super::Stdout;
     use std::io::Write;
-
-    #[test]
-    fn makes_what_controls_a_terminal_visible() {
-        for (text, shown) in [
-            ("plain\ttext\nnaïve 日本 🙂 e\u{301}", "plain\ttext\nnaïve 日本 🙂 e\u{301}"),
-            ("\x1b]0;title\x07", r"\x1b]0;title\x07"),
-            ("\x1b[2J\r\x08\x00\x7f", r"\x1b[2J\r\x08\x00\x7f"),
-            ("\u{9b}31m\u{85}", r"\u{9b}31m\u{85}"),
-            ("a\u{202e}b\u{2066}c\u{2069}\u{200f}\u{200e}", r"a\u{202e}b\u{2066}c\u{2069}\u{200f}\u{200e}"),
-        ] {
-            assert_eq!(visible(text), shown);
-        }
-    }
 
     #[test]
     fn escapes_only_where_it_is_to() {

@@ -1,15 +1,17 @@
 //! `dapo train`: trains a model and writes a run folder.
 
+use crate::args::at_least;
 use crate::args::{TrustArgs, say_where, warn_if_none};
 use crate::signals::{Signals, Stopped};
 use crate::talk::Talk;
 use crate::terminal::Stdout;
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
+use dapo_console::{Monitor, Shape};
 use dapo_run::{
     DeviceChoice, Folder, Layer, Mastered, ModelSource, Plan, ProblemCounts, Progress, Rescue, Resolved, Resume, Run,
-    RunError, RunStep, Trust, estimate, fits, plan, resolve, settings_of,
+    RunError, RunFolder, RunStep, Source, Trust, estimate, fits, plan, resolve, settings_of,
 };
-use dapo_trainer::{EvalReport, GroupRecord, StepMetrics, TrainerError};
+use dapo_trainer::{GroupRecord, TrainerError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -50,6 +52,12 @@ pub(crate) struct Train {
     /// Print every setting and where it comes from, and what the run will need; train nothing.
     #[arg(long)]
     dry_run: bool,
+    /// Show a correct and an incorrect completion after the first step and every N steps [default: 10 on a terminal, else none]
+    #[arg(long, value_name = "N", value_parser = at_least(1))]
+    samples_every: Option<usize>,
+    /// Show no sample completions.
+    #[arg(long, conflicts_with = "samples_every")]
+    no_samples: bool,
     /// Where the model computes: auto, cpu, cuda or cuda:n; the same as model.device=DEVICE.
     #[arg(long, value_name = "DEVICE")]
     device: Option<String>,
@@ -72,8 +80,6 @@ pub(crate) fn run(args: &Train, talk: Talk) -> Result<()> {
         (None, None) => bail!("--out is missing"),
     };
     let mut run = run.map_err(|error| locate(error, &settings))?;
-    // A run without a step has nothing to save, and may end at once.
-    let signals = Signals::catch()?;
     announce(&run, dir, talk);
     if args.resume.is_some() && run.trainer().steps() == 0 {
         talk.note("there is no checkpoint yet: starting again");
@@ -85,40 +91,75 @@ pub(crate) fn run(args: &Train, talk: Talk) -> Result<()> {
             "{made} steps are made and train.steps is {steps}: nothing to do; train.steps=N goes on to N"
         ));
     }
+    let mut monitor = Monitor::start(talk.voice(), shape(&run), args.samples_every(talk));
+    run.observe(monitor.observer());
+    // A run without a step has nothing to save, and may end at once.
+    let notice = monitor.notices();
+    let signals = Signals::catch(move |signal| {
+        let text = format!("{signal}: saving after this step  again: stop at once");
+        notice(&text);
+        if !talk.voice().is_live() {
+            talk.note(format_args!(
+                "{signal}: the run is saved and ends after the present step; a second signal ends it at once"
+            ));
+        }
+    })?;
     if let Some(report) = run.evaluate_at_start()? {
         let when = match run.trainer().steps() {
             0 => "before training".to_owned(),
             steps => format!("after step {steps}"),
         };
-        evaluated(&report, &when, talk);
+        monitor.evaluation(run.trainer().steps(), &when, &report);
     }
     while !run.is_finished() {
         if let Some(signal) = signals.caught() {
-            return Err(stop(&mut run, dir, signal, talk));
+            return Err(stop(&mut run, dir, signal, monitor, talk));
         }
         match run.step() {
-            Ok(Progress::Step(done)) => report(&done, steps, talk),
-            Ok(Progress::Mastered(end)) => report_mastered(&end, steps, talk),
+            Ok(Progress::Step(done)) => report(&done, &mut monitor, talk),
+            Ok(Progress::Mastered(end)) => report_mastered(&end, steps, &mut monitor, talk),
             Err(error) => {
+                drop(monitor);
                 explain(&error, &run, talk);
-                return Err(error.into());
+                return Err(once(error));
             }
         }
     }
     let checkpoint = run.save()?;
+    monitor.finish();
     let model = ModelSource::find(&checkpoint.to_string_lossy(), "main")?;
     writeln!(Stdout::new(), "{}", model.path().display())?;
     Ok(())
 }
 
+impl Train {
+    /// Steps from one panel of sample completions to the next.
+    fn samples_every(&self, talk: Talk) -> Option<u64> {
+        let by_default = (talk.voice().is_live() && !self.no_samples).then_some(10);
+        self.samples_every.map(|every| every as u64).or(by_default)
+    }
+}
+
+/// What the run is going to do.
+fn shape(run: &Run) -> Shape {
+    let config = run.config();
+    Shape {
+        steps: config.train.steps,
+        made: run.trainer().steps(),
+        eval_every: config.eval.every,
+        checkpoint_every: Some(config.output.checkpoint_every),
+    }
+}
+
 /// Saves the finished steps after a signal, and says how to continue.
-fn stop(run: &mut Run, dir: &Path, signal: Stopped, talk: Talk) -> anyhow::Error {
+fn stop(run: &mut Run, dir: &Path, signal: Stopped, monitor: Monitor, talk: Talk) -> anyhow::Error {
     let (made, steps) = (run.trainer().steps(), run.config().train.steps);
     if made > 0
         && let Err(error) = run.save_unscheduled()
     {
         return anyhow::Error::new(error).context(format!("{signal} after step {made} of {steps}"));
     }
+    monitor.finish();
     talk.error(format_args!(
         "{signal} after step {made} of {steps}; to continue: dapo train --resume {}",
         dir.display()
@@ -148,13 +189,11 @@ fn changes(layers: &[String]) -> Result<Vec<String>> {
 
 /// Says where a setting that a run refuses comes from.
 pub(crate) fn locate(error: RunError, settings: &Resolved) -> anyhow::Error {
-    let place = match &error {
-        RunError::Setting { key, .. } => Some(format!("{} ({key})", settings.source_of(key))),
-        _ => None,
-    };
-    match place {
-        Some(place) => anyhow::Error::new(error).context(place),
-        None => error.into(),
+    match &error {
+        RunError::Setting { key, .. } if *settings.source_of(key) != Source::Default => {
+            anyhow!("{}: {error}", settings.source_of(key))
+        }
+        _ => error.into(),
     }
 }
 
@@ -181,10 +220,11 @@ fn announce(run: &Run, dir: &Path, talk: Talk) {
         policy.num_parameters() as f64 / 1e6,
         dir.display()
     ));
-    talk.note(format_args!(
-        "{} problems to train on, {} for evaluation; left out: {} duplicates, {} too long",
-        counts.train, counts.validation, counts.duplicates, counts.too_long
-    ));
+    let left_out = [(counts.duplicates, "duplicates"), (counts.too_long, "too long")];
+    let left_out: Vec<String> =
+        left_out.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
+    let left_out = if left_out.is_empty() { String::new() } else { format!("; left out: {}", left_out.join(", ")) };
+    talk.note(format_args!("{} problems to train on, {} for evaluation{left_out}", counts.train, counts.validation));
     say_of_data(counts, run.data_folders(), talk);
     if counts.conflicting > 0 {
         talk.warning(format_args!(
@@ -230,25 +270,9 @@ fn say_of_data(counts: ProblemCounts, folders: &[Folder], talk: Talk) {
     }
 }
 
-fn report(step: &RunStep, steps: u64, talk: Talk) {
-    let StepMetrics { reward, accuracy, entropy, mean_length, clipped_ratio, .. } = step.metrics;
+fn report(step: &RunStep, monitor: &mut Monitor, talk: Talk) {
     let (number, groups) = (step.metrics.step, &step.metrics.dynamic_sampling);
-    // A step that generated nothing has nothing to show there.
-    let shown = |value: Option<f64>, digits: usize| value.map_or("-".to_owned(), |value| format!("{value:.digits$}"));
-    talk.note(format_args!(
-        "step {number}/{steps}: reward {}, accuracy {}, entropy {}, length {}, truncated {}, groups {} trained and {} drawn, \
-         {:.0} tokens/s",
-        shown(reward, 3),
-        shown(accuracy, 3),
-        shown(entropy, 3),
-        shown(mean_length, 1),
-        shown(clipped_ratio, 3),
-        groups.trained + groups.filled,
-        groups.generated,
-        step.timings.tokens_per_second
-    ));
-    let terms: Vec<String> = groups.terms().iter().map(|(name, count)| format!("{name} {count}")).collect();
-    talk.detail(format_args!("  groups: {}", terms.join(", ")));
+    monitor.step(&step.metrics, &step.timings, &step.groups);
     if groups.trained + groups.filled == 0 {
         talk.warning(format_args!("step {number}: no group carried a signal, no update was made"));
     } else if step.metrics.updates == 0 {
@@ -261,14 +285,14 @@ fn report(step: &RunStep, steps: u64, talk: Talk) {
         talk.warning(fault);
     }
     if let Some(report) = &step.evaluation {
-        evaluated(report, &format!("after step {number}"), talk);
+        monitor.evaluation(number, &format!("after step {number}"), report);
     }
     if let Some(path) = &step.checkpoint {
-        talk.detail(format_args!("  checkpoint: {}", path.display()));
+        monitor.checkpoint(number, path);
     }
 }
 
-fn report_mastered(end: &Mastered, steps: u64, talk: Talk) {
+fn report_mastered(end: &Mastered, steps: u64, monitor: &mut Monitor, talk: Talk) {
     let (made, outcomes) = (end.steps, end.outcomes);
     talk.note(format_args!(
         "nothing left to learn after {made} of {steps} steps: of {} groups drawn, {} were all correct, {} all incorrect \
@@ -279,9 +303,21 @@ fn report_mastered(end: &Mastered, steps: u64, talk: Talk) {
         outcomes.other
     ));
     if let Some(report) = &end.evaluation {
-        evaluated(report, &format!("after step {made}"), talk);
+        monitor.evaluation(made, &format!("after step {made}"), report);
     }
-    talk.detail(format_args!("  checkpoint: {}", end.checkpoint.display()));
+    monitor.checkpoint(made, &end.checkpoint);
+}
+
+/// An error that names its step itself is said without what failed.
+fn once(error: RunError) -> anyhow::Error {
+    match error {
+        RunError::Step { source, .. } if is_not_finite(&source) => (*source).into(),
+        error => error.into(),
+    }
+}
+
+fn is_not_finite(error: &RunError) -> bool {
+    matches!(error, RunError::Trainer(source) if matches!(**source, TrainerError::NotFinite { .. }))
 }
 
 /// Says what a failed step leaves behind, and where no group carried a signal, what its completions look like.
@@ -299,6 +335,13 @@ fn explain(error: &RunError, run: &Run, talk: Talk) {
     }
     if let Some(dump) = dump {
         talk.note(format_args!("what step {step} computed with, sample by sample: {}", dump.display()));
+    }
+    if is_not_finite(source) {
+        let lr = run.config().optimizer.lr;
+        talk.note(format_args!(
+            "a learning rate that is too high is the usual cause: optimizer.lr is {lr:e}; see grad_norm in {}",
+            run.folder().path().join(RunFolder::METRICS).display()
+        ));
     }
     let (steps, folder) = (run.trainer().steps(), run.folder().path().display());
     match rescue {
@@ -363,8 +406,4 @@ fn excerpt(text: &str, chars: usize) -> String {
     let cut = if start > 0 { "… " } else { "" };
     let escape = |c: char| if c.is_control() { c.escape_default().collect() } else { c.to_string() };
     cut.chars().map(String::from).chain(text[start..].chars().map(escape)).collect()
-}
-
-fn evaluated(report: &EvalReport, when: &str, talk: Talk) {
-    talk.note(format_args!("evaluation {when}: {}", report.summary()));
 }

@@ -91,6 +91,11 @@ pub(crate) trait Generator {
     /// turns. Those that have ended with these are reported here or by the next [`advance`](Generator::advance).
     fn append(&mut self, turns: &[(usize, Vec<u32>)], ended: &mut Vec<Ended>) -> Result<(), PolicyError>;
 
+    /// Tokens that [`advance`](Generator::advance) draws of a sequence at most.
+    fn tokens_an_advance(&self) -> usize {
+        1
+    }
+
     /// Gives up the place and the cache of a sequence that has ended.
     fn release(&mut self, place: usize);
 

@@ -9,6 +9,20 @@ use crate::turns::Turns;
 /// Is shown a request's number and its new completions, and says how many more it wants.
 pub type More<'a> = dyn FnMut(usize, Vec<Completion>) -> usize + Send + 'a;
 
+/// Is shown how far a generation is, each time that this has changed.
+pub type Watch<'a> = dyn FnMut(GenerationProgress) + Send + 'a;
+
+/// How far a generation is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GenerationProgress {
+    /// Requests whose completions have all ended.
+    pub requests: usize,
+    /// Completions that have ended.
+    pub completions: usize,
+    /// Tokens of these, and of those that have not ended; of the latter a GPU counts a few too many.
+    pub tokens: u64,
+}
+
 /// A model that completes prompts and learns from how its completions were judged.
 pub trait Policy {
     /// Completions of each request, in order.
@@ -16,6 +30,26 @@ pub trait Policy {
     /// # Errors
     /// When a setting or token id is invalid.
     fn generate(&self, requests: &[Request], config: &GenerationConfig) -> Result<Vec<Vec<Completion>>, PolicyError>;
+
+    /// As [`generate`](Policy::generate); `watch` is shown how far it is.
+    ///
+    /// # Errors
+    /// As there.
+    fn generate_watched(
+        &self,
+        requests: &[Request],
+        config: &GenerationConfig,
+        watch: &mut Watch<'_>,
+    ) -> Result<Vec<Vec<Completion>>, PolicyError> {
+        let groups = self.generate(requests, config)?;
+        let completions = || groups.iter().flatten();
+        watch(GenerationProgress {
+            requests: requests.len(),
+            completions: completions().count(),
+            tokens: completions().map(|completion| completion.token_ids.len() as u64).sum(),
+        });
+        Ok(groups)
+    }
 
     /// Completions of each request, and more of them for as long as `more` asks for some.
     ///

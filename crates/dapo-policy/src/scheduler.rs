@@ -24,7 +24,7 @@
 use crate::backend::Backend;
 use crate::error::PolicyError;
 use crate::generator::{Ended, Ending, Generator, PromptCache, Room, Start};
-use crate::policy::More;
+use crate::policy::{GenerationProgress, More, Watch};
 use crate::request::{Completion, ContextTokens, FinishReason, GenerationConfig, Request};
 use crate::turns::{AfterTurn, EndedTurn, TurnAnswer, Turns};
 use std::collections::VecDeque;
@@ -34,12 +34,14 @@ pub(crate) fn generate(
     backend: &dyn Backend,
     requests: &[Request],
     config: &GenerationConfig,
+    watch: &mut Watch<'_>,
 ) -> Result<Vec<Vec<Completion>>, PolicyError> {
     let mut groups = vec![Vec::new(); requests.len()];
-    run(backend, requests, config, false, None, &mut |number, group| {
+    let mut collect = |number: usize, group| {
         groups[number] = group;
         0
-    })?;
+    };
+    run(backend, requests, config, false, None, &mut collect, watch)?;
     Ok(groups)
 }
 
@@ -50,7 +52,7 @@ pub(crate) fn generate_more(
     config: &GenerationConfig,
     more: &mut More<'_>,
 ) -> Result<(), PolicyError> {
-    run(backend, requests, config, true, None, more)
+    run(backend, requests, config, true, None, more, &mut |_| ())
 }
 
 /// The same of completions of several turns.
@@ -61,7 +63,7 @@ pub(crate) fn generate_turns(
     turns: &mut dyn Turns,
     more: &mut More<'_>,
 ) -> Result<(), PolicyError> {
-    run(backend, requests, config, true, Some(turns), more)
+    run(backend, requests, config, true, Some(turns), more, &mut |_| ())
 }
 
 fn run(
@@ -71,6 +73,7 @@ fn run(
     keeps_prompts: bool,
     mut turns: Option<&mut dyn Turns>,
     more: &mut More<'_>,
+    watch: &mut Watch<'_>,
 ) -> Result<(), PolicyError> {
     let (found, expected) = match (&turns, config.turns) {
         (Some(_), None) => ("unset", "the limits of completions of several turns"),
@@ -96,6 +99,7 @@ fn run(
         }
         while !scheduler.is_done() {
             scheduler.step(more)?;
+            watch(scheduler.progress());
         }
         Ok(())
     })
@@ -121,17 +125,19 @@ struct Sequence {
     turns: usize,
     is_parked: bool,
     past: Completion,
+    /// Advances made before its present turn began.
+    begun: u64,
 }
 
 impl Sequence {
-    fn new(number: usize, sample: usize) -> Self {
+    fn new(number: usize, sample: usize, begun: u64) -> Self {
         let past = Completion {
             token_ids: Vec::new(),
             logprobs: Vec::new(),
             finish_reason: FinishReason::Stop,
             context: Vec::new(),
         };
-        Self { number, sample, turns: 0, is_parked: false, past }
+        Self { number, sample, turns: 0, is_parked: false, past, begun }
     }
 
     fn context_tokens(&self) -> usize {
@@ -163,6 +169,9 @@ struct Scheduler<'r, 'g> {
     free_blocks: usize,
     /// `None` where completions have one turn.
     turns: Option<Between<'g>>,
+    advances: u64,
+    /// What has ended. Tokens include those of active sequences, as if each had drawn all that an advance may draw.
+    done: GenerationProgress,
     /// Memory of a step.
     starts: Vec<Start<'r>>,
     ended: Vec<Ended>,
@@ -181,6 +190,8 @@ impl<'r, 'g> Scheduler<'r, 'g> {
             free_places: (0..room.places).rev().collect(),
             free_blocks: room.blocks,
             turns: None,
+            advances: 0,
+            done: GenerationProgress::default(),
             starts: Vec::with_capacity(room.places),
             ended: Vec::with_capacity(room.places),
         }
@@ -220,10 +231,13 @@ impl<'r, 'g> Scheduler<'r, 'g> {
             return Err(PolicyError::Internal("no sequence fits the cache of keys and values".into()));
         }
         self.hear(more)?;
-        if self.advancing() == 0 {
+        let advancing = self.advancing();
+        if advancing == 0 {
             return Ok(());
         }
         self.generator.advance(&mut self.ended)?;
+        self.advances += 1;
+        self.done.tokens += (advancing * self.generator.tokens_an_advance()) as u64;
         self.settle(more)
     }
 
@@ -255,6 +269,8 @@ impl<'r, 'g> Scheduler<'r, 'g> {
                         sequence.past.context.push(ContextTokens { at, token_ids: token_ids.clone() });
                     }
                     appended.push((place, token_ids));
+                    sequence.begun = self.advances;
+                    self.done.tokens += 1;
                 }
                 AfterTurn::End(reason) => self.finish(place, reason, more),
             }
@@ -264,6 +280,10 @@ impl<'r, 'g> Scheduler<'r, 'g> {
         }
         self.generator.append(&appended, &mut self.ended)?;
         self.settle(more)
+    }
+
+    fn progress(&self) -> GenerationProgress {
+        self.done
     }
 
     /// Starts sequences while there is room.
@@ -301,7 +321,8 @@ impl<'r, 'g> Scheduler<'r, 'g> {
         self.free_blocks = free_blocks;
         let sample = job.past + job.started;
         let start = Start { place, number, request: job.request, sample };
-        self.active[place] = Some(Sequence::new(number, sample));
+        self.active[place] = Some(Sequence::new(number, sample, self.advances));
+        self.done.tokens += 1;
         job.started += 1;
         if job.started == job.samples {
             self.ready.pop_front();
@@ -365,6 +386,8 @@ impl<'r, 'g> Scheduler<'r, 'g> {
                     return Err(PolicyError::Logits { draw, sample, position });
                 }
             };
+            let counted = 1 + (self.advances - sequence.begun) * self.generator.tokens_an_advance() as u64;
+            self.done.tokens = self.done.tokens.saturating_sub(counted) + turn.token_ids.len() as u64;
             let Some(between) = &mut self.turns else {
                 let reason = turn.finish_reason;
                 sequence.past = turn;
@@ -398,6 +421,7 @@ impl<'r, 'g> Scheduler<'r, 'g> {
         let job = &mut self.jobs[number];
         job.completions[sample - job.past] = Some(Completion { finish_reason, ..past });
         job.finished += 1;
+        self.done.completions += 1;
         self.generator.release(place);
         self.free_places.push(place);
         self.free_blocks += self.generator.sequence_blocks(job.request.prompt_ids.len());
@@ -410,6 +434,7 @@ impl<'r, 'g> Scheduler<'r, 'g> {
     /// it is computed again.
     fn hand_over(&mut self, number: usize, more: &mut More<'_>) {
         let job = &mut self.jobs[number];
+        self.done.requests += 1;
         let samples = more(number, std::mem::take(&mut job.completions).into_iter().flatten().collect());
         (job.past, job.samples) = (job.past + job.samples, samples);
         (job.started, job.finished) = (0, 0);
@@ -555,6 +580,10 @@ mod tests {
             Ok(())
         }
 
+        fn tokens_an_advance(&self) -> usize {
+            2
+        }
+
         fn release(&mut self, place: usize) {
             let parked = self.parked.remove(&place);
             let (number, ..) = parked.unwrap_or_else(|| self.active.remove(&place).unwrap());
@@ -656,6 +685,24 @@ mod tests {
         let mut fake = Fake::new(3, 100, PromptCache::Copied);
         run(&mut fake, &requests(&[(1, 9)])).unwrap();
         assert_eq!(fake.most_active, 3);
+    }
+
+    #[test]
+    fn counts_what_has_ended_and_ends_with_the_exact_number_of_tokens() {
+        let requests = requests(&[(1, 5), (1, 2)]);
+        let mut fake = Fake::new(3, 100, PromptCache::Copied);
+        let mut scheduler = Scheduler::new(&mut fake);
+        requests.iter().for_each(|request| scheduler.submit(request));
+        let mut seen = Vec::new();
+        while !scheduler.is_done() {
+            scheduler.step(&mut |_, _| 0).unwrap();
+            seen.push(scheduler.progress());
+        }
+        let never_fewer = |of: fn(&GenerationProgress) -> usize| seen.is_sorted_by_key(of);
+        assert!(never_fewer(|p| p.requests) && never_fewer(|p| p.completions));
+        // Samples of 1 to 5 and of 1 and 2 tokens.
+        assert_eq!(seen.last(), Some(&GenerationProgress { requests: 2, completions: 7, tokens: 15 + 3 }));
+        assert!(seen[0].tokens >= 1 + 2 && seen[0].completions < 7, "{seen:?}");
     }
 
     #[test]

@@ -25,6 +25,12 @@ pub enum SettingsError {
         /// The nearest recipe, or all of them.
         hint: String,
     },
+    /// A word of the command line is a setting without a value.
+    #[error("{word} is a setting without a value, expected {word}=VALUE")]
+    NoValue {
+        /// The setting.
+        word: String,
+    },
     /// There is no recipe of this name.
     #[error("there is no recipe {name:?}; {hint}")]
     Recipe {

@@ -120,17 +120,19 @@ impl RunFolder {
             }
         };
         if !names.iter().all(is_rest) {
-            return Err(RunError::folder(&self.path, "not empty", "a new or empty folder"));
+            let path = self.path.display();
+            let to_continue = match self.config_file().exists() {
+                true => format!("; to continue the run in it: dapo train --resume {path}"),
+                false => String::new(),
+            };
+            return Err(RunError::folder(&self.path, "not empty", format!("a new or empty folder{to_continue}")));
         }
         if names.is_empty() { Ok(()) } else { self.lock().map(|_| ()) }
     }
 
     /// Keeps other processes from training in the folder.
     pub(crate) fn lock(&self) -> Result<Lock, RunError> {
-        let held = || {
-            let found = "a run that another process is training";
-            RunError::folder(&self.path, found, "one that no process trains")
-        };
+        let held = || RunError::Busy { path: self.path.clone() };
         let folder = File::open(&self.path).ok();
         let folder = match folder.as_ref().map(File::try_lock) {
             Some(Ok(())) => folder,

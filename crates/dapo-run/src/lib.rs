@@ -18,6 +18,7 @@ mod best;
 mod build;
 mod checkpoints;
 mod completions;
+mod downloads;
 mod error;
 mod estimate;
 mod external;
@@ -46,8 +47,10 @@ mod start;
 mod trackers;
 mod trial;
 mod trust;
+mod watch;
 mod write;
 
+pub use downloads::{Download, watch_downloads};
 pub use error::{KeyError, KeyFault, SettingsError};
 pub use estimate::{CostEstimate, DataSizes, Disk, Memory, Part, Phases, Work, estimate};
 pub use folder::RunFolder;

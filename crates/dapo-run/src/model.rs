@@ -25,6 +25,14 @@ const TINY_FILES: [(&str, &[u8]); 6] = [
 /// The file that makes a folder an adapter's.
 const ADAPTER: &str = "adapter_config.json";
 
+/// What of a model is downloaded.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Parts {
+    All,
+    /// All but the weights.
+    Outline,
+}
+
 /// A model that can be loaded.
 #[derive(Debug)]
 pub struct ModelSource {
@@ -51,6 +59,16 @@ impl ModelSource {
     /// # Errors
     /// As there.
     pub fn find_with(name: &str, revision: &str, trust: Trust) -> Result<Self, RunError> {
+        Self::find_parts(name, revision, trust, Parts::All)
+    }
+
+    /// As [`find_with`](Self::find_with), where a model of the hub is downloaded without its weights: it can be described, and
+    /// not loaded.
+    pub(crate) fn outline(name: &str, revision: &str, trust: Trust) -> Result<Self, RunError> {
+        Self::find_parts(name, revision, trust, Parts::Outline)
+    }
+
+    fn find_parts(name: &str, revision: &str, trust: Trust, parts: Parts) -> Result<Self, RunError> {
         if name == TINY {
             return unpack_tiny(trust);
         }
@@ -64,7 +82,7 @@ impl ModelSource {
             let name = fs::canonicalize(&path).map_err(RunError::io(&path))?;
             return Ok(Self { path, name: name.to_string_lossy().into_owned(), trust, _unpacked: None });
         }
-        from_hub(name, revision, trust)
+        from_hub(name, revision, trust, parts)
     }
 
     /// The folder or file with the model's weights.
@@ -195,20 +213,24 @@ fn unpack_tiny(trust: Trust) -> Result<ModelSource, RunError> {
 }
 
 #[cfg(feature = "hub")]
-fn from_hub(name: &str, revision: &str, trust: Trust) -> Result<ModelSource, RunError> {
+fn from_hub(name: &str, revision: &str, trust: Trust, parts: Parts) -> Result<ModelSource, RunError> {
+    use crate::downloads::report;
     use dapo_policy::hub::{Hub, HubPath};
     let Ok(HubPath::Model { id, revision: pinned }) = name.parse() else {
-        let found = "neither a folder nor a file, nor a model on the hub";
-        return Err(RunError::folder(Path::new(name), found, "one that exists, ORG/NAME, or builtin:tiny"));
+        let expected = "a folder, a GGUF file, ORG/NAME on the hub, or builtin:tiny";
+        return Err(RunError::NoModel { name: name.into(), expected });
     };
     let revision = if pinned == "main" { revision } else { &pinned };
-    let path = Hub::from_env()?.model(&id, revision, &mut |_| ())?;
+    let hub = Hub::from_env()?;
+    let path = match parts {
+        Parts::All => hub.model(&id, revision, &mut report)?,
+        Parts::Outline => hub.model_outline(&id, revision, &mut report)?,
+    };
     Ok(ModelSource { path, name: id, trust, _unpacked: None })
 }
 
 #[cfg(not(feature = "hub"))]
-fn from_hub(name: &str, _revision: &str, _trust: Trust) -> Result<ModelSource, RunError> {
-    let found = "neither a folder nor a file";
-    let expected = "one that exists, or builtin:tiny; hub models need the feature `hub`";
-    Err(RunError::folder(Path::new(name), found, expected))
+fn from_hub(name: &str, _revision: &str, _trust: Trust, _parts: Parts) -> Result<ModelSource, RunError> {
+    let expected = "a folder, a GGUF file, or builtin:tiny (models of the hub need the feature `hub`)";
+    Err(RunError::NoModel { name: name.into(), expected })
 }

@@ -31,7 +31,7 @@ pub struct Plan {
 /// Whatever [`Run::create`](crate::Run::create) refuses for its settings, data and lengths.
 pub fn plan(config: &RunConfig, trust: Trust) -> Result<Plan, RunError> {
     config.validate()?;
-    let source = ModelSource::find_with(&config.model.path, &config.model.revision, trust)?;
+    let source = ModelSource::outline(&config.model.path, &config.model.revision, trust)?;
     let model = source.config()?;
     if config.data.train.iter().chain(&config.data.validation).any(|name| name.starts_with("hf://")) {
         let (data, counts) = (DataSizes::default(), ProblemCounts::default());

@@ -207,7 +207,7 @@ fn from_hub(name: &str) -> Result<PathBuf, RunError> {
     use dapo_policy::hub::{Hub, HubPath};
     match name.parse()? {
         HubPath::DatasetFile { id, revision, path } => {
-            Ok(Hub::from_env()?.dataset_file(&id, &revision, &path, &mut |_| ())?)
+            Ok(Hub::from_env()?.dataset_file(&id, &revision, &path, &mut crate::downloads::report)?)
         }
         HubPath::Model { .. } => {
             let expected = "a file of a data set, hf://datasets/ORG/NAME/FILE";

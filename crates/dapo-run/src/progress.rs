@@ -1,7 +1,7 @@
 //! What the steps of a run come to.
 
 use crate::guards::Alarm;
-use dapo_trainer::{EvalReport, Outcomes, StepMetrics, StepTimings};
+use dapo_trainer::{EvalReport, GroupRecord, Outcomes, StepMetrics, StepTimings};
 use std::path::PathBuf;
 
 /// What [`Run::step`](crate::Run::step) came to.
@@ -53,6 +53,8 @@ pub struct RunStep {
     pub timings: StepTimings,
     /// What the guards say of it.
     pub alarms: Vec<Alarm>,
+    /// Every group that was generated in the step or carried into it, by draw index.
+    pub groups: Vec<GroupRecord>,
     /// The first requests of the step for rewards computed elsewhere that failed, and trackers that are given up, in words.
     pub faults: Vec<String>,
     /// The evaluation after it, where one was due.

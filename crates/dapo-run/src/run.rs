@@ -13,10 +13,14 @@ use crate::progress::{Mastered, Progress, RunStep};
 use crate::run_error::{Rescue, RunError, Stage};
 use crate::settings::RunConfig;
 use crate::trackers::Trackers;
+use crate::watch::Watcher;
 use dapo_external::Counters;
 use dapo_policy::{GenerationConfig, PolicyError, Purpose, StopStrings};
 use dapo_reward::RewardSum;
-use dapo_trainer::{EvalReport, NoSignal, Prompt, RunState, StepOutcome, StepTimings, Trainer, TrainerError, evaluate};
+use dapo_trainer::{
+    Activity, EvalReport, NoSignal, Prompt, RunState, StepOutcome, StepTimings, Trainer, TrainerError,
+    evaluate_observed,
+};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -63,6 +67,7 @@ pub struct Run {
     pub(crate) saved: Instant,
     /// Held for as long as the run is.
     pub(crate) lock: Option<Lock>,
+    pub(crate) watcher: Watcher,
 }
 
 /// A line of the evaluations' log.
@@ -125,6 +130,11 @@ impl Run {
         &self.folders
     }
 
+    /// Shows `observer` what the run is doing from here on.
+    pub fn observe(&mut self, observer: impl FnMut(Activity) + Send + 'static) {
+        self.watcher = Watcher::new(observer);
+    }
+
     /// Whether all steps are made, or the policy has mastered its data.
     pub fn is_finished(&self) -> bool {
         self.mastered || self.trainer.steps() >= self.config.train.steps
@@ -159,7 +169,7 @@ impl Run {
     pub fn step(&mut self) -> Result<Progress, RunError> {
         let written = self.logs.write_pending();
         self.after(Stage::Logs, written)?;
-        match self.trainer.step() {
+        match self.trainer.step_observed(&mut |activity| self.watcher.see(activity)) {
             Ok(outcome) => Ok(Progress::Step(Box::new(self.log(outcome)?))),
             Err(TrainerError::NoSignal(end)) if end.ends_well => {
                 self.finish(&end).map(|end| Progress::Mastered(Box::new(end)))
@@ -260,7 +270,8 @@ impl Run {
         };
         let checkpoint = self.after(Stage::Checkpoint, checkpoint.transpose())?;
         let faults = faults(&counters).into_iter().chain(self.trackers.take_warnings()).collect();
-        Ok(RunStep { metrics: outcome.metrics, timings: outcome.timings, alarms, faults, evaluation, checkpoint })
+        let StepOutcome { metrics, timings, groups } = outcome;
+        Ok(RunStep { metrics, timings, groups, alarms, faults, evaluation, checkpoint })
     }
 
     fn write_logs(&mut self, outcome: &StepOutcome, rewards: &BTreeMap<String, Counters>) -> Result<(), RunError> {
@@ -322,6 +333,7 @@ impl Run {
 
     /// Writes a checkpoint, after everything that it relies on has reached the disk.
     fn write_checkpoint(&mut self, unscheduled: bool) -> Result<PathBuf, RunError> {
+        self.watcher.see(Activity::Checkpoint);
         let path = self.folder.checkpoint(self.trainer.steps());
         check_space(&self.folder.path().join(RunFolder::CHECKPOINTS), self.trainer.checkpoint_bytes())?;
         self.logs.sync()?;
@@ -357,8 +369,10 @@ impl Run {
         };
         let (policy, tokenizer) = (self.trainer.policy(), self.trainer.tokenizer());
         let judge = self.judge.as_ref().unwrap_or(self.trainer.rewards());
-        let evaluation = evaluate(policy, tokenizer, &self.validation, eval.samples, &generation, judge)
-            .map_err(|error| self.of_model(error))?;
+        let observer = &mut |activity| self.watcher.see(activity);
+        let evaluation =
+            evaluate_observed(policy, tokenizer, &self.validation, eval.samples, &generation, judge, observer)
+                .map_err(|error| self.of_model(error))?;
         let mut report = evaluation.report(&self.config.accuracy().grader);
         report.per_problem.clear();
         let steps = self.trainer.steps();

@@ -1,6 +1,7 @@
 //! Errors of runs.
 
 use crate::error::SettingsError;
+use crate::folder::RunFolder;
 use std::path::{Path, PathBuf};
 
 /// An error of a run.
@@ -33,6 +34,26 @@ pub enum RunError {
         found: String,
         /// What should be.
         expected: String,
+    },
+    /// There is no such model.
+    #[error("model {name} not found, expected {expected}")]
+    NoModel {
+        /// Its name in the settings.
+        name: String,
+        /// What names a model.
+        expected: &'static str,
+    },
+    /// A folder is not that of a run.
+    #[error("{} is no run folder: it has no {}", path.display(), RunFolder::CONFIG)]
+    NoRun {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Another process trains the run.
+    #[error("{} is being trained by another process", path.display())]
+    Busy {
+        /// The run's folder.
+        path: PathBuf,
     },
     /// A checkpoint is not as it was written, or the logs are not.
     #[error("{source}; {hint}")]

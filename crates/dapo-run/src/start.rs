@@ -18,11 +18,13 @@ use crate::run_error::RunError;
 use crate::settings::RunConfig;
 use crate::trackers::Trackers;
 use crate::trust::Trust;
+use crate::watch::Watcher;
 use dapo_policy::{Device, StopStrings, cuda_memory};
 use dapo_reward::RewardSum;
 use dapo_trainer::{Manifest, Prompt, Trainer, TrainerError, fingerprint_of_data};
 use serde_json::{Map, Value};
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Instant;
 
@@ -224,6 +226,7 @@ impl Run {
             owes_evaluation: false,
             saved: Instant::now(),
             lock: None,
+            watcher: Watcher::default(),
         })
     }
 }
@@ -234,8 +237,9 @@ impl Run {
 /// When the folder has no settings, or a change is not one.
 pub fn settings_of(dir: &Path, changes: &[String]) -> Result<Resolved, RunError> {
     let file = RunFolder::at(dir).config_file();
-    if let Err(source) = fs::metadata(&file) {
-        return Err(RunError::Io { path: file, source });
+    match fs::metadata(&file) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Err(RunError::NoRun { path: dir.to_owned() }),
+        other => other.map(|_| ()).map_err(RunError::io(&file))?,
     }
     let mut layers = vec![Layer::File(file)];
     layers.extend(changes.iter().map(|change| Layer::Override(change.clone())));

@@ -477,7 +477,7 @@ fn a_lock_outlives_the_deletion_of_its_file() {
     let mut run = Run::create(&settings(&["train.steps=1"]), &dir).unwrap();
     fs::remove_file(dir.join(".lock")).unwrap();
     let error = resume(&dir, &[], Resume::default()).unwrap_err();
-    assert!(error.contains("another process is training"), "{error}");
+    assert!(error.contains("is being trained by another process"), "{error}");
     finish(&mut run);
     drop(run);
     resume(&dir, &[], Resume::default()).unwrap();

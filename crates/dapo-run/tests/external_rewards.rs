@@ -385,7 +385,7 @@ fn tables_have_one_kind_and_its_keys() {
         ),
         (
             &["rewards.zzz.weight=2"],
-            "command line: rewards.zzz is a table that says not what scores, expected one with command, url, python, judge_url, kind",
+            "command line: rewards.zzz is no reward, expected one of command, url, python, judge_url, kind in it, or one of the built-in rewards",
         ),
         (
             &["rewards.mine.command=['x']", "rewards.mine.url=http://a/"],

@@ -81,7 +81,7 @@ fn bad_lines_and_placeholders_are_counted() {
     assert_eq!((counts.train, counts.left_out.total()), (13, 0));
     let with_bad = write(temp.path(), "bad.jsonl", &good.chain([proof, "{\"cut".to_owned()]).collect::<Vec<_>>());
     let error = run(&temp.path().join("c"), &with_bad, &[]).unwrap_err().to_string();
-    assert!(error.contains("bad.jsonl:14: invalid JSON"), "{error}");
+    assert!(error.contains("bad.jsonl:14: not JSON"), "{error}");
     let counts = run(&temp.path().join("c"), &with_bad, &["data.on_bad_line=skip"]).unwrap().counts();
     assert_eq!((counts.train, counts.left_out.placeholder, counts.left_out.syntax), (12, 1, 1));
 }
@@ -92,7 +92,10 @@ fn prompts_without_answers_are_trained_on_where_no_reward_needs_one() {
     let bare: Vec<String> = sums().map(|(question, _)| format!("{{\"prompt\": \"{question}\"}}")).collect();
     let data = write(temp.path(), "bare.jsonl", &bare);
     let error = run(&temp.path().join("a"), &data, &[]).unwrap_err().to_string();
-    assert!(error.contains("bare.jsonl:1: an object with prompt, expected question/answer"), "{error}");
+    assert!(
+        error.contains("bare.jsonl:1: no question and answer in the fields prompt, expected question/answer"),
+        "{error}"
+    );
     let shaped =
         ["rewards.accuracy.weight=0", "rewards.soft_overlong.max_len=40", "rewards.soft_overlong.cache_len=39"];
     let validation = format!("data.validation={}", data.display());

@@ -208,7 +208,7 @@ fn what_a_run_cannot_change_is_refused_by_name() {
         assert_eq!(error(change), whole);
     }
     // Where the model is may change: its fingerprint decides.
-    assert!(error("model.path=no/such/model").contains("no/such/model: neither a folder nor a file"));
+    assert!(error("model.path=no/such/model").contains("model no/such/model not found"));
     // A setting that nothing was trained with leaves no trace.
     let idle = settings_of(&dir, &["optimizer.lr=1.0".to_owned()]).unwrap();
     drop(Run::resume(&idle, &dir).unwrap());
@@ -223,7 +223,7 @@ fn what_a_run_cannot_change_is_refused_by_name() {
     let again = settings_of(&dir, &["train.steps=3".to_owned()]).unwrap();
     let held = Run::resume(&again, &dir).unwrap();
     let error = Run::resume(&again, &dir).unwrap_err().to_string();
-    assert!(error.contains("another process is training"), "{error}");
+    assert!(error.contains("is being trained by another process"), "{error}");
     drop(held);
 
     let nowhere = folder.path().join("nowhere");

@@ -71,7 +71,7 @@ fn a_model_can_be_a_folder_a_run_a_checkpoint_or_an_adapter() {
     assert_eq!(base(&further), base(&adapted));
 
     let unknown = ModelSource::find("no/such/model/anywhere", "main").unwrap_err().to_string();
-    assert!(unknown.starts_with("no/such/model/anywhere: neither a folder nor a file"), "{unknown}");
+    assert!(unknown.starts_with("model no/such/model/anywhere not found, expected a folder, a GGUF file"), "{unknown}");
     let unset = ModelSource::find("", "main").unwrap_err().to_string();
     assert_eq!(unset, "model.path is not set, expected a folder, a file, a hub id, or builtin:tiny");
     let empty = temp.path().join("empty/checkpoints");

@@ -31,6 +31,7 @@
 // Modules use those of their own layer or of layers above it in this list, and never in a circle.
 
 // What travels through a step, and how it fails.
+mod activity;
 mod error;
 mod no_signal;
 mod prompt;
@@ -65,10 +66,13 @@ mod manifest;
 mod state;
 mod trainer;
 
+pub use activity::{Activity, Observer, RolloutProgress, UpdateProgress};
 pub use config::{OnMastered, TrainerConfig};
 pub use data::{LONGEST_LINE, Problem, PromptStyle, encode_prompts, read_jsonl, read_line, read_problems};
 pub use error::TrainerError;
-pub use evaluate::{Estimate, EvalReport, Evaluation, PassAt, ProblemScore, evaluate, evaluate_in_blocks};
+pub use evaluate::{
+    Estimate, EvalReport, Evaluation, PassAt, ProblemScore, evaluate, evaluate_in_blocks, evaluate_observed,
+};
 pub use fingerprint::fingerprint_of_data;
 pub use manifest::{Digest, Manifest, Prefix, RunState, step_of_name};
 pub use metrics::{StepMetrics, StepTimings};

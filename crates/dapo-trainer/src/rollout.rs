@@ -1,10 +1,11 @@
 //! From prompts to judged groups of completions.
 
+use crate::activity::{Activity, Observer};
 use crate::error::TrainerError;
 use crate::play::{Play, Played};
 use crate::prompt::Prompt;
 use crate::sample::{Group, Sample};
-use dapo_policy::{Completion, FinishReason, GenerationConfig, Policy, Request, Tokenizer};
+use dapo_policy::{Completion, FinishReason, GenerationConfig, GenerationProgress, Policy, Request, Tokenizer};
 use dapo_reward::{Ending, RewardInput, RewardSum};
 
 /// Completes every prompt `group_size` times and judges the completions. Each prompt comes with its draw index, which keys
@@ -25,6 +26,31 @@ pub fn roll_out(
     let mut groups: Vec<Group> = prompts.iter().map(|(draw, prompt)| Group::new(*draw, (*prompt).clone())).collect();
     let more = vec![group_size; groups.len()];
     add_completions(policy, tokenizer, &mut groups, &more, generation, rewards, step)?;
+    Ok(groups)
+}
+
+/// As [`roll_out`]; `observer` is shown how far it is, as `activity` puts it.
+pub(crate) fn roll_out_observed(
+    policy: &impl Policy,
+    judge: Judge<'_>,
+    prompts: &[(u64, &Prompt)],
+    group_size: usize,
+    generation: &GenerationConfig,
+    observer: &mut Observer<'_>,
+    activity: &(dyn Fn(GenerationProgress) -> Activity + Sync),
+) -> Result<Vec<Group>, TrainerError> {
+    let mut groups: Vec<Group> = prompts.iter().map(|(draw, prompt)| Group::new(*draw, (*prompt).clone())).collect();
+    let more = vec![group_size; groups.len()];
+    let Judge { tokenizer, rewards, step } = judge;
+    if Play::of(rewards, tokenizer, generation, step).is_some() {
+        observer(activity(GenerationProgress::default()));
+        add_completions(policy, tokenizer, &mut groups, &more, generation, rewards, step)?;
+        return Ok(groups);
+    }
+    let requests = requests(&groups, &more);
+    let completions = policy.generate_watched(&requests, generation, &mut |progress| observer(activity(progress)))?;
+    observer(Activity::Scoring { completions: completions.iter().map(Vec::len).sum() });
+    judge.add(&mut groups, completions, None)?;
     Ok(groups)
 }
 
@@ -75,24 +101,32 @@ pub(crate) fn roll_out_more(
     group_size: usize,
     generation: &GenerationConfig,
     more: &(dyn Fn(&Group) -> usize + Sync),
+    observer: &mut Observer<'_>,
+    activity: &(dyn Fn(GenerationProgress) -> Activity + Sync),
 ) -> Result<Vec<Group>, TrainerError> {
     let mut groups: Vec<Group> = prompts.iter().map(|(draw, prompt)| Group::new(*draw, (*prompt).clone())).collect();
     let play = Play::of(judge.rewards, judge.tokenizer, generation, judge.step);
     play.map_or(Ok(()), |play| play.begin(&mut groups))?;
     let (requests, played) = (requests(&groups, &vec![group_size; groups.len()]), Played::default());
     let begun = if play.is_some() { groups.clone() } else { Vec::new() };
-    let mut failure = None;
-    let mut add = |number: usize, completions| {
+    let (mut failure, mut progress) = (None, GenerationProgress::default());
+    observer(activity(progress));
+    let mut add = |number: usize, completions: Vec<Completion>| {
         let group = &mut groups[number..=number];
+        progress.completions += completions.len();
+        progress.tokens += completions.iter().map(|completion| completion.token_ids.len() as u64).sum::<u64>();
         // After a failure, what has been asked for is all that is still generated.
-        match judge.add(group, vec![completions], play.map(|_| &played)) {
+        let wanted = match judge.add(group, vec![completions], play.map(|_| &played)) {
             Ok(()) if failure.is_none() => more(&group[0]),
             Ok(()) => 0,
             Err(error) => {
                 failure.get_or_insert(error);
                 0
             }
-        }
+        };
+        progress.requests += usize::from(wanted == 0);
+        observer(activity(progress));
+        wanted
     };
     match play {
         Some(play) => play.generate(policy, &begun, &requests, &played, &mut add)?,

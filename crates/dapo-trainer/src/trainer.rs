@@ -1,5 +1,6 @@
 //! The training loop: roll out, select, compare, update.
 
+use crate::activity::{Activity, Observer, RolloutProgress};
 use crate::advantages::{filter_metric, set_advantages, settled_metric};
 use crate::config::{OnMastered, TrainerConfig};
 use crate::error::TrainerError;
@@ -12,11 +13,13 @@ use crate::prompt::Prompt;
 use crate::record::{GroupRecord, records, records_so_far};
 use crate::reference::Reference;
 use crate::rescore::{difference_of_later, reject, rescore, rescore_carried};
-use crate::rollout::{Judge, add_completions, roll_out, roll_out_more};
+use crate::rollout::{Judge, add_completions, roll_out_more, roll_out_observed};
 use crate::sample::{Group, SampleId};
 use crate::update::update;
 use dapo_loss::kl_in_reward;
-use dapo_policy::{Decoder, GenerationConfig, Gradients, Purpose, StopStrings, StopTokens, TokenGroup, Tokenizer};
+use dapo_policy::{
+    Decoder, GenerationConfig, GenerationProgress, Gradients, Purpose, StopStrings, StopTokens, TokenGroup, Tokenizer,
+};
 use dapo_reward::RewardSum;
 use dapo_sampler::{DataOrder, Drawn, DynamicSampler, SamplerError, Shortage, TakenBatch};
 use std::{sync::Arc, time::Instant};
@@ -159,9 +162,17 @@ impl Trainer {
     /// mastered its data), a number is not finite, or a part fails. Unless the step had made an update already, the trainer is
     /// then as it was before the step, and can be saved.
     pub fn step(&mut self) -> Result<StepOutcome, TrainerError> {
+        self.step_observed(&mut |_| ())
+    }
+
+    /// As [`step`](Self::step); `observer` is shown what it is doing.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn step_observed(&mut self, observer: &mut Observer<'_>) -> Result<StepOutcome, TrainerError> {
         let (sampler, draws, updates) = (self.sampler.clone(), self.order.draws(), self.optimizer.steps());
         self.failed.clear();
-        let outcome = self.try_step();
+        let outcome = self.try_step(observer);
         if outcome.is_err() {
             if self.failed.is_empty() {
                 self.failed = records_so_far(&self.sampler);
@@ -186,13 +197,13 @@ impl Trainer {
         !self.is_torn
     }
 
-    fn try_step(&mut self) -> Result<StepOutcome, TrainerError> {
+    fn try_step(&mut self, observer: &mut Observer<'_>) -> Result<StepOutcome, TrainerError> {
         let started = Instant::now();
         self.gradients.release_large();
         let mut metrics = StepMetrics { step: self.step + 1, num_tokens: self.num_tokens, ..StepMetrics::default() };
-        let mut taken = self.sample(&mut metrics)?;
+        let mut taken = self.sample(&mut metrics, observer)?;
         let rolled_out = Instant::now();
-        if let Err(error) = self.train(&mut taken, &mut metrics) {
+        if let Err(error) = self.train(&mut taken, &mut metrics, observer) {
             self.failed = records(taken, self.sampler.kept());
             return Err(error);
         }
@@ -220,7 +231,12 @@ impl Trainer {
     }
 
     /// Compares the groups of a step and updates the policy.
-    fn train(&mut self, taken: &mut TakenBatch<Arc<Group>>, metrics: &mut StepMetrics) -> Result<(), TrainerError> {
+    fn train(
+        &mut self,
+        taken: &mut TakenBatch<Arc<Group>>,
+        metrics: &mut StepMetrics,
+        observer: &mut Observer<'_>,
+    ) -> Result<(), TrainerError> {
         let is_skipped = self.config.is_too_small(taken.groups.len());
         metrics.skipped_steps = self.config.min_mini_batch.map(|_| self.skipped_steps + u64::from(is_skipped));
         // A carried group is shared with the state that an error falls back to, and is copied here.
@@ -229,6 +245,7 @@ impl Trainer {
         let trained = taken.groups.iter().filter(|_| !is_skipped);
         let mut training: Vec<TrainingGroup> =
             trained.map(|kept| TrainingGroup::of(&kept.group, kept.age == 0, &self.config.loss)).collect();
+        observer(Activity::LogProbs);
         let difference = match rescore(
             &self.policy,
             &mut training,
@@ -246,7 +263,7 @@ impl Trainer {
         self.add_reference(&mut training)?;
         metrics.lr = self.config.optimizer.lr_at(self.step);
         let (policy, optimizer, gradients) = (&mut self.policy, &mut self.optimizer, &mut self.gradients);
-        let updates = update(policy, optimizer, gradients, &training, &self.config, metrics.step)?;
+        let updates = update(policy, optimizer, gradients, &training, &self.config, metrics.step, observer)?;
         let kl_in_loss = self.reference.is_some() && self.config.loss.kl.coef != 0.0;
         of_updates(metrics, &updates, &self.config.loss, kl_in_loss);
         let stale = taken.groups.iter().filter(|kept| kept.age > 0).count();
@@ -259,12 +276,23 @@ impl Trainer {
     }
 
     /// Rounds of rollouts until the sampler is satisfied.
-    fn sample(&mut self, metrics: &mut StepMetrics) -> Result<TakenBatch<Arc<Group>>, TrainerError> {
+    fn sample(
+        &mut self,
+        metrics: &mut StepMetrics,
+        observer: &mut Observer<'_>,
+    ) -> Result<TakenBatch<Arc<Group>>, TrainerError> {
         let mut sums = GroupSums::of(self.rewards.names());
         let mut kl_sum = 0.0;
+        let mut progress = RolloutProgress { needed: self.config.sampler.train_batch, ..RolloutProgress::default() };
         while let Some(count) = self.sampler.next_round() {
             let drawn = self.order.next_draws(count);
-            let groups = self.round(&drawn, &mut kl_sum)?;
+            progress.round += 1;
+            progress.groups = progress.drawn;
+            progress.drawn += drawn.len() as u64;
+            progress.kept = self.sampler.kept().len();
+            progress.tokens = sums.tokens();
+            observer(Activity::Rollout(progress));
+            let groups = self.round(&drawn, &mut kl_sum, progress, observer)?;
             let drawn = groups.into_iter().map(|group| {
                 sums.add(&group);
                 let metric = filter_metric(self.config.sampler.judged_metric(), &group, self.config.overlong_filter);
@@ -307,17 +335,27 @@ impl Trainer {
     }
 
     /// One round's groups, with more completions where the per-prompt mode asks for them, and KL in the reward.
-    fn round(&self, drawn: &[(u64, usize)], kl_sum: &mut f64) -> Result<Vec<Group>, TrainerError> {
+    fn round(
+        &self,
+        drawn: &[(u64, usize)],
+        kl_sum: &mut f64,
+        before: RolloutProgress,
+        observer: &mut Observer<'_>,
+    ) -> Result<Vec<Group>, TrainerError> {
         let prompts: Vec<(u64, &Prompt)> = drawn.iter().map(|(draw, i)| (*draw, &self.prompts[*i])).collect();
         let Self { policy, tokenizer, generation, rewards, config, .. } = self;
         let (size, sampler, filter, step) = (config.group_size, &config.sampler, config.overlong_filter, self.step + 1);
         let more = |group: &Group| sampler.more_completions(&filter_metric(&sampler.metric, group, filter));
+        let judge = Judge { tokenizer, rewards, step };
+        let activity = |of: GenerationProgress| {
+            let (groups, tokens) = (before.groups + of.requests as u64, before.tokens + of.tokens);
+            Activity::Rollout(RolloutProgress { groups, tokens, ..before })
+        };
         // A metric with KL terms needs them between two calls of the policy, for all groups at once.
         if sampler.per_prompt.is_some() && config.kl_in_reward == 0.0 {
-            let judge = Judge { tokenizer, rewards, step };
-            return roll_out_more(policy, judge, &prompts, size, generation, &more);
+            return roll_out_more(policy, judge, &prompts, size, generation, &more, observer, &activity);
         }
-        let mut groups = roll_out(policy, tokenizer, &prompts, size, generation, rewards, step)?;
+        let mut groups = roll_out_observed(policy, judge, &prompts, size, generation, observer, &activity)?;
         loop {
             self.add_kl_terms(&mut groups, kl_sum)?;
             let more: Vec<usize> = groups.iter().map(&more).collect();

@@ -1,5 +1,6 @@
 //! Optimizer updates from training groups: μ passes, mini-batches, micro-batches.
 
+use crate::activity::{Activity, Observer, UpdateProgress};
 use crate::config::TrainerConfig;
 use crate::error::TrainerError;
 use crate::optimizer::AdamW;
@@ -25,7 +26,7 @@ pub struct Update {
 }
 
 /// μ passes over the groups, each divided into mini-batches, each one optimiser update; a mini-batch without a token in the
-/// loss makes none. `step` is the rollout step, from 1.
+/// loss makes none. `step` is the rollout step, from 1; `observer` is shown each micro-batch.
 ///
 /// # Errors
 /// [`TrainerError::NotFinite`] and [`TrainerError::Diverged`] name the step and the update of it; those before it have been
@@ -37,13 +38,20 @@ pub(crate) fn update(
     groups: &[TrainingGroup],
     config: &TrainerConfig,
     step: u64,
+    observer: &mut Observer<'_>,
 ) -> Result<Vec<Update>, TrainerError> {
     let mut updates = Vec::new();
     let lr = config.optimizer.lr_at(step - 1);
+    let a_pass = mini_batches(groups, config).count();
+    let mut progress = UpdateProgress { updates: config.updates_per_batch * a_pass, ..UpdateProgress::default() };
     for _ in 0..config.updates_per_batch {
         for groups in mini_batches(groups, config) {
             let made = updates.len() as u64;
-            let update = update_once(policy, optimizer, gradients, groups, config, lr);
+            progress.update += 1;
+            let mut seen = |done, micro_batches| {
+                observer(Activity::Update(UpdateProgress { done, micro_batches, ..progress }));
+            };
+            let update = update_once(policy, optimizer, gradients, groups, config, lr, &mut seen);
             updates.extend(update.map_err(|error| error.in_step(step, made))?);
         }
     }
@@ -57,6 +65,7 @@ fn update_once(
     groups: &[TrainingGroup],
     config: &TrainerConfig,
     lr: f64,
+    seen: &mut dyn FnMut(usize, usize),
 ) -> Result<Option<Update>, TrainerError> {
     let loss = &config.loss;
     let lengths: Vec<usize> = groups.iter().flat_map(|g| &g.sequences).map(TrainingSequence::loss_tokens).collect();
@@ -74,10 +83,12 @@ fn update_once(
         zero_gradients(policy, groups, gradients)?;
     }
     let mut update = Update::default();
-    for batch in &batches {
+    seen(0, batches.len());
+    for (done, batch) in (1..).zip(&batches) {
         let Some(denominator) = denominator_of(batch) else { continue };
         let temperature = config.sampling.temperature;
         accumulate(policy, batch, temperature, loss, denominator, gradients, &mut update)?;
+        seen(done, batches.len());
     }
     if !update.loss.is_finite() {
         let update_number = optimizer.steps() + 1;

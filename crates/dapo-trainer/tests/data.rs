@@ -224,7 +224,7 @@ fn errors_name_file_and_line_and_what_was_found() {
         messages/solution, question/solution or query/solution";
     assert_eq!(
         error("a.jsonl", &format!("{good}\n{{\"text\": \"q\"}}")),
-        format!("a.jsonl:3: an object with text, {forms}")
+        format!("a.jsonl:3: no question and answer in the fields text, {forms}")
     );
     assert_eq!(error("a.jsonl", "[1]"), format!("a.jsonl:1: [1], {forms}"));
     assert_eq!(error("a.jsonl", "\n"), format!("a.jsonl:1: no problems, {forms}"));
@@ -270,16 +270,16 @@ fn errors_name_file_and_line_and_what_was_found() {
         assert_eq!(error("a.jsonl", &format!("{good}{line}")), format!("a.jsonl:2: {expected}"));
     }
     let array = "[{\"question\": \"q\", \"answer\": \"1\"},\n\n{\"text\": 1}, ]";
-    assert_eq!(error("a.json", array), format!("a.json:2: an object with text, {forms}"));
+    assert_eq!(error("a.json", array), format!("a.json:2: no question and answer in the fields text, {forms}"));
     let cut = error("a.json", "[{\"question\": \"q\", \"answer\": \"1\"},\n\n {\"que");
-    assert!(cut.starts_with("a.json:3: invalid JSON (EOF") && cut.ends_with("expected an array of objects"), "{cut}");
+    assert!(cut.starts_with("a.json:3: not JSON (EOF") && cut.ends_with("expected an array of objects"), "{cut}");
     let syntax = error("a.jsonl", &format!("{good}nonsense"));
-    assert!(syntax.starts_with("a.jsonl:2: invalid JSON (") && syntax.ends_with("expected one object"), "{syntax}");
+    assert!(syntax.starts_with("a.jsonl:2: not JSON (") && syntax.ends_with("expected one object"), "{syntax}");
     let folder = Folder::new();
     let binary = folder.0.path().join("binary.jsonl");
     fs::write(&binary, b"{\"question\": \"\xff\", \"answer\": 1}").unwrap();
     let error = read_problems(&binary).unwrap_err().to_string();
-    assert!(error.contains("binary.jsonl:1: invalid JSON ("), "{error}");
+    assert!(error.contains("binary.jsonl:1: not JSON ("), "{error}");
 }
 
 #[test]
@@ -424,7 +424,7 @@ fn lines_and_elements_are_bounded() {
     let found = error("a.jsonl", &format!("{short}\n\n{long}\n{short}\n"));
     assert_eq!(found, "a.jsonl:3: a line of more than 64 MiB, expected at most 64 MiB");
     let found = error("a.json", &format!("[{short},\n{short},\n{long}]"));
-    assert!(found.starts_with("a.json:3: invalid JSON (an element of more than 64 MiB"), "{found}");
+    assert!(found.starts_with("a.json:3: not JSON (an element of more than 64 MiB"), "{found}");
     let folder = Folder::new();
     let many = format!("[{}]", vec![entry(LONGEST_LINE / 4); 6].join(",\n"));
     assert_eq!(read_problems(&folder.write("b.json", &many)).unwrap().len(), 6);
@@ -506,7 +506,7 @@ fn columns_have_the_names_that_are_given() {
     );
     assert_eq!(
         error(&[("prompt", "question"), ("answer", "gold")]),
-        "an object with question, my_solution, note, answer, expected question/gold"
+        "no question and answer in the fields question, my_solution, note, answer, expected question/gold"
     );
     assert_eq!(
         error(&[("system", "rule")]),
@@ -608,7 +608,7 @@ fn problems_without_answers_load_where_none_is_needed() {
         read_problems(&file)
             .unwrap_err()
             .to_string()
-            .contains("a.jsonl:1: an object with prompt, expected question/answer")
+            .contains("a.jsonl:1: no question and answer in the fields prompt, expected question/answer")
     );
     let error = read(&folder.write("b.jsonl", r#"{"text": "a"}"#), &options).unwrap_err().to_string();
     assert!(error.ends_with("or query/solution, with or without the answer"), "{error}");
@@ -646,7 +646,7 @@ fn bad_lines_are_left_out_and_counted_where_that_is_asked_for() {
     let strict = ReadOptions { on_bad_line: OnBadLine::Error, ..skip.clone() };
     let reading = read(&placeholders, &strict).unwrap();
     assert_eq!((reading.problems.len(), reading.left_out), (1, LeftOut { placeholder: 3, ..LeftOut::default() }));
-    assert!(read(&file, &strict).unwrap_err().to_string().contains("a.jsonl:2: invalid JSON"));
+    assert!(read(&file, &strict).unwrap_err().to_string().contains("a.jsonl:2: not JSON"));
     // By default they are words, and an empty one is an error.
     assert_eq!(read_problems(&folder.write("c.jsonl", text[7])).unwrap()[0].answer, "Proof");
     let none = read(&folder.write("d.jsonl", text[7]), &strict).unwrap_err().to_string();

@@ -36,7 +36,7 @@ fn failures_exit_with_1_and_name_the_file_once() {
     dapo(&["eval", "--model", model, "--data", path(&data)]).failure(1, &["error: ", model, "config.json"]);
     let broken = file("{\"question\": \"1+1=\", \"answer\": \"2\"}\n{\"text\": \"1+1=\"}\n");
     dapo(&["eval", "--model", TINY_MODEL, "--data", path(&broken)])
-        .failure(1, &["error: ", ":2: an object with text, expected question/answer"]);
+        .failure(1, &["error: ", ":2: no question and answer in the fields text, expected question/answer"]);
     let long = file(&format!("{{\"question\": \"{}\", \"answer\": \"2\"}}", "1+".repeat(100)));
     dapo(&["eval", "--model", TINY_MODEL, "--data", path(&long)])
         .failure(1, &["every problem is longer than 128 tokens: the model's context is 256"]);

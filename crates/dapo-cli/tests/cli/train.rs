@@ -82,7 +82,10 @@ fn trains_a_model_that_can_be_evaluated() {
     assert_eq!(eval(model), eval(dir), "a run's folder stands for its last checkpoint");
 
     let before = fs::read(out.join("metrics.jsonl")).unwrap();
-    dapo(&args).failure(1, &["error: ", dir, "not empty, expected a new or empty folder"]);
+    dapo(&args).failure(
+        1,
+        &["error: ", dir, "not empty, expected a new or empty folder; to continue the run in it: dapo train --resume "],
+    );
     assert_eq!(fs::read(out.join("metrics.jsonl")).unwrap(), before);
 }
 
@@ -265,7 +268,7 @@ fn a_failure_at_the_start_leaves_no_folder() {
         dapo(&[&train(settings)[..], &["--out", out.to_str().unwrap()]].concat()).failure(1, said);
         assert!(!out.exists());
     };
-    fails(&["model.path=no/such/model"], &["error: ", "no/such/model", "neither a folder nor a file"]);
+    fails(&["model.path=no/such/model"], &["error: model no/such/model not found, expected a folder, a GGUF file"]);
     fails(&["rollout.temperature=0"], &["command line", "rollout.temperature is 0, expected a finite number above 0"]);
     fails(
         &["rollout.max_new_tokens=300"],

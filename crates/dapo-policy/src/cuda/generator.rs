@@ -368,6 +368,10 @@ impl<T: Compute> Generator for CudaGenerator<'_, T> {
         Err(PolicyError::Internal(format!("{} sequences are to be continued on a GPU", turns.len())))
     }
 
+    fn tokens_an_advance(&self) -> usize {
+        POLL
+    }
+
     fn release(&mut self, place: usize) {
         self.batch = None;
         if let Some(active) = self.active[place].take() {

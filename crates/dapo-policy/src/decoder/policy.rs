@@ -6,15 +6,24 @@ use crate::batch::{Loss, TokenBatch, TokenLogprobs};
 use crate::check::check_temperature;
 use crate::error::PolicyError;
 use crate::gradients::Gradients;
-use crate::policy::{More, Policy};
+use crate::policy::{More, Policy, Watch};
 use crate::request::{Completion, GenerationConfig, Request};
 use crate::scheduler::{generate, generate_more, generate_turns};
 use crate::turns::Turns;
 
 impl Policy for Decoder {
     fn generate(&self, requests: &[Request], config: &GenerationConfig) -> Result<Vec<Vec<Completion>>, PolicyError> {
+        self.generate_watched(requests, config, &mut |_| ())
+    }
+
+    fn generate_watched(
+        &self,
+        requests: &[Request],
+        config: &GenerationConfig,
+        watch: &mut Watch<'_>,
+    ) -> Result<Vec<Vec<Completion>>, PolicyError> {
         config.check(requests, self.config())?;
-        generate(self.backend.as_ref(), requests, config)
+        generate(self.backend.as_ref(), requests, config, watch)
     }
 
     fn generate_more(

@@ -46,7 +46,7 @@ pub enum HubError {
         /// The cache's folder.
         cache: PathBuf,
     },
-    /// The hub could not be reached, or connections to it keep breaking. What has come of a file is kept: the next
+    /// Connections to the hub keep breaking, or it keeps failing. What has come of a file is kept: the next
     /// download continues from there.
     #[error("{what}: no success in {attempts} attempt{}: {reason}", if *attempts == 1 { "" } else { "s" })]
     Connection {
@@ -55,6 +55,16 @@ pub enum HubError {
         /// How often it was tried.
         attempts: u32,
         /// What went wrong the last time.
+        reason: String,
+    },
+    /// No connection could be made.
+    #[error("{what}: cannot reach {host} (no network?): {reason}")]
+    Unreachable {
+        /// What was asked for.
+        what: String,
+        /// The host.
+        host: String,
+        /// What the system said.
         reason: String,
     },
     /// The hub's answer is not what this crate knows of hubs.

@@ -16,6 +16,17 @@ const OPTIONAL: [&str; 4] =
 const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
+/// After the reason why the hub cannot be asked.
+const CACHED: &str = "; the cache has what is needed, and HF_HUB_OFFLINE=1 uses it";
+
+/// What of a model is brought.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Parts {
+    All,
+    /// All but the weights.
+    Outline,
+}
+
 /// A commit and the names of its files.
 struct Listing {
     commit: String,
@@ -32,20 +43,45 @@ impl Hub {
     /// # Errors
     /// As [`Hub::dataset_file`]; a repository without a required file is an error before anything is downloaded.
     pub fn model(&self, id: &str, revision: &str, progress: &mut dyn FnMut(Progress<'_>)) -> Result<PathBuf, HubError> {
+        self.files(id, revision, Parts::All, progress)
+    }
+
+    /// As [`model`](Self::model), without the weights: what says how large a model is and how it reads text.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn model_outline(
+        &self,
+        id: &str,
+        revision: &str,
+        progress: &mut dyn FnMut(Progress<'_>),
+    ) -> Result<PathBuf, HubError> {
+        self.files(id, revision, Parts::Outline, progress)
+    }
+
+    fn files(
+        &self,
+        id: &str,
+        revision: &str,
+        parts: Parts,
+        progress: &mut dyn FnMut(Progress<'_>),
+    ) -> Result<PathBuf, HubError> {
         let repo = Repo::new(Kind::Model, id, revision)?;
         let cache = Cache::new(&self.cache, &repo);
         let mut usable = false;
         if let Some(commit) = cache.commit(revision)? {
-            if is_complete(&repo, &cache, &commit, self.network)? {
+            if is_complete(&repo, &cache, &commit, self.network, parts)? {
                 return Ok(cache.snapshot(&commit));
             }
-            usable = is_complete(&repo, &cache, &commit, Network::Offline)?;
+            usable = is_complete(&repo, &cache, &commit, Network::Offline, parts)?;
         }
         self.online(&repo.what(""))?;
         let Listing { commit, files } = self.listing(&repo).map_err(|error| match error {
             HubError::Connection { what, attempts, reason } if usable => {
-                let reason = format!("{reason}; the cache has what is needed, and HF_HUB_OFFLINE=1 uses it");
-                HubError::Connection { what, attempts, reason }
+                HubError::Connection { what, attempts, reason: reason + CACHED }
+            }
+            HubError::Unreachable { what, host, reason } if usable => {
+                HubError::Unreachable { what, host, reason: reason + CACHED }
             }
             error => error,
         })?;
@@ -72,10 +108,12 @@ impl Hub {
                 cache.set_absent(&commit, file)?;
             }
         }
-        let file = bring(weights)?;
-        if weights == INDEX {
-            for shard in shards(&repo, &file)? {
-                bring(&shard)?;
+        if parts == Parts::All {
+            let file = bring(weights)?;
+            if weights == INDEX {
+                for shard in shards(&repo, &file)? {
+                    bring(&shard)?;
+                }
             }
         }
         cache.set_commit(revision, &commit)?;
@@ -100,11 +138,12 @@ impl Hub {
 }
 
 /// Whether the cache has all of a commit that is read. Offline, it need not be known whether optional files exist.
-fn is_complete(repo: &Repo<'_>, cache: &Cache, commit: &str, network: Network) -> Result<bool, HubError> {
+fn is_complete(repo: &Repo<'_>, cache: &Cache, commit: &str, network: Network, parts: Parts) -> Result<bool, HubError> {
     let has = |file: &str| cache.pointer(commit, file).exists();
     let settled = |file: &str| network == Network::Offline || has(file) || cache.lacks(commit, file);
     let shards = match weights(has) {
-        Some(INDEX) => shards(repo, &cache.pointer(commit, INDEX))?,
+        Some(INDEX) if parts == Parts::All => shards(repo, &cache.pointer(commit, INDEX))?,
+        _ if parts == Parts::Outline => BTreeSet::new(),
         Some(_) => BTreeSet::new(),
         None => return Ok(false),
     };

@@ -16,6 +16,8 @@ const REDIRECTS: usize = 10;
 pub(super) enum Failure {
     /// Another attempt may succeed.
     Passing(String),
+    /// A host, to which another attempt may find a way, and why this one did not.
+    Unreachable(String, String),
     Final(HubError),
 }
 
@@ -106,13 +108,16 @@ impl Hub {
         request.call().map_err(|error| {
             let shown = split_credentials(url).0;
             let host = origin(&shown).map_or_else(|| shown.clone(), |(_, host)| host);
-            let reason = format!("{host}: {}", error.to_string().replace(url, &shown));
+            let reason = error.to_string().replace(url, &shown);
             match error {
                 // Nothing that time heals.
-                ureq::Error::HostNotFound | ureq::Error::BadUri(_) | ureq::Error::Http(_) | ureq::Error::Rustls(_) => {
+                ureq::Error::HostNotFound => HubError::Unreachable { what: what.to_owned(), host, reason }.into(),
+                ureq::Error::Io(_) | ureq::Error::ConnectionFailed => Failure::Unreachable(host, reason),
+                ureq::Error::BadUri(_) | ureq::Error::Http(_) | ureq::Error::Rustls(_) => {
+                    let reason = format!("{host}: {reason}");
                     HubError::Connection { what: what.to_owned(), attempts: 1, reason }.into()
                 }
-                _ => Failure::Passing(reason),
+                _ => Failure::Passing(format!("{host}: {reason}")),
             }
         })
     }
@@ -159,7 +164,10 @@ impl Hub {
                 Err(Failure::Passing(reason)) if made == attempts => {
                     return Err(HubError::Connection { what: what.to_owned(), attempts, reason });
                 }
-                Err(Failure::Passing(_)) => {
+                Err(Failure::Unreachable(host, reason)) if made == attempts => {
+                    return Err(HubError::Unreachable { what: what.to_owned(), host, reason });
+                }
+                Err(Failure::Passing(_) | Failure::Unreachable(..)) => {
                     thread::sleep(pause);
                     pause = pause.saturating_mul(2);
                     made += 1;

@@ -204,7 +204,7 @@ impl Merged {
             // A named table cannot be read without its name.
             let name = LAYOUT.condition(path).map(|(owner, _)| format!("{owner} = {:?}\n", self.name(&owner)));
             if let Err(error) = toml::from_str::<RunConfig>(&format!("{}{path} = {value}", name.unwrap_or_default())) {
-                let fault = KeyFault::Value { found: value.clone(), expected: error.message().to_owned() };
+                let fault = KeyFault::Value { found: value.clone(), expected: expected(error.message()) };
                 errors.push(KeyError { place: source.clone(), key: path.clone(), fault });
             }
         }
@@ -214,6 +214,17 @@ impl Merged {
         }
         errors
     }
+}
+
+/// What a number is expected to be, by what its type says.
+fn expected(message: &str) -> String {
+    let range = match message.rsplit(", expected ").next() {
+        Some("u32") => "a whole number of at most 4294967295",
+        Some("u64" | "usize") => "a whole number of at most 18446744073709551615",
+        Some("u8") => "a whole number of at most 255",
+        _ => message,
+    };
+    range.to_owned()
 }
 
 /// A TOML string without its quotes.

@@ -5,7 +5,7 @@ mod own;
 mod read;
 
 use crate::error::{KeyError, SettingsError};
-use crate::keys::{canonical, nearest_of};
+use crate::keys::{LAYOUT, canonical, nearest_of};
 use crate::recipes::recipes;
 use crate::settings::RunConfig;
 use crate::source::Source;
@@ -56,6 +56,9 @@ impl Layer {
             return Ok(Self::File(word.into()));
         }
         match recipes().iter().find(|recipe| recipe.name == word) {
+            None if word.contains('.') && LAYOUT.target(&canonical(word)).is_some() => {
+                Err(SettingsError::NoValue { word: word.to_owned() })
+            }
             Some(_) => Ok(Self::Recipe(word.to_owned())),
             None => Err(SettingsError::Word { word: word.to_owned(), hint: recipe_hint(word) }),
         }

@@ -26,8 +26,8 @@ pub(super) fn kind_of(table: &str, keys: &BTreeMap<String, (String, Source)>) ->
         [] => {
             // A key of a built-in reward says which one was meant.
             let nearest = nearest_key(table).filter(|nearest| split(nearest).0 == split(table).0);
-            let expected = format!("one with {}", SELECTORS.join(", "));
-            let value = KeyFault::Value { found: "a table that says not what scores".into(), expected };
+            let expected = format!("one of {} in it, or one of the built-in rewards", SELECTORS.join(", "));
+            let value = KeyFault::Value { found: "no reward".into(), expected };
             let unknown = |nearest| KeyFault::Unknown { nearest: Some(nearest) };
             Err((String::new(), nearest.map_or(value, unknown)))
         }

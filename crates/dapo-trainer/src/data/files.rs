@@ -217,7 +217,7 @@ fn visit_json(source: &mut Source<'_>, take: Take<'_>) -> Result<(), TrainerErro
 }
 
 fn invalid(error: &serde_json::Error, expected: &str) -> Misfit {
-    Misfit::new(Reason::Syntax, format!("invalid JSON ({error})"), expected)
+    Misfit::new(Reason::Syntax, format!("not JSON ({error})"), expected)
 }
 
 fn too_long() -> Misfit {

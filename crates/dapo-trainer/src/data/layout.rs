@@ -129,7 +129,11 @@ impl<'a> Layout<'a> {
         let whole = self.forms.iter().map(fields).find(|fields| fields.iter().all(has));
         let Some(field) = whole.and_then(|fields| fields.into_iter().find(|field| get(value, field).is_none())) else {
             let keys = entries.keys().cloned().collect::<Vec<_>>().join(", ");
-            return Misfit::new(Reason::Layout, format!("an object with {keys}"), self.describe());
+            return Misfit::new(
+                Reason::Layout,
+                format!("no question and answer in the fields {keys}"),
+                self.describe(),
+            );
         };
         let top = column(field);
         let found = match entries.get(top) {

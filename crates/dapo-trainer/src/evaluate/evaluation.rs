@@ -1,9 +1,10 @@
 //! Completions of held-out problems, and how many of them are correct.
 
 use super::scores;
+use crate::activity::{Activity, Observer};
 use crate::error::TrainerError;
 use crate::prompt::Prompt;
-use crate::rollout::roll_out;
+use crate::rollout::{Judge, roll_out, roll_out_observed};
 use crate::sample::{Group, Sample};
 use dapo_policy::{GenerationConfig, Policy, Tokenizer};
 use dapo_reward::RewardSum;
@@ -30,6 +31,27 @@ pub fn evaluate(
     let all = prompts.len();
     let blocks = evaluate_in_blocks(policy, tokenizer, prompts, samples, generation, rewards, all);
     Ok(Evaluation { groups: blocks.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect() })
+}
+
+/// As [`evaluate`]; `observer` is shown [`Activity::Evaluation`] and [`Activity::Scoring`].
+///
+/// # Errors
+/// As there.
+pub fn evaluate_observed(
+    policy: &impl Policy,
+    tokenizer: &Tokenizer,
+    prompts: &[Prompt],
+    samples: usize,
+    generation: &GenerationConfig,
+    rewards: &RewardSum,
+    observer: &mut Observer<'_>,
+) -> Result<Evaluation, TrainerError> {
+    let drawn: Vec<(u64, &Prompt)> = (0..).zip(prompts).collect();
+    let judge = Judge { tokenizer, rewards, step: 0 };
+    let groups = roll_out_observed(policy, judge, &drawn, samples, generation, observer, &|progress| {
+        Activity::Evaluation { done: progress.requests, problems: prompts.len(), tokens: progress.tokens }
+    })?;
+    Ok(Evaluation { groups })
 }
 
 /// [`evaluate`], `block` prompts at a time: a long evaluation can say how far it is and keep what it has. All blocks

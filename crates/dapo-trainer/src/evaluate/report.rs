@@ -153,10 +153,12 @@ impl EvalReport {
             of.map(|Estimate { mean, low, high }| format!("{name} {mean:.3} ({low:.3} to {high:.3})"))
         };
         let mean = |name: &str, of: Option<Estimate>| of.map(|estimate| format!("{name}@{k} {:.3}", estimate.mean));
+        // Of one completion each, these are the same number.
+        let is_apart = k > 1;
         let figures = [
             interval(&format!("avg@{k}"), self.avg_at_k),
-            mean("pass", self.pass_at.last().map(|pass| pass.estimate)),
-            mean("maj", self.maj_at_k),
+            mean("pass", self.pass_at.last().map(|pass| pass.estimate).filter(|_| is_apart)),
+            mean("maj", self.maj_at_k.filter(|_| is_apart)),
             interval("reward", self.reward),
             Some(format!("truncated {:.3}; {} problems", self.truncated, self.problems)),
         ];
@@ -169,17 +171,18 @@ impl fmt::Display for EvalReport {
         let k = self.samples;
         let mut row = |name: &str, value: &dyn fmt::Display| writeln!(f, "{name:<12} {value}");
         row("problems", &format_args!("{}, {k} completions each", self.problems))?;
-        if self.avg_at_k.is_some() {
+        if self.avg_at_k.is_some() && self.abstained > 0 {
             row("unreadable", &format_args!("{} gold answers", self.abstained))?;
         }
         row("", &"mean    95 % interval")?;
         if let Some(avg) = &self.avg_at_k {
             row(&format!("avg@{k}"), avg)?;
         }
-        for pass in &self.pass_at {
+        // Of one completion each, all are the same number.
+        for pass in self.pass_at.iter().filter(|_| k > 1) {
             row(&format!("pass@{}", pass.k), &pass.estimate)?;
         }
-        if let Some(maj) = &self.maj_at_k {
+        if let Some(maj) = self.maj_at_k.as_ref().filter(|_| k > 1) {
             row(&format!("maj@{k}"), maj)?;
         }
         if let Some(reward) = &self.reward {
