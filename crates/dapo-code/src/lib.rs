@@ -44,6 +44,7 @@ mod launcher;
 mod plan;
 #[cfg(target_os = "linux")]
 mod problem;
+mod problems;
 #[cfg(target_os = "linux")]
 mod scorer;
 #[cfg(target_os = "linux")]
@@ -61,6 +62,7 @@ pub use error::CodeError;
 pub use fence::last_block;
 #[cfg(target_os = "linux")]
 pub use launcher::run_launcher_if_asked;
+pub use problems::RUST_PROBLEMS;
 #[cfg(target_os = "linux")]
 pub use scorer::CodeScorer;
 #[cfg(target_os = "linux")]

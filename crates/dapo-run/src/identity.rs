@@ -3,7 +3,7 @@
 use crate::folder::RunFolder;
 use crate::keys::{Key, keys};
 use crate::model::TINY;
-use crate::problems::ADDITION;
+use crate::problems::is_builtin;
 use crate::run_error::RunError;
 use crate::settings::RunConfig;
 use crate::trust::Trust;
@@ -65,7 +65,7 @@ pub(crate) fn with_absolute_paths(config: &RunConfig) -> RunConfig {
         resolve(&mut config.model.path);
     }
     for name in config.data.train.iter_mut().chain(&mut config.data.validation) {
-        if name != ADDITION && !name.starts_with("hf://") {
+        if !is_builtin(name) && !name.starts_with("hf://") {
             resolve(name);
         }
     }

@@ -41,6 +41,7 @@ mod progress;
 mod recipes;
 mod run;
 mod run_error;
+mod rust_problems;
 mod settings;
 mod source;
 mod start;
@@ -71,6 +72,7 @@ pub use progress::{Mastered, Progress, RunStep};
 pub use recipes::{Recipe, recipes};
 pub use run::Run;
 pub use run_error::{Rescue, RunError, Stage};
+pub use rust_problems::RUST;
 pub use settings::{
     DataSection, EvalSection, GuardAction, GuardsSection, Judging, ModelSection, OutputSection, OverlongSection,
     OwnKind, OwnReward, OwnRewards, RewardsSection, RolloutSection, RunConfig, TagCountReward, Tracker, TrainSection,

@@ -1,6 +1,7 @@
 //! Where problems come from.
 
 use crate::run_error::RunError;
+use crate::rust_problems::{RUST, rust_problems};
 use crate::settings::RunConfig;
 use dapo_policy::Tokenizer;
 use dapo_reward::{Grader, RewardSum};
@@ -12,6 +13,11 @@ use std::path::{Path, PathBuf};
 
 /// Chains of additions, made by the crate.
 pub const ADDITION: &str = "builtin:addition";
+
+/// Whether a name stands for problems that the crate makes.
+pub(crate) fn is_builtin(name: &str) -> bool {
+    [ADDITION, RUST].contains(&name)
+}
 
 const ADDITION_TRAIN: usize = 8192;
 const ADDITION_VALIDATION: usize = 512;
@@ -88,7 +94,7 @@ pub struct Problems {
 pub fn read_files(config: &RunConfig, rewards: &RewardSum) -> Result<ProblemFiles, RunError> {
     let (data, seed) = (&config.data, config.seed);
     if data.train.is_empty() {
-        let expected = "files of problems with answers, or builtin:addition";
+        let expected = "files of problems, builtin:addition or builtin:rust";
         return Err(RunError::setting("data.train", "not set", expected));
     }
     // `proof` may be an answer among words and labels.
@@ -170,6 +176,10 @@ fn read_all(
     for name in names {
         if name == ADDITION {
             problems.extend(addition());
+            continue;
+        }
+        if name == RUST {
+            problems.extend(rust_problems());
             continue;
         }
         // Repeats within a file are dropped while reading: some have each problem a hundred times.

@@ -28,6 +28,7 @@ static RECIPES: &[Recipe] = recipes![
     "dynamic-sampling",
     "tiny",
     "smollm2-cpu",
+    "rust-coder",
     "qwen3-0.6b-one-gpu",
     "qwen3-4b-lora",
     "dapo-paper",

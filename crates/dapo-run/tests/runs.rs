@@ -129,6 +129,10 @@ fn every_recipe_for_a_model_at_hand_starts() {
             "eval.max_new_tokens=0",
             "sampler.max_gen_rounds=10",
             "data.suffix=",
+            // This program is no launcher of sandboxes.
+            "rewards.code=",
+            "rewards.correct=",
+            "rewards.accuracy.weight=1",
         ];
         layers.extend(overrides(small));
         finish(&layers, &temp.path().join(recipe.name));

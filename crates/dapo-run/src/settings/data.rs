@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 #[serde(default, deny_unknown_fields)]
 pub struct DataSection {
     /// Files of problems (JSON lines, JSON or CSV, or Parquet with that feature), folders of these, `hf://datasets/…` files
-    /// (with the hub feature), or `builtin:addition`.
+    /// (with the hub feature), `builtin:addition` or `builtin:rust`.
     #[serde(deserialize_with = "one_or_many")]
     pub train: Vec<String>,
     /// Files of problems for evaluation.
