@@ -58,8 +58,13 @@ fn gpus() -> String {
 }
 
 fn features() -> String {
-    let all =
-        [("cuda", cfg!(feature = "cuda")), ("hub", cfg!(feature = "hub")), ("parquet", cfg!(feature = "parquet"))];
+    let all = [
+        ("cuda", cfg!(feature = "cuda")),
+        ("hub", cfg!(feature = "hub")),
+        ("json-schema", cfg!(feature = "json-schema")),
+        ("parquet", cfg!(feature = "parquet")),
+        ("tls", cfg!(feature = "tls")),
+    ];
     let on: Vec<&str> = all.iter().filter(|(_, on)| *on).map(|(name, _)| *name).collect();
     if on.is_empty() { "none".into() } else { on.join(", ") }
 }

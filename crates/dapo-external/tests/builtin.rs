@@ -169,9 +169,33 @@ fn json_meets_a_schema() {
     }
 }
 
+#[cfg(feature = "json-schema")]
+#[test]
+fn a_schema_may_be_a_file() {
+    let temp = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = temp.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        format!("kind = \"json\"\nschema_file = '{}'", path.display())
+    };
+    let number = write("number.json", r#"{"type": "integer", "default": null}"#);
+    check_shape(&[(&number, "3", true), (&number, "3.5", false)]);
+    let missing = number.replace("number.json", "none.json");
+    let both = format!("{number}\nschema = {{}}");
+    for (settings, expected) in [
+        (&write("text.json", "{"), "expected a file with a JSON Schema"),
+        (&write("other.json", r#"{"type": 1}"#), "expected a JSON Schema"),
+        (&missing, "expected a file with a JSON Schema"),
+        (&both, "expected unset beside schema"),
+    ] {
+        let error = reward(settings).unwrap_err();
+        assert!(error.starts_with("JsonReward: schema_file is \"") && error.ends_with(expected), "{error}");
+    }
+}
+
 #[cfg(not(feature = "json-schema"))]
 #[test]
 fn a_schema_is_refused_where_it_cannot_be_checked() {
     let error = reward("kind = \"json\"\nschema = {}").unwrap_err();
-    assert_eq!(error, "JsonReward: schema is set, expected unset in a build without the feature \"json-schema\"");
+    assert_eq!(error, "JsonReward: schema is set, expected unset, or a build with --features json-schema");
 }

@@ -94,3 +94,17 @@ fn the_rules_example_scores() {
     let score = reward.score(&RewardInput::new("When?", "In 1969.", "1969")).unwrap();
     assert_eq!(score, Score::value(1.0).with_correct(true));
 }
+
+#[test]
+fn the_schemas_example_is_read() {
+    let (name, table) = table(&blocks("toml")[4]);
+    let config: BuiltinConfig = table.try_into().unwrap();
+    let reward = BuiltinReward::new(&name, &config);
+    if cfg!(feature = "json-schema") {
+        let value =
+            |completion| reward.as_ref().unwrap().score(&RewardInput::new("Where?", completion, "")).unwrap().value;
+        assert_eq!([r#"{"city": "Paris"}"#, r#"{"city": ""}"#].map(value), [Some(1.0), Some(0.0)]);
+    } else {
+        assert!(reward.unwrap_err().to_string().contains("--features json-schema"));
+    }
+}

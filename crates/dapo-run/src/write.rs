@@ -1,7 +1,7 @@
 //! Settings as TOML text, complete and in the order of their declaration.
 
 use crate::error::SettingsError;
-use crate::keys::{EITHER, LAYOUT, OWN_LAYOUT, join, leaves, split};
+use crate::keys::{EITHER, LAYOUT, OWN_LAYOUT, join, split};
 use crate::settings::RunConfig;
 use std::fmt::Write;
 
@@ -23,7 +23,7 @@ impl RunConfig {
 
 /// The file, with the comment that `comment` has on a key that is set.
 pub(crate) fn write(config: &RunConfig, comment: impl Fn(&str) -> Option<String>) -> Result<String, SettingsError> {
-    let leaves = leaves(config, &|path| LAYOUT.target_path(path))?;
+    let leaves = LAYOUT.leaves(config)?;
     let mut text = String::new();
     for table in &LAYOUT.tables {
         let path = &table.path;

@@ -1,12 +1,15 @@
 //! Completions that are JSON.
 
+use std::path::PathBuf;
+
 use dapo_reward::{RewardError, RewardFault, RewardInput, Score};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::schema::Schema;
 use super::{Judge, check_values, gold, judged, shaped};
 
-/// `value` where the completion is JSON that meets `schema` and whose `fields` are those of the gold answer, else
+/// `value` where the completion is JSON that meets the schema and whose `fields` are those of the gold answer, else
 /// `mismatch`. With fields the reward abstains where the gold answer is no JSON.
 ///
 /// The whole completion is read, else its last fenced block.
@@ -16,7 +19,10 @@ use super::{Judge, check_values, gold, judged, shaped};
 pub struct JsonReward {
     /// A JSON Schema that must be met; unset: none. References outside the schema are refused. Needs the feature
     /// `json-schema`.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<serde_json::Map<String, Value>>"))]
     pub schema: Option<Value>,
+    /// A file with such a JSON Schema.
+    pub schema_file: Option<PathBuf>,
     /// Fields that must equal those of the gold answer: names, or JSON pointers such as `/items/0/name`. Empty: any JSON
     /// will do.
     pub fields: Vec<String>,
@@ -28,57 +34,22 @@ pub struct JsonReward {
 
 impl Default for JsonReward {
     fn default() -> Self {
-        Self { schema: None, fields: Vec::new(), value: 1.0, mismatch: 0.0 }
+        Self { schema: None, schema_file: None, fields: Vec::new(), value: 1.0, mismatch: 0.0 }
     }
 }
 
 impl JsonReward {
     pub(super) fn compiled(self) -> Result<Compiled, RewardError> {
         check_values("JsonReward", self.value, self.mismatch)?;
-        let schema = self.schema.as_ref().map(Schema::new).transpose()?;
+        let schema = Schema::of(self.schema.as_ref(), self.schema_file.as_deref())?;
         Ok(Compiled { config: self, schema })
     }
 }
 
-/// A schema that is ready to be checked.
+/// The reward with its schema, ready to be checked.
 pub(super) struct Compiled {
     config: JsonReward,
     schema: Option<Schema>,
-}
-
-fn schema_error(value: String, allowed: &'static str) -> RewardError {
-    RewardError::Config { owner: "JsonReward", field: "schema", value, allowed }
-}
-
-#[cfg(feature = "json-schema")]
-struct Schema(jsonschema::Validator);
-
-#[cfg(feature = "json-schema")]
-impl Schema {
-    fn new(schema: &Value) -> Result<Self, RewardError> {
-        // Patterns that take time linear in the text.
-        let options = jsonschema::options().with_pattern_options(jsonschema::PatternOptions::regex());
-        let validator = options.build(schema).map_err(|error| schema_error(error.to_string(), "a JSON Schema"))?;
-        Ok(Self(validator))
-    }
-
-    fn is_met_by(&self, value: &Value) -> bool {
-        self.0.is_valid(value)
-    }
-}
-
-#[cfg(not(feature = "json-schema"))]
-enum Schema {}
-
-#[cfg(not(feature = "json-schema"))]
-impl Schema {
-    fn new(_: &Value) -> Result<Self, RewardError> {
-        Err(schema_error("set".to_owned(), "unset in a build without the feature \"json-schema\""))
-    }
-
-    fn is_met_by(&self, _: &Value) -> bool {
-        match *self {}
-    }
 }
 
 impl Judge for Compiled {

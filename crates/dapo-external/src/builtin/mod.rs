@@ -4,6 +4,7 @@ mod json;
 mod length;
 mod number;
 mod pattern;
+mod schema;
 mod text;
 
 use dapo_reward::{Accuracy, FoundAnswer, Grader, RewardError, RewardFault, RewardFn, RewardInput, Score};

@@ -1,7 +1,7 @@
 //! The list of all settings, as the schema has them.
 
 use super::generated::{choices, description, generated, is, strings};
-use super::leaves::leaves;
+use super::leaves::{Keys, leaves};
 use super::own::{OWN, schema};
 use super::path::{NAME, join, split};
 use crate::settings::RunConfig;
@@ -46,6 +46,8 @@ pub enum Kind {
     Choice(Vec<String>),
     /// An integer of at least 0, or one of these strings.
     IntegerOr(Vec<String>),
+    /// A table of any content, which is one value.
+    Table,
 }
 
 impl fmt::Display for Kind {
@@ -59,6 +61,7 @@ impl fmt::Display for Kind {
             Self::Choices(names) => write!(f, "a list of {}", names.join(", ")),
             Self::Choice(names) => write!(f, "one of {}", names.join(", ")),
             Self::IntegerOr(names) => write!(f, "an integer of at least 0 or {}", names.join(", ")),
+            Self::Table => f.write_str("a table"),
         }
     }
 }
@@ -121,9 +124,12 @@ impl Layout {
         Some(if self.own(path).is_some() { path.to_owned() } else { key.path.clone() })
     }
 
-    /// The value of every key that is set, as TOML; none where TOML has no form for a value.
-    fn leaves(&self, config: &RunConfig) -> BTreeMap<String, String> {
-        leaves(config, &|path| self.target_path(path)).unwrap_or_default()
+    /// The value of every key that is set, as TOML.
+    ///
+    /// # Errors
+    /// When TOML has no form for a value.
+    pub(crate) fn leaves(&self, config: &RunConfig) -> Result<BTreeMap<String, String>, toml::ser::Error> {
+        leaves(config, self)
     }
 
     /// For what only some names of a table have: the key of that name, and the names.
@@ -168,6 +174,16 @@ impl Layout {
     }
 }
 
+impl Keys for Layout {
+    fn target_path(&self, path: &str) -> Option<String> {
+        Self::target_path(self, path)
+    }
+
+    fn is_value(&self, path: &str) -> bool {
+        self.key(path).is_some_and(|key| key.kind == Kind::Table)
+    }
+}
+
 /// Table and keys of rewards of one's own, under the name that stands for theirs.
 pub(crate) static OWN_LAYOUT: LazyLock<Layout> = LazyLock::new(|| {
     let mut layout = Layout::default();
@@ -178,7 +194,7 @@ pub(crate) static OWN_LAYOUT: LazyLock<Layout> = LazyLock::new(|| {
 pub(crate) static LAYOUT: LazyLock<Layout> = LazyLock::new(|| {
     let mut layout = Layout::default();
     layout.add_table("", &generated(), &[]);
-    let defaults = layout.leaves(&with_every_table(&layout));
+    let defaults = layout.leaves(&with_every_table(&layout)).unwrap_or_default();
     for key in &mut layout.keys {
         let of_variant = key.default.take().filter(|_| !key.of.is_empty());
         key.default = defaults.get(&key.path).cloned().or(of_variant);
@@ -188,7 +204,7 @@ pub(crate) static LAYOUT: LazyLock<Layout> = LazyLock::new(|| {
 
 /// The default settings with the optional tables present, so that the defaults of their keys show.
 fn with_every_table(layout: &Layout) -> RunConfig {
-    let set = layout.leaves(&RunConfig::default());
+    let set = layout.leaves(&RunConfig::default()).unwrap_or_default();
     let is_set = |path: &str| set.range(format!("{path}.")..format!("{path}/")).next().is_some();
     let missing = layout.tables.iter().filter(|table| table.optional && !is_set(&table.path));
     let headers: Vec<String> = missing.map(|table| format!("[{}]", table.path)).collect();
@@ -212,6 +228,7 @@ fn kind(schema: &Value) -> Option<Kind> {
         ("number", Kind::Number),
         ("string", Kind::Text),
         ("array", Kind::Texts),
+        ("object", Kind::Table),
     ];
     kinds.into_iter().find(|(name, _)| is(schema, name)).map(|(_, kind)| kind)
 }

@@ -1,6 +1,7 @@
 //! The list of all settings: their names, what values they take, their defaults and what they mean.
 
 mod generated;
+mod inline;
 mod layout;
 mod leaves;
 mod moved;
@@ -9,9 +10,9 @@ mod own;
 mod path;
 mod schema;
 
+pub(crate) use inline::inline;
 pub use layout::{Key, Kind};
 pub(crate) use layout::{LAYOUT, Layout, OWN_LAYOUT};
-pub(crate) use leaves::leaves;
 pub(crate) use moved::{EITHER, IN_REWARD, canonical, in_place_of, moved, zero};
 pub(crate) use nearest::{nearest_key, nearest_of};
 pub(crate) use own::OWN;

@@ -2,7 +2,7 @@
 
 use crate::error::{KeyError, KeyFault, SettingsError};
 use crate::keys::{
-    IN_REWARD, Key, Kind, LAYOUT, NAME, OWN, canonical, in_place_of, join, moved, nearest_key, split, zero,
+    IN_REWARD, Key, Kind, LAYOUT, NAME, OWN, canonical, in_place_of, inline, join, moved, nearest_key, split, zero,
 };
 use crate::settings::CODE;
 use crate::source::Source;
@@ -185,13 +185,18 @@ impl<'a> Reader<'a> {
             self.assign(table.to_owned(), Some("{}".into()), source.clone(), moved);
         }
         let one_of_a_list = matches!(kind, Kind::Texts | Kind::Choices(_)) && value.get_ref().is_str();
-        let setting = if one_of_a_list { format!("[{setting}]") } else { setting.to_owned() };
+        let whole = if *kind == Kind::Table { inline(value).ok() } else { None };
+        let setting = match whole {
+            Some(table) => table,
+            None if one_of_a_list => format!("[{setting}]"),
+            None => setting.to_owned(),
+        };
         let setting = self.anchored(&path, setting, &source);
         self.assign(path, Some(setting), source, moved);
     }
 
-    /// The value of a key. The relative paths of a command or a Python function begin in the folder of their layer, as does
-    /// the folder that is set for them.
+    /// The value of a key. The relative paths of a command or a Python function begin in the folder of their layer, as do
+    /// the folder that is set for them and a schema's file.
     fn anchored(&mut self, path: &str, setting: String, source: &Source) -> String {
         let ((table, key), Some(base)) = (split(path), source.folder()) else { return setting };
         let is_own = LAYOUT.own(path).is_some() && split(table).1 != CODE;
@@ -204,7 +209,7 @@ impl<'a> Reader<'a> {
             ("command" | "python", _) if !self.seen.contains(&dir) => {
                 self.assign(dir, Some(absolute("")), source.clone(), false);
             }
-            ("dir", Ok(value)) => return value.get_ref().as_str().map_or(setting.clone(), absolute),
+            ("dir" | "schema_file", Ok(value)) => return value.get_ref().as_str().map_or(setting.clone(), absolute),
             _ => {}
         }
         setting
@@ -288,6 +293,7 @@ fn fits(kind: &Kind, value: &DeValue<'_>) -> bool {
             one_of(names) || value.as_array().is_some_and(all_known)
         }
         Kind::IntegerOr(names) => natural() || one_of(names),
+        Kind::Table => value.is_table(),
     }
 }
 

@@ -5,6 +5,7 @@ mod errors;
 mod estimates;
 mod layering;
 mod old_keys;
+mod own_tables;
 mod presets;
 mod round_trip;
 mod schema;
