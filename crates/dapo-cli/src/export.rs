@@ -11,6 +11,9 @@ use std::fs;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
+/// The folder in `--out` that holds an export until it is whole.
+const PART: &str = ".dapo-export.part";
+
 /// Write a model as a Hugging Face folder, adapters merged.
 ///
 /// transformers, vLLM and llama.cpp's converter read it. A model card, README.md, says what it was trained from and on, with
@@ -52,9 +55,11 @@ pub(crate) fn run(args: &Export, talk: Talk) -> Result<()> {
     let tensors =
         tensors.into_iter().map(|(name, tensor)| Ok((name, tensor.to_dtype(dtype)?))).collect::<Result<_>>()?;
     warn_if_none(&StopTokens::of(policy.config(), &tokenizer), talk);
-    save_checkpoint(&args.out, policy.config(), &tensors, &tokenizer)?;
-    let card = args.out.join("README.md");
-    fs::write(&card, model_card(&args.model, &name(&args.out))).with_context(|| card.display().to_string())?;
+    write_whole(&args.out, |dir| {
+        save_checkpoint(dir, policy.config(), &tensors, &tokenizer)?;
+        let card = dir.join("README.md");
+        fs::write(&card, model_card(&args.model, &name(&args.out))).with_context(|| card.display().to_string())
+    })?;
     writeln!(Stdout::new(), "{}", args.out.display())?;
     Ok(())
 }
@@ -65,12 +70,43 @@ fn name(out: &Path) -> String {
     whole.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned())
 }
 
+/// Fills a folder: all its files come to be at their places, or none. What an interruption leaves is removed with the next
+/// export.
+fn write_whole(dir: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let part = dir.join(PART);
+    let is_new = !dir.exists();
+    let moved = || -> Result<()> {
+        let failed = || part.display().to_string();
+        remove_if_exists(&part).with_context(failed)?;
+        write(&part)?;
+        for entry in fs::read_dir(&part).with_context(failed)? {
+            let entry = entry.with_context(failed)?;
+            fs::rename(entry.path(), dir.join(entry.file_name())).with_context(failed)?;
+        }
+        fs::remove_dir(&part).with_context(failed)
+    };
+    moved().inspect_err(|_| {
+        // The error that is shown is the first one.
+        let _ = fs::remove_dir_all(&part);
+        if is_new {
+            let _ = fs::remove_dir(dir);
+        }
+    })
+}
+
+fn remove_if_exists(dir: &Path) -> std::io::Result<()> {
+    fs::remove_dir_all(dir).or_else(|error| if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) })
+}
+
+/// A folder with an export that was interrupted counts as free: its files are written again.
 fn refuse_to_overwrite(dir: &Path) -> Result<()> {
     match fs::read_dir(dir) {
-        Ok(mut entries) => match entries.next() {
-            Some(_) => bail!("{} is not empty, expected a new or empty folder for --out", dir.display()),
-            None => Ok(()),
-        },
+        Ok(mut entries) => {
+            if entries.next().is_some() && !dir.join(PART).is_dir() {
+                bail!("{} is not empty, expected a new or empty folder for --out", dir.display());
+            }
+            Ok(())
+        }
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error).with_context(|| format!("{}, given for --out", dir.display())),
     }

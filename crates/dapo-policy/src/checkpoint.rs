@@ -10,10 +10,11 @@ use crate::check::{Bound, check_memory};
 use crate::config::{ModelConfig, token_ids};
 use crate::decoder::Decoder;
 use crate::error::PolicyError;
+use crate::folder::Folder;
 use crate::gguf;
 use crate::lora::{merge, name_of_a, name_of_b};
 use crate::stop::StopTokens;
-use crate::tokenizer::{Tokenizer, read_json, read_object_if_exists, write_json};
+use crate::tokenizer::{Tokenizer, read_json_of, read_object_if_exists, write_json};
 use adapter::Adapter;
 use candle_core::{DType, Tensor};
 use safetensors::Weights;
@@ -46,6 +47,16 @@ pub fn load(path: &Path) -> Result<(Decoder, Tokenizer), PolicyError> {
     let base = load_base(path)?;
     let decoder = load_adapter(path, Decoder::new(base.config, base.tensors)?)?;
     Ok((decoder, base.tokenizer))
+}
+
+/// Loads a policy and its tokenizer from the files of a Hugging Face folder that are in memory, by their names. In
+/// messages `name` stands before the names.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_in_memory(name: &str, files: &[(&str, &'static [u8])]) -> Result<(Decoder, Tokenizer), PolicyError> {
+    let Checkpoint { config, tensors, tokenizer } = load_folder(Folder::Memory(Path::new(name), files))?;
+    Ok((Decoder::new(config, tensors)?, tokenizer))
 }
 
 /// Loads a Hugging Face folder (`model.safetensors`, or shards with `model.safetensors.index.json`, in f32, f16 or
@@ -92,17 +103,17 @@ fn load_base(dir: &Path) -> Result<Checkpoint, PolicyError> {
 fn load_model(path: &Path) -> Result<Checkpoint, PolicyError> {
     let metadata = fs::metadata(path).map_err(PolicyError::io(path))?;
     if metadata.is_dir() {
-        return load_folder(path);
+        return load_folder(Folder::Disk(path));
     }
     let (config, tensors, tokenizer) = gguf::load(path)?;
     Ok(Checkpoint { config, tensors, tokenizer })
 }
 
-fn load_folder(dir: &Path) -> Result<Checkpoint, PolicyError> {
-    let config_file = dir.join("config.json");
-    let mut config = ModelConfig::from_json(&read_json(&config_file)?, &config_file)?;
-    let generation_file = dir.join("generation_config.json");
-    if let Some(generation) = read_object_if_exists(&generation_file)? {
+fn load_folder(folder: Folder<'_>) -> Result<Checkpoint, PolicyError> {
+    let config_file = folder.file("config.json");
+    let mut config = ModelConfig::from_json(&read_json_of(folder, "config.json")?, &config_file)?;
+    let generation_file = folder.file("generation_config.json");
+    if let Some(generation) = read_object_if_exists(folder, "generation_config.json")? {
         let generation = generation.into();
         config.source.set_generation(&generation);
         let ids = token_ids(&generation, "eos_token_id", &generation_file)?;
@@ -113,8 +124,8 @@ fn load_folder(dir: &Path) -> Result<Checkpoint, PolicyError> {
             }
         }
     }
-    let tokenizer = Tokenizer::from_folder(dir)?;
-    let tensors = load_tensors(&mut Weights::open(dir)?, &config)?;
+    let tokenizer = Tokenizer::of_folder(folder)?;
+    let tensors = load_tensors(&mut Weights::open(folder)?, &config)?;
     Ok(Checkpoint { config, tensors, tokenizer })
 }
 

@@ -47,6 +47,7 @@ mod decoder;
 mod device;
 mod error;
 mod files;
+mod folder;
 mod generator;
 mod gguf;
 mod gradients;
@@ -72,8 +73,8 @@ pub use batch::{Loss, TokenBatch, TokenLogprobs};
 pub use chat::{ChatOptions, Message};
 pub use check::LARGEST_WEIGHT;
 pub use checkpoint::{
-    Checkpoint, adapter_base, adapter_tokenizer, load, load_adapter, load_checkpoint, read_tensors, read_weights,
-    save_adapter, save_checkpoint, write_tensors, write_weights,
+    Checkpoint, adapter_base, adapter_tokenizer, load, load_adapter, load_checkpoint, load_in_memory, read_tensors,
+    read_weights, save_adapter, save_checkpoint, write_tensors, write_weights,
 };
 pub use config::{Architecture, ModelConfig, RopeScaling, SourceFields};
 pub use cpu::KEPT_BYTES;

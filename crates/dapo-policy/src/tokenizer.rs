@@ -3,15 +3,20 @@
 use crate::chat::{ChatOptions, ChatTemplate, Message};
 use crate::config::token_ids;
 use crate::error::PolicyError;
-use crate::files::{read_file, read_text};
+use crate::files::read_file;
+use crate::folder::Folder;
 use crate::guard::guarded;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 const SPECIAL_TOKENS: [&str; 7] =
     ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
+
+/// The template's own file.
+const JINJA: &str = "chat_template.jinja";
 
 /// A model's tokenizer.
 #[derive(Clone, Debug)]
@@ -39,48 +44,55 @@ impl Tokenizer {
     /// When `tokenizer.json` is missing or a file is malformed; each error names its file. A chat template that does not
     /// parse is an error only when it is applied.
     pub fn from_folder(dir: &Path) -> Result<Self, PolicyError> {
-        let file = dir.join("tokenizer.json");
-        let bytes = read_file(&file).map_err(PolicyError::io(&file))?;
+        Self::of_folder(Folder::Disk(dir))
+    }
+
+    pub(crate) fn of_folder(folder: Folder<'_>) -> Result<Self, PolicyError> {
+        let file = folder.file("tokenizer.json");
+        let bytes = folder.read("tokenizer.json").map_err(PolicyError::io(&file))?;
         refuse_lfs_pointer(&file, &bytes)?;
         let inner =
             parsed(&bytes).map_err(|message| PolicyError::file(&file, format!("not a tokenizer: {message}")))?;
-        let config_file = dir.join("tokenizer_config.json");
-        let config = read_object_if_exists(&config_file)?.unwrap_or_default();
-        let jinja = dir.join("chat_template.jinja");
-        let template = if jinja.exists() {
-            Some((read_text(&jinja).map_err(PolicyError::io(&jinja))?, jinja))
+        let config_file = folder.file("tokenizer_config.json");
+        let config = read_object_if_exists(folder, "tokenizer_config.json")?.unwrap_or_default();
+        let template = if folder.has(JINJA) {
+            let file = folder.file(JINJA);
+            let bytes = folder.read(JINJA).map_err(PolicyError::io(&file))?;
+            let text = String::from_utf8(bytes.into_owned());
+            let text = text.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.utf8_error()));
+            Some((text.map_err(PolicyError::io(&file))?, file))
         } else if let Some(found) = config.get("chat_template").filter(|found| !found.is_null()) {
             Some((default_template(found, &config_file)?, config_file))
         } else {
-            let file = dir.join("chat_template.json");
-            let json = read_json_if_exists(&file)?;
+            let file = folder.file("chat_template.json");
+            let json = read_json_if_exists(folder, "chat_template.json")?;
             let found = json.as_ref().and_then(|json| json.get("chat_template"));
             found.map(|found| default_template(found, &file)).transpose()?.map(|template| (template, file))
         };
         let template = template.map(|(source, file)| ChatTemplate::new(&source, Some(&file)));
         let mut tokenizer = Self::new(inner, config, template, &file)?;
-        if let Some(map) = read_object_if_exists(&dir.join("special_tokens_map.json"))? {
+        if let Some(map) = read_object_if_exists(folder, "special_tokens_map.json")? {
             tokenizer.add_special_tokens(&map);
         }
-        tokenizer.add_stop_token_ids_of(dir)?;
+        tokenizer.add_stop_token_ids_of(folder)?;
         Ok(tokenizer)
     }
 
     /// Adds the end tokens that the files of a folder name: `eos_token`s by their text, `eos_token_id`s as they are.
     pub(crate) fn add_stop_tokens_of(&mut self, dir: &Path) -> Result<(), PolicyError> {
+        let folder = Folder::Disk(dir);
         for name in ["tokenizer_config.json", "special_tokens_map.json"] {
-            let json = read_object_if_exists(&dir.join(name))?.unwrap_or_default();
+            let json = read_object_if_exists(folder, name)?.unwrap_or_default();
             let eos = special_tokens(&json).get("eos_token").and_then(|token| self.token_id(token));
             self.add_stop_tokens(eos.as_slice());
         }
-        self.add_stop_token_ids_of(dir)
+        self.add_stop_token_ids_of(folder)
     }
 
-    fn add_stop_token_ids_of(&mut self, dir: &Path) -> Result<(), PolicyError> {
+    fn add_stop_token_ids_of(&mut self, folder: Folder<'_>) -> Result<(), PolicyError> {
         for name in ["config.json", "generation_config.json"] {
-            let file = dir.join(name);
-            if let Some(json) = read_object_if_exists(&file)? {
-                self.add_stop_tokens(&token_ids(&json.into(), "eos_token_id", &file)?);
+            if let Some(json) = read_object_if_exists(folder, name)? {
+                self.add_stop_tokens(&token_ids(&json.into(), "eos_token_id", &folder.file(name))?);
             }
         }
         Ok(())
@@ -274,9 +286,17 @@ fn default_template(found: &Value, file: &Path) -> Result<String, PolicyError> {
 }
 
 pub(crate) fn read_json(file: &Path) -> Result<Value, PolicyError> {
-    let bytes = read_file(file).map_err(PolicyError::io(file))?;
-    refuse_lfs_pointer(file, &bytes)?;
-    serde_json::from_slice(&bytes).map_err(PolicyError::json(file))
+    parsed_json(file, &read_file(file).map_err(PolicyError::io(file))?)
+}
+
+pub(crate) fn read_json_of(folder: Folder<'_>, name: &str) -> Result<Value, PolicyError> {
+    let file = folder.file(name);
+    parsed_json(&file, &folder.read(name).map_err(PolicyError::io(&file))?)
+}
+
+fn parsed_json(file: &Path, bytes: &[u8]) -> Result<Value, PolicyError> {
+    refuse_lfs_pointer(file, bytes)?;
+    serde_json::from_slice(bytes).map_err(PolicyError::json(file))
 }
 
 /// An error where a file begins as the text does that Git LFS leaves in place of a large file. At least 8 bytes decide.
@@ -289,15 +309,15 @@ pub(crate) fn refuse_lfs_pointer(file: &Path, bytes: &[u8]) -> Result<(), Policy
     Ok(())
 }
 
-fn read_json_if_exists(file: &Path) -> Result<Option<Value>, PolicyError> {
-    if file.exists() { read_json(file).map(Some) } else { Ok(None) }
+fn read_json_if_exists(folder: Folder<'_>, name: &str) -> Result<Option<Value>, PolicyError> {
+    if folder.has(name) { read_json_of(folder, name).map(Some) } else { Ok(None) }
 }
 
-pub(crate) fn read_object_if_exists(file: &Path) -> Result<Option<Map<String, Value>>, PolicyError> {
-    match read_json_if_exists(file)? {
+pub(crate) fn read_object_if_exists(folder: Folder<'_>, name: &str) -> Result<Option<Map<String, Value>>, PolicyError> {
+    match read_json_if_exists(folder, name)? {
         None => Ok(None),
         Some(Value::Object(object)) => Ok(Some(object)),
-        Some(_) => Err(PolicyError::file(file, "not a JSON object")),
+        Some(_) => Err(PolicyError::file(&folder.file(name), "not a JSON object")),
     }
 }
 

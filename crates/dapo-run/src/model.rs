@@ -40,8 +40,6 @@ pub struct ModelSource {
     /// What leads to the same model again.
     name: String,
     trust: Trust,
-    /// Removes an unpacked model when it is no longer needed.
-    _unpacked: Option<tempfile::TempDir>,
 }
 
 impl ModelSource {
@@ -70,7 +68,7 @@ impl ModelSource {
 
     fn find_parts(name: &str, revision: &str, trust: Trust, parts: Parts) -> Result<Self, RunError> {
         if name == TINY {
-            return unpack_tiny(trust);
+            return Ok(Self { path: TINY.into(), name: TINY.into(), trust });
         }
         if name.is_empty() {
             let expected = "a folder, a file, a hub id, or builtin:tiny";
@@ -80,12 +78,12 @@ impl ModelSource {
         if path.exists() {
             let path = inside(path, trust)?;
             let name = fs::canonicalize(&path).map_err(RunError::io(&path))?;
-            return Ok(Self { path, name: name.to_string_lossy().into_owned(), trust, _unpacked: None });
+            return Ok(Self { path, name: name.to_string_lossy().into_owned(), trust });
         }
         from_hub(name, revision, trust, parts)
     }
 
-    /// The folder or file with the model's weights.
+    /// The folder or file with the model's weights; of the tiny model, its name.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -110,6 +108,10 @@ impl ModelSource {
             return self.base_source()?.config();
         }
         let file = self.path.join("config.json");
+        if self.is_tiny() {
+            let json = serde_json::from_slice(tiny_file("config.json")).map_err(std::io::Error::from);
+            return Ok(ModelConfig::from_json(&json.map_err(RunError::io(&file))?, &file)?);
+        }
         if !file.exists() {
             return Ok(dapo_policy::load_checkpoint(&self.path)?.config);
         }
@@ -134,6 +136,9 @@ impl ModelSource {
     /// # Errors
     /// Names the file and what is wrong with it.
     pub fn load(&self) -> Result<(Decoder, Tokenizer), RunError> {
+        if self.is_tiny() {
+            return Ok(dapo_policy::load_in_memory(TINY, &TINY_FILES)?);
+        }
         if !self.is_adapter() {
             return Ok(dapo_policy::load(&self.path)?);
         }
@@ -142,8 +147,12 @@ impl ModelSource {
         Ok((dapo_policy::load_adapter(&self.path, decoder)?, tokenizer))
     }
 
+    fn is_tiny(&self) -> bool {
+        self.name == TINY
+    }
+
     fn is_adapter(&self) -> bool {
-        self.path.join(ADAPTER).exists()
+        !self.is_tiny() && self.path.join(ADAPTER).exists()
     }
 
     /// The model that this adapter is for: one with weights, so that no chain of adapters leads back to its start.
@@ -184,8 +193,16 @@ fn inside(path: &Path, trust: Trust) -> Result<PathBuf, RunError> {
     Ok(path.to_owned())
 }
 
+/// Whether a folder is a trainer's checkpoint, even where files of it are missing: it holds a model and is none.
 fn is_checkpoint(path: &Path) -> bool {
+    let holds_a_model = || PARTS.iter().any(|part| path.join(part).join(config_of(part)).exists());
     ["trainer.json", Manifest::FILE].iter().any(|file| path.join(file).exists())
+        || (holds_a_model() && !path.join("config.json").exists())
+}
+
+/// The configuration of a checkpoint's part.
+fn config_of(part: &str) -> &'static str {
+    if part == "adapter" { ADAPTER } else { "config.json" }
 }
 
 fn check_model(checkpoint: &Path, part: &str, trust: Trust) -> Result<(), RunError> {
@@ -203,19 +220,30 @@ fn other_checkpoint(run: &RunFolder, steps: u64, error: RunError) -> RunError {
     RunError::Damaged { source: Box::new(error), hint }
 }
 
-fn unpack_tiny(trust: Trust) -> Result<ModelSource, RunError> {
-    let dir = tempfile::tempdir().map_err(RunError::io(&std::env::temp_dir()))?;
-    for (name, bytes) in TINY_FILES {
-        let file = dir.path().join(name);
-        fs::write(&file, bytes).map_err(RunError::io(&file))?;
-    }
-    Ok(ModelSource { path: dir.path().to_owned(), name: TINY.into(), trust, _unpacked: Some(dir) })
+/// A file of the tiny model.
+fn tiny_file(name: &str) -> &'static [u8] {
+    TINY_FILES.iter().find(|(file, _)| *file == name).map_or(&[], |(_, bytes)| bytes)
+}
+
+/// Why a name that is no path may be meant as one, which is not looked for on the hub: where it says so, or stands in a
+/// folder that exists.
+#[cfg(feature = "hub")]
+fn looks_like_a_path(name: &str) -> bool {
+    let path = Path::new(name);
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    !name.starts_with("hf://")
+        && (name.matches('/').count() > 1 || name.starts_with(['.', '/', '~']) || parent.is_some_and(Path::is_dir))
 }
 
 #[cfg(feature = "hub")]
 fn from_hub(name: &str, revision: &str, trust: Trust, parts: Parts) -> Result<ModelSource, RunError> {
     use crate::downloads::report;
     use dapo_policy::hub::{Hub, HubPath};
+    if looks_like_a_path(name) {
+        let expected =
+            format!("one that exists, or hf://{} for a model on the hub", name.trim_start_matches(['.', '/']));
+        return Err(RunError::folder(Path::new(name), "neither a folder nor a file", expected));
+    }
     let Ok(HubPath::Model { id, revision: pinned }) = name.parse() else {
         let expected = "a folder, a GGUF file, ORG/NAME on the hub, or builtin:tiny";
         return Err(RunError::NoModel { name: name.into(), expected });
@@ -223,10 +251,14 @@ fn from_hub(name: &str, revision: &str, trust: Trust, parts: Parts) -> Result<Mo
     let revision = if pinned == "main" { revision } else { &pinned };
     let hub = Hub::from_env()?;
     let path = match parts {
-        Parts::All => hub.model(&id, revision, &mut report)?,
-        Parts::Outline => hub.model_outline(&id, revision, &mut report)?,
+        Parts::All => hub.model(&id, revision, &mut report),
+        Parts::Outline => hub.model_outline(&id, revision, &mut report),
     };
-    Ok(ModelSource { path, name: id, trust, _unpacked: None })
+    let path = path.map_err(|error| match name.starts_with("hf://") {
+        true => RunError::from(error),
+        false => RunError::HubModel { name: name.to_owned(), source: error },
+    })?;
+    Ok(ModelSource { path, name: id, trust })
 }
 
 #[cfg(not(feature = "hub"))]

@@ -145,6 +145,15 @@ pub enum RunError {
     #[cfg(feature = "hub")]
     #[error(transparent)]
     Hub(#[from] dapo_policy::hub::HubError),
+    /// A model that is no folder or file here, and that the hub does not give either.
+    #[cfg(feature = "hub")]
+    #[error("{name:?} is neither a folder nor a file here, and from the hub: {source}")]
+    HubModel {
+        /// The name that was looked for.
+        name: String,
+        /// Why the hub does not give it.
+        source: dapo_policy::hub::HubError,
+    },
     /// The model failed.
     #[error(transparent)]
     Policy(#[from] dapo_policy::PolicyError),

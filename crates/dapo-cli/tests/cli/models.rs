@@ -4,6 +4,7 @@ use crate::{TINY_MODEL, additions, dapo, dapo_with_stdin, folder, path};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use tempfile::TempDir;
 
 /// A copy of the tiny model.
@@ -174,4 +175,52 @@ fn logits_that_are_not_finite_are_an_error_in_every_command() {
         dapo(&["train", "tiny", &model, eval, "--out", run.to_str().unwrap()]).failure(1, said);
         fs::remove_dir_all(&run).unwrap();
     }
+}
+
+#[test]
+fn the_tiny_model_is_never_unpacked() {
+    let dir = folder();
+    let nowhere = dir.path().join("missing");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dapo"));
+    command.args(["generate", "--model", "builtin:tiny", "12+7=", "--temperature", "0", "--max-tokens", "40"]);
+    let output = command.env("TMPDIR", &nowhere).env("TEMP", &nowhere).env("TMP", &nowhere).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let plain =
+        dapo(&["generate", "--model", TINY_MODEL, "12+7=", "--temperature", "0", "--max-tokens", "40"]).success();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), plain.stdout);
+    assert!(!nowhere.exists());
+}
+
+#[test]
+fn an_export_that_fails_leaves_nothing_and_one_that_was_interrupted_is_made_again() {
+    let (model, exported) = (with_number(1e30), folder());
+    let out = exported.path().join("out");
+    let args = ["export", name(&model), "--dtype", "f16", "--out", out.to_str().unwrap()];
+    dapo(&args).failure(1, &["model.norm.weight"]);
+    assert!(!out.exists());
+    // An empty folder stays, and stays empty.
+    fs::create_dir(&out).unwrap();
+    dapo(&args).failure(1, &["model.norm.weight"]);
+    assert_eq!(fs::read_dir(&out).unwrap().count(), 0);
+    // What a killed export leaves: some files at their places, the others not.
+    fs::create_dir(out.join(".dapo-export.part")).unwrap();
+    fs::write(out.join(".dapo-export.part/model.safetensors.tmp"), "half").unwrap();
+    fs::write(out.join("config.json"), "{}").unwrap();
+    let whole = ["export", TINY_MODEL, "--out", out.to_str().unwrap()];
+    dapo(&whole).success();
+    assert!(!out.join(".dapo-export.part").exists());
+    dapo(&["generate", "--model", out.to_str().unwrap(), "1+1=", "--max-tokens", "3"]).success();
+    dapo(&whole).failure(1, &["is not empty"]);
+}
+
+#[test]
+fn a_checkpoint_without_its_manifest_names_it() {
+    let (dir, problems) = (folder(), additions());
+    let checkpoint = dir.path().join("step-3");
+    fs::create_dir(&checkpoint).unwrap();
+    fs::rename(copy().keep(), checkpoint.join("model")).unwrap();
+    let model = checkpoint.to_str().unwrap();
+    let said: &[&str] = &["step-3/manifest.json: missing", "--trust-unverified"];
+    dapo(&["eval", "--model", model, "--data", path(&problems)]).failure(1, said);
+    dapo(&["eval", "--model", model, "--data", path(&problems), "--trust-unverified", "--samples", "1"]).success();
 }

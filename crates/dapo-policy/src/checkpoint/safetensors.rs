@@ -2,13 +2,13 @@
 
 use crate::check::{Bound, absurd, check_memory, check_values};
 use crate::error::PolicyError;
-use crate::files::open_file;
-use crate::tokenizer::{aside, read_json, refuse_lfs_pointer};
+use crate::folder::{Folder, Source, open};
+use crate::tokenizer::{aside, read_json_of, refuse_lfs_pointer};
 use candle_core::{DType, Device, Tensor};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 /// Elements widened at a time.
@@ -27,25 +27,28 @@ pub(super) struct Weights {
 /// One open file, its header checked against its length.
 pub(super) struct TensorFile {
     file: PathBuf,
-    handle: File,
+    handle: Box<dyn Source>,
     /// Where the header ends and the tensors begin, in bytes.
     start: u64,
     metadata: Metadata,
 }
 
 impl Weights {
-    pub(super) fn open(dir: &Path) -> Result<Self, PolicyError> {
-        let (single, index) = (dir.join("model.safetensors"), dir.join("model.safetensors.index.json"));
+    pub(super) fn open(folder: Folder<'_>) -> Result<Self, PolicyError> {
+        const SINGLE: &str = "model.safetensors";
+        const INDEX: &str = "model.safetensors.index.json";
+        let dir = folder.path();
         let mut weights = Self { dir: dir.into(), shards: vec![], places: BTreeMap::new() };
-        if single.exists() {
-            weights.add(TensorFile::open(&single)?)?;
+        let shard = |name: &str| TensorFile::of(&folder.file(name), folder.open(name));
+        if folder.has(SINGLE) {
+            weights.add(shard(SINGLE)?)?;
             return Ok(weights);
         }
-        if !index.exists() {
+        if !folder.has(INDEX) {
             let message = "neither model.safetensors nor model.safetensors.index.json is there";
             return Err(PolicyError::file(dir, message));
         }
-        let json = read_json(&index)?;
+        let (json, index) = (read_json_of(folder, INDEX)?, folder.file(INDEX));
         let map = json.get("weight_map").and_then(|map| map.as_object());
         let map = map.ok_or_else(|| PolicyError::field(&index, "weight_map", "missing", "an object of file names"))?;
         let mut shards: Vec<&str> = Vec::new();
@@ -63,8 +66,8 @@ impl Weights {
                 shards.push(name);
             }
         }
-        for shard in shards {
-            weights.add(TensorFile::open(&dir.join(shard))?)?;
+        for name in shards {
+            weights.add(shard(name)?)?;
         }
         for (tensor, name) in map {
             let found = weights.places.get(tensor).map(|shard| &weights.shards[*shard].file);
@@ -115,8 +118,11 @@ impl Weights {
 
 impl TensorFile {
     pub(super) fn open(file: &Path) -> Result<Self, PolicyError> {
-        let mut handle = open_file(file).map_err(PolicyError::io(file))?;
-        let length = handle.metadata().map_err(PolicyError::io(file))?.len();
+        Self::of(file, open(file))
+    }
+
+    fn of(file: &Path, opened: io::Result<(Box<dyn Source>, u64)>) -> Result<Self, PolicyError> {
+        let (mut handle, length) = opened.map_err(PolicyError::io(file))?;
         let damaged = |what: &str| PolicyError::file(file, format!("not a whole safetensors file: {what}"));
         let mut prefix = [0; 8];
         handle.read_exact(&mut prefix).map_err(|_| damaged("shorter than 8 bytes"))?;
