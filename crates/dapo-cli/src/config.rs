@@ -88,10 +88,7 @@ fn import_file(args: &Import, talk: Talk) -> Result<ExitCode> {
     }
     talk.note(format_args!("{source}: {} settings carried over, {} not", carried.len(), skipped.len()));
     for note in notes {
-        match note.line {
-            Some(line) => talk.note(format_args!("note: line {line}, {}: {}", note.key, note.text)),
-            None => talk.note(format_args!("note: {}", note.text)),
-        }
+        talk.note(format_args!("note: {note}"));
     }
     for Skipped { key, value, line, reason, .. } in skipped.iter().filter(|skipped| skipped.changes_training) {
         talk.note(format_args!("not carried over: line {line}, {key} = {value}: {reason}"));

@@ -67,8 +67,8 @@ fn main() -> ExitCode {
     dapo_code::run_launcher_if_asked();
     std::panic::set_hook(Box::new(report_panic));
     let command = Cli::command().color(talk::color_choice(std::env::args_os()));
-    let matches = command.try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
-    let cli = matches.unwrap_or_else(|error| hints::with_hint(error).exit());
+    let matches = command.clone().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = matches.unwrap_or_else(|error| usage_error(error, command));
     let talk = Talk::new(cli.talk);
     let outcome = match &cli.command {
         Command::Train(args) => train::run(args, talk),
@@ -87,6 +87,21 @@ fn main() -> ExitCode {
         Command::Verify(args) => verify::run(args, talk),
     };
     finish(outcome.map(|()| ExitCode::SUCCESS), talk)
+}
+
+/// Shows help or what is wrong with the arguments, and ends the program. Arguments may hold text of others, which is shown
+/// as it is read with visible escapes.
+fn usage_error(error: clap::Error, command: clap::Command) -> ! {
+    let given: Vec<String> = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect();
+    let shown: Vec<String> = given.iter().map(|arg| dapo_console::visible(arg)).collect();
+    if shown != given {
+        if let Err(error) = command.try_get_matches_from(shown) {
+            hints::with_hint(error).exit();
+        }
+        terminal::to_stderr(error.render());
+        std::process::exit(error.exit_code());
+    }
+    hints::with_hint(error).exit();
 }
 
 /// The exit code of a command, its failure shown.

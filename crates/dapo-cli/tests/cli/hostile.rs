@@ -151,3 +151,21 @@ fn lines_without_end_are_refused_by_file_and_line() {
     let said = format!("{}:2", path(&data));
     dapo(&["verify", path(&data)]).failure(1, &[&said, "a line of more than 64 MiB"]);
 }
+
+#[test]
+fn usage_errors_show_arguments_with_visible_escapes() {
+    let shown = r"\x1b]0;title\x07\x1b[2J";
+    for args in
+        [&[EVIL][..], &["eval", "--model", "m", "--data", "d", "--samples", EVIL], &["verify", &format!("--{EVIL}")]]
+    {
+        let run = dapo(args).failure(2, &[shown]);
+        assert_harmless(&run.stderr);
+        let quoted: Vec<String> = args.iter().map(|arg| format!("'{arg}'")).collect();
+        let line = format!("'{}' {} 2>&1", env!("CARGO_BIN_EXE_dapo"), quoted.join(" "));
+        let Ok(output) = Command::new("script").args(["-qec", &line, "/dev/null"]).stdin(Stdio::null()).output() else {
+            eprintln!("SKIPPED: there is no `script` to make a terminal");
+            continue;
+        };
+        assert!(String::from_utf8_lossy(&output.stdout).contains(shown), "{args:?}");
+    }
+}
