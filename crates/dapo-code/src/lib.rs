@@ -39,6 +39,9 @@ mod elsewhere;
 mod error;
 mod fence;
 #[cfg(target_os = "linux")]
+#[doc(hidden)]
+pub mod fuzzing;
+#[cfg(target_os = "linux")]
 mod launcher;
 #[cfg(target_os = "linux")]
 mod plan;

@@ -55,6 +55,8 @@ mod environment;
 mod error;
 mod external;
 mod fault;
+#[doc(hidden)]
+pub mod fuzzing;
 mod group;
 mod http;
 mod judge;

@@ -28,6 +28,8 @@ mod request;
 mod transfer;
 
 pub use error::HubError;
+#[doc(hidden)]
+pub use model::fuzzing;
 pub use path::HubPath;
 
 use cache::Cache;

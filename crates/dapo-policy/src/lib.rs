@@ -48,6 +48,8 @@ mod device;
 mod error;
 mod files;
 mod folder;
+#[doc(hidden)]
+pub mod fuzzing;
 mod generator;
 mod gguf;
 mod gradients;

@@ -24,6 +24,8 @@ mod estimate;
 mod external;
 mod figures;
 mod folder;
+#[doc(hidden)]
+pub mod fuzzing;
 mod guards;
 mod identity;
 mod import;

@@ -326,7 +326,7 @@ fn timings(folder: &RunFolder, steps: u64) -> Result<u64, RunError> {
 }
 
 /// Bytes of the lines of a log up to a step. What stands behind the last line's end is torn, and is not read.
-fn lines_until(file: &Path, text: &[u8], steps: u64) -> Result<u64, RunError> {
+pub(crate) fn lines_until(file: &Path, text: &[u8], steps: u64) -> Result<u64, RunError> {
     let (mut kept, mut last) = (0, 0);
     for (number, line) in text.split_inclusive(|byte| *byte == b'\n').enumerate() {
         if !line.ends_with(b"\n") {

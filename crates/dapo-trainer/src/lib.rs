@@ -61,6 +61,8 @@ mod update;
 mod checkpoint;
 pub mod durable;
 mod evaluate;
+#[doc(hidden)]
+pub mod fuzzing;
 mod groups;
 mod manifest;
 mod state;

@@ -123,16 +123,23 @@ impl Hub {
     fn listing(&self, repo: &Repo<'_>) -> Result<Listing, HubError> {
         let what = repo.what("");
         let text = self.text(repo, &what, &repo.listing())?;
-        let json: Value = serde_json::from_str(&text)
-            .map_err(|error| HubError::answer(&what, format!("invalid JSON ({error})"), "the list of its files"))?;
+        Listing::read(&text, &what)
+    }
+}
+
+impl Listing {
+    /// Reads the hub's answer about a repository, which `what` says in words.
+    fn read(text: &str, what: &str) -> Result<Self, HubError> {
+        let json: Value = serde_json::from_str(text)
+            .map_err(|error| HubError::answer(what, format!("invalid JSON ({error})"), "the list of its files"))?;
         let commit = json["sha"].as_str().filter(|commit| is_commit(commit)).ok_or_else(|| {
-            HubError::answer(&what, format!("the commit (sha) {}", json["sha"]), "40 hexadecimal digits")
+            HubError::answer(what, format!("the commit (sha) {}", json["sha"]), "40 hexadecimal digits")
         })?;
         let files = json["siblings"].as_array().and_then(|files| {
             files.iter().map(|file| Some(file["rfilename"].as_str()?.to_owned())).collect::<Option<_>>()
         });
         let expected = "siblings, a list of objects with rfilename";
-        let files = files.ok_or_else(|| HubError::answer(&what, "no list of its files", expected))?;
+        let files = files.ok_or_else(|| HubError::answer(what, "no list of its files", expected))?;
         Ok(Listing { commit: commit.to_owned(), files })
     }
 }
@@ -157,15 +164,19 @@ fn weights(has: impl Fn(&str) -> bool) -> Option<&'static str> {
 
 /// The shards that an index names.
 fn shards(repo: &Repo<'_>, index: &Path) -> Result<BTreeSet<String>, HubError> {
-    let text = read_text(index).map_err(HubError::io(index))?;
-    let json: Option<Value> = serde_json::from_str(&text).ok();
+    shards_of(&read_text(index).map_err(HubError::io(index))?, &repo.what(INDEX))
+}
+
+/// The shards of the text of an index, which `what` says in words.
+fn shards_of(text: &str, what: &str) -> Result<BTreeSet<String>, HubError> {
+    let json: Option<Value> = serde_json::from_str(text).ok();
     let shards = json.as_ref().and_then(|json| json["weight_map"].as_object()).and_then(|map| {
         let name =
             |name: &Value| Some(name.as_str().filter(|name| is_file_path(name) && !name.contains('/'))?.to_owned());
         map.values().map(name).collect::<Option<_>>()
     });
     shards.ok_or_else(|| {
-        HubError::answer(&repo.what(INDEX), "an index without names of shards", "weight_map, an object of file names")
+        HubError::answer(what, "an index without names of shards", "weight_map, an object of file names")
     })
 }
 
@@ -173,4 +184,27 @@ fn missing(repo: &Repo<'_>, file: &str, files: &BTreeSet<String>) -> HubError {
     let others: Vec<&str> = files.iter().take(20).map(String::as_str).collect();
     let more = if files.len() > others.len() { ", …" } else { "" };
     HubError::NotFound { what: repo.what(file), reason: format!("it has {}{more}", others.join(", ")) }
+}
+
+/// A way to the answers' parsers without a server, for the fuzz targets in `fuzz/`. No part of the public interface.
+#[doc(hidden)]
+pub mod fuzzing {
+    use super::{HubError, Listing, shards_of};
+
+    /// The commit and the files of the hub's answer about a repository.
+    ///
+    /// # Errors
+    /// Where it is none.
+    pub fn listing(answer: &str) -> Result<(String, Vec<String>), HubError> {
+        let Listing { commit, files } = Listing::read(answer, "the model")?;
+        Ok((commit, files.into_iter().collect()))
+    }
+
+    /// The shards that the text of an index names.
+    ///
+    /// # Errors
+    /// Where it is none.
+    pub fn shards(index: &str) -> Result<Vec<String>, HubError> {
+        Ok(shards_of(index, "the index")?.into_iter().collect())
+    }
 }

@@ -4,6 +4,14 @@
 
 mod addresses;
 mod faults;
+#[path = "../../../../fuzz/src/hub.rs"]
+mod fuzz_targets;
+#[path = "../../../../fuzz/src/input.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared with all fuzz targets")]
+mod input;
+#[path = "../../../../fuzz/src/replay.rs"]
+#[allow(unreachable_pub, reason = "shared with all fuzz targets")]
+mod replay;
 mod server;
 
 use dapo_policy::hub::{Hub, HubError, Network, Progress, Retry};
@@ -216,4 +224,11 @@ fn a_content_that_two_ask_for_comes_once() {
         }
     });
     assert_eq!(elsewhere.requests().len(), 1);
+}
+
+#[test]
+fn properties_of_answers_and_addresses_hold_on_the_fuzz_corpora() {
+    let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz");
+    let inputs = replay::replay(&fuzz, fuzz_targets::TARGETS, 2000, Duration::from_secs(5));
+    assert!(inputs > 1000);
 }
