@@ -1,20 +1,23 @@
 //! `dapo eval`: how many problems a model solves.
 
+mod log;
+
 use crate::args::{ModelArgs, ProblemArgs, SamplingArgs, at_least};
 use crate::talk::Talk;
 use crate::terminal::Stdout;
 use crate::train::locate;
 use anyhow::{Context, Result};
-use dapo_policy::{FinishReason, Purpose};
+use dapo_policy::{Decoder, FinishReason, GenerationConfig, Purpose};
 use dapo_reward::{AnswerRule, Grader, RewardInput, RewardSum};
 use dapo_run::{Layer, LooseRewards, resolve, settings_of};
-use dapo_trainer::{EvalReport, Evaluation, Group, evaluate_in_blocks};
+use dapo_trainer::{EvalReport, Evaluation, Group, Prompt, evaluate_from, fingerprint_of_data, fingerprint_of_weights};
+use log::{Evaluated, Log};
 use serde::Serialize;
+use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, Write};
+use std::path::PathBuf;
 use std::time::Instant;
 
 /// Evaluate a model on problems with answers.
@@ -43,8 +46,9 @@ pub(crate) struct Eval {
     /// Use only the first problems of the file.
     #[arg(long, value_name = "N", value_parser = at_least(1))]
     limit: Option<usize>,
-    /// Write every completion to this new file, as JSON lines {id, sample, completion, tokens, finish_reason, gold, extracted,
-    /// rule, correct}; with --rewards, {reward, rewards} too.
+    /// Write every completion to this file, as JSON lines {id, sample, completion, tokens, finish_reason, gold, extracted,
+    /// rule, correct}; with --rewards, {reward, rewards} too. It must be new, or that of an evaluation that was interrupted:
+    /// the same command then continues it.
     #[arg(long, value_name = "FILE")]
     completions: Option<PathBuf>,
     /// Print one JSON object instead of a table, every problem by itself included.
@@ -78,7 +82,7 @@ struct Report {
 const BLOCK: usize = 256;
 
 pub(crate) fn run(args: &Eval, talk: Talk) -> Result<()> {
-    let (grader, mut rewards) = judging(args, talk)?;
+    let (grader, mut rewards, judge) = judging(args, talk)?;
     let mut problems = args.problems.read(&grader, rewards.sum.needs_answer(), talk)?;
     problems.truncate(args.limit.unwrap_or(usize::MAX));
     let (policy, tokenizer) = args.model.load(talk)?;
@@ -88,21 +92,34 @@ pub(crate) fn run(args: &Eval, talk: Talk) -> Result<()> {
     if prompts.iter().all(|prompt| prompt.answers().next().is_none()) {
         rewards.sum = rewards.sum.without_answers();
     }
-    let mut log = args.completions.as_deref().map(Log::create).transpose()?;
+    let mut evaluation = Evaluation { groups: Vec::new() };
+    let mut log = None;
+    if let Some(file) = &args.completions {
+        let identity = identity(&policy, &prompts, args.samples, &generation, judge)?;
+        let evaluated = Evaluated { identity, prompts: &prompts, samples: args.samples };
+        let lines = |file: &mut Vec<u8>, groups: &[Group]| {
+            write_completions(file, groups, &rewards.sum, args.rewards.is_some())
+        };
+        let (opened, groups) = Log::open(file, &evaluated, Box::new(lines))?;
+        (log, evaluation.groups) = (Some(opened), groups);
+    }
 
     talk.note(format_args!("{} problems, {} completions each ...", prompts.len(), args.samples));
-    let started = Instant::now();
+    let (first, started) = (evaluation.groups.len(), Instant::now());
+    if first > 0 {
+        talk.note(format_args!("continuing: {first} problems are completed already"));
+    }
     let block = BLOCK.div_ceil(args.samples);
-    let mut evaluation = Evaluation { groups: Vec::with_capacity(prompts.len()) };
-    for groups in evaluate_in_blocks(&policy, &tokenizer, &prompts, args.samples, &generation, &rewards.sum, block) {
+    for groups in evaluate_from(first, &policy, &tokenizer, &prompts, args.samples, &generation, &rewards.sum, block) {
         let groups = groups.with_context(|| args.model.generating())?;
         rewards.take_faults().iter().for_each(|fault| talk.warning(fault));
         if let Some(log) = &mut log {
-            log.append(&groups, &rewards.sum, args.rewards.is_some())?;
+            log.append(&groups)?;
         }
         evaluation.groups.extend(groups);
-        say_how_far(&evaluation, prompts.len(), started, talk);
+        say_how_far(&evaluation, first, prompts.len(), started, talk);
     }
+    log.map_or(Ok(()), Log::finish)?;
     let report = Report {
         model: args.model.name.clone(),
         data: args.problems.data.display().to_string(),
@@ -120,27 +137,53 @@ pub(crate) fn run(args: &Eval, talk: Talk) -> Result<()> {
     print(&report, args.json, talk)
 }
 
-/// What judges: the grader that says which answers are the same, and the rewards.
-fn judging(args: &Eval, talk: Talk) -> Result<(Grader, LooseRewards)> {
+/// What judges: the grader that says which answers are the same, the rewards, and the settings of both.
+fn judging(args: &Eval, talk: Talk) -> Result<(Grader, LooseRewards, Value)> {
     let Some(path) = &args.rewards else {
         let accuracy = args.problems.accuracy();
-        return Ok((accuracy.grader.clone(), RewardSum::new(vec![(1.0, Box::new(accuracy))])?.into()));
+        let judge = serde_json::to_value(&accuracy)?;
+        return Ok((accuracy.grader.clone(), RewardSum::new(vec![(1.0, Box::new(accuracy))])?.into(), judge));
     };
     let settings = if path.is_dir() { settings_of(path, &[])? } else { resolve(&[Layer::File(path.clone())])? };
     settings.warnings().iter().for_each(|warning| talk.warning(warning));
     let rewards = settings.config.loose_rewards().map_err(|error| locate(error, &settings));
-    Ok((settings.config.accuracy().grader.clone(), rewards.context("--rewards")?))
+    let judge = serde_json::to_value(&settings.config.rewards)?;
+    Ok((settings.config.accuracy().grader.clone(), rewards.context("--rewards")?, judge))
 }
 
-/// Between blocks: what is done and how long the rest may take.
-fn say_how_far(evaluation: &Evaluation, problems: usize, started: Instant, talk: Talk) {
+/// All that the completions and their judgement depend on.
+fn identity(
+    policy: &Decoder,
+    prompts: &[Prompt],
+    samples: usize,
+    generation: &GenerationConfig,
+    judge: Value,
+) -> Result<Map<String, Value>> {
+    Ok([
+        ("weights", fingerprint_of_weights(policy)?.into()),
+        ("gpu", policy.is_on_device().into()),
+        ("problems", fingerprint_of_data(prompts).into()),
+        ("samples", samples.into()),
+        ("sampling", serde_json::to_value(generation.sampling)?),
+        ("max_tokens", generation.max_new_tokens.into()),
+        ("stop", json!([generation.stop.ids(), generation.stop_strings.strings()])),
+        ("seed", generation.seed.into()),
+        ("judge", judge),
+    ]
+    .map(|(key, value)| (key.to_owned(), value))
+    .into_iter()
+    .collect())
+}
+
+/// Between blocks: what is done and how long the rest may take. `first` problems were done before.
+fn say_how_far(evaluation: &Evaluation, first: usize, problems: usize, started: Instant, talk: Talk) {
     let done = evaluation.groups.len();
     if done < problems {
         let samples = || evaluation.groups.iter().flat_map(|group| &group.samples);
         let is_judged = samples().any(|sample| sample.reward.correct.is_some());
         let correct = if is_judged { format!("{:.4} correct, ", evaluation.accuracy()) } else { String::new() };
         let seconds = started.elapsed().as_secs_f64();
-        let left = seconds / done as f64 * (problems - done) as f64;
+        let left = seconds / (done - first).max(1) as f64 * (problems - done) as f64;
         talk.note(format_args!(
             "{done} of {problems} problems after {seconds:.0} s, about {left:.0} s left; so far {correct}{:.4} truncated",
             evaluation.truncated()
@@ -193,13 +236,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// The file of all completions.
-struct Log {
-    path: PathBuf,
-    file: BufWriter<File>,
-}
-
-/// A completion in it.
+/// A completion in the file of all.
 #[derive(Serialize)]
 struct Logged<'a> {
     id: &'a str,
@@ -219,24 +256,7 @@ struct Logged<'a> {
     rewards: Option<BTreeMap<&'a str, Option<f64>>>,
 }
 
-impl Log {
-    fn create(path: &Path) -> Result<Self> {
-        let file = File::create_new(path).with_context(|| format!("{}, given for --completions", path.display()))?;
-        Ok(Self { path: path.into(), file: BufWriter::new(file) })
-    }
-
-    fn append(&mut self, groups: &[Group], rewards: &RewardSum, with_rewards: bool) -> Result<()> {
-        let path = &self.path;
-        write_completions(&mut self.file, groups, rewards, with_rewards).with_context(|| path.display().to_string())
-    }
-}
-
-fn write_completions(
-    file: &mut impl Write,
-    groups: &[Group],
-    rewards: &RewardSum,
-    with_rewards: bool,
-) -> io::Result<()> {
+fn write_completions(file: &mut Vec<u8>, groups: &[Group], rewards: &RewardSum, with_rewards: bool) -> io::Result<()> {
     for group in groups {
         let prompt = &group.prompt;
         for (number, sample) in group.samples.iter().enumerate() {
@@ -261,8 +281,8 @@ fn write_completions(
                 rewards: with_rewards.then(|| components.map(|c| (c.name.as_str(), c.value)).collect()),
             };
             serde_json::to_writer(&mut *file, &line)?;
-            file.write_all(b"\n")?;
+            file.push(b'\n');
         }
     }
-    file.flush()
+    Ok(())
 }

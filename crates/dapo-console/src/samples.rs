@@ -193,8 +193,12 @@ mod tests {
     use std::sync::Arc;
 
     fn sample(text: &str, correct: Option<bool>) -> Sample {
-        let completion =
-            Completion { token_ids: vec![0; 3], logprobs: vec![0.0; 3], finish_reason: FinishReason::Stop, context: Vec::new() };
+        let completion = Completion {
+            token_ids: vec![0; 3],
+            logprobs: vec![0.0; 3],
+            finish_reason: FinishReason::Stop,
+            context: Vec::new(),
+        };
         let total = correct.map(f64::from);
         let reward = Reward { correct, components: Vec::new(), total };
         Sample { advantage: Some(0.5), ..Sample::new(completion, text.into(), reward) }

@@ -5,8 +5,9 @@ use crate::address;
 use crate::config::Dialect;
 use crate::fault::Fault;
 use crate::openrlhf;
+use crate::reply::ReplyId;
 use crate::transport::Batch;
-use crate::wire::{self, ReplyId};
+use crate::wire;
 use dapo_reward::Score;
 
 /// The scores in a reply.

@@ -5,7 +5,10 @@ use crate::prompt::Prompt;
 use dapo_policy::Decoder;
 
 /// Fingerprint of a policy's weights, adapters merged.
-pub(crate) fn fingerprint_of_weights(policy: &Decoder) -> Result<String, TrainerError> {
+///
+/// # Errors
+/// When the device fails.
+pub fn fingerprint_of_weights(policy: &Decoder) -> Result<String, TrainerError> {
     let mut hash = Hash::default();
     for (name, tensor) in policy.tensors()? {
         hash.add(name.as_bytes());

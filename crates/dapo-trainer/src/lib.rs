@@ -73,9 +73,10 @@ pub use config::{OnMastered, TrainerConfig};
 pub use data::{LONGEST_LINE, Problem, PromptStyle, encode_prompts, read_jsonl, read_line, read_problems};
 pub use error::TrainerError;
 pub use evaluate::{
-    Estimate, EvalReport, Evaluation, PassAt, ProblemScore, evaluate, evaluate_in_blocks, evaluate_observed,
+    Estimate, EvalReport, Evaluation, PassAt, ProblemScore, evaluate, evaluate_from, evaluate_in_blocks,
+    evaluate_observed,
 };
-pub use fingerprint::fingerprint_of_data;
+pub use fingerprint::{fingerprint_of_data, fingerprint_of_weights};
 pub use manifest::{Digest, Manifest, Prefix, RunState, step_of_name};
 pub use metrics::{StepMetrics, StepTimings};
 pub use no_signal::{NoSignal, Outcomes};

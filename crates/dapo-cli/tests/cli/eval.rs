@@ -1,6 +1,6 @@
 //! `dapo eval`.
 
-use crate::{TINY_MODEL, additions, dapo, file, folder, path};
+use crate::{Run, TINY_MODEL, additions, dapo, file, folder, path};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
@@ -278,4 +278,88 @@ fn faults_of_rewards_end_an_evaluation_or_are_shown() {
         .failure(1, &["--rewards", "rewards.mine", "no-such-program"]);
     dapo(&[&args[..], &[folder.path().to_str().unwrap()]].concat()).failure(1, &["config.resolved.toml"]);
     dapo(&[&args[..], &["a.toml", "--grader", "text"]].concat()).failure(2, &["--rewards", "--grader"]);
+}
+
+#[test]
+fn an_interrupted_evaluation_continues_to_the_byte() {
+    let (data, folder) = (additions(), folder());
+    let path_of = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (whole, torn) = (path_of("whole.jsonl"), path_of("torn.jsonl"));
+    let args = |file: &str, more: &[&str]| -> Vec<String> {
+        let args = [
+            "eval",
+            "--model",
+            TINY_MODEL,
+            "--data",
+            path(&data),
+            "--json",
+            "--max-tokens",
+            "12",
+            "--completions",
+            file,
+        ];
+        args.iter().chain(more).map(|&arg| arg.to_owned()).collect()
+    };
+    let eval = |file: &str, more: &[&str]| dapo(&args(file, more).iter().map(String::as_str).collect::<Vec<_>>());
+    // 200 completions of a problem: two problems make a block.
+    let settings = ["--samples", "200"];
+    let report = |run: Run| {
+        let mut report = run.success().json_lines().remove(0);
+        report["seconds"].take();
+        report
+    };
+    let expected = report(eval(&whole, &settings));
+    assert!(!fs::exists(path_of("whole.jsonl.partial")).unwrap());
+
+    // Killed once some problems are written.
+    let mut child = Command::new(env!("CARGO_BIN_EXE_dapo")).args(args(&torn, &settings)).spawn().unwrap();
+    while fs::metadata(&torn).map_or(0, |file| file.len()) == 0 {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let (state, file) = (path_of("torn.jsonl.partial"), fs::read(&torn).unwrap());
+    assert!(file.len() < fs::read(&whole).unwrap().len(), "it was finished");
+    let begun = fs::read(&state).unwrap();
+
+    // Other settings, problems or models are refused, and so is a file that was changed.
+    let other = additions_but_one();
+    for (more, said) in [
+        (&["--samples", "200", "--seed", "5"][..], "had seed 0, expected 5 as now"),
+        (&["--samples", "200", "--temperature", "0.5"], "had sampling "),
+        (&["--samples", "100"], "had samples 200, expected 100 as now"),
+        (&["--samples", "200", "--grader", "text"], "had judge "),
+        (&["--samples", "200", "--data", path(&other)], "had problems "),
+    ] {
+        let more: Vec<&str> = more.to_vec();
+        let mut args = args(&torn, &more);
+        if more.contains(&"--data") {
+            args.drain(3..5);
+        }
+        dapo(&args.iter().map(String::as_str).collect::<Vec<_>>()).failure(1, &[&torn, said]);
+    }
+    let mut changed = file.clone();
+    changed[20] ^= 1;
+    fs::write(&torn, changed).unwrap();
+    eval(&torn, &settings).failure(1, &[&torn, "it was changed"]);
+    fs::write(&torn, &file).unwrap();
+    assert!(fs::read(&state).unwrap() == begun);
+
+    // A torn last line of either file.
+    for (path, content) in [(&torn, &file), (&state, &begun)] {
+        fs::write(path, [content, &br#"[{"completion"#[..]].concat()).unwrap();
+    }
+    fs::write(&torn, &file[..file.len() - 7]).unwrap();
+    let run = eval(&torn, &settings);
+    assert!(run.stderr.contains("problems are completed already"), "{}", run.stderr);
+    assert_eq!(report(run), expected);
+    assert!(fs::read(&torn).unwrap() == fs::read(&whole).unwrap());
+    assert!(!fs::exists(&state).unwrap());
+    eval(&torn, &settings)
+        .failure(1, &[&torn, "the file exists, expected a new one, or one of an interrupted evaluation"]);
+}
+
+fn additions_but_one() -> tempfile::NamedTempFile {
+    let text = fs::read_to_string(additions().path()).unwrap();
+    file(&text.lines().skip(1).collect::<Vec<_>>().join("\n"))
 }

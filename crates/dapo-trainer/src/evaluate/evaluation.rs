@@ -69,9 +69,26 @@ pub fn evaluate_in_blocks(
     rewards: &RewardSum,
     block: usize,
 ) -> impl Iterator<Item = Result<Vec<Group>, TrainerError>> {
+    evaluate_from(0, policy, tokenizer, prompts, samples, generation, rewards, block)
+}
+
+/// [`evaluate_in_blocks`] without the first problems, whose completions are known.
+///
+/// # Errors
+/// As there.
+pub fn evaluate_from(
+    first: usize,
+    policy: &impl Policy,
+    tokenizer: &Tokenizer,
+    prompts: &[Prompt],
+    samples: usize,
+    generation: &GenerationConfig,
+    rewards: &RewardSum,
+    block: usize,
+) -> impl Iterator<Item = Result<Vec<Group>, TrainerError>> {
     let block = block.max(1);
-    prompts.chunks(block).enumerate().map(move |(i, prompts)| {
-        let drawn: Vec<(u64, &Prompt)> = ((i * block) as u64..).zip(prompts).collect();
+    prompts[first.min(prompts.len())..].chunks(block).enumerate().map(move |(i, prompts)| {
+        let drawn: Vec<(u64, &Prompt)> = ((first + i * block) as u64..).zip(prompts).collect();
         roll_out(policy, tokenizer, &drawn, samples, generation, rewards, 0)
     })
 }
