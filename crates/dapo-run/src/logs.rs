@@ -62,7 +62,7 @@ impl Logs {
     /// As [`append`](Self::append); a line that cannot be written is kept for [`write_pending`](Self::write_pending).
     pub(crate) fn append_or_keep(&mut self, name: &'static str, line: &impl Serialize) -> Result<(), RunError> {
         let text = self.text(name, std::iter::once(line))?;
-        self.write_or_keep(name.to_owned(), text)
+        self.write_or_keep(name.to_owned(), &text)
     }
 
     /// Writes the completions of a step. Where that fails, they are kept likewise.
@@ -73,7 +73,7 @@ impl Logs {
     ) -> Result<(), RunError> {
         let name = completions_name(step);
         let text = self.text(&name, lines)?;
-        self.write_or_keep(name, text)
+        self.write_or_keep(name, &text)
     }
 
     /// Writes what a failed step computed with; `None` where there is nothing to write, or that fails, too.
@@ -93,10 +93,10 @@ impl Logs {
         Ok(text)
     }
 
-    fn write_or_keep(&mut self, name: String, text: String) -> Result<(), RunError> {
+    fn write_or_keep(&mut self, name: String, text: &str) -> Result<(), RunError> {
         let written = self.write(&name, text.as_bytes());
         if written.is_err() {
-            self.pending.entry(name).or_default().push_str(&text);
+            self.pending.entry(name).or_default().push_str(text);
         }
         written
     }
@@ -139,7 +139,7 @@ impl Logs {
     /// Writes what could not be written before.
     pub(crate) fn write_pending(&mut self) -> Result<(), RunError> {
         while let Some((name, text)) = self.pending.pop_first() {
-            self.write_or_keep(name, text)?;
+            self.write_or_keep(name, &text)?;
         }
         Ok(())
     }

@@ -101,7 +101,7 @@ fn update_once(
     }
     update.grad_norm = optimizer.update(policy, gradients, lr)?;
     let norm = policy.weights_norm()?;
-    if !(norm <= f64::from(LARGEST_WEIGHT)) {
+    if !norm.is_finite() || norm > f64::from(LARGEST_WEIGHT) {
         return Err(TrainerError::Diverged { update: optimizer.steps(), step: None, norm });
     }
     Ok(Some(update))
