@@ -9,7 +9,7 @@ use crate::train::locate;
 use anyhow::{Context, Result};
 use dapo_policy::{Decoder, FinishReason, GenerationConfig, Purpose};
 use dapo_reward::{AnswerRule, Grader, RewardInput, RewardSum};
-use dapo_run::{Layer, LooseRewards, resolve, settings_of};
+use dapo_run::{Layer, RunRewards, resolve, settings_of};
 use dapo_trainer::{EvalReport, Evaluation, Group, Prompt, evaluate_from, fingerprint_of_data, fingerprint_of_weights};
 use log::{Evaluated, Log};
 use serde::Serialize;
@@ -138,7 +138,7 @@ pub(crate) fn run(args: &Eval, talk: Talk) -> Result<()> {
 }
 
 /// What judges: the grader that says which answers are the same, the rewards, and the settings of both.
-fn judging(args: &Eval, talk: Talk) -> Result<(Grader, LooseRewards, Value)> {
+fn judging(args: &Eval, talk: Talk) -> Result<(Grader, RunRewards, Value)> {
     let Some(path) = &args.rewards else {
         let accuracy = args.problems.accuracy();
         let judge = serde_json::to_value(&accuracy)?;
@@ -146,7 +146,7 @@ fn judging(args: &Eval, talk: Talk) -> Result<(Grader, LooseRewards, Value)> {
     };
     let settings = if path.is_dir() { settings_of(path, &[])? } else { resolve(&[Layer::File(path.clone())])? };
     settings.warnings().iter().for_each(|warning| talk.warning(warning));
-    let rewards = settings.config.loose_rewards().map_err(|error| locate(error, &settings));
+    let rewards = settings.config.run_rewards().map_err(|error| locate(error, &settings));
     let judge = serde_json::to_value(&settings.config.rewards)?;
     Ok((settings.config.accuracy().grader.clone(), rewards.context("--rewards")?, judge))
 }
@@ -249,11 +249,16 @@ struct Logged<'a> {
     rule: Option<AnswerRule>,
     /// `None`: the gold answer cannot be read.
     correct: Option<bool>,
-    /// The total and every component, where rewards of settings judge.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reward: Option<Option<f64>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rewards: Option<BTreeMap<&'a str, Option<f64>>>,
+    /// Where rewards of settings judge.
+    #[serde(flatten)]
+    rewards: Option<LoggedRewards<'a>>,
+}
+
+/// The total and every component; null where one abstained.
+#[derive(Serialize)]
+struct LoggedRewards<'a> {
+    reward: Option<f64>,
+    rewards: BTreeMap<&'a str, Option<f64>>,
 }
 
 fn write_completions(file: &mut Vec<u8>, groups: &[Group], rewards: &RewardSum, with_rewards: bool) -> io::Result<()> {
@@ -277,8 +282,10 @@ fn write_completions(file: &mut Vec<u8>, groups: &[Group], rewards: &RewardSum, 
                 extracted: found.map(|found| found.text),
                 rule: found.map(|found| found.rule),
                 correct: sample.reward.correct,
-                reward: with_rewards.then_some(sample.reward.total),
-                rewards: with_rewards.then(|| components.map(|c| (c.name.as_str(), c.value)).collect()),
+                rewards: with_rewards.then(|| LoggedRewards {
+                    reward: sample.reward.total,
+                    rewards: components.map(|c| (c.name.as_str(), c.value)).collect(),
+                }),
             };
             serde_json::to_writer(&mut *file, &line)?;
             file.push(b'\n');

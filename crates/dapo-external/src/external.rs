@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Instant;
 
-use dapo_reward::{RewardFault, RewardFn, RewardInput, Score};
+use dapo_reward::{RewardFault, RewardFn, RewardInput, Round, Score};
 
 use crate::cache::{Answer, Cache, Key, Scores};
 use crate::config::OnError;
@@ -93,13 +93,21 @@ impl ExternalReward {
     /// # Errors
     /// [`ExternalError::Stopped`], [`ExternalError::TooManyFaults`], and [`ExternalError::Io`] of the kept answers.
     pub fn scores(&self, inputs: &[RewardInput<'_>]) -> Result<Vec<Score>, ExternalError> {
-        let round = Round::new(self, inputs);
-        let batches = round.batches();
+        self.scores_of_part(inputs, &Round::new(inputs.len()))
+    }
+
+    /// The scores of a part of a round, in order: `max_error_fraction` is a share of the whole round.
+    ///
+    /// # Errors
+    /// As [`scores`](Self::scores).
+    pub fn scores_of_part(&self, inputs: &[RewardInput<'_>], round: &Round) -> Result<Vec<Score>, ExternalError> {
+        let part = Part::new(self, inputs, round);
+        let batches = part.batches();
         let next = AtomicUsize::new(0);
         let work = |lane| {
-            while !round.has_failed() {
+            while !part.has_failed() {
                 let Some(batch) = batches.get(next.fetch_add(1, Ordering::Relaxed)) else { return };
-                round.ask(lane, batch);
+                part.ask(lane, batch);
             }
         };
         match self.transport.lanes().min(batches.len()) {
@@ -111,13 +119,16 @@ impl ExternalReward {
                 }
             }),
         }
-        round.finish()
+        part.finish()
     }
 }
 
 impl RewardFn for ExternalReward {
     fn name(&self) -> &str {
         &self.name
+    }
+    fn waits(&self) -> bool {
+        true
     }
     fn score(&self, input: &RewardInput<'_>) -> Result<Score, RewardFault> {
         self.scores(std::slice::from_ref(input))?.pop().ok_or_else(|| "0 results for 1 completion".into())
@@ -128,12 +139,16 @@ impl RewardFn for ExternalReward {
     fn score_batch(&self, inputs: &[RewardInput<'_>]) -> Result<Vec<Score>, RewardFault> {
         Ok(self.scores(inputs)?)
     }
+    fn score_part(&self, part: &[RewardInput<'_>], round: &Round) -> Result<Vec<Score>, RewardFault> {
+        Ok(self.scores_of_part(part, round)?)
+    }
 }
 
 /// Samples that are scored together.
-struct Round<'a, 'b> {
+struct Part<'a, 'b> {
     reward: &'a ExternalReward,
     inputs: &'a [RewardInput<'b>],
+    round: &'a Round,
     keys: Vec<Key>,
     /// Positions of the samples that are to be asked for.
     open: Vec<usize>,
@@ -143,16 +158,17 @@ struct Round<'a, 'b> {
 
 struct State {
     answers: Vec<Option<Answer>>,
-    /// Samples that abstain because of a fault, now or in what is known.
-    failed: usize,
     error: Option<ExternalError>,
 }
 
-impl<'a, 'b> Round<'a, 'b> {
-    fn new(reward: &'a ExternalReward, inputs: &'a [RewardInput<'b>]) -> Self {
+impl<'a, 'b> Part<'a, 'b> {
+    fn new(reward: &'a ExternalReward, inputs: &'a [RewardInput<'b>], round: &'a Round) -> Self {
+        let part = |keys, open, answers| {
+            let (has_failed, state) = (AtomicBool::new(false), Mutex::new(State { answers, error: None }));
+            Self { reward, inputs, round, keys, open, has_failed, state }
+        };
         let Some(cache) = reward.cache() else {
-            let state = State { answers: vec![None; inputs.len()], failed: 0, error: None };
-            return Self::of(reward, inputs, Vec::new(), (0..inputs.len()).collect(), state);
+            return part(Vec::new(), (0..inputs.len()).collect(), vec![None; inputs.len()]);
         };
         let groups = || inputs.chunk_by(|a, b| a.draw == b.draw);
         let compares = reward.transport.compares();
@@ -173,19 +189,10 @@ impl<'a, 'b> Round<'a, 'b> {
         let mut seen = HashSet::new();
         let mut is_open = |&index: &usize| answers[index].is_none() && seen.insert(keys[index]);
         let open: Vec<_> = (0..inputs.len()).filter(&mut is_open).collect();
-        let failed = answers.iter().flatten().filter(|answer| answer.fault.is_some()).count();
+        // Those that abstain because of a fault count again.
+        round.add_failed(answers.iter().flatten().filter(|answer| answer.fault.is_some()).count());
         reward.tally.replayed(inputs.len() - open.len());
-        Self::of(reward, inputs, keys, open, State { answers, failed, error: None })
-    }
-
-    fn of(
-        reward: &'a ExternalReward,
-        inputs: &'a [RewardInput<'b>],
-        keys: Vec<Key>,
-        open: Vec<usize>,
-        state: State,
-    ) -> Self {
-        Self { reward, inputs, keys, open, has_failed: AtomicBool::new(false), state: Mutex::new(state) }
+        part(keys, open, answers)
     }
 
     /// The positions of each request's samples.
@@ -236,12 +243,7 @@ impl<'a, 'b> Round<'a, 'b> {
         if on_error == OnError::Stop || fault.is_final() {
             return Err(ExternalError::Stopped { step, fault });
         }
-        let samples = self.inputs.len();
-        let failed = {
-            let mut state = self.state();
-            state.failed += positions.len();
-            state.failed
-        };
+        let (samples, failed) = (self.round.samples(), self.round.add_failed(positions.len()));
         if failed as f64 > allowed * samples as f64 {
             return Err(ExternalError::TooManyFaults { step, failed, samples, allowed, fault });
         }

@@ -29,7 +29,7 @@ def take_streams():
 
 
 def load(file, name):
-    """The function of this name in a file."""
+    """The function of this name in a file, or in its orms, and whether it is one of those: ms-swift's, called with texts."""
     sys.path.insert(0, os.path.dirname(file))
     module_name = os.path.splitext(os.path.basename(file))[0]
     spec = importlib.util.spec_from_file_location(module_name, file)
@@ -38,13 +38,25 @@ def load(file, name):
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module
     spec.loader.exec_module(module)
+    orms = vars(module).get("orms")
+    if isinstance(orms, dict) and name in orms:
+        return instance(orms[name]), True
     function = module
     for part in name.split("."):
         if not hasattr(function, part):
             names = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
             sys.exit(f"{file} has no {name}, but {', '.join(names) or 'no function'}")
         function = getattr(function, part)
-    return function
+    return instance(function), False
+
+
+def instance(function):
+    """A function as it is; of a class, what it makes. An environment is made for each episode."""
+    return function() if inspect.isclass(function) and not is_environment(function) else function
+
+
+def is_environment(target):
+    return inspect.isclass(target) and hasattr(target, "reset") and hasattr(target, "step")
 
 
 def number(value, place):
@@ -77,8 +89,8 @@ def is_chat(sample):
 class Function:
     """A reward function with the arguments that it takes."""
 
-    def __init__(self, function, name):
-        self.function, self.name = function, name
+    def __init__(self, function, takes_texts, name):
+        self.function, self.takes_texts, self.name = function, takes_texts, name
         parameters = inspect.signature(function).parameters.values()
         named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
         self.names = {p.name for p in named}
@@ -146,7 +158,7 @@ class Function:
         chats = [is_chat(sample) for sample in samples]
         arguments["prompts"] = [s["messages"] if chat else s["prompt"] for s, chat in zip(samples, chats)]
         arguments["completions"] = [
-            [{"role": "assistant", "content": s["completion"]}] if chat else s["completion"]
+            [{"role": "assistant", "content": s["completion"]}] if chat and not self.takes_texts else s["completion"]
             for s, chat in zip(samples, chats)
         ]
         arguments["completion_ids"] = [sample["token_ids"] for sample in samples]
@@ -216,9 +228,8 @@ def main():
     file, name = sys.argv[1:]
     sys.argv = [file]
     requests, replies = take_streams()
-    target = load(file, name)
-    is_environment = inspect.isclass(target) and hasattr(target, "reset") and hasattr(target, "step")
-    target = Environments(target, name) if is_environment else Function(target, name)
+    target, is_method = load(file, name)
+    target = Environments(target, name) if is_environment(target) else Function(target, is_method, name)
     for line in requests:
         request = json.loads(line)
         reply = {"id": request["id"]}

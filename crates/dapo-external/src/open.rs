@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use dapo_reward::RewardError;
+
 use crate::command::CommandTransport;
 use crate::config::{CommandReward, OnError, PythonReward, UrlReward};
 use crate::error::ExternalError;
@@ -23,6 +25,21 @@ pub enum ExternalConfig {
     Python(PythonReward),
     /// A language model that judges.
     Judge(JudgeReward),
+}
+
+impl ExternalConfig {
+    /// Checks the fields. Files and programs are not looked at.
+    ///
+    /// # Errors
+    /// [`RewardError::Config`] for one outside what is allowed.
+    pub fn validate(&self) -> Result<(), RewardError> {
+        match self {
+            Self::Command(config) => config.validate(),
+            Self::Url(config) => config.validate(),
+            Self::Python(config) => config.validate(),
+            Self::Judge(config) => config.validate(),
+        }
+    }
 }
 
 impl From<CommandReward> for ExternalConfig {

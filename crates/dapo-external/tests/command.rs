@@ -11,8 +11,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use common::{ECHO, asked, inputs, message, open_command, shell, values};
-use dapo_external::{CommandReward, OnError, open};
-use dapo_reward::{RewardFn, RewardInput, RewardSum, RewardTerm, Score};
+use dapo_external::{CommandReward, ExternalReward, OnError, open};
+use dapo_reward::{RewardFn, RewardInput, RewardSum, RewardTerm, Round, Score};
 use tempfile::tempdir;
 
 fn abstaining(config: CommandReward) -> CommandReward {
@@ -164,6 +164,29 @@ fn too_many_faults_stop_the_run() {
     let expected = "step 3: 1 of 4 samples abstain because of faults, expected at most 0.2 of them (max_error_fraction); \
                     the last: the command ended (exit status: 1) before it replied";
     assert_eq!(found, expected);
+}
+
+#[test]
+fn the_share_of_faults_is_that_of_a_round_whatever_its_parts() {
+    let dir = tempdir().unwrap();
+    // The first life fails.
+    let script = format!("if [ ! -e \"$2\" ]; then : >\"$2\"; exit 1; fi; {ECHO}");
+    let opened = |name: &str, max_error_fraction| {
+        let paths = [dir.path().join("log"), dir.path().join(name)];
+        let config = abstaining(shell(&script, &[&paths[0], &paths[1]]));
+        open_command(CommandReward { max_error_fraction, ..config }, &dir.path().join(format!("{name}-run")))
+    };
+    let round = Round::new(8);
+    let reward = opened("a", 0.25);
+    let part = |reward: &ExternalReward, texts: &[&str], draw| {
+        let scores = reward.score_part(&inputs(texts, draw, 3), &round).map_err(|error| error.to_string())?;
+        Ok::<_, String>(scores.into_iter().map(|score| score.value).collect::<Vec<_>>())
+    };
+    assert_eq!(part(&reward, &["1", "2"], 0).unwrap(), [None, None]);
+    assert_eq!(part(&reward, &["3", "4"], 1).unwrap(), [Some(3.0), Some(4.0)]);
+    // Two samples of another part have failed before.
+    let error = part(&opened("b", 0.4), &["1", "2"], 2).unwrap_err();
+    assert!(error.contains("4 of 8 samples abstain because of faults, expected at most 0.4 of them"), "{error}");
 }
 
 #[test]

@@ -266,3 +266,33 @@ fn settings_are_checked_when_the_reward_is_opened() {
         "python_bin names \"no-python-7\", which is not there, in no folder of PATH"
     );
 }
+
+#[test]
+fn a_plugin_of_ms_swift_is_found_in_its_orms_and_gets_texts() {
+    if !has_python() {
+        return;
+    }
+    let dir = folder(
+        r#"
+class Length:
+    def __call__(self, completions, solution, **kwargs):
+        assert all(isinstance(c, str) for c in completions), completions
+        return [len(c) / s for c, s in zip(completions, solution)]
+
+class Bare(Length):
+    pass
+
+orms = {"external_length": Length, "ready": Length()}
+"#,
+    );
+    let messages = [json!({"role": "user", "content": "Hi"})];
+    let columns = json!({"messages": messages, "solution": 2});
+    let input = RewardInput::new("<user>Hi", "Hello", "").with_messages(&messages).with_columns(&columns);
+    for name in ["external_length", "ready"] {
+        assert_eq!(opened(dir.path(), config(name)).score(&input).unwrap(), Score::value(2.5), "{name}");
+    }
+    let found = opened(dir.path(), config("Bare")).score(&input).unwrap_err().to_string();
+    assert!(found.contains("it reports: AssertionError"), "a class is called as TRL calls a function: {found}");
+    let found = opened(dir.path(), config("other")).score(&input).unwrap_err().to_string();
+    assert!(found.contains("before it replied"), "{found}");
+}

@@ -23,6 +23,9 @@ pub struct GenerationProgress {
     pub tokens: u64,
 }
 
+/// Is shown a request's number and its completions.
+pub type Each<'a> = dyn FnMut(usize, Vec<Completion>) + Send + 'a;
+
 /// A model that completes prompts and learns from how its completions were judged.
 pub trait Policy {
     /// Completions of each request, in order.
@@ -49,6 +52,22 @@ pub trait Policy {
             tokens: completions().map(|completion| completion.token_ids.len() as u64).sum(),
         });
         Ok(groups)
+    }
+
+    /// Completions of each request, each shown to `each` once all of its own are there, in any order. A request of no samples
+    /// is not shown.
+    ///
+    /// # Errors
+    /// As [`Policy::generate`].
+    fn generate_each(
+        &self,
+        requests: &[Request],
+        config: &GenerationConfig,
+        each: &mut Each<'_>,
+    ) -> Result<(), PolicyError> {
+        let groups = self.generate(requests, config)?.into_iter().enumerate();
+        groups.filter(|(number, _)| requests[*number].samples > 0).for_each(|(number, group)| each(number, group));
+        Ok(())
     }
 
     /// Completions of each request, and more of them for as long as `more` asks for some.

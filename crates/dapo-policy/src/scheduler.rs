@@ -11,8 +11,6 @@
 //! What this leaves room for, and where it would go in:
 //! - *Requests that arrive while it runs*: [`Scheduler::submit`] may be called between two steps. [`Backend::generate`] plans
 //!   its memory from the requests that it is shown; there it would be shown a typical load.
-//! - *Each finished group at once*: [`Scheduler::step`] hands over every group with its last completion; [`generate`] merely
-//!   collects them.
 //! - *A cache in blocks*: room is counted in blocks already; what they are is the generator's own. To reserve what is there
 //!   rather than what may come, [`Generator::sequence_blocks`] would say what the next advance needs, and be asked before each.
 //! - *Several drafted tokens verified in one step*: [`Generator::advance`] may draw any number of tokens; nobody here counts
@@ -24,7 +22,7 @@
 use crate::backend::Backend;
 use crate::error::PolicyError;
 use crate::generator::{Ended, Ending, Generator, PromptCache, Room, Start};
-use crate::policy::{GenerationProgress, More, Watch};
+use crate::policy::{Each, GenerationProgress, More, Watch};
 use crate::request::{Completion, ContextTokens, FinishReason, GenerationConfig, Request};
 use crate::turns::{AfterTurn, EndedTurn, TurnAnswer, Turns};
 use std::collections::VecDeque;
@@ -43,6 +41,20 @@ pub(crate) fn generate(
     };
     run(backend, requests, config, false, None, &mut collect, watch)?;
     Ok(groups)
+}
+
+/// Completions of each request, shown to `each` as soon as all of them are there.
+pub(crate) fn generate_each(
+    backend: &dyn Backend,
+    requests: &[Request],
+    config: &GenerationConfig,
+    each: &mut Each<'_>,
+) -> Result<(), PolicyError> {
+    let mut show = |number: usize, group| {
+        each(number, group);
+        0
+    };
+    run(backend, requests, config, false, None, &mut show, &mut |_| ())
 }
 
 /// Completions of each request, shown to `more` as soon as all of them are there, and as many more as it then asks for.

@@ -41,6 +41,7 @@ impl<S: IntoScore, E: Into<RewardFault>> IntoScore for Result<S, E> {
 struct Use {
     needs_answer: bool,
     judges: bool,
+    waits: bool,
 }
 
 /// A closure that scores one completion at a time.
@@ -84,6 +85,13 @@ impl<S: IntoScore, F: Fn(&RewardInput<'_>) -> S + Send + Sync> SampleReward<F> {
         self.use_of.needs_answer = true;
         self
     }
+
+    /// Says that scoring waits for somebody else ([`RewardFn::waits`]).
+    #[must_use]
+    pub fn waiting(mut self) -> Self {
+        self.use_of.waits = true;
+        self
+    }
 }
 
 impl<S: IntoScore, F: Fn(&RewardInput<'_>) -> S + Send + Sync> RewardFn for SampleReward<F> {
@@ -95,6 +103,9 @@ impl<S: IntoScore, F: Fn(&RewardInput<'_>) -> S + Send + Sync> RewardFn for Samp
     }
     fn judges(&self) -> bool {
         self.use_of.judges
+    }
+    fn waits(&self) -> bool {
+        self.use_of.waits
     }
     fn score(&self, input: &RewardInput<'_>) -> Result<Score, RewardFault> {
         (self.score)(input).into_score()
@@ -146,6 +157,13 @@ impl<S: IntoScore, F: Fn(&[RewardInput<'_>]) -> Vec<S> + Send + Sync> GroupRewar
         self.use_of.needs_answer = true;
         self
     }
+
+    /// Says that scoring waits for somebody else ([`RewardFn::waits`]).
+    #[must_use]
+    pub fn waiting(mut self) -> Self {
+        self.use_of.waits = true;
+        self
+    }
 }
 
 impl<S: IntoScore, F: Fn(&[RewardInput<'_>]) -> Vec<S> + Send + Sync> RewardFn for GroupReward<F> {
@@ -157,6 +175,9 @@ impl<S: IntoScore, F: Fn(&[RewardInput<'_>]) -> Vec<S> + Send + Sync> RewardFn f
     }
     fn judges(&self) -> bool {
         self.use_of.judges
+    }
+    fn waits(&self) -> bool {
+        self.use_of.waits
     }
     /// A group of one.
     fn score(&self, input: &RewardInput<'_>) -> Result<Score, RewardFault> {

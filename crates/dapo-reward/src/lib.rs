@@ -49,6 +49,7 @@ mod number;
 mod parse;
 mod reward;
 mod rewards;
+mod round;
 mod rule;
 mod sum;
 mod trim;
@@ -70,6 +71,7 @@ pub use rewards::{
     Accuracy, CosineLength, Format, FormatPattern, Grader, LengthUnit, OverlongFilter, ProportionalOverlong,
     Repetition, SoftOverlong, TagCount,
 };
+pub use round::Round;
 pub use rule::Rule;
 pub use sum::{OnAbstain, RewardSum, RewardTerm};
 pub use verify::{Gold, Side, Verdict, Verification, VerifyConfig, is_equivalent, verify};

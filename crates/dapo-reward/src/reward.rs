@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::environment::Episodes;
 use crate::extract::FoundAnswer;
 use crate::input::RewardInput;
+use crate::round::Round;
 
 /// What one reward function says about one completion.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -114,6 +115,12 @@ pub trait RewardFn: Send + Sync {
         None
     }
 
+    /// Whether scoring waits for somebody else, such as a process or a server. Groups are then scored by
+    /// [`score_part`](Self::score_part) as soon as they are finished, from another thread, while others are still generated.
+    fn waits(&self) -> bool {
+        false
+    }
+
     /// Judges one completion.
     ///
     /// # Errors
@@ -143,6 +150,14 @@ pub trait RewardFn: Send + Sync {
             None => Ok(scores.into_iter().flatten().collect()),
         }
     }
+
+    /// Judges some whole groups of a round, in order. Which groups are a part depends on time: scores must not.
+    ///
+    /// # Errors
+    /// When one cannot be scored.
+    fn score_part(&self, part: &[RewardInput<'_>], _round: &Round) -> Result<Vec<Score>, RewardFault> {
+        self.score_batch(part)
+    }
 }
 
 impl<R: RewardFn + ?Sized> RewardFn for Arc<R> {
@@ -164,6 +179,9 @@ impl<R: RewardFn + ?Sized> RewardFn for Arc<R> {
     fn compared<'a>(&self, input: &RewardInput<'a>) -> Option<FoundAnswer<'a>> {
         (**self).compared(input)
     }
+    fn waits(&self) -> bool {
+        (**self).waits()
+    }
     fn score(&self, input: &RewardInput<'_>) -> Result<Score, RewardFault> {
         (**self).score(input)
     }
@@ -172,6 +190,9 @@ impl<R: RewardFn + ?Sized> RewardFn for Arc<R> {
     }
     fn score_batch(&self, inputs: &[RewardInput<'_>]) -> Result<Vec<Score>, RewardFault> {
         (**self).score_batch(inputs)
+    }
+    fn score_part(&self, part: &[RewardInput<'_>], round: &Round) -> Result<Vec<Score>, RewardFault> {
+        (**self).score_part(part, round)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The weighted sum of reward functions.
 
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde::{Deserialize, Serialize};
@@ -10,6 +11,7 @@ use crate::error::RewardError;
 use crate::extract::FoundAnswer;
 use crate::input::RewardInput;
 use crate::reward::{Component, Reward, RewardFault, RewardFn, Score};
+use crate::round::Round;
 
 /// What a component's abstention does to the total of the completion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -139,6 +141,19 @@ impl RewardSum {
         Ok(Self { judge, ..self })
     }
 
+    /// The sum with a further term; the judge stays.
+    ///
+    /// # Errors
+    /// As [`of`](Self::of).
+    pub fn with(self, term: RewardTerm) -> Result<Self, RewardError> {
+        let judge = self.judge.map(|place| self.terms[place].function.name().to_owned());
+        let sum = Self::of(self.terms.into_iter().chain([term]).collect())?;
+        match judge {
+            Some(name) => sum.judged_by(&name),
+            None => Ok(sum),
+        }
+    }
+
     /// Whether a component says which completions are correct.
     pub fn judges(&self) -> bool {
         self.terms.iter().any(|term| term.function.judges())
@@ -202,8 +217,40 @@ impl RewardSum {
     /// [`RewardError::Failed`], [`RewardError::Panicked`], [`RewardError::Count`], [`RewardError::LogName`] and
     /// [`RewardError::NotFinite`] name the function at fault.
     pub fn score_batch(&self, inputs: &[RewardInput<'_>]) -> Result<Vec<Reward>, RewardError> {
-        let score = |term: &RewardTerm| checked(term, inputs, |inputs| term.function.score_batch(inputs));
-        let columns = self.terms.iter().map(score).collect::<Result<Vec<_>, _>>()?;
+        self.score_rest(inputs, BTreeMap::new())
+    }
+
+    /// Places of the components that [wait](RewardFn::waits).
+    pub fn waiting(&self) -> Vec<usize> {
+        (0..self.terms.len()).filter(|place| self.terms[*place].function.waits()).collect()
+    }
+
+    /// Scores some whole groups of a round by the component at a place.
+    ///
+    /// # Errors
+    /// As [`score_batch`](Self::score_batch).
+    ///
+    /// # Panics
+    /// When there is no such place.
+    pub fn score_part(&self, place: usize, part: &[RewardInput<'_>], round: &Round) -> Result<Vec<Score>, RewardError> {
+        let term = &self.terms[place];
+        checked(term, part, |part| term.function.score_part(part, round))
+    }
+
+    /// [`score_batch`](Self::score_batch), where the scores of the components at some places are known.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn score_rest(
+        &self,
+        inputs: &[RewardInput<'_>],
+        mut known: BTreeMap<usize, Vec<Score>>,
+    ) -> Result<Vec<Reward>, RewardError> {
+        let score = |(place, term): (usize, &RewardTerm)| match known.remove(&place) {
+            Some(scores) => checked(term, inputs, |_| Ok(scores)),
+            None => checked(term, inputs, |inputs| term.function.score_batch(inputs)),
+        };
+        let columns = self.terms.iter().enumerate().map(score).collect::<Result<Vec<_>, _>>()?;
         let mut columns: Vec<_> = columns.into_iter().map(Vec::into_iter).collect();
         Ok(inputs.iter().map(|_| self.combine(columns.iter_mut().filter_map(Iterator::next))).collect())
     }

@@ -1,7 +1,7 @@
 //! From settings to the parts they configure, and how sections go together.
 
 use crate::best::check_metric;
-use crate::external::{ENV, Externals, open_env, open_own};
+use crate::external::{ENV, Externals, Opening, open_env, open_own};
 use crate::placement::DeviceChoice;
 use crate::run_error::RunError;
 use crate::settings::{Judging, RunConfig, Weighted};
@@ -45,7 +45,7 @@ fn at_least_1(key: &str, value: Option<u64>) -> Result<(), RunError> {
 }
 
 impl RunConfig {
-    /// Checks every value's range and how values go together.
+    /// Checks every value's range and how values go together. Files and programs that they name are not looked at.
     ///
     /// # Errors
     /// [`RunError::Setting`] names the first key, its value and what is allowed.
@@ -93,7 +93,7 @@ impl RunConfig {
             env.validate().map_err(at(ENV))?;
         }
         self.guards.validate()?;
-        self.sum(self.terms(false)?.0)?;
+        self.sum(self.terms(Opening::Checked)?.0)?;
         self.trainer_config().validate().map_err(|error| match of_setting(error) {
             RunError::Setting { key, found, expected } => {
                 let ours = KEYS.iter().find_map(|(field, ours)| Some(format!("{ours}{}", key.strip_prefix(field)?)));
@@ -191,8 +191,8 @@ impl RunConfig {
     }
 
     /// The reward of a run, and those of its components that are computed elsewhere.
-    pub(crate) fn run_rewards(&self) -> Result<(RewardSum, Externals), RunError> {
-        let (terms, externals) = self.terms(true)?;
+    pub(crate) fn opened(&self) -> Result<(RewardSum, Externals), RunError> {
+        let (terms, externals) = self.terms(Opening::Opened)?;
         Ok((self.sum(terms)?, externals))
     }
 
@@ -201,6 +201,8 @@ impl RunConfig {
         let Some(name) = &self.rewards.correct else { return Ok(sum) };
         sum.judged_by(name).map_err(|error| match error {
             RewardError::Judge { name, judges } => {
+                // One of the user's own judges as soon as it is named.
+                let judges: Vec<&str> = judges.iter().chain(self.rewards.own.0.keys()).map(String::as_str).collect();
                 let expected = format!("a reward that judges: {}", judges.join(", "));
                 RunError::setting("rewards.correct", name, expected)
             }
@@ -208,17 +210,17 @@ impl RunConfig {
         })
     }
 
-    /// The terms of [`reward_sum`](Self::reward_sum), to which a program may add its own for
-    /// [`Run::create_with`](crate::Run::create_with). Those that are computed elsewhere then keep no answers.
+    /// The terms of [`reward_sum`](Self::reward_sum). In a run those of them that are computed elsewhere keep no answers, unlike
+    /// those of [`run_rewards`](Self::run_rewards).
     ///
     /// # Errors
     /// When a component's values are outside their range, or a program or file that it names is not there.
     pub fn reward_terms(&self) -> Result<Vec<RewardTerm>, RunError> {
-        Ok(self.terms(true)?.0)
+        Ok(self.terms(Opening::Opened)?.0)
     }
 
-    /// The terms, and those of them that are computed elsewhere; programs are run only if they may be.
-    pub(crate) fn terms(&self, runs_programs: bool) -> Result<(Vec<RewardTerm>, Externals), RunError> {
+    /// The terms, and those of them that are computed elsewhere.
+    pub(crate) fn terms(&self, opening: Opening) -> Result<(Vec<RewardTerm>, Externals), RunError> {
         let rewards = &self.rewards;
         let max_new_tokens = self.rollout.max_new_tokens;
         let mut terms = Terms::default();
@@ -246,7 +248,7 @@ impl RunConfig {
         let mut externals = Externals::default();
         for (name, own) in &rewards.own.0 {
             let judges = rewards.correct.as_ref() == Some(name);
-            let reward = open_own(name, own, judges, runs_programs, &mut externals)?;
+            let reward = open_own(name, own, judges, opening, &mut externals)?;
             terms.push(name, own.weight, own.on_abstain, reward)?;
         }
         if let Some(env) = &self.env {

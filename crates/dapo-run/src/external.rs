@@ -8,7 +8,7 @@ use dapo_external::{
 };
 use dapo_reward::{
     EnvFault, EnvProblem, EnvReward, EnvStart, EnvStep, EnvTurn, Environment, FoundAnswer, RewardError, RewardFault,
-    RewardFn, RewardInput, Score,
+    RewardFn, RewardInput, Round, Score,
 };
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -151,6 +151,9 @@ impl RewardFn for Named {
     fn compared<'a>(&self, input: &RewardInput<'a>) -> Option<FoundAnswer<'a>> {
         self.scorer.function().ok()?.compared(input)
     }
+    fn waits(&self) -> bool {
+        self.scorer.function().is_ok_and(RewardFn::waits)
+    }
     fn score(&self, input: &RewardInput<'_>) -> Result<Score, RewardFault> {
         self.scorer.function()?.score(input)
     }
@@ -160,18 +163,33 @@ impl RewardFn for Named {
     fn score_batch(&self, inputs: &[RewardInput<'_>]) -> Result<Vec<Score>, RewardFault> {
         self.scorer.function()?.score_batch(inputs)
     }
+    fn score_part(&self, part: &[RewardInput<'_>], round: &Round) -> Result<Vec<Score>, RewardFault> {
+        self.scorer.function()?.score_part(part, round)
+    }
 }
 
-/// Opens a reward of the settings, and adds it to the external ones where it is one. Without `runs_programs` a reward that
-/// runs programs is checked and not opened.
+/// What becomes of the rewards of the settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Opening {
+    /// Their values are checked. Files and programs are not looked at.
+    Checked,
+    /// They can score.
+    Opened,
+}
+
+/// Checks or opens a reward of the settings; one that is opened is added to the external ones where it is one.
 pub(crate) fn open_own(
     name: &str,
     own: &OwnReward,
     judges: bool,
-    runs_programs: bool,
+    opening: Opening,
     externals: &mut Externals,
 ) -> Result<Named, RunError> {
     let mut external = |config: ExternalConfig| -> Result<Scorer, RunError> {
+        if opening == Opening::Checked {
+            config.validate().map_err(|error| of_external(name, error.into()))?;
+            return Ok(Scorer::Unopened);
+        }
         let dir = PathBuf::from(own.dir.as_deref().unwrap_or("."));
         let loose = open(name, &config, &dir, None).map_err(|error| of_external(name, error))?;
         let external = Arc::new(External { config, dir, loose, kept: OnceLock::new() });
@@ -187,7 +205,7 @@ pub(crate) fn open_own(
             let rule = BuiltinReward::new(name, config).map_err(|error| of_external(name, error.into()))?;
             Scorer::Other(Box::new(rule))
         }
-        OwnKind::Code(config) if runs_programs => {
+        OwnKind::Code(config) if opening == Opening::Opened => {
             let opened = Launcher::current_exe().and_then(|launcher| config.open(CODE, launcher));
             Scorer::Other(Box::new(opened.map_err(|error| of_code(name, error))?))
         }

@@ -82,5 +82,5 @@ pub use settings::{
 };
 pub use source::Source;
 pub use start::{Resume, settings_of};
-pub use trial::{LooseRewards, Trial};
+pub use trial::{RunRewards, Trial};
 pub use trust::Trust;

@@ -3,7 +3,6 @@
 use crate::best::Scores;
 use crate::build::of_setting;
 use crate::estimate::cache_left;
-use crate::external::Externals;
 use crate::folder::RunFolder;
 use crate::guards::{Figures, Guards};
 use crate::identity::{changed_for_good, check_seal, sealed, settings_hash, with_absolute_paths};
@@ -17,6 +16,7 @@ use crate::run::Run;
 use crate::run_error::RunError;
 use crate::settings::RunConfig;
 use crate::trackers::Trackers;
+use crate::trial::RunRewards;
 use crate::trust::Trust;
 use crate::watch::Watcher;
 use dapo_policy::{Device, StopStrings, cuda_memory};
@@ -51,7 +51,7 @@ impl Run {
     ///
     /// # Errors
     /// As there.
-    pub fn start(settings: &Resolved, dir: &Path, trust: Trust, rewards: Option<RewardSum>) -> Result<Self, RunError> {
+    pub fn start(settings: &Resolved, dir: &Path, trust: Trust, rewards: Option<RunRewards>) -> Result<Self, RunError> {
         let folder = RunFolder::at(dir);
         folder.check_is_free()?;
         let mut run = Self::build(&with_absolute_paths(&settings.config), folder, trust, rewards)?;
@@ -79,7 +79,7 @@ impl Run {
         changed: &Resolved,
         dir: &Path,
         how: Resume,
-        rewards: Option<RewardSum>,
+        rewards: Option<RunRewards>,
     ) -> Result<Self, RunError> {
         let folder = RunFolder::at(dir);
         let is_sealed = check_seal(&folder.config_file(), how.trust)?;
@@ -163,11 +163,11 @@ impl Run {
         Ok(())
     }
 
-    fn build(config: &RunConfig, folder: RunFolder, trust: Trust, own: Option<RewardSum>) -> Result<Self, RunError> {
+    fn build(config: &RunConfig, folder: RunFolder, trust: Trust, own: Option<RunRewards>) -> Result<Self, RunError> {
         config.validate()?;
         // Evaluations are judged by what is trained on, where that is not known to this crate.
         let is_own = own.is_some() || !config.rewards.own.0.is_empty() || config.env.is_some();
-        let (rewards, externals) = own.map_or_else(|| config.run_rewards(), |own| Ok((own, Externals::default())))?;
+        let RunRewards { sum: rewards, externals } = own.map_or_else(|| config.run_rewards(), Ok)?;
         let source = ModelSource::find_with(&config.model.path, &config.model.revision, trust)?;
         let too_much = fits(config, &source.config()?, folder.path())?;
         let (policy, tokenizer) = source.load()?;

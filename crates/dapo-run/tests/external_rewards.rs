@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 #![cfg(unix)]
 
+use dapo_reward::{RewardTerm, SampleReward};
 use dapo_run::{Layer, Resolved, Run, RunFolder, resolve};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -136,6 +137,65 @@ fn a_killed_and_resumed_run_asks_nothing_twice_and_ends_with_the_same_bytes() {
 }
 
 #[test]
+fn delays_change_nothing() {
+    let temp = tempfile::tempdir().unwrap();
+    fs::write(temp.path().join("halves.sh"), HALVES).unwrap();
+    let slow = HALVES.replace("  printf '{\"id\"", "  sleep 0.0$((id * 7 % 9))\n  printf '{\"id\"");
+    assert_ne!(slow, HALVES);
+    fs::write(temp.path().join("slow.sh"), slow).unwrap();
+    let log = temp.path().join("asked.jsonl");
+    let trained = |script: &str, more: &str| {
+        let text = format!("[rewards.mine]\ncommand = ['sh', '{script}', '{}']\n{more}", log.display());
+        let dir = temp.path().join(format!("run-{script}{}", more.len()));
+        let mut run = Run::create(&file(temp.path(), &text), &dir).unwrap();
+        finish(&mut run);
+        let mut files = content(&dir);
+        files.remove(RunFolder::CONFIG);
+        // Manifests and states name the settings.
+        files.retain(|name, _| !name.ends_with("manifest.json") && !name.ends_with("trainer.json"));
+        files
+    };
+    let quick = trained("halves.sh", "");
+    assert!(quick.contains_key("reward_cache/mine.jsonl") && quick.contains_key(RunFolder::METRICS));
+    for (script, more) in [("slow.sh", ""), ("slow.sh", "workers = 3\n"), ("slow.sh", "workers = 2\nbatch = 1\n")] {
+        let found = trained(script, more);
+        assert_eq!(found.keys().collect::<Vec<_>>(), quick.keys().collect::<Vec<_>>());
+        for (name, bytes) in &quick {
+            assert!(found[name] == *bytes, "{name}, {more}");
+        }
+    }
+}
+
+#[test]
+fn a_program_may_add_to_rewards_that_keep_their_answers() {
+    let temp = tempfile::tempdir().unwrap();
+    fs::write(temp.path().join("halves.sh"), HALVES).unwrap();
+    let log = temp.path().join("asked.jsonl");
+    let text = format!("[rewards.mine]\ncommand = ['sh', 'halves.sh', '{}']\n", log.display());
+    let settings = file(temp.path(), &text);
+    let rewards = || {
+        let brevity = SampleReward::new("brevity", |input| 1.0 / (1.0 + input.num_tokens as f64));
+        settings.config.run_rewards().unwrap().with(RewardTerm::new(0.5, brevity)).unwrap()
+    };
+    let dir = temp.path().join("run");
+    let mut run = Run::create_with(&settings, &dir, rewards()).unwrap();
+    finish(&mut run);
+    drop(run);
+    let whole = content(&dir);
+    assert!(lines(&dir.join(RunFolder::METRICS))[0]["rewards/brevity/mean"].is_number());
+    assert!(lines(&dir.join(RunFolder::TIMINGS))[0]["rewards"]["mine"]["requests"].as_u64() > Some(0));
+    let asked = fs::read_to_string(&log).unwrap();
+    fs::remove_dir_all(dir.join("checkpoints/step-2")).unwrap();
+    let mut run = Run::resume_with(&dapo_run::settings_of(&dir, &[]).unwrap(), &dir, rewards()).unwrap();
+    finish(&mut run);
+    drop(run);
+    assert_eq!(fs::read_to_string(&log).unwrap(), asked);
+    assert!(content(&dir) == whole);
+    let twice = rewards().with(RewardTerm::new(1.0, SampleReward::new("mine", |_| 0.0))).unwrap_err().to_string();
+    assert!(twice.contains("mine"), "{twice}");
+}
+
+#[test]
 fn functions_for_trl_and_verl_train_without_changes() {
     if !has_python() {
         return;
@@ -247,7 +307,8 @@ fn a_judge_trains_and_a_resumed_run_asks_it_nothing_twice() {
         let sum = |name: &str| timings.iter().map(|line| line[name].as_u64().unwrap()).sum::<u64>();
         assert_eq!((sum("prompt_tokens"), sum("completion_tokens")), (10 * requests as u64, requests as u64));
         let whole = content(&dir);
-        assert!(requests > if mode == "absolute" { 16 } else { 2 }, "{mode}: {requests}");
+        // Two steps of two groups of four; a group of equal texts is not ranked.
+        assert!(if mode == "absolute" { requests == 16 } else { (1..=4).contains(&requests) }, "{mode}: {requests}");
         // As after a kill in the second step: its answers are known, and nothing else of it.
         fs::remove_dir_all(dir.join("checkpoints/step-2")).unwrap();
         let mut run = Run::resume(&dapo_run::settings_of(&dir, &[]).unwrap(), &dir).unwrap();
@@ -283,7 +344,7 @@ fn the_reward_that_is_named_judges_training_and_evaluation() {
         finish(&mut run);
         run
     };
-    let is_even = |line: &Value| line["tokens"].as_u64().unwrap() % 2 == 0;
+    let is_even = |line: &Value| line["tokens"].as_u64().unwrap().is_multiple_of(2);
     let run = own("named", "rewards.correct = 'mine'\n");
     assert_eq!(run.trainer().config().sampler.metric.to_string(), "acc");
     let completions = lines(&run.folder().completions_file(1));
@@ -312,7 +373,7 @@ fn the_reward_that_is_named_judges_training_and_evaluation() {
     assert!((2.0 * mean(&other["avg_at_k"]) - 1.0 - mean(&other["rewards"]["accuracy"])).abs() < 1e-12, "{other}");
     let error = Run::create(&file(temp.path(), &format!("rewards.correct = 'format'\n{text}")), &temp.path().join("x"));
     let error = error.unwrap_err().to_string();
-    assert!(error.contains("rewards.correct is \"format\", expected a reward that judges: accuracy"), "{error}");
+    assert!(error.contains("rewards.correct is format, expected a reward that judges: accuracy, mine"), "{error}");
 }
 
 #[test]
@@ -404,7 +465,8 @@ fn tables_have_one_kind_and_its_keys() {
 fn relative_paths_are_those_of_the_file_and_settings_are_read_back() {
     let temp = tempfile::tempdir().unwrap();
     let text = "[rewards.mine]\nweight = 0.5\npython = 'rewards.py:f'\n[rewards.code]\nlanguage = 'rust'\n[rewards.far]\n\
-        url = 'http://localhost:1/'\napi_key_env = 'KEY'\n";
+        url = 'http://localhost:1/'\napi_key_env = 'KEY'\n[rewards.judge]\njudge_url = 'http://localhost:1/v1'\nmodel = 'm'\n\
+        template = '''\nRate {completion}.\n\n\"1\" to \\2'''\ncorrect_from = 8\n";
     let settings = file(temp.path(), text);
     let own = &settings.config.rewards.own.0;
     let base = temp.path().to_str().unwrap().trim_end_matches('/');

@@ -131,6 +131,8 @@ pub struct StepTimings {
     pub rollout_time: f64,
     /// Of these, seconds for reference log-probs in the loss and for updates.
     pub update_time: f64,
+    /// Of the seconds for rollouts and rewards, those in which completions were scored and none was generated.
+    pub reward_time: f64,
     /// Generated tokens per second of the step.
     pub tokens_per_second: f64,
 }

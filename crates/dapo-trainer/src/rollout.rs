@@ -1,12 +1,14 @@
 //! From prompts to judged groups of completions.
 
-use crate::activity::{Activity, Observer};
+use crate::activity::{Activity, Observer, RolloutProgress};
 use crate::error::TrainerError;
+use crate::judge::{Clock, Finished, Judge, Known};
+use crate::overlap::generate_and_score;
 use crate::play::{Play, Played};
 use crate::prompt::Prompt;
-use crate::sample::{Group, Sample};
-use dapo_policy::{Completion, FinishReason, GenerationConfig, GenerationProgress, Policy, Request, Tokenizer};
-use dapo_reward::{Ending, RewardInput, RewardSum};
+use crate::sample::Group;
+use dapo_policy::{Completion, GenerationConfig, GenerationProgress, Policy, Request, Tokenizer};
+use dapo_reward::RewardSum;
 
 /// Completes every prompt `group_size` times and judges the completions. Each prompt comes with its draw index, which keys
 /// its random numbers. Rewards get the training step; 0 is outside training. Where the rewards are those of an environment, each
@@ -29,28 +31,25 @@ pub fn roll_out(
     Ok(groups)
 }
 
-/// As [`roll_out`]; `observer` is shown how far it is, as `activity` puts it.
-pub(crate) fn roll_out_observed(
+/// How what is done is put, from how far a generation is.
+pub(crate) type Put<'a> = dyn Fn(GenerationProgress) -> Activity + Sync + 'a;
+
+/// [`roll_out`] with a judge; `observer` is shown how far it is, as `put` puts it.
+///
+/// # Errors
+/// As there.
+pub(crate) fn roll_out_by(
     policy: &impl Policy,
     judge: Judge<'_>,
     prompts: &[(u64, &Prompt)],
     group_size: usize,
     generation: &GenerationConfig,
     observer: &mut Observer<'_>,
-    activity: &(dyn Fn(GenerationProgress) -> Activity + Sync),
+    put: &Put<'_>,
 ) -> Result<Vec<Group>, TrainerError> {
     let mut groups: Vec<Group> = prompts.iter().map(|(draw, prompt)| Group::new(*draw, (*prompt).clone())).collect();
     let more = vec![group_size; groups.len()];
-    let Judge { tokenizer, rewards, step } = judge;
-    if Play::of(rewards, tokenizer, generation, step).is_some() {
-        observer(activity(GenerationProgress::default()));
-        add_completions(policy, tokenizer, &mut groups, &more, generation, rewards, step)?;
-        return Ok(groups);
-    }
-    let requests = requests(&groups, &more);
-    let completions = policy.generate_watched(&requests, generation, &mut |progress| observer(activity(progress)))?;
-    observer(Activity::Scoring { completions: completions.iter().map(Vec::len).sum() });
-    judge.add(&mut groups, completions, None)?;
+    add_completions_by(policy, judge, &mut groups, &more, generation, observer, put)?;
     Ok(groups)
 }
 
@@ -67,26 +66,49 @@ pub fn add_completions(
     rewards: &RewardSum,
     step: u64,
 ) -> Result<(), TrainerError> {
-    let Some(play) = Play::of(rewards, tokenizer, generation, step) else {
-        let completions = policy.generate(&requests(groups, more), generation)?;
-        return Judge { tokenizer, rewards, step }.add(groups, completions, None);
-    };
-    play.begin(groups)?;
-    let (mut completions, played) = (vec![Vec::new(); groups.len()], Played::default());
-    play.generate(policy, groups, &requests(groups, more), &played, &mut |number, group| {
-        completions[number] = group;
-        0
-    })?;
-    Judge { tokenizer, rewards, step }.add(groups, completions, Some(&played))
+    let judge = Judge { tokenizer, rewards, step, clock: &Clock::default() };
+    let put = |_| Activity::Rollout(RolloutProgress::default());
+    add_completions_by(policy, judge, groups, more, generation, &mut |_| (), &put)
 }
 
-/// What makes samples of completions.
-#[derive(Clone, Copy)]
-pub(crate) struct Judge<'a> {
-    pub(crate) tokenizer: &'a Tokenizer,
-    pub(crate) rewards: &'a RewardSum,
-    /// The training step that rewards get.
-    pub(crate) step: u64,
+/// [`add_completions`] with a judge; `observer` is shown how far it is, as `put` puts it.
+///
+/// # Errors
+/// As there.
+pub(crate) fn add_completions_by(
+    policy: &impl Policy,
+    judge: Judge<'_>,
+    groups: &mut [Group],
+    more: &[usize],
+    generation: &GenerationConfig,
+    observer: &mut Observer<'_>,
+    put: &Put<'_>,
+) -> Result<(), TrainerError> {
+    if let Some(play) = Play::of(judge.rewards, judge.tokenizer, generation, judge.step) {
+        observer(put(GenerationProgress::default()));
+        play.begin(groups)?;
+        let (mut completions, played) = (vec![Vec::new(); groups.len()], Played::default());
+        play.generate(policy, groups, &requests(groups, more), &played, &mut |number, group| {
+            completions[number] = group;
+            0
+        })?;
+        let finished = groups.iter().zip(completions);
+        let finished = finished.map(|(group, of)| Finished::of(of, judge.tokenizer, group, Some(&played)));
+        let finished = finished.collect::<Result<_, _>>()?;
+        return judge.add(groups, finished, Known::new());
+    }
+    let requests = requests(groups, more);
+    let mut watch = |progress| observer(put(progress));
+    let (finished, known) = if judge.rewards.waiting().is_empty() {
+        let completions = policy.generate_watched(&requests, generation, &mut watch)?;
+        observer(Activity::Scoring { completions: completions.iter().map(Vec::len).sum() });
+        let finished = groups.iter().zip(completions);
+        let finished = finished.map(|(group, of)| Finished::of(of, judge.tokenizer, group, None));
+        (finished.collect::<Result<_, _>>()?, Known::new())
+    } else {
+        generate_and_score(policy, judge, groups, &requests, generation, &mut watch)?
+    };
+    judge.add(groups, finished, known)
 }
 
 /// [`roll_out`], and more completions of each group for as long as `more` asks for some. A policy that keeps its prompts does
@@ -102,7 +124,7 @@ pub(crate) fn roll_out_more(
     generation: &GenerationConfig,
     more: &(dyn Fn(&Group) -> usize + Sync),
     observer: &mut Observer<'_>,
-    activity: &(dyn Fn(GenerationProgress) -> Activity + Sync),
+    put: &Put<'_>,
 ) -> Result<Vec<Group>, TrainerError> {
     let mut groups: Vec<Group> = prompts.iter().map(|(draw, prompt)| Group::new(*draw, (*prompt).clone())).collect();
     let play = Play::of(judge.rewards, judge.tokenizer, generation, judge.step);
@@ -110,13 +132,15 @@ pub(crate) fn roll_out_more(
     let (requests, played) = (requests(&groups, &vec![group_size; groups.len()]), Played::default());
     let begun = if play.is_some() { groups.clone() } else { Vec::new() };
     let (mut failure, mut progress) = (None, GenerationProgress::default());
-    observer(activity(progress));
+    observer(put(progress));
     let mut add = |number: usize, completions: Vec<Completion>| {
         let group = &mut groups[number..=number];
         progress.completions += completions.len();
         progress.tokens += completions.iter().map(|completion| completion.token_ids.len() as u64).sum::<u64>();
         // After a failure, what has been asked for is all that is still generated.
-        let wanted = match judge.add(group, vec![completions], play.map(|_| &played)) {
+        let of_group = Finished::of(completions, judge.tokenizer, &group[0], play.map(|_| &played));
+        let finished = of_group.map_err(TrainerError::from);
+        let wanted = match finished.and_then(|finished| judge.add(group, vec![finished], Known::new())) {
             Ok(()) if failure.is_none() => more(&group[0]),
             Ok(()) => 0,
             Err(error) => {
@@ -125,7 +149,7 @@ pub(crate) fn roll_out_more(
             }
         };
         progress.requests += usize::from(wanted == 0);
-        observer(activity(progress));
+        observer(put(progress));
         wanted
     };
     match play {
@@ -144,57 +168,4 @@ fn requests(groups: &[Group], more: &[usize]) -> Vec<Request> {
         draw: group.draw,
     };
     groups.iter().zip(more).map(request).collect()
-}
-
-impl Judge<'_> {
-    /// Judges completions and adds them to their groups, which are unchanged after an error. Where episodes were played, the
-    /// completions are theirs.
-    fn add(
-        self,
-        groups: &mut [Group],
-        completions: Vec<Vec<Completion>>,
-        played: Option<&Played>,
-    ) -> Result<(), TrainerError> {
-        let Self { tokenizer, rewards, step } = self;
-        let mut episodes = Vec::new();
-        for (group, completions) in groups.iter().zip(&completions) {
-            let first = group.samples.len();
-            episodes.extend((first..first + completions.len()).map(|sample| played?.take(group.draw, sample)));
-        }
-        let mut of_each = episodes.iter();
-        let mut text = |completion: &Completion| match of_each.next() {
-            Some(Some((episode, _))) => Ok(episode.model_text()),
-            _ => tokenizer.decode(&completion.token_ids, true),
-        };
-        let texts = completions
-            .iter()
-            .map(|group| group.iter().map(&mut text).collect::<Result<Vec<_>, _>>())
-            .collect::<Result<Vec<_>, _>>()?;
-        let mut scores = episodes.iter().map(|played| played.as_ref().map(|(_, score)| score));
-        let mut inputs = Vec::with_capacity(completions.iter().map(Vec::len).sum());
-        for ((group, completions), texts) in groups.iter().zip(&completions).zip(&texts) {
-            let first = group.samples.len();
-            inputs.extend(completions.iter().zip(texts).enumerate().map(|(i, (completion, text))| {
-                let is_truncated = completion.finish_reason == FinishReason::Length;
-                let prompt = &group.prompt;
-                RewardInput::new(&prompt.text, text, &prompt.answer)
-                    .with_alternatives(&prompt.alternatives)
-                    .with_messages(&prompt.messages)
-                    .with_token_ids(&completion.token_ids)
-                    .with_ending(if is_truncated { Ending::Length } else { Ending::Stop })
-                    .with_columns(&prompt.columns)
-                    .with_place(group.draw, first + i, step)
-                    .with_episode(scores.next().flatten())
-            }));
-        }
-        let mut judged = rewards.score_batch(&inputs)?.into_iter();
-        let mut episodes = episodes.into_iter().map(|played| Some(played?.0));
-        for ((group, completions), texts) in groups.iter_mut().zip(completions).zip(texts) {
-            let samples = completions.into_iter().zip(texts).zip(&mut judged);
-            group.samples.extend(samples.map(|((completion, text), reward)| {
-                Sample::new(completion, text, reward).with_episode(episodes.next().flatten())
-            }));
-        }
-        Ok(())
-    }
 }

@@ -5,6 +5,7 @@ use crate::advantages::{filter_metric, set_advantages, settled_metric};
 use crate::config::{OnMastered, TrainerConfig};
 use crate::error::TrainerError;
 use crate::fingerprint::fingerprint_of_weights;
+use crate::judge::{Clock, Judge};
 use crate::metrics::{GroupSums, StepMetrics, StepTimings, of_correction, of_updates, share};
 use crate::no_signal::NoSignal;
 use crate::optimizer::AdamW;
@@ -13,7 +14,7 @@ use crate::prompt::Prompt;
 use crate::record::{GroupRecord, records, records_so_far};
 use crate::reference::Reference;
 use crate::rescore::{difference_of_later, reject, rescore, rescore_carried};
-use crate::rollout::{Judge, add_completions, roll_out_more, roll_out_observed};
+use crate::rollout::{add_completions_by, roll_out_by, roll_out_more};
 use crate::sample::{Group, SampleId};
 use crate::update::update;
 use dapo_loss::kl_in_reward;
@@ -201,7 +202,8 @@ impl Trainer {
         let started = Instant::now();
         self.gradients.release_large();
         let mut metrics = StepMetrics { step: self.step + 1, num_tokens: self.num_tokens, ..StepMetrics::default() };
-        let mut taken = self.sample(&mut metrics, observer)?;
+        let clock = Clock::default();
+        let mut taken = self.sample(&mut metrics, &clock, observer)?;
         let rolled_out = Instant::now();
         if let Err(error) = self.train(&mut taken, &mut metrics, observer) {
             self.failed = records(taken, self.sampler.kept());
@@ -224,6 +226,7 @@ impl Trainer {
             step: metrics.step,
             step_time,
             rollout_time: (rolled_out - started).as_secs_f64(),
+            reward_time: clock.seconds(),
             update_time: (updated - rolled_out).as_secs_f64(),
             tokens_per_second: generated as f64 / step_time,
         };
@@ -279,6 +282,7 @@ impl Trainer {
     fn sample(
         &mut self,
         metrics: &mut StepMetrics,
+        clock: &Clock,
         observer: &mut Observer<'_>,
     ) -> Result<TakenBatch<Arc<Group>>, TrainerError> {
         let mut sums = GroupSums::of(self.rewards.names());
@@ -292,7 +296,7 @@ impl Trainer {
             progress.kept = self.sampler.kept().len();
             progress.tokens = sums.tokens();
             observer(Activity::Rollout(progress));
-            let groups = self.round(&drawn, &mut kl_sum, progress, observer)?;
+            let groups = self.round(&drawn, &mut kl_sum, clock, progress, observer)?;
             let drawn = groups.into_iter().map(|group| {
                 sums.add(&group);
                 let metric = filter_metric(self.config.sampler.judged_metric(), &group, self.config.overlong_filter);
@@ -339,14 +343,15 @@ impl Trainer {
         &self,
         drawn: &[(u64, usize)],
         kl_sum: &mut f64,
+        clock: &Clock,
         before: RolloutProgress,
         observer: &mut Observer<'_>,
     ) -> Result<Vec<Group>, TrainerError> {
         let prompts: Vec<(u64, &Prompt)> = drawn.iter().map(|(draw, i)| (*draw, &self.prompts[*i])).collect();
         let Self { policy, tokenizer, generation, rewards, config, .. } = self;
-        let (size, sampler, filter, step) = (config.group_size, &config.sampler, config.overlong_filter, self.step + 1);
+        let (size, sampler, filter) = (config.group_size, &config.sampler, config.overlong_filter);
+        let judge = Judge { tokenizer, rewards, step: self.step + 1, clock };
         let more = |group: &Group| sampler.more_completions(&filter_metric(&sampler.metric, group, filter));
-        let judge = Judge { tokenizer, rewards, step };
         let activity = |of: GenerationProgress| {
             let (groups, tokens) = (before.groups + of.requests as u64, before.tokens + of.tokens);
             Activity::Rollout(RolloutProgress { groups, tokens, ..before })
@@ -355,14 +360,14 @@ impl Trainer {
         if sampler.per_prompt.is_some() && config.kl_in_reward == 0.0 {
             return roll_out_more(policy, judge, &prompts, size, generation, &more, observer, &activity);
         }
-        let mut groups = roll_out_observed(policy, judge, &prompts, size, generation, observer, &activity)?;
+        let mut groups = roll_out_by(policy, judge, &prompts, size, generation, observer, &activity)?;
         loop {
             self.add_kl_terms(&mut groups, kl_sum)?;
             let more: Vec<usize> = groups.iter().map(&more).collect();
             if more.iter().all(|more| *more == 0) {
                 return Ok(groups);
             }
-            add_completions(policy, tokenizer, &mut groups, &more, generation, rewards, step)?;
+            add_completions_by(policy, judge, &mut groups, &more, generation, observer, &activity)?;
         }
     }
 

@@ -233,15 +233,21 @@ fn judges_by_the_rewards_of_a_file_or_a_run() {
     let own = format!("rewards.correct = 'mine'\n{short}[rewards.mine]\ncommand = ['sh', 'even.sh']\n");
     let file = write("own.toml", &own);
     let report = eval(path(&data), &["--samples", "4", "--rewards", &file]);
-    let even = |line: &Value| f64::from(line["tokens"].as_u64().unwrap() % 2 == 0);
+    let even = |line: &Value| f64::from(line["tokens"].as_u64().unwrap().is_multiple_of(2));
     is(mean(&report["avg_at_k"]), of_lines(&even));
     is(mean(&report["rewards"]["mine"]), of_lines(&|line| line["tokens"].as_u64().unwrap() as f64));
     assert!(report["rewards"].get("accuracy").is_none() && report["maj_at_k"].is_object());
 
     // A run that trained with them evaluates with them.
     let out = folder.path().join("run");
-    let small =
-        ["sampler.train_batch=2", "rollout.group_size=2", "sampler.dynamic=false", "train.steps=1", "eval.every=none"];
+    let small = [
+        "rewards.soft_overlong=none",
+        "sampler.train_batch=2",
+        "rollout.group_size=2",
+        "sampler.dynamic=false",
+        "train.steps=1",
+        "eval.every=none",
+    ];
     let out = out.to_str().unwrap();
     dapo(&[&["train", "tiny", &file, "--out", out, "-q"][..], &small].concat()).success();
     assert_eq!(eval(path(&data), &["--samples", "4", "--rewards", out]), report);

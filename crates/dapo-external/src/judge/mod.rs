@@ -128,7 +128,7 @@ fn end(text: &str) -> String {
     const SHOWN: usize = 100;
     let text = text.trim();
     match text.char_indices().nth_back(SHOWN - 1) {
-        Some((start, _)) if start > 0 => format!("…{}", quoted(text[start..].as_bytes())),
+        Some((start, _)) if start > 0 => format!("…{}", quoted(&text.as_bytes()[start..])),
         _ => quoted(text.as_bytes()),
     }
 }

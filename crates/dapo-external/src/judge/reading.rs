@@ -24,12 +24,11 @@ pub(super) fn ranking(text: &str, count: usize) -> Option<Vec<usize>> {
         let end = start + text[start..].find(']')?;
         serde_json::from_str::<Vec<usize>>(&text[start..=end]).ok()
     });
-    let order = match listed {
-        Some(order) => order,
-        None => {
-            let line = text.lines().next_back()?;
-            line.split('>').map(|part| part.trim_matches(['*', '`', ' ', '\t']).parse().ok()).collect::<Option<_>>()?
-        }
+    let order = if let Some(order) = listed {
+        order
+    } else {
+        let line = text.lines().next_back()?;
+        line.split('>').map(|part| part.trim_matches(['*', '`', ' ', '\t']).parse().ok()).collect::<Option<_>>()?
     };
     let mut is_seen = vec![false; count];
     for number in &order {

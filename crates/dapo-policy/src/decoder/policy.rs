@@ -6,9 +6,9 @@ use crate::batch::{Loss, TokenBatch, TokenLogprobs};
 use crate::check::check_temperature;
 use crate::error::PolicyError;
 use crate::gradients::Gradients;
-use crate::policy::{More, Policy, Watch};
+use crate::policy::{Each, More, Policy, Watch};
 use crate::request::{Completion, GenerationConfig, Request};
-use crate::scheduler::{generate, generate_more, generate_turns};
+use crate::scheduler::{generate, generate_each, generate_more, generate_turns};
 use crate::turns::Turns;
 
 impl Policy for Decoder {
@@ -24,6 +24,16 @@ impl Policy for Decoder {
     ) -> Result<Vec<Vec<Completion>>, PolicyError> {
         config.check(requests, self.config())?;
         generate(self.backend.as_ref(), requests, config, watch)
+    }
+
+    fn generate_each(
+        &self,
+        requests: &[Request],
+        config: &GenerationConfig,
+        each: &mut Each<'_>,
+    ) -> Result<(), PolicyError> {
+        config.check(requests, self.config())?;
+        generate_each(self.backend.as_ref(), requests, config, each)
     }
 
     fn generate_more(

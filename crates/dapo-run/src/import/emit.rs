@@ -1,6 +1,6 @@
 //! The settings file, with comments.
 
-use std::{fmt::Write, path::Path};
+use std::{collections::BTreeSet, fmt::Write, path::Path};
 
 use super::{
     draft::Line,
@@ -21,6 +21,11 @@ pub(super) fn toml(file: &Path, source: ConfigFormat, lines: &[Line], notes: &[N
     for table in &LAYOUT.tables {
         let _ = write_table(&mut out, &table.path, lines);
     }
+    let own: BTreeSet<&str> =
+        lines.iter().map(|line| split(&line.key).0).filter(|table| LAYOUT.own(table).is_some()).collect();
+    for table in own {
+        let _ = write_table(&mut out, table, lines);
+    }
     let (changing, harmless): (Vec<&Skipped>, Vec<&Skipped>) =
         skipped.iter().partition(|skipped| skipped.changes_training);
     let _ = write_skipped(&mut out, "Left out, although training may differ:", &changing);
@@ -29,7 +34,7 @@ pub(super) fn toml(file: &Path, source: ConfigFormat, lines: &[Line], notes: &[N
 }
 
 fn write_table(out: &mut String, path: &str, lines: &[Line]) -> std::fmt::Result {
-    let own: Vec<&Line> = lines.iter().filter(|line| split(line.key).0 == path).collect();
+    let own: Vec<&Line> = lines.iter().filter(|line| split(&line.key).0 == path).collect();
     if own.is_empty() {
         return Ok(());
     }

@@ -34,6 +34,9 @@ const REWARDS: RewardNames = &[
     ("soft_overlong", Component::SoftOverlong),
 ];
 
+/// ms-swift's own rewards without a counterpart here.
+const BUILT_IN: [&str; 3] = ["toolbench", "math", "react_format"];
+
 const LENGTH: LengthKeys = LengthKeys {
     values: [
         ("cosine_min_len_value_wrong", -0.5),
@@ -235,7 +238,22 @@ fn dynamic_sampling(d: &mut Draft<'_>) {
 }
 
 fn rewards(d: &mut Draft<'_>, max_new_tokens: &Got<i64>) {
-    let found = hf::rewards(d, REWARDS, &[], &LENGTH, max_new_tokens);
+    let plugins = d.names(&["external_plugins"]);
+    let plugin = plugins.as_ref().filter(|plugins| plugins.value.len() == 1 || !d.knows(&plugins.from)).cloned();
+    let find = |function: &str| {
+        let file = plugin.clone()?.map(|files| files.concat());
+        let is_taken = BUILT_IN.contains(&function);
+        let note = "the function of this name in the plugin, or in its orms; python_bin must have ms-swift";
+        (!is_taken).then(|| (file.map(|file| format!("{file}:{function}")), note))
+    };
+    let found = hf::rewards(d, REWARDS, &[], &LENGTH, max_new_tokens, &find);
+    if let Some(plugins) = plugins {
+        let reason = "of several plugins, the one with the function is not known: set rewards.NAME.python";
+        if plugin.is_none() {
+            d.note(&plugins.from, reason);
+        }
+        d.give_up(&plugins.from, if plugin.is_none() { reason } else { "reward_funcs names no function of it" });
+    }
     if found.contains(&Component::ThinkAnswer) {
         d.note(
             &[],

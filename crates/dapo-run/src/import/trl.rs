@@ -165,7 +165,7 @@ fn rewards(d: &mut Draft<'_>, max_new_tokens: &Got<i64>) {
     if !d.has(&["reward_funcs"]) {
         d.note(&[], "the file names no reward_funcs: open-r1's default is taken (accuracy, format, tag_count)");
     }
-    let found = hf::rewards(d, REWARDS, &["accuracy", "format", "tag_count"], &LENGTH, max_new_tokens);
+    let found = hf::rewards(d, REWARDS, &["accuracy", "format", "tag_count"], &LENGTH, max_new_tokens, &imported);
     let (longest, cache) = (["max_completion_len"], ["soft_punish_cache"]);
     if found.contains(&Component::SoftOverlong) {
         let length = d.count(&longest, 1);
@@ -174,6 +174,17 @@ fn rewards(d: &mut Draft<'_>, max_new_tokens: &Got<i64>) {
         d.put_or("rewards.soft_overlong.cache_len", cache, 4096);
     }
     d.skip(&[longest[0], cache[0]], "reward_funcs does not ask for soft_overlong_punishment");
+}
+
+/// A function that is named by its module, as TRL's own script has it.
+fn imported(function: &str) -> Option<(Got<String>, &'static str)> {
+    let (module, name) = function.rsplit_once('.')?;
+    let is_name = |part: &str| part.starts_with(|c: char| c.is_alphabetic() || c == '_') && !part.contains(['/', ':']);
+    if !function.split('.').all(is_name) || module.starts_with("trl") {
+        return None;
+    }
+    let note = "its module is taken for a file below the folder of the settings";
+    Some((Got::default(format!("{}.py:{name}", module.replace('.', "/"))), note))
 }
 
 /// Keys of TRL and open-r1 alone without which training differs.

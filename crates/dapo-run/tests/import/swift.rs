@@ -201,3 +201,22 @@ fn a_weight_for_a_reward_model_is_left_out() {
     assert!(reason(&imported, "reward_weights[1]").contains("reward models"));
     assert!(has_note(&imported, "reward_model", "reward models"));
 }
+
+#[test]
+fn functions_of_a_plugin_are_carried_over() {
+    let of = |words: &str| imported(&format!("swift rlhf --rlhf_type grpo --model a {words}"), "a.sh");
+    let own = of("--external_plugins plugin/plugin.py --reward_funcs external_math format --reward_weights 2 1");
+    expect(&own.config, "rewards.external_math.python", "plugin/plugin.py:external_math");
+    expect(&own.config, "rewards.external_math.weight", 2.0);
+    expect(&own.config, "rewards.format.weight", 1.0);
+    assert!(own.config.rewards.accuracy.is_none() && own.refused.is_empty(), "{}", own.toml);
+    assert!(has_note(&own, "reward_funcs", "external_math: the function of this name in the plugin"));
+    assert!(own.carried.iter().any(|carried| carried.source_key == "external_plugins"));
+    own.config.validate().unwrap();
+    let several = of("--external_plugins a.py b.py --reward_funcs accuracy external_math");
+    assert!(has_note(&several, "external_plugins", "set rewards.NAME.python"));
+    assert!(reason(&several, "reward_funcs[1]").contains("no such reward"));
+    let unused = of("--external_plugins a.py --reward_funcs accuracy toolbench");
+    assert!(reason(&unused, "external_plugins").contains("names no function of it"));
+    assert!(reason(&unused, "reward_funcs[1]").contains("no such reward"));
+}

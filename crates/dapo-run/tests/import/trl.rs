@@ -303,3 +303,21 @@ fn what_the_file_leaves_open_gets_trls_defaults() {
         assert!(imported.assumed.iter().any(|assumed| assumed.key == key), "{key}");
     }
 }
+
+#[test]
+fn functions_that_are_named_by_their_module_are_carried_over() {
+    let text = "model_name_or_path: a\nreward_funcs: [my_lib.rewards.brevity, soft_overlong_punishment, other]\n\
+                reward_weights: [0.5, 1.0, 2.0]\n";
+    let imported = imported(text, "a.yaml");
+    expect(&imported.config, "rewards.brevity.python", "my_lib/rewards.py:brevity");
+    expect(&imported.config, "rewards.brevity.weight", 0.5);
+    expect(&imported.config, "rewards.soft_overlong.weight", 1.0);
+    assert!(imported.config.rewards.accuracy.is_none(), "{}", imported.toml);
+    assert!(has_note(&imported, "reward_funcs", "my_lib.rewards.brevity: its module is taken for a file"));
+    assert!(reason(&imported, "reward_funcs[2]").contains("no such reward"));
+    imported.config.validate().unwrap();
+    // The names of ours are not free.
+    let taken = super::imported("model_name_or_path: a\nreward_funcs: [mine.length, accuracy]\n", "a.yaml");
+    expect(&taken.config, "rewards.own_length.python", "mine.py:length");
+    expect(&taken.config, "rewards.accuracy.weight", 1.0);
+}

@@ -310,3 +310,33 @@ fn references_between_keys_are_followed() {
     assert!(has_note(&chain, "data.max_response_length", "set rollout.max_new_tokens"));
     assert!(reason(&chain, "data.max_response_length").contains("${data.none}"));
 }
+
+#[test]
+fn a_reward_function_in_python_judges_in_the_place_of_the_scorers() {
+    let of = |words: &str| {
+        imported(&format!("python3 -m verl.trainer.main_ppo algorithm.filter_groups.enable=True {words}"), "a.sh")
+    };
+    let own = of("algorithm.filter_groups.metric=acc custom_reward_function.path=my/rewards.py \
+                  custom_reward_function.name=score custom_reward_function.reward_kwargs.k=1 \
+                  reward_model.reward_manager=dapo reward_model.overlong_buffer.enable=True \
+                  reward_model.overlong_buffer.len=64");
+    expect(&own.config, "rewards.custom.python", "my/rewards.py:score");
+    expect(&own.config, "rewards.soft_overlong.cache_len", 64);
+    expect(&own.config, "sampler.metric", "custom");
+    assert!(own.config.rewards.accuracy.is_none() && own.refused.is_empty());
+    assert!(
+        own.toml.contains("\n[rewards.custom]\npython = \"my/rewards.py:score\" # custom_reward_function.path"),
+        "{}",
+        own.toml
+    );
+    assert!(has_note(&own, "custom_reward_function.path", "rewards.correct = \"custom\""));
+    assert!(reason(&own, "custom_reward_function.reward_kwargs.k").contains("arguments of a reward function"));
+    assert!(reason(&own, "reward_model.reward_manager").contains("the reward function of the file judges"));
+    // Without a name verl calls compute_score; the newer place is the same.
+    let newer = of("reward.custom_reward_function.path=/abs/r.py");
+    expect(&newer.config, "rewards.custom.python", "/abs/r.py:compute_score");
+    let open = of("custom_reward_function.path=$HOME/r.py");
+    assert!(has_note(&open, "custom_reward_function.path", "the file does not say what"), "{}", open.toml);
+    assert_eq!(of("custom_reward_function.path=pkg://my.rewards").refused.len(), 1);
+    assert!(of("custom_reward_function.path=null").config.rewards.accuracy.is_some());
+}

@@ -3,8 +3,9 @@
 use super::scores;
 use crate::activity::{Activity, Observer};
 use crate::error::TrainerError;
+use crate::judge::{Clock, Judge};
 use crate::prompt::Prompt;
-use crate::rollout::{Judge, roll_out, roll_out_observed};
+use crate::rollout::{roll_out, roll_out_by};
 use crate::sample::{Group, Sample};
 use dapo_policy::{GenerationConfig, Policy, Tokenizer};
 use dapo_reward::RewardSum;
@@ -47,9 +48,11 @@ pub fn evaluate_observed(
     observer: &mut Observer<'_>,
 ) -> Result<Evaluation, TrainerError> {
     let drawn: Vec<(u64, &Prompt)> = (0..).zip(prompts).collect();
-    let judge = Judge { tokenizer, rewards, step: 0 };
-    let groups = roll_out_observed(policy, judge, &drawn, samples, generation, observer, &|progress| {
-        Activity::Evaluation { done: progress.requests, problems: prompts.len(), tokens: progress.tokens }
+    let judge = Judge { tokenizer, rewards, step: 0, clock: &Clock::default() };
+    let groups = roll_out_by(policy, judge, &drawn, samples, generation, observer, &|progress| Activity::Evaluation {
+        done: progress.requests,
+        problems: prompts.len(),
+        tokens: progress.tokens,
     })?;
     Ok(Evaluation { groups })
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod failures;
+mod overlap;
 mod own_rewards;
 mod updates;
 

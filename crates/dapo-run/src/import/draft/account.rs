@@ -129,7 +129,7 @@ impl Draft<'_> {
             let Fate::Unknown(why) = &self.fates[i] else { continue };
             let open = self.lines.iter().filter(|line| line.value.is_none());
             let open = open.filter(|line| self.unknown(&line.from).is_some_and(|(first, _)| first == i));
-            let keys: Vec<&str> = open.map(|line| line.key).collect();
+            let keys: Vec<&str> = open.map(|line| &*line.key).collect();
             let text = if keys.is_empty() { why.clone() } else { format!("set {}: {why}", keys.join(", ")) };
             notes.push(Note { key: entry.key.clone(), line: Some(entry.line), text });
         }

@@ -9,6 +9,7 @@ mod read;
 pub(super) use account::Rules;
 
 use crate::keys::zero;
+use std::borrow::Cow;
 use std::path::Path;
 
 use super::{
@@ -73,7 +74,7 @@ pub(super) fn places<T>(got: Option<&Got<T>>) -> Vec<usize> {
 /// A line of the settings file to be.
 #[derive(Clone, Debug)]
 pub(super) struct Line {
-    pub(super) key: &'static str,
+    pub(super) key: Cow<'static, str>,
     /// `None`: to be filled in.
     pub(super) value: Option<toml::Value>,
     pub(super) comment: String,
@@ -99,10 +100,10 @@ pub(super) struct Draft<'a> {
 }
 
 /// A key and its value as we write them: other trainers have zeros where we have words.
-fn written(key: &'static str, value: toml::Value) -> (&'static str, toml::Value) {
-    match zero(key, &shown(&value)) {
+fn written(key: Cow<'static, str>, value: toml::Value) -> (Cow<'static, str>, toml::Value) {
+    match zero(&key, &shown(&value)) {
         Some((_, "inf")) => (key, f64::INFINITY.into()),
-        Some((what, word)) => (what, word.into()),
+        Some((what, word)) => (what.into(), word.into()),
         None => (key, value),
     }
 }
@@ -178,7 +179,8 @@ impl<'a> Draft<'a> {
     }
 
     /// Gives a key of ours a value from the source.
-    pub(super) fn put(&mut self, key: &'static str, got: Got<impl Into<toml::Value>>) {
+    pub(super) fn put(&mut self, key: impl Into<Cow<'static, str>>, got: Got<impl Into<toml::Value>>) {
+        let key = key.into();
         if !self.knows(&got.from) {
             return self.leave_open(key, got.from);
         }
@@ -187,7 +189,7 @@ impl<'a> Draft<'a> {
         for &i in &got.from {
             self.fates[i] = Fate::Carried;
             let (source_key, line) = (self.entries[i].key.clone(), self.entries[i].line);
-            self.carried.push(Carried { source_key, key: key.into(), value: shown(&value), line });
+            self.carried.push(Carried { source_key, key: key.to_string(), value: shown(&value), line });
         }
         self.line(Line { key, value: Some(value), comment, from: got.from });
     }
@@ -198,19 +200,24 @@ impl<'a> Draft<'a> {
     }
 
     /// Leaves a key of ours to be filled in, because what decides it is not known.
-    pub(super) fn leave_open(&mut self, key: &'static str, from: Vec<usize>) {
+    pub(super) fn leave_open(&mut self, key: impl Into<Cow<'static, str>>, from: Vec<usize>) {
         let why = self.unknown(&from).map(|(_, why)| why.to_owned()).unwrap_or_default();
         let comment = format!("{}: {why}", self.origin(&from));
-        self.line(Line { key, value: None, comment, from });
+        self.line(Line { key: key.into(), value: None, comment, from });
     }
 
     /// Leaves a key of ours to be filled in: the source's default is not one that it can have.
     pub(super) fn leave_unset(&mut self, key: &'static str, why: &str) {
-        self.line(Line { key, value: None, comment: why.to_owned(), from: Vec::new() });
+        self.line(Line { key: key.into(), value: None, comment: why.to_owned(), from: Vec::new() });
     }
 
     /// Gives a key of ours the value it has in the source, or the source's default.
-    pub(super) fn put_or<T: Into<toml::Value>>(&mut self, key: &'static str, got: Option<Got<T>>, default: T) {
+    pub(super) fn put_or<T: Into<toml::Value>>(
+        &mut self,
+        key: impl Into<Cow<'static, str>>,
+        got: Option<Got<T>>,
+        default: T,
+    ) {
         match got {
             Some(got) if !got.from.is_empty() => self.put(key, got),
             Some(got) => self.assume(key, got.value, ""),
@@ -219,16 +226,16 @@ impl<'a> Draft<'a> {
     }
 
     /// Gives a key of ours the source's default, because the source does not set it.
-    pub(super) fn assume(&mut self, key: &'static str, value: impl Into<toml::Value>, why: &str) {
-        let (key, value) = written(key, value.into());
+    pub(super) fn assume(&mut self, key: impl Into<Cow<'static, str>>, value: impl Into<toml::Value>, why: &str) {
+        let (key, value) = written(key.into(), value.into());
         let reason = if why.is_empty() { format!("{}'s default", self.trainer) } else { why.to_owned() };
-        self.assumed.push(Assumed { key: key.into(), value: shown(&value), reason: reason.clone() });
+        self.assumed.push(Assumed { key: key.to_string(), value: shown(&value), reason: reason.clone() });
         self.line(Line { key, value: Some(value), comment: reason, from: Vec::new() });
     }
 
     /// Gives what one key of ours got to another one, and says that these entries decided so.
     pub(super) fn redirect(&mut self, from: &[usize], key: &str, other: &'static str) {
-        self.lines.iter_mut().filter(|line| line.key == key).for_each(|line| line.key = other);
+        self.lines.iter_mut().filter(|line| line.key == key).for_each(|line| line.key = other.into());
         let carried = self.carried.iter_mut().filter(|carried| carried.key == key);
         carried.for_each(|carried| carried.key = other.into());
         let assumed = self.assumed.iter_mut().filter(|assumed| assumed.key == key);
@@ -249,7 +256,7 @@ impl<'a> Draft<'a> {
     pub(super) fn assume_same(&mut self, key: &'static str, other: &str, why: &str) {
         match self.lines.iter().find(|line| line.key == other).cloned() {
             Some(Line { value: Some(value), .. }) => self.assume(key, value, why),
-            Some(line) => self.line(Line { key, ..line }),
+            Some(line) => self.line(Line { key: key.into(), ..line }),
             None => {}
         }
     }

@@ -22,10 +22,7 @@ pub(in crate::import) const CHANGES: Rules = &[
         ],
         "no tools: one turn a problem",
     ),
-    (
-        &["reward_model*", "external_plugins"],
-        "Python and reward models cannot be carried over: answers are graded by rule",
-    ),
+    (&["reward_model*"], "reward models cannot be carried over: answers are graded by rule"),
     (
         &[
             "off_policy_*",

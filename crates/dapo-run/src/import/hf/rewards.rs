@@ -1,6 +1,7 @@
 //! Reward functions by name, with their weights.
 
 use crate::import::draft::{Draft, Got, places};
+use crate::keys::LAYOUT;
 
 /// Our component for a reward function.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -12,7 +13,12 @@ pub(in crate::import) enum Component {
     SoftOverlong,
     Repetition,
     Length,
+    /// A function of the user's own.
+    Own,
 }
+
+/// Where a function that the source does not have itself is found: a file and the function in it, and what to know of it.
+pub(in crate::import) type Find<'a> = &'a dyn Fn(&str) -> Option<(Got<String>, &'static str)>;
 
 /// The source's names of reward functions.
 pub(in crate::import) type RewardNames = &'static [(&'static str, Component)];
@@ -40,6 +46,7 @@ pub(in crate::import) fn rewards(
     default: &[&str],
     length: &LengthKeys,
     max_new_tokens: &Got<i64>,
+    find: Find<'_>,
 ) -> Vec<Component> {
     let asked = d.names(&["reward_funcs"]);
     let weights = d.numbers(&["reward_weights"]);
@@ -60,7 +67,7 @@ pub(in crate::import) fn rewards(
             }
         }
     }
-    let is_offered = |function: &String| names.iter().any(|(name, _)| name == function);
+    let is_offered = |function: &String| names.iter().any(|(name, _)| name == function) || find(function).is_some();
     if let Some(weights) = weights.as_ref().filter(|weights| d.knows(&weights.from)) {
         let mut offered = functions.iter().zip(&weights.value).filter(|(function, _)| is_offered(function)).peekable();
         if offered.peek().is_some() && offered.all(|(_, weight)| *weight == 0.0) {
@@ -81,6 +88,14 @@ pub(in crate::import) fn rewards(
                 found.push(component);
             }
             Some(_) => d.skip_part(&from, i, function, "a second reward of this kind"),
+            None if let Some((python, note)) = find(function) => {
+                let table = format!("rewards.{}", own_name(function));
+                let places = [&from[..], &python.from].concat();
+                d.put(format!("{table}.python"), Got { value: python.value, from: places });
+                d.put_or(format!("{table}.weight"), Some(Got::of(weight, &[&from, &weight_from])), 1.0);
+                d.note(&from, format!("{function}: {note}"));
+                found.push(Component::Own);
+            }
             None => {
                 let reason = "no such reward here; a function of your own can take its place";
                 d.note(&from, format!("{function}: {reason}"));
@@ -98,7 +113,7 @@ pub(in crate::import) fn rewards(
         );
         d.give_up(&from, "no reward function has a counterpart here");
         d.give_up(&weight_from, "no reward function has a counterpart here");
-    } else if !found.contains(&Component::Accuracy) {
+    } else if !found.contains(&Component::Accuracy) && !found.contains(&Component::Own) {
         d.put_or("rewards.accuracy.weight", Some(Got { value: 0.0, from: from.clone() }), 0.0);
         d.note(&from, "accuracy is not asked for: it is measured with weight 0");
     }
@@ -125,6 +140,13 @@ pub(in crate::import) fn rewards(
     found
 }
 
+/// The name of a reward of one's own: the function's, where it is no other reward's.
+fn own_name(function: &str) -> String {
+    let last = function.rsplit(['.', ':']).next().unwrap_or(function);
+    let plain: String = last.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).collect();
+    if LAYOUT.own(&format!("rewards.{plain}")).is_some() { plain } else { format!("own_{plain}") }
+}
+
 fn component_lines(d: &mut Draft<'_>, component: Component, weight: Got<f64>, from: &[usize]) {
     let place = Got { value: (), from: from.to_vec() };
     let key = match component {
@@ -134,6 +156,7 @@ fn component_lines(d: &mut Draft<'_>, component: Component, weight: Got<f64>, fr
         Component::SoftOverlong => "rewards.soft_overlong.weight",
         Component::Repetition => "rewards.repetition.weight",
         Component::Length => "rewards.length.weight",
+        Component::Own => return,
     };
     d.put_or(key, Some(weight), 1.0);
     match component {

@@ -62,7 +62,7 @@ pub(super) const CHANGES: Rules = &[
             "reward_model.reward_kwargs.*",
             "reward.reward_kwargs.*",
         ],
-        "Python rewards cannot be carried over",
+        "arguments of a reward function cannot be carried over",
     ),
     (&["algorithm.use_pf_ppo", "algorithm.pf_ppo.*"], "for adv_estimator gae"),
     (&["algorithm.gdpo*", "algorithm.embodied*"], "not offered here"),

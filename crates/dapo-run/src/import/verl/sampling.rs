@@ -1,5 +1,6 @@
 //! Rollouts and dynamic sampling.
 
+use super::rewards::has_function;
 use crate::import::{
     draft::{Draft, Got, places},
     parts,
@@ -53,9 +54,13 @@ pub(super) fn sampler(d: &mut Draft<'_>) -> (Got<i64>, bool) {
         d.skip(&unused, "algorithm.filter_groups.enable is false");
         return (plain_batch(d, train, generated), false);
     }
-    let metrics = ["acc", "score", "seq_reward", "seq_final_reward"].map(|name| (name, name));
+    // Where a function of the file scores, acc and score are what it returns.
+    let has_function = has_function(d);
+    let scored = |name| if has_function && ["acc", "score"].contains(&name) { "custom" } else { name };
+    let metrics = ["acc", "score", "seq_reward", "seq_final_reward"].map(|name| (name, scored(name)));
     match d.word(&["algorithm.filter_groups.metric"], &metrics) {
         Some(metric) => d.put("sampler.metric", metric),
+        None if has_function => d.assume("sampler.metric", "custom", "what the reward function returns"),
         None => d.note(&[], "the file names no metric to filter groups by; sampler.metric stays acc"),
     }
     let train = train.unwrap_or(Got::default(1024));
