@@ -50,6 +50,7 @@ mod files;
 mod folder;
 #[doc(hidden)]
 pub mod fuzzing;
+mod generate;
 mod generator;
 mod gguf;
 mod gradients;

@@ -103,8 +103,7 @@ pub trait Policy {
     /// those of the whole conversation.
     ///
     /// # Errors
-    /// As [`Policy::generate`], what `turns` returns, and where a policy has completions of one turn only, as by default and on a
-    /// GPU.
+    /// As [`Policy::generate`], what `turns` returns, and where a policy has completions of one turn only, as by default.
     fn generate_turns(
         &self,
         _requests: &[Request],

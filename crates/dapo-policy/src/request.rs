@@ -70,7 +70,7 @@ impl GenerationConfig {
 
     /// Tokens that may follow a prompt: those that are generated and those of others.
     pub(crate) fn max_tokens_after_prompt(&self) -> usize {
-        self.max_new_tokens + self.turns.map_or(0, |turns| turns.max_context_tokens)
+        self.max_new_tokens.saturating_add(self.turns.map_or(0, |turns| turns.max_context_tokens))
     }
 
     /// Tokens that may be generated in a turn before which there were `drawn` of them.
@@ -114,7 +114,7 @@ impl GenerationConfig {
         for (i, request) in requests.iter().enumerate() {
             let length = request.prompt_ids.len();
             let new = self.max_tokens_after_prompt();
-            if length == 0 || length + new > limit {
+            if length == 0 || length.saturating_add(new) > limit {
                 return bad(
                     format!("requests[{i}].prompt_ids"),
                     format!("{length} tokens"),

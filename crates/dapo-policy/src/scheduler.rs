@@ -9,113 +9,22 @@
 //! meanwhile.
 //!
 //! What this leaves room for, and where it would go in:
-//! - *Requests that arrive while it runs*: [`Scheduler::submit`] may be called between two steps. [`Backend::generate`] plans
+//! - *Requests that arrive while it runs*: [`Scheduler::submit`] may be called between two steps. `Backend::generate` plans
 //!   its memory from the requests that it is shown; there it would be shown a typical load.
 //! - *A cache in blocks*: room is counted in blocks already; what they are is the generator's own. To reserve what is there
 //!   rather than what may come, [`Generator::sequence_blocks`] would say what the next advance needs, and be asked before each.
 //! - *Several drafted tokens verified in one step*: [`Generator::advance`] may draw any number of tokens; nobody here counts
 //!   them. The draft model is one more field of the generator.
 //! - *A look at every layer's activations*: each backend runs prompts and decoding through one function per layer;
-//!   [`Backend::generate`] would take the hook and hand it to the generator, which calls it behind each layer with the rows
+//!   `Backend::generate` would take the hook and hand it to the generator, which calls it behind each layer with the rows
 //!   and the places or requests that they belong to.
 
-use crate::backend::Backend;
 use crate::error::PolicyError;
 use crate::generator::{Ended, Ending, Generator, PromptCache, Room, Start};
-use crate::policy::{Each, GenerationProgress, More, Watch};
+use crate::policy::{GenerationProgress, More};
 use crate::request::{Completion, ContextTokens, FinishReason, GenerationConfig, Request};
 use crate::turns::{AfterTurn, EndedTurn, TurnAnswer, Turns};
 use std::collections::VecDeque;
-
-/// Completions of each request, in order.
-pub(crate) fn generate(
-    backend: &dyn Backend,
-    requests: &[Request],
-    config: &GenerationConfig,
-    watch: &mut Watch<'_>,
-) -> Result<Vec<Vec<Completion>>, PolicyError> {
-    let mut groups = vec![Vec::new(); requests.len()];
-    let mut collect = |number: usize, group| {
-        groups[number] = group;
-        0
-    };
-    run(backend, requests, config, false, None, &mut collect, watch)?;
-    Ok(groups)
-}
-
-/// Completions of each request, shown to `each` as soon as all of them are there.
-pub(crate) fn generate_each(
-    backend: &dyn Backend,
-    requests: &[Request],
-    config: &GenerationConfig,
-    each: &mut Each<'_>,
-) -> Result<(), PolicyError> {
-    let mut show = |number: usize, group| {
-        each(number, group);
-        0
-    };
-    run(backend, requests, config, false, None, &mut show, &mut |_| ())
-}
-
-/// Completions of each request, shown to `more` as soon as all of them are there, and as many more as it then asks for.
-pub(crate) fn generate_more(
-    backend: &dyn Backend,
-    requests: &[Request],
-    config: &GenerationConfig,
-    more: &mut More<'_>,
-) -> Result<(), PolicyError> {
-    run(backend, requests, config, true, None, more, &mut |_| ())
-}
-
-/// The same of completions of several turns.
-pub(crate) fn generate_turns(
-    backend: &dyn Backend,
-    requests: &[Request],
-    config: &GenerationConfig,
-    turns: &mut dyn Turns,
-    more: &mut More<'_>,
-) -> Result<(), PolicyError> {
-    run(backend, requests, config, true, Some(turns), more, &mut |_| ())
-}
-
-fn run(
-    backend: &dyn Backend,
-    requests: &[Request],
-    config: &GenerationConfig,
-    keeps_prompts: bool,
-    mut turns: Option<&mut dyn Turns>,
-    more: &mut More<'_>,
-    watch: &mut Watch<'_>,
-) -> Result<(), PolicyError> {
-    let (found, expected) = match (&turns, config.turns) {
-        (Some(_), None) => ("unset", "the limits of completions of several turns"),
-        (None, Some(_)) => ("set", "unset where nobody speaks between turns"),
-        _ => ("", ""),
-    };
-    if !found.is_empty() {
-        return Err(PolicyError::Setting { field: "turns".into(), found: found.into(), expected: expected.into() });
-    }
-    if requests.iter().all(|request| request.samples == 0) {
-        return Ok(());
-    }
-    backend.generate(requests, config, &mut |generator| {
-        if keeps_prompts {
-            generator.keep_prompts();
-        }
-        let mut scheduler = Scheduler::new(generator);
-        if let Some(turns) = turns.as_deref_mut() {
-            scheduler.turns = Some(Between { turns, config, parked: 0 });
-        }
-        for request in requests {
-            scheduler.submit(request);
-        }
-        while !scheduler.is_done() {
-            scheduler.step(more)?;
-            watch(scheduler.progress());
-        }
-        Ok(())
-    })
-}
 
 /// A request, and what has become of it.
 struct Job<'r> {
@@ -158,15 +67,15 @@ impl Sequence {
 }
 
 /// Who speaks between turns, and within which limits.
-struct Between<'g> {
-    turns: &'g mut dyn Turns,
-    config: &'g GenerationConfig,
+pub(crate) struct Between<'g> {
+    pub(crate) turns: &'g mut dyn Turns,
+    pub(crate) config: &'g GenerationConfig,
     /// Sequences whose turns are not answered.
-    parked: usize,
+    pub(crate) parked: usize,
 }
 
 /// Requests on their way through a generator.
-struct Scheduler<'r, 'g> {
+pub(crate) struct Scheduler<'r, 'g> {
     generator: &'g mut dyn Generator,
     room: Room,
     /// By number, in the order of their arrival.
@@ -180,7 +89,7 @@ struct Scheduler<'r, 'g> {
     free_places: Vec<usize>,
     free_blocks: usize,
     /// `None` where completions have one turn.
-    turns: Option<Between<'g>>,
+    pub(crate) turns: Option<Between<'g>>,
     advances: u64,
     /// What has ended. Tokens include those of active sequences, as if each had drawn all that an advance may draw.
     done: GenerationProgress,
@@ -190,7 +99,7 @@ struct Scheduler<'r, 'g> {
 }
 
 impl<'r, 'g> Scheduler<'r, 'g> {
-    fn new(generator: &'g mut dyn Generator) -> Self {
+    pub(crate) fn new(generator: &'g mut dyn Generator) -> Self {
         let room = generator.room();
         Self {
             generator,
@@ -210,7 +119,7 @@ impl<'r, 'g> Scheduler<'r, 'g> {
     }
 
     /// Takes a request in.
-    fn submit(&mut self, request: &'r Request) {
+    pub(crate) fn submit(&mut self, request: &'r Request) {
         if request.samples > 0 {
             self.waiting.push_back(self.jobs.len());
         }
@@ -218,7 +127,7 @@ impl<'r, 'g> Scheduler<'r, 'g> {
         self.jobs.push(Job { request, past: 0, samples, started: 0, finished: 0, completions: vec![None; samples] });
     }
 
-    fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         self.waiting.is_empty() && self.ready.is_empty() && self.is_idle()
     }
 
@@ -234,7 +143,7 @@ impl<'r, 'g> Scheduler<'r, 'g> {
 
     /// Fills the batch and takes it further; `more` is shown each request's number and completions when all are there, and says
     /// how many more are wanted.
-    fn step(&mut self, more: &mut More<'_>) -> Result<(), PolicyError> {
+    pub(crate) fn step(&mut self, more: &mut More<'_>) -> Result<(), PolicyError> {
         self.admit(more)?;
         if self.is_done() {
             return Ok(());
@@ -294,7 +203,7 @@ impl<'r, 'g> Scheduler<'r, 'g> {
         self.settle(more)
     }
 
-    fn progress(&self) -> GenerationProgress {
+    pub(crate) fn progress(&self) -> GenerationProgress {
         self.done
     }
 

@@ -5,8 +5,8 @@ use crate::request::FinishReason;
 
 /// Whoever speaks between a model's turns: an environment, a tool, a user.
 ///
-/// Generation shows it every turn that has ended and continues with others meanwhile. What a completion is depends on its own
-/// turns and the answers to them alone, not on when these come.
+/// Generation shows it every turn that has ended and continues with others meanwhile. What a completion is depends on its
+/// own turns and the answers to them alone, not on when these come.
 pub trait Turns: Send {
     /// Is shown a turn that has ended, and takes note of it without waiting for an answer.
     ///
@@ -14,8 +14,8 @@ pub trait Turns: Send {
     /// Whatever must end generation.
     fn ended(&mut self, turn: EndedTurn<'_>) -> Result<(), PolicyError>;
 
-    /// The answers that have come since, in any order. With `wait` nothing else is left to be generated: there is at least one
-    /// turn without an answer, and this returns once one is there.
+    /// The answers that have come since, in any order. With `wait` nothing else is left to be generated: there is at least
+    /// one turn without an answer, and this returns once one is there.
     ///
     /// # Errors
     /// Whatever must end generation.

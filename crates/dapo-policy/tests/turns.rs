@@ -3,64 +3,12 @@
 
 mod common;
 
-use common::{Shape, adapted, bits, decoder, plain};
+use common::{Shape, Talk, adapted, bits, decoder, plain, talk};
 use dapo_policy::{
-    AfterTurn, Architecture, Completion, EndedTurn, FinishReason, GenerationConfig, Gradients, LoraConfig, LoraTarget,
-    Policy, PolicyError, Request, SamplingConfig, StopTokens, TokenGroup, TurnAnswer, TurnLimits, Turns, pack_tokens,
+    AfterTurn, Architecture, EndedTurn, FinishReason, GenerationConfig, Gradients, LoraConfig, LoraTarget, Policy,
+    PolicyError, Request, SamplingConfig, StopTokens, TokenGroup, TurnAnswer, TurnLimits, Turns, pack_tokens,
 };
 use proptest::prelude::*;
-
-/// Says something after each turn that depends on the turn alone, `delay` calls later, until `turns` are done.
-struct Talk {
-    vocab: usize,
-    turns: usize,
-    longest: usize,
-    max_context: usize,
-    max_new_tokens: usize,
-    delay: usize,
-    calls: usize,
-    open: Vec<TurnAnswer>,
-}
-
-impl Turns for Talk {
-    fn ended(&mut self, turn: EndedTurn<'_>) -> Result<(), PolicyError> {
-        assert!(!turn.token_ids.is_empty());
-        let mut hash =
-            turn.token_ids.iter().fold(turn.turn as u64, |h, t| h.wrapping_mul(31).wrapping_add((*t).into()));
-        let mut next = || {
-            hash = hash.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(1);
-            (hash >> 33) as usize
-        };
-        let said: Vec<u32> = (0..next() % (self.longest + 1)).map(|_| (next() % self.vocab) as u32).collect();
-        let is_full = turn.context + said.len() > self.max_context || turn.generated == self.max_new_tokens;
-        let then = if turn.turn >= self.turns || is_full {
-            AfterTurn::End(turn.finish_reason)
-        } else {
-            AfterTurn::Append(said)
-        };
-        self.open.push(TurnAnswer { id: turn.id, then });
-        Ok(())
-    }
-
-    fn answers(&mut self, wait: bool) -> Result<Vec<TurnAnswer>, PolicyError> {
-        self.calls += 1;
-        let is_time = wait || self.delay == 0 || self.calls.is_multiple_of(self.delay + 1);
-        Ok(if is_time { self.open.pop().into_iter().collect() } else { Vec::new() })
-    }
-}
-
-/// All completions of all requests.
-fn talk(policy: &impl Policy, requests: &[Request], config: &GenerationConfig, mut talk: Talk) -> Vec<Vec<Completion>> {
-    let mut groups = vec![Vec::new(); requests.len()];
-    policy
-        .generate_turns(requests, config, &mut talk, &mut |number, group| {
-            groups[number].extend(group);
-            0
-        })
-        .unwrap();
-    assert!(talk.open.is_empty());
-    groups
-}
 
 fn on_threads<T: Send>(threads: usize, f: impl FnOnce() -> T + Send) -> T {
     rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(f)

@@ -104,7 +104,7 @@ pub struct EnvStep {
 }
 
 impl EnvStep {
-    /// The environment says something, and the episode goes on.
+    /// The environment says something, and the episode continues.
     pub fn says(role: impl Into<String>, content: impl Into<String>) -> Self {
         Self { messages: vec![Said::new(role, content)], ..Self::default() }
     }
@@ -129,9 +129,9 @@ impl EnvStep {
 
 /// An environment, callable from any thread.
 ///
-/// It keeps no state of its own: the state of an episode is a value that it gives with each answer and is given with the next
-/// turn. So episodes can be continued after a crash, in another process, and from a checkpoint. Answers must depend on what is
-/// given alone; what is random comes from the seeds.
+/// It keeps no state of its own: the state of an episode is a value that it gives with each answer and is given with the
+/// next turn. So episodes can be continued after a crash, in another process, and from a checkpoint. Answers must depend on
+/// what is given alone; what is random comes from the seeds.
 ///
 /// # Errors
 /// One that cannot answer fails, which ends the step and names the environment.

@@ -125,16 +125,17 @@ impl RunConfig {
         ((steps * (1.0 - 1e-12)).ceil() as u64).max(1)
     }
 
+    /// Tokens that may follow a prompt: those that are generated, and those of an environment.
+    pub(crate) fn max_tokens_after_prompt(&self) -> usize {
+        self.rollout.max_new_tokens.saturating_add(self.env.as_ref().map_or(0, |env| env.max_context_tokens))
+    }
+
     /// Fails where a setting asks for what only a CPU does.
     pub(crate) fn check_on(&self, device: Device) -> Result<(), RunError> {
         let penalties = [
             ("rollout.repetition_penalty", self.rollout.sampling.repetition_penalty),
             ("eval.repetition_penalty", self.eval.repetition_penalty),
         ];
-        if self.env.is_some() && device != Device::Cpu {
-            let expected = "unset on a GPU, which generates completions of one turn; or model.device = \"cpu\"";
-            return Err(RunError::setting(ENV, "set", expected));
-        }
         match penalties.into_iter().find(|(_, penalty)| device != Device::Cpu && *penalty != 1.0) {
             Some((key, penalty)) => {
                 let expected = "1 on a GPU, which draws without a penalty; or model.device = \"cpu\"";

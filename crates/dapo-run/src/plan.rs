@@ -58,7 +58,7 @@ pub(crate) fn prepare(
         return Err(RunError::setting(&format!("{key}.max_new_tokens"), longest, expected));
     }
     let others = config.env.as_ref().map_or(0, |env| env.max_context_tokens);
-    if longest + others >= context {
+    if longest.saturating_add(others) >= context {
         let expected = format!("less than the model's context of {context} tokens with {longest} generated ones");
         return Err(RunError::setting("env.max_context_tokens", others, expected));
     }

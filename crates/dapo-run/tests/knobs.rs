@@ -210,6 +210,10 @@ const ROWS: &[Row] = &[
 
 const GUARDS: &str = "src/guards.rs; and tests/endings.rs: a guard ends a run, which continues with a warning";
 
+const RUNS: &str = "tests/environments.rs";
+const WAYS: &str = "dapo-external's tests/environment.rs; tests/url.rs for what all servers share";
+const TEMPLATES: &str = "dapo-trainer's src/conversation.rs";
+
 /// Keys whose effect needs what a run of the tiny model does not have, and where it is tested instead.
 const ELSEWHERE: &[(&str, &str)] = &[
     ("guards.kl", GUARDS),
@@ -228,6 +232,24 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("data.fields.system", "tests/own_data.rs: columns of other names"),
     ("data.fields.choices", "tests/own_data.rs: columns of other names"),
     ("data.on_bad_line", "tests/own_data.rs: a file with bad lines"),
+    ("env.command", RUNS),
+    ("env.url", WAYS),
+    ("env.python", WAYS),
+    ("env.dir", RUNS),
+    ("env.weight", RUNS),
+    ("env.on_abstain", RUNS),
+    ("env.max_turns", RUNS),
+    ("env.max_turn_tokens", RUNS),
+    ("env.max_context_tokens", RUNS),
+    ("env.template", TEMPLATES),
+    ("env.timeout_s", WAYS),
+    ("env.on_error", RUNS),
+    ("env.workers", WAYS),
+    ("env.python_bin", WAYS),
+    ("env.api_key_env", WAYS),
+    ("env.deadline_s", WAYS),
+    ("env.retries", WAYS),
+    ("env.backoff_s", WAYS),
     ("rewards.correct", "tests/own_rewards.rs: all judges of settings use one grader"),
     ("loss.rollout_correction.reject.by", "dapo-loss's tests/formulas.rs: on a CPU every ratio is 1, its mean too"),
     ("model.path", "tests/runs.rs: a run from every kind of model"),

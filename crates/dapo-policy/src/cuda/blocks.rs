@@ -43,8 +43,9 @@ impl<T: Compute> Model<T> {
     pub(super) fn plan_blocks(&self, requests: &[Request], config: &GenerationConfig) -> Result<usize, PolicyError> {
         let c = &self.config;
         let bytes = 2 * c.num_hidden_layers * c.num_key_value_heads * BLOCK_SIZE * c.head_dim * size_of::<T>();
-        let needs =
-            |r: &Request| (of_prompt(r.prompt_ids.len()), of_completion(r.prompt_ids.len(), config.max_new_tokens));
+        let needs = |r: &Request| {
+            (of_prompt(r.prompt_ids.len()), of_completion(r.prompt_ids.len(), config.max_tokens_after_prompt()))
+        };
         let busy = || requests.iter().filter(|r| r.samples > 0);
         let least = busy().map(needs).map(|(prompt, own)| prompt + own).max().unwrap_or(0);
         let most: usize = busy().map(|r| needs(r).0 + needs(r).1 * r.samples).sum();

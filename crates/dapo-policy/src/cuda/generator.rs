@@ -1,6 +1,7 @@
 //! Generation on the device: sequences share their prompt's blocks of the cache, and draw several tokens an advance without
 //! asking the host.
 
+use super::active::Active;
 use super::array::Array;
 use super::blocks::{BLOCK_SIZE, FreeBlocks, of_completion, of_prompt};
 use super::cache::{Cache, Places};
@@ -35,22 +36,8 @@ struct Prompt {
     blocks: Vec<u32>,
 }
 
-/// An active sequence.
-struct Active {
-    /// Number of its request.
-    number: usize,
-    prompt_len: usize,
-    /// Blocks of this sequence alone.
-    own: Vec<u32>,
-    /// Tokens drawn when the host last looked.
-    length: usize,
-    /// What the stop strings have seen of them, and how many.
-    tail: Tail,
-    searched: usize,
-}
-
 /// The rows of the decoding batch, as the device needs them.
-struct Batch {
+pub(super) struct Batch {
     places: Vec<usize>,
     on_device: Buffer<i32>,
     table: Buffer<u32>,
@@ -62,24 +49,24 @@ struct Batch {
 
 /// The sequences of one call.
 pub(super) struct CudaGenerator<'a, T> {
-    model: &'a Model<T>,
-    config: &'a GenerationConfig,
+    pub(super) model: &'a Model<T>,
+    pub(super) config: &'a GenerationConfig,
     room: Room,
-    rule: SamplingRule,
-    stops: Buffer<u32>,
+    pub(super) rule: SamplingRule,
+    pub(super) stops: Buffer<u32>,
     /// By the number of the request.
     prompts: Vec<Option<Prompt>>,
     /// By place.
-    active: Vec<Option<Active>>,
+    pub(super) active: Vec<Option<Active>>,
     /// `None` after a change of what is active.
-    batch: Option<Batch>,
-    sequences: Sequences,
+    pub(super) batch: Option<Batch>,
+    pub(super) sequences: Sequences,
     free: FreeBlocks,
-    cache: Cache<T>,
-    workspace: Workspace<T>,
+    pub(super) cache: Cache<T>,
+    pub(super) workspace: Workspace<T>,
     /// Of the last prompts.
     prompt_logits: Array<f32>,
-    logits: Array<f32>,
+    pub(super) logits: Array<f32>,
 }
 
 impl<'a, T: Compute> CudaGenerator<'a, T> {
@@ -161,7 +148,7 @@ impl<'a, T: Compute> CudaGenerator<'a, T> {
             let (Some(active), Some(prompt)) = (&self.active[*place], &self.prompts[*number]) else { continue };
             let key = self.config.stream(request, *sample);
             (draws[*place], samples[*place]) = (key.draw, key.sample);
-            limits[*place] = self.config.max_new_tokens as i32;
+            limits[*place] = self.config.turn_limit(0) as i32;
             positions[*place] = prompt.len as i32 - 1;
             (lengths[*place], finished[*place]) = (0, 0);
             rows.push(prompt.row as i32);
@@ -189,20 +176,26 @@ impl<'a, T: Compute> CudaGenerator<'a, T> {
         Ok(draw(gpu, &self.rule, shape, logits, starts.len(), assignment, self.stops.view(), of)?)
     }
 
+    /// The blocks of a sequence, its prompt's first.
+    pub(super) fn blocks_of(&self, active: &Active) -> Result<Vec<u32>, PolicyError> {
+        let whole = active.prompt_len / BLOCK_SIZE;
+        Ok([&self.prompt(active.number)?.blocks[..whole], active.own.as_slice()].concat())
+    }
+
     /// The batch as it is now.
     fn batch(&self) -> Result<Batch, PolicyError> {
         let gpu = &self.model.gpu;
-        let places: Vec<usize> = (0..self.active.len()).filter(|place| self.active[*place].is_some()).collect();
-        let mut blocks = Vec::with_capacity(places.len());
-        for active in self.active.iter().flatten() {
-            let whole = active.prompt_len / BLOCK_SIZE;
-            blocks.push([&self.prompt(active.number)?.blocks[..whole], active.own.as_slice()].concat());
+        let (mut places, mut blocks, mut longest) = (Vec::new(), Vec::new(), 0);
+        for (place, active) in self.active.iter().enumerate() {
+            let Some(active) = active.as_ref().filter(|active| !active.is_parked) else { continue };
+            places.push(place);
+            blocks.push(self.blocks_of(active)?);
+            longest = longest.max(active.len());
         }
         let blocks: Vec<&[u32]> = blocks.iter().map(Vec::as_slice).collect();
         let (table, max_blocks) = upload_table(gpu, &blocks)?;
         let numbers: Vec<i32> = places.iter().map(|place| *place as i32).collect();
         let (on_device, inputs) = (gpu.upload(&numbers)?, StepInputs::new(gpu, places.len())?);
-        let longest = self.active.iter().flatten().map(|active| active.prompt_len + active.length).max().unwrap_or(0);
         Ok(Batch { places, on_device, table, max_blocks, inputs, longest })
     }
 
@@ -259,17 +252,17 @@ impl<'a, T: Compute> CudaGenerator<'a, T> {
             let drawn = lengths[place] as usize;
             let matched = self.stop_string(place, drawn)?;
             let length = matched.unwrap_or(drawn);
+            let Some(active) = &mut self.active[place] else { continue };
+            active.length = length;
             if finished[place] == 0 && matched.is_none() {
-                if let Some(active) = &mut self.active[place] {
-                    active.length = length;
-                    batch.longest = batch.longest.max(active.prompt_len + length);
-                }
+                batch.longest = batch.longest.max(active.len());
                 continue;
             }
-            let range = place * capacity..place * capacity + length;
+            let before = active.before;
+            let range = place * capacity + before..place * capacity + length;
             let logprobs = gpu.read(self.sequences.logprobs.part(range.clone())?)?;
             let ending = match logprobs.iter().position(|logprob| !logprob.is_finite()) {
-                Some(position) => Ending::NotFinite(position),
+                Some(position) => Ending::NotFinite(before + position),
                 None => Ending::Finished(Completion {
                     token_ids: gpu.read(self.sequences.completions.part(range)?)?,
                     logprobs,
@@ -296,7 +289,7 @@ impl<T: Compute> Generator for CudaGenerator<'_, T> {
     }
 
     fn sequence_blocks(&self, prompt_tokens: usize) -> usize {
-        of_completion(prompt_tokens, self.config.max_new_tokens)
+        of_completion(prompt_tokens, self.config.max_tokens_after_prompt())
     }
 
     fn prefill(&mut self, prompts: &[(usize, &Request)]) -> Result<(), PolicyError> {
@@ -340,9 +333,17 @@ impl<T: Compute> Generator for CudaGenerator<'_, T> {
         for start in starts {
             let prompt_len = self.prompt(start.number)?.len;
             let own = self.take_blocks(self.sequence_blocks(prompt_len))?;
-            let tail = Tail::default();
-            self.active[start.place] =
-                Some(Active { number: start.number, prompt_len, own, length: 1, tail, searched: 0 });
+            self.active[start.place] = Some(Active {
+                number: start.number,
+                prompt_len,
+                own,
+                length: 1,
+                before: 0,
+                context: 0,
+                is_parked: false,
+                tail: Tail::default(),
+                searched: 0,
+            });
         }
         self.draw_first(starts)
     }
@@ -361,11 +362,15 @@ impl<T: Compute> Generator for CudaGenerator<'_, T> {
     }
 
     fn park(&mut self, place: usize) -> Result<(), PolicyError> {
-        Err(PolicyError::Internal(format!("place {place} is to be parked on a GPU")))
+        self.batch = None;
+        let missing = || PolicyError::Internal(format!("place {place} is to be parked, where no sequence is"));
+        self.active[place].as_mut().ok_or_else(missing)?.is_parked = true;
+        Ok(())
     }
 
     fn append(&mut self, turns: &[(usize, Vec<u32>)], _ended: &mut Vec<Ended>) -> Result<(), PolicyError> {
-        Err(PolicyError::Internal(format!("{} sequences are to be continued on a GPU", turns.len())))
+        self.batch = None;
+        self.begin_turns(turns)
     }
 
     fn tokens_an_advance(&self) -> usize {
@@ -387,7 +392,7 @@ impl<T: Compute> Generator for CudaGenerator<'_, T> {
 }
 
 /// Lists of blocks as the rows of a table.
-fn upload_table(gpu: &Gpu, lists: &[&[u32]]) -> candle_core::Result<(Buffer<u32>, usize)> {
+pub(super) fn upload_table(gpu: &Gpu, lists: &[&[u32]]) -> candle_core::Result<(Buffer<u32>, usize)> {
     let width = lists.iter().map(|list| list.len()).max().unwrap_or(0).max(1);
     let mut table = vec![0; width * lists.len().max(1)];
     for (row, list) in table.chunks_exact_mut(width).zip(lists) {

@@ -5,6 +5,7 @@
 //! The order of sums differs from that on the CPU, and between a rollout and a training pass: results agree to rounding,
 //! not to the bit; each of them is the same on every run.
 
+mod active;
 mod array;
 mod backend;
 mod backward;
@@ -19,6 +20,7 @@ mod model;
 mod optimizer;
 mod score;
 mod slabs;
+mod turns;
 mod workspace;
 
 pub(crate) use backend::open;

@@ -5,10 +5,10 @@ use crate::backend::Adapters;
 use crate::batch::{Loss, TokenBatch, TokenLogprobs};
 use crate::check::check_temperature;
 use crate::error::PolicyError;
+use crate::generate::{generate, generate_each, generate_more, generate_turns};
 use crate::gradients::Gradients;
 use crate::policy::{Each, More, Policy, Watch};
 use crate::request::{Completion, GenerationConfig, Request};
-use crate::scheduler::{generate, generate_each, generate_more, generate_turns};
 use crate::turns::Turns;
 
 impl Policy for Decoder {

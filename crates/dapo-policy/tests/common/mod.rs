@@ -4,7 +4,8 @@
 
 use candle_core::{Device, Tensor};
 use dapo_policy::{
-    Architecture, Completion, Decoder, LoraConfig, ModelConfig, Request, Segments, SourceFields, TokenBatch,
+    AfterTurn, Architecture, Completion, Decoder, EndedTurn, GenerationConfig, LoraConfig, ModelConfig, Policy,
+    PolicyError, Request, Segments, SourceFields, TokenBatch, TurnAnswer, Turns,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -116,4 +117,61 @@ pub(crate) fn batch(requests: &[Request], groups: &[Vec<Completion>], shared: bo
 
 pub(crate) fn bits(values: impl IntoIterator<Item = f32>) -> Vec<u32> {
     values.into_iter().map(f32::to_bits).collect()
+}
+
+/// Says something after each turn that depends on the turn alone, `delay` calls later, until `turns` are done.
+pub(crate) struct Talk {
+    pub(crate) vocab: usize,
+    pub(crate) turns: usize,
+    pub(crate) longest: usize,
+    pub(crate) max_context: usize,
+    pub(crate) max_new_tokens: usize,
+    pub(crate) delay: usize,
+    pub(crate) calls: usize,
+    pub(crate) open: Vec<TurnAnswer>,
+}
+
+impl Turns for Talk {
+    fn ended(&mut self, turn: EndedTurn<'_>) -> Result<(), PolicyError> {
+        assert!(!turn.token_ids.is_empty());
+        let mut hash =
+            turn.token_ids.iter().fold(turn.turn as u64, |h, t| h.wrapping_mul(31).wrapping_add((*t).into()));
+        let mut next = || {
+            hash = hash.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(1);
+            (hash >> 33) as usize
+        };
+        let said: Vec<u32> = (0..next() % (self.longest + 1)).map(|_| (next() % self.vocab) as u32).collect();
+        let is_full = turn.context + said.len() > self.max_context || turn.generated == self.max_new_tokens;
+        let then = if turn.turn >= self.turns || is_full {
+            AfterTurn::End(turn.finish_reason)
+        } else {
+            AfterTurn::Append(said)
+        };
+        self.open.push(TurnAnswer { id: turn.id, then });
+        Ok(())
+    }
+
+    fn answers(&mut self, wait: bool) -> Result<Vec<TurnAnswer>, PolicyError> {
+        self.calls += 1;
+        let is_time = wait || self.delay == 0 || self.calls.is_multiple_of(self.delay + 1);
+        Ok(if is_time { self.open.pop().into_iter().collect() } else { Vec::new() })
+    }
+}
+
+/// All completions of all requests.
+pub(crate) fn talk(
+    policy: &impl Policy,
+    requests: &[Request],
+    config: &GenerationConfig,
+    mut talk: Talk,
+) -> Vec<Vec<Completion>> {
+    let mut groups = vec![Vec::new(); requests.len()];
+    policy
+        .generate_turns(requests, config, &mut talk, &mut |number, group| {
+            groups[number].extend(group);
+            0
+        })
+        .unwrap();
+    assert!(talk.open.is_empty());
+    groups
 }

@@ -7,11 +7,12 @@ mod lora;
 
 use candle_core::Tensor;
 use candle_nn::{Optimizer, SGD};
-use common::{Shape, batch, decoder};
+use common::{Shape, Talk, batch, decoder, talk};
 use dapo_policy::candle::PolicyVars;
 use dapo_policy::{
     AdamWStep, Architecture, Completion, Decoder, Device, FinishReason, GenerationConfig, Gradients, LayerMemory,
-    Moments, Policy, Request, SamplingConfig, Segments, StopStrings, StopTokens, TokenBatch, TokenLogprobs,
+    Moments, Policy, Request, SamplingConfig, Segments, StopStrings, StopTokens, TokenBatch, TokenGroup, TokenLogprobs,
+    TurnLimits, pack_tokens,
 };
 use std::sync::Arc;
 
@@ -203,6 +204,65 @@ fn requests() -> Vec<Request> {
         .enumerate()
         .map(|(i, (len, samples))| Request { prompt_ids: prompt(len, i), samples, first_sample: i, draw: i as u64 })
         .collect()
+}
+
+/// Whoever speaks up to `turns - 1` times in a completion.
+fn talker(vocab: usize, turns: usize) -> Talk {
+    Talk { vocab, turns, longest: 40, max_context: 90, max_new_tokens: 21, delay: 1, calls: 0, open: Vec::new() }
+}
+
+#[test]
+fn greedy_turns_give_the_cpus_tokens_and_log_probs_of_the_whole_conversation() {
+    for architecture in ARCHITECTURES {
+        let limits = TurnLimits { max_turn_tokens: Some(6), max_context_tokens: 90 };
+        let config = GenerationConfig {
+            max_new_tokens: 21,
+            sampling: SamplingConfig::GREEDY,
+            turns: Some(limits),
+            ..GenerationConfig::new(StopTokens::new([1, 2, 5]))
+        };
+        let vocab = shape(architecture).vocab;
+        let expected = talk(&decoder(shape(architecture)), &requests(), &config, talker(vocab, 5));
+        let gpu = on_gpu(shape(architecture), false);
+        let got = talk(&gpu, &requests(), &config, talker(vocab, 5));
+        let mut context = 0;
+        for (expected, got) in expected.iter().flatten().zip(got.iter().flatten()) {
+            assert_eq!((&expected.token_ids, &expected.context), (&got.token_ids, &got.context));
+            assert_eq!(expected.finish_reason, got.finish_reason);
+            assert_close("log-probs", &got.logprobs, &expected.logprobs, 1e-4);
+            context += got.context.len();
+        }
+        assert!(context > 5, "{context}");
+        let requests = requests();
+        let whole = requests.iter().zip(&got).map(|(request, group)| TokenGroup::new(&request.prompt_ids, group));
+        let groups: Vec<TokenGroup<'_>> = whole.collect();
+        let packed = pack_tokens(&groups, 100_000).unwrap().remove(0);
+        let scored = gpu.logprobs(&packed.tokens, 1.0).unwrap().logprobs;
+        let rolled_out: Vec<f32> = got.iter().flatten().flat_map(|completion| completion.logprobs.clone()).collect();
+        assert_close("scores", &scored, &rolled_out, 1e-4);
+    }
+}
+
+#[test]
+fn drawn_turns_depend_on_neither_the_room_nor_when_they_are_answered() {
+    let shape = shape(ARCHITECTURES[0]);
+    let gpu = on_gpu(shape, false);
+    let limits = TurnLimits { max_turn_tokens: Some(6), max_context_tokens: 90 };
+    let config = GenerationConfig {
+        max_new_tokens: 21,
+        seed: 3,
+        turns: Some(limits),
+        ..GenerationConfig::new(StopTokens::new([1, 2]))
+    };
+    let groups = talk(&gpu, &requests(), &config, talker(shape.vocab, 4));
+    let late = Talk { delay: 5, ..talker(shape.vocab, 4) };
+    assert_eq!(talk(&gpu, &requests(), &config, late), groups);
+    let last = requests().len() - 1;
+    assert_eq!(talk(&gpu, &requests()[last..], &config, talker(shape.vocab, 4))[..], groups[last..]);
+    // A completion of one turn is that of plain generation.
+    let plain = gpu.generate(&requests(), &GenerationConfig { turns: None, ..config.clone() }).unwrap();
+    let whole = GenerationConfig { turns: Some(TurnLimits { max_turn_tokens: None, ..limits }), ..config };
+    assert_eq!(talk(&gpu, &requests(), &whole, talker(shape.vocab, 1)), plain);
 }
 
 #[test]

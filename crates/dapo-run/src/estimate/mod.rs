@@ -59,7 +59,7 @@ pub struct CostEstimate {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn estimate(config: &RunConfig, model: &ModelConfig, data: DataSizes) -> CostEstimate {
-    let room = model.max_position_embeddings.saturating_sub(config.rollout.max_new_tokens);
+    let room = model.max_position_embeddings.saturating_sub(config.max_tokens_after_prompt());
     let prompt = data.longest_prompt.unwrap_or(config.data.max_prompt_tokens.min(room)).max(1);
     let gpu = config.model.device.starts_with("cuda");
     let shape = Shape::of(model, gpu);

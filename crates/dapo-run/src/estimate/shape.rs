@@ -69,7 +69,7 @@ impl Shape {
 
     /// Keys and values of all completions that grow at a time.
     pub(super) fn growing(&self, config: &RunConfig, work: &Work) -> f64 {
-        work.at_a_time as f64 * self.cache(work.prompt as f64 + config.rollout.max_new_tokens as f64)
+        work.at_a_time as f64 * self.cache(work.prompt as f64 + config.max_tokens_after_prompt() as f64)
     }
 
     /// Prompts computed together, with their caches, one layer's values and logits; and logits of the growing
@@ -85,7 +85,7 @@ impl Shape {
 
     /// Tokens of a micro-batch: a mini-batch's groups fill it or not; a prompt and a completion are never parted.
     pub(super) fn micro_batch(config: &RunConfig, work: &Work) -> f64 {
-        let (prompt, completion) = (work.prompt as f64, config.rollout.max_new_tokens as f64);
+        let (prompt, completion) = (work.prompt as f64, config.max_tokens_after_prompt() as f64);
         let groups = (config.sampler.train_batch as f64 / config.train.mini_batches.max(1) as f64).ceil();
         let mini_batch = groups * (prompt + work.completions_a_prompt as f64 * completion);
         mini_batch.min((config.train.micro_batch_tokens as f64).max(prompt + completion))

@@ -1,13 +1,15 @@
 //! Settings written and read again are the same settings.
 
 use crate::Files;
+use dapo_external::{EnvConfig, OnError};
 use dapo_loss::{
     AdvantageScale, Aggregation, Baseline, EmptySequences, ImportanceLevel, KlEstimator, Outside, PolicyLoss, RejectBy,
     RolloutCorrection, StdEstimator,
 };
 use dapo_policy::{LayerMemory, LoraTarget};
 use dapo_reward::{
-    ExtractRule, FormatPattern, Grader, LengthUnit, OnAbstain, OverlongFilter, Profile, TextOptions, VerifyConfig,
+    ExtractRule, FormatPattern, Grader, LengthUnit, OnAbstain, OverlongFilter, Profile, TextOptions, TurnTemplate,
+    VerifyConfig,
 };
 use dapo_run::{GuardAction, Layer, RunConfig, Tracker, keys, recipes, resolve};
 use dapo_sampler::{FilterMetric, GenBatch, OnExhausted, SurplusPolicy};
@@ -342,6 +344,22 @@ fn choices() -> Vec<Choice> {
         plain("rewards.length.max_len", count(), |c, v| c.rewards.length.get_or_insert_default().reward.max_len = v),
         one_of("rewards.length.unit", &[("characters", LengthUnit::Characters), ("tokens", LengthUnit::Tokens)],
             |c, v| c.rewards.length.get_or_insert_default().reward.unit = v),
+        env_ways(),
+        plain("env.weight", number(), |c, v| env(c).weight = v),
+        one_of("env.on_abstain", &[("drop", OnAbstain::Drop), ("ignore", OnAbstain::Ignore)], |c, v| env(c).on_abstain = v),
+        plain("env.max_turns", count(), |c, v| env(c).max_turns = v),
+        plain("env.max_turn_tokens", count(), |c, v| env(c).max_turn_tokens = Some(v)),
+        plain("env.max_context_tokens", count(), |c, v| env(c).max_context_tokens = v),
+        one_of("env.template", &[("exact", TurnTemplate::Exact), ("turns", TurnTemplate::Turns), ("raw", TurnTemplate::Raw)],
+            |c, v| env(c).template = v),
+        plain("env.timeout_s", number(), |c, v| env(c).timeout_s = v),
+        one_of("env.on_error", &[("stop", OnError::Stop), ("abstain", OnError::Abstain)], |c, v| env(c).on_error = v),
+        plain("env.workers", count(), |c, v| env(c).workers = v),
+        plain("env.python_bin", text(), |c, v| env(c).python_bin = v),
+        plain("env.api_key_env", text(), |c, v| env(c).api_key_env = Some(v)),
+        plain("env.deadline_s", number(), |c, v| env(c).deadline_s = v),
+        plain("env.retries", count(), |c, v| env(c).retries = v),
+        plain("env.backoff_s", number(), |c, v| env(c).backoff_s = v),
         one_of("overlong.filter", &[("off", OverlongFilter::Off), ("mask", OverlongFilter::Mask),
             ("drop", OverlongFilter::Drop)], |c, v| c.overlong.filter = v),
         one_of("advantage.baseline", &[("mean", Baseline::Mean), ("leave-one-out", Baseline::LeaveOneOut)],
@@ -441,6 +459,37 @@ fn correction(config: &mut RunConfig) -> &mut RolloutCorrection {
     config.loss.rollout_correction.get_or_insert_default()
 }
 
+/// An environment's table.
+fn env(config: &mut RunConfig) -> &mut EnvConfig {
+    config.env.get_or_insert_default()
+}
+
+/// Where an environment is; relative paths of a file begin in its folder.
+fn env_ways() -> Choice {
+    let command = prop::collection::vec(text(), 1..4).prop_map(|command| {
+        let lines = format!("env.command = {}\nenv.dir = \"/a\"\n", toml_of(&command));
+        let set = move |c: &mut RunConfig| {
+            env(c).command = Some(command.clone());
+            env(c).dir = Some("/a".into());
+        };
+        Setting { lines, set: Rc::new(set) }
+    });
+    let url = text().prop_map(|url| {
+        let lines = format!("env.url = {}\n", toml_of(&url));
+        Setting { lines, set: Rc::new(move |c| env(c).url = Some(url.clone())) }
+    });
+    let python = text().prop_map(|python| {
+        let lines = format!("env.python = {}\nenv.dir = \"/b\"\n", toml_of(&python));
+        let set = move |c: &mut RunConfig| {
+            env(c).python = Some(python.clone());
+            env(c).dir = Some("/b".into());
+        };
+        Setting { lines, set: Rc::new(set) }
+    });
+    let keys = vec!["env.command", "env.url", "env.python", "env.dir"];
+    Choice { keys, values: prop_oneof![command, url, python].boxed() }
+}
+
 /// A settings file in which every option is set or not, and what it says.
 fn settings() -> impl Strategy<Value = (String, RunConfig)> {
     let settings: Vec<_> = choices().into_iter().map(|choice| prop::option::of(choice.values)).collect();
@@ -449,6 +498,10 @@ fn settings() -> impl Strategy<Value = (String, RunConfig)> {
         for Setting { lines, set } in settings.into_iter().flatten() {
             text += &lines;
             set(&mut config);
+        }
+        // An environment rewards alone, unless accuracy is set.
+        if config.env.is_some() && !text.contains("rewards.accuracy") {
+            config.rewards.accuracy = None;
         }
         (text, config)
     })

@@ -1,6 +1,7 @@
 //! What a training step does with its groups, on the tiny model.
 #![allow(clippy::unwrap_used)]
 
+mod episodes;
 mod failures;
 mod overlap;
 mod own_rewards;
