@@ -288,11 +288,13 @@ orms = {"external_length": Length, "ready": Length()}
     let messages = [json!({"role": "user", "content": "Hi"})];
     let columns = json!({"messages": messages, "solution": 2});
     let input = RewardInput::new("<user>Hi", "Hello", "").with_messages(&messages).with_columns(&columns);
-    for name in ["external_length", "ready"] {
-        assert_eq!(opened(dir.path(), config(name)).score(&input).unwrap(), Score::value(2.5), "{name}");
+    // Known answers would not be asked for.
+    let score = |name: &str, draw| opened(dir.path(), config(name)).score(&input.with_place(draw, 0, 0));
+    for (draw, name) in ["external_length", "ready"].into_iter().enumerate() {
+        assert_eq!(score(name, draw as u64).unwrap(), Score::value(2.5), "{name}");
     }
-    let found = opened(dir.path(), config("Bare")).score(&input).unwrap_err().to_string();
+    let found = score("Bare", 2).unwrap_err().to_string();
     assert!(found.contains("it reports: AssertionError"), "a class is called as TRL calls a function: {found}");
-    let found = opened(dir.path(), config("other")).score(&input).unwrap_err().to_string();
+    let found = score("other", 3).unwrap_err().to_string();
     assert!(found.contains("before it replied"), "{found}");
 }
