@@ -16,7 +16,7 @@ use unicode_width::UnicodeWidthStr;
 /// Show completions of a run, with what was extracted from them and how they were rewarded.
 ///
 /// Each has its prompt, the completion, the gold answer, what the verifier extracted and by which rule, its rewards, its
-/// advantage and what became of it. A completion's number is that of its line in completions/step-N.jsonl.
+/// advantage and the outcome of its group. A completion's number is that of its line in completions/step-N.jsonl.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -52,6 +52,9 @@ pub(crate) struct Show {
     /// Show long texts whole.
     #[arg(long)]
     full: bool,
+    /// Show the tokens with their log-probs, of those completions that are logged with them (output.token_logprobs).
+    #[arg(long)]
+    tokens: bool,
     /// Print the lines of the completions file, which are JSON objects.
     #[arg(long, conflicts_with = "full")]
     json: bool,
@@ -106,8 +109,12 @@ pub(crate) fn run(args: &Show, talk: Talk) -> Result<()> {
         return Ok(out.flush()?);
     }
     let columns = terminal_size::terminal_size().map_or(COLUMNS, |(width, _)| usize::from(width.0));
-    let page =
-        Page { width: io::stdout().is_terminal().then_some(columns), color: talk.colors_stdout(), full: args.full };
+    let page = Page {
+        width: io::stdout().is_terminal().then_some(columns),
+        color: talk.colors_stdout(),
+        full: args.full,
+        tokens: args.tokens,
+    };
     // Texts are escaped in the page; the colours are its own.
     let mut out = BufWriter::new(io::stdout().lock());
     let count = match (matching == total, lines.len() == matching) {
@@ -117,6 +124,9 @@ pub(crate) fn run(args: &Show, talk: Talk) -> Result<()> {
         (false, false) => format!(", {matching} match, {} shown", lines.len()),
     };
     writeln!(out, "step {step}: {total} completions{count}")?;
+    if args.tokens {
+        writeln!(out, "{}", wrap(LEGEND, page.width).join("\n"))?;
+    }
     for (number, row) in lines {
         write!(out, "\n{}", page.completion(*number, row))?;
     }
@@ -132,6 +142,7 @@ impl Show {
             && (!self.truncated || text("finish_reason") == Some("length"))
             && self.fate.as_deref().is_none_or(|fate| text("fate") == Some(fate))
             && self.prompt.as_deref().is_none_or(|id| text("prompt_id") == Some(id))
+            && (!self.tokens || row.contains_key("token_texts"))
     }
 }
 
@@ -141,6 +152,7 @@ struct Page {
     width: Option<usize>,
     color: bool,
     full: bool,
+    tokens: bool,
 }
 
 const BOLD: &str = "1";
@@ -148,12 +160,13 @@ const DIM: &str = "2";
 const GREEN: &str = "32";
 const RED: &str = "31";
 const YELLOW: &str = "33";
+const CYAN: &str = "36";
 
 /// Columns of the names before the texts.
 const INDENT: usize = 14;
 
 /// What is shown in places of its own, or says nothing to a reader.
-const KNOWN: [&str; 18] = [
+const KNOWN: [&str; 21] = [
     "step",
     "prompt_id",
     "draw",
@@ -172,6 +185,9 @@ const KNOWN: [&str; 18] = [
     "advantage",
     "in_loss",
     "fate",
+    "age",
+    "token_texts",
+    "token_logprobs",
 ];
 
 impl Page {
@@ -179,8 +195,11 @@ impl Page {
     fn completion(&self, number: usize, row: &Row) -> String {
         let text = |key: &str| row.get(key).and_then(Value::as_str);
         let mut shown = self.head(number, row);
-        self.part(&mut shown, "prompt", &self.cut(text("prompt").unwrap_or(""), 200, 400), "");
+        self.part(&mut shown, "prompt", &self.cut(text("prompt").unwrap_or("").trim_end(), 200, 400), "");
         self.part(&mut shown, "completion", &self.cut(text("completion").unwrap_or(""), 500, 1000), "");
+        if self.tokens && row.contains_key("token_texts") {
+            self.tokens(&mut shown, row);
+        }
         if row.contains_key("answer") {
             self.part(&mut shown, "gold", &gold(row), "");
         }
@@ -219,6 +238,11 @@ impl Page {
             reason => (format!("{tokens} tokens, ended by {reason}"), ""),
         };
         let fate = text("fate").replace('_', " ");
+        let age = match row.get("age").and_then(Value::as_u64) {
+            None | Some(0) => String::new(),
+            Some(1) => ", generated 1 step earlier".to_owned(),
+            Some(age) => format!(", generated {age} steps earlier"),
+        };
         let in_loss = match row.get("in_loss").and_then(Value::as_bool) {
             Some(true) => ", in the loss",
             _ if matches!(text("fate"), "trained" | "filled") => ", not in the loss",
@@ -228,26 +252,49 @@ impl Page {
             (format!("#{number}"), BOLD),
             (verdict.to_owned(), style_of(correct)),
             (format!("reward {reward}"), ""),
-            (format!("{fate}{in_loss}"), ""),
+            (format!("{fate}{in_loss}{age}"), ""),
             ended,
             (format!("prompt {}", text("prompt_id")), DIM),
         ];
-        let mut head = String::new();
-        let mut columns = 0;
+        let parts = parts.map(|(text, style)| (self.cut(&text, 60, 60), style));
+        self.flow(&parts, 0, 2)
+    }
+
+    /// Parts beside each other, and in further lines from column `indent` on where they do not fit; the first one starts at
+    /// `start`.
+    fn flow(&self, parts: &[(String, &str)], start: usize, indent: usize) -> String {
+        let (mut shown, mut columns) = (String::new(), start);
+        let width = self.width.map(|width| width.saturating_sub(indent).max(10));
         for (text, style) in parts {
-            for text in wrap(&visible(&self.cut(&text, 60, 60)), self.width.map(|width| width.saturating_sub(2))) {
+            for text in wrap(&visible(text), width) {
                 let wide = text.width();
-                if columns > 0 {
+                if columns > start || !shown.is_empty() {
                     let fits = self.width.is_none_or(|width| columns + 2 + wide <= width);
-                    head.push_str(if fits { "  " } else { "\n  " });
-                    columns = if fits { columns + 2 } else { 2 };
+                    let _ = if fits { write!(shown, "  ") } else { write!(shown, "\n{:indent$}", "") };
+                    columns = if fits { columns + 2 } else { indent };
                 }
-                head.push_str(&self.styled(&text, style));
+                shown.push_str(&self.styled(&text, style));
                 columns += wide;
             }
         }
-        head.push('\n');
-        head
+        shown.push('\n');
+        shown
+    }
+
+    /// The tokens with their log-probs.
+    fn tokens(&self, shown: &mut String, row: &Row) {
+        let list = |key: &str| row.get(key).and_then(Value::as_array).into_iter().flatten();
+        let tokens = list("token_texts").zip(list("token_logprobs"));
+        let cells = tokens.map(|(text, logprob)| {
+            // On one line, with every space visible.
+            let text = format!("{:?}", text.as_str().unwrap_or_default()).replace("\\u{1b}", "\\x1b");
+            let logprob = logprob.as_f64();
+            let number = logprob.map_or("–".to_owned(), |logprob| format!("{logprob:.2}"));
+            (format!("{text} {number}"), logprob.map_or("", style_of_token))
+        });
+        let cells: Vec<_> = cells.collect();
+        let name = self.styled(&format!("  {:<1$}", "tokens", INDENT - 2), DIM);
+        let _ = write!(shown, "{name}{}", self.flow(&cells, INDENT, INDENT));
     }
 
     /// A text behind its name, or below it where the name is long.
@@ -287,6 +334,20 @@ fn style_of(correct: Option<&Value>) -> &'static str {
     }
 }
 
+/// The colour of a token by its log-prob.
+fn style_of_token(logprob: f64) -> &'static str {
+    match logprob.exp() {
+        0.9.. => "",
+        0.5.. => CYAN,
+        0.1.. => YELLOW,
+        _ => RED,
+    }
+}
+
+/// What the colours of tokens mean.
+const LEGEND: &str =
+    "tokens with their log-probs in the rollout; probability below 0.9 cyan, below 0.5 yellow, below 0.1 red";
+
 /// The gold answers: any one is enough.
 fn gold(row: &Row) -> String {
     let others = row.get("alternatives").and_then(Value::as_array).into_iter().flatten();
@@ -316,7 +377,7 @@ mod tests {
     use serde_json::json;
     use unicode_width::UnicodeWidthStr;
 
-    const PLAIN: Page = Page { width: None, color: false, full: false };
+    const PLAIN: Page = Page { width: None, color: false, full: false, tokens: true };
 
     fn shown(page: &Page, row: &serde_json::Value) -> String {
         page.completion(7, row.as_object().unwrap())
@@ -328,18 +389,19 @@ mod tests {
             "step": 2, "prompt_id": "p1", "prompt": "17+4=", "completion": "It is\n#### 22", "answer": "21",
             "alternatives": ["21.0"], "extracted": "22", "rule": "hash", "tokens": 5, "finish_reason": "length",
             "rewards": {"accuracy": -1.0, "length": null}, "reward": -1.0, "correct": false, "advantage": -0.577_350_3,
-            "in_loss": false, "fate": "trained", "age": 0, "own": {"x": 1},
+            "in_loss": false, "fate": "trained", "age": 2, "own": {"x": 1}, "token_texts": ["It", " is", "\n#"],
+            "token_logprobs": [-0.001, -2.5, null],
         });
         let expected = "\
-#7  incorrect  reward -1  trained, not in the loss  5 tokens, truncated  prompt p1
+#7  incorrect  reward -1  trained, not in the loss, generated 2 steps earlier  5 tokens, truncated  prompt p1
   prompt      17+4=
   completion  It is
               #### 22
+  tokens      \"It\" -0.00  \" is\" -2.50  \"\\n#\" –
   gold        21 or 21.0
   extracted   22 (by hash)
   rewards     accuracy -1, length –
   advantage   -0.5774
-  age         0
   own         {\"x\":1}
 ";
         assert_eq!(shown(&PLAIN, &row), expected);
@@ -357,12 +419,15 @@ mod tests {
     #[test]
     fn no_line_is_wider_than_the_terminal_and_nothing_controls_it() {
         let evil = "\u{1b}[2J\u{202e}\r".repeat(5_000) + &"word ".repeat(5_000);
-        let row = json!({ "prompt": evil, "completion": evil, "extracted": evil, "rule": evil, "fate": evil, evil.clone(): evil });
+        let row = json!({ "prompt": evil, "completion": evil, "extracted": evil, "rule": evil, "fate": evil, evil.clone(): evil,
+            "token_texts": [evil, "\u{1b}[2J"], "token_logprobs": [-0.5, -0.2] });
         for width in [40, 80, 200] {
             for full in [true, false] {
-                let page = Page { width: Some(width), color: true, full };
+                let page = Page { width: Some(width), color: true, full, tokens: true };
                 let text = shown(&page, &row);
-                let plain = ["\x1b[0m", "\x1b[1m", "\x1b[2m"].iter().fold(text, |text, code| text.replace(code, ""));
+                let plain = ["\x1b[0m", "\x1b[1m", "\x1b[2m", "\x1b[36m"]
+                    .iter()
+                    .fold(text, |text, code| text.replace(code, ""));
                 assert!(!plain.chars().any(|c| c.is_control() && c != '\n'), "{full}");
                 let name = plain.lines().map(UnicodeWidthStr::width).filter(|columns| *columns > width).count();
                 assert_eq!(name, 0, "{width}");

@@ -96,7 +96,7 @@ mod tests {
         let short = shorten(&text, 20, 20);
         assert_eq!(short.lines().collect::<Vec<_>>()[..1], ["start word word"]);
         assert!(
-            short.ends_with("word é the end") && short.contains(" characters left out, --full shows them …\n"),
+            short.ends_with("word  é the end") && short.contains(" characters left out, --full shows them …\n"),
             "{short}"
         );
         let left_out: usize = short.split("… ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();

@@ -1,8 +1,10 @@
 //! The lines of the completions files, and of the dump of a failed step.
 
-use dapo_policy::FinishReason;
+use crate::settings::RunConfig;
+use crate::token_logprobs::{chosen, texts};
+use dapo_policy::{ContextTokens, FinishReason, Tokenizer};
 use dapo_reward::{AnswerRule, RewardInput, RewardSum, Said};
-use dapo_trainer::{Fate, GroupRecord, SampleOutcome};
+use dapo_trainer::{Fate, GroupRecord, Sample, SampleOutcome, Trainer};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -37,6 +39,12 @@ pub(crate) struct CompletionLine<'a> {
     in_loss: bool,
     fate: Fate,
     age: u32,
+    /// The text that each token adds, special tokens included.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_texts: Option<Vec<String>>,
+    /// Log-probs of the tokens in the rollout, in nats.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_logprobs: Option<&'a [f32]>,
 }
 
 /// A line of the dump of a failed step: also what the update computed with. A number that is not finite is null.
@@ -48,42 +56,71 @@ pub(crate) struct FailedLine<'a> {
     kl_term: Option<f64>,
     prompt_token_ids: &'a [u32],
     token_ids: &'a [u32],
+    /// What others said in between.
+    #[serde(skip_serializing_if = "<[ContextTokens]>::is_empty")]
+    context: &'a [ContextTokens],
     /// In the rollout, in nats.
     logprobs: &'a [f32],
     /// Of the denominator of the importance ratio, in nats.
     old_logprobs: &'a [f32],
 }
 
-/// The samples of a group as lines of a dump.
-pub(crate) fn failed_lines<'a>(
-    step: u64,
-    record: &'a GroupRecord,
+/// What the completions of a run are logged with.
+#[derive(Clone, Copy)]
+pub(crate) struct CompletionLog<'a> {
     rewards: &'a RewardSum,
-) -> impl Iterator<Item = FailedLine<'a>> {
-    let group = &*record.group;
-    lines(step, record, rewards).zip(&group.samples).map(|(line, sample)| FailedLine {
-        line,
-        outcome: sample.outcome,
-        kl_term: sample.kl_term,
-        prompt_token_ids: &group.prompt.token_ids,
-        token_ids: &sample.completion.token_ids,
-        logprobs: &sample.completion.logprobs,
-        old_logprobs: sample.old_logprobs(),
-    })
+    tokenizer: &'a Tokenizer,
+    /// Completions of a step whose tokens are logged.
+    token_logprobs: usize,
 }
 
-/// The samples of a group as lines.
-pub(crate) fn lines<'a>(
-    step: u64,
-    record: &'a GroupRecord,
-    rewards: &'a RewardSum,
-) -> impl Iterator<Item = CompletionLine<'a>> {
-    let group = &*record.group;
-    group.samples.iter().enumerate().map(move |(number, sample)| {
-        let prompt = &group.prompt;
+impl<'a> CompletionLog<'a> {
+    pub(crate) fn of(trainer: &'a Trainer, config: &RunConfig) -> Self {
+        let token_logprobs = config.output.token_logprobs;
+        Self { rewards: trainer.rewards(), tokenizer: trainer.tokenizer(), token_logprobs }
+    }
+
+    /// The samples of a step's groups as lines.
+    pub(crate) fn lines(self, step: u64, records: &'a [GroupRecord]) -> impl Iterator<Item = CompletionLine<'a>> {
+        let chosen = chosen(records, self.token_logprobs);
+        let samples = records.iter().enumerate().flat_map(|(place, record)| {
+            record.group.samples.iter().enumerate().map(move |(number, sample)| (place, record, number, sample))
+        });
+        samples.map(move |(place, record, number, sample)| {
+            let has_tokens = chosen.contains(&(place, number));
+            self.line(step, record, (number, sample), has_tokens)
+        })
+    }
+
+    /// The samples of a failed step's groups as lines of a dump.
+    pub(crate) fn failed_lines(self, step: u64, records: &'a [GroupRecord]) -> impl Iterator<Item = FailedLine<'a>> {
+        let samples = records.iter().flat_map(|record| record.group.samples.iter().map(move |sample| (record, sample)));
+        self.lines(step, records).zip(samples).map(|(line, (record, sample))| FailedLine {
+            line,
+            outcome: sample.outcome,
+            kl_term: sample.kl_term,
+            prompt_token_ids: &record.group.prompt.token_ids,
+            token_ids: &sample.completion.token_ids,
+            context: &sample.completion.context,
+            logprobs: &sample.completion.logprobs,
+            old_logprobs: sample.old_logprobs(),
+        })
+    }
+
+    fn line(
+        self,
+        step: u64,
+        record: &'a GroupRecord,
+        (number, sample): (usize, &'a Sample),
+        has_tokens: bool,
+    ) -> CompletionLine<'a> {
+        let group = &*record.group;
+        let (prompt, completion) = (&group.prompt, &sample.completion);
         let input =
             RewardInput::new(&prompt.text, &sample.text, &prompt.answer).with_alternatives(&prompt.alternatives);
-        let found = rewards.compared(&input);
+        let found = self.rewards.compared(&input);
+        let texts = || texts(&completion.token_ids, |ids| self.tokenizer.decode(ids, false)).ok();
+        let token_texts = has_tokens.then(texts).flatten();
         CompletionLine {
             step,
             prompt_id: &prompt.id,
@@ -96,8 +133,8 @@ pub(crate) fn lines<'a>(
             alternatives: &prompt.alternatives,
             extracted: found.map(|found| found.text),
             rule: found.map(|found| found.rule),
-            tokens: sample.completion.token_ids.len(),
-            finish_reason: sample.completion.finish_reason,
+            tokens: completion.token_ids.len(),
+            finish_reason: completion.finish_reason,
             rewards: sample.reward.components.iter().map(|c| (c.name.as_str(), c.value)).collect(),
             reward: sample.final_reward(),
             correct: sample.reward.correct,
@@ -105,6 +142,8 @@ pub(crate) fn lines<'a>(
             in_loss: sample.in_loss(),
             fate: record.fate,
             age: record.age,
+            token_logprobs: token_texts.as_ref().map(|_| completion.logprobs.as_slice()),
+            token_texts,
         }
-    })
+    }
 }

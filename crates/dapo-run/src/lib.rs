@@ -47,6 +47,7 @@ mod rust_problems;
 mod settings;
 mod source;
 mod start;
+mod token_logprobs;
 mod trackers;
 mod trial;
 mod trust;

@@ -1,7 +1,7 @@
 //! A run from its first step to its last, with everything it writes on the way.
 
 use crate::best::Scores;
-use crate::completions::{failed_lines, lines};
+use crate::completions::CompletionLog;
 use crate::external::{Externals, faults};
 use crate::folder::{Lock, RunFolder};
 use crate::guards::{Alarm, Figures, Guards};
@@ -177,14 +177,13 @@ impl Run {
             Err(error) => {
                 let (rescue, step) = (self.rescue(), self.trainer.steps() + 1);
                 // What the groups look like is the first thing to be asked; the error matters more than these files.
-                let rewards = self.trainer.rewards();
+                let log = CompletionLog::of(&self.trainer, &self.config);
                 let dump = if let TrainerError::NoSignal(end) = &error {
-                    let lines = end.groups.iter().flat_map(|record| lines(end.step, record, rewards));
+                    let lines = log.lines(end.step, &end.groups);
                     let _ = self.logs.write_completions(end.step, lines);
                     None
                 } else {
-                    let groups = self.trainer.failed_groups();
-                    self.logs.dump(step, groups.iter().flat_map(|record| failed_lines(step, record, rewards)))
+                    self.logs.dump(step, log.failed_lines(step, self.trainer.failed_groups()))
                 };
                 Err(self.failed(Stage::Training, step, rescue, dump, self.of_model(error)))
             }
@@ -277,8 +276,8 @@ impl Run {
     fn write_logs(&mut self, outcome: &StepOutcome, rewards: &BTreeMap<String, Counters>) -> Result<(), RunError> {
         let mut completions = Ok(());
         if self.config.output.completions {
-            let (step, rewards) = (outcome.metrics.step, self.trainer.rewards());
-            let lines = outcome.groups.iter().flat_map(|record| lines(step, record, rewards));
+            let step = outcome.metrics.step;
+            let lines = CompletionLog::of(&self.trainer, &self.config).lines(step, &outcome.groups);
             completions = self.logs.write_completions(step, lines);
         }
         // Each is tried: what cannot be written goes into the checkpoint that saves the step.

@@ -253,6 +253,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("rewards.correct", "tests/own_rewards.rs: all judges of settings use one grader"),
     ("loss.rollout_correction.reject.by", "dapo-loss's tests/formulas.rs: on a CPU every ratio is 1, its mean too"),
     ("model.path", "tests/runs.rs: a run from every kind of model"),
+    ("output.token_logprobs", "tests/runs.rs: as many completions of a step as asked for have their tokens"),
     ("train.on_mastered", "tests/endings.rs: the three ways in which a run ends that has mastered its data"),
     ("model.revision", "dapo-policy's tests/hub.rs"),
     ("model.device", "dapo-policy's tests/emulated_gpu.rs, and src/placement.rs"),

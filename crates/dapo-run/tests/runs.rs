@@ -138,3 +138,36 @@ fn every_recipe_for_a_model_at_hand_starts() {
         finish(&layers, &temp.path().join(recipe.name));
     }
 }
+
+#[test]
+fn as_many_completions_of_a_step_as_asked_for_have_their_tokens() {
+    let temp = tempfile::tempdir().unwrap();
+    let lines = |name: &str, setting: &str| -> Vec<serde_json::Value> {
+        let more = ["seed=1", "rollout.max_new_tokens=20", setting];
+        let run = finish(&overrides(SMALL.into_iter().chain(more)), &temp.path().join(name));
+        let text = fs::read_to_string(run.completions_file(1)).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let (mut some, none) = (lines("some", "output.token_logprobs=5"), lines("none", "output.token_logprobs=0"));
+    let mut outcomes = std::collections::BTreeSet::new();
+    let mut logged = 0;
+    for line in &mut some {
+        let line = line.as_object_mut().unwrap();
+        let Some(texts) = line.shift_remove("token_texts") else { continue };
+        let logprobs = line.shift_remove("token_logprobs").unwrap();
+        let texts: Vec<_> = texts.as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect();
+        let logprobs: Vec<_> = logprobs.as_array().unwrap().iter().map(|logprob| logprob.as_f64().unwrap()).collect();
+        assert!(texts.len() == logprobs.len() && texts.len() as u64 == line["tokens"].as_u64().unwrap(), "{line:?}");
+        assert!(logprobs.iter().all(|logprob| *logprob <= 0.0));
+        // What follows the text is the end token.
+        let whole = texts.concat();
+        let rest = whole.strip_prefix(line["completion"].as_str().unwrap()).unwrap();
+        assert_eq!(rest.is_empty(), line["finish_reason"] == "length", "{rest}");
+        outcomes.insert(format!("{} {}", line["correct"], line["finish_reason"]));
+        logged += 1;
+    }
+    assert_eq!(logged, 5);
+    let all = some.iter().map(|line| format!("{} {}", line["correct"], line["finish_reason"]));
+    assert_eq!(outcomes, all.collect(), "every outcome is among them");
+    assert_eq!(some, none, "nothing else changes");
+}

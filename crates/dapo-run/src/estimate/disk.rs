@@ -7,6 +7,9 @@ use serde::Serialize;
 /// Bytes of a token in a log of completions, about.
 const BYTES_A_TOKEN: u64 = 4;
 
+/// Bytes of a token that is logged with its log-prob, about.
+const BYTES_A_LOGPROB: u64 = 20;
+
 /// Disk space, in bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Disk {
@@ -31,13 +34,15 @@ impl Disk {
         let kept =
             if config.output.keep_checkpoints == 0 { made } else { config.output.keep_checkpoints.max(2) as u64 + 1 };
         let kept = kept + u64::from(config.output.keep_best.is_some());
-        let tokens = work.steps.saturating_mul(work.tokens_expected);
+        let logged = (config.output.token_logprobs as u64).saturating_mul(config.rollout.max_new_tokens as u64);
+        let completions = (work.tokens_expected.saturating_mul(BYTES_A_TOKEN))
+            .saturating_add(logged.min(work.tokens_expected).saturating_mul(BYTES_A_LOGPROB));
         let reference =
             if config.has_reference() && config.reference_sync.every.is_some() { 4 * parameters.model } else { 0 };
         Self {
             checkpoint: 12 * parameters.trained() + reference,
             checkpoints: made.min(kept),
-            completions: if config.output.completions { tokens.saturating_mul(BYTES_A_TOKEN) } else { 0 },
+            completions: if config.output.completions { work.steps.saturating_mul(completions) } else { 0 },
         }
     }
 

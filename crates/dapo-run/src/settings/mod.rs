@@ -97,6 +97,8 @@ pub struct OutputSection {
     pub checkpoint_minutes: Option<f64>,
     /// Whether every completion is logged, with its rewards and its outcome.
     pub completions: bool,
+    /// Completions of a step that are logged with the text and the rollout's log-prob of each token, spread over outcomes.
+    pub token_logprobs: usize,
     /// Copies of the figures of steps and evaluations for other tools, in the folder `trackers`: `tensorboard` (event files),
     /// `csv` (a table).
     pub trackers: Vec<Tracker>,
@@ -122,6 +124,7 @@ impl Default for OutputSection {
             keep_checkpoints: 2,
             checkpoint_minutes: None,
             completions: true,
+            token_logprobs: 8,
             trackers: Vec::new(),
             keep_best: None,
         }

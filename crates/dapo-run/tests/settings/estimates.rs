@@ -218,7 +218,8 @@ fn disk_space_counts_the_checkpoints_there_are_at_a_time() {
     assert_eq!(disk(&["output.checkpoint_every=30", "output.keep_checkpoints=2"]).checkpoints, 3);
     let following = disk(&["kl.coef=0.1", "kl.sync_every=10"]);
     assert_eq!(following.checkpoint, 16 * 596_049_920);
-    assert_eq!(disk(&["tiny"]).completions, 80 * 31 * 8 * 72 * 4);
+    assert_eq!(disk(&["tiny"]).completions, 80 * (31 * 8 * 72 * 4 + 8 * 72 * 20));
+    assert_eq!(disk(&["tiny", "output.token_logprobs=0"]).completions, 80 * 31 * 8 * 72 * 4);
 }
 
 #[test]

@@ -452,6 +452,7 @@ fn choices() -> Vec<Choice> {
                 }).boxed(),
         },
         plain("output.keep_best", text(), |c, v| c.output.keep_best = Some(v)),
+        plain("output.token_logprobs", count(), |c, v| c.output.token_logprobs = v),
     ]
 }
 
