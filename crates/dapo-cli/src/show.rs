@@ -25,12 +25,31 @@ Examples:
   dapo show runs/mine --truncated --full | less
   dapo show runs/mine --fate trained --json | jq .extracted")]
 pub(crate) struct Show {
-    /// A run folder; the run may be going on.
+    /// A run folder; the run may be in progress.
     #[arg(value_name = "RUN")]
     run: PathBuf,
     /// The step [default: the last one that left completions]
     #[arg(long, value_name = "N")]
     step: Option<u64>,
+    #[command(flatten)]
+    filters: Filters,
+    /// How many to show at most, 0 for all [default: 10; with --json all]
+    #[arg(long, value_name = "K")]
+    limit: Option<usize>,
+    /// Show long texts whole.
+    #[arg(long)]
+    full: bool,
+    /// Show the tokens with their log-probs, of those completions that are logged with them (output.token_logprobs).
+    #[arg(long)]
+    tokens: bool,
+    /// Print the lines of the completions file, which are JSON objects.
+    #[arg(long, conflicts_with = "full")]
+    json: bool,
+}
+
+/// Which completions of the step.
+#[derive(clap::Args)]
+struct Filters {
     /// Only incorrect completions.
     #[arg(long, alias = "incorrect", conflicts_with = "correct")]
     wrong: bool,
@@ -46,18 +65,6 @@ pub(crate) struct Show {
     /// Only completions of the prompt with this id.
     #[arg(long, value_name = "ID")]
     prompt: Option<String>,
-    /// How many to show at most, 0 for all [default: 10; with --json all]
-    #[arg(long, value_name = "K")]
-    limit: Option<usize>,
-    /// Show long texts whole.
-    #[arg(long)]
-    full: bool,
-    /// Show the tokens with their log-probs, of those completions that are logged with them (output.token_logprobs).
-    #[arg(long)]
-    tokens: bool,
-    /// Print the lines of the completions file, which are JSON objects.
-    #[arg(long, conflicts_with = "full")]
-    json: bool,
 }
 
 fn fates() -> PossibleValuesParser {
@@ -94,7 +101,11 @@ pub(crate) fn run(args: &Show, talk: Talk) -> Result<()> {
         talk.warning(warning);
     }
     let total = found.lines.len();
-    let mut lines: Vec<_> = found.lines.iter().filter(|(_, row)| args.takes(row)).collect();
+    let mut lines: Vec<_> = found
+        .lines
+        .iter()
+        .filter(|(_, row)| args.filters.take(row) && (!args.tokens || row.contains_key("token_texts")))
+        .collect();
     let matching = lines.len();
     match args.limit {
         Some(0) => {}
@@ -133,8 +144,8 @@ pub(crate) fn run(args: &Show, talk: Talk) -> Result<()> {
     Ok(out.flush()?)
 }
 
-impl Show {
-    fn takes(&self, row: &Row) -> bool {
+impl Filters {
+    fn take(&self, row: &Row) -> bool {
         let text = |key: &str| row.get(key).and_then(Value::as_str);
         let correct = row.get("correct").and_then(Value::as_bool);
         (!self.wrong || correct == Some(false))
@@ -142,7 +153,6 @@ impl Show {
             && (!self.truncated || text("finish_reason") == Some("length"))
             && self.fate.as_deref().is_none_or(|fate| text("fate") == Some(fate))
             && self.prompt.as_deref().is_none_or(|id| text("prompt_id") == Some(id))
-            && (!self.tokens || row.contains_key("token_texts"))
     }
 }
 
