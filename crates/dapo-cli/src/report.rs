@@ -3,10 +3,14 @@
 use crate::talk::Talk;
 use crate::terminal::Stdout;
 use anyhow::{Context, Result, bail};
-use dapo_report::{ReportOptions, is_report, report};
+use dapo_report::{ReportOptions, Watch, is_report, report};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// Write runs as one HTML page with curves, evaluations, settings and completions.
 ///
@@ -17,7 +21,8 @@ use std::path::{Path, PathBuf};
 Examples:
   dapo report runs/mine
   dapo report runs/mine runs/other --out compared.html
-  dapo report runs/mine --all")]
+  dapo report runs/mine --all
+  dapo report runs/mine --watch")]
 pub(crate) struct Report {
     /// Run folders.
     #[arg(required = true, value_name = "RUN")]
@@ -28,9 +33,18 @@ pub(crate) struct Report {
     /// Take in every completion; by default at most 64 a step and 50 MB.
     #[arg(long)]
     all: bool,
+    /// Serve the page on this machine alone, refreshed as the runs advance, until Ctrl-C; all completions are in it.
+    #[arg(long, conflicts_with_all = ["out", "all"])]
+    watch: bool,
+    /// The port of --watch; by default a free one.
+    #[arg(long, value_name = "PORT", requires = "watch", default_value_t = 0, hide_default_value = true)]
+    port: u16,
 }
 
 pub(crate) fn run(args: &Report, talk: Talk) -> Result<()> {
+    if args.watch {
+        return watch(args, talk);
+    }
     let out = args.out.clone().unwrap_or_else(|| args.runs[0].join("report.html"));
     refuse_to_overwrite(&out)?;
     let options = if args.all { ReportOptions::all() } else { ReportOptions::default() };
@@ -44,6 +58,23 @@ pub(crate) fn run(args: &Report, talk: Talk) -> Result<()> {
     fs::write(&out, &page.html).with_context(|| format!("{}, given for --out", out.display()))?;
     writeln!(Stdout::new(), "{}", out.display())?;
     Ok(())
+}
+
+/// Serves the page until a signal comes.
+fn watch(args: &Report, talk: Talk) -> Result<()> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // A second signal ends the process at once.
+        flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&stop))?;
+        flag::register(signal, Arc::clone(&stop))?;
+    }
+    let watch = Watch::bind(&args.runs, args.port)?;
+    let mut stdout = Stdout::new();
+    writeln!(stdout, "{}", watch.address())?;
+    stdout.flush()?;
+    drop(stdout);
+    talk.note("the page follows the runs; Ctrl-C ends it");
+    Ok(watch.serve(&stop)?)
 }
 
 fn refuse_to_overwrite(out: &Path) -> Result<()> {

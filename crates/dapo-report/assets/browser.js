@@ -4,12 +4,15 @@
 (() => {
   const PAGE = 32;
   const KNOWN = new Set(['step', 'prompt_id', 'draw', 'sample', 'prompt', 'completion', 'tokens', 'finish_reason', 'rewards',
-    'reward', 'correct', 'advantage', 'in_loss', 'fate', 'age', 'answer', 'alternatives', 'extracted', 'rule']);
+    'reward', 'correct', 'advantage', 'in_loss', 'fate', 'age', 'answer', 'alternatives', 'extracted', 'rule',
+    'token_texts', 'token_logprobs']);
+  // Tokens of a completion that are shown one by one at most.
+  const MOST_TOKENS = 5000;
   const form = byId('filters');
   let run = runs[0], block = null, lines = [], limit = PAGE, target = null, turn = 0;
 
   async function inflate(step) {
-    const text = byId(`block-${run.place}-${step}`).textContent.trim();
+    const text = (await blockText(run, step)).trim();
     if (!text) return [];
     const bytes = Uint8Array.from(atob(text), character => character.charCodeAt(0));
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream('deflate'));
@@ -33,10 +36,12 @@
 
   function filter() {
     const value = id => byId(id).value;
+    const tokens = byId('with-tokens').checked;
     const [correct, fate, finish, words] = [value('correct'), value('fate'), value('finish'), value('search').toLowerCase()];
     const bound = (id, none) => value(id) === '' ? none : Number(value(id));
     const [least, most] = [bound('least', null), bound('most', null)];
     return ([, line]) => {
+      if (tokens && !hasTokens(line)) return false;
       if (correct && String(line.correct ?? null) !== correct) return false;
       if (fate && line.fate !== fate) return false;
       if (finish && line.finish_reason !== finish) return false;
@@ -63,6 +68,30 @@
     pre.append(whole.slice(from));
     return pre;
   }
+
+  // The level of a token's log-prob: 0 for a probability of at least 0.9, 4 for one below 0.01.
+  const level = logprob => [Math.log(0.9), Math.log(0.5), Math.log(0.1), Math.log(0.01)].filter(bound => logprob < bound).length;
+
+  const hasTokens = line => Array.isArray(line.token_texts) && Array.isArray(line.token_logprobs);
+
+  // A completion whose tokens are coloured by their log-probs.
+  function coloured(line) {
+    const pre = element('pre', { tabIndex: 0, dir: 'auto', className: 'tokens' });
+    const shown = Math.min(line.token_texts.length, MOST_TOKENS);
+    for (let at = 0; at < shown; at++) {
+      const text = visible(line.token_texts[at]), logprob = line.token_logprobs[at];
+      if (typeof logprob !== 'number') pre.append(text);
+      else {
+        pre.append(element('span', { className: 'level-' + level(logprob),
+          title: `log-prob ${number(logprob)}, probability ${number(Math.exp(logprob))}` }, text));
+      }
+    }
+    pre.append(...line.token_texts.slice(shown).map(visible));
+    return pre;
+  }
+
+  const textOf = line => hasTokens(line) && byId('colour').checked && !byId('search').value
+    ? coloured(line) : marked(line.completion ?? '');
 
   function address(n) {
     const of = runs.length > 1 ? `run=${run.place + 1}&` : '';
@@ -94,7 +123,7 @@
       ['in the loss', line.in_loss], ['draw', line.draw], ['sample', line.sample], ['age', line.age]];
     const made = element('article', { id: 'completion-' + n, tabIndex: -1 }, head,
       element('div', { className: 'part' }, 'Prompt'), marked(line.prompt ?? ''),
-      element('div', { className: 'part' }, 'Completion'), marked(line.completion ?? ''));
+      element('div', { className: 'part' }, 'Completion'), textOf(line));
     made.append(...judged(line));
     // What a file has beyond that, as other versions may write it.
     for (const [name, value] of Object.entries(line).filter(([name]) => !KNOWN.has(name))) {
@@ -111,6 +140,9 @@
     const found = lines.filter(filter());
     byId('list').replaceChildren(...found.slice(0, limit).map(card));
     byId('further').hidden = found.length <= limit;
+    const logged = lines.filter(([, line]) => hasTokens(line)).length;
+    byId('legend').hidden = !logged;
+    byId('logged').textContent = `${logged} of the step’s completions are logged with the log-probs of their tokens.`;
     const left = block.total - block.shown;
     byId('found').textContent = `Step ${block.step}: ${found.length} of ${block.shown} completions match`
       + (left ? `; ${left} more of this step are not in this page (dapo report --all has them).` : '.');
@@ -118,7 +150,7 @@
 
   const place = () => run.blocks.indexOf(block);
 
-  async function show(step, completion) {
+  async function show(step, completion, most) {
     const mine = ++turn;
     const wanted = run.blocks.find(block => block.step === step);
     if (!wanted) {
@@ -126,14 +158,17 @@
       return false;
     }
     let read;
+    const late = setTimeout(() => { byId('found').textContent = `Reading the completions of step ${step} …`; }, 150);
     try {
       read = await inflate(step);
     } catch (error) {
       byId('found').textContent = `The completions of step ${step} cannot be read: ${error.message}`;
       return false;
+    } finally {
+      clearTimeout(late);
     }
     if (mine !== turn) return false;
-    [block, lines, limit, target] = [wanted, read, PAGE, completion ?? null];
+    [block, lines, limit, target] = [wanted, read, most ?? PAGE, completion ?? null];
     byId('step').value = String(step);
     byId('previous').disabled = place() === 0;
     byId('next').disabled = place() === run.blocks.length - 1;
@@ -195,7 +230,34 @@
       form.style.display = 'none';
       return;
     }
+    if (before) return restore();
     if (!await follow() && run.blocks.length) await show(run.blocks[0].step);
+  }
+
+  const fields = () => [...form.elements].filter(field => field.id && !['run', 'step'].includes(field.id) && 'value' in field);
+  viewed(() => ({
+    run: run.place, step: block?.step, limit, target,
+    fields: fields().map(field => [field.id, field.type === 'checkbox' ? field.checked : field.value]),
+  }));
+
+  // As before the page was loaded anew.
+  async function restore() {
+    run = runs[before.run] ?? run;
+    byId('run').value = String(run.place);
+    fill();
+    for (const [id, value] of before.fields ?? []) {
+      const field = byId(id);
+      if (typeof value === 'boolean') field.checked = value;
+      else {
+        if (field.tagName === 'SELECT' && value && ![...field.options].some(option => option.value === value)) {
+          field.append(option(value, visible(value)));
+        }
+        field.value = value;
+      }
+    }
+    const same = run.blocks.find(other => other.step === before.step) ?? run.blocks[0];
+    if (same) await show(same.step, before.target, before.limit);
+    scrollTo(0, before.top ?? 0);
   }
 
   byId('run').addEventListener('change', async event => {
@@ -215,6 +277,7 @@
     list();
   });
   form.addEventListener('submit', event => event.preventDefault());
+  byId('colour').addEventListener('input', () => block && list());
   form.addEventListener('input', event => {
     if (!block || ['run', 'step'].includes(event.target.id)) return;
     limit = PAGE;

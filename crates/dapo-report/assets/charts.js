@@ -141,12 +141,27 @@
       element('figcaption', null, title, ' ', element('span', null, unit)), place));
     const entry = { place, make, plot: null };
     plots.push(entry);
-    place.addEventListener('keydown', event => keys(entry.plot, event));
-    draw(entry);
+    place.addEventListener('keydown', event => keys(drawn(entry), event));
     new ResizeObserver(() => {
       const width = place.clientWidth;
-      if (width && width !== entry.plot.width) entry.plot.setSize({ width, height: 220 });
+      if (width && entry.plot && width !== entry.plot.width) entry.plot.setSize({ width, height: 220 });
     }).observe(place);
+    // The first charts are drawn at once, the others as they come near.
+    if (plots.length <= 4) {
+      draw(entry);
+      return;
+    }
+    const near = new IntersectionObserver(found => {
+      if (!found.some(one => one.isIntersecting)) return;
+      near.disconnect();
+      drawn(entry);
+    }, { rootMargin: '500px' });
+    near.observe(place);
+  }
+
+  function drawn(entry) {
+    if (!entry.plot) draw(entry);
+    return entry.plot;
   }
 
   function draw(entry) {
@@ -230,5 +245,6 @@
 
   all();
   byId('more').addEventListener('toggle', more);
-  isDark.addEventListener('change', () => plots.forEach(draw));
+  isDark.addEventListener('change', () => plots.filter(entry => entry.plot).forEach(draw));
+  addEventListener('beforeprint', () => plots.forEach(drawn));
 })();

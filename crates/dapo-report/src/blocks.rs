@@ -34,7 +34,8 @@ pub(crate) struct Block {
     pub data: String,
 }
 
-/// The block of a completions file. Where not all completions fit, those shown are spread evenly over the file.
+/// The block of a completions file. Where not all completions fit, those with the log-probs of their tokens are shown, and
+/// others that are spread evenly over the file.
 ///
 /// # Errors
 /// When a block cannot be compressed.
@@ -62,8 +63,22 @@ pub(crate) fn block(
     Ok((Block { step, shown, total: rows.len(), data }, damaged.warnings(name)))
 }
 
+/// The places of the rows that are shown, in order: those with the log-probs of their tokens first. Where there is no room
+/// for all of these or of the rest, they are spread evenly.
+fn chosen(rows: &[(usize, Row)], shown: usize) -> Vec<usize> {
+    let has_tokens = |place: &usize| rows[*place].1.contains_key("token_logprobs");
+    let (logged, rest): (Vec<_>, Vec<_>) = (0..rows.len()).partition(has_tokens);
+    let spread = |places: &[usize], most: usize| -> Vec<usize> {
+        (0..most).map(|number| places[number * places.len() / most]).collect()
+    };
+    let first = shown.min(logged.len());
+    let mut chosen = [spread(&logged, first), spread(&rest, shown - first)].concat();
+    chosen.sort_unstable();
+    chosen
+}
+
 fn compressed(rows: &[(usize, Row)], shown: usize) -> std::io::Result<String> {
-    let chosen: Vec<_> = (0..shown).map(|place| &rows[place * rows.len() / shown]).collect();
+    let chosen: Vec<_> = chosen(rows, shown).into_iter().map(|place| &rows[place]).collect();
     let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
     encoder.write_all(&serde_json::to_vec(&chosen)?)?;
     Ok(STANDARD.encode(encoder.finish()?))

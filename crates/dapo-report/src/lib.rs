@@ -4,7 +4,7 @@
 //! completions the page holds. [`ReportOptions`] bounds the completions. The files of a run are read as they are: damage
 //! becomes a warning on the page, not an error.
 //!
-//! [`RunCompletions`] gives the completions of a run step by step, for other ways to show them.
+//! [`Watch`] serves a page that follows runs. [`RunCompletions`] gives the completions of a run step by step, for other ways to show them.
 //!
 //! Completions are text of a model and may hold anything. They are compressed in the page, and a browser shows them as
 //! text alone.
@@ -28,14 +28,17 @@
 
 mod blocks;
 mod completions;
+mod http;
 mod log;
 mod page;
 mod report_error;
 mod run;
 mod settings;
 mod steps;
+mod watch;
 
 pub use completions::{RunCompletions, StepCompletions};
 pub use log::Row;
 pub use page::{Report, ReportOptions, is_report, report};
 pub use report_error::ReportError;
+pub use watch::Watch;

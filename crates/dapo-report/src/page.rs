@@ -88,25 +88,39 @@ pub fn report(folders: &[PathBuf], options: &ReportOptions) -> Result<Report, Re
         blocks.push(found);
     }
     let names = names(folders);
-    let settings: Vec<_> = runs.iter().map(|run| run.settings.as_ref()).collect();
-    let groups = groups(&settings);
-    let data = PageData {
-        runs: (0..runs.len())
-            .map(|place| run_data(&runs[place], &names[place], groups[place], &blocks[place]))
-            .collect(),
-    };
-    let json =
-        serde_json::to_string(&data).map_err(std::io::Error::from).map_err(ReportError::io("the page".as_ref()))?;
+    let json = json(&runs, &names, &blocks)?;
     let warned = |(run, name): (&Run, &String)| -> Vec<String> {
         run.warnings.iter().map(|warning| format!("{name}: {warning}")).collect()
     };
     let all = || blocks.iter().flatten();
     Ok(Report {
-        html: html(&names, &json, &blocks),
+        html: html(&names, &json, &Place::Inside(&blocks)),
         warnings: runs.iter().zip(&names).flat_map(warned).collect(),
         shown: all().map(|block| block.shown).sum(),
         total: all().map(|block| block.total).sum(),
     })
+}
+
+/// The page of runs whose completions a server gives, at a version of the runs' files.
+///
+/// # Errors
+/// When the page's data cannot be written.
+pub(crate) fn served(
+    folders: &[PathBuf],
+    runs: &[Run],
+    blocks: &[Vec<Block>],
+    version: &str,
+) -> Result<String, ReportError> {
+    let names = names(folders);
+    Ok(html(&names, &json(runs, &names, blocks)?, &Place::Served(version)))
+}
+
+fn json(runs: &[Run], names: &[String], blocks: &[Vec<Block>]) -> Result<String, ReportError> {
+    let settings: Vec<_> = runs.iter().map(|run| run.settings.as_ref()).collect();
+    let groups = groups(&settings);
+    let run = |place: usize| run_data(&runs[place], &names[place], groups[place], &blocks[place]);
+    let data = PageData { runs: (0..runs.len()).map(run).collect() };
+    serde_json::to_string(&data).map_err(std::io::Error::from).map_err(ReportError::io("the page".as_ref()))
 }
 
 /// Whether a text begins as a report does.
@@ -140,30 +154,53 @@ fn names(folders: &[PathBuf]) -> Vec<String> {
     folders.iter().map(name).collect()
 }
 
-fn html(names: &[String], json: &str, blocks: &[Vec<Block>]) -> String {
+/// Where a page has its completions.
+enum Place<'a> {
+    /// In itself.
+    Inside(&'a [Vec<Block>]),
+    /// On the server that gives the page, at this version of the runs.
+    Served(&'a str),
+}
+
+fn html(names: &[String], json: &str, place: &Place<'_>) -> String {
+    let blocks = match place {
+        Place::Inside(blocks) => *blocks,
+        Place::Served(_) => &[],
+    };
     let size = json.len() + blocks.iter().flatten().map(|block| block.data.len() + 80).sum::<usize>();
     let mut html = String::with_capacity(size + (1 << 18));
     html.push_str(START);
-    html.push_str(&include_str!("../assets/head.html").replace("{title}", &escaped(&names.join(", "))));
+    let loads = if matches!(place, Place::Served(_)) { " connect-src 'self';" } else { "" };
+    let head = include_str!("../assets/head.html").replace("{loads}", loads);
+    html.push_str(&head.replace("{title}", &escaped(&names.join(", "))));
     for style in [include_str!("../vendor/uPlot.min.css"), include_str!("../assets/report.css")] {
         let _ = write!(html, "<style>\n{style}</style>\n");
     }
     html.push_str(include_str!("../assets/body.html"));
     let _ = writeln!(html, "<script type=\"application/json\" id=\"data\">{}</script>", in_script(json));
-    for (run, blocks) in blocks.iter().enumerate() {
-        for Block { step, data, .. } in blocks {
-            let _ = writeln!(html, "<script type=\"text/plain\" id=\"block-{run}-{step}\">{data}</script>");
-        }
+    if let Place::Served(version) = place {
+        let _ = writeln!(html, "<script type=\"text/plain\" id=\"live\" data-version=\"{version}\"></script>");
     }
     let _ = write!(html, "<script>\n/*\n{}*/\n</script>\n", include_str!("../vendor/uPlot.LICENSE"));
+    let source = match place {
+        Place::Inside(_) => include_str!("../assets/inline.js"),
+        Place::Served(_) => include_str!("../assets/live.js"),
+    };
     for script in [
         include_str!("../vendor/uPlot.iife.min.js"),
         include_str!("../assets/text.js"),
+        source,
         include_str!("../assets/charts.js"),
         include_str!("../assets/tables.js"),
         include_str!("../assets/browser.js"),
     ] {
         let _ = write!(html, "<script>\n{script}</script>\n");
+    }
+    // Behind everything else: a browser shows the page while it reads them.
+    for (run, blocks) in blocks.iter().enumerate() {
+        for Block { step, data, .. } in blocks {
+            let _ = writeln!(html, "<script type=\"text/plain\" id=\"block-{run}-{step}\">{data}</script>");
+        }
     }
     html.push_str("</body>\n</html>\n");
     html

@@ -18,6 +18,14 @@ pub enum ReportError {
     /// A report of nothing was asked for.
     #[error("runs is empty, expected at least one run folder")]
     NoRuns,
+    /// A page cannot be served.
+    #[error("port {port} of 127.0.0.1: {source}")]
+    Port {
+        /// The port that was asked for; 0 for any.
+        port: u16,
+        /// What the system says.
+        source: io::Error,
+    },
     /// A file could not be read or written.
     #[error("{}: {source}", .path.display())]
     Io {

@@ -14,7 +14,6 @@ const CONFIG: &str = "config.resolved.toml";
 const METRICS: &str = "metrics.jsonl";
 const TIMINGS: &str = "timings.jsonl";
 const EVALUATIONS: &str = "evaluations.jsonl";
-const COMPLETIONS: &str = "completions";
 
 /// What a run folder holds, without its completions.
 #[derive(Debug)]
@@ -30,6 +29,9 @@ pub(crate) struct Run {
 }
 
 impl Run {
+    /// The folder of the completions files.
+    pub(crate) const COMPLETIONS: &str = "completions";
+
     /// Reads a folder.
     ///
     /// # Errors
@@ -38,7 +40,7 @@ impl Run {
         let log = |name: &str| Log::read(&folder.join(name), name);
         let (metrics, timings, evaluations) = (log(METRICS)?, log(TIMINGS)?, log(EVALUATIONS)?);
         let config = read(&folder.join(CONFIG))?;
-        let files = completions_files(&folder.join(COMPLETIONS))?;
+        let files = completions_files(&folder.join(Self::COMPLETIONS))?;
         if !metrics.exists && config.is_none() && files.is_empty() {
             let found = if folder.is_dir() { "a folder without a run's files" } else { "no folder" };
             return Err(ReportError::Folder { path: folder.to_owned(), found });
@@ -99,7 +101,7 @@ impl Run {
         if self.setting("output.completions") != Some("false") {
             let missing = ranges(steps.iter().copied().filter(|step| !self.files.contains_key(step)));
             if !missing.is_empty() {
-                warnings.push(format!("{COMPLETIONS}: no file for step {missing}"));
+                warnings.push(format!("{}: no file for step {missing}", Self::COMPLETIONS));
             }
         }
         let extra = ranges(self.files.keys().copied().filter(|step| !steps.contains(step)));
@@ -131,7 +133,7 @@ impl Run {
 
 /// The name of a step's completions file within its run.
 pub(crate) fn file_name(step: u64) -> String {
-    format!("{COMPLETIONS}/step-{step}.jsonl")
+    format!("{}/step-{step}.jsonl", Run::COMPLETIONS)
 }
 
 /// Files named `step-N.jsonl`, by N.

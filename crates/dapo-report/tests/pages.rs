@@ -90,6 +90,17 @@ fn nothing_is_loaded_from_elsewhere() {
 }
 
 #[test]
+fn completions_stand_behind_everything_that_shows_them() {
+    let dir = TempDir::new().unwrap();
+    let html = page(&[run(dir.path(), "a", 0, 3)]).html;
+    let last_script = html.rfind("<script>").unwrap();
+    let blocks: Vec<_> = html.match_indices("id=\"block-").map(|(at, _)| at).collect();
+    assert_eq!(blocks.len(), 3);
+    assert!(blocks.iter().all(|at| *at > last_script));
+    assert!(html.ends_with("</script>\n</body>\n</html>\n"));
+}
+
+#[test]
 fn hostile_text_is_data() {
     let dir = TempDir::new().unwrap();
     let benign = page(&[run(dir.path(), "benign", 0, 1)]).html;
@@ -177,6 +188,18 @@ fn completions_beyond_the_limits_are_counted() {
     let numbers: Vec<_> = block(&by_step, 0, 1).iter().map(|(number, _)| *number).collect();
     assert_eq!((numbers.len(), numbers[0], numbers[32], numbers[63]), (64, 1, 101, 197));
     assert_eq!(data(&by_step)["runs"][0]["blocks"][0], json!({ "step": 1, "shown": 64, "total": 200 }));
+
+    // Those with the log-probs of their tokens are among them.
+    let file = folder.join("completions/step-1.jsonl");
+    let mut lines: Vec<_> = fs::read_to_string(&file).unwrap().lines().map(str::to_owned).collect();
+    for number in [2, 3, 150] {
+        lines[number - 1] =
+            json!({ "completion": "logged", "token_texts": ["logged"], "token_logprobs": [-1.0] }).to_string();
+    }
+    fs::write(&file, lines.join("\n") + "\n").unwrap();
+    let found = block(&page(std::slice::from_ref(&folder)), 0, 1);
+    let logged = found.iter().filter(|(_, line)| line["completion"] == "logged").map(|(number, _)| *number);
+    assert_eq!((found.len(), logged.collect::<Vec<_>>()), (64, vec![2, 3, 150]));
 
     let runs = [folder];
     let all = report(&runs, &ReportOptions::all()).unwrap();
