@@ -31,7 +31,7 @@ pub(crate) fn load(file: &Path) -> Result<(ModelConfig, BTreeMap<String, Tensor>
     let content = content.map_err(|error| damaged(reason(&error)))?;
     let metadata = Metadata { file, entries: &content.metadata };
     let config = config(&metadata, &content)?;
-    let tokenizer = tokenizer::tokenizer(&metadata, &config.eos_token_ids)?;
+    let tokenizer = tokenizer::tokenizer(&metadata)?;
     let tensors = tensors(&mut reader, &content, &config, file)?;
     Ok((config, tensors, tokenizer))
 }
@@ -57,10 +57,9 @@ fn config(metadata: &Metadata<'_>, content: &Content) -> Result<ModelConfig, Pol
     let embeddings = content.tensor_infos.get("token_embd.weight");
     let vocab_size = embeddings.and_then(|info| info.shape.dims().first().copied());
     let missing = || PolicyError::tensor(file, "token_embd.weight", "missing", "the embeddings");
-    let vocab_size = vocab_size.ok_or_else(missing)?;
     let config = ModelConfig {
         architecture,
-        vocab_size,
+        vocab_size: vocab_size.ok_or_else(missing)?,
         hidden_size,
         intermediate_size: size("feed_forward_length")?,
         num_hidden_layers: size("block_count")?,
@@ -77,7 +76,7 @@ fn config(metadata: &Metadata<'_>, content: &Content) -> Result<ModelConfig, Pol
         mlp_bias: has("blk.0.ffn_down.bias"),
         max_position_embeddings: size("context_length")?,
         bos_token_id: metadata.token_id("tokenizer.ggml.bos_token_id")?,
-        eos_token_ids: tokenizer::stop_token_ids(metadata, vocab_size)?,
+        eos_token_ids: tokenizer::stop_token_ids(metadata)?,
         pad_token_id: metadata.token_id("tokenizer.ggml.padding_token_id")?,
         source: SourceFields::default(),
     };

@@ -61,22 +61,17 @@ fn preparation(metadata: &Metadata<'_>) -> Result<Preparation, PolicyError> {
 }
 
 /// The tokens that end a text or a turn.
-pub(super) fn stop_token_ids(metadata: &Metadata<'_>, vocab_size: usize) -> Result<Vec<u32>, PolicyError> {
+pub(super) fn stop_token_ids(metadata: &Metadata<'_>) -> Result<Vec<u32>, PolicyError> {
     let mut ids: Vec<u32> = Vec::new();
     for role in ["eos", "eot", "eom"] {
-        let key = format!("tokenizer.ggml.{role}_token_id");
-        let id = metadata.token_id(&key)?;
-        if let Some(id) = id.filter(|id| *id as usize >= vocab_size) {
-            let expected = format!("below the vocabulary size, {vocab_size}");
-            return Err(PolicyError::field(metadata.file, key, id.to_string(), expected));
-        }
+        let id = metadata.token_id(&format!("tokenizer.ggml.{role}_token_id"))?;
         ids.extend(id.filter(|id| !ids.contains(id)));
     }
     Ok(ids)
 }
 
-/// Rebuilds the tokenizer with its special tokens, chat template and stop tokens.
-pub(super) fn tokenizer(metadata: &Metadata<'_>, stop: &[u32]) -> Result<Tokenizer, PolicyError> {
+/// Rebuilds the tokenizer with its special tokens and chat template.
+pub(super) fn tokenizer(metadata: &Metadata<'_>) -> Result<Tokenizer, PolicyError> {
     let model = metadata.required_text("tokenizer.ggml.model")?;
     if model != "gpt2" {
         let expected = "gpt2 (byte-level BPE); convert other models to a Hugging Face folder";
@@ -111,6 +106,9 @@ pub(super) fn tokenizer(metadata: &Metadata<'_>, stop: &[u32]) -> Result<Tokeniz
         let beyond = || PolicyError::field(metadata.file, key, id.to_string(), format!("below {}", tokens.len()));
         Ok(Some((id, tokens.get(id as usize).ok_or_else(beyond)?)))
     };
+    for role in ["eot", "eom"] {
+        special(role)?;
+    }
     let add_bos = metadata.switch("tokenizer.ggml.add_bos_token")?.unwrap_or(preparation.add_bos);
     let add_eos = metadata.switch("tokenizer.ggml.add_eos_token")?.unwrap_or(false);
     let around = Around { bos: special("bos")?.filter(|_| add_bos), eos: special("eos")?.filter(|_| add_eos) };
@@ -144,7 +142,7 @@ pub(super) fn tokenizer(metadata: &Metadata<'_>, stop: &[u32]) -> Result<Tokeniz
     let template = metadata.text("tokenizer.chat_template")?;
     let template = template.map(|source| ChatTemplate::new(source, Some(metadata.file)));
     let mut tokenizer = Tokenizer::new(inner, config, template, metadata.file)?;
-    tokenizer.add_stop_tokens(stop);
+    tokenizer.add_stop_tokens(&stop_token_ids(metadata)?);
     Ok(tokenizer)
 }
 
