@@ -260,7 +260,7 @@ fn examine(
     let meter = Meter::start(voice(), "evaluation");
     let (policy, tokenizer, rewards) = (trainer.policy(), trainer.tokenizer(), trainer.rewards());
     Ok(evaluate_observed(policy, tokenizer, prompts, samples, &generation, rewards, &mut |activity| {
-        meter.see(activity)
+        meter.see(activity);
     })?)
 }
 

@@ -7,10 +7,13 @@ use crate::talk::Talk;
 use crate::terminal::Stdout;
 use crate::train::locate;
 use anyhow::{Context, Result};
+use dapo_console::Meter;
 use dapo_policy::{Decoder, FinishReason, GenerationConfig, Purpose};
 use dapo_reward::{AnswerRule, Grader, RewardInput, RewardSum};
 use dapo_run::{Layer, RunRewards, resolve, settings_of};
-use dapo_trainer::{EvalReport, Evaluation, Group, Prompt, evaluate_from, fingerprint_of_data, fingerprint_of_weights};
+use dapo_trainer::{
+    Activity, EvalReport, Evaluation, Group, Prompt, evaluate_from, fingerprint_of_data, fingerprint_of_weights,
+};
 use log::{Evaluated, Log};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -18,6 +21,7 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 /// Evaluate a model on problems with answers.
@@ -110,15 +114,26 @@ pub(crate) fn run(args: &Eval, talk: Talk) -> Result<()> {
         talk.note(format_args!("continuing: {first} problems are completed already"));
     }
     let block = BLOCK.div_ceil(args.samples);
-    for groups in evaluate_from(first, &policy, &tokenizer, &prompts, args.samples, &generation, &rewards.sum, block) {
+    let meter = Meter::start(talk.voice(), "evaluation");
+    say_how_far(&meter, &evaluation, prompts.len(), talk);
+    let finished = AtomicUsize::new(first);
+    let observer = &mut |activity| {
+        if let Activity::Evaluation { done, .. } = activity {
+            meter.reach((finished.load(Ordering::Relaxed) + done) as f64);
+        }
+    };
+    let (samples, sum) = (args.samples, &rewards.sum);
+    for groups in evaluate_from(first, &policy, &tokenizer, &prompts, samples, &generation, sum, block, observer) {
         let groups = groups.with_context(|| args.model.generating())?;
         rewards.take_faults().iter().for_each(|fault| talk.warning(fault));
         if let Some(log) = &mut log {
             log.append(&groups)?;
         }
         evaluation.groups.extend(groups);
-        say_how_far(&evaluation, first, prompts.len(), started, talk);
+        finished.store(evaluation.groups.len(), Ordering::Relaxed);
+        say_how_far(&meter, &evaluation, prompts.len(), talk);
     }
+    drop(meter);
     log.map_or(Ok(()), Log::finish)?;
     let report = Report {
         model: args.model.name.clone(),
@@ -175,18 +190,21 @@ fn identity(
     .collect())
 }
 
-/// Between blocks: what is done and how long the rest may take. `first` problems were done before.
-fn say_how_far(evaluation: &Evaluation, first: usize, problems: usize, started: Instant, talk: Talk) {
+/// Between blocks: what is done, what it comes to so far and how long the rest may take.
+fn say_how_far(meter: &Meter, evaluation: &Evaluation, problems: usize, talk: Talk) {
     let done = evaluation.groups.len();
-    if done < problems {
-        let samples = || evaluation.groups.iter().flat_map(|group| &group.samples);
-        let is_judged = samples().any(|sample| sample.reward.correct.is_some());
-        let correct = if is_judged { format!("{:.4} correct, ", evaluation.accuracy()) } else { String::new() };
-        let seconds = started.elapsed().as_secs_f64();
-        let left = seconds / (done - first).max(1) as f64 * (problems - done) as f64;
+    let samples = || evaluation.groups.iter().flat_map(|group| &group.samples);
+    let is_judged = samples().any(|sample| sample.reward.correct.is_some());
+    let correct = if is_judged { format!("{:.4} correct, ", evaluation.accuracy()) } else { String::new() };
+    let so_far = match done {
+        0 => String::new(),
+        _ => format!("{correct}{:.4} truncated", evaluation.truncated()),
+    };
+    meter.set(done as f64, problems as f64, &format!("{done}/{problems} problems  {so_far}"));
+    if let Some(left) = meter.seconds_left().filter(|_| done < problems && !talk.voice().is_live()) {
+        let seconds = meter.seconds();
         talk.note(format_args!(
-            "{done} of {problems} problems after {seconds:.0} s, about {left:.0} s left; so far {correct}{:.4} truncated",
-            evaluation.truncated()
+            "{done} of {problems} problems after {seconds:.0} s, about {left:.0} s left; so far {so_far}"
         ));
     }
 }

@@ -4,7 +4,8 @@ use crate::args::{TrustArgs, load, warn_if_none};
 use crate::talk::Talk;
 use crate::terminal::Stdout;
 use anyhow::{Context, Result, bail};
-use candle_core::DType;
+use candle_core::{DType, Tensor};
+use dapo_console::Meter;
 use dapo_policy::{StopTokens, save_checkpoint};
 use dapo_run::model_card;
 use std::fs;
@@ -51,15 +52,25 @@ pub(crate) fn run(args: &Export, talk: Talk) -> Result<()> {
         WeightType::Bf16 => DType::BF16,
         WeightType::F16 => DType::F16,
     };
+    let meter = Meter::start(talk.voice(), "export");
     let tensors = policy.tensors()?;
-    let tensors =
-        tensors.into_iter().map(|(name, tensor)| Ok((name, tensor.to_dtype(dtype)?))).collect::<Result<_>>()?;
+    let count = tensors.len();
+    // Writing them takes about as long as converting them.
+    let total = 2.0 * count as f64;
+    let convert = |(done, (name, tensor)): (usize, (String, Tensor))| {
+        meter.set(done as f64, total, &format!("converting tensor {} of {count}", done + 1));
+        Ok((name, tensor.to_dtype(dtype)?))
+    };
+    let tensors = tensors.into_iter().enumerate().map(convert).collect::<Result<_>>()?;
+    meter.set(count as f64, total, "writing the folder");
     warn_if_none(&StopTokens::of(policy.config(), &tokenizer), talk);
     write_whole(&args.out, |dir| {
         save_checkpoint(dir, policy.config(), &tensors, &tokenizer)?;
         let card = dir.join("README.md");
         fs::write(&card, model_card(&args.model, &name(&args.out))).with_context(|| card.display().to_string())
     })?;
+    drop(meter);
+    talk.detail(format_args!("{count} tensors written"));
     writeln!(Stdout::new(), "{}", args.out.display())?;
     Ok(())
 }

@@ -9,6 +9,7 @@ mod chat;
 mod completions;
 mod config;
 mod doctor;
+mod downloads;
 mod eval;
 mod export;
 mod generate;
@@ -70,6 +71,7 @@ fn main() -> ExitCode {
     let matches = command.clone().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
     let cli = matches.unwrap_or_else(|error| usage_error(error, command));
     let talk = Talk::new(cli.talk);
+    downloads::show(talk);
     let outcome = match &cli.command {
         Command::Train(args) => train::run(args, talk),
         Command::Recipes(args) => recipes::run(args),

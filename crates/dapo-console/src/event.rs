@@ -3,6 +3,7 @@
 use crate::screen::print;
 use crate::visible::is_control;
 use serde_json::{Map, Value};
+use std::fmt::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Writes an event: its time in seconds since 1970, its name, and its fields.
@@ -22,7 +23,12 @@ fn line(value: &Value) -> String {
     let mut escaped = String::new();
     for c in value.to_string().chars() {
         // JSON has escaped C0; all others that matter have four digits.
-        if is_control(c) { escaped.push_str(&format!("\\u{:04x}", u32::from(c))) } else { escaped.push(c) }
+        if is_control(c) {
+            // Writing to a string cannot fail.
+            let _ = write!(escaped, "\\u{:04x}", u32::from(c));
+        } else {
+            escaped.push(c);
+        }
     }
     escaped
 }

@@ -68,6 +68,11 @@ impl Meter {
         state.text = visible(text);
     }
 
+    /// How much is done.
+    pub fn reach(&self, done: f64) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).done = done;
+    }
+
     /// What a trainer is doing, of which an evaluation is shown.
     pub fn see(&self, activity: Activity) {
         match activity {
@@ -82,6 +87,11 @@ impl Meter {
     /// A text of one's own.
     fn say(&self, text: &str) {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).text = visible(text);
+    }
+
+    /// Seconds since the first call of [`set`](Self::set).
+    pub fn seconds(&self) -> f64 {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).started.elapsed().as_secs_f64()
     }
 
     /// Seconds that the rest may take, once something was done.

@@ -104,8 +104,8 @@ impl Screen {
     /// Puts the pending lines, and others below them, in the place of what is drawn.
     fn replace(&mut self, lines: Vec<String>, size: Size) {
         let term = Term::buffered_stderr();
-        // A terminal that was made narrower has broken lines that had become too long.
-        let rows: usize = self.drawn.iter().map(|line| measure_text_width(line).max(1).div_ceil(size.columns)).sum();
+        let columns = if breaks_lines() { size.columns } else { usize::MAX };
+        let rows: usize = self.drawn.iter().map(|line| measure_text_width(line).max(1).div_ceil(columns)).sum();
         let mut text = std::mem::take(&mut self.pending);
         for line in &lines {
             text.push_str(line);
@@ -124,6 +124,12 @@ impl Screen {
             self.replace(Vec::new(), size());
         }
     }
+}
+
+/// Whether a terminal that is made narrower breaks the lines that are on it. Most do; xterm and screen cut them off.
+fn breaks_lines() -> bool {
+    let is_set = |name| std::env::var_os(name).is_some();
+    is_set("TMUX") || !(is_set("XTERM_VERSION") || is_set("STY"))
 }
 
 /// The area, for as long as this is alive.

@@ -50,7 +50,7 @@ fn run(state: &State, width: usize, paint: Paint) -> String {
     let head = paint.with(BOLD, format!("step {step}/{steps}"));
     let left = state.seconds_left().map_or("…".to_owned(), duration);
     let times = [format!("elapsed {}", duration(state.elapsed())), format!("left {left}")];
-    let without = fit(&[&[head.clone()], &times[..]].concat(), width);
+    let without = fit(&[std::slice::from_ref(&head), &times[..]].concat(), width);
     let room = width.saturating_sub(measure_text_width(&without) + GAP.len());
     if room < BAR.0 {
         return without;

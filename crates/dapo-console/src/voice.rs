@@ -108,7 +108,7 @@ impl Voice {
     /// Lines that have their width and styles already.
     pub(crate) fn lines(self, lines: &[String]) {
         if self.level >= Level::Normal {
-            print(&lines.iter().map(|line| format!("{line}\n")).collect::<String>());
+            print(&lines.iter().flat_map(|line| [line, "\n"]).collect::<String>());
         }
     }
 

@@ -20,7 +20,8 @@ fn is_child() -> bool {
 fn child(test: &str, columns: u16) -> Terminal {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", test, "--nocapture", "--test-threads=1"]).env("DAPO_CONSOLE_CHILD", "1");
-    Terminal::run(&mut command, columns)
+    // The emulator cuts lines off when it is made narrower, as xterm does.
+    Terminal::run(command.env("XTERM_VERSION", "emulated").env_remove("TMUX"), columns)
 }
 
 fn voice() -> Voice {

@@ -613,7 +613,9 @@ mod tests {
         let requests = requests(&[(1, 5), (1, 2)]);
         let mut fake = Fake::new(3, 100, PromptCache::Copied);
         let mut scheduler = Scheduler::new(&mut fake);
-        requests.iter().for_each(|request| scheduler.submit(request));
+        for request in &requests {
+            scheduler.submit(request);
+        }
         let mut seen = Vec::new();
         while !scheduler.is_done() {
             scheduler.step(&mut |_, _| 0).unwrap();
@@ -623,7 +625,7 @@ mod tests {
         assert!(never_fewer(|p| p.requests) && never_fewer(|p| p.completions));
         // Samples of 1 to 5 and of 1 and 2 tokens.
         assert_eq!(seen.last(), Some(&GenerationProgress { requests: 2, completions: 7, tokens: 15 + 3 }));
-        assert!(seen[0].tokens >= 1 + 2 && seen[0].completions < 7, "{seen:?}");
+        assert!(seen[0].tokens > 2 && seen[0].completions < 7, "{seen:?}");
     }
 
     #[test]

@@ -121,10 +121,9 @@ impl RunFolder {
         };
         if !names.iter().all(is_rest) {
             let path = self.path.display();
-            let to_continue = match self.config_file().exists() {
-                true => format!("; to continue the run in it: dapo train --resume {path}"),
-                false => String::new(),
-            };
+            let is_run = self.config_file().exists();
+            let to_continue = is_run.then(|| format!("; to continue the run in it: dapo train --resume {path}"));
+            let to_continue = to_continue.unwrap_or_default();
             return Err(RunError::folder(&self.path, "not empty", format!("a new or empty folder{to_continue}")));
         }
         if names.is_empty() { Ok(()) } else { self.lock().map(|_| ()) }

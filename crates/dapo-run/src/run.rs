@@ -270,7 +270,7 @@ impl Run {
         let checkpoint = self.after(Stage::Checkpoint, checkpoint.transpose())?;
         let faults = faults(&counters).into_iter().chain(self.trackers.take_warnings()).collect();
         let StepOutcome { metrics, timings, groups } = outcome;
-        Ok(RunStep { metrics, timings, groups, alarms, faults, evaluation, checkpoint })
+        Ok(RunStep { metrics, timings, alarms, groups, faults, evaluation, checkpoint })
     }
 
     fn write_logs(&mut self, outcome: &StepOutcome, rewards: &BTreeMap<String, Counters>) -> Result<(), RunError> {

@@ -110,8 +110,8 @@ fn messages_do_not_control_the_terminal() {
     check(dapo(&["verify", odd.to_str().unwrap()]), r"a\x1b[2Jb.jsonl");
     // Colours are ours.
     let run = dapo(&["verify", odd.to_str().unwrap(), "--color", "always"]);
-    assert!(run.stderr.starts_with("\x1b[1;31merror:\x1b[0m "), "{:?}", run.stderr);
-    assert_harmless(run.stderr.trim_start_matches("\x1b[1;31merror:\x1b[0m "));
+    assert!(run.stderr.starts_with("\x1b[1m\x1b[31merror:\x1b[0m "), "{:?}", run.stderr);
+    assert_harmless(run.stderr.trim_start_matches("\x1b[1m\x1b[31merror:\x1b[0m "));
 }
 
 #[test]

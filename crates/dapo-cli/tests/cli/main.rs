@@ -5,8 +5,14 @@
 mod eval;
 mod generate;
 mod hostile;
+#[cfg(target_os = "linux")]
+mod live;
 mod manners;
+mod messages;
 mod models;
+#[cfg(target_os = "linux")]
+#[path = "../../../dapo-console/tests/pty/mod.rs"]
+mod pty;
 mod report;
 #[cfg(target_os = "linux")]
 mod rewards;

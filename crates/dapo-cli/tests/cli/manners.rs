@@ -68,7 +68,7 @@ fn help_and_version_go_to_stdout() {
 #[test]
 fn colours_appear_only_where_wanted() {
     let stderr = |color| dapo_with_stdin(&["verify", "--color", color], "nonsense").stderr;
-    assert!(stderr("always").contains("\x1b[1;31merror:\x1b[0m <stdin>:1"));
+    assert!(stderr("always").contains("\x1b[1m\x1b[31merror:\x1b[0m <stdin>:1"));
     assert!(stderr("auto").starts_with("error: "), "stderr is no terminal");
     assert!(stderr("never").starts_with("error: "));
     assert!(dapo(&["--color", "always", "frobnicate"]).stderr.contains("\x1b["));

@@ -418,3 +418,42 @@ fn unreadable_gold_answers_are_counted_and_shown_at_the_start() {
     let said = "the grader cannot read 1 of 515 gold answers, such as \"\\\\frac{1}{\"";
     assert!(run.stderr.contains(said), "{}", run.stderr);
 }
+
+/// The most memory that a process has had, in bytes, as far as it is known while it runs.
+#[cfg(target_os = "linux")]
+fn peak_of(mut child: std::process::Child) -> u64 {
+    let status = format!("/proc/{}/status", child.id());
+    let mut peak = 0;
+    while child.try_wait().unwrap().is_none() {
+        let text = fs::read_to_string(&status).unwrap_or_default();
+        let kib =
+            text.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        peak = peak.max(kib.unwrap_or(0) << 10);
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    assert!(child.wait().unwrap().success());
+    peak
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_estimate_of_the_tiny_run_is_not_below_its_peak() {
+    let folder = folder();
+    let settings = ["train", "tiny", "train.steps=6", "eval.every=3"];
+    let text = dapo(&[&settings[..], &["--dry-run"]].concat()).success().stdout;
+    let line = text.lines().find_map(|line| line.strip_prefix("memory at most")).unwrap();
+    let estimate: f64 = line.trim().split(' ').next().unwrap().parse().unwrap();
+    assert!(line.contains(" MiB, in rollouts"), "{line}");
+    for threads in ["1", "2"] {
+        let out = folder.path().join(threads);
+        let child = Command::new(env!("CARGO_BIN_EXE_dapo"))
+            .args(settings)
+            .args(["-q", "--out", out.to_str().unwrap()])
+            .env("RAYON_NUM_THREADS", threads)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let peak = peak_of(child) as f64 / f64::from(1 << 20);
+        assert!(peak <= estimate && estimate < 1.5 * peak, "{threads} threads: {peak} MiB of estimated {estimate}");
+    }
+}

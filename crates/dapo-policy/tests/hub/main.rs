@@ -118,6 +118,27 @@ fn a_model_is_downloaded_once_and_loads() {
 }
 
 #[test]
+fn an_outline_is_a_model_without_its_weights_which_come_later() {
+    let (server, elsewhere) = tiny_on_a_hub();
+    let (_cache, mut hub) = hub(&server.address);
+    let folder = hub.model_outline("org/tiny", "main", &mut silent).unwrap();
+    assert!(folder.join("config.json").exists() && folder.join("tokenizer.json").exists());
+    assert!(!folder.join("model.safetensors").exists());
+    let asked = server.requests();
+    assert!(asked.iter().all(|request| !request.contains("safetensors")), "{asked:?}");
+    assert_eq!(elsewhere.requests().len(), 0);
+    // It is not asked for twice, and is no whole model.
+    assert_eq!(hub.model_outline("org/tiny", "main", &mut silent).unwrap(), folder);
+    assert_eq!(server.requests().len(), 0);
+    hub.network = Network::Offline;
+    assert_eq!(hub.model_outline("org/tiny", "main", &mut silent).unwrap(), folder);
+    assert!(matches!(hub.model("org/tiny", "main", &mut silent), Err(HubError::Offline { .. })));
+    hub.network = Network::Online;
+    assert_eq!(hub.model("org/tiny", "main", &mut silent).unwrap(), folder);
+    assert!(load_checkpoint(&folder).is_ok());
+}
+
+#[test]
 fn a_cache_that_lacks_a_file_is_completed() {
     let (server, elsewhere) = tiny_on_a_hub();
     let (cache, hub) = hub(&server.address);

@@ -6,7 +6,8 @@ use dapo_policy::KEPT_BYTES;
 use serde::Serialize;
 
 /// The program itself with a small tokenizer, and what its allocator holds on to.
-const PROGRAM: u64 = 64 << 20;
+const PROGRAM: u64 = 96 << 20;
+
 /// When memory is in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Phases {
@@ -74,10 +75,11 @@ impl Memory {
             ("optimiser's moments", 8 * parameters.trained(), Phases::Always),
             ("reference model", if reference { model_and_copies } else { 0 }, Phases::Always),
             ("program and tokenizer", PROGRAM + shape.tokenizer() as u64, Phases::Always),
+            ("problems", work.problem_bytes, Phases::Always),
             ("completions of a step", work.completion_bytes, Phases::Always),
             ("evaluated completions", work.evaluation_bytes, Phases::RollOut),
             ("keys and values", shape.growing(config, work) as u64, Phases::RollOut),
-            ("prompts and logits", shape.prefill(work) as u64, Phases::RollOut),
+            ("prompts and logits", shape.prefill(config, work) as u64, Phases::RollOut),
             ("kept from updates", kept(gradients) + kept(activations.saturating_add(head)), Phases::RollOut),
             ("gradients", gradients, Phases::Update),
             ("activations", activations, Phases::Update),

@@ -69,18 +69,30 @@ impl Shape {
 
     /// Keys and values of all completions that grow at a time.
     pub(super) fn growing(&self, config: &RunConfig, work: &Work) -> f64 {
-        work.at_a_time as f64 * self.cache(work.prompt as f64 + config.max_tokens_after_prompt() as f64)
+        let prompt = work.prompt as f64;
+        let of = |at_a_time: u64, tokens: usize| at_a_time as f64 * self.cache(prompt + tokens as f64);
+        let context = config.max_tokens_after_prompt() - config.rollout.max_new_tokens;
+        let evaluated = config.eval.max_new_tokens.unwrap_or(config.rollout.max_new_tokens).saturating_add(context);
+        of(work.at_a_time, config.max_tokens_after_prompt()).max(of(work.evaluated_at_a_time, evaluated))
     }
 
     /// Prompts computed together, with their caches, one layer's values and logits; and logits of the growing
-    /// completions.
-    pub(super) fn prefill(&self, work: &Work) -> f64 {
-        let (prompt, growing) = (work.prompt as f64, work.at_a_time as f64);
-        let wanted = (growing / work.completions_a_prompt.max(1) as f64).ceil();
-        let together = (PREFILL_TOKENS / prompt).floor().min(wanted).min(work.prompts_a_round as f64).max(1.0);
-        together * self.cache(prompt)
-            + 4.0 * together * prompt * (self.layer() + self.scratch() + self.hidden)
-            + 4.0 * (together + growing) * self.vocab
+    /// completions. Those of an evaluation, where they take more.
+    pub(super) fn prefill(&self, config: &RunConfig, work: &Work) -> f64 {
+        let prompt = work.prompt as f64;
+        let of = |growing: u64, of_each: u64, prompts: f64| {
+            let wanted = (growing as f64 / of_each.max(1) as f64).ceil();
+            let together = (PREFILL_TOKENS / prompt).floor().min(wanted).min(prompts).max(1.0);
+            together * self.cache(prompt)
+                + 4.0 * together * prompt * (self.layer() + self.scratch() + self.hidden)
+                + 4.0 * (together + growing as f64) * self.vocab
+        };
+        let evaluated = config.eval.limit.map_or(f64::MAX, |limit| limit as f64);
+        of(work.at_a_time, work.completions_a_prompt, work.prompts_a_round as f64).max(of(
+            work.evaluated_at_a_time,
+            config.eval.samples as u64,
+            evaluated,
+        ))
     }
 
     /// Tokens of a micro-batch: a mini-batch's groups fill it or not; a prompt and a completion are never parted.

@@ -12,6 +12,10 @@ const KEEP_RATE: f64 = 0.5;
 const BYTES_A_COMPLETION: f64 = 512.0;
 const BYTES_A_TOKEN: f64 = 20.0;
 
+/// Memory of a problem with its columns, and of each token of its prompt; about.
+const BYTES_A_PROBLEM: f64 = 2048.0;
+const BYTES_A_PROMPT_TOKEN: f64 = 16.0;
+
 /// Tokens and updates.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Work {
@@ -25,6 +29,8 @@ pub struct Work {
     pub completions_a_prompt: u64,
     /// Completions that grow at a time in the largest round, each with room for its full length.
     pub at_a_time: u64,
+    /// Completions that grow at a time in an evaluation on a CPU; 0 without.
+    pub evaluated_at_a_time: u64,
     /// Rounds of a step when half of the groups are informative.
     pub rounds_expected: u64,
     /// Rounds of a step at most; `None`: as many as one pass over the data takes.
@@ -37,6 +43,8 @@ pub struct Work {
     pub tokens_trained: u64,
     /// Tokens of a prompt at most.
     pub prompt: u64,
+    /// Memory of the problems to train on, in bytes; 0 where their number is not known.
+    pub problem_bytes: u64,
     /// Memory of a step's completions at most, in bytes: with unlimited rounds, those expected.
     pub completion_bytes: u64,
     /// Memory of an evaluation's completions, in bytes; of one problem where their number is not known.
@@ -100,7 +108,11 @@ impl Work {
             None => 2048.0,
             Some(mib) => mib as f64,
         };
-        let room = (cache_mib * 1_048_576.0 / shape.cache(full_length).max(1.0)).floor();
+        let room = |length: f64| (cache_mib * 1_048_576.0 / shape.cache(length).max(1.0)).floor().max(1.0);
+        let at_a_time =
+            |completions: f64, length: f64| completions.min(room(length)).min(shape.most_at_a_time()) as u64;
+        let longest = config.eval.max_new_tokens.unwrap_or(rollout.max_new_tokens);
+        let evaluated = config.eval.limit.map_or(f64::MAX, |limit| limit as f64 * config.eval.samples as f64);
         let tokens = |prompts: f64| (prompts * completions_a_prompt * rollout.max_new_tokens as f64) as u64;
         // Without a limit on rounds, the last one begins before the data are through.
         let prompts_at_most = match rounds_at_most {
@@ -112,20 +124,28 @@ impl Work {
             updates: updates_a_step(config),
             prompts_a_round: first as u64,
             completions_a_prompt: completions_a_prompt as u64,
-            at_a_time: (most.max(1.0) * completions_a_prompt).min(room.max(1.0)).min(shape.most_at_a_time()) as u64,
+            at_a_time: at_a_time(most.max(1.0) * completions_a_prompt, full_length),
+            evaluated_at_a_time: match config.eval.every {
+                // On a GPU, evaluations make do with the cache of rollouts.
+                Some(_) if !shape.gpu => at_a_time(evaluated, prompt as f64 + longest as f64),
+                _ => 0,
+            },
             rounds_expected: rounds_expected as u64,
             rounds_at_most,
             tokens_expected: tokens(prompts_expected),
             tokens_at_most: prompts_at_most.map(tokens),
             tokens_trained: tokens(train_batch),
             prompt: prompt as u64,
+            problem_bytes: data
+                .problems
+                .map_or(0.0, |problems| problems as f64 * (BYTES_A_PROBLEM + BYTES_A_PROMPT_TOKEN * prompt as f64))
+                as u64,
             completion_bytes: bytes_of(
                 prompts_at_most.unwrap_or(prompts_expected),
                 completions_a_prompt,
                 rollout.max_new_tokens,
             ),
             evaluation_bytes: if config.eval.every.is_some() {
-                let longest = config.eval.max_new_tokens.unwrap_or(rollout.max_new_tokens);
                 bytes_of(config.eval.limit.unwrap_or(1) as f64, config.eval.samples as f64, longest)
             } else {
                 0

@@ -49,12 +49,22 @@ pub fn evaluate_observed(
 ) -> Result<Evaluation, TrainerError> {
     let drawn: Vec<(u64, &Prompt)> = (0..).zip(prompts).collect();
     let judge = Judge { tokenizer, rewards, step: 0, clock: &Clock::default() };
-    let groups = roll_out_by(policy, judge, &drawn, samples, generation, observer, &|progress| Activity::Evaluation {
+    Ok(Evaluation { groups: observed(policy, judge, &drawn, samples, generation, observer)? })
+}
+
+fn observed(
+    policy: &impl Policy,
+    judge: Judge<'_>,
+    drawn: &[(u64, &Prompt)],
+    samples: usize,
+    generation: &GenerationConfig,
+    observer: &mut Observer<'_>,
+) -> Result<Vec<Group>, TrainerError> {
+    roll_out_by(policy, judge, drawn, samples, generation, observer, &|progress| Activity::Evaluation {
         done: progress.requests,
-        problems: prompts.len(),
+        problems: drawn.len(),
         tokens: progress.tokens,
-    })?;
-    Ok(Evaluation { groups })
+    })
 }
 
 /// [`evaluate`], `block` prompts at a time: a long evaluation can say how far it is and keep what it has. All blocks
@@ -72,27 +82,34 @@ pub fn evaluate_in_blocks(
     rewards: &RewardSum,
     block: usize,
 ) -> impl Iterator<Item = Result<Vec<Group>, TrainerError>> {
-    evaluate_from(0, policy, tokenizer, prompts, samples, generation, rewards, block)
+    let block = block.max(1);
+    prompts.chunks(block).enumerate().map(move |(i, prompts)| {
+        let drawn: Vec<(u64, &Prompt)> = ((i * block) as u64..).zip(prompts).collect();
+        roll_out(policy, tokenizer, &drawn, samples, generation, rewards, 0)
+    })
 }
 
-/// [`evaluate_in_blocks`] without the first problems, whose completions are known.
+/// [`evaluate_in_blocks`] without the first problems, whose completions are known; `observer` is shown how far each block
+/// is.
 ///
 /// # Errors
 /// As there.
-pub fn evaluate_from(
+pub fn evaluate_from<'a>(
     first: usize,
-    policy: &impl Policy,
-    tokenizer: &Tokenizer,
-    prompts: &[Prompt],
+    policy: &'a impl Policy,
+    tokenizer: &'a Tokenizer,
+    prompts: &'a [Prompt],
     samples: usize,
-    generation: &GenerationConfig,
-    rewards: &RewardSum,
+    generation: &'a GenerationConfig,
+    rewards: &'a RewardSum,
     block: usize,
+    observer: &'a mut Observer<'_>,
 ) -> impl Iterator<Item = Result<Vec<Group>, TrainerError>> {
     let block = block.max(1);
     prompts[first.min(prompts.len())..].chunks(block).enumerate().map(move |(i, prompts)| {
         let drawn: Vec<(u64, &Prompt)> = ((first + i * block) as u64..).zip(prompts).collect();
-        roll_out(policy, tokenizer, &drawn, samples, generation, rewards, 0)
+        let judge = Judge { tokenizer, rewards, step: 0, clock: &Clock::default() };
+        observed(policy, judge, &drawn, samples, generation, observer)
     })
 }
 
