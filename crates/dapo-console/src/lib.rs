@@ -1,10 +1,10 @@
 //! What a terminal shows of a training: one transient area, a table of steps, sample completions.
 //!
-//! [`Voice`] says what happens, on stderr, in the form that was asked for. [`Monitor`] follows a training: it is shown what
-//! the trainer is doing ([`Monitor::observer`]) and what came of its steps. [`Meter`] follows anything else that takes long.
+//! [`Voice`] says what happens, on stderr, in the form that was asked for. [`Monitor`] follows a training: it is shown
+//! what the trainer is doing ([`Monitor::observer`]) and its steps. [`Meter`] follows anything else that takes long.
 //!
-//! Where stderr is a terminal, the last lines of it are an area that is drawn anew at most ten times a second, from a thread
-//! of its own, and is gone when the monitor or meter is dropped. All that is written meanwhile has to go through this crate.
+//! Where stderr is a terminal, its last lines are an area. A thread draws it at most ten times a second, and it is gone
+//! when the monitor or meter is dropped. All that is written meanwhile has to go through this crate.
 //! Every line of the area ends with a line feed and the cursor is never hidden, so nothing is left to restore when the
 //! process is killed; [`restore`] removes the area in a panic hook, and before an exit that runs no destructors.
 //!

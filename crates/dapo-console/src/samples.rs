@@ -51,7 +51,7 @@ impl Chosen<'_> {
         }
     }
 
-    /// What became of it.
+    /// What the step did with it.
     fn fate(self) -> String {
         let fate = match self.record.fate {
             Fate::Trained | Fate::Filled => match self.sample.outcome {

@@ -11,9 +11,9 @@ pub struct Shape {
     pub steps: u64,
     /// Steps made before.
     pub made: u64,
-    /// Steps from one evaluation to the next; there is one after the last step, too. `None`: there are none.
+    /// Steps from one evaluation to the next; one more follows the last step. `None`: no evaluations.
     pub eval_every: Option<u64>,
-    /// Steps from one checkpoint to the next; there is one after the last step, too. `None`: there are none.
+    /// Steps from one checkpoint to the next; one more follows the last step. `None`: no checkpoints.
     pub checkpoint_every: Option<u64>,
 }
 
