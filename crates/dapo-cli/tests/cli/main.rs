@@ -15,6 +15,8 @@ mod models;
 mod pty;
 mod report;
 #[cfg(target_os = "linux")]
+mod reward_kinds;
+#[cfg(target_os = "linux")]
 mod rewards;
 mod runs;
 mod settings;
