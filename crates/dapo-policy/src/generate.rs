@@ -2,7 +2,7 @@
 
 use crate::backend::Backend;
 use crate::error::PolicyError;
-use crate::policy::{Each, More, Watch};
+use crate::policy::{Each, More, Watch, WatchTokens};
 use crate::request::{Completion, GenerationConfig, Request};
 use crate::scheduler::{Between, Scheduler};
 use crate::turns::Turns;
@@ -56,6 +56,37 @@ pub(crate) fn generate_turns(
     more: &mut More<'_>,
 ) -> Result<(), PolicyError> {
     run(backend, requests, config, true, Some(turns), more, &mut |_| ())
+}
+
+/// The first completion of a request, shown to `watch` as it grows; `None` where that ends it.
+pub(crate) fn generate_streamed(
+    backend: &dyn Backend,
+    request: &Request,
+    config: &GenerationConfig,
+    watch: &mut WatchTokens<'_>,
+) -> Result<Option<Completion>, PolicyError> {
+    let mut whole = None;
+    backend.generate(std::slice::from_ref(request), config, &mut |generator| {
+        let mut scheduler = Scheduler::new(generator);
+        scheduler.submit(request);
+        while !scheduler.is_done() {
+            let mut ended = None;
+            scheduler.step(&mut |_, group| {
+                ended = group.into_iter().next();
+                0
+            })?;
+            let shown = match &ended {
+                Some(completion) => watch(&completion.token_ids),
+                None => watch(&scheduler.tokens_of_first()?),
+            };
+            if shown.is_break() {
+                return Ok(());
+            }
+            whole = ended;
+        }
+        Ok(())
+    })?;
+    Ok(whole)
 }
 
 fn run(

@@ -96,9 +96,18 @@ pub(crate) trait Generator {
         1
     }
 
+    /// The tokens that an active sequence had when [`start`](Generator::start) or [`advance`](Generator::advance) returned
+    /// last.
+    fn tokens(&self, place: usize) -> Result<Vec<u32>, PolicyError>;
+
     /// Gives up the place and the cache of a sequence that has ended.
     fn release(&mut self, place: usize);
 
     /// Gives up a prompt that nobody continues any more.
     fn release_prompt(&mut self, number: usize);
+}
+
+/// The error of asking for a sequence that is not there.
+pub(crate) fn not_active(place: usize) -> PolicyError {
+    PolicyError::Internal(format!("no sequence is active at place {place}"))
 }

@@ -93,7 +93,7 @@ pub use guard::guarded;
 pub use lora::{LoraConfig, LoraTarget};
 pub use moments::Moments;
 pub use pack::{CompletionTokens, PackedTokens, TokenGroup, pack_tokens};
-pub use policy::{Each, GenerationProgress, More, Policy, Watch};
+pub use policy::{Each, GenerationProgress, More, Policy, Watch, WatchTokens};
 pub use request::{Completion, ContextTokens, FinishReason, GenerationConfig, Request, TurnLimits};
 pub use sampling::{Purpose, SamplingConfig};
 pub use stop::StopTokens;

@@ -5,6 +5,7 @@ use crate::error::PolicyError;
 use crate::gradients::Gradients;
 use crate::request::{Completion, GenerationConfig, Request};
 use crate::turns::Turns;
+use std::ops::ControlFlow;
 
 /// Is shown a request's number and its new completions, and says how many more it wants.
 pub type More<'a> = dyn FnMut(usize, Vec<Completion>) -> usize + Send + 'a;
@@ -25,6 +26,9 @@ pub struct GenerationProgress {
 
 /// Is shown a request's number and its completions.
 pub type Each<'a> = dyn FnMut(usize, Vec<Completion>) + Send + 'a;
+
+/// Is shown the tokens of a completion so far, and says whether it is to continue.
+pub type WatchTokens<'a> = dyn FnMut(&[u32]) -> ControlFlow<()> + Send + 'a;
 
 /// A model that completes prompts and learns from how its completions were judged.
 pub trait Policy {

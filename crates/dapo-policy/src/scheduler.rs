@@ -127,6 +127,12 @@ impl<'r, 'g> Scheduler<'r, 'g> {
         self.jobs.push(Job { request, past: 0, samples, started: 0, finished: 0, completions: vec![None; samples] });
     }
 
+    /// The tokens so far of the first active sequence.
+    pub(crate) fn tokens_of_first(&self) -> Result<Vec<u32>, PolicyError> {
+        let place = self.active.iter().position(Option::is_some);
+        self.generator.tokens(place.ok_or_else(|| PolicyError::Internal("no sequence is active".into()))?)
+    }
+
     pub(crate) fn is_done(&self) -> bool {
         self.waiting.is_empty() && self.ready.is_empty() && self.is_idle()
     }
@@ -503,6 +509,11 @@ mod tests {
 
         fn tokens_an_advance(&self) -> usize {
             2
+        }
+
+        fn tokens(&self, place: usize) -> Result<Vec<u32>, PolicyError> {
+            let (number, _, length) = self.active[&place];
+            Ok(vec![number as u32; length])
         }
 
         fn release(&mut self, place: usize) {

@@ -8,6 +8,7 @@ use dapo_policy::{
     Completion, Decoder, GenerationConfig, Gradients, Loss, Policy, PolicyError, Request, StopTokens, TokenBatch,
     TokenLogprobs,
 };
+use std::ops::ControlFlow;
 
 /// A policy with the trait's own way to more completions, which computes the prompts again.
 struct ByRounds<'a>(&'a Decoder);
@@ -75,4 +76,32 @@ fn a_request_that_cannot_be_generated_is_refused_before_anything_is_shown() {
     let mut more = |number, _| unreachable!("request {number} was shown");
     let error = decoder(plain()).generate_more(&requests(), &config, &mut more).unwrap_err().to_string();
     assert_eq!(error, "max_new_tokens is 0, expected at least 1");
+}
+
+#[test]
+fn a_watched_completion_is_that_of_generate_and_can_be_ended() {
+    let decoder = decoder(plain());
+    let config = GenerationConfig { max_new_tokens: 24, ..GenerationConfig::new(StopTokens::new([7, 9])) };
+    for request in requests().into_iter().filter(|request| request.samples > 0) {
+        let expected = decoder.generate(std::slice::from_ref(&request), &config).unwrap()[0][0].clone();
+        let mut seen = Vec::new();
+        let mut watch = |tokens: &[u32]| {
+            seen.push(tokens.to_vec());
+            ControlFlow::Continue(())
+        };
+        let watched = decoder.generate_streamed(&request, &config, &mut watch).unwrap();
+        assert_eq!(watched.as_ref(), Some(&expected));
+        assert_eq!(seen.last(), Some(&expected.token_ids));
+        assert!(seen.windows(2).all(|two| two[1].starts_with(&two[0])), "{seen:?}");
+        assert!(seen.windows(2).all(|two| two[1].len() == two[0].len() + 1), "{seen:?}");
+
+        let mut calls = 0;
+        let mut stop = |_: &[u32]| {
+            calls += 1;
+            ControlFlow::Break(())
+        };
+        assert_eq!(decoder.generate_streamed(&request, &config, &mut stop).unwrap(), None);
+        assert_eq!(calls, 1);
+        assert_eq!(decoder.generate(std::slice::from_ref(&request), &config).unwrap()[0][0], expected);
+    }
 }

@@ -7,7 +7,7 @@ use super::workspace::{Saved, Scratch};
 use crate::backend::Adapters;
 use crate::check::check_ids;
 use crate::error::PolicyError;
-use crate::generator::{Ended, Generator, PromptCache, Room, Start};
+use crate::generator::{Ended, Generator, PromptCache, Room, Start, not_active};
 use crate::request::{GenerationConfig, Request};
 use crate::sampling::Draws;
 use dapo_kernels::RotaryTable;
@@ -231,6 +231,11 @@ impl Generator for CpuGenerator<'_> {
             rest = later;
         }
         Ok(())
+    }
+
+    fn tokens(&self, place: usize) -> Result<Vec<u32>, PolicyError> {
+        let active = self.active.iter().find(|active| active.place == place);
+        active.map(|active| active.token_ids.clone()).ok_or_else(|| not_active(place))
     }
 
     fn release(&mut self, place: usize) {

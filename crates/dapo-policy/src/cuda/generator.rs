@@ -11,7 +11,7 @@ use super::model::Model;
 use super::workspace::Workspace;
 use crate::backend::Adapters;
 use crate::error::PolicyError;
-use crate::generator::{Ended, Ending, Generator, PromptCache, Room, Start};
+use crate::generator::{Ended, Ending, Generator, PromptCache, Room, Start, not_active};
 use crate::request::{Completion, FinishReason, GenerationConfig, Request};
 use crate::stop_strings::Tail;
 use dapo_kernels::attention::Segments;
@@ -375,6 +375,12 @@ impl<T: Compute> Generator for CudaGenerator<'_, T> {
 
     fn tokens_an_advance(&self) -> usize {
         POLL
+    }
+
+    fn tokens(&self, place: usize) -> Result<Vec<u32>, PolicyError> {
+        let active = self.active[place].as_ref().ok_or_else(|| not_active(place))?;
+        let start = place * self.sequences.capacity();
+        Ok(self.model.gpu.read(self.sequences.completions.part(start..start + active.length)?)?)
     }
 
     fn release(&mut self, place: usize) {

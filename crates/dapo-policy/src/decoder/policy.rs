@@ -5,11 +5,30 @@ use crate::backend::Adapters;
 use crate::batch::{Loss, TokenBatch, TokenLogprobs};
 use crate::check::check_temperature;
 use crate::error::PolicyError;
-use crate::generate::{generate, generate_each, generate_more, generate_turns};
+use crate::generate::{generate, generate_each, generate_more, generate_streamed, generate_turns};
 use crate::gradients::Gradients;
-use crate::policy::{Each, More, Policy, Watch};
+use crate::policy::{Each, More, Policy, Watch, WatchTokens};
 use crate::request::{Completion, GenerationConfig, Request};
 use crate::turns::Turns;
+
+impl Decoder {
+    /// One completion of a request, the first of its samples, shown to `watch` as it grows: the same as that of
+    /// [`generate`](Policy::generate). A CPU shows every token but the first, which comes with the second; a GPU shows several
+    /// at a time. The last call has the whole completion. `None`: `watch` ended it.
+    ///
+    /// # Errors
+    /// When a setting or token id is invalid.
+    pub fn generate_streamed(
+        &self,
+        request: &Request,
+        config: &GenerationConfig,
+        watch: &mut WatchTokens<'_>,
+    ) -> Result<Option<Completion>, PolicyError> {
+        let request = Request { samples: 1, ..request.clone() };
+        config.check(std::slice::from_ref(&request), self.config())?;
+        generate_streamed(self.backend.as_ref(), &request, config, watch)
+    }
+}
 
 impl Policy for Decoder {
     fn generate(&self, requests: &[Request], config: &GenerationConfig) -> Result<Vec<Vec<Completion>>, PolicyError> {

@@ -14,6 +14,7 @@ use dapo_policy::{
     Moments, Policy, Request, SamplingConfig, Segments, StopStrings, StopTokens, TokenBatch, TokenGroup, TokenLogprobs,
     TurnLimits, pack_tokens,
 };
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 fn shape(architecture: Architecture) -> Shape {
@@ -500,4 +501,32 @@ fn variables_on_the_host_train_a_decoder_on_a_device() {
     let (after, moved) = (policy.decoder().unwrap(), moved.logprobs(&shared, 0.8).unwrap());
     assert_eq!(after.logprobs(&shared, 0.8).unwrap(), moved);
     assert_ne!(seen.logprobs, moved.logprobs);
+}
+
+#[test]
+fn a_watched_completion_is_that_of_generate_and_can_be_ended() {
+    let decoder = on_gpu(shape(Architecture::Qwen3), false);
+    let config = GenerationConfig { max_new_tokens: 24, ..GenerationConfig::new(StopTokens::new([7, 9])) };
+    for request in requests().into_iter().filter(|request| request.samples > 0) {
+        let expected = decoder.generate(std::slice::from_ref(&request), &config).unwrap()[0][0].clone();
+        let mut seen = Vec::new();
+        let mut watch = |tokens: &[u32]| {
+            seen.push(tokens.to_vec());
+            ControlFlow::Continue(())
+        };
+        let watched = decoder.generate_streamed(&request, &config, &mut watch).unwrap();
+        assert_eq!(watched.as_ref(), Some(&expected));
+        assert_eq!(seen.last(), Some(&expected.token_ids));
+        assert!(seen.windows(2).all(|two| two[1].starts_with(&two[0])), "{seen:?}");
+        assert!(seen.windows(2).all(|two| two[1].len() <= two[0].len() + 8), "{seen:?}");
+
+        let mut calls = 0;
+        let mut stop = |_: &[u32]| {
+            calls += 1;
+            ControlFlow::Break(())
+        };
+        assert_eq!(decoder.generate_streamed(&request, &config, &mut stop).unwrap(), None);
+        assert_eq!(calls, 1);
+        assert_eq!(decoder.generate(std::slice::from_ref(&request), &config).unwrap()[0][0], expected);
+    }
 }
