@@ -8,6 +8,7 @@ use dapo_reward::{Accuracy, Grader, Profile, TextOptions, VerifyConfig};
 use dapo_run::{DeviceChoice, ModelSource, Placed, Trust, place};
 use dapo_trainer::data::{ReadOptions, read};
 use dapo_trainer::{Problem, Prompt, PromptStyle, encode_prompts};
+use serde_json::{Map, Value};
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -41,24 +42,76 @@ fn repetition_penalty(text: &str) -> Result<f32> {
     Ok(repetition_penalty)
 }
 
+/// What holds for sampling where no flag says otherwise.
+#[derive(Clone, Copy)]
+pub(crate) enum SamplingDefaults {
+    /// The paper's evaluation: temperature 1.0 and top-p 0.7.
+    OfPaper,
+    /// What the model's `generation_config.json` says, and else temperature 0.7 and top-p 0.95.
+    OfModel,
+}
+
+impl SamplingDefaults {
+    fn sampling(self, policy: &Decoder, talk: Talk) -> SamplingConfig {
+        match self {
+            Self::OfPaper => SamplingConfig { temperature: 1.0, top_p: 0.7, ..SamplingConfig::default() },
+            Self::OfModel => of_model(&policy.config().source.generation, !policy.is_on_device(), talk),
+        }
+    }
+}
+
+/// Sampling by a model's `generation_config.json`. Values that are out of range count for nothing, as does a repetition penalty
+/// on a GPU, which has none.
+fn of_model(fields: &Map<String, Value>, is_on_cpu: bool, talk: Talk) -> SamplingConfig {
+    let mut sampling = SamplingConfig { temperature: 0.7, top_p: 0.95, ..SamplingConfig::default() };
+    let mut take = |name: &str, changed: &dyn Fn(SamplingConfig, f64) -> SamplingConfig| {
+        let Some(value) = fields.get(name).filter(|value| !value.is_null()) else { return };
+        let with = value.as_f64().map(|number| changed(sampling, number));
+        match with.filter(|sampling| sampling.validate().is_ok()) {
+            Some(with) => sampling = with,
+            None => talk.warning(format_args!("generation_config.json: {name} is {value}, which is not used")),
+        }
+    };
+    take("temperature", &|sampling, number| SamplingConfig { temperature: number as f32, ..sampling });
+    take("top_p", &|sampling, number| SamplingConfig { top_p: number as f32, ..sampling });
+    take("top_k", &|sampling, number| SamplingConfig { top_k: (number >= 1.0).then_some(number as usize), ..sampling });
+    take("min_p", &|sampling, number| SamplingConfig { min_p: number as f32, ..sampling });
+    if is_on_cpu {
+        take("repetition_penalty", &|sampling, number| SamplingConfig {
+            repetition_penalty: number as f32,
+            ..sampling
+        });
+    }
+    if fields.get("do_sample") == Some(&Value::Bool(false)) {
+        sampling.temperature = 0.0;
+    }
+    sampling
+}
+
 /// How completions are sampled for people and for evaluation.
 #[derive(clap::Args)]
 pub(crate) struct SamplingArgs {
     /// Tokens of a completion at most [default: 256, or half the model's context where that is less]
     #[arg(long, value_name = "TOKENS", value_parser = at_least(1))]
     max_tokens: Option<usize>,
-    /// Sampling temperature; 0 always takes the most probable token.
-    #[arg(long, allow_negative_numbers = true, value_name = "T", default_value = "1.0", value_parser = temperature)]
-    temperature: f32,
-    /// Sample from the most probable tokens that together have this probability; 1 cuts nothing off.
-    #[arg(long, allow_negative_numbers = true, value_name = "P", default_value = "0.7", value_parser = top_p)]
-    top_p: f32,
-    /// Keep tokens with at least this share of the most probable one's probability; 0 keeps all.
-    #[arg(long, allow_negative_numbers = true, value_name = "P", default_value = "0", value_parser = min_p)]
-    min_p: f32,
-    /// Divide logits of tokens that are there already by this where positive, else multiply; 1 changes none. On a CPU alone.
-    #[arg(long, allow_negative_numbers = true, value_name = "X", default_value = "1", value_parser = repetition_penalty)]
-    repetition_penalty: f32,
+    /// Sampling temperature; 0 always takes the most probable token [default: 1.0 for eval, else the model's own or 0.7]
+    #[arg(long, allow_negative_numbers = true, value_name = "T", value_parser = temperature)]
+    temperature: Option<f32>,
+    /// Sample from the most probable tokens that together have this probability; 1 cuts nothing off [default: 0.7 for eval,
+    /// else the model's own or 0.95]
+    #[arg(long, allow_negative_numbers = true, value_name = "P", value_parser = top_p)]
+    top_p: Option<f32>,
+    /// Sample from the K most probable tokens; 0 keeps all [default: 0 for eval, else the model's own or 0]
+    #[arg(long, value_name = "K")]
+    top_k: Option<usize>,
+    /// Keep tokens with at least this share of the most probable one's probability; 0 keeps all [default: 0 for eval, else the
+    /// model's own or 0]
+    #[arg(long, allow_negative_numbers = true, value_name = "P", value_parser = min_p)]
+    min_p: Option<f32>,
+    /// Divide logits of tokens that are there already by this where positive, else multiply; 1 changes none. On a CPU alone
+    /// [default: 1 for eval, else the model's own or 1]
+    #[arg(long, allow_negative_numbers = true, value_name = "X", value_parser = repetition_penalty)]
+    repetition_penalty: Option<f32>,
     /// End a completion with the token with which its text contains this; may be given several times.
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     stop: Vec<String>,
@@ -72,18 +125,20 @@ impl SamplingArgs {
         &self,
         (policy, tokenizer): (&Decoder, &Tokenizer),
         purpose: Purpose,
+        defaults: SamplingDefaults,
         talk: Talk,
     ) -> Result<GenerationConfig> {
+        let defaults = defaults.sampling(policy, talk);
         let stop = StopTokens::of(policy.config(), tokenizer);
         warn_if_none(&stop, talk);
         Ok(GenerationConfig {
             max_new_tokens: max_tokens(self.max_tokens, policy)?,
             sampling: SamplingConfig {
-                temperature: self.temperature,
-                top_p: self.top_p,
-                min_p: self.min_p,
-                repetition_penalty: self.repetition_penalty,
-                ..SamplingConfig::default()
+                temperature: self.temperature.unwrap_or(defaults.temperature),
+                top_p: self.top_p.unwrap_or(defaults.top_p),
+                top_k: self.top_k.map_or(defaults.top_k, |k| (k > 0).then_some(k)),
+                min_p: self.min_p.unwrap_or(defaults.min_p),
+                repetition_penalty: self.repetition_penalty.unwrap_or(defaults.repetition_penalty),
             },
             stop_strings: StopStrings::new(&self.stop, tokenizer).context("--stop")?,
             seed: self.seed,
@@ -253,5 +308,45 @@ pub(crate) fn say_where(placed: &Placed, talk: Talk) {
     match &placed.fallback {
         Some(why) => talk.warning(format_args!("computing on the cpu: {why}")),
         None => talk.detail(format_args!("computing on {placed}")),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    fn of(json: &serde_json::Value, is_on_cpu: bool) -> SamplingConfig {
+        of_model(json.as_object().unwrap(), is_on_cpu, Talk::new(crate::talk::TalkArgs::parse_quiet()))
+    }
+
+    #[derive(Parser)]
+    struct Quiet {
+        #[command(flatten)]
+        talk: crate::talk::TalkArgs,
+    }
+
+    impl crate::talk::TalkArgs {
+        fn parse_quiet() -> Self {
+            Quiet::parse_from(["dapo", "--quiet"]).talk
+        }
+    }
+
+    #[test]
+    fn a_models_own_sampling_comes_before_the_defaults() {
+        let usual = SamplingConfig { temperature: 0.7, top_p: 0.95, ..SamplingConfig::default() };
+        assert_eq!(of(&serde_json::json!({}), true), usual);
+        let own = serde_json::json!({
+            "do_sample": true, "temperature": 0.6, "top_k": 20, "top_p": 0.8, "repetition_penalty": 1.5, "max_length": 9,
+        });
+        let expected =
+            SamplingConfig { temperature: 0.6, top_k: Some(20), top_p: 0.8, repetition_penalty: 1.5, ..usual };
+        assert_eq!(of(&own, true), expected);
+        assert_eq!(of(&own, false), SamplingConfig { repetition_penalty: 1.0, ..expected });
+        assert_eq!(of(&serde_json::json!({"top_k": 0, "min_p": 0.25}), true), SamplingConfig { min_p: 0.25, ..usual });
+        assert_eq!(of(&serde_json::json!({"do_sample": false}), true).temperature, 0.0);
+        let bad = serde_json::json!({"temperature": -1, "top_p": 7, "min_p": "x", "repetition_penalty": null});
+        assert_eq!(of(&bad, true), usual);
     }
 }

@@ -1,9 +1,11 @@
 //! `dapo config`: checks settings, imports them from other trainers, describes them.
 
+use crate::candidates;
 use crate::talk::Talk;
 use crate::terminal::Stdout;
 use crate::train::{locate, settings};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
+use clap_complete::ArgValueCompleter;
 use dapo_policy::read_text;
 use dapo_run::{ConfigFormat, Imported, Skipped, import};
 use std::fs;
@@ -29,7 +31,7 @@ enum Command {
 #[derive(clap::Args)]
 struct Check {
     /// Recipes, TOML files and settings, as for `dapo train`.
-    #[arg(value_name = "RECIPE | FILE.toml | KEY=VALUE", required = true)]
+    #[arg(value_name = "RECIPE | FILE.toml | KEY=VALUE", required = true, add = ArgValueCompleter::new(candidates::layers))]
     layers: Vec<String>,
 }
 
@@ -50,10 +52,20 @@ struct Import {
     out: Option<PathBuf>,
 }
 
-/// Describe every setting.
+/// Describe settings: one, those of a table, or all.
+///
+/// Of one setting: type, default, bounds, meaning and an example.
 #[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  dapo config schema optimizer.lr
+  dapo config schema sampler
+  dapo config schema --json > dapo.schema.json")]
 struct Schema {
-    /// Print a JSON Schema, as editors read it, instead of a table.
+    /// A setting or a table [default: all settings]
+    #[arg(conflicts_with = "json", add = ArgValueCompleter::new(candidates::key))]
+    key: Option<String>,
+    /// Print a JSON Schema of all settings, as editors read it, instead of a table.
     #[arg(long)]
     json: bool,
 }
@@ -110,10 +122,20 @@ fn import_file(args: &Import, talk: Talk) -> Result<ExitCode> {
 
 fn schema(args: &Schema) -> Result<()> {
     let mut stdout = Stdout::new();
-    if args.json {
+    if let Some(key) = &args.key {
+        write!(stdout, "{}", dapo_run::describe_key(key).map_err(|nearest| unknown(key, &nearest))?)?;
+    } else if args.json {
         writeln!(stdout, "{}", serde_json::to_string_pretty(&dapo_run::schema())?)?;
     } else {
         write!(stdout, "{}", dapo_run::key_table())?;
     }
     Ok(())
+}
+
+fn unknown(key: &str, nearest: &[String]) -> anyhow::Error {
+    match nearest {
+        [] => anyhow!("unknown key {key}; `dapo config schema` lists all"),
+        [one] => anyhow!("unknown key {key}; did you mean {one}?"),
+        [first @ .., last] => anyhow!("unknown key {key}; did you mean {} or {last}?", first.join(", ")),
+    }
 }

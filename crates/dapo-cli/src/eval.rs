@@ -2,7 +2,7 @@
 
 mod log;
 
-use crate::args::{ModelArgs, ProblemArgs, SamplingArgs, at_least};
+use crate::args::{ModelArgs, ProblemArgs, SamplingArgs, SamplingDefaults, at_least};
 use crate::talk::Talk;
 use crate::terminal::Stdout;
 use crate::train::locate;
@@ -90,7 +90,8 @@ pub(crate) fn run(args: &Eval, talk: Talk) -> Result<()> {
     let mut problems = args.problems.read(&grader, rewards.sum.needs_answer(), talk)?;
     problems.truncate(args.limit.unwrap_or(usize::MAX));
     let (policy, tokenizer) = args.model.load(talk)?;
-    let generation = args.sampling.generation((&policy, &tokenizer), Purpose::Evaluation, talk)?;
+    let generation =
+        args.sampling.generation((&policy, &tokenizer), Purpose::Evaluation, SamplingDefaults::OfPaper, talk)?;
     let (prompts, too_long) =
         args.problems.encode(&problems, (&policy, &tokenizer), generation.max_new_tokens, talk)?;
     if prompts.iter().all(|prompt| prompt.answers().next().is_none()) {

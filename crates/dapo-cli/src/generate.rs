@@ -1,16 +1,22 @@
 //! `dapo generate`: completions of one prompt.
 
-use crate::args::{ModelArgs, SamplingArgs, at_least};
+use crate::args::{ModelArgs, SamplingArgs, SamplingDefaults, at_least};
+use crate::chat::say_if_cut;
+use crate::interrupt::Interrupt;
+use crate::stream::stream;
 use crate::talk::Talk;
 use crate::terminal::{RawArgs, Stdout};
 use anyhow::{Context, Result, bail, ensure};
 use dapo_policy::{FinishReason, Message, Policy, Purpose, Request};
 use dapo_trainer::{Problem, PromptStyle, encode_prompts};
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 /// Print a model's completions of a prompt.
 ///
-/// The prompt is rendered with the model's chat template; a model without one gets it as it is.
+/// The prompt is rendered with the model's chat template; a model without one gets it as it is. On a terminal a single
+/// completion is shown while it is generated.
+///
+/// Sampling is that of the model's generation_config.json; what it does not say is temperature 0.7 and top-p 0.95.
 #[derive(clap::Args)]
 pub(crate) struct Generate {
     #[command(flatten)]
@@ -39,7 +45,8 @@ pub(crate) fn run(args: &Generate, talk: Talk) -> Result<()> {
     };
     ensure!(!question.is_empty(), "the prompt is empty, expected at least one token");
     let (policy, tokenizer) = args.model.load(talk)?;
-    let generation = args.sampling.generation((&policy, &tokenizer), Purpose::Preview, talk)?;
+    let generation =
+        args.sampling.generation((&policy, &tokenizer), Purpose::Preview, SamplingDefaults::OfModel, talk)?;
     let problem = Problem::new("", vec![Message::user(question)], "");
     let style = PromptStyle { system: args.system.clone(), ..PromptStyle::default() };
     let (prompts, _) = encode_prompts(&[problem], &tokenizer, &style, usize::MAX)?;
@@ -47,6 +54,14 @@ pub(crate) fn run(args: &Generate, talk: Talk) -> Result<()> {
     talk.detail(format_args!("prompt of {} tokens: {}", prompt.token_ids.len(), prompt.text));
 
     let request = Request { prompt_ids: prompt.token_ids, samples: args.samples, first_sample: 0, draw: 0 };
+    if args.samples == 1 && !args.json && io::stdout().is_terminal() {
+        let off = Interrupt::off();
+        let streamed = stream((&policy, &tokenizer), &request, &generation, args.raw, &off);
+        if let Some(completion) = streamed.with_context(|| args.model.generating())?.completion {
+            say_if_cut(&completion, talk);
+        }
+        return Ok(());
+    }
     let completions = policy.generate(&[request], &generation).with_context(|| args.model.generating())?;
     let mut stdout = Stdout::with(args.raw);
     for (i, completion) in completions.iter().flatten().enumerate() {
@@ -66,9 +81,7 @@ pub(crate) fn run(args: &Generate, talk: Talk) -> Result<()> {
             writeln!(stdout, "{text}")?;
             stdout.flush()?;
         }
-        if completion.finish_reason == FinishReason::Length {
-            talk.note(format_args!("(stopped after {tokens} tokens, see --max-tokens)"));
-        }
+        say_if_cut(completion, talk);
     }
     Ok(())
 }

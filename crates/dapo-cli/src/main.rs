@@ -5,6 +5,7 @@
 //! whole, and for a training that a signal ended 128 and its number.
 
 mod args;
+mod candidates;
 mod chat;
 mod completions;
 mod config;
@@ -14,12 +15,15 @@ mod eval;
 mod export;
 mod generate;
 mod hints;
+mod interrupt;
+mod line_input;
 mod recipes;
 mod report;
 mod reward;
 mod runs;
 mod show;
 mod signals;
+mod stream;
 mod talk;
 mod terminal;
 mod train;
@@ -66,6 +70,7 @@ enum Command {
 fn main() -> ExitCode {
     // The program is its own launcher of sandboxes.
     dapo_code::run_launcher_if_asked();
+    completions::answer_if_asked(Cli::command);
     std::panic::set_hook(Box::new(report_panic));
     let command = Cli::command().color(talk::color_choice(std::env::args_os()));
     let matches = command.clone().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
@@ -83,7 +88,7 @@ fn main() -> ExitCode {
         Command::Runs(args) => runs::run(args, talk),
         Command::Show(args) => show::run(args, talk),
         Command::Doctor(args) => doctor::run(args, talk),
-        Command::Completions(args) => completions::run(args, Cli::command()),
+        Command::Completions(args) => completions::run(args),
         Command::Generate(args) => generate::run(args, talk),
         Command::Reward(args) => reward::run(args, talk),
         Command::Verify(args) => verify::run(args, talk),

@@ -1,7 +1,9 @@
 //! `dapo recipes`: the settings that come with the program.
 
+use crate::candidates::recipe;
 use crate::terminal::Stdout;
 use anyhow::{Result, bail};
+use clap_complete::ArgValueCompleter;
 use std::io::Write;
 
 /// List the recipes, or print one.
@@ -14,6 +16,7 @@ Examples:
   dapo recipes tiny > mine.toml")]
 pub(crate) struct Recipes {
     /// The recipe to print.
+    #[arg(add = ArgValueCompleter::new(recipe))]
     name: Option<String>,
 }
 

@@ -2,10 +2,12 @@
 
 use crate::args::at_least;
 use crate::args::{TrustArgs, say_where, warn_if_none};
+use crate::candidates;
 use crate::signals::{Signals, Stopped};
 use crate::talk::Talk;
 use crate::terminal::Stdout;
 use anyhow::{Result, anyhow, bail};
+use clap_complete::ArgValueCompleter;
 use dapo_console::{Monitor, Shape};
 use dapo_run::{
     DeviceChoice, Folder, Layer, Mastered, ModelSource, Plan, ProblemCounts, Progress, Rescue, Resolved, Resume, Run,
@@ -36,7 +38,7 @@ Examples:
 Rewards of your own, by a Python function, a command, a server or a rule: docs/rewards.md.")]
 pub(crate) struct Train {
     /// Recipes, TOML files and settings; with --resume, settings alone.
-    #[arg(value_name = "RECIPE | FILE.toml | KEY=VALUE")]
+    #[arg(value_name = "RECIPE | FILE.toml | KEY=VALUE", add = ArgValueCompleter::new(candidates::layers))]
     layers: Vec<String>,
     /// Folder of the run; it must be new or empty.
     #[arg(long, value_name = "DIR", required_unless_present_any = ["resume", "dry_run"])]

@@ -33,6 +33,7 @@ mod inventory;
 mod keys;
 mod layers;
 mod logs;
+mod lookup;
 mod machine;
 mod model;
 mod own_rewards;
@@ -64,8 +65,9 @@ pub use inventory::{
     BestAccuracy, Difference, Leftover, LeftoverKind, RunStatus, RunSummary, clean, difference, find_runs,
     interrupted_starts, leftovers, model_card, summarize,
 };
-pub use keys::{Key, Kind, key_table, keys, own_keys, schema};
+pub use keys::{Key, Kind, key_table, keys, own_keys, schema, tables};
 pub use layers::{Layer, Resolved, resolve};
+pub use lookup::describe_key;
 pub use machine::{Machine, fits};
 pub use model::{ModelSource, TINY};
 pub use placement::{DeviceChoice, Placed, place};

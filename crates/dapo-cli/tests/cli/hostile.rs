@@ -73,6 +73,19 @@ fn completions_do_not_control_the_terminal() {
     }
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn text_that_is_shown_while_it_is_generated_is_the_same_text() {
+    for question in ["17+4+25=", "1+1="] {
+        let args = ["generate", "--model", TINY_MODEL, question, "--seed", "3", "--max-tokens", "72"];
+        let Some(shown) = on_a_terminal(&args) else {
+            eprintln!("SKIPPED: there is no `script` to make a terminal with");
+            return;
+        };
+        assert_eq!(shown, dapo(&args).success().stdout);
+    }
+}
+
 #[test]
 fn messages_do_not_control_the_terminal() {
     let check = |run: Run, shown: &str| {

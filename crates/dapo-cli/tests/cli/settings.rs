@@ -106,3 +106,38 @@ fn imported_settings_run_on_the_tiny_model() {
     assert!(resolved.contains("\nhigh = 0.28") && resolved.contains("filter = \"mask\""), "{resolved}");
     dapo(&["config", "import", path(&recipe), "--out", toml]).failure(1, &["imported.toml"]);
 }
+
+#[test]
+fn one_setting_is_described_with_bounds_and_an_example() {
+    let shown = dapo(&["config", "schema", "rollout.group_size"]).success().stdout;
+    for line in [
+        "rollout.group_size",
+        "  type         an integer of at least 0",
+        "  default      8",
+        "  bounds       at least 2: a group of one has no baseline",
+        "  example      dapo train dapo rollout.group_size=2",
+    ] {
+        assert!(shown.lines().any(|found| found == line), "no {line:?} in {shown}");
+    }
+    assert!(shown.contains("  description  G, completions of each prompt."), "{shown}");
+    let table = dapo(&["config", "schema", "optimizer"]).success().stdout;
+    assert!(table.starts_with("[optimizer]  ") && table.contains("\n  lr = ") && !table.contains("[train]"), "{table}");
+    let own = dapo(&["config", "schema", "rewards.mine.command"]).success().stdout;
+    assert!(own.starts_with("rewards.mine.command\n"), "{own}");
+    let old = dapo(&["config", "schema", "kl.coef"]).success().stdout;
+    assert!(old.starts_with("loss.kl.coef\n  instead of   kl.coef\n"), "{old}");
+    dapo(&["config", "schema", "lr"]).failure(1, &["unknown key lr; did you mean optimizer.lr"]);
+    dapo(&["config", "schema", "zzzzz"]).failure(1, &["unknown key zzzzz; `dapo config schema` lists all"]);
+}
+
+/// Every example is one that the command accepts.
+#[test]
+fn every_example_of_a_setting_is_valid() {
+    for key in dapo_run::keys() {
+        let text = dapo_run::describe_key(&key.path).unwrap();
+        let example = text.lines().find_map(|line| line.strip_prefix("  example      dapo train dapo ")).unwrap();
+        let layer = dapo_run::Layer::parse(&example.replace('\'', "")).unwrap();
+        let resolved = dapo_run::resolve(&[dapo_run::Layer::Recipe("dapo".into()), layer]);
+        resolved.unwrap_or_else(|error| panic!("{example}: {error}"));
+    }
+}

@@ -14,7 +14,7 @@ pub(crate) use inline::inline;
 pub use layout::{Key, Kind};
 pub(crate) use layout::{LAYOUT, Layout, OWN_LAYOUT};
 pub(crate) use moved::{EITHER, IN_REWARD, canonical, in_place_of, moved, zero};
-pub(crate) use nearest::{nearest_key, nearest_of};
+pub(crate) use nearest::{nearest_key, nearest_keys, nearest_of};
 pub(crate) use own::OWN;
 pub(crate) use path::{NAME, join, split};
 pub use schema::schema;
@@ -31,11 +31,28 @@ pub fn own_keys() -> &'static [Key] {
     &OWN_LAYOUT.keys
 }
 
+/// The tables of settings, and what they are about.
+pub fn tables() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let named = LAYOUT.tables.iter().filter(|table| !table.path.is_empty());
+    named.map(|table| (table.path.as_str(), table.description.as_str()))
+}
+
 /// All settings as a table for people: a line for each, under its table.
 pub fn key_table() -> String {
+    table_of(&|_| true)
+}
+
+/// The settings of a table, and of those in it; for a reward table of the user's own, those of all such.
+pub(crate) fn key_table_of(path: &str) -> String {
+    let path = LAYOUT.own(path).unwrap_or_else(|| path.to_owned());
+    let is_in = |table: &str| table == path || table.strip_prefix(&path).is_some_and(|rest| rest.starts_with('.'));
+    table_of(&is_in).trim_start().to_owned()
+}
+
+fn table_of(shows: &dyn Fn(&str) -> bool) -> String {
     let mut text = String::new();
     let of = |layout: &'static Layout| layout.tables.iter().map(move |table| (layout, table));
-    for (layout, table) in of(&LAYOUT).chain(of(&OWN_LAYOUT)) {
+    for (layout, table) in of(&LAYOUT).chain(of(&OWN_LAYOUT)).filter(|(_, table)| shows(&table.path)) {
         let keys: Vec<&Key> = layout.keys_of(&table.path).collect();
         if keys.is_empty() {
             continue;

@@ -15,6 +15,14 @@ pub(crate) fn nearest_of<'a>(word: &str, names: impl IntoIterator<Item = &'a str
 
 /// The most similar key or table, of older versions too: by its last name first, wherever it stands, then by its table.
 pub(crate) fn nearest_key(path: &str) -> Option<String> {
+    nearest_keys(path).into_iter().next()
+}
+
+/// As many names as [`nearest_keys`] gives.
+const MOST: usize = 3;
+
+/// The most similar keys and tables, the most similar one first.
+pub(crate) fn nearest_keys(path: &str) -> Vec<String> {
     let tables = LAYOUT.tables.iter().map(|table| table.path.as_str()).filter(|path| !path.is_empty());
     let (table, last) = split(path);
     // A misspelt key of a reward of one's own.
@@ -33,7 +41,18 @@ pub(crate) fn nearest_key(path: &str) -> Option<String> {
         if last == its_last { 0.9 + 0.1 * tables } else { 0.7 * strsim::jaro_winkler(last, its_last) + 0.2 * tables }
     };
     let scored = names.into_iter().map(|name| (score(name), name)).filter(|(score, _)| *score >= LEAST);
-    scored.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, name)| moved(name).unwrap_or(name).to_owned())
+    let mut scored: Vec<(f64, &str)> = scored.collect();
+    // Of equally similar names the last one counts.
+    scored.reverse();
+    scored.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let mut found: Vec<String> = Vec::new();
+    for (_, name) in scored {
+        let name = moved(name).unwrap_or(name).to_owned();
+        if found.len() < MOST && !found.contains(&name) {
+            found.push(name);
+        }
+    }
+    found
 }
 
 #[cfg(test)]
