@@ -6,7 +6,8 @@ const DECAY: f64 = 0.93;
 /// Estimates how long a run may still take from how long its parts have taken so far.
 ///
 /// Steps, evaluations and checkpoints have means of their own, each over the latest ones: completions grow and shrink as a
-/// policy learns. The first step is left out once there are others, as it warms up caches.
+/// policy learns. The first step is left out once there are others, as it warms up caches. Where steps take twice as long
+/// at the end of a run as at its start, the first estimates are too low by about a quarter.
 ///
 /// ```
 /// use dapo_console::{Estimator, Left};
