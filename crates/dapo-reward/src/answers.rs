@@ -238,7 +238,7 @@ mod tests {
             })
         };
         let some = |text: &str, rule: &str| Some((text.to_owned(), rule.to_owned()));
-        let text = || Grader::Text(crate::TextOptions::default());
+        let text = || Grader::Text(crate::wording::TextOptions::default());
         assert_eq!(told(math("auto"), r"\boxed{1} and #### 2", "2"), some("2", "hash"));
         assert_eq!(told(math("auto"), "  ", "2"), None);
         assert_eq!(told(Grader::Dapo, "Answer: 21", "21"), some("21", "answer-line"));
