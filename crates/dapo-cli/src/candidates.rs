@@ -65,24 +65,24 @@ fn values(path: &str, typed: &str) -> Vec<CompletionCandidate> {
 mod tests {
     use super::*;
 
-    fn words(found: Vec<CompletionCandidate>) -> Vec<String> {
+    fn words(found: &[CompletionCandidate]) -> Vec<String> {
         found.iter().map(|candidate| candidate.get_value().to_string_lossy().into_owned()).collect()
     }
 
     #[test]
     fn settings_complete_in_two_steps() {
-        assert_eq!(words(layers("optimizer.sch".as_ref())), ["optimizer.schedule="]);
+        assert_eq!(words(&layers("optimizer.sch".as_ref())), ["optimizer.schedule="]);
         assert_eq!(
-            words(layers("optimizer.schedule=".as_ref())),
+            words(&layers("optimizer.schedule=".as_ref())),
             ["optimizer.schedule=constant", "optimizer.schedule=linear", "optimizer.schedule=cosine"]
         );
-        assert_eq!(words(layers("optimizer.schedule=co".as_ref())).len(), 2);
-        assert_eq!(words(layers("output.completions=f".as_ref())), ["output.completions=false"]);
-        assert_eq!(words(layers("optimizer.beta1=".as_ref())), ["optimizer.beta1=0.9"]);
-        assert!(words(layers("loss.policy_loss=g".as_ref())).contains(&"loss.policy_loss=gspo".to_owned()));
-        assert!(words(layers("no.such=".as_ref())).is_empty());
-        assert_eq!(words(recipe("verl-dapo-e".as_ref())), ["verl-dapo-early"]);
-        let words = words(key("reference_s".as_ref()));
+        assert_eq!(words(&layers("optimizer.schedule=co".as_ref())).len(), 2);
+        assert_eq!(words(&layers("output.completions=f".as_ref())), ["output.completions=false"]);
+        assert_eq!(words(&layers("optimizer.beta1=".as_ref())), ["optimizer.beta1=0.9"]);
+        assert!(words(&layers("loss.policy_loss=g".as_ref())).contains(&"loss.policy_loss=gspo".to_owned()));
+        assert!(words(&layers("no.such=".as_ref())).is_empty());
+        assert_eq!(words(&recipe("verl-dapo-e".as_ref())), ["verl-dapo-early"]);
+        let words = words(&key("reference_s".as_ref()));
         assert_eq!(words, ["reference_sync", "reference_sync.every", "reference_sync.mixup"]);
     }
 }

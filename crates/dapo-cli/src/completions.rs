@@ -55,11 +55,11 @@ complete -o bashdefault -o default -F _dapo dapo
 
 /// Zsh's script adds a space behind `KEY=`, but for this.
 const ZSH: (&str, &str) = (
-    r#"[[ -n $other ]] && _describe -V 'values' other"#,
-    r#"local -a settings=(${(M)other:#*=} ${(M)other:#*=:*})
+    r"[[ -n $other ]] && _describe -V 'values' other",
+    r"local -a settings=(${(M)other:#*=} ${(M)other:#*=:*})
         other=(${other:|settings})
         [[ -n $settings ]] && _describe -V 'settings' settings -S ''
-        [[ -n $other ]] && _describe -V 'values' other"#,
+        [[ -n $other ]] && _describe -V 'values' other",
 );
 
 /// Answers a completion script, and ends, where one asks.

@@ -40,10 +40,14 @@ pub(crate) fn of_evaluation(line: &Map<String, Value>) -> Vec<(String, f64)> {
             // What is the same for every evaluation of a run says nothing of the policy.
             ("step" | "problems" | "samples" | "abstained" | "per_problem", _) => {}
             ("pass_at", Value::Array(sizes)) => {
-                sizes.iter().for_each(|size| add(&format!("pass_at_{}", size["k"]), size));
+                for size in sizes {
+                    add(&format!("pass_at_{}", size["k"]), size);
+                }
             }
             ("rewards", Value::Object(rewards)) => {
-                rewards.iter().for_each(|(reward, value)| add(&format!("rewards/{reward}"), value));
+                for (reward, value) in rewards {
+                    add(&format!("rewards/{reward}"), value);
+                }
             }
             _ => add(name, value),
         }

@@ -64,19 +64,27 @@ fn probes(kind: &Kind) -> &'static [&'static str] {
 
 /// What is allowed, in the words of the first check that fails.
 fn bounds(key: &Key) -> Option<String> {
-    probes(&key.kind).iter().find_map(|value| match validated(&key.path, value) {
+    probes(&key.kind).iter().find_map(|value| match validated(key, value) {
         Err(Some(expected)) => Some(expected),
         _ => None,
     })
 }
 
 /// Checks a value among default settings; an error of this setting says what is expected.
-fn validated(path: &str, value: &str) -> Result<(), Option<String>> {
-    let resolved = resolve(&[Layer::Override(format!("{path}={value}"))]).map_err(|_| None)?;
+fn validated(key: &Key, value: &str) -> Result<(), Option<String>> {
+    let path = &key.path;
+    let layers: Vec<Layer> =
+        condition(path).into_iter().chain([format!("{path}={value}")]).map(Layer::Override).collect();
+    let resolved = resolve(&layers).map_err(|_| None)?;
     resolved.config.validate().map_err(|error| match error {
-        RunError::Setting { key, expected, .. } if key == path => Some(expected),
+        RunError::Setting { key, expected, .. } if key == *path => Some(expected),
         _ => None,
     })
+}
+
+/// The setting without which a table does not have this key.
+fn condition(path: &str) -> Option<String> {
+    LAYOUT.condition(path).and_then(|(by, names)| Some(format!("{by}={}", names.first()?)))
 }
 
 /// A setting with a value that is allowed and is not the default, where one is known.
@@ -94,13 +102,14 @@ fn example(key: &Key) -> String {
         Kind::Text | Kind::Texts | Kind::Table => Vec::new(),
     };
     let is_default = |value: &String| key.default.as_ref().is_some_and(|default| default.trim_matches('"') == value);
-    let good = candidates.iter().find(|value| !is_default(value) && validated(&key.path, value).is_ok());
+    let good = candidates.iter().find(|value| !is_default(value) && validated(key, value).is_ok());
     let text = match &key.kind {
         Kind::Text | Kind::Texts => example_text(&key.path),
         Kind::Table => "{}".to_owned(),
         _ => good.cloned().or_else(|| key.default.clone()).unwrap_or_else(|| "VALUE".to_owned()),
     };
-    format!("{}={text}", key.path)
+    let setting = format!("{}={text}", key.path);
+    condition(&key.path).map_or(setting.clone(), |condition| format!("{condition} {setting}"))
 }
 
 /// A text that makes sense.

@@ -219,7 +219,9 @@ fn only_what_the_program_wrote_and_nobody_needs_is_deleted() {
         "mine.jsonl",
         "trackers/mine.csv.part",
     ];
-    others.iter().for_each(|path| write(own(path)));
+    for path in others {
+        write(own(path));
+    }
     fs::create_dir(own("completions/step-8.jsonl")).unwrap();
     let theirs = content(&dir);
     let parts = [
@@ -229,7 +231,9 @@ fn only_what_the_program_wrote_and_nobody_needs_is_deleted() {
         "trackers/metrics.csv.part",
         "completions/step-4.jsonl",
     ];
-    parts.iter().for_each(|path| write(own(path)));
+    for path in parts {
+        write(own(path));
+    }
     // Beside the run, starts that were interrupted, and what only looks like one.
     fs::create_dir_all(temp.path().join("new.part/completions")).unwrap();
     write(temp.path().join("new.part/.lock"));

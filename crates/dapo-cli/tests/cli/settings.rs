@@ -136,8 +136,14 @@ fn every_example_of_a_setting_is_valid() {
     for key in dapo_run::keys() {
         let text = dapo_run::describe_key(&key.path).unwrap();
         let example = text.lines().find_map(|line| line.strip_prefix("  example      dapo train dapo ")).unwrap();
-        let layer = dapo_run::Layer::parse(&example.replace('\'', "")).unwrap();
-        let resolved = dapo_run::resolve(&[dapo_run::Layer::Recipe("dapo".into()), layer]);
+        // What a key belongs to comes before it.
+        let (condition, setting) = match example.split_once(' ') {
+            Some((condition, setting)) if condition.contains(".name=") => (Some(condition), setting),
+            _ => (None, example),
+        };
+        let words = ["dapo"].into_iter().chain(condition).map(str::to_owned).chain([setting.replace('\'', "")]);
+        let layers: Vec<dapo_run::Layer> = words.map(|word| dapo_run::Layer::parse(&word).unwrap()).collect();
+        let resolved = dapo_run::resolve(&layers);
         resolved.unwrap_or_else(|error| panic!("{example}: {error}"));
     }
 }

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 /// checkpoints, the card says how it was trained and what its evaluations came to.
 pub fn model_card(model: &str, name: &str) -> String {
     let trained = Trained::find(Path::new(model));
-    let base = trained.as_ref().map_or_else(|| label(model), |trained| trained.base());
+    let base = trained.as_ref().map_or_else(|| label(model), Trained::base);
     let mut card = metadata(trained.as_ref(), name, &base);
     let title = line_of(name);
     // Writing to a string cannot fail.
@@ -191,7 +191,9 @@ fn metadata(trained: Option<&Trained>, name: &str, base: &str) -> String {
     datasets.dedup();
     if !datasets.is_empty() {
         text += "datasets:\n";
-        datasets.iter().for_each(|id| text += &format!("- {}\n", quoted(id)));
+        for id in &datasets {
+            let _ = writeln!(text, "- {}", quoted(id));
+        }
     }
     if let Some(line) = trained.evaluation() {
         let data = trained.list("data.validation").join(", ");
