@@ -33,12 +33,9 @@ fn offered(shell: &str, script: &str, line: &str) -> Option<Vec<String>> {
     let path = format!("{}:{path}", dapo.parent().unwrap().display());
     let mut command = Command::new(shell);
     command.args(["-c", script, shell, line]).env("PATH", path).env("LINE", line).env("HOME", "/nonexistent");
-    let output = match command.output() {
-        Ok(output) => output,
-        Err(_) => {
-            eprintln!("SKIPPED: there is no {shell}");
-            return None;
-        }
+    let Ok(output) = command.output() else {
+        eprintln!("SKIPPED: there is no {shell}");
+        return None;
     };
     let text = String::from_utf8(output.stdout).unwrap();
     Some(text.lines().map(|line| line.split('\t').next().unwrap().to_owned()).collect())
