@@ -14,6 +14,10 @@ check:
     cargo clippy --release --workspace --all-targets -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps
 
+# Fuzzing: of each parser without Candle for some seconds; with --models of all.
+fuzz *args:
+    scripts/fuzz {{args}}
+
 # Benchmarks.
 bench *args:
     cargo bench {{args}}

@@ -3,10 +3,11 @@
 use crate::talk::Talk;
 use crate::terminal::Stdout;
 use anyhow::{Context, Result, bail};
+use dapo_policy::open_file;
 use dapo_report::{ReportOptions, Watch, is_report, report};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -79,7 +80,7 @@ fn watch(args: &Report, talk: Talk) -> Result<()> {
 
 fn refuse_to_overwrite(out: &Path) -> Result<()> {
     let mut start = Vec::new();
-    match File::open(out).and_then(|file| file.take(64).read_to_end(&mut start)) {
+    match open_file(out).and_then(|file| file.take(64).read_to_end(&mut start)) {
         Ok(_) if is_report(&start) => Ok(()),
         Ok(_) => bail!("{} is no report, expected a new file or an earlier report for --out", out.display()),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),

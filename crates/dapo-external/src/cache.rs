@@ -3,13 +3,14 @@
 //! What is kept under what is an [`Entry`]: [`Scores`] of rewards, and the answers of environments.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use dapo_reward::{RewardInput, Score};
 use serde::{Deserialize, Serialize};
 
+use crate::append;
 use crate::error::ExternalError;
 
 /// What a file keeps.
@@ -222,7 +223,7 @@ impl<E: Entry> Cache<E> {
 }
 
 fn append_to(path: &Path) -> Result<File, ExternalError> {
-    OpenOptions::new().create(true).append(true).open(path).map_err(ExternalError::io(path))
+    append::open(path).map_err(ExternalError::io(path))
 }
 
 fn lines<'a, E: Entry + 'a>(answers: impl IntoIterator<Item = (&'a E::Key, &'a E::Answer)>) -> Vec<u8> {

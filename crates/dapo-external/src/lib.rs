@@ -45,6 +45,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod address;
+mod append;
 mod builtin;
 mod cache;
 mod client;

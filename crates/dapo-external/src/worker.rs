@@ -1,6 +1,6 @@
 //! A child process that answers lines with lines.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -8,6 +8,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, s
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::append;
 use crate::fault::Fault;
 use crate::group;
 
@@ -57,7 +58,7 @@ impl Worker {
         command.args(&start.args).current_dir(&start.dir).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut log = None;
         if let Some(path) = &start.log {
-            let file = OpenOptions::new().create(true).append(true).open(path)?;
+            let file = append::open(path)?;
             log = Some((path.clone(), file.metadata()?.len()));
             command.stderr(file);
         }

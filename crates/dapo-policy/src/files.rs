@@ -1,7 +1,7 @@
 //! Files that others have made, opened and read without waiting for ever and without exhausting memory.
 
 use crate::memory;
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{Error, ErrorKind, Read, Result};
 use std::path::Path;
 
@@ -10,12 +10,41 @@ use std::path::Path;
 /// # Errors
 /// What the system says, or what the path is instead of a file.
 pub fn open_file(path: &Path) -> Result<File> {
-    let kind = fs::metadata(path)?.file_type();
-    if kind.is_file() {
-        return File::open(path);
-    }
-    let found = if kind.is_dir() { "a folder" } else { "a pipe, socket or device" };
+    fs::metadata(path)?;
+    check_is_file(path)?;
+    without_waiting().open(path)
+}
+
+/// Whether a path is a file, or nothing yet: a pipe in its place would have who writes to it wait.
+///
+/// # Errors
+/// What the path is instead.
+pub fn check_is_file(path: &Path) -> Result<()> {
+    let found = match fs::metadata(path).map(|metadata| metadata.file_type()) {
+        Ok(kind) if kind.is_dir() => "a folder",
+        Ok(kind) if !kind.is_file() => "a pipe, socket or device",
+        // What else is wrong shows when it is opened.
+        _ => return Ok(()),
+    };
     Err(Error::new(ErrorKind::InvalidInput, format!("{found}, expected a file")))
+}
+
+/// Some of the system's own files say that they are plain ones and wait for something to read, and a file may have become
+/// a pipe by now.
+#[cfg(unix)]
+fn without_waiting() -> OpenOptions {
+    use rustix::fs::OFlags;
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed());
+    options
+}
+
+#[cfg(not(unix))]
+fn without_waiting() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    options
 }
 
 /// Reads a whole file.

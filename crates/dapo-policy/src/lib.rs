@@ -87,7 +87,7 @@ pub use dapo_kernels::logprobs::{RowGradients, Rows};
 pub use decoder::Decoder;
 pub use device::{Device, cuda_device_count, cuda_devices, cuda_memory};
 pub use error::PolicyError;
-pub use files::{open_file, read_file, read_text};
+pub use files::{check_is_file, open_file, read_file, read_text};
 pub use gradients::Gradients;
 pub use guard::guarded;
 pub use lora::{LoraConfig, LoraTarget};

@@ -1,5 +1,7 @@
 //! Text to token ids and back, with the model's special tokens, stop tokens and chat template.
 
+mod charsmap;
+
 use crate::chat::{ChatOptions, ChatTemplate, Message};
 use crate::config::token_ids;
 use crate::error::PolicyError;
@@ -233,6 +235,7 @@ impl Tokenizer {
 
 /// Builds a tokenizer from the contents of a `tokenizer.json`, or says what is wrong with them.
 pub(crate) fn parsed(json: &[u8]) -> Result<tokenizers::Tokenizer, String> {
+    charsmap::check(json)?;
     let outcome = guarded(|| tokenizers::Tokenizer::from_bytes(json).map_err(|error| error.to_string()));
     outcome.unwrap_or_else(|| Err("a part of it is not of a known form".into()))
 }
@@ -246,6 +249,10 @@ fn check_growth(inner: &tokenizers::Tokenizer, file: &Path) -> Result<(), Policy
             Some("Replace") => content("content") + 1.0,
             // Written once before each text, which may be empty.
             Some("Prepend") => content("prepend") + 1.0,
+            Some("Precompiled") => part
+                .get(charsmap::FIELD)
+                .and_then(Value::as_str)
+                .map_or(1.0, |map| charsmap::longest(map).max(1) as f64),
             _ => 1.0,
         };
         let parts = ["normalizers", "decoders"].into_iter().filter_map(|name| part.get(name)?.as_array()).flatten();

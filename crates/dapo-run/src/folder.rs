@@ -16,6 +16,7 @@
 //! Steps count from 1: line N of a log, completions/step-N and the checkpoint step-N, made after it, belong together.
 
 use crate::run_error::RunError;
+use dapo_policy::check_is_file;
 use dapo_trainer::{durable, step_of_name};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
@@ -140,6 +141,7 @@ impl RunFolder {
             Some(Err(TryLockError::Error(_))) | None => None,
         };
         let path = self.path.join(Self::LOCK);
+        check_is_file(&path).map_err(RunError::io(&path))?;
         let file = OpenOptions::new().create(true).append(true).open(&path).map_err(RunError::io(&path))?;
         match file.try_lock() {
             Ok(()) => Ok(Lock { _folder: folder, _file: file }),

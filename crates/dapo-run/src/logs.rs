@@ -2,7 +2,7 @@
 
 use crate::folder::RunFolder;
 use crate::run_error::RunError;
-use dapo_policy::read_file;
+use dapo_policy::{check_is_file, read_file};
 use dapo_trainer::{Digest, Prefix, TrainerError, durable, step_of_name};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -104,6 +104,7 @@ impl Logs {
     /// Adds lines to a log, or writes the completions of a step, by their path in the folder.
     fn write(&mut self, name: &str, text: &[u8]) -> Result<(), RunError> {
         let file = self.folder.path().join(name);
+        check_is_file(&file).map_err(RunError::io(&file))?;
         if let Some(step) = step_of_completions(name) {
             let mut handle = File::create(&file).map_err(RunError::io(&file))?;
             handle.write_all(text).map_err(RunError::io(&file))?;
@@ -354,6 +355,7 @@ pub(crate) fn lines_until(file: &Path, text: &[u8], steps: u64) -> Result<u64, R
 
 /// Cuts a file off behind its first `bytes` bytes.
 fn cut(file: &Path, bytes: u64) -> Result<(), RunError> {
+    check_is_file(file).map_err(RunError::io(file))?;
     match OpenOptions::new().write(true).open(file) {
         Ok(handle) if handle.metadata().map_err(RunError::io(file))?.len() > bytes => {
             handle.set_len(bytes).and_then(|()| handle.sync_all()).map_err(RunError::io(file))

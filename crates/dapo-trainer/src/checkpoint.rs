@@ -138,6 +138,10 @@ impl Trainer {
             let found = format!("a run on {} other prompts", state.order.prompts());
             return Err(wrong(found, "one on the same prompts: the data or how it is rendered has changed"));
         }
+        if state.order.prompts() != self.prompts.len() {
+            let found = format!("an order of {} prompts", state.order.prompts());
+            return Err(wrong(found, &format!("one of the {} prompts", self.prompts.len())));
+        }
         if let Some(began) = state.base.filter(|began| *began != self.base) {
             let found = format!("a run that began with other model weights (fingerprint {began})");
             let now = &self.base;

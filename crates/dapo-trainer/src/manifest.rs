@@ -2,9 +2,10 @@
 
 use crate::durable;
 use crate::error::TrainerError;
+use dapo_policy::{open_file, read_file};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
 
@@ -37,7 +38,7 @@ impl Prefix {
     /// # Errors
     /// When it cannot be read.
     pub fn of_file(file: &Path, bytes: u64) -> io::Result<Self> {
-        let mut reader = File::open(file)?.take(bytes);
+        let mut reader = open_file(file)?.take(bytes);
         let (mut prefix, mut chunk) = (Self::default(), vec![0; CHUNK]);
         loop {
             match reader.read(&mut chunk)? {
@@ -185,7 +186,7 @@ impl Manifest {
     /// of this folder.
     pub fn read(dir: &Path) -> Result<Option<Self>, TrainerError> {
         let file = dir.join(Self::FILE);
-        let text = match fs::read(&file) {
+        let text = match read_file(&file) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(TrainerError::Io { path: file, source }),

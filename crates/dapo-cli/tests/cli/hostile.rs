@@ -182,3 +182,35 @@ fn usage_errors_show_arguments_with_visible_escapes() {
         assert!(String::from_utf8_lossy(&output.stdout).contains(shown), "{args:?}");
     }
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_pipe_in_the_place_of_any_file_of_a_run_is_named() {
+    let dir = folder();
+    let run = dir.path().join("run");
+    let name = run.to_str().unwrap();
+    let steps = ["train.steps=1", "eval.every=1", "sampler.train_batch=2", "rollout.group_size=2"];
+    dapo(&[&["train", "tiny", "--out", name][..], &steps].concat()).success();
+    for file in [
+        "config.resolved.toml",
+        "metrics.jsonl",
+        "timings.jsonl",
+        "evaluations.jsonl",
+        "completions/step-1.jsonl",
+        ".lock",
+        "checkpoints/step-1/manifest.json",
+        "checkpoints/step-1/trainer.json",
+        "checkpoints/step-1/optimizer.safetensors",
+        "checkpoints/step-1/model/tokenizer.json",
+    ] {
+        let (path, aside) = (run.join(file), dir.path().join("aside"));
+        fs::rename(&path, &aside).unwrap();
+        assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+        let args = ["60", env!("CARGO_BIN_EXE_dapo"), "train", "--resume", name, "train.steps=2"];
+        let output = Command::new("timeout").args(args).stdin(Stdio::null()).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{file}: {said}");
+        assert!(said.contains(file), "{file}: {said}");
+        fs::rename(&aside, &path).unwrap();
+    }
+}

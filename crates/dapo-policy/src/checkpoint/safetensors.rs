@@ -6,7 +6,7 @@ use crate::folder::{Folder, Source, open};
 use crate::tokenizer::{aside, read_json_of, refuse_lfs_pointer};
 use candle_core::{DType, Device, Tensor};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -51,7 +51,7 @@ impl Weights {
         let (json, index) = (read_json_of(folder, INDEX)?, folder.file(INDEX));
         let map = json.get("weight_map").and_then(|map| map.as_object());
         let map = map.ok_or_else(|| PolicyError::field(&index, "weight_map", "missing", "an object of file names"))?;
-        let mut shards: Vec<&str> = Vec::new();
+        let (mut shards, mut known) = (Vec::new(), BTreeSet::new());
         for (tensor, name) in map {
             let plain = |name: &&str| Path::new(name).file_name() == Some(name.as_ref());
             let name = name.as_str().filter(plain).ok_or_else(|| {
@@ -62,7 +62,7 @@ impl Weights {
                     "the name of a file beside it",
                 )
             })?;
-            if !shards.contains(&name) {
+            if known.insert(name) {
                 shards.push(name);
             }
         }

@@ -6,6 +6,7 @@ use serde_json::json;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 fn error(dir: &Path) -> String {
     load_checkpoint(dir).unwrap_err().to_string()
@@ -118,6 +119,43 @@ fn tokenizers_do_not_make_texts_grow_without_end() {
         load_checkpoint(dir.path()).unwrap();
     }
     load_checkpoint(&tiny()).unwrap();
+}
+
+#[test]
+fn character_maps_claim_no_more_than_they_hold() {
+    let with = |map: &str| {
+        let dir = copy();
+        let normalizer = json!({"type": "Precompiled", "precompiled_charsmap": map});
+        edit(dir.path(), "tokenizer.json", |json| json["normalizer"] = normalizer);
+        dir
+    };
+    // A trie of 4 GiB: eight bytes would be reserved for each four.
+    let dir = with("/////w==");
+    let said = "precompiled_charsmap has a trie of 4294967295 bytes, expected at most 0";
+    let found = error(dir.path());
+    assert!(found.contains("tokenizer.json: not a tokenizer: ") && found.contains(said), "{found}");
+    let file = dir.path().join("tokenizer.json");
+    let escaped = fs::read_to_string(&file).unwrap().replace("precompiled_c", r"\u0070recompiled_c");
+    fs::write(&file, escaped).unwrap();
+    assert!(error(dir.path()).contains(said));
+    // An empty trie, and a text of 30,000 letters for a character.
+    let long = with(&format!("AAAAAAAA{}", "YWFh".repeat(10_000)));
+    let found = error(long.path());
+    assert!(found.contains("normalizer is one that makes a text up to "), "{found}");
+}
+
+#[test]
+fn an_index_of_very_many_shards_is_refused_in_time() {
+    let dir = copy();
+    fs::remove_file(dir.path().join("model.safetensors")).unwrap();
+    let shards: serde_json::Map<_, _> = (0..200_000).map(|n| (format!("t{n}"), format!("s{n}").into())).collect();
+    let index = json!({"weight_map": shards});
+    fs::write(dir.path().join("model.safetensors.index.json"), index.to_string()).unwrap();
+    let start = Instant::now();
+    let found = error(dir.path());
+    assert!(found.contains("s0: "), "{found}");
+    // Each pair of names would take minutes.
+    assert!(start.elapsed() < Duration::from_secs(30));
 }
 
 #[test]

@@ -5,6 +5,7 @@
 mod addresses;
 mod faults;
 #[path = "../../../../fuzz/src/hub.rs"]
+#[allow(unreachable_pub, reason = "shared with all fuzz targets")]
 mod fuzz_targets;
 #[path = "../../../../fuzz/src/input.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared with all fuzz targets")]

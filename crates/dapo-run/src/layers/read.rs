@@ -30,6 +30,8 @@ pub(super) struct Reader<'a> {
     warnings: &'a mut Vec<String>,
     assignments: Vec<Assignment>,
     seen: HashSet<String>,
+    /// Where the lines of the text begin.
+    starts: Vec<usize>,
 }
 
 impl<'a> Reader<'a> {
@@ -38,12 +40,13 @@ impl<'a> Reader<'a> {
         errors: &'a mut Vec<KeyError>,
         warnings: &'a mut Vec<String>,
     ) -> Self {
-        Self { place, errors, warnings, assignments: Vec::new(), seen: HashSet::new() }
+        Self { place, errors, warnings, assignments: Vec::new(), seen: HashSet::new(), starts: Vec::new() }
     }
 
     /// The assignments of a TOML document.
     pub(super) fn document(mut self, text: &str) -> Result<Vec<Assignment>, SettingsError> {
         let table = DeTable::parse(text).map_err(|error| self.syntax(text, &error))?;
+        self.starts = starts(text);
         self.table("", table.get_ref(), text);
         self.read_ppo_as_it_was();
         Ok(self.assignments)
@@ -76,6 +79,7 @@ impl<'a> Reader<'a> {
             Err(_) => as_kind(&quoted(value), &DeValue::String(value.into()), kind),
         };
         let parsed = DeValue::parse(&text).map_err(|error| self.syntax(&text, &error))?;
+        self.starts = starts(&text);
         self.value(&path, &parsed, &text, (self.place)(1));
         Ok(self.assignments)
     }
@@ -85,7 +89,7 @@ impl<'a> Reader<'a> {
         let before = &text[..start.min(text.len())];
         let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
         SettingsError::Syntax {
-            place: (self.place)(line(text, start)),
+            place: (self.place)(line(&starts(text), start)),
             column: Some(column),
             message: error.message().to_owned(),
         }
@@ -93,7 +97,7 @@ impl<'a> Reader<'a> {
 
     fn table(&mut self, path: &str, table: &DeTable<'_>, text: &str) {
         for (name, value) in table {
-            let source = (self.place)(line(text, name.span().start));
+            let source = (self.place)(line(&self.starts, name.span().start));
             self.value(&join(path, name.get_ref()), value, text, source);
         }
     }
@@ -317,6 +321,11 @@ fn shown(value: &Spanned<DeValue<'_>>, text: &str) -> String {
 }
 
 /// The line, from 1 on, of a place in a text.
-fn line(text: &str, offset: usize) -> usize {
-    text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
+fn line(starts: &[usize], offset: usize) -> usize {
+    starts.partition_point(|start| *start <= offset)
+}
+
+/// Where the lines of a text begin.
+fn starts(text: &str) -> Vec<usize> {
+    std::iter::once(0).chain(text.match_indices('\n').map(|(end, _)| end + 1)).collect()
 }

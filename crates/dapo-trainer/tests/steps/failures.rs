@@ -254,6 +254,14 @@ fn checkpoints_of_earlier_formats_continue_to_the_bit() {
         assert_eq!(expected.groups, found.groups);
         assert!(found.groups.iter().any(|record| record.age > 0 && record.fate.is_trained()));
 
+        let prompts = state["order"]["prompts"].take();
+        state["order"]["prompts"] = u64::MAX.into();
+        std::fs::write(&file, serde_json::to_vec(&state).unwrap()).unwrap();
+        let error = resumed.restore_unverified(&checkpoint).unwrap_err().to_string();
+        let said = "trainer.json: an order of 18446744073709551615 prompts, expected one of the ";
+        assert!(error.contains(said), "{error}");
+        state["order"]["prompts"] = prompts;
+
         state["format"] = 4.into();
         std::fs::write(&file, serde_json::to_vec(&state).unwrap()).unwrap();
         let error = resumed.restore_unverified(&checkpoint).unwrap_err().to_string();
