@@ -121,6 +121,8 @@ pub fn external_reply(data: &[u8]) {
     }
 }
 
+const SECRET: &str = "pass-5f1e";
+
 /// Settings of external rewards, and addresses: checks end, and a password is never shown.
 pub fn external_settings(data: &[u8]) {
     let json = text(data);
@@ -129,7 +131,6 @@ pub fn external_settings(data: &[u8]) {
     if let Ok(config) = serde_json::from_str::<UrlReward>(&json) {
         let _ = config.validate();
     }
-    const SECRET: &str = "pass-5f1e";
     let address = json.replace(SECRET, "");
     for url in [format!("http://me:{SECRET}@{address}"), format!("http://host/{address}?key={SECRET}")] {
         // An at sign or a question mark in the text makes another address of it.
