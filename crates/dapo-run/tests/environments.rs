@@ -187,8 +187,10 @@ fn faults_make_their_samples_abstain_and_change_nothing_else() {
     let other = tempfile::tempdir().unwrap();
     let mut run =
         Run::create(&settings(other.path(), true, &["env.timeout_s=1.5"]), &other.path().join("run")).unwrap();
-    let error = run.step().unwrap_err().to_string();
-    assert!(error.contains("env: step 1: "), "{error}");
+    let error = run.step().unwrap_err();
+    let causes = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
+    let causes: Vec<String> = causes.map(ToString::to_string).collect();
+    assert!(causes.iter().any(|cause| cause.contains("env: step 1: ")), "{causes:?}");
 }
 
 #[test]

@@ -13,9 +13,13 @@ use serde_json::Value;
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
+
+/// Time after which a thread that waits for answers looks for other work.
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// How episodes are played.
 #[derive(Clone, Copy, Debug)]
@@ -267,6 +271,19 @@ struct Table<'a> {
     played: &'a Played,
 }
 
+impl Table<'_> {
+    /// The next answer. Meanwhile this thread does what else is asked of its pool: an environment may use the pool, too.
+    fn next(&self) -> Result<Result<Answered, TrainerError>, PolicyError> {
+        loop {
+            match self.answers.recv_timeout(PAUSE) {
+                Ok(answered) => return Ok(answered),
+                Err(RecvTimeoutError::Timeout) => while rayon::yield_now() == Some(rayon::Yield::Executed) {},
+                Err(RecvTimeoutError::Disconnected) => return Err(gone()),
+            }
+        }
+    }
+}
+
 impl Turns for Table<'_> {
     fn ended(&mut self, turn: EndedTurn<'_>) -> Result<(), PolicyError> {
         let EndedTurn { id, request, sample, turn, token_ids, finish_reason, generated, context } = turn;
@@ -279,7 +296,7 @@ impl Turns for Table<'_> {
     }
 
     fn answers(&mut self, wait: bool) -> Result<Vec<TurnAnswer>, PolicyError> {
-        let first = if wait { Some(self.answers.recv().map_err(|_| gone())?) } else { None };
+        let first = if wait { Some(self.next()?) } else { None };
         let mut answers = Vec::new();
         for answered in first.into_iter().chain(self.answers.try_iter()) {
             let answered = answered.map_err(|error| PolicyError::Turns(Box::new(error)))?;
