@@ -60,11 +60,7 @@ fn samples(outcome: &StepOutcome) -> impl Iterator<Item = &dapo_trainer::Sample>
 
 #[test]
 fn a_model_learns_to_use_the_calculator() {
-    let optimizer = OptimizerConfig {
-        lr: std::env::var("TRY_LR").map_or(1e-4, |lr| lr.parse().unwrap()),
-        warmup_steps: 0,
-        ..OptimizerConfig::default()
-    };
+    let optimizer = OptimizerConfig { lr: 1e-4, warmup_steps: 0, ..OptimizerConfig::default() };
     let sampler = SamplerConfig { train_batch: 6, gen_batch: GenBatch::Fixed(12), ..SamplerConfig::default() };
     let mut trainer = trainer(calculator(), TrainerConfig { optimizer, sampler, group_size: 8, ..of_turns() });
     let mut accuracies = Vec::new();
