@@ -13,6 +13,15 @@ pub(crate) fn to_stderr(text: impl Display) {
     let _ = io::stderr().lock().write_all(visible(&text.to_string()).as_bytes());
 }
 
+/// The end of a text, on one line, without control characters.
+pub(crate) fn excerpt(text: &str, chars: usize) -> String {
+    let text = text.trim();
+    let start = text.char_indices().nth_back(chars.saturating_sub(1)).map_or(0, |(start, _)| start);
+    let cut = if start > 0 { "… " } else { "" };
+    let escape = |c: char| if c.is_control() { c.escape_default().collect() } else { c.to_string() };
+    cut.chars().map(String::from).chain(text[start..].chars().map(escape)).collect()
+}
+
 /// Whether stdout gets text as it is.
 #[derive(clap::Args, Clone, Copy)]
 pub(crate) struct RawArgs {

@@ -5,7 +5,7 @@ use crate::args::{TrustArgs, say_where, warn_if_none};
 use crate::candidates;
 use crate::signals::{Signals, Stopped};
 use crate::talk::Talk;
-use crate::terminal::Stdout;
+use crate::terminal::{Stdout, excerpt};
 use anyhow::{Result, anyhow, bail};
 use clap_complete::ArgValueCompleter;
 use dapo_console::{Monitor, Shape};
@@ -399,13 +399,4 @@ fn advise(groups: &[GroupRecord], run: &Run, talk: Talk) {
     talk.note(
         "  `dapo eval --model MODEL --data FILE --completions OUT.jsonl` shows what is extracted from each completion",
     );
-}
-
-/// The end of a text, on one line, without control characters.
-fn excerpt(text: &str, chars: usize) -> String {
-    let text = text.trim();
-    let start = text.char_indices().nth_back(chars.saturating_sub(1)).map_or(0, |(start, _)| start);
-    let cut = if start > 0 { "… " } else { "" };
-    let escape = |c: char| if c.is_control() { c.escape_default().collect() } else { c.to_string() };
-    cut.chars().map(String::from).chain(text[start..].chars().map(escape)).collect()
 }

@@ -220,11 +220,9 @@ impl<'a> Play<'a> {
             return Err(TrainerError::setting("the role of what env says", &MODEL, expected));
         }
         let messages = conversation.take_in(step);
-        let mut then = match conversation.episode.is_done {
-            true => AfterTurn::End(finish_reason),
-            false => AfterTurn::End(FinishReason::Length),
-        };
-        if !conversation.episode.is_done && !is_last {
+        let is_done = conversation.episode.is_done;
+        let mut then = AfterTurn::End(if is_done { finish_reason } else { FinishReason::Length });
+        if !is_done && !is_last {
             let Conversation { rendered, episode, .. } = &mut conversation;
             let last = token_ids.last().copied();
             let tokens = self.speech.after_turn(prompt, rendered, &episode.turns, &messages, last)?;

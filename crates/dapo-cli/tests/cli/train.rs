@@ -405,6 +405,18 @@ fn a_run_that_solves_nothing_shows_what_its_completions_look_like() {
 }
 
 #[test]
+fn a_step_that_diverges_says_where_what_it_computed_with_is() {
+    let folder = folder();
+    let out = folder.path().join("run");
+    let dump = out.join("log-failed-step-1.jsonl");
+    let dir = out.to_str().unwrap();
+    let said = ["the norm of the weights is ", " after update 1 of step 1, expected at most 1e9", path_of(&dump)];
+    dapo(&train(&["train.steps=2", "optimizer.lr=1e30", "optimizer.warmup_steps=0", "--out", dir])).failure(1, &said);
+    assert!(fs::read_to_string(&dump).unwrap().contains("\"old_logprobs\":["));
+    assert!(!out.join("checkpoints/step-1").exists());
+}
+
+#[test]
 fn unreadable_gold_answers_are_counted_and_shown_at_the_start() {
     let data = file(
         "{\"question\": \"5+5=\", \"answer\": \"10\"}\n{\"question\": \"1+1=\", \"answer\": \"\\\\frac{1}{\"}\n\

@@ -26,11 +26,11 @@ struct Request<'a> {
     #[serde(serialize_with = "object")]
     columns: &'a Value,
     #[serde(flatten)]
-    turn: Option<Turn<'a>>,
+    turn: Option<OfTurn<'a>>,
 }
 
 #[derive(Serialize)]
-struct Turn<'a> {
+struct OfTurn<'a> {
     /// That of [`reset`](dapo_reward::Environment::reset), so that an episode can be begun again.
     reset_seed: u64,
     turn: usize,
@@ -72,7 +72,7 @@ pub(super) fn reset(id: u64, problem: &EnvProblem<'_>) -> Vec<u8> {
 
 /// A request to answer a turn, as one line.
 pub(super) fn step(id: u64, turn: &EnvTurn<'_>) -> Vec<u8> {
-    let of_turn = Turn {
+    let of_turn = OfTurn {
         reset_seed: turn.problem.seed,
         turn: turn.turn,
         text: turn.text,
