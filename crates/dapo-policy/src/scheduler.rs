@@ -732,7 +732,9 @@ mod tests {
                 };
                 let mut scheduler = Scheduler::new(&mut fake);
                 scheduler.turns = Some(Between { turns: &mut late, config: &config, parked: 0 });
-                requests.iter().for_each(|request| scheduler.submit(request));
+                for request in &requests {
+                    scheduler.submit(request);
+                }
                 while !scheduler.is_done() {
                     scheduler.step(&mut more).unwrap();
                 }
