@@ -35,7 +35,7 @@
 //! exactly 0. [`group_advantages`] computes this for a group, [`batch_advantages`] for many; [`AdvantageNorm`] chooses the
 //! baseline and the scale. A reward may abstain (`None`): the values stay aligned with the completions, and
 //! [`GroupAdvantages`] tells which ones are members. [`gae()`] computes PPO's token-level advantages from a value
-//! function.
+//! function, [`token_rewards`] what it starts from, and [`value_loss`] fits the value function to the returns.
 //!
 //! ```
 //! use dapo_loss::{AdvantageNorm, group_advantages};
@@ -162,6 +162,7 @@ mod serde_shapes;
 #[cfg(feature = "candle")]
 pub mod tensor;
 pub mod token;
+mod value;
 
 pub use advantage::{
     AdvantageNorm, AdvantageScale, Baseline, GroupAdvantages, StdEstimator, batch_advantages, group_advantages,
@@ -176,11 +177,12 @@ pub use fused::{
     loss_plan::LossPlan,
     whole_batch::{LossWithGradients, policy_loss, policy_loss_single},
 };
-pub use gae::{Gae, gae};
+pub use gae::{Gae, GaeBatch, TokenKl, batch_gae, gae, token_rewards, whiten};
 pub use kl::{Kl, KlEstimator, kl_in_reward};
 pub use metrics::{LossMetrics, LossOutput};
 pub use policy::{ClipRange, PolicyLoss};
 pub use rollout_correction::{ImportanceLevel, Outside, RejectBy, Rejection, RolloutCorrection, SequenceCorrection};
+pub use value::{ValueBatch, ValueLoss, ValueMetrics, ValueOutput, value_loss};
 
 /// The version of Candle whose tensors [`tensor`] takes.
 #[cfg(feature = "candle")]
