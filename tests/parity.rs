@@ -6,15 +6,16 @@
 //! and in f64.
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use anyhow::{Context, Result, ensure};
-use candle_core::{DType, Device, Tensor};
+use common::{Reference, close, unpadded};
 use dapo::{loss, policy, trainer};
 use loss::{Denominator, EmptySequences, LossConfig};
 use policy::{
     Decoder, GenerationConfig, Gradients, LayerMemory, Policy, Request, SamplingConfig, Segments, StopTokens,
     TokenBatch,
 };
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use trainer::{AdamW, OptimizerConfig, TrainingGroup, TrainingSequence, Update, accumulate, pack};
@@ -34,33 +35,6 @@ struct Case {
     policy: Decoder,
     parity: Reference,
     dapo: Reference,
-}
-
-struct Reference(HashMap<String, Tensor>);
-
-impl Reference {
-    fn load(path: &Path) -> Result<Self> {
-        Ok(Self(candle_core::safetensors::load(path, &Device::Cpu).with_context(|| path.display().to_string())?))
-    }
-
-    fn get(&self, name: &str) -> Result<&Tensor> {
-        self.0.get(name).with_context(|| format!("no tensor {name}"))
-    }
-
-    fn floats(&self, name: &str) -> Result<Vec<Vec<f32>>> {
-        let tensor = self.get(name)?.to_dtype(DType::F32)?;
-        let width = tensor.dims().last().copied().unwrap_or(1);
-        Ok(tensor.reshape(((), width))?.to_vec2()?)
-    }
-
-    fn ids(&self, name: &str) -> Result<Vec<Vec<u32>>> {
-        let rows = self.get(name)?.to_vec2::<i64>()?;
-        Ok(rows.into_iter().map(|row| row.into_iter().map(|id| id as u32).collect()).collect())
-    }
-
-    fn lengths(&self, mask: &str) -> Result<Vec<usize>> {
-        Ok(self.ids(mask)?.iter().map(|row| row.iter().sum::<u32>() as usize).collect())
-    }
 }
 
 /// Runs `check` on every folder; names each one.
@@ -96,16 +70,6 @@ fn load(path: &Path) -> Result<Case> {
     })
 }
 
-/// Fails when an entry differs by more than `tolerance`.
-fn close(what: &str, found: &[f32], expected: &[f32], tolerance: f64) -> Result<()> {
-    ensure!(found.len() == expected.len(), "{what}: {} values, expected {}", found.len(), expected.len());
-    for (i, (a, b)) in found.iter().zip(expected).enumerate() {
-        let difference = (f64::from(*a) - f64::from(*b)).abs();
-        ensure!(difference <= tolerance, "{what}[{i}]: {a}, expected {b} (difference {difference:e} > {tolerance:e})");
-    }
-    Ok(())
-}
-
 fn one_sequence(len: usize) -> Arc<Segments> {
     Arc::new(Segments::new([(len, None)]).unwrap())
 }
@@ -132,14 +96,6 @@ fn logits_hidden_states_log_probs_and_entropies_are_those_of_transformers() {
         }
         Ok(())
     });
-}
-
-/// The rows of `ids` that a mask keeps.
-fn unpadded(ids: &[Vec<u32>], mask: &[Vec<u32>]) -> Vec<Vec<u32>> {
-    let keep = |(ids, mask): (&Vec<u32>, &Vec<u32>)| {
-        ids.iter().zip(mask).filter(|(_, m)| **m == 1).map(|(id, _)| *id).collect()
-    };
-    ids.iter().zip(mask).map(keep).collect()
 }
 
 #[test]

@@ -12,6 +12,7 @@ use crate::gradients::Gradients;
 use crate::lora::LoraConfig;
 use crate::moments::Moments;
 use crate::request::{GenerationConfig, Request};
+use crate::value_head::{ValueHead, ValueLossFn};
 use candle_core::Tensor;
 use dapo_kernels::adamw::AdamWStep;
 use dapo_kernels::attention::Segments;
@@ -98,6 +99,24 @@ impl ModelSpec {
     }
 }
 
+/// Log-probs and entropies of the targets, shown to a loss chunk by chunk.
+pub(crate) struct LogprobPass<'a> {
+    pub(crate) temperature: f32,
+    pub(crate) loss: &'a mut Loss<'a>,
+}
+
+/// Values of the states that the targets are chosen in, shown to a loss all at once.
+pub(crate) struct ValuePass<'a> {
+    pub(crate) head: &'a mut ValueHead,
+    pub(crate) loss: &'a mut ValueLossFn<'a>,
+}
+
+/// What a backward pass starts from.
+pub(crate) struct Outputs<'a> {
+    pub(crate) logprobs: Option<LogprobPass<'a>>,
+    pub(crate) values: Option<ValuePass<'a>>,
+}
+
 /// What is done with a generator.
 pub(crate) type Generation<'a> = dyn FnMut(&mut dyn Generator) -> Result<(), PolicyError> + Send + 'a;
 
@@ -127,14 +146,16 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
     /// Log-probs and entropies of the targets, of which there is at least one.
     fn score(&self, inputs: &Inputs, temperature: f32, adapters: Adapters) -> Result<TokenLogprobs, PolicyError>;
 
-    /// The same, shown to `loss` chunk by chunk, and the way back.
-    fn score_backward(
+    /// A value head's values of the states that the targets are chosen in.
+    fn values(&self, inputs: &Inputs, head: &ValueHead) -> Result<Vec<f32>, PolicyError>;
+
+    /// A forward whose outputs are shown to their losses, and the way back.
+    fn backward(
         &self,
         inputs: &Inputs,
-        temperature: f32,
         memory: LayerMemory,
         gradients: &mut Gradients,
-        loss: &mut Loss<'_>,
+        outputs: Outputs<'_>,
     ) -> Result<(), PolicyError>;
 
     /// Lets `work` generate with memory that is planned for these requests, of which at least one has samples.
@@ -166,12 +187,13 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
     fn weights_norm(&self) -> Result<f64, PolicyError>;
 
     /// Clips the gradients by their global norm and updates every tensor that has one; returns the norm before clipping.
-    /// Nothing changes where that is not finite.
+    /// Nothing changes where that is not finite. `beside` is Σ g² of gradients kept elsewhere that the norm includes.
     fn adamw(
         &mut self,
         gradients: &Gradients,
         moments: &mut Moments,
         step: &AdamWStep,
         max_norm: f64,
+        beside: f64,
     ) -> Result<f64, PolicyError>;
 }

@@ -89,10 +89,15 @@ impl Gradients {
     /// # Errors
     /// When a gradient cannot be read.
     pub fn norm(&self) -> Result<f64, PolicyError> {
+        Ok(self.squared_norm()?.sqrt())
+    }
+
+    /// Σ g², likewise.
+    pub(crate) fn squared_norm(&self) -> Result<f64, PolicyError> {
         let mut sum = 0.0;
         for tensor in (0..self.len()).filter_map(|index| self.get(index)) {
             sum += squared_norm(&values(tensor)?);
         }
-        Ok(sum.sqrt())
+        Ok(sum)
     }
 }

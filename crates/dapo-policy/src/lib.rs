@@ -70,6 +70,7 @@ mod stop;
 mod stop_strings;
 mod tokenizer;
 mod turns;
+mod value_head;
 
 pub use backend::LayerMemory;
 pub use batch::{Loss, TokenBatch, TokenLogprobs};
@@ -100,3 +101,4 @@ pub use stop::StopTokens;
 pub use stop_strings::StopStrings;
 pub use tokenizer::Tokenizer;
 pub use turns::{AfterTurn, EndedTurn, TurnAnswer, Turns};
+pub use value_head::{ValueHead, ValueLossFn};

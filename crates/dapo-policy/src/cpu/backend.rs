@@ -3,14 +3,15 @@
 use super::generator::CpuGenerator;
 use super::gradients::{CpuGradients, CpuMoments};
 use super::model::Model;
-use crate::backend::{Adapters, Backend, Generation, LayerMemory, ModelSpec, ParameterId, Trained};
-use crate::batch::{Inputs, Loss, TokenLogprobs};
+use crate::backend::{Adapters, Backend, Generation, LayerMemory, ModelSpec, Outputs, ParameterId, Trained};
+use crate::batch::{Inputs, TokenLogprobs};
 use crate::device::Device;
 use crate::error::PolicyError;
 use crate::gradients::{GradientMemory, Gradients};
 use crate::lora::LoraConfig;
 use crate::moments::Moments;
 use crate::request::{GenerationConfig, Request};
+use crate::value_head::ValueHead;
 use candle_core::Tensor;
 use dapo_kernels::adamw::{AdamWStep, adamw, squared_norm};
 use dapo_kernels::attention::Segments;
@@ -52,16 +53,19 @@ impl Backend for Model {
         threads::enter(|| Model::score(self, inputs, temperature, adapters))
     }
 
-    fn score_backward(
+    fn values(&self, inputs: &Inputs, head: &ValueHead) -> Result<Vec<f32>, PolicyError> {
+        threads::enter(|| Model::values(self, inputs, head))
+    }
+
+    fn backward(
         &self,
         inputs: &Inputs,
-        temperature: f32,
         memory: LayerMemory,
         gradients: &mut Gradients,
-        loss: &mut Loss<'_>,
+        outputs: Outputs<'_>,
     ) -> Result<(), PolicyError> {
         let gradients = gradients.memory_mut(|| Ok(CpuGradients::new(self.trained_len())))?;
-        threads::enter(|| Model::score_backward(self, inputs, temperature, memory, gradients, loss))
+        threads::enter(|| Model::backward(self, inputs, memory, gradients, outputs))
     }
 
     fn generate(
@@ -129,9 +133,10 @@ impl Backend for Model {
         moments: &mut Moments,
         step: &AdamWStep,
         max_norm: f64,
+        beside: f64,
     ) -> Result<f64, PolicyError> {
         let moments = &mut moments.memory_mut::<CpuMoments>()?.0;
-        let norm = gradients.norm()?;
+        let norm = (gradients.squared_norm()? + beside).sqrt();
         let (Some(gradients), Some(set)) = (gradients.memory::<CpuGradients>()?, self.spec.trained.set()) else {
             return Ok(norm);
         };

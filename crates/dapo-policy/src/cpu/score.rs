@@ -4,9 +4,10 @@ use super::forward::Context;
 use super::gradients::CpuGradients;
 use super::model::Model;
 use super::workspace::{Rows, Workspace};
-use crate::backend::{Adapters, LayerMemory};
-use crate::batch::{Inputs, Loss, TokenLogprobs};
+use crate::backend::{Adapters, LayerMemory, LogprobPass, Outputs, ValuePass};
+use crate::batch::{Inputs, TokenLogprobs};
 use crate::error::PolicyError;
+use crate::value_head::ValueHead;
 use dapo_kernels::attention::Segments;
 
 /// Rows of width H, copied one after another in place of what `copies` held.
@@ -18,12 +19,8 @@ fn gather(x: &[f32], width: usize, rows: &[usize], copies: &mut Vec<f32>) {
 }
 
 impl Model {
-    pub(super) fn score(
-        &self,
-        inputs: &Inputs,
-        temperature: f32,
-        adapters: Adapters,
-    ) -> Result<TokenLogprobs, PolicyError> {
+    /// The final norm's output at the tokens that predict a target, `[N, H]`.
+    fn predicting_rows(&self, inputs: &Inputs, adapters: Adapters) -> Result<Vec<f32>, PolicyError> {
         let (mut rows, mut normed) = (Vec::new(), Vec::new());
         self.forward(
             &inputs.token_ids,
@@ -35,6 +32,20 @@ impl Model {
                 self.final_norm(&rows, &mut normed)
             },
         )?;
+        Ok(normed)
+    }
+
+    pub(super) fn values(&self, inputs: &Inputs, head: &ValueHead) -> Result<Vec<f32>, PolicyError> {
+        Ok(head.values(&self.predicting_rows(inputs, Adapters::On)?))
+    }
+
+    pub(super) fn score(
+        &self,
+        inputs: &Inputs,
+        temperature: f32,
+        adapters: Adapters,
+    ) -> Result<TokenLogprobs, PolicyError> {
+        let normed = self.predicting_rows(inputs, adapters)?;
         let mut workspace = self.store.take();
         let (logprobs, entropies) =
             self.with_head(temperature, |head| Ok(head.logprobs(&normed, &inputs.targets, &mut workspace.head)?))?;
@@ -42,13 +53,12 @@ impl Model {
         Ok(TokenLogprobs { logprobs, entropies })
     }
 
-    pub(super) fn score_backward(
+    pub(super) fn backward(
         &self,
         inputs: &Inputs,
-        temperature: f32,
         memory: LayerMemory,
         gradients: &mut CpuGradients,
-        loss: &mut Loss<'_>,
+        outputs: Outputs<'_>,
     ) -> Result<(), PolicyError> {
         let Inputs { token_ids, segments, predictors, targets } = inputs;
         let width = self.spec.config.hidden_size;
@@ -61,17 +71,26 @@ impl Model {
         let Workspace { head: scratch, x, rows, .. } = &mut workspace;
         gather(x, width, predictors, &mut rows.plain);
         self.final_norm(&rows.plain, &mut rows.normed)?;
-        self.with_head(temperature, |head| {
-            if !self.trains_own() {
-                return head.backward(&rows.normed, targets, None, &mut rows.d_normed, scratch, loss);
+        match outputs.logprobs {
+            Some(LogprobPass { temperature, loss }) => self.with_head(temperature, |head| {
+                if !self.trains_own() {
+                    return head.backward(&rows.normed, targets, None, &mut rows.d_normed, scratch, loss);
+                }
+                let mut outcome = Ok(());
+                self.head().write(gradients, |dw, accumulate| {
+                    let Rows { normed, d_normed, .. } = rows;
+                    outcome = head.backward(normed, targets, Some((dw, accumulate)), d_normed, scratch, loss);
+                })?;
+                outcome
+            })?,
+            None => {
+                rows.d_normed.clear();
+                rows.d_normed.resize(rows.normed.len(), 0.0);
             }
-            let mut outcome = Ok(());
-            self.head().write(gradients, |dw, accumulate| {
-                let Rows { normed, d_normed, .. } = rows;
-                outcome = head.backward(normed, targets, Some((dw, accumulate)), d_normed, scratch, loss);
-            })?;
-            outcome
-        })?;
+        }
+        if let Some(ValuePass { head, loss }) = outputs.values {
+            head.backward(&rows.normed, &mut rows.d_normed, loss)?;
+        }
         rows.d_plain.clear();
         rows.d_plain.resize(rows.plain.len(), 0.0);
         self.final_norm_backward(&rows.plain, &rows.d_normed, &mut rows.d_plain, gradients)?;

@@ -5,8 +5,10 @@ use super::generator::CudaGenerator;
 use super::gradients::{CudaGradients, CudaMoments};
 use super::model::Model;
 use super::slabs::Place;
-use crate::backend::{Adapters, Backend, Generation, LayerMemory, ModelSpec, ParameterId, ParameterSet, Trained};
-use crate::batch::{Inputs, Loss, TokenLogprobs};
+use crate::backend::{
+    Adapters, Backend, Generation, LayerMemory, ModelSpec, Outputs, ParameterId, ParameterSet, Trained,
+};
+use crate::batch::{Inputs, TokenLogprobs};
 use crate::check::check_tensor;
 use crate::device::Device;
 use crate::error::PolicyError;
@@ -14,6 +16,7 @@ use crate::gradients::Gradients;
 use crate::lora::LoraConfig;
 use crate::moments::Moments;
 use crate::request::{GenerationConfig, Request};
+use crate::value_head::ValueHead;
 use candle_core::Tensor;
 use dapo_kernels::adamw::AdamWStep;
 use dapo_kernels::attention::Segments;
@@ -143,18 +146,21 @@ impl<T: Compute> Backend for CudaBackend<T> {
         self.model.score(inputs, temperature, adapters)
     }
 
-    fn score_backward(
+    fn values(&self, inputs: &Inputs, head: &ValueHead) -> Result<Vec<f32>, PolicyError> {
+        self.model.values(inputs, head)
+    }
+
+    fn backward(
         &self,
         inputs: &Inputs,
-        temperature: f32,
         memory: LayerMemory,
         gradients: &mut Gradients,
-        loss: &mut Loss<'_>,
+        outputs: Outputs<'_>,
     ) -> Result<(), PolicyError> {
         let slabs = &self.model.slabs;
         let gradients = gradients.memory_mut(|| Ok(CudaGradients::new(&self.model.gpu, slabs)?))?;
         gradients.check(slabs)?;
-        self.model.score_backward(inputs, temperature, memory, gradients, loss)
+        self.model.backward(inputs, memory, gradients, outputs)
     }
 
     fn generate(
@@ -221,11 +227,12 @@ impl<T: Compute> Backend for CudaBackend<T> {
         moments: &mut Moments,
         step: &AdamWStep,
         max_norm: f64,
+        beside: f64,
     ) -> Result<f64, PolicyError> {
         let Some(gradients) = gradients.memory::<CudaGradients>()? else { return Ok(0.0) };
         let moments = moments.memory_mut::<CudaMoments>()?;
         gradients.check(&self.model.slabs)?;
         moments.check(&self.model.slabs)?;
-        Ok(self.model.adamw(gradients, moments, step, max_norm as f32)?)
+        Ok(self.model.adamw(gradients, moments, step, max_norm as f32, beside)?)
     }
 }

@@ -141,7 +141,7 @@ impl<T: Compute> Model<T> {
 
     /// All layers of a forward that kept what a backward needs: turns the gradient of the last one's output, in the workspace's
     /// `x`, into that of the embeddings' rows.
-    pub(super) fn backward(
+    pub(super) fn layers_backward(
         &self,
         pass: &Pass<'_>,
         plan: &Plan,

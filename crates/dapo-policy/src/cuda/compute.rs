@@ -9,6 +9,9 @@ use half::bf16;
 
 /// bf16, or f32 for comparisons with the CPU.
 pub(super) trait Compute: Element {
+    /// Values on the host.
+    fn read(gpu: &Gpu, x: In<'_, Self>) -> Result<Vec<f32>>;
+
     /// y = x.
     fn from_floats(gpu: &Gpu, x: In<'_, f32>, y: Out<'_, Self>) -> Result<()>;
 
@@ -34,6 +37,10 @@ pub(super) trait Compute: Element {
 }
 
 impl Compute for bf16 {
+    fn read(gpu: &Gpu, x: In<'_, Self>) -> Result<Vec<f32>> {
+        Ok(gpu.read(x)?.into_iter().map(Self::to_f32).collect())
+    }
+
     fn from_floats(gpu: &Gpu, x: In<'_, f32>, y: Out<'_, Self>) -> Result<()> {
         elementwise::f32_to_bf16(gpu, x, y)
     }
@@ -62,6 +69,10 @@ impl Compute for bf16 {
 }
 
 impl Compute for f32 {
+    fn read(gpu: &Gpu, x: In<'_, Self>) -> Result<Vec<f32>> {
+        gpu.read(x)
+    }
+
     fn from_floats(gpu: &Gpu, x: In<'_, f32>, y: Out<'_, Self>) -> Result<()> {
         gpu.copy(x, y)
     }

@@ -25,21 +25,25 @@ impl<T: Compute> Model<T> {
         Ok(gpu.read(sums.view())?.iter().sum::<f64>().sqrt())
     }
 
-    /// Clips the gradients and updates what has one; returns the norm before clipping. Nothing changes where that is not finite.
+    /// Clips the gradients and updates what has one; returns the norm before clipping, that of `beside` (Σ g²) included.
+    /// Nothing changes where that is not finite.
     pub(super) fn adamw(
         &mut self,
         gradients: &CudaGradients,
         moments: &mut CudaMoments,
         step: &AdamWStep,
         max_norm: f32,
+        beside: f64,
     ) -> Result<f64> {
         let gpu = &self.gpu;
         let trained = self.slabs.trained.clone();
         let count: usize = gradients.written().map(|(_, gradient)| square_sums_len(gradient.len())).sum();
         if count == 0 {
-            return Ok(0.0);
+            return Ok(beside.sqrt());
         }
-        let mut sums = gpu.zeros::<f64>(count)?;
+        // The last sum is that of what is beside.
+        let mut sums = gpu.zeros::<f64>(count + 1)?;
+        gpu.write(&[beside], sums.part_mut(count..count + 1)?)?;
         let mut end = 0;
         for (_, gradient) in gradients.written() {
             let start = end;

@@ -7,10 +7,11 @@ use super::forward::{Attend, Pass};
 use super::gradients::CudaGradients;
 use super::model::Model;
 use super::workspace::{HeadMemory, Workspace};
-use crate::backend::{Adapters, LayerMemory};
+use crate::backend::{Adapters, LayerMemory, LogprobPass, Outputs, ValuePass};
 use crate::batch::Inputs;
 use crate::batch::{Loss, TokenLogprobs};
 use crate::error::PolicyError;
+use crate::value_head::ValueHead;
 use dapo_kernels::attention::Segments;
 use dapo_kernels::cuda::attention::Plan;
 use dapo_kernels::cuda::gemm::{Form, Matrix, Output, gemm};
@@ -132,6 +133,17 @@ impl<T: Compute> Model<T> {
         Ok(())
     }
 
+    /// A value head's values of the states that the targets are chosen in.
+    pub(super) fn values(&self, inputs: &Inputs, head: &ValueHead) -> Result<Vec<f32>, PolicyError> {
+        let batch = self.batch(&inputs.token_ids, &inputs.segments)?;
+        let mut workspace = self.take_workspace();
+        self.forward(&batch.pass(Adapters::On), &mut Attend::Packed(&batch.plan), None, &mut workspace)?;
+        self.gather_rows(inputs, &mut workspace)?;
+        let rows = T::read(&self.gpu, workspace.head.normed.view()?)?;
+        self.put_workspace(workspace);
+        Ok(head.values(&rows))
+    }
+
     pub(super) fn score(
         &self,
         inputs: &Inputs,
@@ -152,13 +164,12 @@ impl<T: Compute> Model<T> {
         Ok(TokenLogprobs { logprobs, entropies })
     }
 
-    pub(super) fn score_backward(
+    pub(super) fn backward(
         &self,
         inputs: &Inputs,
-        temperature: f32,
         memory: LayerMemory,
         gradients: &mut CudaGradients,
-        loss: &mut Loss<'_>,
+        outputs: Outputs<'_>,
     ) -> Result<(), PolicyError> {
         let batch = self.batch(&inputs.token_ids, &inputs.segments)?;
         let (gpu, width) = (&self.gpu, self.config.hidden_size);
@@ -168,11 +179,22 @@ impl<T: Compute> Model<T> {
         let ids = self.gather_rows(inputs, &mut workspace)?;
         let head = &mut workspace.head;
         let rows = inputs.targets.len();
-        self.size_rows(rows, head)?;
         head.d_normed.sized(gpu, rows * width)?;
-        for (start, n) in self.chunks(rows) {
-            self.score_chunk((start, n), &ids, temperature, head)?;
-            self.head_backward((start, n), &ids, temperature, head, gradients, loss)?;
+        match outputs.logprobs {
+            Some(LogprobPass { temperature, loss }) => {
+                self.size_rows(rows, head)?;
+                for (start, n) in self.chunks(rows) {
+                    self.score_chunk((start, n), &ids, temperature, head)?;
+                    self.head_backward((start, n), &ids, temperature, head, gradients, loss)?;
+                }
+            }
+            None => gpu.fill_zero(head.d_normed.view_mut()?)?,
+        }
+        if let Some(ValuePass { head: values, loss }) = outputs.values {
+            let mut d_normed = T::read(gpu, head.d_normed.view()?)?;
+            values.backward(&T::read(gpu, head.normed.view()?)?, &mut d_normed, loss)?;
+            gpu.write(&d_normed, workspace.sums.sized(gpu, rows * width)?)?;
+            T::from_floats(gpu, workspace.sums.view()?, head.d_normed.view_mut()?)?;
         }
         // Rows that predict several tokens add up, in f32 and in their order.
         let HeadMemory { plain, d_plain, d_normed, .. } = head;
@@ -186,7 +208,7 @@ impl<T: Compute> Model<T> {
         embedding::accumulate(gpu, d_plain.view()?, &occurrences, width, workspace.sums.view_mut()?)?;
         T::from_floats(gpu, workspace.sums.view()?, workspace.x.sized(gpu, len)?)?;
 
-        self.backward(&pass, &batch.plan, memory, &mut workspace, gradients)?;
+        self.layers_backward(&pass, &batch.plan, memory, &mut workspace, gradients)?;
         if self.slabs.trains(self.slabs.embeddings) {
             self.embeddings_backward(batch.token_ids, workspace.x.view()?, gradients)?;
         }

@@ -8,6 +8,7 @@ mod policy;
 mod random;
 mod reference;
 mod update;
+mod values;
 mod vars;
 mod weights;
 

@@ -1,7 +1,7 @@
 //! The decoder as a policy.
 
 use super::Decoder;
-use crate::backend::Adapters;
+use crate::backend::{Adapters, LogprobPass, Outputs};
 use crate::batch::{Loss, TokenBatch, TokenLogprobs};
 use crate::check::check_temperature;
 use crate::error::PolicyError;
@@ -91,19 +91,10 @@ impl Policy for Decoder {
         gradients: &mut Gradients,
         loss: &mut Loss<'_>,
     ) -> Result<(), PolicyError> {
-        let parameters = self.parameters().len();
-        if gradients.len() != parameters || parameters == 0 {
-            return Err(PolicyError::Setting {
-                field: "gradients".into(),
-                found: format!("{} gradients for {parameters} trainable tensors", gradients.len()),
-                expected: "one for each, and at least one".into(),
-            });
-        }
+        self.check_gradients(gradients)?;
         let inputs = batch.inputs(self.config().vocab_size)?;
         check_temperature(temperature)?;
-        if inputs.targets.is_empty() {
-            return Ok(());
-        }
-        self.backend.score_backward(&inputs, temperature, self.layer_memory, gradients, loss)
+        let logprobs = Some(LogprobPass { temperature, loss });
+        self.backward(&inputs, gradients, Outputs { logprobs, values: None })
     }
 }

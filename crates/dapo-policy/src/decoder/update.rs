@@ -38,7 +38,7 @@ impl Decoder {
         step: &AdamWStep,
         max_norm: f64,
     ) -> Result<f64, PolicyError> {
-        self.backend.adamw(gradients, moments, step, max_norm)
+        self.backend.adamw(gradients, moments, step, max_norm, 0.0)
     }
 }
 
