@@ -501,8 +501,8 @@ fn columns_have_the_names_that_are_given() {
     let error = |names| read_line(other, &fields(names)).unwrap_err().split_once(":1: ").unwrap().1.to_owned();
     assert_eq!(
         error(&[("prompt", "nope")]),
-        "an object with question, my_solution, note, answer, expected nope/answer, nope/Answer, nope/target, \
-         nope/reward_model.ground_truth, nope/ground_truth, nope/label, nope/final_answer or nope/solution"
+        "no question and answer in the fields question, my_solution, note, answer, expected nope/answer, nope/Answer, \
+         nope/target, nope/reward_model.ground_truth, nope/ground_truth, nope/label, nope/final_answer or nope/solution"
     );
     assert_eq!(
         error(&[("prompt", "question"), ("answer", "gold")]),

@@ -62,8 +62,8 @@ fn values_of_a_wrong_kind_name_place_found_and_expected() {
 #[test]
 fn a_number_too_large_for_its_key_is_traced_to_its_line() {
     let error = Files::new().error("seed = 1\n[sampler]\nmax_age = 5000000000\n");
-    assert!(error.starts_with("my.toml:3: sampler.max_age is 5000000000, expected "), "{error}");
-    assert!(error.ends_with("u32"), "{error}");
+    let expected = "expected a whole number of at most 4294967295";
+    assert_eq!(error, format!("my.toml:3: sampler.max_age is 5000000000, {expected}"));
 }
 
 #[test]
