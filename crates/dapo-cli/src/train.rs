@@ -319,7 +319,7 @@ fn once(error: RunError) -> anyhow::Error {
 }
 
 fn is_not_finite(error: &RunError) -> bool {
-    matches!(error, RunError::Trainer(source) if matches!(**source, TrainerError::NotFinite { .. }))
+    matches!(error, RunError::Trainer(source) if matches!(**source, TrainerError::NotFinite { .. } | TrainerError::Diverged { .. }))
 }
 
 /// Says what a failed step leaves behind, and where no group carried a signal, what its completions look like.
@@ -336,7 +336,7 @@ fn explain(error: &RunError, run: &Run, talk: Talk) {
         talk.note(format_args!("every completion of step {step}: {}", file.display()));
     }
     if let Some(dump) = dump {
-        talk.note(format_args!("what step {step} computed with, sample by sample: {}", dump.display()));
+        talk.note(format_args!("what it computed with, sample by sample: {}", dump.display()));
     }
     if is_not_finite(source) {
         let lr = run.config().optimizer.lr;

@@ -229,16 +229,17 @@ def main():
     sys.argv = [file]
     requests, replies = take_streams()
     target, is_method = load(file, name)
-    target = Environments(target, name) if is_environment(target) else Function(target, is_method, name)
+    plays = is_environment(target)
+    target = Environments(target, name) if plays else Function(target, is_method, name)
     for line in requests:
         request = json.loads(line)
         reply = {"id": request["id"]}
         try:
-            if "method" in request and not is_environment:
+            if "method" in request and not plays:
                 raise TypeError(f"{name} is no class with reset and step")
             if "method" in request:
                 reply.update(target.reply(request))
-            elif is_environment:
+            elif plays:
                 raise TypeError(f"{name} is an environment, expected a reward function")
             else:
                 reply["rewards"] = target.rewards(request["samples"])

@@ -106,7 +106,7 @@ fn example(key: &Key) -> String {
     let text = match &key.kind {
         Kind::Text | Kind::Texts => example_text(&key.path),
         Kind::Table => "{}".to_owned(),
-        _ => good.cloned().or_else(|| key.default.clone()).unwrap_or_else(|| "VALUE".to_owned()),
+        _ => good.cloned().or_else(|| key.default.clone()).or(candidates.into_iter().next()).unwrap_or_default(),
     };
     let setting = format!("{}={text}", key.path);
     condition(&key.path).map_or(setting.clone(), |condition| format!("{condition} {setting}"))

@@ -5,7 +5,7 @@ use crate::folder::RunFolder;
 use crate::run_error::RunError;
 use crate::trust::Trust;
 use dapo_policy::{Decoder, ModelConfig, PolicyError, Tokenizer, read_file};
-use dapo_trainer::Manifest;
+use dapo_trainer::{Manifest, step_of_name};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -187,7 +187,7 @@ fn inside(path: &Path, trust: Trust) -> Result<PathBuf, RunError> {
         return Ok(path.join(part));
     }
     let part = PARTS.iter().find(|part| path.file_name().is_some_and(|name| name == **part));
-    if let (Some(part), Some(checkpoint)) = (part, path.parent().filter(|parent| is_checkpoint(parent))) {
+    if let (Some(part), Some(checkpoint)) = (part, path.parent().filter(|parent| is_checkpoint_around(parent))) {
         check_model(checkpoint, part, trust)?;
     }
     Ok(path.to_owned())
@@ -198,6 +198,12 @@ fn is_checkpoint(path: &Path) -> bool {
     let holds_a_model = || PARTS.iter().any(|part| path.join(part).join(config_of(part)).exists());
     ["trainer.json", Manifest::FILE].iter().any(|file| path.join(file).exists())
         || (holds_a_model() && !path.join("config.json").exists())
+}
+
+/// The same of the folder around a model, which may be called `model` anywhere.
+fn is_checkpoint_around(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    is_checkpoint(path) && (name.and_then(step_of_name).is_some() || path.join("trainer.json").exists())
 }
 
 /// The configuration of a checkpoint's part.

@@ -65,8 +65,7 @@ pub enum TrainerError {
     },
     /// An update left weights that are not finite or beyond all sense; it cannot be taken back.
     #[error(
-        "the norm of the weights is {norm} after update {update}{}, expected at most 1e9: training has diverged; lower \
-         optimizer.lr",
+        "the norm of the weights is {norm} after update {update}{}, expected at most 1e9",
         of_step(*step)
     )]
     Diverged {

@@ -228,7 +228,9 @@ impl Place {
 
     /// Trains through all faults, once in one go and once killed in between.
     fn check(&self, reward: &str, script: &Script) {
-        let settings = self.write(reward);
+        // One group at a time, so that requests are the same however groups end beside each other.
+        let settings =
+            self.write(&format!("[rollout]\ngroup_size = 8\n[sampler]\ntrain_batch = 1\ngen_batch = 1\n{reward}"));
         fs::write(self.at("whole-killed"), "").unwrap();
         let (code, said) = self.create(&settings, "whole", script);
         assert_eq!(code, Some(0), "{said}");

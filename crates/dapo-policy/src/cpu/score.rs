@@ -71,8 +71,8 @@ impl Model {
         let Workspace { head: scratch, x, rows, .. } = &mut workspace;
         gather(x, width, predictors, &mut rows.plain);
         self.final_norm(&rows.plain, &mut rows.normed)?;
-        match outputs.logprobs {
-            Some(LogprobPass { temperature, loss }) => self.with_head(temperature, |head| {
+        if let Some(LogprobPass { temperature, loss }) = outputs.logprobs {
+            self.with_head(temperature, |head| {
                 if !self.trains_own() {
                     return head.backward(&rows.normed, targets, None, &mut rows.d_normed, scratch, loss);
                 }
@@ -82,11 +82,10 @@ impl Model {
                     outcome = head.backward(normed, targets, Some((dw, accumulate)), d_normed, scratch, loss);
                 })?;
                 outcome
-            })?,
-            None => {
-                rows.d_normed.clear();
-                rows.d_normed.resize(rows.normed.len(), 0.0);
-            }
+            })?;
+        } else {
+            rows.d_normed.clear();
+            rows.d_normed.resize(rows.normed.len(), 0.0);
         }
         if let Some(ValuePass { head, loss }) = outputs.values {
             head.backward(&rows.normed, &mut rows.d_normed, loss)?;

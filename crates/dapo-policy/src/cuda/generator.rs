@@ -84,13 +84,6 @@ impl<'a, T: Compute> CudaGenerator<'a, T> {
                 expected: "1 on a GPU, which draws without a penalty; a CPU has one".into(),
             });
         }
-        if config.turns.is_some() {
-            return Err(PolicyError::Setting {
-                field: "turns".into(),
-                found: "set".into(),
-                expected: "unset on a GPU, which generates completions of one turn; a CPU has several".into(),
-            });
-        }
         let blocks = model.plan_blocks(requests, config)?;
         let shape = CacheShape { heads: model.heads(), blocks, block_size: BLOCK_SIZE };
         let places = MAX_BATCH.min(requests.iter().map(|r| r.samples).sum());

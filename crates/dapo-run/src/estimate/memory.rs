@@ -6,7 +6,7 @@ use dapo_policy::KEPT_BYTES;
 use serde::Serialize;
 
 /// The program itself with a small tokenizer, and what its allocator holds on to.
-const PROGRAM: u64 = 96 << 20;
+const PROGRAM: u64 = 128 << 20;
 
 /// When memory is in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
