@@ -97,7 +97,7 @@ fn the_rules_example_scores() {
 
 #[test]
 fn the_schemas_example_is_read() {
-    let (name, table) = table(&blocks("toml")[4]);
+    let (name, table) = table(&blocks("toml")[5]);
     let config: BuiltinConfig = table.try_into().unwrap();
     let reward = BuiltinReward::new(&name, &config);
     if cfg!(feature = "json-schema") {

@@ -196,7 +196,7 @@ fn only_what_the_program_wrote_and_nobody_needs_is_deleted() {
     let dir = temp.path().join("run");
     let run = create(&dir, &["train.steps=3", "output.checkpoint_every=1", "output.keep_checkpoints=0"]);
     assert!(leftovers(&dir, true).unwrap_err().to_string().contains("another process is training"));
-    assert!(clean(&dir, true).unwrap_err().to_string().contains("another process is training"));
+    assert!(clean(&dir, true).unwrap_err().to_string().contains("is being trained by another process"));
     let mut run = run;
     finish(&mut run);
     drop(run);

@@ -45,6 +45,6 @@ fn of_processes_that_resume_one_folder_one_trains_at_a_time() {
     fs::remove_dir_all(dir.join("checkpoints/step-3")).unwrap();
     let ends = at_once(|| resume(Path::new(&dir)));
     // One may begin when another has finished: it finds nothing left to do.
-    assert!(winners(&ends, &["another process is training"]) >= 1, "{ends:?}");
+    assert!(winners(&ends, &["is being trained by another process"]) >= 1, "{ends:?}");
     assert_same(&whole, &dir, "resumed");
 }

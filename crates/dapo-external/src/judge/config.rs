@@ -3,20 +3,9 @@
 use dapo_reward::RewardError;
 use serde::{Deserialize, Serialize};
 
+use super::mode::JudgeMode;
 use super::template::Template;
 use crate::config::{Check, OnError};
-
-/// What a judge is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub enum JudgeMode {
-    /// The rating of one completion.
-    #[default]
-    Absolute,
-    /// The order of a draw's completions.
-    Ranking,
-}
 
 /// A reward that a language model computes, behind an OpenAI-compatible server.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -94,6 +83,11 @@ impl JudgeReward {
     /// its range. So does a template with an unknown placeholder, or without one for what is to be judged.
     pub fn validate(&self) -> Result<(), RewardError> {
         self.checked_template().map(drop)
+    }
+
+    /// The lowest and the highest rating.
+    pub(super) fn scale(&self) -> (f64, f64) {
+        (self.scale_min, self.scale_max)
     }
 
     /// The template, after a check of all fields.

@@ -2,6 +2,7 @@
 
 mod chat;
 mod config;
+mod mode;
 mod reading;
 mod template;
 
@@ -15,7 +16,8 @@ use crate::fault::Fault;
 use crate::transport::{Batch, Transport};
 use crate::wire::quoted;
 
-pub use config::{JudgeMode, JudgeReward};
+pub use config::JudgeReward;
+pub use mode::JudgeMode;
 use template::{Subject, Template};
 
 /// A judge.
@@ -58,7 +60,7 @@ impl JudgeTransport {
 
     /// One completion by itself.
     fn rate(&self, input: &RewardInput<'_>, tally: &Tally) -> Result<Score, Fault> {
-        let Some(question) = self.template.render(&Subject::One(input), &self.config) else {
+        let Some(question) = self.template.render(&Subject::One(input), self.config.scale()) else {
             return Ok(Score::abstain());
         };
         let text = self.say(&question, tally)?;
@@ -89,7 +91,7 @@ impl JudgeTransport {
             // None is better than another.
             return Ok(vec![Score::value(0.5); group.len()]);
         }
-        let Some(question) = self.template.render(&Subject::Many(first, &texts), &self.config) else {
+        let Some(question) = self.template.render(&Subject::Many(first, &texts), self.config.scale()) else {
             return Ok(vec![Score::abstain(); group.len()]);
         };
         let text = self.say(&question, tally)?;

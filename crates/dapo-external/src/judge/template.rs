@@ -6,7 +6,7 @@ use std::fmt::Write;
 use dapo_reward::RewardInput;
 use serde_json::Value;
 
-use super::config::{JudgeMode, JudgeReward};
+use super::mode::JudgeMode;
 
 const RATE: &str = "\
 Rate an answer to a question.
@@ -101,8 +101,8 @@ impl Template {
         if pieces.contains(&needed) { Ok(Self(pieces)) } else { Err("a text without what is to be judged".to_owned()) }
     }
 
-    /// The text for a subject; `None` where an answer or a column that it names is missing.
-    pub(super) fn render(&self, subject: &Subject<'_>, config: &JudgeReward) -> Option<String> {
+    /// The text for a subject, rated from `min` to `max`; `None` where an answer or a column that it names is missing.
+    pub(super) fn render(&self, subject: &Subject<'_>, (min, max): (f64, f64)) -> Option<String> {
         let (input, texts) = match subject {
             Subject::One(input) => (*input, &[][..]),
             Subject::Many(input, texts) => (*input, *texts),
@@ -121,8 +121,8 @@ impl Template {
                     }
                 }
                 Piece::Count => text += &texts.len().to_string(),
-                Piece::Min => text += &config.scale_min.to_string(),
-                Piece::Max => text += &config.scale_max.to_string(),
+                Piece::Min => text += &min.to_string(),
+                Piece::Max => text += &max.to_string(),
                 Piece::Column(name) => text += &column(input.column(name)?)?,
             }
         }
@@ -181,7 +181,7 @@ mod tests {
 
     fn rendered(template: &str, input: &RewardInput<'_>) -> Option<String> {
         let template = Template::of(Some(template), JudgeMode::Absolute).unwrap();
-        template.render(&Subject::One(input), &JudgeReward::default())
+        template.render(&Subject::One(input), (0.0, 10.0))
     }
 
     #[test]
@@ -212,7 +212,7 @@ mod tests {
         let rate = Template::of(None, JudgeMode::Absolute).unwrap();
         let with = |answer| {
             let input = RewardInput::new("1+1?", "It is 2.", answer);
-            rate.render(&Subject::One(&input), &JudgeReward::default()).unwrap()
+            rate.render(&Subject::One(&input), (0.0, 10.0)).unwrap()
         };
         assert!(
             with("2").contains("</question>\n\n<reference-answer>\n2\n</reference-answer>\n\n<answer>\nIt is 2.\n")
@@ -220,7 +220,7 @@ mod tests {
         assert!(with("").contains("</question>\n\n<answer>\nIt is 2.\n") && with("").contains("from 0 to 10"));
         let rank = Template::of(None, JudgeMode::Ranking).unwrap();
         let input = RewardInput::new("1+1?", "", "");
-        let text = rank.render(&Subject::Many(&input, &["2", "3"]), &JudgeReward::default()).unwrap();
+        let text = rank.render(&Subject::Many(&input, &["2", "3"]), (0.0, 10.0)).unwrap();
         assert!(text.starts_with("Compare 2 answers"), "{text}");
         let answers = "</question>\n\n<answer number=\"1\">\n2\n</answer>\n\n<answer number=\"2\">\n3\n</answer>\n";
         assert!(text.contains(answers), "{text}");
