@@ -4,6 +4,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod lora;
+mod values;
 
 use candle_core::Tensor;
 use candle_nn::{Optimizer, SGD};
