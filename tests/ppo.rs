@@ -15,7 +15,7 @@ use loss::{
     LossPlan, PolicyLoss, TokenChunk, TokenKl, ValueBatch, ValueLoss, ValueOutput, batch_gae, token_rewards,
     value_loss, whiten,
 };
-use policy::{Decoder, Gradients, LayerMemory, Policy, PolicyError, Segments, TokenBatch, ValueHead};
+use policy::{Decoder, Gradients, LayerMemory, Policy, PolicyError, Segments, TokenBatch, ValueHead, ValueLossFn};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -151,16 +151,18 @@ fn value_pass<'a>(
     targets: &'a (Vec<f32>, Vec<f32>),
     coef: f64,
     output: &'a mut ValueOutput,
-) -> Result<impl FnMut(&[f32], &mut [f32]) -> Result<(), PolicyError> + Send + 'a> {
+) -> Result<Box<ValueLossFn<'a>>> {
     let denominator = case.denominator()?;
-    Ok(move |values: &[f32], gradient: &mut [f32]| {
+    Ok(Box::new(move |values: &[f32], gradient: &mut [f32]| {
         let (old_values, returns) = targets;
         let batch = ValueBatch { cu_seqlens: &case.cu_seqlens, mask: None, old_values, returns };
         let of_batch = value_loss(&VALUE_LOSS, denominator, batch, values, gradient);
         *output += of_batch.map_err(|error| PolicyError::Loss(error.into()))?;
-        gradient.iter_mut().for_each(|g| *g = (f64::from(*g) * coef) as f32);
+        for g in gradient {
+            *g = (f64::from(*g) * coef) as f32;
+        }
         Ok(())
-    })
+    }))
 }
 
 #[test]
@@ -196,7 +198,7 @@ fn losses_and_the_gradient_of_every_parameter_are_those_of_torch() {
                     &mut head,
                     &mut gradients,
                     &mut of_logprobs,
-                    &mut of_values,
+                    of_values.as_mut(),
                 )?;
             }
             ensure!((policy_loss - case.number("policy_loss")?).abs() < 1e-6, "policy loss {policy_loss}");
@@ -215,7 +217,7 @@ fn the_gradient_of_a_critic_is_that_of_finite_differences() {
         let mut output = ValueOutput::default();
         {
             let mut of_values = value_pass(case, &targets, 1.0, &mut output)?;
-            case.policy.values_backward(&case.batch, &mut head, &mut gradients, &mut of_values)?;
+            case.policy.values_backward(&case.batch, &mut head, &mut gradients, of_values.as_mut())?;
         }
         let loss = |case: &Case, head: &ValueHead| -> Result<f64> {
             let values = case.policy.values(&case.batch, head)?;
