@@ -1,7 +1,6 @@
 //! Errors of runs.
 
 use crate::error::SettingsError;
-use crate::folder::RunFolder;
 use std::path::{Path, PathBuf};
 
 /// An error of a run.
@@ -44,7 +43,7 @@ pub enum RunError {
         expected: &'static str,
     },
     /// A folder is not that of a run.
-    #[error("{} is no run folder: it has no {}", path.display(), RunFolder::CONFIG)]
+    #[error("{} is no run folder: it has no config.resolved.toml", path.display())]
     NoRun {
         /// The folder.
         path: PathBuf,

@@ -183,7 +183,10 @@ mod tests {
 
     fn prompt(tokenizer: &Tokenizer) -> Prompt {
         let problem = crate::data::Problem::new("p", vec![Message::user("1+1?")], "2");
-        crate::data::encode_prompts(&[problem], tokenizer, &crate::PromptStyle::default(), 100).unwrap().0.remove(0)
+        crate::data::encode_prompts(&[problem], tokenizer, &crate::data::PromptStyle::default(), 100)
+            .unwrap()
+            .0
+            .remove(0)
     }
 
     /// The tokens of a conversation of these turns, each ended by the end token or cut off, with a tool between them.
