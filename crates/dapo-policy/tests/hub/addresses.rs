@@ -113,7 +113,7 @@ fn credentials_in_the_address_go_to_the_hub_and_nowhere_else() {
     let denied = dataset(&hub(&with("user:wrong-secret")).1, "a.jsonl").unwrap_err().to_string();
     assert!(denied.contains("access denied (HTTP 401: Who are you?)"), "{denied}");
     let unreachable = dataset(&hub("http://user:secret@127.0.0.1:9").1, "a.jsonl").unwrap_err().to_string();
-    assert!(unreachable.contains("127.0.0.1:9: "), "{unreachable}");
+    assert!(unreachable.contains("cannot reach 127.0.0.1:9 "), "{unreachable}");
     let malformed = Hub::new("ftp://user:secret@host", Path::new("cache")).unwrap_err().to_string();
     let mut assigned = found.clone();
     assigned.endpoint = "http://user:secret@127.0.0.1:9".into();
