@@ -13,6 +13,7 @@ mod doctor;
 mod downloads;
 mod eval;
 mod export;
+mod failed_step;
 mod generate;
 mod hints;
 mod interrupt;

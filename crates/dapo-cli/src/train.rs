@@ -3,6 +3,7 @@
 use crate::args::at_least;
 use crate::args::{TrustArgs, say_where, warn_if_none};
 use crate::candidates;
+use crate::failed_step::{explain, once};
 use crate::signals::{Signals, Stopped};
 use crate::talk::Talk;
 use crate::terminal::{Stdout, excerpt};
@@ -10,10 +11,9 @@ use anyhow::{Result, anyhow, bail};
 use clap_complete::ArgValueCompleter;
 use dapo_console::{Monitor, Shape};
 use dapo_run::{
-    DeviceChoice, Folder, Layer, Mastered, ModelSource, Plan, ProblemCounts, Progress, Rescue, Resolved, Resume, Run,
-    RunError, RunFolder, RunStep, Source, Trust, estimate, fits, plan, resolve, settings_of,
+    DeviceChoice, Folder, Layer, Mastered, ModelSource, Plan, ProblemCounts, Progress, Resolved, Resume, Run, RunError,
+    RunStep, Source, Trust, estimate, fits, plan, resolve, settings_of,
 };
-use dapo_trainer::{GroupRecord, TrainerError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -308,95 +308,4 @@ fn report_mastered(end: &Mastered, steps: u64, monitor: &mut Monitor, talk: Talk
         monitor.evaluation(made, &format!("after step {made}"), report);
     }
     monitor.checkpoint(made, &end.checkpoint);
-}
-
-/// An error that names its step itself is said without what failed.
-fn once(error: RunError) -> anyhow::Error {
-    match error {
-        RunError::Step { source, .. } if is_not_finite(&source) => (*source).into(),
-        error => error.into(),
-    }
-}
-
-fn is_not_finite(error: &RunError) -> bool {
-    matches!(error, RunError::Trainer(source) if matches!(**source, TrainerError::NotFinite { .. } | TrainerError::Diverged { .. }))
-}
-
-/// Says what a failed step leaves behind, and where no group carried a signal, what its completions look like.
-fn explain(error: &RunError, run: &Run, talk: Talk) {
-    let RunError::Step { step, rescue, dump, source, .. } = error else { return };
-    if let RunError::Trainer(source) = &**source
-        && let TrainerError::NoSignal(end) = &**source
-    {
-        show_samples(&end.groups, run, talk);
-        if !end.is_mastered() {
-            advise(&end.groups, run, talk);
-        }
-        let file = run.folder().completions_file(*step);
-        talk.note(format_args!("every completion of step {step}: {}", file.display()));
-    }
-    if let Some(dump) = dump {
-        talk.note(format_args!("what it computed with, sample by sample: {}", dump.display()));
-    }
-    if is_not_finite(source) {
-        let lr = run.config().optimizer.lr;
-        talk.note(format_args!(
-            "a learning rate that is too high is the usual cause: optimizer.lr is {lr:e}; see grad_norm in {}",
-            run.folder().path().join(RunFolder::METRICS).display()
-        ));
-    }
-    let (steps, folder) = (run.trainer().steps(), run.folder().path().display());
-    match rescue {
-        Rescue::Nothing => {}
-        Rescue::Saved(path) => {
-            talk.note(format_args!("the {steps} finished steps are saved in {}", path.display()));
-            talk.note(format_args!(
-                "to continue from there with other settings: dapo train --resume {folder} KEY=VALUE"
-            ));
-            if matches!(&**source, RunError::Model { .. }) {
-                talk.warning(
-                    "the saved weights may be what is wrong: move that checkpoint away to resume from an older one",
-                );
-            }
-        }
-        Rescue::Torn => {
-            talk.note(format_args!(
-                "the step failed after an update; `dapo train --resume {folder}` uses the last checkpoint"
-            ));
-        }
-        Rescue::Failed(why) => talk.warning(format_args!("the {steps} finished steps could not be saved: {why}")),
-    }
-}
-
-/// Three completions with what was extracted from them.
-fn show_samples(groups: &[GroupRecord], run: &Run, talk: Talk) {
-    let accuracy = run.config().accuracy();
-    let firsts = groups.iter().filter_map(|record| Some((record, &record.group.samples.first()?.text)));
-    for (record, text) in firsts.take(3) {
-        let gold = &record.group.prompt.answer;
-        let found = accuracy.grader.answer(text).map_or("no answer found".to_owned(), |found| excerpt(found, 80));
-        talk.note(format_args!("  prompt      {}", excerpt(&record.group.prompt.text, 160)));
-        talk.note(format_args!("  completion  {}", excerpt(text, 320)));
-        talk.note(format_args!("  extracted   {found}"));
-        talk.note(format_args!("  gold        {}", excerpt(gold, 80)));
-        talk.note("");
-    }
-}
-
-/// What to look at first where no group carries a signal.
-fn advise(groups: &[GroupRecord], run: &Run, talk: Talk) {
-    let accuracy = run.config().accuracy();
-    let samples = || groups.iter().flat_map(|record| &record.group.samples);
-    let all = samples().count();
-    let truncated = samples().filter(|sample| sample.is_truncated()).count();
-    let silent = samples().filter(|sample| accuracy.grader.answer(&sample.text).is_none()).count();
-    talk.note(format_args!(
-        "of {all} completions, {truncated} were cut off and {silent} have no answer that can be found:"
-    ));
-    talk.note("  - cut off: raise rollout.max_new_tokens, or ask for shorter answers in data.suffix");
-    talk.note("  - no answer, or the wrong part, extracted: set rewards.accuracy.grader, or its profile");
-    talk.note("  - otherwise the problems are too hard for the model: easier ones, a larger rollout.group_size");
-    talk.note(
-        "  `dapo eval --model MODEL --data FILE --completions OUT.jsonl` shows what is extracted from each completion",
-    );
 }

@@ -66,6 +66,7 @@ mod evaluate;
 #[doc(hidden)]
 pub mod fuzzing;
 mod groups;
+mod kl_terms;
 mod manifest;
 mod state;
 mod trainer;

@@ -15,11 +15,10 @@ use crate::record::{GroupRecord, records, records_so_far};
 use crate::reference::Reference;
 use crate::rescore::{difference_of_later, reject, rescore, rescore_carried};
 use crate::rollout::{add_completions_by, roll_out_by, roll_out_more};
-use crate::sample::{Group, SampleId};
+use crate::sample::Group;
 use crate::update::update;
-use dapo_loss::kl_in_reward;
 use dapo_policy::{
-    Decoder, GenerationConfig, GenerationProgress, Gradients, Purpose, StopStrings, StopTokens, TokenGroup, Tokenizer,
+    Decoder, GenerationConfig, GenerationProgress, Gradients, Purpose, StopStrings, StopTokens, Tokenizer,
 };
 use dapo_reward::RewardSum;
 use dapo_sampler::{DataOrder, Drawn, DynamicSampler, SamplerError, Shortage, TakenBatch};
@@ -368,58 +367,6 @@ impl Trainer {
                 return Ok(groups);
             }
             add_completions_by(policy, judge, &mut groups, &more, generation, observer, &activity)?;
-        }
-    }
-
-    /// KL terms of the samples that have none yet.
-    fn add_kl_terms(&self, groups: &mut [Group], kl_sum: &mut f64) -> Result<(), TrainerError> {
-        let coef = self.config.kl_in_reward;
-        if coef == 0.0 {
-            return Ok(());
-        }
-        let fresh: Vec<TokenGroup<'_>> = groups
-            .iter()
-            .map(|group| {
-                let fresh = group.samples.iter().filter(|sample| sample.kl_term.is_none());
-                TokenGroup::new(&group.prompt.token_ids, fresh.map(|sample| &sample.completion))
-            })
-            .collect();
-        let mut references = self.reference_logprobs(&fresh)?.into_iter();
-        for group in groups {
-            let mut sum = 0.0;
-            let fresh = group.samples.iter_mut().enumerate().filter(|(_, sample)| sample.kl_term.is_none());
-            for ((number, sample), reference) in fresh.zip(&mut references) {
-                let logprobs = &sample.completion.logprobs;
-                let terms = kl_in_reward(coef, logprobs, &reference, None, &[0, logprobs.len()]).map_err(|error| {
-                    TrainerError::of_sequence(error, &[SampleId { draw: group.draw, sample: number }])
-                })?;
-                sum += terms.iter().sum::<f64>();
-                sample.kl_term = terms.first().copied();
-            }
-            *kl_sum -= sum / f64::from(coef);
-        }
-        Ok(())
-    }
-
-    /// Reference log-probs of the sequences in the loss, where the loss has a KL term.
-    fn add_reference(&self, groups: &mut [TrainingGroup]) -> Result<(), TrainerError> {
-        if self.config.loss.kl.coef == 0.0 {
-            return Ok(());
-        }
-        let tokens: Vec<TokenGroup<'_>> = groups.iter().map(TrainingGroup::computed_tokens).collect();
-        let scored = self.reference_logprobs(&tokens)?;
-        for (sequence, logprobs) in groups.iter_mut().flat_map(TrainingGroup::computed_mut).zip(scored) {
-            sequence.ref_logprobs = Some(logprobs);
-        }
-        Ok(())
-    }
-
-    /// Log-probs of every completion's tokens under the reference; of none where there is no reference.
-    fn reference_logprobs(&self, groups: &[TokenGroup<'_>]) -> Result<Vec<Vec<f32>>, TrainerError> {
-        let (temperature, max_tokens) = (self.config.sampling.temperature, self.config.micro_batch_tokens);
-        match &self.reference {
-            Some(reference) => reference.logprobs(&self.policy, groups, temperature, max_tokens),
-            None => Ok(Vec::new()),
         }
     }
 }
