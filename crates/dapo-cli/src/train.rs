@@ -83,8 +83,17 @@ pub(crate) fn run(args: &Train, talk: Talk) -> Result<()> {
     };
     let mut run = run.map_err(|error| locate(error, &settings))?;
     announce(&run, dir, talk);
-    if args.resume.is_some() && run.trainer().steps() == 0 {
-        talk.note("there is no checkpoint yet: starting again");
+    if args.resume.is_some() {
+        if run.trainer().steps() == 0 {
+            let why = if args.from_step.is_some() { "from step 0" } else { "there is no checkpoint yet" };
+            talk.note(format_args!("{why}: starting again"));
+        }
+        for (name, answers) in run.known_answers().filter(|(_, answers)| *answers > 0) {
+            talk.note(format_args!(
+                "rewards.{name}: {answers} answers are known from reward_cache/{name}.jsonl and not asked for again; if the \
+                 reward has changed, remove that file first"
+            ));
+        }
     }
     let steps = run.config().train.steps;
     if run.is_finished() {

@@ -147,6 +147,11 @@ pub(crate) struct Cache<E: Entry> {
 }
 
 impl<E: Entry> Cache<E> {
+    /// How many answers are known.
+    pub(crate) fn len(&self) -> usize {
+        self.answers.len()
+    }
+
     /// Opens a file, which is created where it is missing. A last line that was not written whole is dropped.
     ///
     /// # Errors

@@ -78,6 +78,11 @@ impl ExternalReward {
         self.cache().map_or(Ok(()), |mut cache| cache.checkpoint(step))
     }
 
+    /// How many answers are known, and so not asked for again.
+    pub fn known_answers(&self) -> usize {
+        self.cache().map_or(0, |cache| cache.len())
+    }
+
     /// The requests since the last call, with their faults and their latency.
     pub fn take_counters(&self) -> Counters {
         self.tally.take()

@@ -87,6 +87,11 @@ impl Externals {
         Ok(())
     }
 
+    /// How many answers of each reward are known.
+    pub(crate) fn known_answers(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.rewards.iter().map(|external| (external.reward().name(), external.reward().known_answers()))
+    }
+
     /// Puts the answers up to a step in order.
     pub(crate) fn checkpoint(&self, step: u64) -> Result<(), RunError> {
         let mut rewards = self.rewards.iter().map(|external| external.reward());

@@ -287,6 +287,11 @@ impl Run {
         completions.and(metrics).and(timings)
     }
 
+    /// How many answers of each reward that is computed elsewhere are known from the run folder, and so not asked for again.
+    pub fn known_answers(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.externals.known_answers()
+    }
+
     /// Whether an evaluation is due after this number of steps.
     pub(crate) fn is_evaluated(&self, steps: u64) -> bool {
         let is_last = steps == self.config.train.steps;

@@ -98,7 +98,11 @@ impl Run {
         let (manifest, mut logs) = match steps {
             0 => (None, LogState::default()),
             _ if !path.exists() => {
-                let expected = format!("one of the checkpoints in {}", RunFolder::CHECKPOINTS);
+                let steps: Vec<String> = folder.checkpoints()?.iter().map(|(steps, _)| steps.to_string()).collect();
+                let expected = match &steps[..] {
+                    [] => "a checkpoint: the run has none".to_owned(),
+                    steps => format!("one of the run's checkpoints, those of step {}", steps.join(", ")),
+                };
                 return Err(RunError::folder(&path, "missing", expected));
             }
             _ => {

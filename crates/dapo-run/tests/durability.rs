@@ -218,7 +218,7 @@ fn a_damaged_checkpoint_names_the_newest_intact_one_from_which_the_run_continues
         assert_eq!(error.ends_with("the newest intact checkpoint is ") || error.contains("step-2"), model.is_empty());
     }
     let error = resume(&dir, &[], from(3)).unwrap_err();
-    assert!(error.contains("step-3: missing, expected one of the checkpoints"), "{error}");
+    assert!(error.contains("step-3: missing, expected one of the run's checkpoints, those of step "), "{error}");
     let mut run = resume(&dir, &[], from(2)).unwrap();
     assert_eq!((run.trainer().steps(), checkpoints(&dir)), (2, vec!["step-2".to_owned()]));
     finish(&mut run);

@@ -192,10 +192,11 @@ impl Place {
         self.train(&[&SMALL[..], &[settings, "--out", out.to_str().unwrap()]].concat(), run, script)
     }
 
-    fn resume(&self, run: &str, script: &Script) {
+    fn resume(&self, run: &str, script: &Script) -> String {
         let out = self.at(run);
         let (code, said) = self.train(&["--resume", out.to_str().unwrap()], run, script);
         assert_eq!(code, Some(0), "{said}");
+        said
     }
 
     /// What the host of a run was asked, in order: prompts and completions by request.
@@ -251,7 +252,8 @@ impl Place {
         let (code, said) = self.create(&settings, "parted", script);
         assert_eq!(code, None, "the host ends the run by SIGKILL: {said}");
         assert!(!self.at("parted/checkpoints/step-3").exists());
-        self.resume("parted", script);
+        let said = self.resume("parted", script);
+        assert!(said.contains(" answers are known from reward_cache/mine.jsonl and not asked for again"), "{said}");
         assert_eq!(self.asked("parted"), asked, "what was answered is not asked again");
         self.assert_same_bytes("whole", "parted");
     }
