@@ -22,7 +22,13 @@ pub(super) fn check(imported: &Imported, keys: &BTreeSet<String>) {
     assert!(imported.skipped.iter().all(|skipped| !skipped.reason.is_empty()));
     let mut file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
     file.write_all(imported.toml.as_bytes()).unwrap();
-    let again = resolve(&[Layer::File(file.path().to_owned())]).unwrap();
+    let mut again = resolve(&[Layer::File(file.path().to_owned())]).unwrap();
+    // Relative paths begin in the folder of the file that was read.
+    for (name, own) in &mut again.config.rewards.own.0 {
+        let of_source = &imported.config.rewards.own.0[name];
+        assert_eq!(own.dir.is_some(), of_source.dir.is_some(), "{name}");
+        own.dir.clone_from(&of_source.dir);
+    }
     assert_eq!(again.config, imported.config);
     again.config.validate().unwrap();
     assert_eq!(again.warnings(), &[] as &[String], "{}", imported.toml);
@@ -112,6 +118,13 @@ fn a_key_that_is_set_twice_counts_the_last_time() {
     let imported = import(text, Path::new("a"), None).unwrap();
     assert_eq!(imported.config.sampler.train_batch, 16);
     assert_eq!(imported.skipped.iter().filter(|skipped| skipped.key == "data.train_batch_size").count(), 1);
+}
+
+#[test]
+fn a_python_reward_is_accounted_for() {
+    let imported = import("reward_funcs: a.a\n", Path::new("a.yaml"), Some(ConfigFormat::Trl)).unwrap();
+    assert!(imported.config.rewards.own.0.contains_key("a"));
+    check(&imported, &BTreeSet::from(["reward_funcs".to_owned()]));
 }
 
 /// Keys that mean something to some format, and values that fit some of them.
