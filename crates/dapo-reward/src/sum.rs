@@ -164,6 +164,11 @@ impl RewardSum {
         self.terms.iter().find_map(|term| term.function.episodes())
     }
 
+    /// Weight of the component that an environment's episodes score; 0 where there is none.
+    pub fn episode_weight(&self) -> f64 {
+        self.terms.iter().find(|term| term.function.episodes().is_some()).map_or(0.0, |term| term.weight)
+    }
+
     /// Whether every problem must have a gold answer: a component needs it whose weight is not 0 and whose abstentions count.
     pub fn needs_answer(&self) -> bool {
         let counts = |term: &RewardTerm| term.weight != 0.0 && term.on_abstain == OnAbstain::Drop;

@@ -169,6 +169,10 @@ impl RunConfig {
             kl_in_reward: self.rewards.kl_coef,
             reference_sync: self.reference_sync,
             optimizer,
+            critic: self.critic.map(|mut critic| {
+                critic.optimizer.decay_steps.get_or_insert(self.train.steps);
+                critic
+            }),
             mini_batches: self.train.mini_batches,
             min_mini_batch: self.train.min_mini_batch,
             updates_per_batch: self.train.updates_per_batch,

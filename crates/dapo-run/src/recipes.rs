@@ -21,6 +21,7 @@ macro_rules! recipes {
 static RECIPES: &[Recipe] = recipes![
     "dapo",
     "grpo",
+    "ppo",
     "overlong-filter",
     "clip-higher",
     "soft-overlong",

@@ -83,6 +83,10 @@ pub struct SamplerConfig {
     /// reward is kept; `metric` (but for `per_prompt`), `gen_batch`, `max_gen_rounds` and `on_exhausted` have no effect.
     #[serde(rename = "dynamic", alias = "enabled")]
     pub enabled: bool,
+    /// Whether a group with a single such completion is kept, too, when `dynamic` is off: something other than the group is
+    /// its baseline, as PPO's critic. No part of files: who knows the baseline sets it.
+    #[serde(skip)]
+    pub keeps_lone: bool,
     /// The value that must differ within a group: `acc`, `score`, `seq_reward`, `seq_final_reward`, or the name of a reward
     /// component.
     ///
@@ -119,6 +123,7 @@ impl Default for SamplerConfig {
     fn default() -> Self {
         Self {
             enabled: true,
+            keeps_lone: false,
             metric: FilterMetric::Acc,
             tolerance: 0.0,
             correct_above: 0.0,

@@ -234,7 +234,8 @@ impl<G> DynamicSampler<G> {
 
     /// The verdict under the present settings.
     fn judge(&self, metric: &[Option<f64>]) -> GroupVerdict {
-        if !self.config.enabled && graded(metric) >= 2 {
+        let least = if self.config.keeps_lone { 1 } else { 2 };
+        if !self.config.enabled && graded(metric) >= least {
             return GroupVerdict::Keep;
         }
         judge(metric, self.config.tolerance, self.config.correct_above)

@@ -65,12 +65,24 @@ pub(crate) fn set_advantages(
     })?;
     let samples = groups.iter_mut().flat_map(|group| &mut group.samples);
     for (sample, advantage) in samples.zip(advantages.to_options()) {
-        sample.advantage = advantage;
-        sample.outcome = match advantage {
-            None => SampleOutcome::OutsideBaseline,
-            Some(_) if filter.keeps_tokens(sample.is_truncated()) => SampleOutcome::InLoss,
-            Some(_) => SampleOutcome::Masked,
-        };
+        set_outcome(sample, advantage, filter);
     }
     Ok(())
+}
+
+/// Sets the outcome of every sample of the groups whose advantages a critic gives; until then they are 0.
+pub(crate) fn set_members(groups: &mut [&mut Group], filter: OverlongFilter) {
+    for sample in groups.iter_mut().flat_map(|group| &mut group.samples) {
+        let advantage = member_reward(sample, filter).map(|_| 0.0);
+        set_outcome(sample, advantage, filter);
+    }
+}
+
+fn set_outcome(sample: &mut Sample, advantage: Option<f32>, filter: OverlongFilter) {
+    sample.advantage = advantage;
+    sample.outcome = match advantage {
+        None => SampleOutcome::OutsideBaseline,
+        Some(_) if filter.keeps_tokens(sample.is_truncated()) => SampleOutcome::InLoss,
+        Some(_) => SampleOutcome::Masked,
+    };
 }

@@ -4,6 +4,8 @@
 //! |---|---|
 //! | `model/` or `adapter/` | the weights, or the low-rank adapters alone; the f32 masters are the weights themselves |
 //! | `optimizer.safetensors` | AdamW's moments |
+//! | `value_head.safetensors` | PPO's value head with its moments, where there is a critic |
+//! | `critic.safetensors`, `critic_optimizer.safetensors` | a critic's own layers, and AdamW's moments of them |
 //! | `reference.safetensors` | the reference model, where it follows the policy |
 //! | `groups.safetensors` | the token ids and log-probs of surplus groups, where there are any |
 //! | `trainer.json` | steps, tokens, the place in the data, the sampler with the texts of its surplus groups |
@@ -11,6 +13,7 @@
 //!
 //! Random numbers are keyed by (seed, draw, sample, position), so that no generator's state needs to be kept.
 
+use crate::critic::Critic;
 use crate::durable;
 use crate::error::TrainerError;
 use crate::fingerprint::fingerprint_of_data;
@@ -87,6 +90,9 @@ impl Trainer {
             save_checkpoint(&dir.join("model"), self.policy.config(), &self.policy.tensors()?, self.tokenizer())?;
         }
         write_tensors(&dir.join("optimizer.safetensors"), &self.optimizer.state(&self.policy)?)?;
+        if let Some(critic) = &self.critic {
+            critic.save(dir)?;
+        }
         let reference = self.moved_reference();
         if let Some(reference) = reference {
             write_weights(&dir.join(REFERENCE), &reference.tensors()?)?;
@@ -96,6 +102,7 @@ impl Trainer {
             step: self.step,
             num_tokens: self.num_tokens,
             updates: self.optimizer.steps(),
+            critic_updates: self.critic.as_ref().map_or(0, Critic::updates),
             mastered_groups: self.mastered_groups,
             skipped_steps: self.skipped_steps,
             data: fingerprint_of_data(&self.prompts),
@@ -166,6 +173,9 @@ impl Trainer {
         self.policy.load_trainable(&weights)?;
         let moments = read_tensors(&dir.join("optimizer.safetensors"))?;
         self.optimizer.restore(&self.policy, state.updates, &moments)?;
+        if let Some(critic) = &mut self.critic {
+            critic.restore(dir, state.critic_updates)?;
+        }
         self.sampler = state.sampler;
         self.sampler.reconfigure(self.config().sampler.clone())?;
         self.complete_prompts();

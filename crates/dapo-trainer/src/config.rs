@@ -1,9 +1,10 @@
 //! The settings of a run.
 
+use crate::critic::CriticConfig;
 use crate::error::TrainerError;
 use crate::optimizer::OptimizerConfig;
 use crate::reference::ReferenceSync;
-use dapo_loss::{AdvantageNorm, LossConfig};
+use dapo_loss::{AdvantageNorm, LossConfig, PolicyLoss};
 use dapo_policy::SamplingConfig;
 use dapo_reward::OverlongFilter;
 use dapo_sampler::SamplerConfig;
@@ -36,6 +37,9 @@ pub struct TrainerConfig {
     pub reference_sync: ReferenceSync,
     /// The optimiser.
     pub optimizer: OptimizerConfig,
+    /// PPO's critic, which gives every token an advantage in place of group statistics; `None`: there is none. KL in the
+    /// reward is a penalty on tokens then.
+    pub critic: Option<CriticConfig>,
     /// Optimiser updates a pass of a full batch, at most `sampler.train_batch`. It sets the size of a mini-batch,
     /// ⌈train_batch / mini_batches⌉ groups, which stays the same when a batch is short: fewer groups make fewer updates.
     pub mini_batches: usize,
@@ -82,6 +86,7 @@ impl Default for TrainerConfig {
             kl_in_reward: 0.0,
             reference_sync: ReferenceSync::default(),
             optimizer: OptimizerConfig::default(),
+            critic: None,
             mini_batches: 1,
             min_mini_batch: None,
             updates_per_batch: 1,
@@ -103,14 +108,27 @@ impl TrainerConfig {
         self.min_mini_batch.is_some_and(|share| (groups as f64) < share * self.mini_batch_groups() as f64)
     }
 
+    fn validate_critic(&self) -> Result<(), TrainerError> {
+        let Some(critic) = &self.critic else { return Ok(()) };
+        if matches!(self.loss.policy_loss, PolicyLoss::Gspo { .. } | PolicyLoss::Gmpo { .. }) {
+            let expected = "one with a ratio for each token: a critic gives each its advantage";
+            return Err(TrainerError::setting("loss.policy_loss", &self.loss.policy_loss, expected));
+        }
+        if self.group_size < 2 && self.sampler.enabled {
+            let expected = "false with groups of one, which have nothing to differ in";
+            return Err(TrainerError::setting("sampler.dynamic", &true, expected));
+        }
+        critic.validate().map_err(|error| error.within("critic"))
+    }
+
     /// # Errors
     /// Names the first setting outside its range, its value and what is allowed.
     pub fn validate(&self) -> Result<(), TrainerError> {
-        if self.group_size < 2 {
+        if self.group_size == 0 || self.group_size < 2 && self.critic.is_none() {
             return Err(TrainerError::setting(
                 "group_size",
                 &self.group_size,
-                "at least 2: a group of one has no baseline",
+                "at least 2: a group of one has no baseline without a critic",
             ));
         }
         for (field, value) in [
@@ -160,6 +178,7 @@ impl TrainerConfig {
         self.sampler.validate().map_err(|error| TrainerError::from(error).within("sampler"))?;
         self.advantage.validate().map_err(|error| TrainerError::from(error).within("advantage"))?;
         self.loss.validate().map_err(|error| TrainerError::from(error).within("loss"))?;
+        self.validate_critic()?;
         self.optimizer.validate().map_err(|error| error.within("optimizer"))
     }
 }

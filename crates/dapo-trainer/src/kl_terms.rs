@@ -11,7 +11,8 @@ impl Trainer {
     /// KL terms of the samples that have none yet.
     pub(crate) fn add_kl_terms(&self, groups: &mut [Group], kl_sum: &mut f64) -> Result<(), TrainerError> {
         let coef = self.config().kl_in_reward;
-        if coef == 0.0 {
+        // Under a critic it is a penalty on tokens.
+        if coef == 0.0 || self.critic.is_some() {
             return Ok(());
         }
         let fresh: Vec<TokenGroup<'_>> = groups
@@ -38,9 +39,10 @@ impl Trainer {
         Ok(())
     }
 
-    /// Reference log-probs of the sequences in the loss, where the loss has a KL term.
+    /// Reference log-probs of the sequences in the loss, where the loss or the rewards of tokens have a KL term.
     pub(crate) fn add_reference(&self, groups: &mut [TrainingGroup]) -> Result<(), TrainerError> {
-        if self.config().loss.kl.coef == 0.0 {
+        let on_tokens = self.critic.is_some() && self.config().kl_in_reward != 0.0;
+        if self.config().loss.kl.coef == 0.0 && !on_tokens {
             return Ok(());
         }
         let tokens: Vec<TokenGroup<'_>> = groups.iter().map(TrainingGroup::computed_tokens).collect();

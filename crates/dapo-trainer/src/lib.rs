@@ -52,11 +52,13 @@ pub mod tasks;
 // The parts of a step.
 mod advantages;
 mod conversation;
+mod critic;
 mod metrics;
 mod overlap;
 mod play;
 mod rescore;
 mod rollout;
+mod token_advantages;
 mod update;
 
 // The loop, its checkpoints, and evaluation.
@@ -73,6 +75,7 @@ mod trainer;
 
 pub use activity::{Activity, Observer, RolloutProgress, UpdateProgress};
 pub use config::{OnMastered, TrainerConfig};
+pub use critic::{CriticConfig, CriticLayers};
 pub use data::{LONGEST_LINE, Problem, PromptStyle, encode_prompts, read_jsonl, read_line, read_problems};
 pub use error::TrainerError;
 pub use evaluate::{
@@ -81,10 +84,10 @@ pub use evaluate::{
 };
 pub use fingerprint::{fingerprint_of_data, fingerprint_of_weights};
 pub use manifest::{Digest, Manifest, Prefix, RunState, step_of_name};
-pub use metrics::{StepMetrics, StepTimings};
+pub use metrics::{CriticMetrics, StepMetrics, StepTimings};
 pub use no_signal::{NoSignal, Outcomes};
 pub use optimizer::{AdamW, OptimizerConfig, Schedule};
-pub use pack::{PackedBatch, TrainingGroup, TrainingSequence, pack};
+pub use pack::{PackedBatch, TokenTargets, TrainingGroup, TrainingSequence, pack};
 pub use prompt::{Begun, Prompt};
 pub use record::{Fate, GroupRecord};
 pub use reference::ReferenceSync;

@@ -1,9 +1,10 @@
 //! What a step reports, under the names that users know from TRL.
 
+use crate::critic::CriticUpdate;
 use crate::rescore::Corrected;
 use crate::sample::{Group, Sample};
 use crate::update::Update;
-use dapo_loss::{LossConfig, LossMetrics, RolloutCorrection};
+use dapo_loss::{LossConfig, LossMetrics, RolloutCorrection, ValueMetrics};
 use dapo_sampler::Account;
 use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
@@ -91,12 +92,60 @@ pub struct StepMetrics {
     /// Groups in the step's account.
     #[serde(flatten, serialize_with = "account_terms")]
     pub dynamic_sampling: Account,
+    /// What the critic's updates measured; left out of a log without one.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub critic: Option<CriticMetrics>,
     /// Optimiser updates in the step; 0 when no token was left in the loss, or the step was skipped.
     pub updates: u64,
     /// Steps of the run so far that were skipped because their batch was below the floor of
     /// [`TrainerConfig::min_mini_batch`](crate::TrainerConfig::min_mini_batch); `None`, and left out of a log, without one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub skipped_steps: Option<u64>,
+}
+
+/// A critic's figures of a step, over its updates, under verl's names.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct CriticMetrics {
+    /// Mean over updates of the value loss, without its coefficient.
+    #[serde(rename = "critic/vf_loss")]
+    pub loss: Option<f64>,
+    /// Share of tokens whose loss is that of the clipped value.
+    #[serde(rename = "critic/vf_clipfrac")]
+    pub clip_fraction: Option<f64>,
+    /// Mean value.
+    #[serde(rename = "critic/vpred_mean")]
+    pub value: Option<f64>,
+    /// Mean return.
+    #[serde(rename = "critic/returns/mean")]
+    pub mean_return: Option<f64>,
+    /// 1 − Var(R − V) / Var(R): 1 for values that foresee every return, 0 or less for those that foresee nothing.
+    #[serde(rename = "critic/vf_explained_var")]
+    pub explained_variance: Option<f64>,
+    /// Mean norm of the gradient before clipping; that of policy and critic together with shared layers.
+    #[serde(rename = "critic/grad_norm")]
+    pub grad_norm: Option<f64>,
+    /// Learning rate.
+    #[serde(rename = "critic/lr")]
+    pub lr: f64,
+}
+
+/// Figures of a critic's updates.
+pub(crate) fn of_critic(updates: &[CriticUpdate], lr: f64) -> CriticMetrics {
+    let mut all = ValueMetrics::default();
+    for update in updates {
+        all += update.output.metrics;
+    }
+    let mean = |of: fn(&CriticUpdate) -> f64| share(updates.iter().map(of).sum(), updates.len() as u64);
+    let of_tokens = |value: f64| (all.tokens > 0).then_some(value);
+    CriticMetrics {
+        loss: mean(|update| update.output.loss),
+        clip_fraction: of_tokens(all.clip_fraction()),
+        value: of_tokens(all.mean_value()),
+        mean_return: of_tokens(all.mean_return()),
+        explained_variance: of_tokens(all.explained_variance()),
+        grad_norm: mean(|update| update.grad_norm),
+        lr,
+    }
 }
 
 /// As `rewards/NAME/mean`.

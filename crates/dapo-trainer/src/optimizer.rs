@@ -2,7 +2,7 @@
 
 use crate::error::TrainerError;
 use candle_core::{Device, Shape, Tensor};
-use dapo_policy::{AdamWStep, Decoder, Gradients, Moments};
+use dapo_policy::{AdamWStep, Decoder, Gradients, Moments, ValueHead};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -229,6 +229,17 @@ impl AdamW {
     /// # Errors
     /// [`TrainerError::NotFinite`] when the norm is not finite; then nothing has changed.
     pub fn update(&mut self, policy: &mut Decoder, gradients: &Gradients, lr: f64) -> Result<f64, TrainerError> {
+        self.update_with_head(policy, None, gradients, lr)
+    }
+
+    /// The same with a value head, whose gradient the norm includes.
+    pub(crate) fn update_with_head(
+        &mut self,
+        policy: &mut Decoder,
+        head: Option<&mut ValueHead>,
+        gradients: &Gradients,
+        lr: f64,
+    ) -> Result<f64, TrainerError> {
         let step = AdamWStep {
             lr: lr as f32,
             beta1: self.config.beta1 as f32,
@@ -238,7 +249,11 @@ impl AdamW {
             step: self.step + 1,
             grad_scale: 1.0,
         };
-        let updated = policy.adamw(gradients, &mut self.moments, &step, self.config.max_grad_norm);
+        let max_norm = self.config.max_grad_norm;
+        let updated = match head {
+            Some(head) => policy.adamw_with_head(gradients, &mut self.moments, head, &step, max_norm),
+            None => policy.adamw(gradients, &mut self.moments, &step, max_norm),
+        };
         // Parameters are changed one after another: after an error some may have been.
         self.is_torn |= updated.is_err();
         let norm = updated?;

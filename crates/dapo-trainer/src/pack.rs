@@ -22,8 +22,16 @@ pub struct TrainingSequence {
     pub rollout_logprobs: Vec<f32>,
     /// Log-probs of these tokens under the reference model, where there is one.
     pub ref_logprobs: Option<Vec<f32>>,
-    /// The completion's advantage A.
+    /// The completion's advantage A; under a critic the mean of its tokens'.
     pub advantage: f32,
+    /// The completion's reward, with its KL term where that is no matter of tokens.
+    pub reward: f64,
+    /// The parts of it that a token before the last earned, each with the token's index: those of an episode's earlier turns.
+    pub turn_rewards: Vec<(usize, f64)>,
+    /// Whether the completion used up its tokens, so that a critic says what was still to come.
+    pub is_truncated: bool,
+    /// What a critic says of these tokens, where there is one.
+    pub critic: Option<TokenTargets>,
     /// Whether the tokens are in the loss (not so for a truncated completion under overlong filtering).
     pub in_loss: bool,
 }
@@ -38,6 +46,17 @@ impl TrainingSequence {
     pub fn loss_tokens(&self) -> usize {
         if self.in_loss { self.token_ids.len() } else { 0 }
     }
+}
+
+/// What follows from a critic's values of tokens, one number for each; in units of the reward.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TokenTargets {
+    /// A_t.
+    pub advantages: Vec<f32>,
+    /// V_t before the step's updates.
+    pub old_values: Vec<f32>,
+    /// R_t, what the values are fitted to.
+    pub returns: Vec<f32>,
 }
 
 /// A prompt's tokens and its completions.
@@ -80,6 +99,10 @@ impl TrainingGroup {
                 rollout_logprobs: sample.completion.logprobs.clone(),
                 ref_logprobs: None,
                 advantage: sample.advantage?,
+                reward: sample.final_reward().unwrap_or_default(),
+                turn_rewards: Vec::new(),
+                is_truncated: sample.is_truncated(),
+                critic: None,
                 in_loss: sample.in_loss(),
             })
         });
@@ -135,6 +158,8 @@ pub struct PackedBatch {
     pub ref_logprobs: Option<Vec<f32>>,
     /// For each target, whether the policy that is now updated generated it.
     pub on_policy: Vec<bool>,
+    /// What a critic says of the targets, where it says something of every completion.
+    pub critic: Option<TokenTargets>,
 }
 
 /// Packs completions into micro-batches of at most `max_tokens` tokens each, prompts included; a completion longer than
@@ -154,7 +179,16 @@ pub fn pack(groups: &[TrainingGroup], max_tokens: usize) -> Result<Vec<PackedBat
         let references: Option<Vec<&[f32]>> = members().map(|(_, sequence)| sequence.ref_logprobs.as_deref()).collect();
         let has_rollout = |(_, of): (_, &TrainingSequence)| of.rollout_logprobs.len() == of.token_ids.len();
         let rollouts = members().flat_map(|(_, sequence)| &sequence.rollout_logprobs).copied();
+        let judged: Option<Vec<&TokenTargets>> = members().map(|(_, sequence)| sequence.critic.as_ref()).collect();
+        let concat = |of: fn(&TokenTargets) -> &Vec<f32>, judged: &[&TokenTargets]| -> Vec<f32> {
+            judged.iter().flat_map(|targets| of(targets)).copied().collect()
+        };
         PackedBatch {
+            critic: judged.map(|judged| TokenTargets {
+                advantages: concat(|of| &of.advantages, &judged),
+                old_values: concat(|of| &of.old_values, &judged),
+                returns: concat(|of| &of.returns, &judged),
+            }),
             rollout_logprobs: members().all(has_rollout).then(|| rollouts.collect()),
             samples: members().map(|(group, of)| SampleId { draw: group.draw, sample: of.sample }).collect(),
             advantages: members().map(|(_, sequence)| sequence.advantage).collect(),
@@ -176,18 +210,9 @@ mod tests {
     fn sequence(sample: usize, tokens: &[u32], advantage: f32, in_loss: bool) -> TrainingSequence {
         let old_logprobs = tokens.iter().map(|t| -(*t as f32)).collect();
         let rollout_logprobs = tokens.iter().map(|t| -(*t as f32) - 0.5).collect();
-        let (token_ids, ref_logprobs) = (tokens.to_vec(), None);
-        let context = Vec::new();
-        TrainingSequence {
-            sample,
-            token_ids,
-            context,
-            old_logprobs,
-            rollout_logprobs,
-            ref_logprobs,
-            advantage,
-            in_loss,
-        }
+        let token_ids = tokens.to_vec();
+        let of = TrainingSequence { sample, token_ids, old_logprobs, rollout_logprobs, ..TrainingSequence::default() };
+        TrainingSequence { advantage, in_loss, ..of }
     }
 
     fn groups() -> Vec<TrainingGroup> {

@@ -13,9 +13,21 @@ pub(crate) fn score(
     max_tokens: usize,
     mut logprobs: impl FnMut(&TokenBatch) -> Result<TokenLogprobs, PolicyError>,
 ) -> Result<Vec<Vec<f32>>, TrainerError> {
+    by_completion(groups, max_tokens, |batch| Ok(logprobs(batch)?.logprobs))
+}
+
+/// A number for each token of every completion, likewise.
+///
+/// # Errors
+/// As there.
+pub(crate) fn by_completion(
+    groups: &[TokenGroup<'_>],
+    max_tokens: usize,
+    mut numbers: impl FnMut(&TokenBatch) -> Result<Vec<f32>, PolicyError>,
+) -> Result<Vec<Vec<f32>>, TrainerError> {
     let mut scored = vec![Vec::new(); groups.iter().map(|group| group.completions.len()).sum()];
     for batch in pack_tokens(groups, max_tokens)? {
-        let of_batch = logprobs(&batch.tokens)?.logprobs;
+        let of_batch = numbers(&batch.tokens)?;
         for (number, of_completion) in batch.by_completion(&of_batch) {
             scored[number] = of_completion.to_vec();
         }

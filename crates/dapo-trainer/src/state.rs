@@ -27,6 +27,9 @@ pub(crate) struct State {
     pub(crate) step: u64,
     pub(crate) num_tokens: u64,
     pub(crate) updates: u64,
+    /// Updates of a critic's own layers; 0 is left out.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) critic_updates: u64,
     /// Groups drawn in the latest steps that found nothing left to learn; 0 is left out.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(crate) mastered_groups: u64,

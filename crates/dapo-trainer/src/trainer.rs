@@ -1,12 +1,13 @@
 //! The training loop: roll out, select, compare, update.
 
 use crate::activity::{Activity, Observer, RolloutProgress};
-use crate::advantages::{filter_metric, set_advantages, settled_metric};
+use crate::advantages::{filter_metric, set_advantages, set_members, settled_metric};
 use crate::config::{OnMastered, TrainerConfig};
+use crate::critic::Critic;
 use crate::error::TrainerError;
 use crate::fingerprint::fingerprint_of_weights;
 use crate::judge::{Clock, Judge};
-use crate::metrics::{GroupSums, StepMetrics, StepTimings, of_correction, of_updates, share};
+use crate::metrics::{GroupSums, StepMetrics, StepTimings, of_correction, of_critic, of_updates, share};
 use crate::no_signal::NoSignal;
 use crate::optimizer::AdamW;
 use crate::pack::TrainingGroup;
@@ -16,7 +17,7 @@ use crate::reference::Reference;
 use crate::rescore::{difference_of_later, reject, rescore, rescore_carried};
 use crate::rollout::{add_completions_by, roll_out_by, roll_out_more};
 use crate::sample::Group;
-use crate::update::update;
+use crate::update::{Learner, update};
 use dapo_policy::{
     Decoder, GenerationConfig, GenerationProgress, Gradients, Purpose, StopStrings, StopTokens, Tokenizer,
 };
@@ -39,6 +40,7 @@ pub struct Trainer {
     /// Whether the reference came from a checkpoint and may differ from what the run began with.
     pub(crate) has_moved_reference: bool,
     pub(crate) optimizer: AdamW,
+    pub(crate) critic: Option<Critic>,
     /// Memory for gradients, from one update to the next.
     gradients: Gradients,
     pub(crate) sampler: DynamicSampler<Arc<Group>>,
@@ -90,6 +92,7 @@ impl Trainer {
             return Err(TrainerError::setting("prompts", &0, "at least 1"));
         }
         config.sampler.metric = settled_metric(&config.sampler.metric, &rewards)?;
+        config.sampler.keeps_lone = config.critic.is_some();
         let generation = GenerationConfig {
             max_new_tokens: config.max_new_tokens,
             sampling: config.sampling,
@@ -107,6 +110,7 @@ impl Trainer {
             has_moved_reference: false,
             reference,
             optimizer: AdamW::new(&policy, config.optimizer)?,
+            critic: config.critic.map(|critic| Critic::new(&policy, critic)).transpose()?,
             gradients: Gradients::new(policy.parameters().len()),
             sampler: DynamicSampler::new(config.sampler.clone(), prompts.len())?,
             order: DataOrder::new(config.seed, prompts.len())?,
@@ -170,14 +174,15 @@ impl Trainer {
     /// # Errors
     /// As there.
     pub fn step_observed(&mut self, observer: &mut Observer<'_>) -> Result<StepOutcome, TrainerError> {
-        let (sampler, draws, updates) = (self.sampler.clone(), self.order.draws(), self.optimizer.steps());
+        let (sampler, draws, updates) = (self.sampler.clone(), self.order.draws(), self.updates());
         self.failed.clear();
         let outcome = self.try_step(observer);
         if outcome.is_err() {
             if self.failed.is_empty() {
                 self.failed = records_so_far(&self.sampler);
             }
-            self.is_torn |= self.optimizer.steps() != updates || self.optimizer.is_torn();
+            let critic_is_torn = self.critic.as_ref().is_some_and(Critic::is_torn);
+            self.is_torn |= self.updates() != updates || self.optimizer.is_torn() || critic_is_torn;
             if !self.is_torn {
                 self.sampler = sampler;
                 self.order.rewind(draws)?;
@@ -190,6 +195,11 @@ impl Trainer {
     /// is the one that the group would have had.
     pub fn failed_groups(&self) -> &[GroupRecord] {
         &self.failed
+    }
+
+    /// Updates of the policy, and of a critic's own layers.
+    fn updates(&self) -> (u64, u64) {
+        (self.optimizer.steps(), self.critic.as_ref().map_or(0, Critic::updates))
     }
 
     /// Whether the state is that after a whole step, so that it can be saved.
@@ -243,10 +253,17 @@ impl Trainer {
         metrics.skipped_steps = self.config.min_mini_batch.map(|_| self.skipped_steps + u64::from(is_skipped));
         // A carried group is shared with the state that an error falls back to, and is copied here.
         let mut chosen: Vec<&mut Group> = taken.groups.iter_mut().map(|kept| Arc::make_mut(&mut kept.group)).collect();
-        set_advantages(&mut chosen, &self.config.advantage, self.config.overlong_filter)?;
+        match &self.critic {
+            None => set_advantages(&mut chosen, &self.config.advantage, self.config.overlong_filter)?,
+            Some(_) => set_members(&mut chosen, self.config.overlong_filter),
+        }
         let trained = taken.groups.iter().filter(|_| !is_skipped);
         let mut training: Vec<TrainingGroup> =
             trained.map(|kept| TrainingGroup::of(&kept.group, kept.age == 0, &self.config.loss)).collect();
+        if self.critic.is_some() {
+            // Whether a token has an advantage does not follow from its group's rewards.
+            training.iter_mut().for_each(|group| group.zero_gradient = false);
+        }
         observer(Activity::LogProbs);
         let difference = match rescore(
             &self.policy,
@@ -263,9 +280,20 @@ impl Trainer {
         let carried = self.sampler.kept_mut().filter(|(age, _)| *age == 1).map(|(_, group)| group);
         rescore_carried(&self.policy, carried, &self.config)?;
         self.add_reference(&mut training)?;
+        self.judge_tokens(&mut training, taken.groups.iter_mut().map(|kept| &mut kept.group), metrics)?;
         metrics.lr = self.config.optimizer.lr_at(self.step);
-        let (policy, optimizer, gradients) = (&mut self.policy, &mut self.optimizer, &mut self.gradients);
-        let updates = update(policy, optimizer, gradients, &training, &self.config, metrics.step, observer)?;
+        let learner = Learner {
+            policy: &mut self.policy,
+            optimizer: &mut self.optimizer,
+            gradients: &mut self.gradients,
+            critic: self.critic.as_mut(),
+        };
+        let updates = update(learner, &training, &self.config, metrics.step, observer)?;
+        metrics.critic = self
+            .critic
+            .as_ref()
+            .map(|critic| of_critic(&updates.critic, critic.lr_at(self.step, &self.config.optimizer)));
+        let updates = updates.policy;
         let kl_in_loss = self.reference.is_some() && self.config.loss.kl.coef != 0.0;
         of_updates(metrics, &updates, &self.config.loss, kl_in_loss);
         let stale = taken.groups.iter().filter(|kept| kept.age > 0).count();

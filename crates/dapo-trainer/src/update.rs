@@ -2,15 +2,16 @@
 
 use crate::activity::{Activity, Observer, UpdateProgress};
 use crate::config::TrainerConfig;
+use crate::critic::{Critic, CriticUpdate, of_loss};
 use crate::error::TrainerError;
 use crate::optimizer::AdamW;
 use crate::pack::{PackedBatch, TrainingGroup, TrainingSequence, mini_batches, pack};
 use crate::rescore::Difference;
 use dapo_loss::{
     Advantages, Aggregation, Denominator, LossBatch, LossConfig, LossError, LossMetrics, LossPlan, TokenChunk,
-    top_entropy_threshold,
+    ValueOutput, top_entropy_threshold,
 };
-use dapo_policy::{Decoder, Gradients, LARGEST_WEIGHT, Policy, PolicyError, TokenGroup, pack_tokens};
+use dapo_policy::{Decoder, Gradients, LARGEST_WEIGHT, Loss, Policy, PolicyError, TokenGroup, pack_tokens};
 
 /// One optimiser update.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -25,52 +26,67 @@ pub struct Update {
     pub difference: Difference,
 }
 
+/// The updates of a step.
+#[derive(Debug, Default)]
+pub(crate) struct Updates {
+    pub(crate) policy: Vec<Update>,
+    pub(crate) critic: Vec<CriticUpdate>,
+}
+
+/// What updates change.
+pub(crate) struct Learner<'a> {
+    pub(crate) policy: &'a mut Decoder,
+    pub(crate) optimizer: &'a mut AdamW,
+    /// Memory for the policy's gradients.
+    pub(crate) gradients: &'a mut Gradients,
+    pub(crate) critic: Option<&'a mut Critic>,
+}
+
 /// μ passes over the groups, each divided into mini-batches, each one optimiser update; a mini-batch without a token in the
-/// loss makes none. `step` is the rollout step, from 1; `observer` is shown each micro-batch.
+/// loss makes none. A critic learns from the same mini-batches. `step` is the rollout step, from 1; `observer` is shown each
+/// micro-batch.
 ///
 /// # Errors
 /// [`TrainerError::NotFinite`] and [`TrainerError::Diverged`] name the step and the update of it; those before it have been
 /// made.
 pub(crate) fn update(
-    policy: &mut Decoder,
-    optimizer: &mut AdamW,
-    gradients: &mut Gradients,
+    mut of: Learner<'_>,
     groups: &[TrainingGroup],
     config: &TrainerConfig,
     step: u64,
     observer: &mut Observer<'_>,
-) -> Result<Vec<Update>, TrainerError> {
-    let mut updates = Vec::new();
-    let lr = config.optimizer.lr_at(step - 1);
+) -> Result<Updates, TrainerError> {
+    let mut updates = Updates::default();
     let a_pass = mini_batches(groups, config).count();
     let mut progress = UpdateProgress { updates: config.updates_per_batch * a_pass, ..UpdateProgress::default() };
     for _ in 0..config.updates_per_batch {
         for groups in mini_batches(groups, config) {
-            let made = updates.len() as u64;
+            let made = updates.policy.len().max(updates.critic.len()) as u64;
             progress.update += 1;
             let mut seen = |done, micro_batches| {
                 observer(Activity::Update(UpdateProgress { done, micro_batches, ..progress }));
             };
-            let update = update_once(policy, optimizer, gradients, groups, config, lr, &mut seen);
-            updates.extend(update.map_err(|error| error.in_step(step, made))?);
+            let update = update_once(&mut of, groups, config, step, &mut updates, &mut seen);
+            update.map_err(|error| error.in_step(step, made))?;
         }
     }
     Ok(updates)
 }
 
 fn update_once(
-    policy: &mut Decoder,
-    optimizer: &mut AdamW,
-    gradients: &mut Gradients,
+    of: &mut Learner<'_>,
     groups: &[TrainingGroup],
     config: &TrainerConfig,
-    lr: f64,
+    step: u64,
+    updates: &mut Updates,
     seen: &mut dyn FnMut(usize, usize),
-) -> Result<Option<Update>, TrainerError> {
+) -> Result<(), TrainerError> {
+    let Learner { policy, optimizer, gradients, critic } = of;
+    let (policy, gradients) = (&mut **policy, &mut **gradients);
     let loss = &config.loss;
     let lengths: Vec<usize> = groups.iter().flat_map(|g| &g.sequences).map(TrainingSequence::loss_tokens).collect();
     let Some(step_denominator) = Denominator::of_step(loss.aggregation, &lengths, loss.empty_sequences) else {
-        return Ok(None);
+        return Ok(());
     };
     let mut batches = pack(groups, config.micro_batch_tokens)?;
     set_entropy_threshold(policy, &mut batches, config)?;
@@ -78,16 +94,35 @@ fn update_once(
         Aggregation::LocalTokenMean => Denominator::of_micro_batch(&[batch.tokens.targets.len()], batches.len()),
         _ => Some(step_denominator),
     };
+    if let Some(critic) = critic.as_deref_mut() {
+        let with_denominators = batches.iter().filter_map(|batch| Some((batch, denominator_of(batch)?)));
+        updates.critic.extend(critic.update(with_denominators, step)?);
+        if critic.is_warming_up(step) {
+            return Ok(());
+        }
+    }
+    let mut head = critic.as_deref_mut().and_then(Critic::shared_head);
     gradients.clear();
+    head.iter_mut().for_each(|head| head.clear());
     if batches.is_empty() {
         zero_gradients(policy, groups, gradients)?;
     }
-    let mut update = Update::default();
+    let (mut update, mut value) = (Update::default(), ValueOutput::default());
     seen(0, batches.len());
     for (done, batch) in (1..).zip(&batches) {
         let Some(denominator) = denominator_of(batch) else { continue };
         let temperature = config.sampling.temperature;
-        accumulate(policy, batch, temperature, loss, denominator, gradients, &mut update)?;
+        match (head.as_deref_mut(), &config.critic) {
+            (Some(head), Some(critic)) => {
+                let mut of_values = Critic::shared_pass(critic, batch, denominator, &mut value)?;
+                let pass = |of_logprobs: &mut Loss<'_>| {
+                    let (tokens, of_values) = (&batch.tokens, of_values.as_mut());
+                    policy.logprobs_and_values_backward(tokens, temperature, head, gradients, of_logprobs, of_values)
+                };
+                accumulate_by(policy, batch, temperature, loss, denominator, &mut update, pass)?;
+            }
+            _ => accumulate(policy, batch, temperature, loss, denominator, gradients, &mut update)?,
+        }
         seen(done, batches.len());
     }
     if !update.loss.is_finite() {
@@ -99,12 +134,17 @@ fn update_once(
             value: update.loss,
         });
     }
-    update.grad_norm = optimizer.update(policy, gradients, lr)?;
+    let (is_shared, lr) = (head.is_some(), config.optimizer.lr_at(step - 1));
+    update.grad_norm = optimizer.update_with_head(policy, head, gradients, lr)?;
     let norm = policy.weights_norm()?;
     if !norm.is_finite() || norm > f64::from(LARGEST_WEIGHT) {
         return Err(TrainerError::Diverged { update: optimizer.steps(), step: None, norm });
     }
-    Ok(Some(update))
+    if is_shared {
+        updates.critic.push(CriticUpdate { output: value, grad_norm: update.grad_norm });
+    }
+    updates.policy.push(update);
+    Ok(())
 }
 
 /// Gives the micro-batches of an update the quantile of the entropies of all their targets, where the loss is that of the
@@ -163,7 +203,25 @@ pub fn accumulate(
     gradients: &mut Gradients,
     update: &mut Update,
 ) -> Result<(), TrainerError> {
-    let advantages = Advantages::PerSequence(&batch.advantages);
+    accumulate_by(policy, batch, temperature, loss, denominator, update, |of_logprobs| {
+        policy.logprobs_backward(&batch.tokens, temperature, gradients, of_logprobs)
+    })
+}
+
+/// The same by a pass that shows the loss the log-probs of the batch.
+fn accumulate_by(
+    policy: &impl Policy,
+    batch: &PackedBatch,
+    temperature: f32,
+    loss: &LossConfig,
+    denominator: Denominator,
+    update: &mut Update,
+    pass: impl FnOnce(&mut Loss<'_>) -> Result<(), PolicyError>,
+) -> Result<(), TrainerError> {
+    let advantages = match &batch.critic {
+        Some(targets) => Advantages::PerToken(&targets.advantages),
+        None => Advantages::PerSequence(&batch.advantages),
+    };
     let mut loss_batch = LossBatch::new(&batch.cu_seqlens, advantages, &batch.old_logprobs);
     loss_batch.ref_logprobs = batch.ref_logprobs.as_deref();
     loss_batch.rollout_logprobs = batch.rollout_logprobs.as_deref().filter(|_| loss.rollout_correction.is_some());
@@ -180,7 +238,7 @@ pub fn accumulate(
             plan.set_entropies(&scored.entropies).map_err(named)?;
         }
     }
-    let outcome = policy.logprobs_backward(&batch.tokens, temperature, gradients, &mut |rows, row_gradients| {
+    let outcome = pass(&mut |rows, row_gradients| {
         for (row, (logprob, old)) in rows.logprobs.iter().zip(&batch.old_logprobs[rows.start..]).enumerate() {
             if batch.on_policy[rows.start + row] {
                 update.difference.add(*logprob, *old);
@@ -193,12 +251,5 @@ pub fn accumulate(
         update.metrics += output.metrics;
         Ok(())
     });
-    match outcome {
-        // The policy hands on what its loss returned.
-        Err(PolicyError::Loss(error)) => Err(match error.downcast::<LossError>() {
-            Ok(error) => named(*error),
-            Err(error) => PolicyError::Loss(error).into(),
-        }),
-        other => Ok(other?),
-    }
+    outcome.map_err(|error| of_loss(error, &batch.samples))
 }

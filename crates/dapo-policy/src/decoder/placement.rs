@@ -45,6 +45,16 @@ impl Decoder {
         Ok(())
     }
 
+    /// A copy on the same device that shares nothing with this decoder and trains tensors of the same names: a critic's layers.
+    ///
+    /// # Errors
+    /// When a tensor cannot be read, or the device lacks memory.
+    pub fn trainable_copy(&self) -> Result<Self, PolicyError> {
+        let backend = open(self.backend.device(), self.spec.clone(), self.all_tensors()?)?;
+        let (own, factors, layer_memory) = (self.own.clone(), self.factors.clone(), self.layer_memory);
+        Ok(Self { spec: self.spec.clone(), own, factors, layer_memory, backend })
+    }
+
     /// Whether the decoder is on a device other than the CPU.
     pub fn is_on_device(&self) -> bool {
         self.backend.device() != Device::Cpu

@@ -21,7 +21,7 @@ use dapo_external::EnvConfig;
 use dapo_loss::{AdvantageNorm, LossConfig};
 use dapo_policy::LoraConfig;
 use dapo_sampler::SamplerConfig;
-use dapo_trainer::{OptimizerConfig, ReferenceSync};
+use dapo_trainer::{CriticConfig, OptimizerConfig, ReferenceSync};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -55,6 +55,9 @@ pub struct RunConfig {
     pub reference_sync: ReferenceSync,
     /// AdamW and the learning rate.
     pub optimizer: OptimizerConfig,
+    /// PPO's critic: a value function gives every token its advantage, in place of the group's statistics. `{}` for one with
+    /// the defaults.
+    pub critic: Option<CriticConfig>,
     /// How long and in which portions to train.
     pub train: TrainSection,
     /// Evaluation during training.

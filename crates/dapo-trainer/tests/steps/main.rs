@@ -5,6 +5,7 @@ mod episodes;
 mod failures;
 mod overlap;
 mod own_rewards;
+mod ppo;
 mod updates;
 
 use dapo_loss::Kl;
