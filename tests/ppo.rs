@@ -15,7 +15,10 @@ use loss::{
     LossPlan, PolicyLoss, TokenChunk, TokenKl, ValueBatch, ValueLoss, ValueOutput, batch_gae, token_rewards,
     value_loss, whiten,
 };
-use policy::{Decoder, Gradients, LayerMemory, Policy, PolicyError, Segments, TokenBatch, ValueHead, ValueLossFn};
+use policy::{
+    AdamWStep, Decoder, Gradients, LayerMemory, Moments, Policy, PolicyError, Segments, TokenBatch, ValueHead,
+    ValueLossFn,
+};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -76,6 +79,30 @@ impl Case {
     fn denominator(&self) -> Result<Denominator> {
         let lengths: Vec<usize> = self.cu_seqlens.windows(2).map(|ends| ends[1] - ends[0]).collect();
         Denominator::of_step(Aggregation::TokenMean, &lengths, EmptySequences::Exclude).context("tokens")
+    }
+
+    /// Policy loss and value loss of the step; their gradients are added to those given.
+    fn whole_pass(&self, head: &mut ValueHead, gradients: &mut Gradients) -> Result<(f64, ValueOutput)> {
+        let (advantages, old) = (self.packed("whitened")?, self.packed("old_logprobs")?);
+        let policy_loss = PolicyLoss::Ppo { clip: ClipRange { low: 0.2, high: 0.2 }, dual_clip: None };
+        let config = LossConfig { policy_loss, ..LossConfig::default() };
+        let batch = LossBatch::new(&self.cu_seqlens, Advantages::PerToken(&advantages), &old);
+        let plan = LossPlan::new(&config, self.denominator()?, batch)?;
+        let (mut policy_loss, mut output) = (0.0, ValueOutput::default());
+        let targets = (self.packed("old_values")?, self.packed("returns")?);
+        let mut value_loss = value_pass(self, &targets, VALUE_COEF, &mut output)?;
+        let mut of_logprobs = |rows: policy::Rows<'_>, into: policy::RowGradients<'_>| {
+            let chunk = TokenChunk::at(rows.start, rows.logprobs);
+            let output = plan.evaluate(chunk, into.logprobs.into());
+            policy_loss += output.map_err(|error| PolicyError::Loss(error.into()))?.loss;
+            into.entropies.fill(0.0);
+            Ok(())
+        };
+        let (batch, of_values) = (&self.batch, value_loss.as_mut());
+        let policy = &self.policy;
+        policy.logprobs_and_values_backward(batch, 1.0, head, gradients, &mut of_logprobs, of_values)?;
+        drop(value_loss);
+        Ok((policy_loss, output))
     }
 
     /// Fails where a gradient differs from the reference's.
@@ -170,40 +197,64 @@ fn losses_and_the_gradient_of_every_parameter_are_those_of_torch() {
     for_each_case(|case| {
         for memory in [LayerMemory::Keep, LayerMemory::Recompute] {
             case.policy.set_layer_memory(memory);
-            let (advantages, old) = (case.packed("whitened")?, case.packed("old_logprobs")?);
-            let config = LossConfig {
-                policy_loss: PolicyLoss::Ppo { clip: ClipRange { low: 0.2, high: 0.2 }, dual_clip: None },
-                ..LossConfig::default()
-            };
-            let batch = LossBatch::new(&case.cu_seqlens, Advantages::PerToken(&advantages), &old);
-            let plan = LossPlan::new(&config, case.denominator()?, batch)?;
-            let mut policy_loss = 0.0;
             let mut gradients = Gradients::new(case.policy.parameters().len());
-            let (mut head, mut output) = (case.head.clone(), ValueOutput::default());
-            let targets = (case.packed("old_values")?, case.packed("returns")?);
-            {
-                let mut of_values = value_pass(case, &targets, VALUE_COEF, &mut output)?;
-                let mut of_logprobs = |rows: policy::Rows<'_>, into: policy::RowGradients<'_>| {
-                    let chunk = TokenChunk::at(rows.start, rows.logprobs);
-                    policy_loss += plan
-                        .evaluate(chunk, into.logprobs.into())
-                        .map_err(|error| PolicyError::Loss(error.into()))?
-                        .loss;
-                    into.entropies.fill(0.0);
-                    Ok(())
-                };
-                case.policy.logprobs_and_values_backward(
-                    &case.batch,
-                    1.0,
-                    &mut head,
-                    &mut gradients,
-                    &mut of_logprobs,
-                    of_values.as_mut(),
-                )?;
-            }
+            let mut head = case.head.clone();
+            let (policy_loss, output) = case.whole_pass(&mut head, &mut gradients)?;
             ensure!((policy_loss - case.number("policy_loss")?).abs() < 1e-6, "policy loss {policy_loss}");
             ensure!((output.loss - case.number("value_loss")?).abs() < 1e-6, "value loss {}", output.loss);
             case.check_gradients(&gradients, &head)?;
+        }
+        Ok(())
+    });
+}
+
+/// The whole update: AdamW by torch's formula in f64 on torch's gradients, clipped by the norm of all of them.
+#[test]
+fn the_weights_after_an_update_are_those_of_torch() {
+    for_each_case(|case| {
+        // With a large eps, the first step is a smooth function of the gradient.
+        let (lr, eps, decay, max_norm) = (1e-2, 1e-2, 0.1, 0.05);
+        let step =
+            AdamWStep { lr: 1e-2, beta1: 0.9, beta2: 0.95, eps: 1e-2, weight_decay: 0.1, step: 1, grad_scale: 1.0 };
+        let names: Vec<String> = case.policy.parameters().iter().map(|(name, _)| (*name).to_owned()).collect();
+        let flat = |tensor: &Tensor| -> Result<Vec<f32>> { Ok(tensor.flatten_all()?.to_vec1()?) };
+        let mut before = BTreeMap::new();
+        // Its other tensors are the moments.
+        let of_head = |head: &ValueHead| -> Result<BTreeMap<String, Tensor>> {
+            let tensors = head.tensors()?;
+            Ok(tensors.into_iter().filter(|(name, _)| name.starts_with("value_head")).collect())
+        };
+        for (name, tensor) in case.policy.trainable_tensors()?.iter().chain(&of_head(&case.head)?) {
+            before.insert(name.clone(), flat(tensor)?);
+        }
+        let mut of_torch = BTreeMap::new();
+        for name in before.keys() {
+            of_torch.insert(name.clone(), flat(case.reference.get(&format!("grad.{name}"))?)?);
+        }
+        let squares = of_torch.values().flatten().map(|g| f64::from(*g).powi(2));
+        let norm = squares.sum::<f64>().sqrt();
+        let scale = (max_norm / (norm + 1e-6)).min(1.0);
+        ensure!(scale < 1.0, "the norm is to be clipped: {norm}");
+
+        let (mut gradients, mut head) = (Gradients::new(names.len()), case.head.clone());
+        let (found, output) = {
+            let (_, output) = case.whole_pass(&mut head, &mut gradients)?;
+            let mut moments = Moments::zeros(&case.policy)?;
+            (case.policy.adamw_with_head(&gradients, &mut moments, &mut head, &step, max_norm)?, output)
+        };
+        ensure!((found - norm).abs() < 1e-5 * norm, "norm {found}, expected {norm}");
+        ensure!(output.metrics.tokens > 0);
+        let after = case.policy.trainable_tensors()?;
+        for (name, tensor) in after.iter().chain(&of_head(&head)?) {
+            let moved = |(weight, gradient): (&f32, &f32)| {
+                let gradient = f64::from(*gradient) * scale;
+                let decayed = f64::from(*weight) * (1.0 - lr * decay);
+                // The first moments without their bias are the gradient and its square.
+                (decayed - lr * gradient / (gradient.abs() + eps)) as f32
+            };
+            let expected: Vec<f32> = before[name].iter().zip(&of_torch[name]).map(moved).collect();
+            close(name, &flat(tensor)?, &expected, 1e-6)?;
+            ensure!(expected != before[name], "{name} stays");
         }
         Ok(())
     });

@@ -2,6 +2,9 @@
 //!
 //! `cargo run --release --example ablation -- --out runs/ablation --report docs/ablation`
 //!
+//! With `--ladder critic`, PPO's critic beside the statistics of groups:
+//! `cargo run --release --example ablation -- --ladder critic --out runs/critic --report docs/critic`
+//!
 //! Runs that are already in `--out` are not made again, so that a stopped command continues where it was.
 
 mod chart;
@@ -9,7 +12,7 @@ mod report;
 mod statistics;
 
 use anyhow::{Context, Result, ensure};
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use dapo::run::{Layer, Run, RunFolder, resolve, settings_of};
 use serde::Deserialize;
 use std::fs;
@@ -18,21 +21,53 @@ use std::path::{Path, PathBuf};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// The rungs, each with what the one before lacks.
-const LADDER: [(&str, &str); 7] = [
-    ("grpo", "GRPO"),
-    ("overlong-filter", "+ overlong filtering"),
-    ("clip-higher", "+ clip-higher"),
-    ("soft-overlong", "+ soft overlong punishment"),
-    ("token-loss", "+ token-level loss"),
-    ("dynamic-sampling", "+ dynamic sampling"),
-    ("dapo", "DAPO (filtering off)"),
+/// A rung: its recipe, its label, and settings of its own.
+type Entry = (&'static str, &'static str, &'static [&'static str]);
+
+/// The paper's rungs, each with what the one before lacks.
+const PAPER: [Entry; 7] = [
+    ("grpo", "GRPO", &[]),
+    ("overlong-filter", "+ overlong filtering", &[]),
+    ("clip-higher", "+ clip-higher", &[]),
+    ("soft-overlong", "+ soft overlong punishment", &[]),
+    ("token-loss", "+ token-level loss", &[]),
+    ("dynamic-sampling", "+ dynamic sampling", &[]),
+    ("dapo", "DAPO (filtering off)", &[]),
 ];
+
+/// Baselines from groups, and from a critic. So small a model has to learn its values faster than a large one.
+const CRITIC: [Entry; 4] = [
+    ("grpo", "GRPO", &[]),
+    ("dapo", "DAPO", &[]),
+    ("ppo", "PPO, λ = 1", &["critic.optimizer.lr=1e-3"]),
+    ("ppo", "PPO, λ = 0.95", &["critic.optimizer.lr=1e-3", "critic.lambda=0.95"]),
+];
+
+/// What is compared.
+#[derive(Clone, Copy, ValueEnum)]
+enum Ladder {
+    /// The parts of DAPO, one by one.
+    Paper,
+    /// GRPO, DAPO, and PPO with a critic.
+    Critic,
+}
+
+impl Ladder {
+    fn rungs(self) -> &'static [Entry] {
+        match self {
+            Self::Paper => &PAPER,
+            Self::Critic => &CRITIC,
+        }
+    }
+}
 
 /// Runs the ablation ladder and reports it.
 #[derive(Parser)]
 #[command(name = "ablation")]
 struct Args {
+    /// What is compared.
+    #[arg(long, value_enum, default_value_t = Ladder::Paper)]
+    ladder: Ladder,
     /// Folder of the runs.
     #[arg(long, value_name = "DIR", default_value = "runs/ablation")]
     out: PathBuf,
@@ -107,11 +142,16 @@ struct Rung {
 fn main() -> Result<()> {
     let args = Args::parse();
     ensure!(args.seeds >= 2, "--seeds is {}, expected at least 2: an interval needs two runs", args.seeds);
-    let mut rungs: Vec<Rung> = LADDER.iter().map(|(_, label)| Rung { label, traces: Vec::new() }).collect();
+    let entries = args.ladder.rungs();
+    let mut rungs: Vec<Rung> = entries.iter().map(|(_, label, _)| Rung { label, traces: Vec::new() }).collect();
     for seed in 0..args.seeds {
-        for ((recipe, label), rung) in LADDER.iter().zip(&mut rungs) {
-            let dir = args.out.join(format!("{recipe}-{seed}"));
-            train(&args, recipe, seed, &dir).with_context(|| format!("{label}, seed {seed}"))?;
+        for (place, (entry, rung)) in entries.iter().zip(&mut rungs).enumerate() {
+            let (recipe, label, _) = entry;
+            // One recipe may have two rungs.
+            let is_second = entries[..place].iter().any(|(other, ..)| other == recipe);
+            let name = if is_second { format!("{recipe}-{place}-{seed}") } else { format!("{recipe}-{seed}") };
+            let dir = args.out.join(name);
+            train(&args, entry, seed, &dir).with_context(|| format!("{label}, seed {seed}"))?;
             rung.traces.push(Trace::read(&dir)?);
         }
     }
@@ -120,11 +160,12 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn train(args: &Args, recipe: &str, seed: u64, dir: &Path) -> Result<()> {
+fn train(args: &Args, (recipe, label, own_settings): &Entry, seed: u64, dir: &Path) -> Result<()> {
     let mut run = if RunFolder::at(dir).config_file().exists() {
         Run::resume(&settings_of(dir, &[])?, dir)?
     } else {
-        let mut layers = vec![Layer::Recipe("tiny".into()), Layer::Recipe(recipe.into())];
+        let mut layers = vec![Layer::Recipe("tiny".into()), Layer::Recipe((*recipe).into())];
+        layers.extend(own_settings.iter().map(|setting| Layer::Override((*setting).into())));
         let steps = args.steps;
         let own = [
             format!("seed={seed}"),
@@ -151,6 +192,6 @@ fn train(args: &Args, recipe: &str, seed: u64, dir: &Path) -> Result<()> {
             accuracy = report.avg_at_k.map_or(0.0, |estimate| estimate.mean);
         }
     }
-    eprintln!("{recipe}, seed {seed}: {accuracy:.3}");
+    eprintln!("{label}, seed {seed}: {accuracy:.3}");
     Ok(())
 }

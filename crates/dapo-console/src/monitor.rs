@@ -122,7 +122,7 @@ impl Monitor {
 
     fn row(&mut self, row: &Row<'_>) {
         let width = size().columns;
-        let table = Table::new(width, row.steps, self.voice.paint());
+        let table = Table::new(width, row.steps, row.metrics.critic.is_some(), self.voice.paint());
         let rows = match self.header {
             Some((rows, of)) if rows < ROWS && of == width => rows,
             _ => {
@@ -160,9 +160,13 @@ fn plain(metrics: &StepMetrics, timings: &StepTimings, steps: u64) -> String {
     let groups = &metrics.dynamic_sampling;
     // A step that generated nothing has nothing to show there.
     let shown = |value: &Option<f64>, digits: usize| value.map_or("-".to_owned(), |value| format!("{value:.digits$}"));
+    let of_critic = metrics.critic.as_ref().map_or(String::new(), |critic| {
+        let (loss, explained) = (shown(&critic.loss, 3), shown(&critic.explained_variance, 3));
+        format!("value loss {loss}, explained variance {explained}, ")
+    });
     format!(
         "step {step}/{steps}: reward {}, accuracy {}, entropy {}, length {}, truncated {}, groups {} trained and {} drawn, \
-         {:.0} tokens/s",
+         {of_critic}{:.0} tokens/s",
         shown(reward, 3),
         shown(accuracy, 3),
         shown(entropy, 3),

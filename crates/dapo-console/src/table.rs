@@ -3,7 +3,7 @@
 use crate::numbers::{count, figure, seconds};
 use crate::style::{BOLD, DIM, GOOD, NOTABLE, Paint};
 use anstyle::Style;
-use dapo_trainer::{StepMetrics, StepTimings};
+use dapo_trainer::{CriticMetrics, StepMetrics, StepTimings};
 
 /// A step in the table.
 #[derive(Clone, Copy)]
@@ -25,14 +25,20 @@ struct Column {
     rank: u8,
     cell: fn(&Row<'_>) -> String,
     style: fn(&Row<'_>) -> Option<Style>,
+    /// Whether it is of PPO's critic, and left out of runs without one.
+    of_critic: bool,
 }
 
 const fn column(title: &'static str, width: usize, rank: u8, cell: fn(&Row<'_>) -> String) -> Column {
-    Column { title, width, rank, cell, style: |_| None }
+    Column { title, width, rank, cell, style: |_| None, of_critic: false }
+}
+
+const fn of_critic(column: Column) -> Column {
+    Column { of_critic: true, ..column }
 }
 
 /// All columns, in order.
-const COLUMNS: [Column; 17] = [
+const COLUMNS: [Column; 19] = [
     Column { style: |_| Some(BOLD), ..column("step", 5, 0, |row| format!("{}/{}", row.metrics.step, row.steps)) },
     column("reward", 7, 1, |row| figure(row.metrics.reward, 3)),
     Column {
@@ -59,10 +65,16 @@ const COLUMNS: [Column; 17] = [
     column("clip high", 9, 12, |row| figure(row.metrics.clip_high, 4)),
     column("kl", 8, 14, |row| figure(row.metrics.kl, 5)),
     column("probability", 11, 15, |row| figure(row.metrics.mean_token_prob, 3)),
+    of_critic(column("value loss", 10, 8, |row| figure(critic(row, |of| of.loss), 3))),
+    of_critic(column("explained", 9, 8, |row| figure(critic(row, |of| of.explained_variance), 3))),
     column("lr", 8, 16, |row| format!("{:.1e}", row.metrics.lr)),
     Column { style: |_| Some(DIM), ..column("tok/s", 6, 8, |row| count(row.timings.tokens_per_second)) },
     Column { style: |_| Some(DIM), ..column("time", 6, 6, |row| seconds(row.timings.step_time)) },
 ];
+
+fn critic(row: &Row<'_>, of: fn(&CriticMetrics) -> Option<f64>) -> Option<f64> {
+    row.metrics.critic.as_ref().and_then(of)
+}
 
 /// Blanks between two columns.
 const GAP: usize = 2;
@@ -74,13 +86,14 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    pub(crate) fn new(width: usize, steps: u64, paint: Paint) -> Self {
-        static ALL: [Column; 17] = COLUMNS;
+    pub(crate) fn new(width: usize, steps: u64, has_critic: bool, paint: Paint) -> Self {
+        static ALL: [Column; 19] = COLUMNS;
         let digits = steps.to_string().len();
         let width_of = |column: &Column| {
             column.width.max(column.title.len()).max(if column.rank == 0 { 2 * digits + 1 } else { 0 })
         };
-        let mut ranked: Vec<&Column> = ALL.iter().collect();
+        let all = || ALL.iter().filter(|column| has_critic || !column.of_critic);
+        let mut ranked: Vec<&Column> = all().collect();
         ranked.sort_by_key(|column| column.rank);
         let mut left = width + GAP;
         let mut last = None;
@@ -90,7 +103,7 @@ impl Table {
                 None => break,
             }
         }
-        let columns = ALL.iter().filter(|column| last.is_some_and(|last| column.rank <= last));
+        let columns = all().filter(|column| last.is_some_and(|last| column.rank <= last));
         Self { columns: columns.map(|column| (column, width_of(column))).collect(), paint }
     }
 
@@ -131,8 +144,9 @@ mod tests {
         };
         let timings = StepTimings { step_time: 1.5, tokens_per_second: 12_345.0, ..StepTimings::default() };
         let row = Row { metrics: &metrics, timings: &timings, steps: 1000, is_best: true };
-        for width in [12, 20, 40, 79, 80, 120, 200, 400] {
-            let (plain, painted) = (Table::new(width, 1000, Paint(false)), Table::new(width, 1000, Paint(true)));
+        let widths = [12, 20, 40, 79, 80, 120, 200, 400];
+        for (width, critic) in widths.iter().flat_map(|width| [(*width, false), (*width, true)]) {
+            let [plain, painted] = [false, true].map(|color| Table::new(width, 1000, critic, Paint(color)));
             let (header, line) = (plain.header(), plain.row(&row));
             assert_eq!(measure_text_width(&header), measure_text_width(&line), "{width}");
             assert!(measure_text_width(&line) <= width, "{width}: {line}");
@@ -140,7 +154,7 @@ mod tests {
             assert_eq!(strip_ansi_codes(&painted.row(&row)), line);
             assert_ne!(painted.header(), header);
         }
-        let titles = |width| Table::new(width, 1000, Paint(false)).header();
+        let titles = |width| Table::new(width, 1000, false, Paint(false)).header();
         assert_eq!(titles(40), "     step   reward  accuracy  length");
         assert!(titles(80).contains("accuracy") && titles(80).contains("kept/drawn") && titles(80).contains("time"));
         assert!(titles(200).contains("all incorrect") && titles(200).contains("lr"), "{}", titles(200));

@@ -10,7 +10,7 @@ use dapo_reward::{
     Accuracy, CosineLength, OnAbstain, ProportionalOverlong, Repetition, RewardError, RewardFn, RewardSum, RewardTerm,
     SoftOverlong, TagCount,
 };
-use dapo_trainer::{TrainerConfig, TrainerError};
+use dapo_trainer::{CriticLayers, TrainerConfig, TrainerError};
 use std::sync::LazyLock;
 
 /// Where the trainer's own settings stand among a run's; all others have the same path in both.
@@ -185,6 +185,11 @@ impl RunConfig {
     /// Whether a reference model is needed.
     pub fn has_reference(&self) -> bool {
         self.loss.kl.coef > 0.0 || self.rewards.kl_coef > 0.0
+    }
+
+    /// Whether PPO's critic has layers of its own.
+    pub(crate) fn has_own_critic(&self) -> bool {
+        self.critic.is_some_and(|critic| critic.layers == CriticLayers::Own)
     }
 
     /// The reward: a weighted sum of the components that the settings have.

@@ -288,6 +288,7 @@ impl Critic {
         if !norm.is_finite() || norm > f64::from(LARGEST_WEIGHT) {
             return Err(TrainerError::Diverged { update: optimizer.steps(), step: None, norm });
         }
+        gradients.release_large();
         Ok(Some(update))
     }
 
@@ -433,6 +434,17 @@ mod tests {
         for (found, expected) in returns.iter().zip([0.7, 0.8, 0.9]) {
             assert!((found - expected).abs() < 1e-6, "{returns:?}");
         }
+    }
+
+    #[test]
+    fn rewards_of_turns_stand_at_their_last_tokens() {
+        let config = CriticConfig { gamma: 1.0, lambda: 1.0, whiten: false, ..CriticConfig::default() };
+        let (policy, critic) = half(config);
+        let mut groups = [group(&[(&[3, 4, 5, 6], 1.0, false)])];
+        groups[0].sequences[0].turn_rewards = vec![(0, 0.25), (2, -0.5)];
+        critic.judge(&policy, &mut groups, 0.0, 100).unwrap();
+        // What is still to come: all of the reward, then it without what the turns before earned.
+        assert_eq!(groups[0].sequences[0].critic.clone().unwrap().returns, [1.0, 0.75, 0.75, 1.25]);
     }
 
     #[test]

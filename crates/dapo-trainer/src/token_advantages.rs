@@ -62,3 +62,35 @@ fn kl_to_reference(training: &[TrainingGroup]) -> Option<f64> {
     let tokens: usize = sequences().map(|sequence| sequence.token_ids.len()).sum();
     share(sequences().map(of).sum(), tokens as u64)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::Episode;
+    use dapo_policy::{Completion, ContextTokens, FinishReason};
+    use dapo_reward::Reward;
+
+    #[test]
+    fn a_turn_earns_its_reward_at_its_last_token_and_the_last_turn_what_is_left() {
+        let said = |at| ContextTokens { at, token_ids: vec![9, 9] };
+        let completion = Completion {
+            token_ids: vec![1, 2, 3, 4, 5],
+            context: vec![said(2), said(4)],
+            logprobs: vec![-1.0; 5],
+            finish_reason: FinishReason::Stop,
+        };
+        let reward = || Reward { correct: None, components: Vec::new(), total: None };
+        let of = |rewards: &[f64], context: Vec<ContextTokens>| {
+            let completion = Completion { context, ..completion.clone() };
+            let episode = Episode { rewards: rewards.to_vec(), ..Episode::default() };
+            Sample::new(completion, String::new(), reward()).with_episode(Some(episode))
+        };
+        let context = completion.context.clone();
+        assert_eq!(of_turns(&of(&[1.0, -3.0, 5.0], context.clone()), 0.5), [(1, 0.5), (3, -1.5)]);
+        assert_eq!(of_turns(&of(&[0.0, 2.0, 5.0], context.clone()), 1.0), [(3, 2.0)]);
+        assert_eq!(of_turns(&of(&[1.0, 1.0, 1.0], context), 0.0), []);
+        // What is said before the first turn or after the last one ends no turn of the model's.
+        assert_eq!(of_turns(&of(&[1.0], vec![said(5)]), 1.0), []);
+        assert_eq!(of_turns(&Sample::new(completion.clone(), String::new(), reward()), 1.0), []);
+    }
+}

@@ -13,7 +13,8 @@ const BYTES_A_LOGPROB: u64 = 20;
 /// Disk space, in bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Disk {
-    /// One checkpoint, f32: the trained weights, their two moments, and a reference that follows the policy.
+    /// One checkpoint, f32: the trained weights, their two moments, the same of a critic's own layers, and a
+    /// reference that follows the policy.
     pub checkpoint: u64,
     /// Checkpoints there are at a time, at most: the last one and the last whose next step succeeded stay in any case, and an
     /// old one goes when the new one is whole. With `output.keep_best` there is one more.
@@ -39,8 +40,9 @@ impl Disk {
             .saturating_add(logged.min(work.tokens_expected).saturating_mul(BYTES_A_LOGPROB));
         let reference =
             if config.has_reference() && config.reference_sync.every.is_some() { 4 * parameters.model } else { 0 };
+        let trained = 12 * parameters.trained();
         Self {
-            checkpoint: 12 * parameters.trained() + reference,
+            checkpoint: trained * (1 + u64::from(config.has_own_critic())) + reference,
             checkpoints: made.min(kept),
             completions: if config.output.completions { work.steps.saturating_mul(completions) } else { 0 },
         }

@@ -30,12 +30,15 @@ impl Memory {
     pub(super) fn of_gpu(config: &RunConfig, shape: &Shape, parameters: &Parameters, work: &Work) -> Self {
         let reference = config.has_reference() && parameters.adapters == 0;
         let trained = parameters.trained();
+        let critic = u64::from(config.has_own_critic());
         let parts = [
             ("weights in bf16", 2 * (parameters.model + parameters.adapters), Phases::Always),
             ("f32 of what is trained", 4 * trained, Phases::Always),
             ("optimiser's moments", 8 * trained, Phases::Always),
             ("gradients", 4 * trained, Phases::Always),
             ("reference model", if reference { 2 * parameters.model } else { 0 }, Phases::Always),
+            ("critic", critic * (2 * (parameters.model + parameters.adapters) + 4 * trained), Phases::Always),
+            ("critic's moments and gradients", critic * 12 * trained, Phases::Always),
             ("activations", shape.gpu_activations(config, work) as u64, Phases::Always),
             ("head, a chunk of rows", shape.gpu_head(config, work) as u64, Phases::Always),
             ("driver and libraries", CONTEXT, Phases::Always),

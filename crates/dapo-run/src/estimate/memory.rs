@@ -64,6 +64,7 @@ impl Memory {
         // With adapters, the model without them is the reference.
         let reference = config.has_reference() && parameters.adapters == 0;
         let model_and_copies = 4 * (parameters.model + parameters.packed);
+        let critic = u64::from(config.has_own_critic());
         let (gradients, activations) = (4 * parameters.trained(), shape.activations(config, work) as u64);
         let head = shape.head(config, work) as u64;
         // What is small enough stays through the rollouts.
@@ -74,14 +75,21 @@ impl Memory {
             ("adapters", 4 * parameters.adapters, Phases::Always),
             ("optimiser's moments", 8 * parameters.trained(), Phases::Always),
             ("reference model", if reference { model_and_copies } else { 0 }, Phases::Always),
+            ("critic", critic * (model_and_copies + 4 * parameters.adapters), Phases::Always),
+            ("critic's moments", critic * 8 * parameters.trained(), Phases::Always),
             ("program and tokenizer", PROGRAM + shape.tokenizer() as u64, Phases::Always),
             ("problems", work.problem_bytes, Phases::Always),
             ("completions of a step", work.completion_bytes, Phases::Always),
             ("evaluated completions", work.evaluation_bytes, Phases::RollOut),
             ("keys and values", shape.growing(config, work) as u64, Phases::RollOut),
             ("prompts and logits", shape.prefill(config, work) as u64, Phases::RollOut),
-            ("kept from updates", kept(gradients) + kept(activations.saturating_add(head)), Phases::RollOut),
+            (
+                "kept from updates",
+                (1 + critic) * kept(gradients) + kept(activations.saturating_add(head)),
+                Phases::RollOut,
+            ),
             ("gradients", gradients, Phases::Update),
+            ("critic's gradients", critic * gradients, Phases::Update),
             ("activations", activations, Phases::Update),
             ("head, a chunk of rows", head, Phases::Update),
         ];

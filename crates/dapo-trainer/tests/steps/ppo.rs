@@ -1,10 +1,13 @@
 //! PPO: what a critic changes in a step.
 
 use super::{config, model, prompts, rewards, trainer};
-use dapo_loss::{ClipRange, Kl, LossConfig, PolicyLoss};
-use dapo_policy::LoraConfig;
+use dapo_loss::{
+    Advantages, ClipRange, Denominator, Gae, GaeBatch, Kl, KlEstimator, LossBatch, LossConfig, LossPlan, PolicyLoss,
+    TokenChunk, TokenKl, ValueBatch, ValueLoss, ValueOutput, batch_gae, token_rewards, value_loss, whiten,
+};
+use dapo_policy::{Gradients, LoraConfig, Policy, RowGradients, Rows, TokenGroup, ValueHead};
 use dapo_sampler::SamplerConfig;
-use dapo_trainer::{CriticConfig, CriticLayers, OptimizerConfig, Trainer, TrainerConfig};
+use dapo_trainer::{CriticConfig, CriticLayers, Group, OptimizerConfig, Sample, Trainer, TrainerConfig};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -158,6 +161,116 @@ fn a_run_resumes_to_the_bit() {
             assert!(found[&name] == bytes, "{name} differs");
         }
         assert!(found.contains_key("value_head.safetensors"));
+    }
+}
+
+/// The second step of a run, written out from the library's parts: values, advantages, both losses and their gradients.
+#[test]
+fn a_step_is_made_of_its_parts() {
+    let discounts = Gae { gamma: 0.99, lambda: 0.95 };
+    let of_critic = CriticConfig { gamma: 0.99, lambda: 0.95, ..critic(CriticLayers::Own) };
+    let config = TrainerConfig { kl_in_reward: 0.05, ..ppo(of_critic) };
+    let folder = tempfile::tempdir().unwrap();
+    let kept = folder.path().join("step-1");
+    let mut trainer = start(&config, false);
+    trainer.step().unwrap();
+    trainer.save(&kept, "base").unwrap();
+    let outcome = trainer.step().unwrap();
+    let figures = outcome.metrics.critic.clone().unwrap();
+
+    let (policy, _) = dapo_policy::load(&kept.join("model")).unwrap();
+    let (base, _) = model();
+    let mut critic = base.trainable_copy().unwrap();
+    critic.load_trainable(&dapo_policy::read_tensors(&kept.join("critic.safetensors")).unwrap()).unwrap();
+    let mut head = ValueHead::new(critic.config().hidden_size);
+    head.load(&dapo_policy::read_tensors(&kept.join("value_head.safetensors")).unwrap()).unwrap();
+    // One batch of everything; a truncated completion has one token more, whose state is the one after the last.
+    let groups: Vec<&Group> = outcome.trained().map(|record| &*record.group).collect();
+    let samples: Vec<&Sample> = groups.iter().flat_map(|group| &group.samples).collect();
+    let longer: Vec<Vec<u32>> = samples
+        .iter()
+        .map(|sample| {
+            let next = sample.is_truncated().then_some(0);
+            sample.completion.token_ids.iter().copied().chain(next).collect()
+        })
+        .collect();
+    assert!(samples.iter().any(|sample| sample.is_truncated()) && samples.iter().any(|sample| !sample.is_truncated()));
+    let packed = |tokens: &[Vec<u32>]| {
+        let mut tokens = tokens.iter();
+        let of: Vec<TokenGroup<'_>> = groups
+            .iter()
+            .map(|group| {
+                let of_group = tokens.by_ref().take(group.samples.len()).map(Vec::as_slice);
+                TokenGroup::new(&group.prompt.token_ids, of_group.collect::<Vec<_>>())
+            })
+            .collect();
+        dapo_policy::pack_tokens(&of, usize::MAX).unwrap().remove(0)
+    };
+    let all = packed(&longer);
+    let values_and_next = critic.values(&all.tokens, &head).unwrap();
+    let tokens: Vec<Vec<u32>> = samples.iter().map(|sample| sample.completion.token_ids.clone()).collect();
+    let batch = packed(&tokens);
+    let ends = &batch.cu_seqlens;
+    let (mut values, mut bootstraps, mut old) = (vec![], vec![], vec![]);
+    for ((number, of), sample) in all.by_completion(&values_and_next).zip(&samples) {
+        let length = tokens[number].len();
+        values.extend(&of[..length]);
+        bootstraps.push(of.get(length).copied().unwrap_or(0.0));
+        old.extend(&sample.completion.logprobs);
+    }
+    let ref_logprobs = base.logprobs(&batch.tokens, 1.0).unwrap().logprobs;
+    let totals: Vec<f64> = samples.iter().map(|sample| sample.reward.total.unwrap()).collect();
+    let kl = TokenKl { coef: 0.05, estimator: KlEstimator::K1, logprobs: &old, ref_logprobs: &ref_logprobs };
+    let rewards = token_rewards(&totals, None, ends, Some(kl)).unwrap();
+    let of_gae = GaeBatch { cu_seqlens: ends, mask: None, rewards: &rewards, values: &values, bootstraps: &bootstraps };
+    let mut advantages = batch_gae(of_gae, discounts).unwrap();
+    let returns: Vec<f32> = advantages.iter().zip(&values).map(|(a, v)| a + v).collect();
+    whiten(&mut advantages, None).unwrap();
+
+    // The critic's gradient and loss.
+    let lengths: Vec<usize> = ends.windows(2).map(|ends| ends[1] - ends[0]).collect();
+    let denominator = Denominator::of_step(config.loss.aggregation, &lengths, config.loss.empty_sequences).unwrap();
+    let mut output = ValueOutput::default();
+    let mut gradients = Gradients::new(critic.parameters().len());
+    head.clear();
+    let mut of_values = |now: &[f32], into: &mut [f32]| {
+        let of = ValueBatch { cu_seqlens: ends, mask: None, old_values: &values, returns: &returns };
+        output += value_loss(&ValueLoss { clip: 0.5 }, denominator, of, now, into).unwrap();
+        Ok(())
+    };
+    critic.values_backward(&batch.tokens, &mut head, &mut gradients, &mut of_values).unwrap();
+    let norm = |gradients: &Gradients| -> f64 {
+        let of = (0..gradients.len()).filter_map(|i| gradients.get(i));
+        of.map(|g| f64::from(g.sqr().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap())).sum()
+    };
+    let close = |what: &str, found: Option<f64>, expected: f64| {
+        let found = found.unwrap();
+        assert!((found - expected).abs() <= 1e-5 * (1.0 + expected.abs()), "{what}: {found}, expected {expected}");
+    };
+    close("value loss", figures.loss, output.loss);
+    close("explained variance", figures.explained_variance, output.metrics.explained_variance());
+    close(
+        "mean return",
+        figures.mean_return,
+        returns.iter().map(|r| f64::from(*r)).sum::<f64>() / returns.len() as f64,
+    );
+    close("critic's norm", figures.grad_norm, (norm(&gradients) + head.squared_norm()).sqrt());
+
+    // The policy's.
+    let of_loss = LossBatch::new(ends, Advantages::PerToken(&advantages), &old);
+    let plan = LossPlan::new(&config.loss, denominator, of_loss).unwrap();
+    let (mut loss, mut gradients) = (0.0, Gradients::new(policy.parameters().len()));
+    let mut of_rows = |rows: Rows<'_>, into: RowGradients<'_>| {
+        loss += plan.evaluate(TokenChunk::at(rows.start, rows.logprobs), into.logprobs.into()).unwrap().loss;
+        into.entropies.fill(0.0);
+        Ok(())
+    };
+    policy.logprobs_backward(&batch.tokens, 1.0, &mut gradients, &mut of_rows).unwrap();
+    close("loss", outcome.metrics.loss, loss);
+    close("norm", outcome.metrics.grad_norm, norm(&gradients).sqrt());
+    for (sample, ends) in samples.iter().zip(ends.windows(2)) {
+        let mean = advantages[ends[0]..ends[1]].iter().sum::<f32>() / (ends[1] - ends[0]) as f32;
+        close("advantage", sample.advantage.map(f64::from), f64::from(mean));
     }
 }
 
