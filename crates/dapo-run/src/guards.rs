@@ -37,6 +37,9 @@ pub(crate) struct Figures {
     clipped: Option<f64>,
     entropy: Option<f64>,
     frac_reward_zero_std: Option<f64>,
+    /// The critic's learning rate; unset without a critic.
+    #[serde(rename = "critic/lr")]
+    critic_lr: Option<f64>,
     #[serde(rename = "completions/clipped_ratio")]
     truncated: Option<f64>,
     accuracy: Option<f64>,
@@ -50,6 +53,7 @@ impl From<&StepMetrics> for Figures {
             clipped: metrics.clip_region,
             entropy: metrics.entropy,
             frac_reward_zero_std: metrics.frac_reward_zero_std,
+            critic_lr: metrics.critic.as_ref().map(|critic| critic.lr),
             truncated: metrics.clipped_ratio,
             accuracy: metrics.accuracy,
         }
@@ -121,7 +125,9 @@ impl Guards {
             );
             alarm("entropy", settings.entropy, message);
         }
-        if self.rewards.add(figures.frac_reward_zero_std.map(|share| share >= 1.0), steps) {
+        // With a critic, groups learn from equal rewards too.
+        let flat = figures.frac_reward_zero_std.filter(|_| figures.critic_lr.is_none());
+        if self.rewards.add(flat.map(|share| share >= 1.0), steps) {
             let message = format!(
                 "all completions of each group have had the same reward for {} steps: nothing is learnt; check the reward, \
                  and the values of correct and incorrect",
@@ -167,6 +173,7 @@ impl Guards {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use dapo_trainer::CriticMetrics;
 
     /// The keys of the alarms of each step.
     fn alarms(figures: impl IntoIterator<Item = Figures>, settings: &GuardsSection) -> Vec<Vec<String>> {
@@ -201,6 +208,14 @@ mod tests {
                 (0..11).map(|i| if i == 6 || i == 9 { vec![key.to_owned()] } else { vec![] }).collect();
             assert_eq!(said, expected, "{key}");
         }
+    }
+
+    #[test]
+    fn groups_of_equal_rewards_are_no_fault_under_a_critic() {
+        let flat = |critic_lr| Figures { frac_reward_zero_std: Some(1.0), critic_lr, ..Figures::default() };
+        let settings = GuardsSection { steps: 2, ..GuardsSection::default() };
+        assert_eq!(alarms([flat(Some(0.0)); 4], &settings), [(); 4].map(|()| Vec::<String>::new()));
+        assert_eq!(alarms([flat(None); 2], &settings)[1], ["guards.rewards"]);
     }
 
     #[test]
@@ -240,6 +255,7 @@ mod tests {
             frac_reward_zero_std: Some(1.0),
             clipped_ratio: Some(0.75),
             accuracy: None,
+            critic: Some(CriticMetrics { lr: 1e-5, ..CriticMetrics::default() }),
             ..StepMetrics::default()
         };
         let line = serde_json::to_string(&metrics).unwrap();

@@ -15,7 +15,8 @@ use std::path::{Path, absolute};
 /// Whether a run keeps a key for good. Where model and data are may change: their fingerprints decide.
 fn is_fixed(key: &str) -> bool {
     let free = ["model.path", "model.revision", "model.device", "data.train", "data.validation"];
-    let fixed = key == "seed" || ["model.", "lora.", "data."].iter().any(|table| key.starts_with(table));
+    let fixed = ["seed", "algorithm", "critic.layers"].contains(&key)
+        || ["model.", "lora.", "data."].iter().any(|table| key.starts_with(table));
     fixed && !free.contains(&key)
 }
 

@@ -79,9 +79,9 @@ pub use run::Run;
 pub use run_error::{Rescue, RunError, Stage};
 pub use rust_problems::RUST;
 pub use settings::{
-    DataSection, EvalSection, GuardAction, GuardsSection, Judging, ModelSection, OutputSection, OverlongSection,
-    OwnKind, OwnReward, OwnRewards, RewardsSection, RolloutSection, RunConfig, TagCountReward, Tracker, TrainSection,
-    Weighted,
+    Algorithm, DataSection, EvalSection, GuardAction, GuardsSection, Judging, ModelSection, OutputSection,
+    OverlongSection, OwnKind, OwnReward, OwnRewards, RewardsSection, RolloutSection, RunConfig, TagCountReward,
+    Tracker, TrainSection, Weighted,
 };
 pub use source::Source;
 pub use start::{Resume, settings_of};

@@ -1,5 +1,7 @@
 //! Recipes: settings that belong together, by name.
 
+use crate::settings::Algorithm;
+
 /// A recipe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Recipe {
@@ -22,6 +24,8 @@ static RECIPES: &[Recipe] = recipes![
     "dapo",
     "grpo",
     "ppo",
+    "rloo",
+    "reinforce-plus-plus",
     "overlong-filter",
     "clip-higher",
     "soft-overlong",
@@ -41,6 +45,12 @@ static RECIPES: &[Recipe] = recipes![
 /// All recipes.
 pub fn recipes() -> &'static [Recipe] {
     RECIPES
+}
+
+/// The settings of an algorithm, as TOML.
+pub(crate) fn text_of(algorithm: Algorithm) -> &'static str {
+    let recipe = RECIPES.iter().find(|recipe| recipe.name == algorithm.recipe_name());
+    recipe.map_or("", |recipe| recipe.text)
 }
 
 const fn recipe(name: &'static str, text: &'static str) -> Recipe {

@@ -8,6 +8,11 @@ use std::path::{PathBuf, absolute};
 pub enum Source {
     /// No layer sets it.
     Default,
+    /// The settings of `algorithm`, which lie beneath all layers.
+    Algorithm {
+        /// Name of the algorithm.
+        name: &'static str,
+    },
     /// A recipe.
     Recipe {
         /// Name of the recipe.
@@ -30,7 +35,7 @@ impl Source {
         match self {
             Self::File { path, .. } => Some(absolute(path).ok()?.parent()?.to_owned()),
             Self::CommandLine => std::env::current_dir().ok(),
-            Self::Default | Self::Recipe { .. } => None,
+            Self::Default | Self::Algorithm { .. } | Self::Recipe { .. } => None,
         }
     }
 
@@ -47,6 +52,7 @@ impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
+            Self::Algorithm { name } => write!(f, "algorithm {name}"),
             Self::Recipe { name } => write!(f, "recipe {name}"),
             Self::File { path, line } => write!(f, "{}:{line}", path.display()),
             Self::CommandLine => f.write_str("command line"),

@@ -2,7 +2,9 @@
 
 use crate::error::SettingsError;
 use crate::keys::{EITHER, LAYOUT, OWN_LAYOUT, join, split};
-use crate::settings::RunConfig;
+use crate::recipes::text_of;
+use crate::settings::{Algorithm, RunConfig};
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 /// Column where comments start, if the line is short enough.
@@ -24,14 +26,23 @@ impl RunConfig {
 /// The file, with the comment that `comment` has on a key that is set.
 pub(crate) fn write(config: &RunConfig, comment: impl Fn(&str) -> Option<String>) -> Result<String, SettingsError> {
     let leaves = LAYOUT.leaves(config)?;
+    let beneath = config.algorithm.map(set_by).unwrap_or_default();
+    let is_set = |path: &str| leaves.range(format!("{path}.")..format!("{path}/")).next().is_some();
+    // A table in one that is not there is not there either.
+    let is_inner = |path: &str| {
+        let mut outer = LAYOUT.tables.iter().filter(|outer| outer.optional && !is_set(&outer.path));
+        outer.any(|outer| path.strip_prefix(&outer.path).is_some_and(|rest| rest.starts_with('.')))
+    };
+    // What the algorithm sets and these settings do not.
+    let none = "\"none\"".to_owned();
     let mut text = String::new();
     for table in &LAYOUT.tables {
         let path = &table.path;
-        let set = || leaves.range(format!("{path}.")..format!("{path}/")).next().is_some();
+        let set = || is_set(path);
         // The one table that is off without being optional.
         let is_off = config.rewards.accuracy.is_none() && path.starts_with(ACCURACY);
-        if (table.optional || is_off) && !set() {
-            if table.optional || path == ACCURACY {
+        if (table.optional || is_off || is_inner(path)) && !set() {
+            if (table.optional || path == ACCURACY) && !(table.optional && beneath.contains(path)) {
                 // Writing to a string cannot fail.
                 let _ = writeln!(text, "\n# [{path}] is not set");
             }
@@ -44,7 +55,12 @@ pub(crate) fn write(config: &RunConfig, comment: impl Fn(&str) -> Option<String>
         for key in keys {
             let is_replaced = EITHER.iter().any(|(count, share)| *count == key.path && leaves.contains_key(*share));
             let value = leaves.get(&key.path).filter(|_| !is_replaced);
-            write_key(&mut text, &key.path, value, comment(&key.path));
+            let is_unset = value.is_none() && key.optional && beneath.contains(&key.path);
+            write_key(&mut text, &key.path, value.or(is_unset.then_some(&none)), comment(&key.path));
+        }
+        let tables = LAYOUT.tables.iter().filter(|child| child.optional && beneath.contains(&child.path));
+        for child in tables.filter(|child| split(&child.path).0 == path && !is_set(&child.path)) {
+            write_key(&mut text, &child.path, Some(&none), None);
         }
     }
     for name in config.rewards.own.0.keys() {
@@ -56,6 +72,22 @@ pub(crate) fn write(config: &RunConfig, comment: impl Fn(&str) -> Option<String>
         }
     }
     Ok(text)
+}
+
+/// The keys and tables that an algorithm sets.
+fn set_by(algorithm: Algorithm) -> BTreeSet<String> {
+    fn collect(path: &str, table: &toml::Table, set: &mut BTreeSet<String>) {
+        for (name, value) in table.iter().filter(|(_, value)| value.as_str() != Some("none")) {
+            let path = join(path, name);
+            if let Some(table) = value.as_table() {
+                collect(&path, table, set);
+            }
+            set.insert(path);
+        }
+    }
+    let mut set = BTreeSet::new();
+    collect("", &text_of(algorithm).parse().unwrap_or_default(), &mut set);
+    set
 }
 
 fn write_key(text: &mut String, path: &str, value: Option<&String>, comment: Option<String>) {

@@ -62,11 +62,16 @@ const PER_PROMPT: &[&str] = &["sampler.per_prompt.max_samples=8", "sampler.gen_b
 /// An incorrect answer scores 1: whether that is correct is a matter of the bound.
 const SCORED: &[&str] =
     &["rewards.accuracy.correct=2", "rewards.accuracy.incorrect=1", "sampler.metric=score", "sampler.gen_batch=12"];
+/// What the critic learns in a step shows in the advantages of the next.
+const CRITIC: &[&str] = &["critic.optimizer={ lr = 1e-3, eps = 1e-5 }", "train.steps=3"];
+const FALLING: &[&str] = &["critic.optimizer={ lr = 1e-3, schedule = 'cosine' }", "train.steps=3"];
+const SHARED: &[&str] = &["critic.layers=shared"];
 const SURPLUS: &[&str] = &["sampler.gen_batch=16", "train.steps=4"];
 
 #[rustfmt::skip]
 const ROWS: &[Row] = &[
     ("seed", &[], "0", "1", Rollout),
+    ("algorithm", &[], "grpo", "rloo", Update),
     ("lora.rank", &[], "", "2", Update),
     ("lora.alpha", LORA, "32", "8", Update),
     ("lora.rslora", LORA, "false", "true", Update),
@@ -182,6 +187,24 @@ const ROWS: &[Row] = &[
     ("optimizer.eps", &[], "1e-8", "1e-3", Update),
     ("optimizer.weight_decay", &[], "0.1", "10.0", Update),
     ("optimizer.max_grad_norm", &["optimizer.eps=1e-3"], "1.0", "0.01", Update),
+    ("critic.layers", CRITIC, "own", "shared", Update),
+    ("critic.gamma", CRITIC, "1.0", "0.9", Update),
+    ("critic.lambda", CRITIC, "1.0", "0.5", Update),
+    ("critic.clip", CRITIC, "0.5", "1e-4", Update),
+    ("critic.coef", SHARED, "0.5", "0.1", Update),
+    ("critic.whiten", CRITIC, "true", "false", Update),
+    ("critic.warmup_steps", CRITIC, "0", "1", Update),
+    ("critic.optimizer.lr", CRITIC, "1e-3", "1e-2", Update),
+    ("critic.optimizer.warmup_steps", CRITIC, "0", "10", Update),
+    ("critic.optimizer.warmup_ratio", &["critic.optimizer.lr=1e-3", "critic.optimizer.decay_steps=20"], "0.0", "0.5", Update),
+    ("critic.optimizer.schedule", CRITIC, "constant", "linear", Update),
+    ("critic.optimizer.min_lr_ratio", FALLING, "0.0", "0.5", Update),
+    ("critic.optimizer.decay_steps", FALLING, "none", "20", Update),
+    ("critic.optimizer.beta1", CRITIC, "0.9", "0.5", Update),
+    ("critic.optimizer.beta2", CRITIC, "0.999", "0.9", Update),
+    ("critic.optimizer.eps", CRITIC, "1e-8", "1e-3", Update),
+    ("critic.optimizer.weight_decay", CRITIC, "0.1", "10.0", Update),
+    ("critic.optimizer.max_grad_norm", CRITIC, "1.0", "0.01", Update),
     ("train.steps", &[], "2", "3", Files),
     ("train.passes", &["train.steps=", "data.limit=6"], "1.0", "1.5", Files),
     ("train.updates_per_batch", &[], "2", "1", Update),

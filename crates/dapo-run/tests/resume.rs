@@ -146,6 +146,13 @@ fn the_number_of_threads_may_change_on_the_way() {
 }
 
 #[test]
+fn a_critic_resumes_with_its_algorithm() {
+    for more in [&["critic.optimizer.lr=1e-3", "rollout.group_size=1"][..], &["critic.layers=shared"]] {
+        six_against_three_and_three(&[&["algorithm=ppo"], more].concat(), [2, 2, 2], |_| {});
+    }
+}
+
+#[test]
 fn adapters_resume() {
     six_against_three_and_three(&["lora.rank=3", "optimizer.lr=1e-3", "kl.coef=0.1"], [2, 2, 2], |_| ());
 }
@@ -203,6 +210,8 @@ fn what_a_run_cannot_change_is_refused_by_name() {
         ("seed=4", "seed is 4, expected 3"),
         ("lora.rank=3", "lora.rank is 3, expected 2"),
         ("data.limit=7", "data.limit is 7, expected unset"),
+        ("algorithm=ppo", "algorithm is \"ppo\", expected unset"),
+        ("critic={}", "critic.layers is \"own\", expected unset"),
     ] {
         let whole = format!("{found} as it was: start a new run, from this one's checkpoint if you like");
         assert_eq!(error(change), whole);

@@ -1,7 +1,7 @@
 //! PPO's critic: values of tokens, the advantages and returns that follow from them, and its updates.
 
 use crate::error::TrainerError;
-use crate::optimizer::{AdamW, OptimizerConfig};
+use crate::optimizer::{AdamW, OptimizerConfig, Schedule};
 use crate::pack::{PackedBatch, TokenTargets, TrainingGroup, TrainingSequence};
 use crate::sample::SampleId;
 use crate::score::by_completion;
@@ -48,6 +48,7 @@ pub struct CriticConfig {
     /// Steps at the beginning in which only the critic learns.
     pub warmup_steps: u64,
     /// The optimizer of a critic with layers of its own.
+    #[serde(deserialize_with = "OfCritic::deserialize")]
     pub optimizer: OptimizerConfig,
 }
 
@@ -61,9 +62,30 @@ impl Default for CriticConfig {
             coef: 0.5,
             whiten: true,
             warmup_steps: 0,
-            optimizer: OptimizerConfig { lr: 1e-5, warmup_steps: 0, ..OptimizerConfig::default() },
+            optimizer: of_critic(),
         }
     }
+}
+
+fn of_critic() -> OptimizerConfig {
+    OptimizerConfig { lr: 1e-5, warmup_steps: 0, ..OptimizerConfig::default() }
+}
+
+/// The optimizer's fields as settings have them, with a critic's defaults for those that are missing.
+#[derive(Deserialize)]
+#[serde(remote = "OptimizerConfig", default = "of_critic", deny_unknown_fields)]
+struct OfCritic {
+    lr: f64,
+    warmup_steps: u64,
+    warmup_ratio: Option<f64>,
+    schedule: Schedule,
+    decay_steps: Option<u64>,
+    min_lr_ratio: f64,
+    beta1: f64,
+    beta2: f64,
+    eps: f64,
+    weight_decay: f64,
+    max_grad_norm: f64,
 }
 
 impl CriticConfig {

@@ -62,8 +62,11 @@ const ZEROS: [(&str, &str, &str); 18] = [
 ];
 
 /// Keys of which one takes the place of the other: a count, and what the count is computed from.
-pub(crate) const EITHER: [(&str, &str); 2] =
-    [("train.steps", "train.passes"), ("optimizer.warmup_steps", "optimizer.warmup_ratio")];
+pub(crate) const EITHER: [(&str, &str); 3] = [
+    ("train.steps", "train.passes"),
+    ("optimizer.warmup_steps", "optimizer.warmup_ratio"),
+    ("critic.optimizer.warmup_steps", "critic.optimizer.warmup_ratio"),
+];
 
 /// The keys that have moved, under their old names.
 pub(crate) fn old_keys() -> impl Iterator<Item = &'static str> {

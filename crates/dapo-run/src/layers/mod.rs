@@ -6,13 +6,13 @@ mod read;
 
 use crate::error::{KeyError, SettingsError};
 use crate::keys::{LAYOUT, canonical, nearest_of};
-use crate::recipes::recipes;
-use crate::settings::RunConfig;
+use crate::recipes::{recipes, text_of};
+use crate::settings::{Algorithm, RunConfig};
 use crate::source::Source;
 use crate::write::write;
 use dapo_policy::read_text;
-use merge::Merged;
-use read::Reader;
+use merge::{Merged, unquoted};
+use read::{Assignment, Reader};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -118,7 +118,8 @@ impl Resolved {
 /// Merges layers from left to right over the defaults: tables key by key, everything else replaced.
 ///
 /// A table that has a `name` may be written as that name alone. A layer that changes the name drops the constants that
-/// layers below it set for the one before. `none` unsets what may be unset. Keys of older versions work, with a warning.
+/// layers below it set for the one before. `none` unsets what may be unset. Keys of older versions work, with a warning. The
+/// settings of the `algorithm` that the layers leave set lie beneath all of them.
 ///
 /// # Errors
 /// When a file cannot be read, a text is not TOML, there is no such recipe; or with all keys at once that do not exist
@@ -138,8 +139,8 @@ impl Resolved {
 /// # Ok::<(), dapo_run::SettingsError>(())
 /// ```
 pub fn resolve(layers: &[Layer]) -> Result<Resolved, SettingsError> {
-    let mut merged = Merged::default();
     let (mut errors, mut warnings) = (Vec::new(), Vec::new());
+    let mut changes = Vec::new();
     for layer in layers {
         let assignments = match layer {
             Layer::Recipe(name) => {
@@ -158,23 +159,64 @@ pub fn resolve(layers: &[Layer]) -> Result<Resolved, SettingsError> {
             Layer::Override(word) => {
                 let mut reader = Reader::new(&|_| Source::CommandLine, &mut errors, &mut warnings);
                 if let Some(removed) = reader.removal(word)? {
-                    merged.remove(&removed);
+                    changes.push(Change::Remove(removed));
                     continue;
                 }
                 reader.assignment(word)?
             }
         };
-        merged.lay(assignments, &mut warnings);
+        changes.push(Change::Lay(assignments));
     }
-    resolved(merged, errors, warnings)
+    merge(changes, errors, warnings)
 }
 
 /// Settings of one text, such as a file that is still to be written.
 pub(crate) fn resolve_text(text: &str, path: &Path) -> Result<Resolved, SettingsError> {
-    let mut merged = Merged::default();
     let (mut errors, mut warnings) = (Vec::new(), Vec::new());
     let place = |line| Source::File { path: path.to_owned(), line };
-    merged.lay(Reader::new(&place, &mut errors, &mut warnings).document(text)?, &mut warnings);
+    let assignments = Reader::new(&place, &mut errors, &mut warnings).document(text)?;
+    merge(vec![Change::Lay(assignments)], errors, warnings)
+}
+
+/// What a layer does to those before it.
+enum Change {
+    Lay(Vec<Assignment>),
+    Remove(String),
+}
+
+const ALGORITHM: &str = "algorithm";
+
+/// The algorithm that the layers leave set.
+fn algorithm_of(changes: &[Change]) -> Option<Algorithm> {
+    let name = changes.iter().fold(None, |before, change| match change {
+        Change::Lay(assignments) => match assignments.iter().find(|assignment| assignment.path == ALGORITHM) {
+            Some(assignment) => assignment.value.as_deref(),
+            None => before,
+        },
+        Change::Remove(path) => before.filter(|_| path != ALGORITHM),
+    });
+    name.and_then(|name| Algorithm::named(unquoted(name)))
+}
+
+/// Merges layers over the settings of the algorithm that they name.
+fn merge(
+    changes: Vec<Change>,
+    mut errors: Vec<KeyError>,
+    mut warnings: Vec<String>,
+) -> Result<Resolved, SettingsError> {
+    let mut merged = match algorithm_of(&changes) {
+        Some(algorithm) => {
+            let place = |_| Source::Algorithm { name: algorithm.name() };
+            Merged::over(Reader::new(&place, &mut errors, &mut warnings).document(text_of(algorithm))?)
+        }
+        None => Merged::default(),
+    };
+    for change in changes {
+        match change {
+            Change::Lay(assignments) => merged.lay(assignments, &mut warnings),
+            Change::Remove(path) => merged.remove(&path),
+        }
+    }
     resolved(merged, errors, warnings)
 }
 

@@ -2,7 +2,8 @@
 
 use crate::error::{KeyError, KeyFault, SettingsError};
 use crate::keys::{
-    IN_REWARD, Key, Kind, LAYOUT, NAME, OWN, canonical, in_place_of, inline, join, moved, nearest_key, split, zero,
+    IN_REWARD, Key, Kind, LAYOUT, NAME, OWN, canonical, in_place_of, inline, join, moved, nearest_key, nearest_of,
+    split, zero,
 };
 use crate::settings::CODE;
 use crate::source::Source;
@@ -166,7 +167,7 @@ impl<'a> Reader<'a> {
         source: Source,
     ) {
         if !fits(kind, value.get_ref()) {
-            return self.refuse(written.to_owned(), value, text, source, kind.to_string());
+            return self.refuse(written.to_owned(), value, text, source, expected(kind, value.get_ref()));
         }
         if !self.seen.insert(path.clone()) {
             return self.errors.push(KeyError { place: source, key: path, fault: KeyFault::Twice });
@@ -277,6 +278,15 @@ fn as_kind(text: &str, value: &DeValue<'_>, kind: Option<&Kind>) -> String {
 
 fn quoted(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
+}
+
+/// What a key expects in place of a value; of names the one that was probably meant.
+fn expected(kind: &Kind, value: &DeValue<'_>) -> String {
+    let nearest = match (kind, value.as_str()) {
+        (Kind::Choice(names), Some(word)) => nearest_of(word, names.iter().map(String::as_str)),
+        _ => None,
+    };
+    nearest.map_or_else(|| kind.to_string(), |name| format!("{kind}; did you mean {name}?"))
 }
 
 fn fits(kind: &Kind, value: &DeValue<'_>) -> bool {

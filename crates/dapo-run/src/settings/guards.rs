@@ -34,7 +34,7 @@ pub struct GuardsSection {
     pub entropy: GuardAction,
     /// Bound of the entropy, in nats a token.
     pub min_entropy: f64,
-    /// Nothing tells completions apart: all rewards of each group are equal for `steps` steps.
+    /// Nothing tells completions apart: all rewards of each group are equal for `steps` steps. Off with a critic.
     pub rewards: GuardAction,
     /// No completion ends by itself for `steps` steps.
     pub truncation: GuardAction,

@@ -4,12 +4,14 @@
 //! key has a default. Those of the algorithm are DAPO's, at a size for one machine; only the soft overlong punishment has to
 //! be asked for, as the recipe `dapo` does. Keys are the field's words.
 
+mod algorithm;
 mod data;
 mod guards;
 mod own;
 mod rewards;
 mod training;
 
+pub use algorithm::Algorithm;
 pub use data::DataSection;
 pub use guards::{GuardAction, GuardsSection};
 pub(crate) use own::{CODE, SELECTORS};
@@ -31,6 +33,10 @@ use serde::{Deserialize, Serialize};
 pub struct RunConfig {
     /// Seed of data order, splits, rollouts and adapters.
     pub seed: u64,
+    /// The algorithm whose settings, those of the recipe of its name, lie beneath all others. Unset: DAPO's, without its soft
+    /// overlong punishment.
+    #[schemars(schema_with = "Algorithm::schema")]
+    pub algorithm: Option<Algorithm>,
     /// The model to train.
     pub model: ModelSection,
     /// Low-rank adapters (LoRA, arXiv 2106.09685) instead of training all weights.

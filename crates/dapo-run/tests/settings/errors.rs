@@ -53,7 +53,8 @@ fn values_of_a_wrong_kind_name_place_found_and_expected() {
     let error = words(&["loss.policy_loss=gpso"]).unwrap_err().to_string();
     assert_eq!(
         error,
-        "command line: loss.policy_loss is \"gpso\" (a string), expected one of dapo, ppo, gspo, cispo, sapo, gmpo"
+        "command line: loss.policy_loss is \"gpso\" (a string), expected one of dapo, ppo, gspo, cispo, sapo, gmpo; \
+         did you mean gspo?"
     );
     let error = words(&["optimizer.lr=1e-5x"]).unwrap_err().to_string();
     assert_eq!(error, "command line: optimizer.lr is \"1e-5x\" (a string), expected a number");

@@ -4,7 +4,7 @@ use crate::{Files, words};
 use dapo_loss::{ClipRange, PolicyLoss};
 use dapo_policy::LoraTarget;
 use dapo_run::{Layer, RunConfig, Source, resolve};
-use dapo_trainer::Schedule;
+use dapo_trainer::{CriticConfig, Schedule};
 
 fn clip(config: &RunConfig) -> ClipRange {
     match config.loss.policy_loss {
@@ -146,6 +146,16 @@ fn an_optional_table_is_there_when_it_or_a_key_of_it_is_set() {
     // Taking its only key out leaves the table with its defaults.
     let config = words(&["rewards.format.weight=0.5", "rewards.format.weight="]).unwrap().config;
     assert_eq!(config.rewards.format.unwrap().weight, 1.0);
+}
+
+#[test]
+fn a_key_of_an_inner_table_leaves_the_others_defaults() {
+    let critic = words(&["critic.optimizer.lr=1e-3"]).unwrap().config.critic.unwrap();
+    let mut expected = CriticConfig::default();
+    expected.optimizer.lr = 1e-3;
+    assert_eq!((critic, critic.optimizer.warmup_steps), (expected, 0));
+    assert_eq!(words(&["critic.optimizer.lr=1e-3", "critic=none"]).unwrap().config.critic, None);
+    assert_eq!(words(&["critic.optimizer.lr=1e-3", "critic="]).unwrap().config.critic, None);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Settings: layers, errors, recipes, schema, writing and estimates.
 #![allow(clippy::unwrap_used)]
 
+mod algorithm;
 mod errors;
 mod estimates;
 mod layering;

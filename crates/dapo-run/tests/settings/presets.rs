@@ -6,7 +6,7 @@ use dapo_policy::LayerMemory;
 use dapo_reward::{ExtractRule, Grader, OverlongFilter};
 use dapo_run::{RunConfig, recipes};
 use dapo_sampler::{FilterMetric, GenBatch, OnExhausted, SurplusPolicy};
-use dapo_trainer::Schedule;
+use dapo_trainer::{CriticConfig, Schedule};
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -65,7 +65,7 @@ fn check_rung(config: &RunConfig, (name, high, soft, aggregation, filter, dynami
     assert_eq!((advantage.std, advantage.eps), (StdEstimator::Sample, 1e-6), "{name}");
     assert_eq!((overlong.filter, sampler.enabled), (filter, dynamic), "{name}");
     assert_eq!((&sampler.metric, sampler.tolerance), (&FilterMetric::Acc, 0.0), "{name}");
-    assert_eq!(sampler.per_prompt, None, "{name}");
+    assert_eq!((sampler.per_prompt, config.critic), (None, None), "{name}");
     let overlong = rewards.soft_overlong.as_ref().unwrap();
     assert_eq!((overlong.weight, overlong.reward.penalty_factor, overlong.reward.floor), (soft, 1.0, true), "{name}");
     let accuracy = rewards.accuracy.as_ref().unwrap();
@@ -90,6 +90,7 @@ fn the_ladder_is_the_papers_whatever_it_is_layered_over() {
         "sampler.tolerance=0.5",
         "sampler.per_prompt_max_samples=32",
         "rewards.accuracy={ wrong = 0.0, weight = 2 }",
+        "critic.lambda=0.9",
         "rewards.soft_overlong={ weight = 9.0, floor = false, penalty_factor = 3.0 }",
     ];
     for rung in LADDER {
@@ -105,6 +106,31 @@ fn the_ladder_is_the_papers_whatever_it_is_layered_over() {
         assert_eq!((over.train, over.eval, over.optimizer), (paper.train, paper.eval, paper.optimizer));
         assert_eq!(over.sampler.gen_batch, GenBatch::Fixed(1536));
         assert_eq!(over.rewards.soft_overlong.unwrap().reward.cache_len, Some(4096));
+    }
+}
+
+#[test]
+fn other_algorithms_are_the_published_ones_whatever_they_are_layered_over() {
+    for under in recipes().iter().map(|recipe| recipe.name) {
+        let config = |name| config(&[under, name]);
+        for name in ["ppo", "rloo", "reinforce-plus-plus"] {
+            let RunConfig { loss, sampler, overlong, rewards, .. } = config(name);
+            assert_eq!(loss.policy_loss, PolicyLoss::ppo(), "{name} over {under}");
+            assert_eq!((loss.entropy_coef, loss.kl.coef), (0.0, 0.0), "{name} over {under}");
+            assert_eq!((sampler.enabled, sampler.per_prompt, overlong.filter), (false, None, OverlongFilter::Off));
+            assert_eq!(rewards.soft_overlong.unwrap().weight, 0.0, "{name} over {under}");
+        }
+        let ppo = config("ppo");
+        assert_eq!(ppo.critic, Some(CriticConfig::default()), "ppo over {under}");
+        assert_eq!((ppo.loss.aggregation, ppo.rewards.kl_coef), (Aggregation::TokenMean, 0.0));
+        // TRL's RLOO: a completion is one action.
+        let rloo = config("rloo");
+        assert_eq!((rloo.advantage.baseline, rloo.advantage.scale), (Baseline::LeaveOneOut, AdvantageScale::None));
+        assert_eq!((rloo.loss.aggregation, rloo.rewards.kl_coef), (Aggregation::SeqMeanTokenSum, 0.05));
+        let reinforce = config("reinforce-plus-plus");
+        assert_eq!((reinforce.advantage.baseline, reinforce.advantage.scale), (Baseline::Mean, AdvantageScale::Whiten));
+        assert_eq!((reinforce.loss.aggregation, reinforce.rewards.kl_coef), (Aggregation::TokenMean, 0.01));
+        assert_eq!((rloo.critic, reinforce.critic), (None, None));
     }
 }
 

@@ -11,10 +11,10 @@ use dapo_reward::{
     ExtractRule, FormatPattern, Grader, LengthUnit, OnAbstain, OverlongFilter, Profile, TextOptions, TurnTemplate,
     VerifyConfig,
 };
-use dapo_run::{GuardAction, Layer, RunConfig, Tracker, keys, recipes, resolve};
+use dapo_run::{Algorithm, GuardAction, Layer, RunConfig, Tracker, keys, recipes, resolve};
 use dapo_sampler::{FilterMetric, GenBatch, OnExhausted, SurplusPolicy};
 use dapo_trainer::data::OnBadLine;
-use dapo_trainer::{OnMastered, Schedule};
+use dapo_trainer::{CriticConfig, CriticLayers, OnMastered, Schedule};
 use proptest::prelude::*;
 use serde::Serialize;
 use std::fmt::{self, Write};
@@ -407,6 +407,26 @@ fn choices() -> Vec<Choice> {
         plain("optimizer.eps", number(), |c, v| c.optimizer.eps = v),
         plain("optimizer.weight_decay", number(), |c, v| c.optimizer.weight_decay = v),
         plain("optimizer.max_grad_norm", number(), |c, v| c.optimizer.max_grad_norm = v),
+        one_of("critic.layers", &[("own", CriticLayers::Own), ("shared", CriticLayers::Shared)],
+            |c, v| critic(c).layers = v),
+        plain("critic.gamma", number(), |c, v| critic(c).gamma = v),
+        plain("critic.lambda", number(), |c, v| critic(c).lambda = v),
+        plain("critic.clip", single(), |c, v| critic(c).clip = v),
+        plain("critic.coef", number(), |c, v| critic(c).coef = v),
+        plain("critic.whiten", any::<bool>(), |c, v| critic(c).whiten = v),
+        plain("critic.warmup_steps", any::<u32>(), |c, v| critic(c).warmup_steps = v.into()),
+        plain("critic.optimizer.lr", number(), |c, v| critic(c).optimizer.lr = v),
+        either("critic.optimizer.warmup_steps", any::<u32>(), |c, v| critic(c).optimizer.warmup_steps = v.into(),
+            "critic.optimizer.warmup_ratio", |c, v| critic(c).optimizer.warmup_ratio = Some(v)),
+        one_of("critic.optimizer.schedule", &[("constant", Schedule::Constant), ("linear", Schedule::Linear),
+            ("cosine", Schedule::Cosine)], |c, v| critic(c).optimizer.schedule = v),
+        plain("critic.optimizer.decay_steps", any::<u32>(), |c, v| critic(c).optimizer.decay_steps = Some(v.into())),
+        plain("critic.optimizer.min_lr_ratio", number(), |c, v| critic(c).optimizer.min_lr_ratio = v),
+        plain("critic.optimizer.beta1", number(), |c, v| critic(c).optimizer.beta1 = v),
+        plain("critic.optimizer.beta2", number(), |c, v| critic(c).optimizer.beta2 = v),
+        plain("critic.optimizer.eps", number(), |c, v| critic(c).optimizer.eps = v),
+        plain("critic.optimizer.weight_decay", number(), |c, v| critic(c).optimizer.weight_decay = v),
+        plain("critic.optimizer.max_grad_norm", number(), |c, v| critic(c).optimizer.max_grad_norm = v),
         either("train.steps", any::<u32>(), |c, v| c.train.steps = v.into(), "train.passes", |c, v| c.train.passes = Some(v)),
         plain("train.updates_per_batch", count(), |c, v| c.train.updates_per_batch = v),
         plain("train.mini_batches", count(), |c, v| c.train.mini_batches = v),
@@ -454,6 +474,10 @@ fn choices() -> Vec<Choice> {
         plain("output.keep_best", text(), |c, v| c.output.keep_best = Some(v)),
         plain("output.token_logprobs", count(), |c, v| c.output.token_logprobs = v),
     ]
+}
+
+fn critic(config: &mut RunConfig) -> &mut CriticConfig {
+    config.critic.get_or_insert_default()
 }
 
 fn correction(config: &mut RunConfig) -> &mut RolloutCorrection {
@@ -511,6 +535,8 @@ fn settings() -> impl Strategy<Value = (String, RunConfig)> {
 #[test]
 fn every_key_is_an_option_that_can_be_set() {
     let mut known: Vec<&str> = choices().into_iter().flat_map(|choice| choice.keys).collect();
+    // It decides what all others begin with; see below.
+    known.push("algorithm");
     let mut all: Vec<&str> = keys().iter().map(|key| key.path.as_str()).collect();
     known.sort_unstable();
     all.sort_unstable();
@@ -530,6 +556,28 @@ proptest! {
         let from_file = resolve(&[Layer::File(files.write("a.toml", &text))]).unwrap();
         prop_assert_eq!(&from_file.config, &config);
         prop_assert_eq!(from_file.warnings(), &[] as &[String]);
+        let text = config.to_toml().unwrap();
+        let back = read(&files, &text);
+        prop_assert_eq!(&back, &config);
+        prop_assert_eq!(back.to_toml().unwrap(), text);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 50, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn settings_over_an_algorithm_survive_writing(
+        (text, _) in settings(),
+        algorithm in prop::sample::select(Algorithm::ALL.to_vec()),
+        unset in prop::sample::subsequence(vec!["critic", "rewards.soft_overlong"], 0..=2),
+    ) {
+        let files = Files::new();
+        let mut layers = vec![Layer::File(files.write("a.toml", &format!("algorithm = {:?}\n{text}", algorithm.name())))];
+        layers.extend(unset.iter().map(|table| Layer::Override(format!("{table}=none"))));
+        let config = resolve(&layers).unwrap().config;
+        prop_assert_eq!(config.algorithm, Some(algorithm));
+        prop_assert!(!unset.contains(&"critic") || config.critic.is_none());
         let text = config.to_toml().unwrap();
         let back = read(&files, &text);
         prop_assert_eq!(&back, &config);
@@ -570,8 +618,10 @@ fn a_written_file_names_every_key_once_in_the_order_of_the_list() {
                 found.push(format!("{table}{name}"));
             }
         }
-        let absent =
-            |path: &str| text.contains(&format!("# [{}] is not set", path.rsplit_once('.').unwrap_or_default().0));
+        let absent = |path: &str| {
+            let mut tables = path.match_indices('.').map(|(end, _)| &path[..end]);
+            tables.any(|table| text.contains(&format!("# [{table}] is not set")))
+        };
         let expected: Vec<&str> = keys().iter().map(|key| key.path.as_str()).filter(|path| !absent(path)).collect();
         assert_eq!(found, expected, "{}", recipe.name);
     }

@@ -161,7 +161,7 @@ fn keys_have_kinds_defaults_and_descriptions() {
     assert!(keys().iter().all(|key| !key.description.is_empty()));
     // Every value that is written is a key's: with each table present, only what has no default is missing.
     let tables = "[lora]\n[sampler.per_prompt]\n[loss.rollout_correction]\n[loss.rollout_correction.reject]\n[rewards.format]\n[rewards.tag_count]\n\
-        [rewards.soft_overlong]\n[rewards.proportional_overlong]\n[rewards.repetition]\n[rewards.length]\n[env]\n";
+        [rewards.soft_overlong]\n[rewards.proportional_overlong]\n[rewards.repetition]\n[rewards.length]\n[env]\n[critic]\n";
     let config: RunConfig = toml::from_str(tables).unwrap();
     let written: Value = toml::from_str(&toml::to_string(&config).unwrap()).unwrap();
     let without_default = keys().iter().filter(|key| key.default.is_none()).count();

@@ -8,7 +8,24 @@ use dapo_run::RunError;
 fn every_part_names_the_key_of_what_it_refuses() {
     for (settings, message) in [
         (&["data.validation_split=1"][..], "data.validation_split is 1, expected at least 0 and below 1"),
-        (&["rollout.group_size=1"], "rollout.group_size is 1, expected at least 2: a group of one has no baseline"),
+        (
+            &["rollout.group_size=1"],
+            "rollout.group_size is 1, expected at least 2: a group of one has no baseline without a critic",
+        ),
+        (
+            &["rollout.group_size=1", "critic={}"],
+            "sampler.dynamic is true, expected false with groups of one, which have nothing to differ in",
+        ),
+        (&["critic.gamma=2"], "critic.gamma is 2, expected from 0 to 1"),
+        (&["critic.optimizer.beta1=1"], "critic.optimizer.beta1 is 1, expected at least 0 and below 1"),
+        (
+            &["critic.layers=shared", "critic.warmup_steps=3"],
+            "critic.warmup_steps is 3, expected 0 with shared layers: training the critic alone would change the policy",
+        ),
+        (
+            &["critic={}", "loss.policy_loss=gspo"],
+            "loss.policy_loss is gspo, expected one with a ratio for each token: a critic gives each its advantage",
+        ),
         (&["rollout.max_new_tokens=0"], "rollout.max_new_tokens is 0, expected at least 1"),
         (&["rollout.temperature=-1"], "rollout.temperature is -1, expected a finite number of at least 0"),
         (
