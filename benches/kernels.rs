@@ -167,13 +167,13 @@ fn head_kernels(all: &mut Vec<Kernel>) {
     let (again, mut scratch) = (data.clone(), Scratch::default());
     all.push(kernel("logprobs 512 x 576 -> 49152", Work::Flops(product), move || {
         let (weight, packed, hidden, targets) = &*again;
-        let head = Head { weight, packed, temperature: 1.0 };
+        let head = Head { weight: Some(weight), packed, temperature: 1.0 };
         black_box(head.logprobs(hidden, targets, &mut scratch).expect("valid"));
     }));
     let (mut hidden_grad, mut scratch) = (Vec::new(), Scratch::default());
     all.push(kernel("logprobs 512 x 576 -> 49152, loss and backward", Work::Flops(3 * product), move || {
         let (weight, packed, hidden, targets) = &*data;
-        let head = Head { weight, packed, temperature: 1.0 };
+        let head = Head { weight: Some(weight), packed, temperature: 1.0 };
         let loss = |rows: dapo::policy::Rows<'_>, into: dapo::policy::RowGradients<'_>| {
             // The clipped surrogate of a first update: every ratio is 1.
             into.logprobs.iter_mut().zip(rows.logprobs).for_each(|(g, l)| *g = -1.0 / 512.0 * f32::from(*l < 0.0));

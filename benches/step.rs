@@ -3,7 +3,8 @@
 //! The tiny Qwen3 of `testdata/parity` always; SmolLM2-135M-Instruct where `DAPO_SMOLLM2_GGUF` names its GGUF file (see
 //! `scripts/fetch-smollm2.sh`). Stop tokens are ignored, nothing is masked and no group is dropped, so that each work has
 //! exactly the tokens that its name says. One JSON line per work: shortest and median seconds, tokens per second, and the most
-//! memory the process had so far; give a part of a name to run only the works with it.
+//! memory the process had so far; give a part of a name to run only the works with it. `DAPO_WEIGHTS=bf16` computes with
+//! weights in bf16.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,7 +16,7 @@ use dapo::kernels::threads;
 use dapo::loss::{Advantages, Aggregation, Denominator, EmptySequences, LossBatch, LossConfig, LossPlan, TokenChunk};
 use dapo::policy::{
     Decoder, GenerationConfig, Gradients, Message, Policy, Request, RowGradients, Rows, Segments, StopTokens,
-    TokenBatch, Tokenizer,
+    TokenBatch, Tokenizer, WeightFormat,
 };
 use dapo::reward::{RewardFault, RewardFn, RewardInput, RewardSum, Score};
 use dapo::sampler::{FilterMetric, SamplerConfig};
@@ -56,7 +57,11 @@ impl Model {
         let (decoder, tokenizer) = dapo::policy::load(self.path.as_ref()).with_context(|| self.path.clone())?;
         let mut config = decoder.config().clone();
         config.eos_token_ids.clear();
-        Ok((Decoder::new(config, decoder.tensors()?)?, tokenizer))
+        let mut decoder = Decoder::new(config, decoder.tensors()?)?;
+        if std::env::var("DAPO_WEIGHTS").is_ok_and(|format| format == "bf16") {
+            decoder.set_weight_format(WeightFormat::Bf16)?;
+        }
+        Ok((decoder, tokenizer))
     }
 
     fn problems(&self, count: u32) -> Vec<Problem> {
@@ -229,7 +234,7 @@ fn head(bench: &Bench) -> Result<()> {
     let hidden: Vec<f32> = (0..ROWS * width).map(|i| value(i + 7)).collect();
     let targets: Vec<u32> = (0..ROWS as u32).map(|i| i * 97 % vocab as u32).collect();
     let packed = PackedMatrix::from_transposed(&weight, vocab, width);
-    let head = Head { weight: &weight, packed: &packed, temperature: 1.0 };
+    let head = Head { weight: Some(&weight), packed: &packed, temperature: 1.0 };
     let advantages: Vec<f32> = (0..ROWS).map(value).collect();
     let ends: Vec<usize> = (0..=ROWS).collect();
     let config = LossConfig::default();

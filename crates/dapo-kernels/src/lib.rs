@@ -28,6 +28,7 @@
 
 pub mod adamw;
 pub mod attention;
+pub mod bf16;
 #[cfg(any(feature = "cuda", feature = "emulate"))]
 pub mod cuda;
 pub mod linear;

@@ -32,6 +32,20 @@ pub enum LayerMemory {
     Recompute,
 }
 
+/// In what format the CPU computes with the model's own weights.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum WeightFormat {
+    /// As they are.
+    #[default]
+    F32,
+    /// Rounded to the nearest bf16, in rollouts and in training: norms and biases, too, as in a model in bf16 of torch.
+    /// Updates change f32 values, which are rounded again; of weights that are not trained the rounded ones alone are kept.
+    /// Adapters, activations, gradients and sums are in f32.
+    Bf16,
+}
+
 /// Which tensors are trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Trained {
@@ -86,6 +100,8 @@ pub(crate) struct ModelSpec {
     pub(crate) config: ModelConfig,
     pub(crate) lora: Option<LoraConfig>,
     pub(crate) trained: Trained,
+    /// Of the model's own tensors on the CPU.
+    pub(crate) weights: WeightFormat,
 }
 
 impl ModelSpec {
@@ -134,10 +150,14 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
     /// Puts adapters on the model, which alone are trained from now on. `factors` by name.
     fn adapt(&mut self, lora: &LoraConfig, factors: BTreeMap<String, Tensor>) -> Result<(), PolicyError>;
 
+    /// Computes with the model's own tensors in another format. A GPU computes in its own.
+    fn set_weight_format(&mut self, format: WeightFormat) -> Result<(), PolicyError>;
+
     /// A model of the same configuration on the same device that trains nothing, with these weights of its own, by name.
     fn frozen(&self, tensors: BTreeMap<String, Tensor>) -> Result<Box<dyn Backend>, PolicyError>;
 
-    /// A tensor's present values, in f32 on the host: a handle where they are there anyhow, a copy otherwise.
+    /// A tensor's present values, in f32 on the host: a handle where they are there anyhow, a copy otherwise. Of weights that
+    /// are kept in bf16 alone the rounded values.
     fn read(&self, parameter: ParameterId) -> Result<Tensor, PolicyError>;
 
     /// Gives a tensor other values.

@@ -72,7 +72,7 @@ mod tokenizer;
 mod turns;
 mod value_head;
 
-pub use backend::LayerMemory;
+pub use backend::{LayerMemory, WeightFormat};
 pub use batch::{Loss, TokenBatch, TokenLogprobs};
 pub use chat::{ChatOptions, Message};
 pub use check::LARGEST_WEIGHT;

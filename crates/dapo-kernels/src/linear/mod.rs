@@ -1,4 +1,4 @@
-//! Linear layers: y = x · Wᵀ + b over weights packed once per update.
+//! Linear layers: y = x · Wᵀ + b over weights packed once per update, in f32 or bf16.
 //!
 //! Forward 2·T·out·in flops over the packed copy; backward the same twice, for the gradient of x (over W as it is
 //! stored) and of W. A weight that records no gradient (a frozen one) costs no backward matmul and no memory for it.
@@ -38,6 +38,19 @@ pub fn backward_input(dy: &[f32], weight: &[f32], out: usize, dx: &mut [f32], ac
     let m = rows(dy, out, dx, k);
     let weight = Rhs::Rows { data: weight, stride: k };
     matmul(m, k, out, Lhs::rows(dy, out), weight, dx, k, Mode { accumulate, serial: false });
+}
+
+/// [`backward_input`] over the packed copy of W, with the same bits for the same values; one in bf16 is widened.
+///
+/// # Shapes
+/// dy `[T, out]`, packed `[in, out]`, dx `[T, in]`.
+///
+/// # Panics
+/// When a slice has another length.
+pub fn backward_input_packed(dy: &[f32], packed: &PackedMatrix, dx: &mut [f32], accumulate: bool) {
+    let (out, k) = (packed.n(), packed.k());
+    let m = rows(dy, out, dx, k);
+    matmul(m, k, out, Lhs::rows(dy, out), Rhs::Transposed(packed), dx, k, Mode { accumulate, serial: false });
 }
 
 /// dW (+)= dyᵀ · x.

@@ -4,6 +4,7 @@
 
 use super::micro::{self, Tile, max_rows};
 use super::pack::{odd_lines, pack_rows, pack_tiles};
+use super::packed::Words;
 use super::{Lhs, Rhs, pack_columns, panel_width};
 use crate::simd::{Isa, LANES, SharedMut, isa};
 use crate::threads;
@@ -115,12 +116,19 @@ struct Left<'a> {
     step: usize,
 }
 
-/// Where panels of B are read, from the first step of a chunk of k on: their distance, and that of steps.
+/// Where panels of B are read, from the first step of a chunk of k on: their distance, and that of steps, in words.
 #[derive(Clone, Copy)]
 struct Right<'a> {
-    data: &'a [f32],
+    data: Words<'a>,
     panel: usize,
     step: usize,
+}
+
+impl Right<'_> {
+    /// Words of a step of a panel.
+    fn words(&self) -> usize {
+        self.data.of_columns(panel_width())
+    }
 }
 
 impl Job<'_> {
@@ -164,7 +172,7 @@ impl Job<'_> {
         match self.b {
             Rhs::Packed(_) | Rhs::Panels(_) => false,
             Rhs::Rows { .. } => tiles > FEW || !self.n.is_multiple_of(panel_width()),
-            Rhs::Columns { .. } => true,
+            Rhs::Columns { .. } | Rhs::Transposed(_) => true,
         }
     }
 
@@ -172,11 +180,16 @@ impl Job<'_> {
         let width = panel_width();
         match self.b {
             Rhs::Packed(matrix) => {
-                Right { data: &matrix.panels()[k.start * width..], panel: self.k * width, step: width }
+                let step = matrix.words().of_columns(width);
+                Right { data: matrix.words().from(k.start * step), panel: self.k * step, step }
             }
-            Rhs::Panels(data) => Right { data: &data[k.start * width..], panel: self.k * width, step: width },
-            Rhs::Rows { data, stride } => Right { data: &data[k.start * stride..], panel: width, step: stride },
-            Rhs::Columns { .. } => unreachable!("columns are copied"),
+            Rhs::Panels(data) => {
+                Right { data: Words::Full(&data[k.start * width..]), panel: self.k * width, step: width }
+            }
+            Rhs::Rows { data, stride } => {
+                Right { data: Words::Full(&data[k.start * stride..]), panel: width, step: stride }
+            }
+            Rhs::Columns { .. } | Rhs::Transposed(_) => unreachable!("columns are copied"),
         }
     }
 
@@ -201,10 +214,11 @@ impl Job<'_> {
                 Rhs::Columns { data, stride } => {
                     pack_columns(&data[first * stride + k.start..], stride, k.len(), columns, copy);
                 }
+                Rhs::Transposed(matrix) => matrix.transpose_panels(k, first..first + columns, panel, copy),
                 Rhs::Packed(_) | Rhs::Panels(_) => unreachable!("panels are read where they are"),
             }
         });
-        Right { data: buffer, panel, step: width }
+        Right { data: Words::Full(buffer), panel, step: width }
     }
 
     /// Whether tiles of A are laid out in the order in which they are read, which pays off over many panels; over fewer
@@ -216,7 +230,7 @@ impl Job<'_> {
         } else {
             self.a.row == 1 && panels > 2
         };
-        self.m > 4 && right.step == panel_width() && (few || panels >= MANY_PANELS)
+        self.m > 4 && right.step == right.words() && (few || panels >= MANY_PANELS)
     }
 
     fn copy_a<'a>(&self, k: &Range<usize>, tiles: Range<usize>, buffer: &'a mut Vec<f32>) -> Left<'a> {
@@ -265,7 +279,7 @@ impl Job<'_> {
     }
 
     fn blocks(&self, k: &Range<usize>, tiles: Range<usize>, panels: Range<usize>, left: Left<'_>, right: Right<'_>) {
-        let copied = matches!(self.b, Rhs::Rows { .. } | Rhs::Columns { .. });
+        let copied = !matches!(self.b, Rhs::Packed(_) | Rhs::Panels(_));
         let blocks = if tiles.len() <= FEW { 1 } else { k.len().div_ceil(k_block(k.len(), copied)) };
         let row_blocks = (tiles.len() * max_rows()).div_ceil(ROW_BLOCK);
         for block in 0..blocks {
@@ -290,12 +304,12 @@ impl Job<'_> {
         right: Right<'_>,
         accumulate: bool,
     ) {
-        let width = panel_width();
+        let (width, words) = (panel_width(), right.words());
         let columns = width.min(self.n - panel * width);
         let b = right.data.as_ptr().wrapping_add(panel * right.panel + steps.start * right.step);
         // The next panel is fetched little by little, a part in each tile; rows in place are neighbours.
-        let next = if right.step == width { b.wrapping_add(right.panel) } else { b };
-        let next_step = width.div_ceil(tiles.len()).min(16);
+        let next = if right.step == words { b.wrapping_add(right.panel) } else { b };
+        let next_step = words.div_ceil(tiles.len()).min(16);
         let first = self.row(tiles.start);
         for (index, tile) in tiles.clone().enumerate() {
             let (start, end) = (self.row(tile), self.row(tile + 1));
@@ -312,7 +326,7 @@ impl Job<'_> {
                 a_k: left.step,
                 b,
                 b_k: right.step,
-                next: next.wrapping_add(width.min(index * next_step) * steps.len()),
+                next: next.wrapping_add(words.min(index * next_step) * steps.len()),
                 next_step,
                 c,
                 next_c: if tile + 1 < tiles.end {
@@ -325,9 +339,9 @@ impl Job<'_> {
             };
             if columns == width {
                 // SAFETY: as above; a full panel has all its columns in C.
-                unsafe { micro::run(end - start, left.copied.is_some(), operands) };
+                unsafe { micro::run(end - start, left.copied.is_some(), right.data.are_halves(), operands) };
             } else {
-                edge(end - start, columns, left.copied.is_some(), operands);
+                edge(end - start, columns, left.copied.is_some(), right.data.are_halves(), operands);
             }
         }
     }
@@ -344,7 +358,7 @@ fn resized(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
 }
 
 /// A tile whose panel is cut by the edge of C: computed aside, then copied.
-fn edge(rows: usize, columns: usize, copied: bool, tile: Tile) {
+fn edge(rows: usize, columns: usize, copied: bool, halves: bool, tile: Tile) {
     let mut aside = [0.0f32; 12 * LANES];
     if tile.accumulate {
         for row in 0..rows {
@@ -354,7 +368,7 @@ fn edge(rows: usize, columns: usize, copied: bool, tile: Tile) {
         }
     }
     // SAFETY: A and B are the caller's; the output is the local array.
-    unsafe { micro::run(rows, copied, Tile { c: aside.as_mut_ptr(), c_row: LANES, ..tile }) };
+    unsafe { micro::run(rows, copied, halves, Tile { c: aside.as_mut_ptr(), c_row: LANES, ..tile }) };
     for row in 0..rows {
         // SAFETY: as above.
         let c = unsafe { std::slice::from_raw_parts_mut(tile.c.add(row * tile.c_row), columns) };

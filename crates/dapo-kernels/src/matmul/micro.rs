@@ -3,6 +3,7 @@
 
 #![expect(unsafe_code, reason = "vector intrinsics and strided pointers")]
 
+use crate::bf16::{high, low};
 use crate::simd::{Isa, LANES, isa};
 
 /// Most rows of a tile, per instruction set.
@@ -22,7 +23,8 @@ pub(crate) fn panel_width() -> usize {
 /// Columns of a panel where vectors are half as long.
 const NARROW: usize = LANES / 2;
 
-/// Operands of one tile. A is read at `a + row * a_row + k * a_k`, B at `b + k * b_k + column`, C at `c + row * c_row`.
+/// Operands of one tile. A is read at `a + row * a_row + k * a_k`, B at `b + k * b_k + column`, C at `c + row * c_row`. Of a
+/// B in bf16 a step is half as many words, each of two columns ([`Words`](super::packed::Words)).
 #[derive(Clone, Copy)]
 pub(super) struct Tile {
     pub(super) k: usize,
@@ -43,19 +45,23 @@ pub(super) struct Tile {
 }
 
 /// Computes one tile of `rows <= max_rows()` rows. `copied` says that A and B are copies, steps of A being `max_rows()`
-/// and steps of B a panel's width apart and all else neighbours.
+/// and steps of B a panel's width apart and all else neighbours; `halves` that B is in bf16.
 ///
 /// # Safety
 /// Every address named by the tile for `rows` rows, `k` steps and a panel's columns must be valid, and C must not be
 /// shared.
-pub(super) unsafe fn run(rows: usize, copied: bool, tile: Tile) {
+pub(super) unsafe fn run(rows: usize, copied: bool, halves: bool, tile: Tile) {
     macro_rules! height {
         ($kernel:ident: $($rows:literal)* | $most:literal) => {
-            match (rows, copied) {
-                $(($rows, false) => $kernel::<$rows, false>(tile),
-                ($rows, true) => $kernel::<$rows, true>(tile),)*
-                (_, false) => $kernel::<$most, false>(tile),
-                (_, true) => $kernel::<$most, true>(tile),
+            match (rows, copied, halves) {
+                $(($rows, false, false) => $kernel::<$rows, false, false>(tile),
+                ($rows, true, false) => $kernel::<$rows, true, false>(tile),
+                ($rows, false, true) => $kernel::<$rows, false, true>(tile),
+                ($rows, true, true) => $kernel::<$rows, true, true>(tile),)*
+                (_, false, false) => $kernel::<$most, false, false>(tile),
+                (_, true, false) => $kernel::<$most, true, false>(tile),
+                (_, false, true) => $kernel::<$most, false, true>(tile),
+                (_, true, true) => $kernel::<$most, true, true>(tile),
             }
         };
     }
@@ -66,11 +72,15 @@ pub(super) unsafe fn run(rows: usize, copied: bool, tile: Tile) {
             Isa::Avx512 => height!(avx512: 1 2 3 4 5 6 7 8 9 10 11 | 12),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => height!(avx2: 1 2 3 4 5 | 6),
-            _ => match rows {
-                1 => portable::<1>(tile),
-                2 => portable::<2>(tile),
-                3 => portable::<3>(tile),
-                _ => portable::<4>(tile),
+            _ => match (rows, halves) {
+                (1, false) => portable::<1, false>(tile),
+                (2, false) => portable::<2, false>(tile),
+                (3, false) => portable::<3, false>(tile),
+                (_, false) => portable::<4, false>(tile),
+                (1, true) => portable::<1, true>(tile),
+                (2, true) => portable::<2, true>(tile),
+                (3, true) => portable::<3, true>(tile),
+                (_, true) => portable::<4, true>(tile),
             },
         }
     }
@@ -79,11 +89,13 @@ pub(super) unsafe fn run(rows: usize, copied: bool, tile: Tile) {
 /// A tile of two vectors a row. Of copied operands every address is a constant from one, and four steps go together.
 #[cfg(target_arch = "x86_64")]
 macro_rules! kernel {
-    ($name:ident, $features:literal, $lanes:literal, $most:literal, $zero:ident, $load:ident, $spread:ident, $fma:ident, $store:ident) => {
+    ($name:ident, $features:literal, $lanes:literal, $most:literal, $zero:ident, $load:ident, $spread:ident, $fma:ident, $store:ident, $widen:ident) => {
         #[target_feature(enable = $features)]
-        unsafe fn $name<const ROWS: usize, const COPIED: bool>(t: Tile) {
+        unsafe fn $name<const ROWS: usize, const COPIED: bool, const HALVES: bool>(t: Tile) {
             use std::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_prefetch, $fma, $load, $spread, $store, $zero};
             const TOGETHER: usize = 4;
+            // Words of B in a step.
+            let words = if HALVES { $lanes } else { 2 * $lanes };
             // SAFETY: `run`'s caller vouches for the addresses.
             unsafe {
                 for i in 0..ROWS {
@@ -111,13 +123,14 @@ macro_rules! kernel {
                         }
                         next = next.wrapping_add(TOGETHER * t.next_step);
                         for step in 0..TOGETHER {
-                            let (b0, b1) = ($load(b.add(2 * $lanes * step)), $load(b.add(2 * $lanes * step + $lanes)));
+                            let b = b.add(words * step);
+                            let (b0, b1) = if HALVES { $widen(b) } else { ($load(b), $load(b.add($lanes))) };
                             for (i, row) in acc.iter_mut().enumerate() {
                                 let x = $spread(*a.add($most * step + i));
                                 *row = [$fma(x, b0, row[0]), $fma(x, b1, row[1])];
                             }
                         }
-                        (a, b) = (a.add($most * TOGETHER), b.add(2 * $lanes * TOGETHER));
+                        (a, b) = (a.add($most * TOGETHER), b.add(words * TOGETHER));
                         k -= TOGETHER;
                     }
                 }
@@ -131,7 +144,7 @@ macro_rules! kernel {
                 while k > 0 {
                     _mm_prefetch::<_MM_HINT_T1>(next.cast());
                     next = next.wrapping_add(t.next_step);
-                    let (b0, b1) = ($load(b), $load(b.add($lanes)));
+                    let (b0, b1) = if HALVES { $widen(b) } else { ($load(b), $load(b.add($lanes))) };
                     for (acc, distance) in acc.iter_mut().zip(distances) {
                         let x = $spread(*a.byte_add(distance));
                         *acc = [$fma(x, b0, acc[0]), $fma(x, b1, acc[1])];
@@ -159,12 +172,58 @@ kernel!(
     _mm512_loadu_ps,
     _mm512_set1_ps,
     _mm512_fmadd_ps,
-    _mm512_storeu_ps
+    _mm512_storeu_ps,
+    widen_long
 );
 #[cfg(target_arch = "x86_64")]
-kernel!(avx2, "avx2,fma", 8, 6, _mm256_setzero_ps, _mm256_loadu_ps, _mm256_set1_ps, _mm256_fmadd_ps, _mm256_storeu_ps);
+kernel!(
+    avx2,
+    "avx2,fma",
+    8,
+    6,
+    _mm256_setzero_ps,
+    _mm256_loadu_ps,
+    _mm256_set1_ps,
+    _mm256_fmadd_ps,
+    _mm256_storeu_ps,
+    widen_short
+);
 
-unsafe fn portable<const ROWS: usize>(t: Tile) {
+/// The two vectors of 16 words of pairs.
+///
+/// # Safety
+/// The words must be valid.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn widen_long(words: *const f32) -> (std::arch::x86_64::__m512, std::arch::x86_64::__m512) {
+    use std::arch::x86_64::{
+        _mm512_and_si512, _mm512_castsi512_ps, _mm512_loadu_si512, _mm512_set1_epi32, _mm512_slli_epi32,
+    };
+    // SAFETY: the caller vouches for the address.
+    let words = unsafe { _mm512_loadu_si512(words.cast()) };
+    let high = _mm512_and_si512(words, _mm512_set1_epi32(0xffff_0000u32.cast_signed()));
+    (_mm512_castsi512_ps(_mm512_slli_epi32::<16>(words)), _mm512_castsi512_ps(high))
+}
+
+/// The two vectors of 8 words of pairs.
+///
+/// # Safety
+/// The words must be valid.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn widen_short(words: *const f32) -> (std::arch::x86_64::__m256, std::arch::x86_64::__m256) {
+    use std::arch::x86_64::{
+        _mm256_and_si256, _mm256_castsi256_ps, _mm256_loadu_si256, _mm256_set1_epi32, _mm256_slli_epi32,
+    };
+    // SAFETY: the caller vouches for the address.
+    let words = unsafe { _mm256_loadu_si256(words.cast()) };
+    let high = _mm256_and_si256(words, _mm256_set1_epi32(0xffff_0000u32.cast_signed()));
+    (_mm256_castsi256_ps(_mm256_slli_epi32::<16>(words)), _mm256_castsi256_ps(high))
+}
+
+unsafe fn portable<const ROWS: usize, const HALVES: bool>(t: Tile) {
     // SAFETY: `run`'s caller vouches for the addresses.
     unsafe {
         let mut acc = [[0.0f32; NARROW]; ROWS];
@@ -174,11 +233,20 @@ unsafe fn portable<const ROWS: usize>(t: Tile) {
             }
         }
         for k in 0..t.k {
-            let b = std::slice::from_raw_parts(t.b.add(k * t.b_k), NARROW);
+            let mut b = [0.0; NARROW];
+            if HALVES {
+                let (lower, upper) = b.split_at_mut(NARROW / 2);
+                let words = std::slice::from_raw_parts(t.b.add(k * t.b_k).cast(), NARROW / 2);
+                for ((word, lower), upper) in words.iter().zip(lower).zip(upper) {
+                    (*lower, *upper) = (low(*word), high(*word));
+                }
+            } else {
+                b.copy_from_slice(std::slice::from_raw_parts(t.b.add(k * t.b_k), NARROW));
+            }
             for (i, row) in acc.iter_mut().enumerate() {
                 let x = *t.a.add(i * t.a_row + k * t.a_k);
                 for (sum, b) in row.iter_mut().zip(b) {
-                    *sum = crate::simd::mul_add::<{ crate::simd::PORTABLE_FMA }>(x, *b, *sum);
+                    *sum = crate::simd::mul_add::<{ crate::simd::PORTABLE_FMA }>(x, b, *sum);
                 }
             }
         }

@@ -8,6 +8,9 @@
 //! Operands that are used many times are laid out first in the order in which the innermost loop reads them, a part at a
 //! time and by all threads together; every thread then multiplies tiles of its own.
 //!
+//! A packed right-hand side can be in bf16: the innermost loop widens it, exactly, so a matmul has the bits of one over the
+//! rounded values in f32.
+//!
 //! Cost: 2·m·n·k flops; [`PackedMatrix`] is read once per block of rows, at memory speed for one row.
 
 #![expect(unsafe_code, reason = "parts of an output belong to other threads")]
@@ -15,6 +18,7 @@
 mod job;
 mod micro;
 mod pack;
+mod packed;
 #[cfg(test)]
 mod tests;
 mod transpose;
@@ -23,7 +27,7 @@ use crate::simd::{LANES, SharedMut};
 use crate::threads;
 use job::Job;
 pub(crate) use micro::panel_width;
-pub use pack::PackedMatrix;
+pub use packed::PackedMatrix;
 pub(crate) use transpose::pack_columns;
 
 /// Multiply-adds below which a matmul runs on the calling thread.
@@ -57,6 +61,8 @@ impl<'a> Lhs<'a> {
 pub enum Rhs<'a> {
     /// Packed ahead of time.
     Packed(&'a PackedMatrix),
+    /// The transpose of a packed matrix: element (k, j) is its element (j, k).
+    Transposed(&'a PackedMatrix),
     /// Panels as in [`PackedMatrix`], held by somebody else (a key cache); as many as fill whole runs of 32 columns.
     Panels(&'a [f32]),
     /// Element (k, j) at `data[k * stride + j]`.
@@ -138,6 +144,9 @@ fn check(m: usize, n: usize, k: usize, a: Lhs<'_>, b: Rhs<'_>, c: usize, c_row: 
     match b {
         Rhs::Packed(b) => {
             assert!(b.k() == k && b.n() == n, "matmul: packed [{}, {}], expected [{k}, {n}]", b.k(), b.n());
+        }
+        Rhs::Transposed(b) => {
+            assert!(b.k() == n && b.n() == k, "matmul: packed [{}, {}], expected [{n}, {k}]", b.k(), b.n());
         }
         Rhs::Panels(data) => assert!(data.len() >= n.next_multiple_of(LANES) * k, "matmul: panels too short"),
         Rhs::Rows { data, stride } => {

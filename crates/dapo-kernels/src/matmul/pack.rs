@@ -1,55 +1,11 @@
 //! Operands laid out in the order in which the tiles read them.
 
-use super::{Lhs, micro, pack_columns, panel_width};
+use super::{Lhs, micro, panel_width};
 use crate::simd::{LANES, dispatch, prefetch};
-use crate::threads;
 use std::ops::Range;
 
 /// Steps of k that copies ask for ahead of time.
 const AHEAD: usize = 32;
-
-/// The right-hand side B of a matmul, `[k, n]`, stored as panels of 32 or 16 columns, as suits the CPU: panel, then k,
-/// then column. Padded with zeros to whole runs of 32 columns.
-#[derive(Clone, Debug, Default)]
-pub struct PackedMatrix {
-    k: usize,
-    n: usize,
-    data: Vec<f32>,
-}
-
-impl PackedMatrix {
-    /// Packs the transpose of `weight`, stored `[n, k]` row by row as linear layers are, so that `x · Bᵀ` is a matmul.
-    pub fn from_transposed(weight: &[f32], n: usize, k: usize) -> Self {
-        let mut packed = Self { k, n, data: vec![0.0; n.div_ceil(LANES) * k * LANES] };
-        packed.repack_transposed(weight);
-        packed
-    }
-
-    /// Packs again after `weight`, of the same shape, has changed.
-    pub fn repack_transposed(&mut self, weight: &[f32]) {
-        let (n, k) = (self.n, self.k);
-        assert_eq!(weight.len(), n * k, "repack_transposed: weight of another size");
-        threads::for_each_chunk([&mut self.data], [k * LANES], |panel, [data]| {
-            let columns = LANES.min(n - panel * LANES);
-            pack_columns(&weight[panel * LANES * k..], k, k, columns, data);
-        });
-    }
-
-    /// Rows of B: the length of the sums.
-    pub fn k(&self) -> usize {
-        self.k
-    }
-
-    /// Columns of B: the width of the output.
-    pub fn n(&self) -> usize {
-        self.n
-    }
-
-    /// All panels.
-    pub(super) fn panels(&self) -> &[f32] {
-        &self.data
-    }
-}
 
 /// Copies `columns` of the first `steps` rows into panels of `WIDTH` columns: several at a time, because memory is read
 /// faster in longer runs. The last panel is padded with zeros.

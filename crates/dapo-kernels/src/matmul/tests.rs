@@ -44,6 +44,7 @@ fn every_layout_gives_the_same_bits_and_the_right_product() {
         let (a, bt) = (values(m * k, 1), values(n * k, 2));
         let (at, b) = (transpose(&a, m, k), transpose(&bt, n, k));
         let packed = PackedMatrix::from_transposed(&bt, n, k);
+        let transposed = PackedMatrix::from_transposed(&b, k, n);
         let mut first = vec![f32::NAN; m * n];
         matmul(m, n, k, Lhs::rows(&a, k), Rhs::Packed(&packed), &mut first, n, Mode::default());
         for (got, want) in first.iter().zip(exact(m, n, k, &a, &bt)) {
@@ -52,6 +53,8 @@ fn every_layout_gives_the_same_bits_and_the_right_product() {
         let others = [
             (Lhs::rows(&a, k), Rhs::Rows { data: &b, stride: n }),
             (Lhs::rows(&a, k), Rhs::Columns { data: &bt, stride: k }),
+            (Lhs::rows(&a, k), Rhs::Transposed(&transposed)),
+            (Lhs::transposed(&at, m), Rhs::Transposed(&transposed)),
             (Lhs::transposed(&at, m), Rhs::Packed(&packed)),
             (Lhs::transposed(&at, m), Rhs::Rows { data: &b, stride: n }),
         ];
@@ -60,6 +63,45 @@ fn every_layout_gives_the_same_bits_and_the_right_product() {
             matmul(m, n, k, lhs, rhs, &mut c, n, Mode::default());
             assert!(c.iter().zip(&first).all(|(x, y)| x.to_bits() == y.to_bits()), "{m}x{n}x{k} {rhs:?}");
         }
+    }
+}
+
+#[test]
+fn a_matrix_in_bf16_gives_the_bits_of_its_rounded_values() {
+    // Every height of a tile, steps that do not fill a block, and copies in several parts.
+    let sizes =
+        (1..=13).map(|m| (m, 70, 67)).chain([(1, 1, 1), (2, 33, 64), (40, 96, 1100), (60, 416, 24), (450, 300, 5000)]);
+    for (m, n, k) in sizes {
+        let (a, bt) = (values(m * k, 7), values(n * k, 8));
+        let mut rounded = bt.clone();
+        crate::bf16::round(&mut rounded);
+        assert_ne!(rounded, bt);
+        let b = transpose(&bt, n, k);
+        let mut full = PackedMatrix::from_transposed(&rounded, n, k);
+        let halves = PackedMatrix::rounded_from_transposed(&bt, n, k);
+        let transposed = PackedMatrix::rounded_from_transposed(&b, k, n);
+        let product = |b: Rhs<'_>, accumulate| {
+            let mut c = vec![0.25; m * n];
+            matmul(m, n, k, Lhs::rows(&a, k), b, &mut c, n, Mode { accumulate, serial: false });
+            c.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+        };
+        for accumulate in [false, true] {
+            let expected = product(Rhs::Packed(&full), accumulate);
+            assert!(product(Rhs::Packed(&halves), accumulate) == expected, "{m}x{n}x{k}");
+            assert!(product(Rhs::Transposed(&transposed), accumulate) == expected, "{m}x{n}x{k}, transposed");
+        }
+        let mut unpacked = vec![f32::NAN; n * k];
+        halves.unpack_transposed(&mut unpacked);
+        assert_eq!(unpacked, rounded);
+        let mut rows = Vec::new();
+        (0..n).for_each(|row| halves.append_row(row, &mut rows));
+        assert_eq!(rows, rounded);
+        // The same of f32, after other values were packed.
+        full.repack_transposed(&bt);
+        full.unpack_transposed(&mut unpacked);
+        rows.clear();
+        (0..n).for_each(|row| full.append_row(row, &mut rows));
+        assert_eq!((&unpacked, &rows), (&bt, &bt));
     }
 }
 

@@ -3,7 +3,7 @@
 #![expect(unsafe_code, reason = "vector intrinsics")]
 
 use super::panel_width;
-use crate::simd::{Isa, LANES, isa};
+use crate::simd::{Isa, isa};
 
 /// Fills panels of [`panel_width`] columns, each of `k` rows, with B(k, j) = `source[j * stride + k]`; columns from
 /// `columns` on become zero.
@@ -26,32 +26,41 @@ fn pack_panel(source: &[f32], stride: usize, k: usize, columns: usize, width: us
             row[columns..].fill(0.0);
         }
     }
+    transpose(source, stride, k, columns, panel, width);
+}
+
+/// `to[i * to_stride + j] = source[j * stride + i]` for i below `k` and j below `columns`.
+pub(super) fn transpose(source: &[f32], stride: usize, k: usize, columns: usize, target: &mut [f32], to_stride: usize) {
     let isa = isa();
     let side = if isa == Isa::Avx512 { 16 } else { 8 };
     for k0 in (0..k).step_by(side) {
         for j in (0..columns).step_by(side) {
-            let (from, to) = (&source[j * stride + k0..], &mut panel[k0 * width + j..]);
+            let (from, to) = (&source[j * stride + k0..], &mut target[k0 * to_stride + j..]);
             if k0 + side <= k && j + side <= columns {
+                assert!(
+                    from.len() >= (side - 1) * stride + side && to.len() >= (side - 1) * to_stride + side,
+                    "transpose: too short"
+                );
                 match isa {
                     #[cfg(target_arch = "x86_64")]
                     // SAFETY: `isa` has found the instruction set, and the square lies within both slices.
-                    Isa::Avx512 => unsafe { square(from.as_ptr(), stride, to.as_mut_ptr()) },
+                    Isa::Avx512 => unsafe { square(from.as_ptr(), stride, to.as_mut_ptr(), to_stride) },
                     #[cfg(target_arch = "x86_64")]
                     // SAFETY: as above.
-                    Isa::Avx2 => unsafe { small_square(from.as_ptr(), stride, to.as_mut_ptr(), width) },
-                    _ => scalar(from, stride, side, side, width, to),
+                    Isa::Avx2 => unsafe { small_square(from.as_ptr(), stride, to.as_mut_ptr(), to_stride) },
+                    _ => scalar(from, stride, side, side, to_stride, to),
                 }
             } else {
-                scalar(from, stride, side.min(k - k0), side.min(columns - j), width, to);
+                scalar(from, stride, side.min(k - k0), side.min(columns - j), to_stride, to);
             }
         }
     }
 }
 
-fn scalar(from: &[f32], stride: usize, k: usize, columns: usize, width: usize, to: &mut [f32]) {
+fn scalar(from: &[f32], stride: usize, k: usize, columns: usize, to_stride: usize, to: &mut [f32]) {
     for j in 0..columns {
         for (i, value) in from[j * stride..][..k].iter().enumerate() {
-            to[i * width + j] = *value;
+            to[i * to_stride + j] = *value;
         }
     }
 }
@@ -59,7 +68,7 @@ fn scalar(from: &[f32], stride: usize, k: usize, columns: usize, width: usize, t
 /// Transposes 8 rows of 8 elements.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-unsafe fn small_square(from: *const f32, stride: usize, to: *mut f32, width: usize) {
+unsafe fn small_square(from: *const f32, stride: usize, to: *mut f32, to_stride: usize) {
     use std::arch::x86_64::{
         _mm256_loadu_ps, _mm256_permute2f128_ps, _mm256_setzero_ps, _mm256_shuffle_ps, _mm256_storeu_ps,
         _mm256_unpackhi_ps, _mm256_unpacklo_ps,
@@ -80,10 +89,10 @@ unsafe fn small_square(from: *const f32, stride: usize, to: *mut f32, width: usi
     }
     // A half of `fours[4 i + c]` holds column 4 · half + c of rows 4 i to 4 i + 3.
     for c in 0..4 {
-        // SAFETY: the caller vouches for 8 rows of the panel.
+        // SAFETY: the caller vouches for 8 rows of the target.
         unsafe {
-            _mm256_storeu_ps(to.add(c * width), _mm256_permute2f128_ps::<0x20>(fours[c], fours[4 + c]));
-            _mm256_storeu_ps(to.add((4 + c) * width), _mm256_permute2f128_ps::<0x31>(fours[c], fours[4 + c]));
+            _mm256_storeu_ps(to.add(c * to_stride), _mm256_permute2f128_ps::<0x20>(fours[c], fours[4 + c]));
+            _mm256_storeu_ps(to.add((4 + c) * to_stride), _mm256_permute2f128_ps::<0x31>(fours[c], fours[4 + c]));
         }
     }
 }
@@ -91,7 +100,7 @@ unsafe fn small_square(from: *const f32, stride: usize, to: *mut f32, width: usi
 /// Transposes 16 rows of 16 elements.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
-unsafe fn square(from: *const f32, stride: usize, to: *mut f32) {
+unsafe fn square(from: *const f32, stride: usize, to: *mut f32, to_stride: usize) {
     use std::arch::x86_64::{
         __m512, _mm512_castpd_ps, _mm512_castps_pd, _mm512_loadu_ps, _mm512_setzero_ps, _mm512_shuffle_f32x4,
         _mm512_storeu_ps, _mm512_unpackhi_pd, _mm512_unpackhi_ps, _mm512_unpacklo_pd, _mm512_unpacklo_ps,
@@ -118,12 +127,12 @@ unsafe fn square(from: *const f32, stride: usize, to: *mut f32) {
         let even2 = _mm512_shuffle_f32x4::<0x88>(fours[8 + c], fours[12 + c]);
         let odd = _mm512_shuffle_f32x4::<0xdd>(fours[c], fours[4 + c]);
         let odd2 = _mm512_shuffle_f32x4::<0xdd>(fours[8 + c], fours[12 + c]);
-        // SAFETY: the caller vouches for 16 rows of the panel.
+        // SAFETY: the caller vouches for 16 rows of the target.
         unsafe {
-            _mm512_storeu_ps(to.add(c * LANES), _mm512_shuffle_f32x4::<0x88>(even, even2));
-            _mm512_storeu_ps(to.add((4 + c) * LANES), _mm512_shuffle_f32x4::<0x88>(odd, odd2));
-            _mm512_storeu_ps(to.add((8 + c) * LANES), _mm512_shuffle_f32x4::<0xdd>(even, even2));
-            _mm512_storeu_ps(to.add((12 + c) * LANES), _mm512_shuffle_f32x4::<0xdd>(odd, odd2));
+            _mm512_storeu_ps(to.add(c * to_stride), _mm512_shuffle_f32x4::<0x88>(even, even2));
+            _mm512_storeu_ps(to.add((4 + c) * to_stride), _mm512_shuffle_f32x4::<0x88>(odd, odd2));
+            _mm512_storeu_ps(to.add((8 + c) * to_stride), _mm512_shuffle_f32x4::<0xdd>(even, even2));
+            _mm512_storeu_ps(to.add((12 + c) * to_stride), _mm512_shuffle_f32x4::<0xdd>(odd, odd2));
         }
     }
 }
@@ -131,6 +140,7 @@ unsafe fn square(from: *const f32, stride: usize, to: *mut f32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::simd::LANES;
 
     #[test]
     fn every_element_finds_its_place_and_the_rest_is_zero() {

@@ -3,7 +3,9 @@
 use super::generator::CpuGenerator;
 use super::gradients::{CpuGradients, CpuMoments};
 use super::model::Model;
-use crate::backend::{Adapters, Backend, Generation, LayerMemory, ModelSpec, Outputs, ParameterId, Trained};
+use crate::backend::{
+    Adapters, Backend, Generation, LayerMemory, ModelSpec, Outputs, ParameterId, Trained, WeightFormat,
+};
 use crate::batch::{Inputs, TokenLogprobs};
 use crate::device::Device;
 use crate::error::PolicyError;
@@ -31,17 +33,22 @@ impl Backend for Model {
         self.put_on(lora, factors)?;
         self.spec.lora = Some(lora.clone());
         self.spec.trained = Trained::Adapters;
-        Ok(())
+        self.apply_weight_format()
+    }
+
+    fn set_weight_format(&mut self, format: WeightFormat) -> Result<(), PolicyError> {
+        self.spec.weights = format;
+        self.apply_weight_format()
     }
 
     fn frozen(&self, tensors: BTreeMap<String, Tensor>) -> Result<Box<dyn Backend>, PolicyError> {
-        let config = self.spec.config.clone();
-        Ok(Box::new(Self::new(ModelSpec { config, lora: None, trained: Trained::Nothing }, tensors)?))
+        let (config, weights) = (self.spec.config.clone(), self.spec.weights);
+        Ok(Box::new(Self::new(ModelSpec { config, lora: None, trained: Trained::Nothing, weights }, tensors)?))
     }
 
     fn read(&self, parameter: ParameterId) -> Result<Tensor, PolicyError> {
         let found = self.parameters(parameter.set).into_iter().find(|p| p.index == parameter.index);
-        Ok(found.ok_or_else(|| unknown(parameter))?.var.as_detached_tensor())
+        found.ok_or_else(|| unknown(parameter))?.read()
     }
 
     fn write(&mut self, parameter: ParameterId, values: &[f32]) -> Result<(), PolicyError> {
@@ -94,7 +101,7 @@ impl Backend for Model {
     fn moments(&self) -> Result<Moments, PolicyError> {
         let Some(set) = self.spec.trained.set() else { return Ok(Moments::new(CpuMoments(Vec::new()))) };
         let mut sizes: Vec<(usize, usize)> =
-            self.parameters(set).into_iter().map(|p| (p.index, p.var.elem_count())).collect();
+            self.parameters(set).into_iter().map(|p| (p.index, p.shape().elem_count())).collect();
         sizes.sort_unstable();
         Ok(Moments::new(CpuMoments(sizes.into_iter().map(|(_, n)| (vec![0.0; n], vec![0.0; n])).collect())))
     }
@@ -122,7 +129,7 @@ impl Backend for Model {
         let Some(set) = self.spec.trained.set() else { return Ok(0.0) };
         let mut sum = 0.0;
         for parameter in self.parameters(set) {
-            sum += squared_norm(&values(&parameter.var)?);
+            sum += squared_norm(&values(&parameter.read()?)?);
         }
         Ok(sum.sqrt())
     }

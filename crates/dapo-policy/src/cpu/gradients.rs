@@ -4,7 +4,7 @@ use super::workspace::KEPT_BYTES;
 use crate::error::PolicyError;
 use crate::gradients::GradientMemory;
 use crate::moments::MomentMemory;
-use candle_core::Tensor;
+use candle_core::{Device, Shape, Tensor};
 use dapo_kernels::with_slice_mut;
 
 /// The gradient of every parameter that is trained.
@@ -23,18 +23,18 @@ impl CpuGradients {
         Self(vec![Slot::default(); parameters])
     }
 
-    /// Lets `f` write one parameter's gradient, `like` whose shape it has: adding to what is there if its second argument
-    /// is true, overwriting otherwise.
+    /// Lets `f` write one parameter's gradient, which has this shape: adding to what is there if its second argument is true,
+    /// overwriting otherwise.
     pub(super) fn write(
         &mut self,
         index: usize,
-        like: &Tensor,
+        shape: &Shape,
         f: impl FnOnce(&mut [f32], bool),
     ) -> Result<(), PolicyError> {
         let slot = &mut self.0[index];
         let tensor = match &mut slot.tensor {
             Some(tensor) => tensor,
-            none => none.insert(Tensor::from_vec(vec![0.0f32; like.elem_count()], like.shape(), like.device())?),
+            none => none.insert(Tensor::from_vec(vec![0.0f32; shape.elem_count()], shape, &Device::Cpu)?),
         };
         let accumulate = std::mem::replace(&mut slot.written, true);
         with_slice_mut(tensor, |gradient| {
@@ -45,8 +45,8 @@ impl CpuGradients {
     }
 
     /// Lets `f` add to one parameter's gradient.
-    pub(super) fn add(&mut self, index: usize, like: &Tensor, f: impl FnOnce(&mut [f32])) -> Result<(), PolicyError> {
-        self.write(index, like, |gradient, accumulate| {
+    pub(super) fn add(&mut self, index: usize, shape: &Shape, f: impl FnOnce(&mut [f32])) -> Result<(), PolicyError> {
+        self.write(index, shape, |gradient, accumulate| {
             if !accumulate {
                 gradient.fill(0.0);
             }

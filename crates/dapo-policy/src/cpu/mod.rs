@@ -1,4 +1,4 @@
-//! The decoder on the CPU, in f32.
+//! The decoder on the CPU, in f32; its weights in f32 or bf16.
 //!
 //! One forward serves rollouts, scores and training: their log-probs are equal bit for bit.
 

@@ -4,7 +4,7 @@ use super::layer::Layer;
 use super::parameter::{Parameter, Source};
 use super::projection::Projection;
 use super::workspace::{Store, sized};
-use crate::backend::{ModelSpec, ParameterSet};
+use crate::backend::{ModelSpec, ParameterSet, WeightFormat};
 use crate::check::check_ids;
 use crate::error::PolicyError;
 use crate::lora::LoraConfig;
@@ -14,7 +14,7 @@ use dapo_kernels::logprobs::Head;
 use dapo_kernels::{RotaryTable, rms_norm};
 use std::collections::BTreeMap;
 
-/// The decoder in f32: embeddings, layers of attention and SwiGLU, final norm and language-model head.
+/// The decoder: embeddings, layers of attention and SwiGLU, final norm and language-model head.
 #[derive(Debug)]
 pub(crate) struct Model {
     pub(super) spec: ModelSpec,
@@ -31,7 +31,8 @@ impl Model {
     /// A model with the given weights, by name. Values are copied.
     pub(crate) fn new(spec: ModelSpec, tensors: BTreeMap<String, Tensor>) -> Result<Self, PolicyError> {
         let config = &spec.config;
-        let mut source = Source::new(config.parameter_shapes(), tensors)?;
+        let trains_own = spec.trained.set() == Some(ParameterSet::Own);
+        let mut source = Source::new(config.parameter_shapes(), tensors, spec.weights, trains_own)?;
         let embeddings = source.take("model.embed_tokens.weight")?;
         let layers =
             (0..config.num_hidden_layers).map(|i| Layer::new(&mut source, config, i)).collect::<Result<_, _>>()?;
@@ -45,9 +46,22 @@ impl Model {
         Ok(model)
     }
 
+    /// Computes with the model's own tensors in the format that the specification says, and gives up what is not needed of
+    /// them. Adapters stay in f32.
+    pub(super) fn apply_weight_format(&mut self) -> Result<(), PolicyError> {
+        let (format, trains_own) = (self.spec.weights, self.trains_own());
+        for parameter in self.parameters_mut(ParameterSet::Own) {
+            parameter.set_format(format)?;
+            if !trains_own {
+                parameter.release_values();
+            }
+        }
+        Ok(())
+    }
+
     /// Puts adapters on the projections.
     pub(super) fn put_on(&mut self, lora: &LoraConfig, factors: BTreeMap<String, Tensor>) -> Result<(), PolicyError> {
-        let mut source = Source::new(lora.parameter_shapes(&self.spec.config)?, factors)?;
+        let mut source = Source::new(lora.parameter_shapes(&self.spec.config)?, factors, WeightFormat::F32, true)?;
         self.layers.iter_mut().enumerate().try_for_each(|(i, layer)| layer.put_on(&mut source, lora, i))
     }
 
@@ -71,14 +85,9 @@ impl Model {
 
     /// Rows of the embedding matrix, `[T, H]`, in place of what `rows` held.
     pub(super) fn embed(&self, token_ids: &[u32], rows: &mut Vec<f32>) -> Result<(), PolicyError> {
-        let (vocab, width) = (self.spec.config.vocab_size, self.spec.config.hidden_size);
-        check_ids("token_ids", token_ids, vocab)?;
-        let table = self.embeddings.values()?;
+        check_ids("token_ids", token_ids, self.spec.config.vocab_size)?;
         rows.clear();
-        for token in token_ids {
-            rows.extend_from_slice(&table[*token as usize * width..][..width]);
-        }
-        Ok(())
+        self.embeddings.append_rows(token_ids, rows)
     }
 
     /// The final norm of rows of width H, in place of what `normed` held.
@@ -95,8 +104,8 @@ impl Model {
         f: impl FnOnce(Head<'_>) -> Result<T, PolicyError>,
     ) -> Result<T, PolicyError> {
         let parameter = self.head();
-        let (weight, packed) = (parameter.values()?, parameter.packed()?);
-        f(Head { weight: &weight, packed, temperature })
+        let weight = parameter.unpacked()?;
+        f(Head { weight: weight.as_deref(), packed: parameter.packed()?, temperature })
     }
 
     pub(super) fn head(&self) -> &Parameter {

@@ -6,7 +6,7 @@ use super::gradients::{CudaGradients, CudaMoments};
 use super::model::Model;
 use super::slabs::Place;
 use crate::backend::{
-    Adapters, Backend, Generation, LayerMemory, ModelSpec, Outputs, ParameterId, ParameterSet, Trained,
+    Adapters, Backend, Generation, LayerMemory, ModelSpec, Outputs, ParameterId, ParameterSet, Trained, WeightFormat,
 };
 use crate::batch::{Inputs, TokenLogprobs};
 use crate::check::check_tensor;
@@ -111,14 +111,20 @@ impl<T: Compute> Backend for CudaBackend<T> {
             tensors.insert(name, self.read(ParameterId { set: ParameterSet::Own, index })?);
         }
         let config = self.spec.config.clone();
-        let spec = ModelSpec { config, lora: Some(lora.clone()), trained: Trained::Adapters };
+        let weights = self.spec.weights;
+        let spec = ModelSpec { config, lora: Some(lora.clone()), trained: Trained::Adapters, weights };
         *self = Self::new(Arc::clone(&self.model.gpu), self.device, spec, tensors)?;
+        Ok(())
+    }
+
+    fn set_weight_format(&mut self, format: WeightFormat) -> Result<(), PolicyError> {
+        self.spec.weights = format;
         Ok(())
     }
 
     fn frozen(&self, tensors: BTreeMap<String, Tensor>) -> Result<Box<dyn Backend>, PolicyError> {
         let config = self.spec.config.clone();
-        let spec = ModelSpec { config, lora: None, trained: Trained::Nothing };
+        let spec = ModelSpec { config, lora: None, trained: Trained::Nothing, weights: self.spec.weights };
         Ok(Box::new(Self::new(Arc::clone(&self.model.gpu), self.device, spec, tensors)?))
     }
 

@@ -12,7 +12,7 @@ mod values;
 mod vars;
 mod weights;
 
-use crate::backend::{Adapters, Backend, LayerMemory, ModelSpec, ParameterSet, Trained};
+use crate::backend::{Adapters, Backend, LayerMemory, ModelSpec, ParameterSet, Trained, WeightFormat};
 use crate::batch::{TokenBatch, TokenLogprobs};
 use crate::check::{check_ids, check_temperature, check_total};
 use crate::config::ModelConfig;
@@ -42,7 +42,7 @@ impl Decoder {
     /// When the configuration is invalid, or a tensor is missing, of another shape or not f32.
     pub fn new(config: ModelConfig, tensors: BTreeMap<String, Tensor>) -> Result<Self, PolicyError> {
         config.validate()?;
-        let spec = ModelSpec { config, lora: None, trained: Trained::Base };
+        let spec = ModelSpec { config, lora: None, trained: Trained::Base, weights: WeightFormat::F32 };
         let backend = Box::new(cpu::Model::new(spec.clone(), tensors)?);
         Self::on(spec, backend)
     }
@@ -62,6 +62,27 @@ impl Decoder {
     /// Sets what backward passes keep.
     pub fn set_layer_memory(&mut self, layer_memory: LayerMemory) {
         self.layer_memory = layer_memory;
+    }
+
+    /// Computes with the model's own weights in another format on the CPU; on a GPU they are in bf16 in any case. Where the
+    /// decoder has adapters or is a frozen copy, bf16 keeps the rounded weights alone.
+    ///
+    /// With weights in bf16 every result has the bits of a decoder in f32 whose weights were rounded before.
+    ///
+    /// # Errors
+    /// When a tensor cannot be read.
+    ///
+    /// ```
+    /// use dapo_policy::{Decoder, ModelConfig, WeightFormat};
+    /// let config = ModelConfig { num_hidden_layers: 1, vocab_size: 100, ..ModelConfig::qwen3_0_6b() };
+    /// let mut policy = Decoder::random(config, 7)?;
+    /// policy.set_weight_format(WeightFormat::Bf16)?;
+    /// # Ok::<(), dapo_policy::PolicyError>(())
+    /// ```
+    pub fn set_weight_format(&mut self, format: WeightFormat) -> Result<(), PolicyError> {
+        self.backend.set_weight_format(format)?;
+        self.spec.weights = format;
+        Ok(())
     }
 
     /// Log-probs and entropies of the targets, nothing recorded.

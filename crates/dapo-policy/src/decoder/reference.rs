@@ -26,14 +26,16 @@ impl Decoder {
     }
 
     /// A copy for use as the reference of a KL term: it shares nothing with this decoder, has its adapters merged, and
-    /// trains nothing. Without adapters its log-probs are equal bit for bit, with adapters to rounding.
+    /// trains nothing. Without adapters its log-probs are equal bit for bit, with adapters to rounding. Of weights in bf16 it
+    /// has the rounded values alone, until it moves.
     ///
     /// A policy with adapters needs no copy for its base model: see [`base_logprobs`](Decoder::base_logprobs).
     ///
     /// # Errors
     /// When a tensor cannot be read.
     pub fn frozen_copy(&self) -> Result<Self, PolicyError> {
-        let spec = ModelSpec { config: self.config().clone(), lora: None, trained: Trained::Nothing };
+        let (config, weights) = (self.config().clone(), self.spec.weights);
+        let spec = ModelSpec { config, lora: None, trained: Trained::Nothing, weights };
         Self::on(spec, self.backend.frozen(self.tensors()?)?)
     }
 

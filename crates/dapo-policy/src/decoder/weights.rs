@@ -63,7 +63,8 @@ impl Decoder {
     }
 
     /// The whole model by Hugging Face names, as a checkpoint holds it: its own tensors (handles, not copies, where they are
-    /// on the host), where there are adapters with W + (α / r)·B·A in place of W.
+    /// on the host), where there are adapters with W + (α / r)·B·A in place of W. Trained weights are in f32 whatever the
+    /// [`WeightFormat`](crate::WeightFormat); those that are kept in bf16 alone are widened.
     ///
     /// # Errors
     /// When a tensor cannot be read.

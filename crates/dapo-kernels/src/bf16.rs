@@ -1,0 +1,81 @@
+//! Weights in bf16: the upper half of an f32, so that widening is exact.
+
+use crate::simd::dispatch;
+use rayon::prelude::*;
+
+/// Values of one task.
+const BLOCK: usize = 1 << 16;
+
+/// The 16 bits of the nearest bf16, of two equally near ones the even one; NaN stays NaN.
+#[inline(always)]
+fn bits(x: f32) -> u32 {
+    let bits = x.to_bits();
+    let nearest = (bits.wrapping_add(0x7fff + (bits >> 16 & 1))) >> 16;
+    // Adding could carry a NaN's fraction into its exponent.
+    if bits & 0x7fff_ffff > 0x7f80_0000 { bits >> 16 | 0x40 } else { nearest }
+}
+
+/// Two values in one word, `low` in the lower half.
+#[inline(always)]
+pub(crate) fn pair(low: f32, high: f32) -> u32 {
+    bits(high) << 16 | bits(low)
+}
+
+/// The value in a word's lower half.
+#[inline(always)]
+pub(crate) fn low(word: u32) -> f32 {
+    f32::from_bits(word << 16)
+}
+
+/// The value in a word's upper half.
+#[inline(always)]
+pub(crate) fn high(word: u32) -> f32 {
+    f32::from_bits(word & 0xffff_0000)
+}
+
+#[inline(always)]
+fn round_body<const FMA: bool>(values: &mut [f32]) {
+    for value in values {
+        *value = low(bits(*value));
+    }
+}
+
+dispatch! {
+    fn round_block(values: &mut [f32]) = round_body;
+}
+
+/// Rounds every value to the nearest bf16, of two equally near ones to the even one, as torch and Candle do. Beyond the
+/// largest bf16 it becomes infinite; NaN stays NaN.
+///
+/// ```
+/// let mut values = [1.0, 1.0 + 1.0 / 256.0, 1.0 + 3.0 / 256.0, -0.1];
+/// dapo_kernels::bf16::round(&mut values);
+/// assert_eq!(values, [1.0, 1.0, 1.0 + 4.0 / 256.0, -0.100_097_656_25]);
+/// ```
+pub fn round(values: &mut [f32]) {
+    values.par_chunks_mut(BLOCK).for_each(round_block);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounds_as_the_reference_implementation() {
+        // Every upper half with lower halves around the middle, where ties and carries are.
+        for upper in 0..=0xffffu32 {
+            for lower in [0, 1, 0x7fff, 0x8000, 0x8001, 0xffff] {
+                let x = f32::from_bits(upper << 16 | lower);
+                let expected = half::bf16::from_f32(x);
+                let mut rounded = [x];
+                round(&mut rounded);
+                let (got, word) = (rounded[0], pair(x, -x));
+                assert_eq!(got.is_nan(), expected.is_nan(), "{x:e}");
+                if !x.is_nan() {
+                    assert_eq!(got.to_bits(), expected.to_f32().to_bits(), "{x:e}");
+                    assert_eq!((low(word).to_bits(), high(word).to_bits()), (got.to_bits(), (-got).to_bits()));
+                }
+            }
+        }
+    }
+}
