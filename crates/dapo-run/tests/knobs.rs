@@ -72,6 +72,7 @@ const SURPLUS: &[&str] = &["sampler.gen_batch=16", "train.steps=4"];
 const ROWS: &[Row] = &[
     ("seed", &[], "0", "1", Rollout),
     ("algorithm", &[], "grpo", "rloo", Update),
+    ("model.weights", &[], "f32", "bf16", Rollout),
     ("lora.rank", &[], "", "2", Update),
     ("lora.alpha", LORA, "32", "8", Update),
     ("lora.rslora", LORA, "false", "true", Update),

@@ -164,6 +164,15 @@ fn a_reference_resumes_where_it_was() {
 }
 
 #[test]
+fn weights_in_bf16_resume_from_their_f32_values() {
+    let bf16 = ["model.weights=bf16"];
+    six_against_three_and_three(&[&bf16[..], &["eval.every=2"]].concat(), [2, 1, 2], |_| ());
+    six_against_three_and_three(&[&bf16[..], &["lora.rank=3", "kl.coef=0.1"]].concat(), [2, 2, 2], |_| ());
+    let moving = ["kl.coef=0.2", "kl.sync_every=2", "kl.sync_mixup=0.5"];
+    six_against_three_and_three(&[&bf16[..], &moving].concat(), [2, 2, 2], |_| ());
+}
+
+#[test]
 fn what_was_written_after_the_checkpoint_is_taken_back() {
     six_against_three_and_three(&["eval.every=2"], [2, 2, 2], |run| {
         // Two more steps, of which the second ended in the middle of a line and of a checkpoint.
@@ -209,6 +218,7 @@ fn what_a_run_cannot_change_is_refused_by_name() {
     for (change, found) in [
         ("seed=4", "seed is 4, expected 3"),
         ("lora.rank=3", "lora.rank is 3, expected 2"),
+        ("model.weights=bf16", "model.weights is \"bf16\", expected \"f32\""),
         ("data.limit=7", "data.limit is 7, expected unset"),
         ("algorithm=ppo", "algorithm is \"ppo\", expected unset"),
         ("critic={}", "critic.layers is \"own\", expected unset"),

@@ -2,7 +2,7 @@
 
 use super::{Parameters, Shape, Work};
 use crate::settings::RunConfig;
-use dapo_policy::KEPT_BYTES;
+use dapo_policy::{KEPT_BYTES, WeightFormat};
 use serde::Serialize;
 
 /// The program itself with a small tokenizer, and what its allocator holds on to.
@@ -13,6 +13,8 @@ const PROGRAM: u64 = 128 << 20;
 pub enum Phases {
     /// From the first step to the last.
     Always,
+    /// While the model is loaded, and then no longer.
+    Loading,
     /// While completions are generated.
     RollOut,
     /// While the policy is updated.
@@ -42,7 +44,13 @@ pub struct Memory {
 impl Memory {
     /// The most that is in use at a time, in bytes.
     pub fn peak(&self) -> u64 {
-        self.roll_out().max(self.update())
+        self.roll_out().max(self.update()).max(self.loading())
+    }
+
+    /// Before the first step, in bytes.
+    pub fn loading(&self) -> u64 {
+        let loaded = self.parts.iter().filter(|part| part.phases == Phases::Loading);
+        loaded.fold(0, |sum: u64, part| sum.saturating_add(part.bytes))
     }
 
     /// In rollouts, in bytes.
@@ -63,20 +71,36 @@ impl Memory {
     pub(super) fn of(config: &RunConfig, shape: &Shape, parameters: &Parameters, work: &Work) -> Self {
         // With adapters, the model without them is the reference.
         let reference = config.has_reference() && parameters.adapters == 0;
-        let model_and_copies = 4 * (parameters.model + parameters.packed);
+        let is_half = config.model.weights == WeightFormat::Bf16;
+        let (in_f32, packed, in_bf16) = match config.model.weights {
+            WeightFormat::F32 => (4 * parameters.model, 4 * parameters.packed, 0),
+            WeightFormat::Bf16 => (0, 0, 2 * parameters.matrices),
+        };
+        let packed = packed + 4 * parameters.packed_adapters;
+        // In bf16 what is trained, and a reference that moves, has f32 values, too.
+        let f32_of = |has_them: bool| if is_half && has_them { 4 * parameters.model } else { 0 };
+        let of_reference = in_f32 + packed + in_bf16 + f32_of(config.reference_sync.every.is_some());
         let critic = u64::from(config.has_own_critic());
+        let of_critic = in_f32 + packed + in_bf16 + f32_of(parameters.adapters == 0) + 4 * parameters.adapters;
         let (gradients, activations) = (4 * parameters.trained(), shape.activations(config, work) as u64);
         let head = shape.head(config, work) as u64;
         // What is small enough stays through the rollouts.
         let kept = |bytes: u64| if bytes <= KEPT_BYTES as u64 { bytes } else { 0 };
         let parts = [
-            ("weights", 4 * parameters.model, Phases::Always),
-            ("their packed copies", 4 * parameters.packed, Phases::Always),
+            ("weights", in_f32, Phases::Always),
+            ("weights in bf16", in_bf16, Phases::Always),
+            ("f32 of what is trained", f32_of(parameters.adapters == 0), Phases::Always),
             ("adapters", 4 * parameters.adapters, Phases::Always),
+            ("their packed copies", packed, Phases::Always),
             ("optimiser's moments", 8 * parameters.trained(), Phases::Always),
-            ("reference model", if reference { model_and_copies } else { 0 }, Phases::Always),
-            ("critic", critic * (model_and_copies + 4 * parameters.adapters), Phases::Always),
+            ("reference model", if reference { of_reference } else { 0 }, Phases::Always),
+            ("critic", critic * of_critic, Phases::Always),
             ("critic's moments", critic * 8 * parameters.trained(), Phases::Always),
+            (
+                "weights before they are rounded",
+                if is_half { PROGRAM + 4 * parameters.model } else { 0 },
+                Phases::Loading,
+            ),
             ("program and tokenizer", PROGRAM + shape.tokenizer() as u64, Phases::Always),
             ("problems", work.problem_bytes, Phases::Always),
             ("completions of a step", work.completion_bytes, Phases::Always),

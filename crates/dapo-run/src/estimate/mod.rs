@@ -75,15 +75,20 @@ pub fn estimate(config: &RunConfig, model: &ModelConfig, data: DataSizes) -> Cos
 pub(crate) struct Parameters {
     /// Of the model itself.
     pub(crate) model: u64,
-    /// In the copies of matrices that forward passes read, the adapters' included.
+    /// In the matrices, packed.
+    pub(crate) matrices: u64,
+    /// In those of them that matmuls read.
     pub(crate) packed: u64,
+    /// In the packed copies of the adapters.
+    pub(crate) packed_adapters: u64,
     /// Of adapters; 0 without.
     pub(crate) adapters: u64,
 }
 
 impl Parameters {
     fn of(config: &RunConfig, model: &ModelConfig) -> Self {
-        let (mut parameters, mut packed, mut adapters, mut packed_adapters) = (0, 0, 0.0, 0.0);
+        let (mut parameters, mut matrices, mut packed) = (0, 0, 0);
+        let (mut adapters, mut packed_adapters) = (0.0, 0.0);
         // In copies, the last panel of 32 rows is padded.
         let panels = |rows: f64| (rows / 32.0).ceil() * 32.0;
         let rank = config.lora.as_ref().map_or(0, |lora| lora.rank) as f64;
@@ -92,9 +97,11 @@ impl Parameters {
             parameters += size as u64;
             let [rows, columns] = shape[..] else { continue };
             let (rows, columns) = (rows as f64, columns as f64);
+            let size = (panels(rows) * columns) as u64;
+            matrices += size;
             // Embeddings are looked up, unless they are the head, too.
             if !name.starts_with("model.embed") || model.tie_word_embeddings {
-                packed += (panels(rows) * columns) as u64;
+                packed += size;
             }
             let layer = name.trim_end_matches(".weight").rsplit('.').next().unwrap_or_default();
             if config.lora.iter().flat_map(|lora| &lora.targets).any(|target| target.name() == layer) {
@@ -104,7 +111,8 @@ impl Parameters {
         }
         // Room for the bytes of each, however absurd the rank.
         let bounded = |number: f64| (number as u64).min(u64::MAX / 32);
-        Self { model: parameters, packed: packed + bounded(packed_adapters), adapters: bounded(adapters) }
+        let (adapters, packed_adapters) = (bounded(adapters), bounded(packed_adapters));
+        Self { model: parameters, matrices, packed, packed_adapters, adapters }
     }
 
     /// Those that are trained.
@@ -120,7 +128,9 @@ impl fmt::Display for CostEstimate {
         let (roll_out, update) = (bytes(memory.roll_out()), bytes(memory.update()));
         row(
             if memory.gpu { "GPU memory at most" } else { "memory at most" },
-            if memory.roll_out() > memory.update() {
+            if memory.loading() == memory.peak() {
+                format!("{}, at the start; {roll_out} in rollouts; {update} in updates", bytes(memory.loading()))
+            } else if memory.roll_out() > memory.update() {
                 format!("{roll_out}, in rollouts; {update} in updates")
             } else {
                 format!("{update}, in updates; {roll_out} in rollouts")
@@ -129,6 +139,7 @@ impl fmt::Display for CostEstimate {
         for part in &memory.parts {
             let when = match part.phases {
                 Phases::Always => "",
+                Phases::Loading => "  at the start",
                 Phases::RollOut => "  in rollouts",
                 Phases::Update => "  in updates",
             };

@@ -21,7 +21,7 @@ pub use training::{EvalSection, OverlongSection, RolloutSection, TrainSection};
 
 use dapo_external::EnvConfig;
 use dapo_loss::{AdvantageNorm, LossConfig};
-use dapo_policy::LoraConfig;
+use dapo_policy::{LoraConfig, WeightFormat};
 use dapo_sampler::SamplerConfig;
 use dapo_trainer::{CriticConfig, OptimizerConfig, ReferenceSync};
 use schemars::JsonSchema;
@@ -86,11 +86,14 @@ pub struct ModelSection {
     /// Where the model computes: `cpu`, `cuda` or `cuda:n` (a GPU, in bf16 with f32 master weights), or `auto`, the first GPU
     /// where this build and the model run on one.
     pub device: String,
+    /// In what format a CPU computes with the model's weights: `f32`, or `bf16` in rollouts and training, which takes half the
+    /// memory and reads, with f32 values of what is trained. A GPU computes in bf16 in any case.
+    pub weights: WeightFormat,
 }
 
 impl Default for ModelSection {
     fn default() -> Self {
-        Self { path: String::new(), revision: "main".into(), device: "auto".into() }
+        Self { path: String::new(), revision: "main".into(), device: "auto".into(), weights: WeightFormat::F32 }
     }
 }
 
