@@ -186,6 +186,15 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
         work: &mut Generation<'_>,
     ) -> Result<(), PolicyError>;
 
+    /// Gives up the activations that generation kept of completions which are not wanted, by draw and sample. Without effect
+    /// where none are kept.
+    fn release_activations(&self, _is_wanted: &dyn Fn(u64, usize) -> bool) {}
+
+    /// Tokens whose activations are kept.
+    fn kept_tokens(&self) -> usize {
+        0
+    }
+
     /// Logits of every token of a packed batch, `[T, V]`.
     fn logits(&self, token_ids: &[u32], segments: &Segments) -> Result<Vec<f32>, PolicyError>;
 

@@ -33,6 +33,7 @@
 //! # }
 //! ```
 
+mod activations;
 mod backend;
 mod batch;
 pub mod candle;
@@ -72,6 +73,7 @@ mod tokenizer;
 mod turns;
 mod value_head;
 
+pub use activations::activation_bytes;
 pub use backend::{LayerMemory, WeightFormat};
 pub use batch::{Loss, TokenBatch, TokenLogprobs};
 pub use chat::{ChatOptions, Message};

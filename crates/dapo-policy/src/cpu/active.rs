@@ -1,5 +1,6 @@
 //! A sequence that is generated on the CPU.
 
+use super::kept::KeptRows;
 use crate::error::PolicyError;
 use crate::generator::{Ended, Ending};
 use crate::request::{Completion, FinishReason, GenerationConfig};
@@ -23,6 +24,8 @@ pub(super) struct Active {
     pub(super) last: u32,
     draws: Draws,
     tail: Tail,
+    /// What is kept of it for a backward pass.
+    pub(super) kept: Option<KeptRows>,
 }
 
 /// A sequence whose turn has ended, with its cache of each layer.
@@ -52,6 +55,7 @@ impl Active {
             last: 0,
             draws,
             tail: Tail::default(),
+            kept: None,
         }
     }
 

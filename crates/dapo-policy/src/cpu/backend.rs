@@ -86,6 +86,14 @@ impl Backend for Model {
         threads::enter(|| work(&mut generator))
     }
 
+    fn release_activations(&self, is_wanted: &dyn Fn(u64, usize) -> bool) {
+        self.kept.retain(is_wanted);
+    }
+
+    fn kept_tokens(&self) -> usize {
+        self.kept.tokens()
+    }
+
     fn logits(&self, token_ids: &[u32], segments: &Segments) -> Result<Vec<f32>, PolicyError> {
         self.all_logits(token_ids, segments)
     }

@@ -4,6 +4,7 @@
 
 use super::forward::{Attend, Context};
 use super::gradients::CpuGradients;
+use super::kept::Assembly;
 use super::model::Model;
 use super::parameter::Parameter;
 use super::workspace::{Saved, Scratch, Workspace, sized};
@@ -66,24 +67,37 @@ impl Model {
         norm_backward(&saved.input, &layer.input_norm, d_normed, eps, d_x, trained, gradients)
     }
 
-    /// All layers of a forward that kept what a backward needs: turns the gradient of the last one's output, in the workspace's
+    /// All layers of a forward that kept what a backward needs, or of which generation kept it: turns the gradient of the last one's output, in the workspace's
     /// `x`, into that of the first one's input, which gets one only where the embeddings are trained.
     pub(super) fn layers_backward(
         &self,
         context: Context<'_>,
         segments: &Segments,
+        kept: Option<&Assembly<'_>>,
         workspace: &mut Workspace,
         gradients: &mut CpuGradients,
     ) -> Result<(), PolicyError> {
-        let Workspace { saved, scratch, inputs, x: d_x, .. } = workspace;
+        let Workspace { saved, assembled, scratch, inputs, x: d_x, .. } = workspace;
+        // What the forward has computed: all of the batch, or what is not kept of it.
+        let computed = kept.map_or(segments, |kept| &kept.missing.segments);
+        let table = kept.map(|_| self.rotary_table(&computed.positions()));
+        let forward = Context { table: table.as_ref().unwrap_or(context.table), ..context };
         for index in (0..self.layers.len()).rev() {
             let saved = if let Some(input) = inputs.get_mut(index) {
                 let saved = &mut saved[0];
                 std::mem::swap(&mut saved.input, input);
-                self.layer_forward(index, context, &mut Attend::Packed(segments), saved, scratch, None)?;
-                saved
+                self.layer_forward(index, forward, &mut Attend::Packed(computed), saved, scratch, None)?;
+                Some(saved)
             } else {
-                &mut saved[index]
+                saved.get_mut(index).filter(|_| computed.total() > 0)
+            };
+            let saved = match (kept, saved) {
+                (Some(kept), computed) => {
+                    kept.layer(index, computed.as_deref(), assembled);
+                    &mut *assembled
+                }
+                (None, Some(saved)) => saved,
+                (None, None) => return Err(PolicyError::Internal(format!("nothing is saved of layer {index}"))),
             };
             let want_input = index > 0 || self.trains_own();
             self.layer_backward(index, context.table, segments, saved, scratch, d_x, want_input, gradients)?;

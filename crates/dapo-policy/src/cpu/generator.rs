@@ -2,6 +2,7 @@
 
 use super::active::{Active, Drawn, Parked};
 use super::forward::{Attend, Context};
+use super::kept::{Keeper, Keeping};
 use super::model::Model;
 use super::workspace::{Saved, Scratch};
 use crate::backend::Adapters;
@@ -44,6 +45,7 @@ pub(super) struct CpuGenerator<'a> {
     active: Vec<Active>,
     /// By layer, of each active sequence in order.
     caches: Vec<Vec<KvCache>>,
+    keeper: Option<Keeper<'a>>,
     /// Sequences whose turn has ended, by place.
     parked: BTreeMap<usize, Parked>,
     buffers: Buffers,
@@ -102,6 +104,7 @@ impl<'a> CpuGenerator<'a> {
             prompts: Vec::new(),
             active: Vec::with_capacity(places),
             caches: std::iter::repeat_with(empty).take(c.num_hidden_layers).collect(),
+            keeper: Keeper::new(&model.kept, if model.trained_len() > 0 { config.keep_activations_bytes } else { 0 }),
             parked: BTreeMap::new(),
             buffers: Buffers {
                 tokens: Vec::with_capacity(places),
@@ -143,13 +146,22 @@ impl Generator for CpuGenerator<'_> {
         let segments = Segments::new(prompts.iter().map(|(_, request)| (request.prompt_ids.len(), None)))?;
         buffers.table.set(&segments.positions());
         model.embed(&tokens, &mut buffers.x)?;
+        let mut kept = self.keeper.as_ref().map_or_else(Vec::new, |keeper| keeper.prompts(prompts));
+        let mut keeping = self.keeper.as_ref().map(|keeper| {
+            let rows = segments.list().iter().map(|segment| segment.start..segment.start + segment.len);
+            keeper.batch(kept.iter_mut().zip(rows).filter_map(|(kept, rows)| Some((kept.as_mut()?, rows))).collect())
+        });
         let empty = || Vec::with_capacity(model.layers.len());
         let mut caches: Vec<Vec<KvCache>> = std::iter::repeat_with(empty).take(prompts.len()).collect();
         for layer in 0..model.layers.len() {
             let mut layer_caches: Vec<KvCache> =
                 segments.list().iter().map(|s| KvCache::new(model.heads(), s.len)).collect();
-            buffers.layer(model, layer, &mut Attend::Prefill(&segments, &mut layer_caches))?;
+            buffers.layer(model, layer, &mut Attend::Prefill(&segments, &mut layer_caches), keeping.as_mut())?;
             caches.iter_mut().zip(layer_caches).for_each(|(caches, cache)| caches.push(cache));
+        }
+        if let (Some(mut keeping), Some(keeper)) = (keeping, &self.keeper) {
+            keeping.complete(&buffers.x, &tokens);
+            keeper.put_prompts(kept);
         }
         let width = model.spec.config.hidden_size;
         let last: Vec<f32> = segments
@@ -179,6 +191,7 @@ impl Generator for CpuGenerator<'_> {
             let key = self.config.stream(start.request, start.sample);
             let draws = Draws::new(&self.config.sampling, key, &start.request.prompt_ids);
             let mut active = Active::new(start.place, prompt_len, self.config, draws);
+            active.kept = self.keeper.as_ref().map(|keeper| keeper.start(start));
             let drawn = active.draw(&prompt.logits, self.config)?;
             if let Some(end) = active.ended(&drawn) {
                 ended.push(end);
@@ -203,8 +216,12 @@ impl Generator for CpuGenerator<'_> {
         buffers.positions.extend(self.active.iter().map(Active::position));
         buffers.table.set(&buffers.positions);
         model.embed(&buffers.tokens, &mut buffers.x)?;
+        let mut keeping = keep(self.keeper.as_ref(), &mut self.active, 0, |_| 1);
         for (layer, caches) in self.caches.iter_mut().enumerate() {
-            buffers.layer(model, layer, &mut Attend::Decode(caches))?;
+            buffers.layer(model, layer, &mut Attend::Decode(caches), keeping.as_mut())?;
+        }
+        if let Some(mut keeping) = keeping {
+            keeping.complete(&buffers.x, &buffers.tokens);
         }
         buffers.logits(model)?;
         Self::draw_all(model, config, &mut self.active, buffers, ended)
@@ -240,8 +257,10 @@ impl Generator for CpuGenerator<'_> {
 
     fn release(&mut self, place: usize) {
         // A sequence that ended with its first token may never have come here.
-        if self.parked.remove(&place).is_none() {
-            self.take(place);
+        let ended = self.parked.remove(&place).or_else(|| self.take(place));
+        let kept = ended.and_then(|ended| ended.active.kept);
+        if let (Some(kept), Some(keeper)) = (kept, &self.keeper) {
+            keeper.put_completion(kept);
         }
     }
 
@@ -283,8 +302,12 @@ impl CpuGenerator<'_> {
         }
         buffers.table.set(&buffers.positions);
         model.embed(&buffers.tokens, &mut buffers.x)?;
+        let mut keeping = keep(self.keeper.as_ref(), &mut self.active, first, |number| counts[number]);
         for (layer, caches) in self.caches.iter_mut().enumerate() {
-            buffers.layer(model, layer, &mut Attend::Extend(&mut caches[first..], &counts))?;
+            buffers.layer(model, layer, &mut Attend::Extend(&mut caches[first..], &counts), keeping.as_mut())?;
+        }
+        if let Some(mut keeping) = keeping {
+            keeping.complete(&buffers.x, &buffers.tokens);
         }
         let width = model.spec.config.hidden_size;
         for (row, last) in lasts.iter().enumerate() {
@@ -316,12 +339,42 @@ impl CpuGenerator<'_> {
     }
 }
 
+/// Keeps the batch that is computed next: `count` rows of each sequence from the first one on.
+fn keep<'b>(
+    keeper: Option<&Keeper<'b>>,
+    active: &'b mut [Active],
+    first: usize,
+    count: impl Fn(usize) -> usize,
+) -> Option<Keeping<'b>> {
+    let keeper = keeper?;
+    keeper.make_room(active.iter_mut().map(|active| &mut active.kept), |number| {
+        number.checked_sub(first).map_or(0, &count)
+    });
+    let mut start = 0;
+    let rows = active[first..].iter_mut().enumerate().filter_map(|(number, active)| {
+        let rows = start..start + count(number);
+        start = rows.end;
+        Some((active.kept.as_mut()?, rows))
+    });
+    Some(keeper.batch(rows.collect()))
+}
+
 impl Buffers {
     /// One layer, from `x` to `x`.
-    fn layer(&mut self, model: &Model, layer: usize, attend: &mut Attend<'_>) -> Result<(), PolicyError> {
+    fn layer(
+        &mut self,
+        model: &Model,
+        layer: usize,
+        attend: &mut Attend<'_>,
+        keeping: Option<&mut Keeping<'_>>,
+    ) -> Result<(), PolicyError> {
         let context = Context { table: &self.table, adapters: Adapters::On };
         std::mem::swap(&mut self.saved.input, &mut self.x);
-        model.layer_forward(layer, context, attend, &mut self.saved, &mut self.scratch, Some(&mut self.x))
+        model.layer_forward(layer, context, attend, &mut self.saved, &mut self.scratch, Some(&mut self.x))?;
+        if let Some(keeping) = keeping {
+            keeping.layer(layer, &self.saved);
+        }
+        Ok(())
     }
 
     /// The logits of the rows in `x`.

@@ -8,6 +8,7 @@ mod backward;
 mod forward;
 mod generator;
 mod gradients;
+mod kept;
 mod layer;
 mod model;
 mod parameter;

@@ -1,5 +1,6 @@
 //! The weights and memory of the model on the CPU.
 
+use super::kept::KeptStore;
 use super::layer::Layer;
 use super::parameter::{Parameter, Source};
 use super::projection::Projection;
@@ -25,6 +26,8 @@ pub(crate) struct Model {
     head: Option<Parameter>,
     /// Memory for passes over packed batches.
     pub(super) store: Store,
+    /// What generation keeps for backward passes.
+    pub(super) kept: KeptStore,
 }
 
 impl Model {
@@ -39,7 +42,8 @@ impl Model {
         let norm = source.take("model.norm.weight")?;
         let head = if config.tie_word_embeddings { None } else { Some(source.take("lm_head.weight")?) };
         let lora = spec.lora.clone();
-        let mut model = Self { spec, embeddings, layers, norm, head, store: Store::default() };
+        let kept = KeptStore::new(&spec.config);
+        let mut model = Self { spec, embeddings, layers, norm, head, store: Store::default(), kept };
         if let Some(lora) = lora {
             model.put_on(&lora, source.rest())?;
         }
@@ -61,6 +65,7 @@ impl Model {
 
     /// Puts adapters on the projections.
     pub(super) fn put_on(&mut self, lora: &LoraConfig, factors: BTreeMap<String, Tensor>) -> Result<(), PolicyError> {
+        self.kept.clear();
         let mut source = Source::new(lora.parameter_shapes(&self.spec.config)?, factors, WeightFormat::F32, true)?;
         self.layers.iter_mut().enumerate().try_for_each(|(i, layer)| layer.put_on(&mut source, lora, i))
     }
@@ -126,8 +131,9 @@ impl Model {
         }
     }
 
-    /// The same, to be changed.
+    /// The same, to be changed: what generation has kept no longer holds.
     pub(super) fn parameters_mut(&mut self, set: ParameterSet) -> Vec<&mut Parameter> {
+        self.kept.clear();
         match set {
             ParameterSet::Own => {
                 let layers = self.layers.iter_mut().flat_map(Layer::own_mut);

@@ -2,6 +2,7 @@
 
 use super::forward::Context;
 use super::gradients::CpuGradients;
+use super::kept::{Assembly, Missing, Use};
 use super::model::Model;
 use super::workspace::{Rows, Workspace};
 use crate::backend::{Adapters, LayerMemory, LogprobPass, Outputs, ValuePass};
@@ -22,17 +23,42 @@ impl Model {
     /// The final norm's output at the tokens that predict a target, `[N, H]`.
     fn predicting_rows(&self, inputs: &Inputs, adapters: Adapters) -> Result<Vec<f32>, PolicyError> {
         let (mut rows, mut normed) = (Vec::new(), Vec::new());
-        self.forward(
-            &inputs.token_ids,
-            &inputs.segments,
-            adapters,
-            |_| (),
-            |x| {
-                gather(x, self.spec.config.hidden_size, &inputs.predictors, &mut rows);
-                self.final_norm(&rows, &mut normed)
-            },
-        )?;
+        let mut take = |x: &[f32]| {
+            gather(x, self.spec.config.hidden_size, &inputs.predictors, &mut rows);
+            self.final_norm(&rows, &mut normed)
+        };
+        let kept = if adapters == Adapters::On { self.kept.assembly(inputs, Use::Look)? } else { None };
+        if let Some(kept) = kept {
+            let mut workspace = self.store.take();
+            self.forward_of_missing(&kept, None, &mut workspace)?;
+            take(&workspace.x)?;
+            self.store.put(workspace);
+        } else {
+            self.forward(&inputs.token_ids, &inputs.segments, adapters, |_| (), take)?;
+        }
         Ok(normed)
+    }
+
+    /// A forward of what is not kept of a batch, after which the workspace's `x` has the last layer's output of all of it.
+    fn forward_of_missing(
+        &self,
+        kept: &Assembly<'_>,
+        memory: Option<LayerMemory>,
+        workspace: &mut Workspace,
+    ) -> Result<(), PolicyError> {
+        let Missing { token_ids, segments } = &kept.missing;
+        workspace.x.clear();
+        workspace.inputs.clear();
+        if !token_ids.is_empty() {
+            let table = self.rotary_table(&segments.positions());
+            self.embed(token_ids, &mut workspace.x)?;
+            let context = Context { table: &table, adapters: Adapters::On };
+            self.layers_forward(context, segments, workspace, memory, |_| ())?;
+        }
+        let Workspace { assembled, x, .. } = workspace;
+        std::mem::swap(&mut assembled.input, x);
+        kept.last(&assembled.input, x);
+        Ok(())
     }
 
     pub(super) fn values(&self, inputs: &Inputs, head: &ValueHead) -> Result<Vec<f32>, PolicyError> {
@@ -65,8 +91,15 @@ impl Model {
         let table = self.rotary_table(&segments.positions());
         let context = Context { table: &table, adapters: Adapters::On };
         let mut workspace = self.store.take();
-        self.embed(token_ids, &mut workspace.x)?;
-        self.layers_forward(context, segments, &mut workspace, Some(memory), |_| ())?;
+        let kept = self.kept.assembly(inputs, Use::Up)?;
+        if let Some(kept) = &kept {
+            self.forward_of_missing(kept, Some(memory), &mut workspace)?;
+        } else {
+            // The workspace takes what free blocks do.
+            self.kept.release_memory();
+            self.embed(token_ids, &mut workspace.x)?;
+            self.layers_forward(context, segments, &mut workspace, Some(memory), |_| ())?;
+        }
 
         let Workspace { head: scratch, x, rows, .. } = &mut workspace;
         gather(x, width, predictors, &mut rows.plain);
@@ -98,7 +131,7 @@ impl Model {
         for (gradient, row) in rows.d_plain.chunks_exact(width).zip(predictors) {
             x[row * width..][..width].iter_mut().zip(gradient).for_each(|(sum, g)| *sum += g);
         }
-        self.layers_backward(context, segments, &mut workspace, gradients)?;
+        self.layers_backward(context, segments, kept.as_ref(), &mut workspace, gradients)?;
         if self.trains_own() {
             // Each token's gradient goes to its row of the embeddings, in the order of the tokens.
             self.embeddings.add(gradients, |sum| {

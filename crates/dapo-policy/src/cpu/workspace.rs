@@ -32,6 +32,20 @@ pub(super) struct Saved {
     pub(super) up: Vec<f32>,
 }
 
+impl Saved {
+    /// All values, in the order of [`layer_widths`](crate::activations::layer_widths).
+    pub(super) fn fields(&self) -> [&[f32]; 10] {
+        let Self { input, plain_queries, plain_keys, queries, keys, values, attended, middle, gate, up } = self;
+        [input, plain_queries, plain_keys, queries, keys, values, attended, middle, gate, up]
+    }
+
+    /// The same, to be changed.
+    pub(super) fn fields_mut(&mut self) -> [&mut Vec<f32>; 10] {
+        let Self { input, plain_queries, plain_keys, queries, keys, values, attended, middle, gate, up } = self;
+        [input, plain_queries, plain_keys, queries, keys, values, attended, middle, gate, up]
+    }
+}
+
 /// Values of one layer at a time.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
@@ -56,6 +70,8 @@ pub(super) struct Scratch {
 pub(super) struct Workspace {
     /// By layer; one for all where nothing is kept.
     pub(super) saved: Vec<Saved>,
+    /// Of one layer, put together from what generation kept and what is in `saved`.
+    pub(super) assembled: Saved,
     pub(super) scratch: Scratch,
     /// Inputs of the layers that are computed again.
     pub(super) inputs: Vec<Vec<f32>>,
@@ -69,7 +85,7 @@ pub(super) struct Workspace {
 
 impl Workspace {
     fn bytes(&self) -> usize {
-        let saved = self.saved.iter().map(|s| {
+        let saved = self.saved.iter().chain([&self.assembled]).map(|s| {
             let ends = [&s.input, &s.attended, &s.middle, &s.gate, &s.up, &s.values];
             let heads = [&s.plain_queries, &s.plain_keys, &s.queries, &s.keys];
             ends.iter().chain(&heads).map(|values| values.capacity()).sum::<usize>()

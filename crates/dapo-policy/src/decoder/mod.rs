@@ -2,6 +2,7 @@
 //!
 //! T tokens of a packed batch, H hidden size, V vocabulary.
 
+mod activations;
 mod adapters;
 mod placement;
 mod policy;

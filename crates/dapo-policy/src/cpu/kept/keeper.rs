@@ -1,0 +1,108 @@
+//! Keeping the rows of sequences as they are generated.
+
+use super::layout::Layout;
+use super::rows::KeptRows;
+use super::store::KeptStore;
+use crate::cpu::workspace::Saved;
+use crate::generator::Start;
+use crate::request::Request;
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// Keeps rows within a budget. Where it is used up, the completion that was drawn last gives up its own, so that what is kept
+/// is whole completions, of the earliest draws.
+#[derive(Debug)]
+pub(in crate::cpu) struct Keeper<'a> {
+    store: &'a KeptStore,
+    /// Blocks at most.
+    limit: usize,
+}
+
+impl<'a> Keeper<'a> {
+    /// `None` where the budget holds no block.
+    pub(in crate::cpu) fn new(store: &'a KeptStore, bytes: usize) -> Option<Self> {
+        let limit = bytes / store.pool.block_bytes();
+        if limit == 0 {
+            return None;
+        }
+        store.pool.trim(limit);
+        Some(Self { store, limit })
+    }
+
+    /// Room for the rows of prompts that are not kept yet, as far as there is some.
+    pub(in crate::cpu) fn prompts(&self, prompts: &[(usize, &Request)]) -> Vec<Option<KeptRows>> {
+        let room = |(_, request): &(usize, &Request)| {
+            if self.store.has_prompt(&request.prompt_ids) {
+                return None;
+            }
+            let mut rows = KeptRows::new(request.prompt_ids.as_slice().into(), (0, 0));
+            rows.reserve(request.prompt_ids.len(), &self.store.pool, self.limit).then_some(rows)
+        };
+        prompts.iter().map(room).collect()
+    }
+
+    pub(in crate::cpu) fn put_prompts(&self, prompts: Vec<Option<KeptRows>>) {
+        prompts.into_iter().flatten().for_each(|rows| self.store.put_prompt(rows));
+    }
+
+    /// No rows yet of a completion.
+    pub(in crate::cpu) fn start(&self, start: &Start<'_>) -> KeptRows {
+        let request = start.request;
+        KeptRows::new(request.prompt_ids.as_slice().into(), (request.draw, request.first_sample + start.sample))
+    }
+
+    pub(in crate::cpu) fn put_completion(&self, rows: KeptRows) {
+        self.store.put_completion(rows);
+    }
+
+    /// Makes room for so many more tokens of each sequence behind the first ones. Where there is too little, sequences lose what
+    /// is kept of them, the one that was drawn last first.
+    pub(in crate::cpu) fn make_room<'b>(
+        &self,
+        sequences: impl Iterator<Item = &'b mut Option<KeptRows>>,
+        counts: impl Fn(usize) -> usize,
+    ) {
+        let mut sequences: Vec<(usize, &mut Option<KeptRows>)> = sequences.enumerate().collect();
+        sequences.retain(|(_, rows)| rows.is_some());
+        sequences.sort_by_key(|(_, rows)| rows.as_ref().map(|rows| rows.id));
+        let mut first = 0;
+        while first < sequences.len() {
+            let (number, rows) = &mut sequences[first];
+            let count = counts(*number);
+            if rows.as_mut().is_none_or(|rows| rows.reserve(count, &self.store.pool, self.limit)) {
+                first += 1;
+            } else if let Some((_, last)) = sequences.pop() {
+                *last = None;
+            }
+        }
+    }
+
+    /// Keeps rows of a batch; of each sequence those rows.
+    pub(in crate::cpu) fn batch<'b>(&self, list: Vec<(&'b mut KeptRows, Range<usize>)>) -> Keeping<'b>
+    where
+        'a: 'b,
+    {
+        Keeping { layout: &self.store.layout, list }
+    }
+}
+
+/// A batch in the course of a forward whose rows are kept.
+pub(in crate::cpu) struct Keeping<'a> {
+    layout: &'a Layout,
+    list: Vec<(&'a mut KeptRows, Range<usize>)>,
+}
+
+impl Keeping<'_> {
+    /// Takes what a layer has computed.
+    pub(in crate::cpu) fn layer(&mut self, layer: usize, saved: &Saved) {
+        let layout = self.layout;
+        self.list.par_iter_mut().for_each(|(kept, rows)| kept.write(layout, layer, saved, rows.clone()));
+    }
+
+    /// Takes the last layer's output.
+    pub(in crate::cpu) fn complete(&mut self, x: &[f32], token_ids: &[u32]) {
+        for (kept, rows) in &mut self.list {
+            kept.complete(self.layout, x, token_ids, rows.clone());
+        }
+    }
+}
