@@ -179,6 +179,7 @@ impl RunConfig {
             micro_batch_tokens: self.train.micro_batch_tokens,
             on_mastered: self.train.on_mastered,
             cache_bytes: self.rollout.cache_mib.map(|mib| mib.saturating_mul(1 << 20)),
+            keep_activations_bytes: self.rollout.keep_activations_mib.map(|mib| mib.saturating_mul(1 << 20)),
         }
     }
 

@@ -369,6 +369,7 @@ impl Run {
             seed: self.config.seed,
             purpose: Purpose::Evaluation,
             cache_bytes: self.trainer.config().cache_bytes,
+            keep_activations_bytes: 0,
             turns: None,
         };
         let (policy, tokenizer) = (self.trainer.policy(), self.trainer.tokenizer());

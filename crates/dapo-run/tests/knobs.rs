@@ -94,6 +94,7 @@ const ROWS: &[Row] = &[
     ("rollout.repetition_penalty", &[], "1.0", "1.3", Rollout),
     ("rollout.stop", &[], "[]", "[\"9\"]", Rollout),
     ("rollout.cache_mib", &[], "2048", "1", Nothing),
+    ("rollout.keep_activations_mib", &[], "2048", "0", Nothing),
     ("sampler.dynamic", &["sampler.gen_batch=3"], "true", "false", Rollout),
     ("sampler.metric", &["sampler.gen_batch=12"], "acc", "soft_overlong", Update),
     ("sampler.tolerance", &["sampler.gen_batch=12", "sampler.metric=seq_reward"], "0.0", "2.2", Update),

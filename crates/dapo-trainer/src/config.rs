@@ -55,6 +55,10 @@ pub struct TrainerConfig {
     pub on_mastered: OnMastered,
     /// Memory for keys and values of rollouts, in bytes; see [`GenerationConfig::cache_bytes`](dapo_policy::GenerationConfig::cache_bytes).
     pub cache_bytes: Option<usize>,
+    /// Memory in which rollouts on the CPU keep activations, so that the first update of a step needs no forward pass, in bytes;
+    /// 0: none, `None`: see [`kept_activation_bytes`](Self::kept_activation_bytes). It changes no result. Elsewhere than on
+    /// the CPU it is not used.
+    pub keep_activations_bytes: Option<usize>,
 }
 
 /// What happens when a step finds no group with a training signal because nine in ten or more are all correct.
@@ -93,6 +97,7 @@ impl Default for TrainerConfig {
             micro_batch_tokens: 4096,
             on_mastered: OnMastered::default(),
             cache_bytes: None,
+            keep_activations_bytes: None,
         }
     }
 }

@@ -53,6 +53,7 @@ pub mod tasks;
 mod advantages;
 mod conversation;
 mod critic;
+mod kept;
 mod metrics;
 mod overlap;
 mod play;

@@ -7,6 +7,7 @@ use crate::critic::Critic;
 use crate::error::TrainerError;
 use crate::fingerprint::fingerprint_of_weights;
 use crate::judge::{Clock, Judge};
+use crate::kept::{release_dropped, release_untrained};
 use crate::metrics::{GroupSums, StepMetrics, StepTimings, of_correction, of_critic, of_updates, share};
 use crate::no_signal::NoSignal;
 use crate::optimizer::AdamW;
@@ -101,6 +102,7 @@ impl Trainer {
             seed: config.seed,
             purpose: Purpose::Rollout,
             cache_bytes: config.cache_bytes,
+            keep_activations_bytes: config.kept_activation_bytes(policy.config(), policy.layer_memory()),
             turns: None,
         };
         let has_kl = config.loss.kl.coef != 0.0 || config.kl_in_reward != 0.0;
@@ -177,6 +179,7 @@ impl Trainer {
         let (sampler, draws, updates) = (self.sampler.clone(), self.order.draws(), self.updates());
         self.failed.clear();
         let outcome = self.try_step(observer);
+        self.policy.release_activations(&|_, _| false);
         if outcome.is_err() {
             if self.failed.is_empty() {
                 self.failed = records_so_far(&self.sampler);
@@ -276,6 +279,7 @@ impl Trainer {
         };
         let groups = taken.groups.iter_mut().map(|kept| &mut kept.group);
         of_correction(metrics, reject(&mut training, groups, &self.config.loss));
+        release_untrained(&self.policy, &training, &self.config);
         // The sampler counts the coming step already: a group of this step has the age 1.
         let carried = self.sampler.kept_mut().filter(|(age, _)| *age == 1).map(|(_, group)| group);
         rescore_carried(&self.policy, carried, &self.config)?;
@@ -330,6 +334,7 @@ impl Trainer {
                 Drawn { draw: group.draw, metric, group: Arc::new(group) }
             });
             self.sampler.push_round(drawn.collect())?;
+            release_dropped(&self.policy, self.sampler.kept());
         }
         if self.reference.is_some() && self.config.kl_in_reward > 0.0 {
             metrics.ref_kl = share(kl_sum, sums.tokens());

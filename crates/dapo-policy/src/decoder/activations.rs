@@ -1,15 +1,8 @@
 //! Activations that generation keeps for a backward pass.
 
 use super::Decoder;
-use crate::activations::activation_bytes;
 
 impl Decoder {
-    /// Bytes a token that a backward pass of this decoder keeps of its forward pass on the CPU; see
-    /// [`activation_bytes`](crate::activation_bytes).
-    pub fn activation_bytes(&self) -> usize {
-        activation_bytes(self.config(), self.layer_memory)
-    }
-
     /// Tokens of prompts and completions whose activations are kept now: those of completions until a backward pass has used
     /// them, and none once a weight has changed.
     pub fn kept_tokens(&self) -> usize {

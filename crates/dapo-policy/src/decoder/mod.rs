@@ -86,6 +86,11 @@ impl Decoder {
         Ok(())
     }
 
+    /// What backward passes keep.
+    pub fn layer_memory(&self) -> LayerMemory {
+        self.layer_memory
+    }
+
     /// Log-probs and entropies of the targets, nothing recorded.
     fn score(&self, batch: &TokenBatch, temperature: f32, adapters: Adapters) -> Result<TokenLogprobs, PolicyError> {
         let inputs = batch.inputs(self.config().vocab_size)?;

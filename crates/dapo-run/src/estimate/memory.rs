@@ -1,6 +1,6 @@
 //! Memory, by what takes it and when.
 
-use super::{Parameters, Shape, Work};
+use super::{Kept, Parameters, Shape, Work};
 use crate::settings::RunConfig;
 use dapo_policy::{KEPT_BYTES, WeightFormat};
 use serde::Serialize;
@@ -68,7 +68,13 @@ impl Memory {
         used.fold(0, |sum: u64, part| sum.saturating_add(part.bytes))
     }
 
-    pub(super) fn of(config: &RunConfig, shape: &Shape, parameters: &Parameters, work: &Work) -> Self {
+    pub(super) fn of(
+        config: &RunConfig,
+        shape: &Shape,
+        parameters: &Parameters,
+        work: &Work,
+        from_rollouts: Kept,
+    ) -> Self {
         // With adapters, the model without them is the reference.
         let reference = config.has_reference() && parameters.adapters == 0;
         let is_half = config.model.weights == WeightFormat::Bf16;
@@ -82,7 +88,8 @@ impl Memory {
         let of_reference = in_f32 + packed + in_bf16 + f32_of(config.reference_sync.every.is_some());
         let critic = u64::from(config.has_own_critic());
         let of_critic = in_f32 + packed + in_bf16 + f32_of(parameters.adapters == 0) + 4 * parameters.adapters;
-        let (gradients, activations) = (4 * parameters.trained(), shape.activations(config, work) as u64);
+        let (gradients, activations) =
+            (4 * parameters.trained(), shape.activations_beside(config, work, from_rollouts) as u64);
         let head = shape.head(config, work) as u64;
         // What is small enough stays through the rollouts.
         let kept = |bytes: u64| if bytes <= KEPT_BYTES as u64 { bytes } else { 0 };
@@ -104,6 +111,7 @@ impl Memory {
             ("program and tokenizer", PROGRAM + shape.tokenizer() as u64, Phases::Always),
             ("problems", work.problem_bytes, Phases::Always),
             ("completions of a step", work.completion_bytes, Phases::Always),
+            ("activations of rollouts", from_rollouts.bytes as u64, Phases::Always),
             ("evaluated completions", work.evaluation_bytes, Phases::RollOut),
             ("keys and values", shape.growing(config, work) as u64, Phases::RollOut),
             ("prompts and logits", shape.prefill(config, work) as u64, Phases::RollOut),

@@ -5,6 +5,7 @@
 
 mod disk;
 mod gpu;
+mod kept;
 mod memory;
 mod shape;
 mod units;
@@ -17,6 +18,7 @@ pub use work::Work;
 
 use crate::settings::RunConfig;
 use dapo_policy::ModelConfig;
+use kept::Kept;
 use serde::Serialize;
 use shape::Shape;
 use std::fmt;
@@ -65,7 +67,11 @@ pub fn estimate(config: &RunConfig, model: &ModelConfig, data: DataSizes) -> Cos
     let shape = Shape::of(model, gpu);
     let work = Work::of(config, data, prompt, &shape);
     let parameters = Parameters::of(config, model);
-    let memory = if gpu { Memory::of_gpu } else { Memory::of }(config, &shape, &parameters, &work);
+    let memory = if gpu {
+        Memory::of_gpu(config, &shape, &parameters, &work)
+    } else {
+        Memory::of(config, &shape, &parameters, &work, Kept::of(config, model, &work))
+    };
     let disk = Disk::of(config, &parameters, &work);
     CostEstimate { memory, work, disk }
 }

@@ -109,9 +109,17 @@ impl Shape {
             LayerMemory::Keep => self.layers * self.layer(),
             LayerMemory::Recompute => self.layers * self.hidden + self.layer(),
         };
-        // The residual stream, and the rotary table.
-        let ends = self.hidden + self.head_dim;
-        4.0 * Self::micro_batch(config, work) * (kept + self.scratch() + ends)
+        self.with_ends(kept, config, work)
+    }
+
+    /// What a backward pass needs that starts from kept activations, which it takes up a layer at a time.
+    pub(super) fn one_layer(&self, config: &RunConfig, work: &Work) -> f64 {
+        self.with_ends(self.layer(), config, work)
+    }
+
+    /// So many values a token, those of one layer at a time, the residual stream, and the rotary table.
+    fn with_ends(&self, values: f64, config: &RunConfig, work: &Work) -> f64 {
+        4.0 * Self::micro_batch(config, work) * (values + self.scratch() + self.hidden + self.head_dim)
     }
 
     /// Logits of a chunk of rows; hidden states of all rows before and after the norm, and their gradients.

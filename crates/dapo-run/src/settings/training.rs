@@ -22,12 +22,16 @@ pub struct RolloutSection {
     /// Memory for keys and values, in MiB; bounds how many completions are generated at a time. By default 2048, on a GPU
     /// what its memory leaves beside all else that the run needs.
     pub cache_mib: Option<usize>,
+    /// Memory in which rollouts on the CPU keep what they compute, in MiB, so that the first update of a step starts with the
+    /// backward pass; 0: none. It changes no result. By default as much as the backward pass of a micro-batch keeps, at most
+    /// 2048. Not used on a GPU.
+    pub keep_activations_mib: Option<usize>,
 }
 
 impl Default for RolloutSection {
     fn default() -> Self {
         let TrainerConfig { group_size, max_new_tokens, sampling, stop, .. } = TrainerConfig::default();
-        Self { group_size, max_new_tokens, sampling, stop, cache_mib: None }
+        Self { group_size, max_new_tokens, sampling, stop, cache_mib: None, keep_activations_mib: None }
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod episodes;
 mod failures;
+mod kept;
 mod overlap;
 mod own_rewards;
 mod ppo;
