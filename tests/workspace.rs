@@ -83,6 +83,7 @@ fn crates_depend_in_one_direction() {
     let allowed: HashMap<&str, &[&str]> = HashMap::from([
         ("dapo-code", &["dapo-reward"][..]),
         ("dapo-console", BELOW_CONSOLE),
+        ("dapo-dist", &[]),
         ("dapo-loss", &["dapo-kernels"]),
         ("dapo-report", &[]),
         ("dapo-reward", &[]),
@@ -117,7 +118,24 @@ fn the_loss_has_kernels_only_where_they_are_asked_for() {
     assert_eq!(package.features["candle"], ["dep:candle-core"]);
 }
 
-const FREE_OF_TENSORS: [&str; 5] = ["dapo-code", "dapo-external", "dapo-report", "dapo-reward", "dapo-sampler"];
+#[test]
+fn nothing_links_mpi_unless_asked() {
+    let metadata = metadata();
+    let members = members(&metadata);
+    let package = members.iter().find(|package| package.name.as_str() == "dapo-dist").unwrap();
+    assert!(package.dependencies.iter().find(|dependency| dependency.name == "mpi").unwrap().optional);
+    let asking = package.features.iter().filter(|(_, needs)| needs.iter().any(|need| need.contains("mpi")));
+    assert_eq!(asking.map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["mpi"]);
+    for package in members {
+        let default = package.features.get("default").cloned().unwrap_or_default();
+        assert!(default.iter().all(|need| !need.contains("mpi")), "{}: {default:?}", package.name);
+        let others = package.dependencies.iter().filter(|dependency| dependency.name == "dapo-dist");
+        assert!(others.flat_map(|dependency| &dependency.features).all(|feature| feature != "mpi"), "{}", package.name);
+    }
+}
+
+const FREE_OF_TENSORS: [&str; 6] =
+    ["dapo-code", "dapo-dist", "dapo-external", "dapo-report", "dapo-reward", "dapo-sampler"];
 
 #[test]
 fn rewards_and_sampler_are_free_of_tensors() {
