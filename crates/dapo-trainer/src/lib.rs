@@ -59,6 +59,7 @@ mod overlap;
 mod play;
 mod rescore;
 mod rollout;
+mod shortage;
 mod token_advantages;
 mod update;
 

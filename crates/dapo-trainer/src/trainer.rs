@@ -2,14 +2,13 @@
 
 use crate::activity::{Activity, Observer, RolloutProgress};
 use crate::advantages::{filter_metric, set_advantages, set_members, settled_metric};
-use crate::config::{OnMastered, TrainerConfig};
+use crate::config::TrainerConfig;
 use crate::critic::Critic;
 use crate::error::TrainerError;
 use crate::fingerprint::fingerprint_of_weights;
 use crate::judge::{Clock, Judge};
 use crate::kept::{release_dropped, release_untrained};
 use crate::metrics::{GroupSums, StepMetrics, StepTimings, of_correction, of_critic, of_updates, share};
-use crate::no_signal::NoSignal;
 use crate::optimizer::AdamW;
 use crate::pack::TrainingGroup;
 use crate::prompt::Prompt;
@@ -23,7 +22,7 @@ use dapo_policy::{
     Decoder, GenerationConfig, GenerationProgress, Gradients, Purpose, StopStrings, StopTokens, Tokenizer,
 };
 use dapo_reward::RewardSum;
-use dapo_sampler::{DataOrder, Drawn, DynamicSampler, SamplerError, Shortage, TakenBatch};
+use dapo_sampler::{DataOrder, Drawn, DynamicSampler, SamplerError, TakenBatch};
 use std::{sync::Arc, time::Instant};
 
 /// A run: a policy, what it learns from, and where it stands.
@@ -349,25 +348,6 @@ impl Trainer {
         };
         metrics.dynamic_sampling = taken.account;
         Ok(taken)
-    }
-
-    /// What a step does that found no group with a signal, or fewer than it must have: an empty batch where it is skipped, else
-    /// an error that shows its groups.
-    fn without_signal(&mut self, shortage: Shortage) -> Result<TakenBatch<Arc<Group>>, TrainerError> {
-        let groups = records_so_far(&self.sampler);
-        let mut end = NoSignal { step: self.step + 1, shortage, groups, ends_well: false };
-        let outcomes = end.outcomes();
-        if end.is_mastered() {
-            // A small step may find nothing by chance: it takes groups as many as four batches, or all problems, to be sure.
-            let enough = self.prompts.len().min(4 * self.config.sampler.train_batch) as u64;
-            let is_sure = self.mastered_groups + outcomes.groups() >= enough;
-            match self.config.on_mastered {
-                OnMastered::Stop if is_sure => end.ends_well = true,
-                OnMastered::Stop | OnMastered::Skip => return Ok(self.sampler.skip_step()?),
-                OnMastered::Error => {}
-            }
-        }
-        Err(TrainerError::NoSignal(Box::new(end)))
     }
 
     /// One round's groups, with more completions where the per-prompt mode asks for them, and KL in the reward.
