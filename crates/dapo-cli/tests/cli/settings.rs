@@ -114,7 +114,7 @@ fn one_setting_is_described_with_bounds_and_an_example() {
         "rollout.group_size",
         "  type         an integer of at least 0",
         "  default      8",
-        "  bounds       at least 2: a group of one has no baseline",
+        "  bounds       at least 2: a group of one has no baseline without a critic",
         "  example      dapo train dapo rollout.group_size=2",
     ] {
         assert!(shown.lines().any(|found| found == line), "no {line:?} in {shown}");
