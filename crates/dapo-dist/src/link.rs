@@ -67,18 +67,19 @@ impl Naps {
 }
 
 /// Deadline and naps of one transfer.
-#[derive(Debug)]
 pub(crate) struct Watch<'a> {
     deadline: Duration,
     place: &'a Place,
     here: usize,
     moved: Instant,
     naps: Naps,
+    beat: &'a mut dyn FnMut(),
 }
 
 impl<'a> Watch<'a> {
-    pub(crate) fn new(deadline: Duration, place: &'a Place, here: usize) -> Self {
-        Self { deadline, place, here, moved: Instant::now(), naps: Naps::new() }
+    /// `beat` tells other ranks that this one only waits.
+    pub(crate) fn new(deadline: Duration, place: &'a Place, here: usize, beat: &'a mut dyn FnMut()) -> Self {
+        Self { deadline, place, here, moved: Instant::now(), naps: Naps::new(), beat }
     }
 
     pub(crate) fn place(&self) -> &Place {
@@ -94,6 +95,7 @@ impl<'a> Watch<'a> {
     /// How long to sleep while messages from or to these ranks are under way; an error past the deadline.
     pub(crate) fn idle(&mut self, open: impl Iterator<Item = usize>) -> Result<Duration, DistError> {
         if self.moved.elapsed() <= self.deadline {
+            (self.beat)();
             return Ok(self.naps.next());
         }
         let mut ranks: Vec<_> = open.collect();

@@ -26,7 +26,8 @@ pub(crate) struct Messenger<L: Link> {
 struct State {
     sequence: u64,
     peers: Vec<Peer>,
-    beat: Option<Instant>,
+    /// When this rank last told the others anything.
+    told: Instant,
     finished: bool,
 }
 
@@ -43,7 +44,7 @@ impl<L: Link> Messenger<L> {
     pub(crate) fn new(link: L, deadline: Duration) -> Self {
         let peer = || Peer { heard: Instant::now(), phase: String::new(), ahead: VecDeque::new() };
         let peers = std::iter::repeat_with(peer).take(link.size()).collect();
-        let state = State { sequence: 0, peers, beat: None, finished: false };
+        let state = State { sequence: 0, peers, told: Instant::now(), finished: false };
         Self { link, deadline, phase: Mutex::new("start".to_owned()), state: Mutex::new(state) }
     }
 
@@ -54,6 +55,18 @@ impl<L: Link> Messenger<L> {
 
     fn note(&self, kind: Kind, sequence: u64) -> Note {
         Note::new(kind, sequence, &lock(&self.phase))
+    }
+
+    /// Tells the others that this rank is alive, if that is due.
+    fn beat(&self, last: &mut Instant, sequence: u64) {
+        if last.elapsed() < self.deadline / 8 {
+            return;
+        }
+        *last = Instant::now();
+        let note = self.note(Kind::Heartbeat, sequence).encode(0);
+        for rank in self.others() {
+            self.link.tell(rank, &note);
+        }
     }
 
     /// Takes in all notes that have arrived.
@@ -84,6 +97,7 @@ impl<L: Link> Messenger<L> {
             self.link.tell(rank, &note.encode(length(rank) as u64));
             state.peers[rank].heard = Instant::now();
         }
+        state.told = Instant::now();
         let mut naps = Naps::new();
         loop {
             self.listen(state, || note.place())?;
@@ -98,6 +112,8 @@ impl<L: Link> Messenger<L> {
                 let (seconds, place) = (self.deadline.as_secs_f64(), note.place());
                 return Err(self.late(DistError::Late { ranks, seconds, place, here: self.link.rank(), last }));
             }
+            // A rank that waits for a silent one is not silent itself: those that are ahead wait for both.
+            self.beat(&mut state.told, state.sequence);
             self.link.rest(naps.next());
         }
         let mut lengths = vec![0; self.link.size()];
@@ -154,7 +170,9 @@ impl<L: Link> Messenger<L> {
             }
         }
         let sends: Vec<_> = self.others().map(|rank| (rank, send[rank])).filter(|(_, data)| !data.is_empty()).collect();
-        let mut watch = Watch::new(self.deadline, &place, here);
+        let State { told, sequence, .. } = &mut *state;
+        let mut beat = || self.beat(told, *sequence);
+        let mut watch = Watch::new(self.deadline, &place, here, &mut beat);
         self.link.transfer(&sends, receives, &mut watch).map_err(|error| match error {
             DistError::Late { .. } => self.late(error),
             error => error,
@@ -176,18 +194,13 @@ impl<L: Link> World for Messenger<L> {
     }
 
     fn heartbeat(&self) {
-        // During an operation the others wait for nothing but it.
+        // An operation of another thread beats as it waits.
         let Ok(mut state) = self.state.try_lock() else { return };
-        if state.beat.is_some_and(|beat| beat.elapsed() < self.deadline / 8) {
-            return;
-        }
-        state.beat = Some(Instant::now());
-        let note = self.note(Kind::Heartbeat, state.sequence);
-        for rank in self.others() {
-            self.link.tell(rank, &note.encode(0));
-        }
+        let State { told, sequence, .. } = &mut *state;
+        self.beat(told, *sequence);
+        let sequence = state.sequence;
         // An error is met again by the next operation.
-        let _ = self.listen(&mut state, || note.place());
+        let _ = self.listen(&mut state, || self.note(Kind::Heartbeat, sequence).place());
     }
 
     fn all_to_all(&self, send: &[&[u8]], receive: &mut [Inbox<'_>]) -> Result<(), DistError> {
@@ -244,4 +257,61 @@ impl<L: Link> Drop for Messenger<L> {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::note::{Letter, NOTE};
+
+    /// Nobody is at the other end.
+    struct Silence(Mutex<Vec<Kind>>);
+
+    impl Link for &Silence {
+        fn rank(&self) -> usize {
+            0
+        }
+
+        fn size(&self) -> usize {
+            2
+        }
+
+        fn tell(&self, _to: usize, note: &[u8; NOTE]) {
+            lock(&self.0).push(Note::decode(note).kind);
+        }
+
+        fn hear(&self) -> Result<Option<Letter>, (usize, i32)> {
+            Ok(None)
+        }
+
+        fn transfer(
+            &self,
+            _sends: &[(usize, &[u8])],
+            _receives: Vec<(usize, &mut [u8])>,
+            _watch: &mut Watch<'_>,
+        ) -> Result<(), DistError> {
+            Ok(())
+        }
+
+        fn rest(&self, nap: Duration) {
+            std::thread::sleep(nap);
+        }
+
+        fn fatal(&self, _error: &DistError) {}
+
+        fn abort(&self, _code: i32) {}
+
+        fn close(&self, _deadline: Duration) {}
+    }
+
+    #[test]
+    fn a_waiting_rank_is_not_silent_to_those_that_wait_for_it() {
+        let silence = Silence(Mutex::default());
+        let world = Messenger::new(&silence, Duration::from_millis(400));
+        assert!(matches!(world.barrier(), Err(DistError::Late { ranks, .. }) if ranks == [1]));
+        let told = lock(&silence.0).clone();
+        assert_eq!(told[0], Kind::Barrier);
+        let beats = &told[1..];
+        assert!((1..=8).contains(&beats.len()) && beats.iter().all(|kind| *kind == Kind::Heartbeat), "{told:?}");
+    }
 }

@@ -14,25 +14,24 @@ use mpi::{
     Tag, Threading,
     environment::Universe,
     point_to_point::{Destination, Source},
-    request::{LocalScope, Request, scope},
+    request::{LocalScope, Request, StaticScope, scope},
     topology::{Communicator, SimpleCommunicator},
 };
 use std::{
     fmt,
+    mem::{forget, take},
     sync::{
-        Mutex, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         mpsc::{RecvTimeoutError, channel},
     },
     thread::{self, sleep, yield_now},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 const NOTES: Tag = 1;
 const DATA: Tag = 2;
 /// Bytes of one message. MPI counts in `i32`; smaller pieces show sooner that something moves.
 const PIECE: usize = 4 << 20;
-/// Bytes for notes that are under way to one rank.
-const NOTES_UNDER_WAY: usize = 256 << 10;
 /// How long the end of the job may take before this process ends alone.
 const ABORT_WITHIN: Duration = Duration::from_secs(1);
 
@@ -43,15 +42,15 @@ const ABORT_WITHIN: Duration = Duration::from_secs(1);
 /// [`DistError::Mpi`] if MPI was started before, or does not let threads take turns.
 pub(crate) fn start(options: Options) -> Result<Box<dyn World>, DistError> {
     let fail = |what: &str| DistError::Mpi { what: what.to_owned() };
-    let (mut universe, threading) = mpi::initialize_with_threading(Threading::Serialized)
+    let (universe, threading) = mpi::initialize_with_threading(Threading::Serialized)
         .ok_or_else(|| fail("was started before in this process, expected once"))?;
     if threading < Threading::Serialized {
         return Err(fail("does not let threads take turns, expected MPI_THREAD_SERIALIZED"));
     }
     let world = universe.world();
     let (rank, size) = (world.rank() as usize, world.size() as usize);
-    universe.set_buffer_size(size * NOTES_UNDER_WAY);
-    let link = MpiLink { rank, size, universe: Mutex::new(Some(universe)), report: options.report };
+    let (universe, sending) = (Mutex::new(Some(universe)), Mutex::default());
+    let link = MpiLink { rank, size, universe, sending, report: options.report };
     Ok(Box::new(Messenger::new(link, options.deadline)))
 }
 
@@ -59,12 +58,47 @@ struct MpiLink {
     rank: usize,
     size: usize,
     universe: Mutex<Option<Universe>>,
+    sending: Mutex<Vec<Sending>>,
     report: Box<dyn Fn(&DistError) + Send + Sync>,
 }
 
 impl fmt::Debug for MpiLink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MpiLink").field("rank", &self.rank).field("size", &self.size).finish_non_exhaustive()
+    }
+}
+
+/// A note that is being sent. MPI's buffered messages would spare this, but Open MPI waits in them for ranks that are
+/// dead.
+struct Sending {
+    request: Request<'static, [u8], StaticScope>,
+    note: *mut [u8; NOTE],
+}
+
+// SAFETY: the request and the note belong to nobody else. MPI lets threads take turns (`start` requires it), and all use
+// of a `Sending` is under the link's lock.
+#[expect(unsafe_code, reason = "MPI's requests are pointers")]
+unsafe impl Send for Sending {}
+
+#[expect(unsafe_code, reason = "a note lives until MPI has sent it, which no scope encloses")]
+impl Sending {
+    fn start(to: usize, note: &[u8; NOTE]) -> Self {
+        let note = Box::into_raw(Box::new(*note));
+        // SAFETY: the note is allocated, and is neither written nor freed before `unfinished` has seen the request's end.
+        let bytes: &'static [u8] = unsafe { &*note };
+        let world = SimpleCommunicator::world();
+        Self { request: world.process_at_rank(to as i32).immediate_send_with_tag(StaticScope, bytes, NOTES), note }
+    }
+
+    /// The same while it is under way.
+    fn unfinished(self) -> Option<Self> {
+        let note = self.note;
+        let under_way = self.request.test().err().map(|request| Self { request, note });
+        if under_way.is_none() {
+            // SAFETY: it comes from a box, and with the request the only reference to it is gone.
+            drop(unsafe { Box::from_raw(note) });
+        }
+        under_way
     }
 }
 
@@ -84,10 +118,11 @@ impl Link for MpiLink {
     }
 
     fn tell(&self, to: usize, note: &[u8; NOTE]) {
-        SimpleCommunicator::world().process_at_rank(to as i32).buffered_send_with_tag(&note[..], NOTES);
+        self.sending().push(Sending::start(to, note));
     }
 
     fn hear(&self) -> Result<Option<Letter>, (usize, i32)> {
+        self.forget_sent();
         let world = SimpleCommunicator::world();
         let Some(status) = world.any_process().immediate_probe_with_tag(NOTES) else { return Ok(None) };
         let mut note = [0; NOTE];
@@ -148,6 +183,13 @@ impl Link for MpiLink {
     }
 
     fn close(&self, deadline: Duration) {
+        let start = Instant::now();
+        while !self.sending().is_empty() && start.elapsed() < deadline {
+            self.forget_sent();
+            yield_now();
+        }
+        // All ranks have come to the end, so nobody lacks what is left here.
+        forget(take(&mut *self.sending()));
         let universe = self.universe.lock().unwrap_or_else(PoisonError::into_inner).take();
         // Leaving waits for all ranks, in MPI's own way.
         let (left, leaving) = channel::<()>();
@@ -162,6 +204,15 @@ impl Link for MpiLink {
 }
 
 impl MpiLink {
+    fn sending(&self) -> MutexGuard<'_, Vec<Sending>> {
+        self.sending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn forget_sent(&self) {
+        let mut sending = self.sending();
+        *sending = take(&mut *sending).into_iter().filter_map(Sending::unfinished).collect();
+    }
+
     fn end(&self, error: &DistError) -> ! {
         (self.report)(error);
         abort(EXIT_MISSING_RANK)

@@ -1,7 +1,11 @@
 //! How a world is opened.
 
 use crate::error::DistError;
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    io::{Write, stderr},
+    time::Duration,
+};
 
 /// How ranks wait for each other.
 pub struct Options {
@@ -14,7 +18,8 @@ pub struct Options {
 impl Default for Options {
     /// Five minutes.
     fn default() -> Self {
-        let report = |error: &DistError| eprintln!("error: {error}");
+        // In one piece: other ranks may write to the same place.
+        let report = |error: &DistError| drop(stderr().write_all(format!("error: {error}\n").as_bytes()));
         Self { deadline: Duration::from_secs(300), report: Box::new(report) }
     }
 }

@@ -1,7 +1,8 @@
 //! Processes under `mpirun`: the bits of worlds of threads, and faults that end the job. This program is also the one
 //! that `mpirun` starts, as `DAPO_DIST_PROBE` says.
 //!
-//! `scripts/mpi-check` builds and runs it.
+//! `scripts/mpi-check` builds and runs it, `scripts/mpi-namespaces` on two machines: `DAPO_DIST_MPIRUN` is the command in
+//! place of `mpirun`, and `DAPO_DIST_CUT` one that cuts the link between them.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -18,6 +19,8 @@ use std::{
 };
 
 const PROBE: &str = "DAPO_DIST_PROBE";
+const LAUNCHER: &str = "DAPO_DIST_MPIRUN";
+const CUT: &str = "DAPO_DIST_CUT";
 const DEADLINE: Duration = Duration::from_secs(2);
 /// What a fault may take beyond the deadline.
 const GRACE: Duration = Duration::from_secs(3);
@@ -30,15 +33,17 @@ fn main() -> ExitCode {
     if let Ok(probe) = env::var(PROBE) {
         return ExitCode::from(rank(&probe));
     }
-    let tests: [(&str, fn()); 8] = [
+    let tests: [(&str, fn()); 10] = [
         ("sums_have_the_bits_of_threads_at_any_size", sums_have_the_bits_of_threads_at_any_size),
         ("long_messages_arrive_whole", long_messages_arrive_whole),
         ("a_waiting_rank_hardly_uses_its_core", a_waiting_rank_hardly_uses_its_core),
         ("a_dead_rank_ends_the_job", a_dead_rank_ends_the_job),
         ("a_stopped_rank_ends_the_job", a_stopped_rank_ends_the_job),
+        ("a_rank_whose_supervisor_is_killed_dies_with_it", a_rank_whose_supervisor_is_killed_dies_with_it),
         ("a_rank_that_fails_ends_the_job", a_rank_that_fails_ends_the_job),
         ("ranks_that_were_started_differently_are_refused", ranks_that_were_started_differently_are_refused),
         ("a_silent_singleton_is_refused", a_silent_singleton_is_refused),
+        ("a_cut_link_ends_the_job", a_cut_link_ends_the_job),
     ];
     let asked: Vec<_> = env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     for (name, test) in tests {
@@ -157,8 +162,11 @@ fn fails(world: &dyn World) -> Result<(), dapo_dist::DistError> {
 
 /// `mpirun` of this program.
 fn mpirun(ranks: usize, probe: &str) -> Command {
-    let mut command = Command::new("mpirun");
-    command.args(["--oversubscribe", "-n", &ranks.to_string()]);
+    let launcher = env::var(LAUNCHER).unwrap_or_else(|_| "mpirun".to_owned());
+    let mut words = launcher.split(' ');
+    let mut command = Command::new(words.next().unwrap());
+    command.args(words);
+    command.args(["--oversubscribe", "-x", PROBE, "-n", &ranks.to_string()]);
     command.arg(env::current_exe().unwrap()).env(PROBE, probe);
     command.envs([("OMPI_ALLOW_RUN_AS_ROOT", "1"), ("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")]);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -174,8 +182,32 @@ struct Ended {
     took: Duration,
 }
 
-/// Runs a job; when all ranks say that they are running, `fault` gets the process of rank 1.
-fn run(ranks: usize, probe: &str, fault: Option<&str>) -> Ended {
+/// What happens to rank 1 of a running job.
+#[derive(Clone, Copy, PartialEq)]
+enum Fault {
+    Nothing,
+    Signal(&'static str),
+    SupervisorKilled,
+    LinkCut,
+}
+
+impl Fault {
+    fn happen(self, pid: &str) {
+        let shell = match self {
+            Self::Nothing => return,
+            Self::Signal(signal) => format!("kill {signal} {pid}"),
+            Self::SupervisorKilled => {
+                let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+                format!("kill -KILL {}", lines(&status, "PPid:")[0].replace("PPid:", ""))
+            }
+            Self::LinkCut => env::var(CUT).unwrap(),
+        };
+        assert!(Command::new("sh").args(["-c", &shell]).status().unwrap().success(), "{shell}");
+    }
+}
+
+/// Runs a job; the fault happens when all ranks say that they are running.
+fn run(ranks: usize, probe: &str, fault: Fault) -> Ended {
     let mut child = mpirun(ranks, probe).spawn().unwrap();
     let (out, mut err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
     let (mut lines, mut errors, mut pids) = (String::new(), String::new(), vec![String::new(); ranks]);
@@ -191,12 +223,9 @@ fn run(ranks: usize, probe: &str, fault: Option<&str>) -> Ended {
                 pid.clone_into(&mut pids[rank.parse::<usize>().unwrap()]);
             }
             running += usize::from(line == "running");
-            if running == ranks
-                && line == "running"
-                && let Some(signal) = fault
-            {
+            if running == ranks && line == "running" {
                 since = Instant::now();
-                assert!(Command::new("kill").args([signal, &pids[1]]).status().unwrap().success());
+                fault.happen(&pids[1]);
             }
             lines += &line;
             lines += "\n";
@@ -212,7 +241,7 @@ fn lines<'a>(text: &'a str, start: &str) -> Vec<&'a str> {
 
 fn sums_have_the_bits_of_threads_at_any_size() {
     for ranks in RANKS {
-        let ended = run(ranks, "sums", None);
+        let ended = run(ranks, "sums", Fault::Nothing);
         assert_eq!(ended.code, Some(0), "{}", ended.err);
         for shards in [SHARDS, 2 * SHARDS] {
             let outcomes =
@@ -222,18 +251,20 @@ fn sums_have_the_bits_of_threads_at_any_size() {
             assert!(found.len() == ranks && found.iter().all(|line| *line == expected), "{expected}: {found:?}");
         }
         let cores = std::thread::available_parallelism().unwrap().get();
-        let share = format!("threads {}", (cores / ranks).max(1));
+        // Two machines each have their share of the ranks, and all cores of this one.
+        let machines = if env::var(CUT).is_ok() { 2 } else { 1 };
+        let share = format!("threads {}", (cores / ranks.div_ceil(machines)).max(1));
         assert_eq!(lines(&ended.out, "threads "), vec![share.as_str(); ranks], "{}", ended.err);
     }
 }
 
 fn long_messages_arrive_whole() {
-    let ended = run(2, "long", None);
+    let ended = run(2, "long", Fault::Nothing);
     assert_eq!(ended.code, Some(0), "{}", ended.err);
 }
 
 fn a_waiting_rank_hardly_uses_its_core() {
-    let ended = run(2, "slow", None);
+    let ended = run(2, "slow", Fault::Nothing);
     assert_eq!(ended.code, Some(0), "{}", ended.err);
     let waited = lines(&ended.out, "waited 0 ");
     let figures: Vec<f64> = waited[0].split(' ').skip(2).map(|figure| figure.parse().unwrap()).collect();
@@ -243,6 +274,10 @@ fn a_waiting_rank_hardly_uses_its_core() {
 
 fn ends_with(ended: &Ended, limit: Duration) {
     assert_eq!(ended.code, Some(EXIT_MISSING_RANK), "{}{}", ended.out, ended.err);
+    no_rank_is_left(ended, limit);
+}
+
+fn no_rank_is_left(ended: &Ended, limit: Duration) {
     assert!(ended.took <= limit, "{:?}", ended.took);
     // mpirun may be a moment ahead of the ranks' own end.
     let alive = |pid: &String| {
@@ -256,32 +291,49 @@ fn ends_with(ended: &Ended, limit: Duration) {
     }
 }
 
-fn fault(signal: &str) {
-    for ranks in [2, 4] {
-        let ended = run(ranks, "steps", Some(signal));
-        ends_with(&ended, DEADLINE + GRACE);
-        println!("{ranks} ranks, kill {signal}: the job ended after {:.1} s", ended.took.as_secs_f64());
-        let named = lines(&ended.err, "error: rank 1 is silent for 2.0 s, expected \"step 1: ");
-        assert!(!named.is_empty(), "{}", ended.err);
-    }
+fn fault(ranks: usize, fault: Fault) {
+    let ended = run(ranks, "steps", fault);
+    ends_with(&ended, DEADLINE + GRACE);
+    println!("{ranks} ranks: the job ended after {:.1} s", ended.took.as_secs_f64());
+    let named = lines(&ended.err, "error: rank 1 is silent for 2.0 s, expected \"step 1: ");
+    assert!(!named.is_empty(), "{}", ended.err);
 }
 
 fn a_dead_rank_ends_the_job() {
-    fault("-KILL");
+    for ranks in [2, 4] {
+        fault(ranks, Fault::Signal("-KILL"));
+    }
 }
 
 fn a_stopped_rank_ends_the_job() {
-    fault("-STOP");
+    for ranks in [2, 4] {
+        fault(ranks, Fault::Signal("-STOP"));
+    }
+}
+
+fn a_rank_whose_supervisor_is_killed_dies_with_it() {
+    let ended = run(2, "steps", Fault::SupervisorKilled);
+    // mpirun sees a killed process of its own: its exit code is that signal's.
+    assert!([Some(137), Some(EXIT_MISSING_RANK)].contains(&ended.code), "{:?}", ended.code);
+    no_rank_is_left(&ended, DEADLINE + GRACE);
+}
+
+fn a_cut_link_ends_the_job() {
+    if env::var(CUT).is_err() {
+        println!("SKIPPED: no second machine whose link could be cut; see scripts/mpi-namespaces");
+        return;
+    }
+    fault(2, Fault::LinkCut);
 }
 
 fn a_rank_that_fails_ends_the_job() {
-    let ended = run(2, "fails", None);
+    let ended = run(2, "fails", Fault::Nothing);
     ends_with(&ended, DEADLINE + GRACE + Duration::from_secs(2));
     assert!(ended.out.contains("error: root is 99, expected below 2"), "{}", ended.out);
 }
 
 fn ranks_that_were_started_differently_are_refused() {
-    let ended = run(4, "differs", None);
+    let ended = run(4, "differs", Fault::Nothing);
     assert_eq!(ended.code, Some(3), "{}", ended.err);
     let expected = r#"error: settings of rank 1 is "1", expected "0" as on rank 0 (and 2 more)"#;
     assert_eq!(lines(&ended.out, "error: "), [expected; 4]);
