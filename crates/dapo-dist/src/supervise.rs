@@ -9,9 +9,10 @@ use std::time::Duration;
 /// Makes this process the supervisor of a rank that runs the same command, if a launcher started several ranks. Call it
 /// first in `main`: it returns only in the rank itself, or without a launcher.
 ///
-/// The supervisor passes on SIGHUP, SIGINT, SIGTERM, SIGUSR1 and SIGUSR2, and exits with the rank's code. If the rank is
-/// killed by a signal, it waits for `grace`, in which the other ranks end the job, and exits with code 75. `grace` is
-/// the world's deadline and some seconds. A rank whose supervisor is killed dies with it (Linux).
+/// The supervisor passes on SIGHUP, SIGINT, SIGTERM, SIGUSR1 and SIGUSR2, and exits with the rank's code, or with 128 and
+/// the signal's number if one of these ended it. If the rank is killed otherwise, the supervisor waits for `grace`, in
+/// which the other ranks end the job, and exits with code 75: `grace` is the world's deadline and a second. A rank whose
+/// supervisor is killed dies with it (Linux).
 ///
 /// # Errors
 ///
@@ -34,7 +35,10 @@ mod platform {
     use std::{
         os::unix::process::{CommandExt, ExitStatusExt},
         process::{Command, exit},
-        sync::{Arc, Mutex, PoisonError},
+        sync::{
+            Arc, Mutex, PoisonError,
+            atomic::{AtomicI32, Ordering},
+        },
         thread,
     };
 
@@ -59,8 +63,11 @@ mod platform {
         let mut child = command.spawn().map_err(fail)?;
         let rank = Arc::new(Mutex::new(Pid::from_raw(child.id() as i32)));
         let alive = Arc::clone(&rank);
+        let passed_on = Arc::new(AtomicI32::new(0));
+        let passing_on = Arc::clone(&passed_on);
         thread::spawn(move || {
             for number in signals.forever() {
+                passing_on.store(number, Ordering::Relaxed);
                 let rank = alive.lock().unwrap_or_else(PoisonError::into_inner);
                 match (*rank, Signal::from_named_raw(number)) {
                     // It may have just died; then it is waited for.
@@ -75,6 +82,10 @@ mod platform {
             exit(code);
         }
         let (rank, signal) = (child.id(), status.signal().unwrap_or_default());
+        if passed_on.load(Ordering::Relaxed) == signal {
+            // As somebody wanted.
+            exit(128 + signal);
+        }
         eprintln!("error: process {rank} was ended by signal {signal}; the other ranks end the job");
         thread::sleep(grace);
         exit(EXIT_MISSING_RANK)
