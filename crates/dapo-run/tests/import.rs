@@ -9,6 +9,8 @@ mod correction;
 mod detection;
 #[path = "import/errors.rs"]
 mod errors;
+#[path = "import/ppo.rs"]
+mod ppo;
 #[path = "import/shell.rs"]
 mod shell;
 #[path = "import/swift.rs"]

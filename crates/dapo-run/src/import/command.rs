@@ -120,7 +120,7 @@ fn no_command(file: &Path, format: Option<ConfigFormat>) -> ImportError {
         Some(ConfigFormat::Trl) => "`trl grpo`, a Python file with options, or options",
         Some(ConfigFormat::Swift) => "`swift rlhf`, `megatron rlhf` or options",
         None => {
-            "`-m ….main_ppo` or `-m ….main_dapo` or `a.b=c` (verl), `trl grpo` or `…grpo.py` (TRL), `swift rlhf` or \
+            "`-m ….main_ppo` or `-m ….main_dapo` or `a.b=c` (verl), `trl grpo`, `…grpo.py` or `ppo….py` (TRL), `swift rlhf` or \
              `megatron rlhf` (ms-swift); name the format instead"
         }
     };
@@ -157,7 +157,7 @@ fn marker(words: &[Expanded], asked: Option<ConfigFormat>) -> Option<Marker> {
             ("swift" | "megatron", _) if next == "rlhf" => (ConfigFormat::Swift, 2),
             (_, Some("rlhf")) => (ConfigFormat::Swift, 1),
             ("trl", _) if next == "grpo" => (ConfigFormat::Trl, 2),
-            (_, Some(stem)) if stem.contains("grpo") => (ConfigFormat::Trl, 1),
+            (_, Some(stem)) if stem.contains("grpo") || stem.starts_with("ppo") => (ConfigFormat::Trl, 1),
             _ => return None,
         };
         Some(Marker { format: Some(format), program: i, arguments: i + length })

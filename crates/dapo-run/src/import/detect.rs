@@ -14,7 +14,7 @@ use super::{
 const VERL: [&str; 5] = ["actor_rollout_ref", "algorithm", "reward_model", "trainer", "data"];
 
 /// Keys that TRL or open-r1 has and ms-swift has not.
-const TRL: [&str; 9] = [
+const TRL: [&str; 11] = [
     "model_name_or_path",
     "dataset_name",
     "dataset_mixture",
@@ -24,6 +24,8 @@ const TRL: [&str; 9] = [
     "soft_punish_cache",
     "max_completion_len",
     "use_peft",
+    "sft_model_path",
+    "reward_model_path",
 ];
 
 /// Keys that ms-swift has and TRL has not.

@@ -1,4 +1,4 @@
-//! ms-swift's `swift rlhf --rlhf_type grpo` and `megatron rlhf`.
+//! ms-swift's `swift rlhf --rlhf_type grpo` or `ppo`, and `megatron rlhf`.
 
 use std::path::Path;
 
@@ -23,6 +23,7 @@ const fn defaults(has_adapters: bool) -> Defaults {
         schedule: "cosine",
         weight_decay: 0.1,
         beta2: 0.95,
+        max_grad_norm: 1.0,
     }
 }
 
@@ -72,35 +73,51 @@ pub(super) fn ungrouped(entries: Vec<Entry>) -> Vec<Entry> {
 /// # Errors
 /// When another algorithm is asked for, such as DPO.
 pub(super) fn translate(d: &mut Draft<'_>) -> Result<(), ImportError> {
-    if let Some(kind) = d.word(&["rlhf_type"], &[("grpo", ())]) {
-        if let Some(error) = d.refused.pop() {
-            return Err(error);
-        }
-        d.leave(&kind.from, "what is trained here is GRPO with DAPO's changes");
+    let kind = d.word(&["rlhf_type"], &[("grpo", false), ("ppo", true)]);
+    if let Some(error) = d.refused.pop() {
+        return Err(error);
+    }
+    let is_ppo = kind.as_ref().is_some_and(|kind| kind.value);
+    if let Some(kind) = kind {
+        d.leave(
+            &kind.from,
+            if is_ppo { "the critic says so" } else { "what is trained here is GRPO with DAPO's changes" },
+        );
     }
     let has_adapters = model(d);
     let defaults = defaults(has_adapters);
     let has_validation = data(d);
-    let max_new_tokens = hf::rollout(d, &defaults);
-    let batch = hf::batch(d, &defaults);
-    dynamic_sampling(d);
-    rewards(d, &max_new_tokens);
-    let filter = d.switch(&["overlong_filter"]);
-    d.put_or("overlong.filter", filter.map(|filter| filter.map(|on| if on { "mask" } else { "off" })), "off");
-    hf::loss(d, &defaults, ["tau_pos", "tau_neg"]);
-    hf::kl(d, &defaults, &batch);
-    advantage(d);
-    let steps = hf::steps(d, &batch);
-    hf::optimizer(d, &defaults, &batch, steps);
-    hf::evaluation(d, &batch, has_validation);
-    hf::output(d, &batch, steps);
-    correction(d);
+    if is_ppo {
+        hf::ppo(d, &defaults, has_validation);
+        if d.has(&["reward_funcs"]) {
+            rewards(d, &Got::default(defaults.max_new_tokens));
+        }
+    } else {
+        grpo(d, &defaults, has_validation);
+    }
     d.give_up_by(hf::CHANGES);
     d.give_up_by(CHANGES);
     d.skip_by(REST);
     d.skip_by(hf::RULES);
     d.skip_environment();
     Ok(())
+}
+
+fn grpo(d: &mut Draft<'_>, defaults: &Defaults, has_validation: bool) {
+    let max_new_tokens = hf::rollout(d, defaults);
+    let batch = hf::batch(d, defaults);
+    dynamic_sampling(d);
+    rewards(d, &max_new_tokens);
+    let filter = d.switch(&["overlong_filter"]);
+    d.put_or("overlong.filter", filter.map(|filter| filter.map(|on| if on { "mask" } else { "off" })), "off");
+    hf::loss(d, defaults, ["tau_pos", "tau_neg"]);
+    hf::kl(d, defaults, &batch);
+    advantage(d);
+    let steps = hf::steps(d, &batch);
+    hf::optimizer(d, defaults, &batch, steps);
+    hf::evaluation(d, &batch, has_validation);
+    hf::output(d, &batch, steps);
+    correction(d);
 }
 
 /// The model and its adapters; returns whether it has any.

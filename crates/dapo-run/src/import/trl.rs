@@ -1,4 +1,4 @@
-//! TRL's `GRPOConfig`, with open-r1's additions.
+//! TRL's `GRPOConfig`, with open-r1's additions, and its `PPOConfig`.
 
 use super::{
     draft::{Draft, Got, Rules, places},
@@ -16,6 +16,21 @@ const DEFAULTS: Defaults = Defaults {
     schedule: "linear",
     weight_decay: 0.0,
     beta2: 0.999,
+    max_grad_norm: 1.0,
+};
+
+/// `PPOConfig`'s, over Hugging Face's own.
+const PPO: Defaults = Defaults {
+    per_device: 8,
+    max_new_tokens: 53,
+    temperature: 0.7,
+    beta: 0.0,
+    loss_type: "dapo",
+    learning_rate: 5e-5,
+    schedule: "linear",
+    weight_decay: 0.0,
+    beta2: 0.999,
+    max_grad_norm: 1.0,
 };
 
 /// The functions of open-r1's registry and of `trl grpo`.
@@ -43,8 +58,29 @@ const LENGTH: LengthKeys = LengthKeys {
 
 /// Translates everything there is.
 pub(super) fn translate(d: &mut Draft<'_>) {
+    let is_ppo = hf::is_ppo(d);
     model(d);
     data(d);
+    if is_ppo {
+        ppo(d);
+    } else {
+        grpo(d);
+    }
+    d.give_up_by(hf::CHANGES);
+    d.give_up_by(CHANGES);
+    d.skip_by(REST);
+    d.skip_by(hf::RULES);
+    d.skip_environment();
+}
+
+fn ppo(d: &mut Draft<'_>) {
+    hf::ppo(d, &PPO, false);
+    if d.has(&["reward_funcs"]) {
+        rewards(d, &Got::default(PPO.max_new_tokens));
+    }
+}
+
+fn grpo(d: &mut Draft<'_>) {
     let max_new_tokens = hf::rollout(d, &DEFAULTS);
     let batch = hf::batch(d, &DEFAULTS);
     d.assume("sampler.dynamic", false, "TRL trains on every group");
@@ -59,15 +95,15 @@ pub(super) fn translate(d: &mut Draft<'_>) {
     hf::evaluation(d, &batch, false);
     hf::output(d, &batch, steps);
     correction(d);
-    d.give_up_by(hf::CHANGES);
-    d.give_up_by(CHANGES);
-    d.skip_by(REST);
-    d.skip_by(hf::RULES);
-    d.skip_environment();
 }
 
 fn model(d: &mut Draft<'_>) {
-    match d.text(&["model_name_or_path"]) {
+    // PPO's policy; model_name_or_path is its tokenizer's then.
+    let policy = d.text(&["sft_model_path"]);
+    if policy.is_some() {
+        d.skip(&["model_name_or_path"], "the tokenizer is the policy's");
+    }
+    match policy.or_else(|| d.text(&["model_name_or_path"])) {
         Some(path) => d.put("model.path", path),
         None => d.note(&[], "the file names no model: set model.path"),
     }

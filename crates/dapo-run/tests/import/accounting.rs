@@ -78,6 +78,9 @@ fn every_key_of_the_test_files_is_accounted_for() {
         ("verl_overrides.txt", 4),
         ("trl_dapo.yaml", 34),
         ("swift_dapo.sh", 33),
+        ("verl_ppo.sh", 33),
+        ("trl_ppo.yaml", 28),
+        ("swift_ppo.sh", 22),
     ] {
         let keys = keys_of(name);
         assert!(keys.len() >= least, "{name}: {} keys: {keys:?}", keys.len());

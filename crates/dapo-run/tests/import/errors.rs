@@ -31,7 +31,7 @@ fn wrong_values_name_everything() {
         "a.yaml:3: reward_weights is `[1, 2]`, expected as many numbers as reward_funcs: 1"
     );
     let swift = "swift rlhf --rlhf_type dpo \\\n  --beta 0.1";
-    assert_eq!(error(swift, "a.sh"), "a.sh:1: rlhf_type is `dpo`, expected one of grpo");
+    assert_eq!(error(swift, "a.sh"), "a.sh:1: rlhf_type is `dpo`, expected one of grpo, ppo");
     let swift = "swift rlhf --rlhf_type grpo \\\n  --loss_type real";
     assert_eq!(
         error(swift, "a.sh"),
@@ -45,8 +45,8 @@ fn settings_that_contradict_each_other_are_errors() {
     assert!(
         error(both, "a").starts_with("a:1: algorithm.use_kl_in_reward is `True`, expected false beside use_kl_loss")
     );
-    let critic = "algorithm.adv_estimator=gae";
-    assert!(error(critic, "a").contains("`gae`, expected one of grpo"));
+    let critic = "algorithm.adv_estimator=remax";
+    assert!(error(critic, "a").contains("`remax`, expected one of grpo"));
     let delta = "model_name_or_path: a\nepsilon_high: 0.28\ndelta: 1.2\n";
     assert!(error(delta, "a.yaml").contains("delta is `1.2`, expected a number above 1 + epsilon_high"));
     let cispo = "model_name_or_path: a\nloss_type: cispo\nepsilon_high: 0.28\n";

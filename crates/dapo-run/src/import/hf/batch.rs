@@ -12,6 +12,11 @@ pub(in crate::import) struct Batch {
 }
 
 impl Batch {
+    /// A source that counts in rollout steps.
+    pub(in crate::import) fn of_rollouts() -> Self {
+        Self { updates: 1, open: Vec::new() }
+    }
+
     /// Rollout steps that hold a number of the source's updates.
     pub(in crate::import) fn steps(&self, updates: Got<i64>) -> Got<i64> {
         Got { value: ceil(updates.value, self.updates), from: [updates.from, self.open.clone()].concat() }
@@ -104,14 +109,14 @@ pub(in crate::import) fn batch(d: &mut Draft<'_>, defaults: &Defaults) -> Batch 
     Batch { updates, open }
 }
 
-struct Update {
+pub(super) struct Update {
     /// Completions of an optimizer update.
-    total: Got<i64>,
+    pub(super) total: Got<i64>,
     accumulation: i64,
-    has_processes: bool,
+    pub(super) has_processes: bool,
 }
 
-fn completions_of_update(d: &mut Draft<'_>, defaults: &Defaults) -> Update {
+pub(super) fn completions_of_update(d: &mut Draft<'_>, defaults: &Defaults) -> Update {
     let processes = super::processes(d);
     let has_processes = !processes.from.is_empty();
     // ms-swift's Megatron trainer names the product itself.
@@ -129,6 +134,6 @@ fn completions_of_update(d: &mut Draft<'_>, defaults: &Defaults) -> Update {
 }
 
 /// a / b, rounded up.
-fn ceil(a: i64, b: i64) -> i64 {
+pub(super) fn ceil(a: i64, b: i64) -> i64 {
     a.div_euclid(b) + i64::from(a.rem_euclid(b) != 0)
 }

@@ -6,6 +6,7 @@
 mod batch;
 mod loss;
 mod optimizer;
+mod ppo;
 mod rest;
 mod rewards;
 mod run;
@@ -13,6 +14,7 @@ mod run;
 pub(super) use batch::{Batch, batch};
 pub(super) use loss::{advantage, kl, loss};
 pub(super) use optimizer::optimizer;
+pub(super) use ppo::{is_ppo, ppo};
 pub(super) use rest::{CHANGES, RULES};
 pub(super) use rewards::{Component, LengthKeys, RewardNames, rewards};
 pub(super) use run::{evaluation, output, rollout, steps};
@@ -20,6 +22,7 @@ pub(super) use run::{evaluation, output, rollout, steps};
 use super::draft::{Draft, Got};
 
 /// What a trainer does where its file says nothing.
+#[derive(Clone, Copy)]
 pub(super) struct Defaults {
     /// Completions of a device and forward pass.
     pub(super) per_device: i64,
@@ -31,6 +34,7 @@ pub(super) struct Defaults {
     pub(super) schedule: &'static str,
     pub(super) weight_decay: f64,
     pub(super) beta2: f64,
+    pub(super) max_grad_norm: f64,
 }
 
 /// Adds data sets to train on or to evaluate on; names of a hub become `hf://datasets/…`.

@@ -22,7 +22,7 @@ pub(in crate::import) fn optimizer(d: &mut Draft<'_>, defaults: &Defaults, batch
     }
     d.put_or("optimizer.weight_decay", decay, defaults.weight_decay);
     let clip = d.number(&["max_grad_norm", "clip_grad"]);
-    d.put_or("optimizer.max_grad_norm", clip, 1.0);
+    d.put_or("optimizer.max_grad_norm", clip, defaults.max_grad_norm);
     let kinds =
         ["adamw_torch", "adamw_torch_fused", "adamw_hf", "adamw_torch_xla", "adamw", "adam"].map(|kind| (kind, ()));
     if let Some(kind) = d.text(&["optim", "optimizer"]) {

@@ -202,6 +202,8 @@ pub(super) fn advantage(d: &mut Draft<'_>) {
         ("rloo", RLOO),
         ("rloo_vectorized", RLOO),
         ("reinforce_plus_plus_baseline", WHITENED),
+        // With a critic, which is translated elsewhere.
+        ("gae", GRPO),
     ];
     let estimator = d.word(&["algorithm.adv_estimator"], &names);
     if estimator.is_none() {

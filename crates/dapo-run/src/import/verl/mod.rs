@@ -4,6 +4,7 @@
 //! and the recipe's `dapo_ray_trainer.py`.
 
 mod correction;
+mod critic;
 mod loss;
 mod references;
 mod rest;
@@ -17,17 +18,25 @@ use super::{draft::Draft, parts};
 
 /// Translates everything there is.
 pub(super) fn translate(d: &mut Draft<'_>) {
+    let has_critic = critic::is_asked_for(d);
     model(d);
     data(d);
-    let max_new_tokens = sampling::rollout(d);
+    let max_new_tokens = sampling::rollout(d, has_critic);
     let (prompts, is_dynamic) = sampling::sampler(d);
     rewards::translate(d, &max_new_tokens);
     let is_reinforce = correction::translate(d);
     loss::translate(d, is_reinforce);
     loss::kl(d);
-    loss::advantage(d);
+    if has_critic {
+        critic::advantage(d);
+    } else {
+        loss::advantage(d);
+    }
     let steps = training::steps(d, &prompts, is_dynamic);
     training::optimizer(d, steps);
+    if has_critic {
+        critic::translate(d, steps);
+    }
     training::evaluation(d);
     training::output(d);
     if d.has_prefix("defaults") || d.has_prefix("--config") {
@@ -42,6 +51,7 @@ pub(super) fn translate(d: &mut Draft<'_>) {
         }
     }
     d.give_up_by(rest::CHANGES);
+    d.skip_by(if has_critic { critic::RULES } else { critic::NONE });
     d.skip_by(rest::RULES);
     d.skip_environment();
 }

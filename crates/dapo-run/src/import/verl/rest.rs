@@ -64,17 +64,13 @@ pub(super) const CHANGES: Rules = &[
         ],
         "arguments of a reward function cannot be carried over",
     ),
-    (&["algorithm.use_pf_ppo", "algorithm.pf_ppo.*"], "for adv_estimator gae"),
+    (&["algorithm.use_pf_ppo", "algorithm.pf_ppo.*"], "completions are not drawn again by their rewards"),
     (&["algorithm.gdpo*", "algorithm.embodied*"], "not offered here"),
     (&["async_training.staleness_threshold", "async_training.partial_rollout"], "rollouts are never stale here"),
 ];
 
 /// Keys without an effect here.
 pub(super) const RULES: Rules = &[
-    (
-        &["critic.*", "algorithm.gamma", "algorithm.lam", "trainer.critic_warmup", "trainer.max_critic_ckpt_to_keep"],
-        NO_CRITIC,
-    ),
     (&["actor_rollout_ref.rollout.calculate_log_probs"], "log-probs of the rollout are always kept"),
     (
         &[
@@ -189,5 +185,4 @@ pub(super) const RULES: Rules = &[
     (&["*._target_"], "the Python class that holds the settings"),
 ];
 
-const NO_CRITIC: &str = "no critic: the group is the baseline";
-const OPTIMIZER: &str = "the optimizer is AdamW with moments in f32";
+pub(super) const OPTIMIZER: &str = "the optimizer is AdamW with moments in f32";

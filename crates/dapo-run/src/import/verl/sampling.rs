@@ -7,8 +7,11 @@ use crate::import::{
 };
 
 /// How completions are generated; returns their longest length.
-pub(super) fn rollout(d: &mut Draft<'_>) -> Got<i64> {
-    if let Some(group) = d.count(&["actor_rollout_ref.rollout.n"], 1) {
+pub(super) fn rollout(d: &mut Draft<'_>, has_critic: bool) -> Got<i64> {
+    let group = d.count(&["actor_rollout_ref.rollout.n"], 1);
+    if has_critic {
+        d.put_or("rollout.group_size", group, 1);
+    } else if let Some(group) = group {
         if group.value == 1 && d.knows(&group.from) {
             d.refuse(&group.from, "at least 2: a group of one has no baseline");
         }

@@ -75,9 +75,16 @@ fn mini_batches(d: &mut Draft<'_>, prompts: &Got<i64>) {
     d.skip(&[tokens], "without use_dynamic_bsz verl counts sequences");
 }
 
-/// AdamW and the learning rate.
+/// AdamW and the learning rate of the policy.
 pub(super) fn optimizer(d: &mut Draft<'_>, steps: Option<i64>) {
-    if let Some(kind) = d.text(&["actor_rollout_ref.actor.optim.optimizer"]) {
+    adamw(d, "actor_rollout_ref.actor", "optimizer", 1e-6, steps);
+}
+
+/// AdamW and the learning rate below a key of verl's, as a table of ours.
+pub(super) fn adamw(d: &mut Draft<'_>, source: &str, table: &str, rate: f64, steps: Option<i64>) {
+    let key = |name: &str| format!("{source}.{name}");
+    let ours = |name: &str| format!("{table}.{name}");
+    if let Some(kind) = d.text(&[&key("optim.optimizer")]) {
         let reason = "the optimizer is AdamW with moments in f32";
         if matches!(kind.value.to_ascii_lowercase().as_str(), "adam" | "adamw") {
             d.leave(&kind.from, reason);
@@ -85,13 +92,13 @@ pub(super) fn optimizer(d: &mut Draft<'_>, steps: Option<i64>) {
             d.give_up(&kind.from, reason);
         }
     }
-    let lr = d.number(&["actor_rollout_ref.actor.optim.lr"]);
-    d.put_or("optimizer.lr", lr, 1e-6);
-    let warmup = d.integer(&["actor_rollout_ref.actor.optim.lr_warmup_steps"]);
-    let ratio = d.amount(&["actor_rollout_ref.actor.optim.lr_warmup_steps_ratio"]);
+    let lr = d.number(&[&key("optim.lr")]);
+    d.put_or(ours("lr"), lr, rate);
+    let warmup = d.integer(&[&key("optim.lr_warmup_steps")]);
+    let ratio = d.amount(&[&key("optim.lr_warmup_steps_ratio")]);
     match (warmup, ratio) {
         (Some(warmup), ratio) if warmup.value >= 0 => {
-            d.put("optimizer.warmup_steps", warmup);
+            d.put(ours("warmup_steps"), warmup);
             d.leave(&places(ratio.as_ref()), "lr_warmup_steps counts");
         }
         (warmup, Some(ratio)) => {
@@ -99,25 +106,25 @@ pub(super) fn optimizer(d: &mut Draft<'_>, steps: Option<i64>) {
             match steps {
                 Some(steps) => {
                     let count = (ratio.value * steps as f64) as i64;
-                    d.put("optimizer.warmup_steps", Got::of(count, &[&ratio.from, &off]));
+                    d.put(ours("warmup_steps"), Got::of(count, &[&ratio.from, &off]));
                 }
-                None => d.put("optimizer.warmup_ratio", Got::of(ratio.value, &[&ratio.from, &off])),
+                None => d.put(ours("warmup_ratio"), Got::of(ratio.value, &[&ratio.from, &off])),
             }
         }
-        (Some(off), None) => d.put("optimizer.warmup_steps", off.map(|_| 0)),
-        (None, None) => d.assume("optimizer.warmup_steps", 0, ""),
+        (Some(off), None) => d.put(ours("warmup_steps"), off.map(|_| 0)),
+        (None, None) => d.assume(ours("warmup_steps"), 0, ""),
     }
     let kinds = [("constant", "constant"), ("cosine", "cosine"), ("linear", "linear")];
     let names = ["lr_scheduler_type", "warmup_style", "lr_decay_style"];
-    let names = names.map(|name| format!("actor_rollout_ref.actor.optim.{name}"));
+    let names = names.map(|name| key(&format!("optim.{name}")));
     let schedule = d.word(&names.each_ref().map(String::as_str), &kinds);
     let is_constant = schedule.as_ref().is_none_or(|schedule| schedule.value == "constant");
-    d.put_or("optimizer.schedule", schedule, "constant");
-    if !is_constant && let Some(least) = d.number(&["actor_rollout_ref.actor.optim.min_lr_ratio"]) {
-        d.put("optimizer.min_lr_ratio", least);
+    d.put_or(ours("schedule"), schedule, "constant");
+    if !is_constant && let Some(least) = d.number(&[&key("optim.min_lr_ratio")]) {
+        d.put(ours("min_lr_ratio"), least);
     }
-    d.skip(&["actor_rollout_ref.actor.optim.min_lr_ratio"], "the learning rate does not fall");
-    if let Some(betas) = d.numbers(&["actor_rollout_ref.actor.optim.betas"]) {
+    d.skip(&[&key("optim.min_lr_ratio")], "the learning rate does not fall");
+    if let Some(betas) = d.numbers(&[&key("optim.betas")]) {
         let (beta1, beta2) = if let [beta1, beta2] = betas.value[..] {
             (beta1, beta2)
         } else {
@@ -126,20 +133,20 @@ pub(super) fn optimizer(d: &mut Draft<'_>, steps: Option<i64>) {
             }
             (f64::NAN, f64::NAN)
         };
-        d.put("optimizer.beta1", betas.clone().map(|_| beta1));
-        d.put("optimizer.beta2", betas.map(|_| beta2));
+        d.put(ours("beta1"), betas.clone().map(|_| beta1));
+        d.put(ours("beta2"), betas.map(|_| beta2));
     } else {
-        d.assume("optimizer.beta1", 0.9, "");
-        d.assume("optimizer.beta2", 0.999, "");
+        d.assume(ours("beta1"), 0.9, "");
+        d.assume(ours("beta2"), 0.999, "");
     }
-    let decay = d.number(&["actor_rollout_ref.actor.optim.weight_decay"]);
-    d.put_or("optimizer.weight_decay", decay, 0.01);
-    let clip = match d.number(&["actor_rollout_ref.actor.grad_clip"]) {
+    let decay = d.number(&[&key("optim.weight_decay")]);
+    d.put_or(ours("weight_decay"), decay, 0.01);
+    let clip = match d.number(&[&key("grad_clip")]) {
         Some(clip) => Some(clip),
-        None => d.number(&["actor_rollout_ref.actor.optim.clip_grad"]),
+        None => d.number(&[&key("optim.clip_grad")]),
     };
-    d.put_or("optimizer.max_grad_norm", clip, 1.0);
-    d.skip(&["actor_rollout_ref.actor.optim.clip_grad"], "actor_rollout_ref.actor.grad_clip counts");
+    d.put_or(ours("max_grad_norm"), clip, 1.0);
+    d.skip(&[&key("optim.clip_grad")], &format!("{} counts", key("grad_clip")));
 }
 
 /// Evaluation during training.

@@ -1,0 +1,24 @@
+swift rlhf \
+    --rlhf_type ppo \
+    --model Qwen/Qwen2.5-1.5B-Instruct \
+    --reward_model Qwen/Qwen2.5-1.5B-Reward \
+    --tuner_type full \
+    --dataset 'AI-MO/NuminaMath-TIR' \
+    --response_length 512 \
+    --per_device_train_batch_size 4 \
+    --gradient_accumulation_steps 4 \
+    --num_ppo_epochs 2 \
+    --num_mini_batches 1 \
+    --local_rollout_forward_batch_size 64 \
+    --kl_coef 0.02 \
+    --cliprange 0.2 \
+    --vf_coef 0.1 \
+    --cliprange_value 0.2 \
+    --gamma 1.0 \
+    --lam 0.95 \
+    --learning_rate 1e-6 \
+    --warmup_ratio 0.05 \
+    --missing_eos_penalty 1.0 \
+    --whiten_rewards true \
+    --num_train_epochs 1 \
+    --save_steps 20
