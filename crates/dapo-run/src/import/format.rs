@@ -9,9 +9,9 @@ use crate::import::error::ImportError;
 pub enum ConfigFormat {
     /// verl: YAML, a list of dotted overrides, or a script that starts `main_ppo` or `main_dapo`.
     Verl,
-    /// TRL's GRPO trainer, with open-r1's additions: YAML or arguments.
+    /// TRL's GRPO trainer, with open-r1's additions, or its PPO trainer: YAML or arguments.
     Trl,
-    /// ms-swift's `swift rlhf --rlhf_type grpo`: YAML, JSON or arguments.
+    /// ms-swift's `swift rlhf --rlhf_type grpo` or `ppo`: YAML, JSON or arguments.
     Swift,
 }
 

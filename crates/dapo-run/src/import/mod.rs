@@ -1,6 +1,6 @@
 //! Other trainers' settings, turned into ours.
 //!
-//! [`import`] reads what starts a DAPO or GRPO run elsewhere (verl's YAML, overrides and scripts, TRL's and open-r1's
+//! [`import`] reads what starts a DAPO, GRPO or PPO run elsewhere (verl's YAML, overrides and scripts, TRL's and open-r1's
 //! recipes, ms-swift's arguments) and writes the settings file that comes closest. Every key of the source ends up
 //! either in [`Imported::carried`] or in [`Imported::skipped`], with the reason; where a translation differs in meaning,
 //! [`Imported::notes`] says how; and where the source leaves something to its own defaults that ours do not share,
