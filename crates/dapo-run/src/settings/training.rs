@@ -24,7 +24,7 @@ pub struct RolloutSection {
     pub cache_mib: Option<usize>,
     /// Memory in which rollouts on the CPU keep what they compute, in MiB, so that the first update of a step starts with the
     /// backward pass; 0: none. It changes no result. By default as much as the backward pass of a micro-batch keeps, at most
-    /// 2048. Not used on a GPU.
+    /// 2048, and none where a quarter of the first update's completions of full length do not fit. Not used on a GPU.
     pub keep_activations_mib: Option<usize>,
 }
 
