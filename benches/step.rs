@@ -4,7 +4,7 @@
 //! `scripts/fetch-smollm2.sh`). Stop tokens are ignored, nothing is masked and no group is dropped, so that each work has
 //! exactly the tokens that its name says. One JSON line per work: shortest and median seconds, tokens per second, and the most
 //! memory the process had so far; give a part of a name to run only the works with it. `DAPO_WEIGHTS=bf16` computes with
-//! weights in bf16.
+//! weights in bf16; `DAPO_KEEP_ACTIVATIONS_MIB` sets the memory in which the whole steps keep activations.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -127,6 +127,12 @@ fn peak_memory() -> Option<f64> {
     Some(line.split_whitespace().nth(1)?.parse::<f64>().ok()? / 1024.0)
 }
 
+/// Memory in which whole steps keep activations, where it is set.
+fn kept_mib() -> Result<Option<usize>> {
+    let Ok(mib) = std::env::var("DAPO_KEEP_ACTIVATIONS_MIB") else { return Ok(None) };
+    Ok(Some(mib.parse().with_context(|| format!("DAPO_KEEP_ACTIVATIONS_MIB is {mib:?}, expected a number"))?))
+}
+
 /// A whole step: 4 prompts, 8 completions each, one update.
 fn whole_step(bench: &Bench, model: &Model, max_new_tokens: usize, repetitions: usize) -> Result<()> {
     let name = format!("{} step 4x8x{max_new_tokens}", model.name);
@@ -147,6 +153,7 @@ fn whole_step(bench: &Bench, model: &Model, max_new_tokens: usize, repetitions: 
         },
         optimizer: OptimizerConfig { lr: 1e-5, warmup_steps: 0, ..OptimizerConfig::default() },
         micro_batch_tokens: 1280,
+        keep_activations_bytes: kept_mib()?.map(|mib| mib << 20),
         ..TrainerConfig::default()
     };
     let rewards = RewardSum::new(vec![(1.0, Box::new(LastNumber))])?;

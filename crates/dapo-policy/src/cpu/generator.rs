@@ -2,7 +2,7 @@
 
 use super::active::{Active, Drawn, Parked};
 use super::forward::{Attend, Context};
-use super::kept::{Keeper, Keeping};
+use super::kept::{Keeper, Keeping, KeptRows};
 use super::model::Model;
 use super::workspace::{Saved, Scratch};
 use crate::backend::Adapters;
@@ -191,7 +191,7 @@ impl Generator for CpuGenerator<'_> {
             let key = self.config.stream(start.request, start.sample);
             let draws = Draws::new(&self.config.sampling, key, &start.request.prompt_ids);
             let mut active = Active::new(start.place, prompt_len, self.config, draws);
-            active.kept = self.keeper.as_ref().map(|keeper| keeper.start(start));
+            active.kept = self.keeper.as_ref().map(|_| KeptRows::of(start));
             let drawn = active.draw(&prompt.logits, self.config)?;
             if let Some(end) = active.ended(&drawn) {
                 ended.push(end);

@@ -24,13 +24,14 @@ fn trainer(of: Model, config: TrainerConfig) -> Trainer {
 }
 
 /// Metrics of two steps, and the files of the checkpoint after them.
-fn two_steps(of: Model, config: &TrainerConfig, keep_activations_bytes: Option<usize>) -> (String, Vec<Vec<u8>>) {
+fn two_steps(of: Model, config: &TrainerConfig, keep_activations_bytes: Option<usize>) -> (Vec<String>, Vec<Vec<u8>>) {
     let mut trainer = trainer(of, TrainerConfig { keep_activations_bytes, ..config.clone() });
-    let mut metrics = String::new();
-    for _ in 0..2 {
-        metrics += &format!("{:?}\n", trainer.step().unwrap().metrics);
+    let mut step = || {
+        let metrics = trainer.step().unwrap().metrics;
         assert_eq!(trainer.policy().kept_tokens(), 0, "nothing outlives the step");
-    }
+        format!("{metrics:?}")
+    };
+    let metrics = vec![step(), step()];
     let folder = tempfile::tempdir().unwrap();
     let checkpoint = folder.path().join("checkpoint");
     trainer.save(&checkpoint, "tiny").unwrap();

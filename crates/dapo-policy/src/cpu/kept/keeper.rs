@@ -4,7 +4,6 @@ use super::layout::Layout;
 use super::rows::KeptRows;
 use super::store::KeptStore;
 use crate::cpu::workspace::Saved;
-use crate::generator::Start;
 use crate::request::Request;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -43,12 +42,6 @@ impl<'a> Keeper<'a> {
 
     pub(in crate::cpu) fn put_prompts(&self, prompts: Vec<Option<KeptRows>>) {
         prompts.into_iter().flatten().for_each(|rows| self.store.put_prompt(rows));
-    }
-
-    /// No rows yet of a completion.
-    pub(in crate::cpu) fn start(&self, start: &Start<'_>) -> KeptRows {
-        let request = start.request;
-        KeptRows::new(request.prompt_ids.as_slice().into(), (request.draw, request.first_sample + start.sample))
     }
 
     pub(in crate::cpu) fn put_completion(&self, rows: KeptRows) {

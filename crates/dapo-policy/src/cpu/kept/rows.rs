@@ -3,6 +3,7 @@
 use super::layout::{BLOCK_TOKENS, Layout};
 use super::pool::{Block, Pool};
 use crate::cpu::workspace::Saved;
+use crate::generator::Start;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -21,6 +22,12 @@ pub(in crate::cpu) struct KeptRows {
 impl KeptRows {
     pub(super) fn new(prompt: Arc<[u32]>, id: (u64, usize)) -> Self {
         Self { prompt, id, token_ids: Vec::new(), blocks: Vec::new() }
+    }
+
+    /// No rows yet of a completion that begins.
+    pub(in crate::cpu) fn of(start: &Start<'_>) -> Self {
+        let request = start.request;
+        Self::new(request.prompt_ids.as_slice().into(), (request.draw, request.first_sample + start.sample))
     }
 
     /// Makes room for `tokens` more tokens; says whether the pool has as much.
