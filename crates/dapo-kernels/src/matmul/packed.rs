@@ -35,7 +35,7 @@ pub(super) enum Words<'a> {
     Halves(&'a [u32]),
 }
 
-impl<'a> Words<'a> {
+impl Words<'_> {
     pub(super) fn are_halves(self) -> bool {
         matches!(self, Self::Halves(_))
     }
