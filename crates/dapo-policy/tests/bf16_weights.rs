@@ -228,7 +228,9 @@ fn a_reference_follows_by_steps_that_bf16_cannot_tell() {
     let begin = tensor_bits(rounded(policy.tensors().unwrap()));
     policy
         .update(|_, _, values| {
-            values.iter_mut().for_each(|value| *value *= 1.5);
+            for value in values {
+                *value *= 1.5;
+            }
             Ok(())
         })
         .unwrap();

@@ -74,14 +74,15 @@ impl Parameter {
     /// Appends rows of a matrix to `copies`.
     pub(super) fn append_rows(&self, rows: &[u32], copies: &mut Vec<f32>) -> Result<(), PolicyError> {
         let (_, width) = self.shape.dims2()?;
-        match self.unpacked()? {
-            Some(table) => {
-                rows.iter().for_each(|row| copies.extend_from_slice(&table[*row as usize * width..][..width]));
+        if let Some(table) = self.unpacked()? {
+            for row in rows {
+                copies.extend_from_slice(&table[*row as usize * width..][..width]);
             }
-            None => {
-                let packed = self.packed()?;
-                rows.iter().for_each(|row| packed.append_row(*row as usize, copies));
-            }
+            return Ok(());
+        }
+        let packed = self.packed()?;
+        for row in rows {
+            packed.append_row(*row as usize, copies);
         }
         Ok(())
     }
