@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-const DEADLINE: Duration = Duration::from_millis(300);
+const DEADLINE: Duration = Duration::from_millis(500);
 /// What a busy machine may add.
 const SLACK: Duration = Duration::from_secs(3);
 
@@ -43,11 +43,14 @@ fn a_rank_that_never_comes_is_named_within_the_deadline() {
             world.phase("step 12: gradients");
             let start = Instant::now();
             let result = operation(&*world);
-            assert!(start.elapsed() >= DEADLINE && start.elapsed() < DEADLINE + SLACK, "{:?}", start.elapsed());
+            let took = start.elapsed();
+            // A rank that came later is ended by the one that has waited long enough.
+            assert!(took >= DEADLINE || matches!(result, Err(DistError::Aborted { .. })), "{took:?} {result:?}");
+            assert!(took < DEADLINE + SLACK, "{took:?}");
             result
         });
         let late = format!(
-            r#"rank 1 is silent for 0.3 s, expected "step 12: gradients" ({name} 2) as on rank 0; it was last in "step 11: rollouts""#
+            r#"rank 1 is silent for 0.5 s, expected "step 12: gradients" ({name} 2) as on rank 0; it was last in "step 11: rollouts""#
         );
         // The first to notice ends the others.
         let texts: Vec<_> = errors.iter().map(|result| result.as_ref().unwrap_err().to_string()).collect();
@@ -65,7 +68,7 @@ fn several_missing_ranks_are_all_named() {
         }
         world.barrier().unwrap_err().to_string()
     });
-    let expected = r#"ranks 0, 1, 3 are silent for 0.3 s, expected "start" (barrier 1) as on rank 2"#;
+    let expected = r#"ranks 0, 1, 3 are silent for 0.5 s, expected "start" (barrier 1) as on rank 2"#;
     assert_eq!(errors[2], expected);
 }
 
