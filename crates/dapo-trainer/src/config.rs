@@ -1,6 +1,6 @@
 //! The settings of a run.
 
-use crate::critic::CriticConfig;
+use crate::critic_config::CriticConfig;
 use crate::error::TrainerError;
 use crate::optimizer::OptimizerConfig;
 use crate::reference::ReferenceSync;

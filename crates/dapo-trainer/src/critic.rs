@@ -1,122 +1,20 @@
 //! PPO's critic: values of tokens, the advantages and returns that follow from them, and its updates.
 
+use crate::critic_config::{CriticConfig, CriticLayers};
 use crate::error::TrainerError;
-use crate::optimizer::{AdamW, OptimizerConfig, Schedule};
+use crate::optimizer::{AdamW, OptimizerConfig};
 use crate::pack::{PackedBatch, TokenTargets, TrainingGroup, TrainingSequence};
 use crate::sample::SampleId;
 use crate::score::by_completion;
 use dapo_loss::{
-    Denominator, Gae, GaeBatch, KlEstimator, LossError, TokenKl, ValueBatch, ValueLoss, ValueOutput, batch_gae,
-    token_rewards, value_loss, whiten,
+    Denominator, GaeBatch, KlEstimator, LossError, TokenKl, ValueBatch, ValueOutput, batch_gae, token_rewards,
+    value_loss, whiten,
 };
 use dapo_policy::{
     CompletionTokens, Decoder, Gradients, LARGEST_WEIGHT, PolicyError, TokenGroup, ValueHead, ValueLossFn,
     read_tensors, write_tensors,
 };
-use serde::{Deserialize, Serialize};
 use std::path::Path;
-
-/// Whose layers the value head stands on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub enum CriticLayers {
-    /// Its own: a second model, which begins as the policy does (verl, TRL).
-    #[default]
-    Own,
-    /// The policy's: one pass serves both, and the gradient is that of policy loss + `coef` · value loss.
-    Shared,
-}
-
-/// PPO's critic: how values become advantages, and how they are learnt.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct CriticConfig {
-    /// Whose layers the value head stands on: `"own"` or `"shared"`.
-    pub layers: CriticLayers,
-    /// γ, the discount of rewards from token to token.
-    pub gamma: f64,
-    /// λ of generalised advantage estimation: 0 trusts the values alone, 1 the rewards alone.
-    pub lambda: f64,
-    /// ε_v, how far a value may move from that of the rollout before its gradient ends, in units of the reward; 0: no clip.
-    pub clip: f32,
-    /// Weight of the value loss beside the policy loss, with shared layers.
-    pub coef: f64,
-    /// Whether advantages are whitened over a step: mean 0, variance 1.
-    pub whiten: bool,
-    /// Steps at the beginning in which only the critic learns.
-    pub warmup_steps: u64,
-    /// The optimizer of a critic with layers of its own.
-    #[serde(deserialize_with = "OfCritic::deserialize")]
-    pub optimizer: OptimizerConfig,
-}
-
-impl Default for CriticConfig {
-    fn default() -> Self {
-        Self {
-            layers: CriticLayers::default(),
-            gamma: 1.0,
-            lambda: 1.0,
-            clip: ValueLoss::default().clip,
-            coef: 0.5,
-            whiten: true,
-            warmup_steps: 0,
-            optimizer: of_critic(),
-        }
-    }
-}
-
-fn of_critic() -> OptimizerConfig {
-    OptimizerConfig { lr: 1e-5, warmup_steps: 0, ..OptimizerConfig::default() }
-}
-
-/// The optimizer's fields as settings have them, with a critic's defaults for those that are missing.
-#[derive(Deserialize)]
-#[serde(remote = "OptimizerConfig", default = "of_critic", deny_unknown_fields)]
-struct OfCritic {
-    lr: f64,
-    warmup_steps: u64,
-    warmup_ratio: Option<f64>,
-    schedule: Schedule,
-    decay_steps: Option<u64>,
-    min_lr_ratio: f64,
-    beta1: f64,
-    beta2: f64,
-    eps: f64,
-    weight_decay: f64,
-    max_grad_norm: f64,
-}
-
-impl CriticConfig {
-    fn discounts(&self) -> Gae {
-        Gae { gamma: self.gamma, lambda: self.lambda }
-    }
-
-    fn loss(&self) -> ValueLoss {
-        ValueLoss { clip: self.clip }
-    }
-
-    /// # Errors
-    /// Names the first field outside its range.
-    pub fn validate(&self) -> Result<(), TrainerError> {
-        for (field, value) in [("gamma", self.gamma), ("lambda", self.lambda)] {
-            if !(0.0..=1.0).contains(&value) {
-                return Err(TrainerError::setting(field, &value, "from 0 to 1"));
-            }
-        }
-        for (field, value) in [("clip", f64::from(self.clip)), ("coef", self.coef)] {
-            if !(value.is_finite() && value >= 0.0) {
-                return Err(TrainerError::setting(field, &value, "a finite number of at least 0"));
-            }
-        }
-        if self.layers == CriticLayers::Shared && self.warmup_steps > 0 {
-            let expected = "0 with shared layers: training the critic alone would change the policy";
-            return Err(TrainerError::setting("warmup_steps", &self.warmup_steps, expected));
-        }
-        self.optimizer.validate().map_err(|error| error.within("optimizer"))
-    }
-}
 
 /// One update of the critic.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -294,7 +192,7 @@ impl Critic {
         self.head.clear();
         for (batch, denominator) in batches {
             let mut loss = value_pass(&self.config, batch, denominator, 1.0, &mut update.output)?;
-            let outcome = model.values_backward(&batch.tokens, &mut self.head, gradients, &mut loss);
+            let outcome = model.values_backward(&batch.tokens, &mut self.head, gradients, &mut *loss);
             outcome.map_err(|error| of_loss(error, &batch.samples))?;
         }
         if update.output.metrics.tokens == 0 {
@@ -321,7 +219,7 @@ impl Critic {
         denominator: Denominator,
         output: &'a mut ValueOutput,
     ) -> Result<Box<ValueLossFn<'a>>, TrainerError> {
-        Ok(Box::new(value_pass(config, batch, denominator, config.coef, output)?))
+        value_pass(config, batch, denominator, config.coef, output)
     }
 
     /// Writes everything that a run continues from.
@@ -368,18 +266,20 @@ fn value_pass<'a>(
     denominator: Denominator,
     coef: f64,
     output: &'a mut ValueOutput,
-) -> Result<impl FnMut(&[f32], &mut [f32]) -> Result<(), PolicyError> + Send + 'a, TrainerError> {
+) -> Result<Box<ValueLossFn<'a>>, TrainerError> {
     let Some(TokenTargets { old_values, returns, .. }) = &batch.critic else {
         return Err(TrainerError::setting("critic", &"a batch without returns", "one that the critic has judged"));
     };
     let loss = config.loss();
-    Ok(move |values: &[f32], gradient: &mut [f32]| {
+    Ok(Box::new(move |values: &[f32], gradient: &mut [f32]| {
         let batch = ValueBatch { cu_seqlens: &batch.cu_seqlens, mask: None, old_values, returns };
         let of_batch = value_loss(&loss, denominator, batch, values, gradient);
         *output += of_batch.map_err(|error| PolicyError::Loss(Box::new(error)))?;
-        gradient.iter_mut().for_each(|g| *g = (f64::from(*g) * coef) as f32);
+        for g in gradient.iter_mut() {
+            *g = (f64::from(*g) * coef) as f32;
+        }
         Ok(())
-    })
+    }))
 }
 
 /// An error of a pass; where the loss returned it, with the sample's name.

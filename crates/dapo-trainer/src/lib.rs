@@ -53,6 +53,7 @@ pub mod tasks;
 mod advantages;
 mod conversation;
 mod critic;
+mod critic_config;
 mod kept;
 mod metrics;
 mod overlap;
@@ -77,7 +78,7 @@ mod trainer;
 
 pub use activity::{Activity, Observer, RolloutProgress, UpdateProgress};
 pub use config::{OnMastered, TrainerConfig};
-pub use critic::{CriticConfig, CriticLayers};
+pub use critic_config::{CriticConfig, CriticLayers};
 pub use data::{LONGEST_LINE, Problem, PromptStyle, encode_prompts, read_jsonl, read_line, read_problems};
 pub use error::TrainerError;
 pub use evaluate::{

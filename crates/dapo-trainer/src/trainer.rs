@@ -264,7 +264,9 @@ impl Trainer {
             trained.map(|kept| TrainingGroup::of(&kept.group, kept.age == 0, &self.config.loss)).collect();
         if self.critic.is_some() {
             // Whether a token has an advantage does not follow from its group's rewards.
-            training.iter_mut().for_each(|group| group.zero_gradient = false);
+            for group in &mut training {
+                group.zero_gradient = false;
+            }
         }
         observer(Activity::LogProbs);
         let difference = match rescore(

@@ -103,7 +103,9 @@ fn update_once(
     }
     let mut head = critic.as_deref_mut().and_then(Critic::shared_head);
     gradients.clear();
-    head.iter_mut().for_each(|head| head.clear());
+    if let Some(head) = &mut head {
+        head.clear();
+    }
     if batches.is_empty() {
         zero_gradients(policy, groups, gradients)?;
     }
