@@ -139,6 +139,54 @@ fn whole_step(bench: &Bench, model: &Model, max_new_tokens: usize, repetitions: 
     if !bench.wants(&name) {
         return Ok(());
     }
+    let mut trainer = trainer(model, max_new_tokens, kept_mib()?)?;
+    bench.measure(&name, repetitions, 32 * max_new_tokens, || {
+        let outcome = trainer.step()?;
+        anyhow::ensure!(outcome.metrics.logp_difference_max == Some(0.0), "rollout and training differ");
+        anyhow::ensure!(outcome.groups.iter().flat_map(|g| &g.group.samples).count() == 32);
+        Ok(vec![("rollout_s", outcome.timings.rollout_time), ("update_s", outcome.timings.update_time)])
+    })
+}
+
+/// Such steps by two trainers in turns, of which one keeps no activations and the other all: each one's median seconds. Only
+/// where it is asked for by name, which has "kept".
+fn kept(bench: &Bench, model: &Model, max_new_tokens: usize, repetitions: usize) -> Result<()> {
+    let name = format!("{} kept 4x8x{max_new_tokens}", model.name);
+    if !bench.only.iter().any(|part| part.contains("kept") && name.contains(part.as_str())) {
+        return Ok(());
+    }
+    let mut trainers = [trainer(model, max_new_tokens, Some(0))?, trainer(model, max_new_tokens, Some(1 << 20))?];
+    let mut timings = [Vec::new(), Vec::new()];
+    for repetition in 0..=repetitions {
+        for (trainer, timings) in trainers.iter_mut().zip(&mut timings) {
+            let timed = trainer.step()?.timings;
+            if repetition > 0 {
+                timings.push([timed.step_time, timed.rollout_time, timed.update_time]);
+            }
+        }
+    }
+    let of = |timings: &[[f64; 3]], rank: usize| {
+        [0, 1, 2].map(|part| {
+            let mut seconds: Vec<f64> = timings.iter().map(|timed| timed[part]).collect();
+            seconds.sort_by(f64::total_cmp);
+            seconds[rank]
+        })
+    };
+    for (rank, put) in [(0, "shortest"), (repetitions / 2, "median")] {
+        let [without, with] = [of(&timings[0], rank), of(&timings[1], rank)];
+        let line = serde_json::json!({
+            "work": name, "threads": rayon::current_num_threads(), "of": put,
+            "computed_s": {"step": without[0], "rollout": without[1], "update": without[2]},
+            "kept_s": {"step": with[0], "rollout": with[1], "update": with[2]},
+            "ratio": without[0] / with[0],
+        });
+        println!("{line}");
+    }
+    Ok(())
+}
+
+/// A trainer for such steps.
+fn trainer(model: &Model, max_new_tokens: usize, keep_mib: Option<usize>) -> Result<Trainer> {
     let (decoder, tokenizer) = model.load()?;
     let problems = model.problems(64);
     let (prompts, _) = encode_prompts(&problems, &tokenizer, &PromptStyle::default(), 512)?;
@@ -153,17 +201,11 @@ fn whole_step(bench: &Bench, model: &Model, max_new_tokens: usize, repetitions: 
         },
         optimizer: OptimizerConfig { lr: 1e-5, warmup_steps: 0, ..OptimizerConfig::default() },
         micro_batch_tokens: 1280,
-        keep_activations_bytes: kept_mib()?.map(|mib| mib << 20),
+        keep_activations_bytes: keep_mib.map(|mib| mib << 20),
         ..TrainerConfig::default()
     };
     let rewards = RewardSum::new(vec![(1.0, Box::new(LastNumber))])?;
-    let mut trainer = Trainer::new(decoder, tokenizer, prompts, rewards, config)?;
-    bench.measure(&name, repetitions, 32 * max_new_tokens, || {
-        let outcome = trainer.step()?;
-        anyhow::ensure!(outcome.metrics.logp_difference_max == Some(0.0), "rollout and training differ");
-        anyhow::ensure!(outcome.groups.iter().flat_map(|g| &g.group.samples).count() == 32);
-        Ok(vec![("rollout_s", outcome.timings.rollout_time), ("update_s", outcome.timings.update_time)])
-    })
+    Ok(Trainer::new(decoder, tokenizer, prompts, rewards, config)?)
 }
 
 /// Rollouts alone: 64 new tokens for each of `batch` prompts.
@@ -275,6 +317,7 @@ fn main() -> Result<()> {
     };
     let tiny = Model { name: "tiny", path: TINY.into(), question: |a, b| format!("{a}+{b}=?") };
     whole_step(&bench, &tiny, 32, 20)?;
+    kept(&bench, &tiny, 32, 40)?;
     decode(&bench, &tiny, 32)?;
     train(&bench, &tiny)?;
     head(&bench)?;
@@ -289,5 +332,7 @@ fn main() -> Result<()> {
     }
     train(&bench, &smollm2)?;
     whole_step(&bench, &smollm2, 32, 4)?;
-    whole_step(&bench, &smollm2, 64, 3)
+    whole_step(&bench, &smollm2, 64, 3)?;
+    kept(&bench, &smollm2, 32, 12)?;
+    kept(&bench, &smollm2, 64, 8)
 }

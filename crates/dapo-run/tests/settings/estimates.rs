@@ -1,7 +1,7 @@
 //! What a run is said to need.
 
 use crate::words;
-use dapo_policy::ModelConfig;
+use dapo_policy::{LayerMemory, ModelConfig, activation_bytes};
 use dapo_run::{CostEstimate, DataSizes, Phases, estimate};
 use serde_json::{Value, json};
 
@@ -45,14 +45,17 @@ fn estimates_are_near_measured_peaks() {
     let shape = ["sampler.train_batch=4", "sampler.gen_batch=4"];
     let middle_run = [&shape[..], &["rollout.max_new_tokens=256"]].concat();
     let recomputing = [&middle_run[..], &["train.layer_memory=recompute"]].concat();
-    let keeping_none = ["rollout.keep_activations_mib=0"];
+    let keeping = |mib| [&middle_run[..], &["sampler.dynamic=false", mib]].concat();
+    let none = "rollout.keep_activations_mib=0";
     // Peak resident memory of two steps whose completions all have full length.
     for (name, model, layers, prompt, measured) in [
-        ("tiny", tiny(), vec!["tiny", "sampler.gen_batch=16", "eval.every=none"], 20, 237),
-        ("8 layers of 512", middle(), middle_run, 20, 1969),
-        ("8 layers of 512, recomputing", middle(), recomputing, 20, 1129),
+        ("tiny", tiny(), vec!["tiny", "sampler.gen_batch=16", "eval.every=none", none], 20, 237),
+        ("8 layers of 512", middle(), [&middle_run[..], &[none]].concat(), 20, 1969),
+        ("8 layers of 512, recomputing", middle(), [&recomputing[..], &[none]].concat(), 20, 1129),
+        ("8 layers of 512, keeping a part", middle(), keeping("rollout.keep_activations_mib=800"), 20, 2490),
+        ("8 layers of 512, keeping all", middle(), keeping("rollout.keep_activations_mib=2048"), 20, 2962),
     ] {
-        let estimated = of(&model, &[&layers[..], &keeping_none].concat(), prompt).memory.peak() / MIB;
+        let estimated = of(&model, &layers, prompt).memory.peak() / MIB;
         let ratio = estimated as f64 / f64::from(measured);
         assert!((0.8..1.25).contains(&ratio), "{name}: {estimated} MiB estimated, {measured} MiB measured");
     }
@@ -136,6 +139,27 @@ fn recomputing_layers_takes_less_and_longer_micro_batches_more() {
         activations(&["train.micro_batch_tokens=1", "rollout.max_new_tokens=500"]),
         activations(&["train.micro_batch_tokens=600", "rollout.max_new_tokens=500"])
     );
+}
+
+#[test]
+fn activations_of_rollouts_stay_within_their_memory_and_replace_those_of_an_update() {
+    let step = ["sampler.train_batch=4", "sampler.dynamic=false", "rollout.max_new_tokens=32"];
+    let with = |keys: &[&str]| {
+        let estimate = of(&qwen3_0_6b(), &[&step[..], keys].concat(), 100);
+        (part(&estimate, "activations of rollouts"), part(&estimate, "activations"))
+    };
+    let (none, computed) = with(&["rollout.keep_activations_mib=0"]);
+    assert_eq!(none, 0);
+    // By default as much as for keys and values, which is not all: nothing is taken off.
+    assert_eq!(with(&[]), (2048 * MIB, computed));
+    // 4 prompts of 100 tokens and 32 completions, with room for 8 tokens more each.
+    let all = 4 * (108 + 8 * 40) * activation_bytes(&qwen3_0_6b(), LayerMemory::Keep) as u64;
+    let kept = with(&["rollout.keep_activations_mib=4096"]);
+    assert!(kept.0 == all && kept.1 < computed / 10, "{kept:?} beside {computed}");
+    // The second update computes its activations.
+    assert_eq!(with(&["rollout.keep_activations_mib=4096", "train.updates_per_batch=2"]), (all, computed));
+    // A large step has room for too little of it.
+    assert_eq!(with(&["rollout.max_new_tokens=512"]).0, 0);
 }
 
 #[test]
