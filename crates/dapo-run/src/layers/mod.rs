@@ -118,8 +118,8 @@ impl Resolved {
 /// Merges layers from left to right over the defaults: tables key by key, everything else replaced.
 ///
 /// A table that has a `name` may be written as that name alone. A layer that changes the name drops the constants that
-/// layers below it set for the one before. `none` unsets what may be unset. Keys of older versions work, with a warning. The
-/// settings of the `algorithm` that the layers leave set lie beneath all of them.
+/// layers below it set for the one before. `none` unsets what may be unset. Keys of older versions work, with a warning.
+/// The settings of the `algorithm` that the layers leave set lie beneath all of them.
 ///
 /// # Errors
 /// When a file cannot be read, a text is not TOML, there is no such recipe; or with all keys at once that do not exist
