@@ -103,11 +103,7 @@ impl Memory {
             ("reference model", if reference { of_reference } else { 0 }, Phases::Always),
             ("critic", critic * of_critic, Phases::Always),
             ("critic's moments", critic * 8 * parameters.trained(), Phases::Always),
-            (
-                "weights before they are rounded",
-                if is_half { PROGRAM + 4 * parameters.model } else { 0 },
-                Phases::Loading,
-            ),
+            ("weights before rounding", if is_half { PROGRAM + 4 * parameters.model } else { 0 }, Phases::Loading),
             ("program and tokenizer", PROGRAM + shape.tokenizer() as u64, Phases::Always),
             ("problems", work.problem_bytes, Phases::Always),
             ("completions of a step", work.completion_bytes, Phases::Always),

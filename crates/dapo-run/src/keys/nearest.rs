@@ -42,9 +42,9 @@ pub(crate) fn nearest_keys(path: &str) -> Vec<String> {
     };
     let scored = names.into_iter().map(|name| (score(name), name)).filter(|(score, _)| *score >= LEAST);
     let mut scored: Vec<(f64, &str)> = scored.collect();
-    // Of equally similar names the last one counts.
+    // Of equally similar names one of a table that is always there comes first, then the last one.
     scored.reverse();
-    scored.sort_by(|a, b| b.0.total_cmp(&a.0));
+    scored.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| is_optional(a.1).cmp(&is_optional(b.1))));
     let mut found: Vec<String> = Vec::new();
     for (_, name) in scored {
         let name = moved(name).unwrap_or(name).to_owned();
@@ -53,6 +53,13 @@ pub(crate) fn nearest_keys(path: &str) -> Vec<String> {
         }
     }
     found
+}
+
+/// Whether a key is below a table that settings may leave out.
+fn is_optional(key: &str) -> bool {
+    LAYOUT.tables.iter().any(|table| {
+        table.optional && key.strip_prefix(table.path.as_str()).is_some_and(|below| below.starts_with('.'))
+    })
 }
 
 #[cfg(test)]
