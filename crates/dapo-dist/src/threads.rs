@@ -9,15 +9,18 @@ use crate::{
 };
 use std::{
     collections::VecDeque,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 /// All ranks of a world, one for each thread. [`World::abort`] makes the operations of all ranks fail with
 /// [`DistError::Aborted`] from then on.
 pub fn worlds(size: usize, deadline: Duration) -> Vec<Box<dyn World>> {
-    let board = Arc::new(Board { letters: Mutex::new(Letters::new(size)), arrived: Condvar::new() });
-    let link = |rank| ThreadLink { rank, size, board: Arc::clone(&board) };
+    let boxes: Arc<[Mailbox]> = (0..size).map(|_| Mailbox::new(size)).collect();
+    let link = |rank| ThreadLink { rank, boxes: Arc::clone(&boxes), seen: AtomicU64::new(0) };
     (0..size).map(|rank| Box::new(Messenger::new(link(rank), deadline)) as Box<dyn World>).collect()
 }
 
@@ -52,35 +55,56 @@ where
 #[derive(Debug)]
 struct ThreadLink {
     rank: usize,
-    size: usize,
-    board: Arc<Board>,
+    /// By rank.
+    boxes: Arc<[Mailbox]>,
+    /// Arrivals in this rank's box that it has looked at.
+    seen: AtomicU64,
 }
 
+/// What is under way to one rank.
 #[derive(Debug)]
-struct Board {
+struct Mailbox {
     letters: Mutex<Letters>,
     arrived: Condvar,
 }
 
-/// What is under way.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Letters {
-    /// Notes by receiver, with their senders.
-    notes: Vec<VecDeque<Letter>>,
-    /// Data by receiver, then by sender.
-    data: Vec<Vec<VecDeque<Vec<u8>>>>,
+    notes: VecDeque<Letter>,
+    /// Data by sender.
+    data: Vec<VecDeque<Vec<u8>>>,
+    /// The first rank that ended the job, and its code.
     aborted: Option<(usize, i32)>,
+    arrivals: u64,
 }
 
-impl Letters {
+/// How long a rank waits for an arrival before it looks at its deadline.
+const LOOK: Duration = Duration::from_millis(5);
+
+impl Mailbox {
     fn new(size: usize) -> Self {
-        Self { notes: vec![VecDeque::new(); size], data: vec![vec![VecDeque::new(); size]; size], aborted: None }
+        let letters = Letters { data: vec![VecDeque::new(); size], ..Letters::default() };
+        Self { letters: Mutex::new(letters), arrived: Condvar::new() }
+    }
+
+    fn letters(&self) -> MutexGuard<'_, Letters> {
+        self.letters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put(&self, put: impl FnOnce(&mut Letters)) {
+        let mut letters = self.letters();
+        put(&mut letters);
+        letters.arrivals += 1;
+        self.arrived.notify_one();
     }
 }
 
 impl ThreadLink {
-    fn letters(&self) -> MutexGuard<'_, Letters> {
-        self.board.letters.lock().unwrap_or_else(PoisonError::into_inner)
+    /// This rank's letters, all of which count as seen.
+    fn mine(&self) -> MutexGuard<'_, Letters> {
+        let letters = self.boxes[self.rank].letters();
+        self.seen.store(letters.arrivals, Ordering::Relaxed);
+        letters
     }
 }
 
@@ -90,17 +114,16 @@ impl Link for ThreadLink {
     }
 
     fn size(&self) -> usize {
-        self.size
+        self.boxes.len()
     }
 
     fn tell(&self, to: usize, note: &[u8; NOTE]) {
-        self.letters().notes[to].push_back((self.rank, *note));
-        self.board.arrived.notify_all();
+        self.boxes[to].put(|letters| letters.notes.push_back((self.rank, *note)));
     }
 
     fn hear(&self) -> Result<Option<Letter>, (usize, i32)> {
-        let mut letters = self.letters();
-        letters.aborted.map_or_else(|| Ok(letters.notes[self.rank].pop_front()), Err)
+        let mut letters = self.mine();
+        letters.aborted.map_or_else(|| Ok(letters.notes.pop_front()), Err)
     }
 
     fn transfer(
@@ -111,19 +134,19 @@ impl Link for ThreadLink {
     ) -> Result<(), DistError> {
         for (to, data) in sends {
             let data = data.to_vec();
-            self.letters().data[*to][self.rank].push_back(data);
-            self.board.arrived.notify_all();
+            self.boxes[*to].put(|letters| letters.data[self.rank].push_back(data));
         }
         while !receives.is_empty() {
             let before = receives.len();
+            if let Some((rank, code)) = self.mine().aborted {
+                return Err(DistError::Aborted { rank, code, place: watch.place().clone() });
+            }
             receives.retain_mut(|(from, room)| {
-                let Some(data) = self.letters().data[self.rank][*from].pop_front() else { return true };
+                let data = self.boxes[self.rank].letters().data[*from].pop_front();
+                let Some(data) = data else { return true };
                 room.copy_from_slice(&data);
                 false
             });
-            if let Some((rank, code)) = self.letters().aborted {
-                return Err(DistError::Aborted { rank, code, place: watch.place().clone() });
-            }
             if receives.len() < before {
                 watch.moved();
             } else {
@@ -133,18 +156,20 @@ impl Link for ThreadLink {
         Ok(())
     }
 
-    fn rest(&self, nap: Duration) {
-        if nap.is_zero() {
-            std::thread::yield_now();
-            return;
-        }
+    fn rest(&self, _nap: Duration) {
+        let seen = self.seen.load(Ordering::Relaxed);
+        let mailbox = &self.boxes[self.rank];
         // Whether something arrived is looked for by the caller.
-        drop(self.board.arrived.wait_timeout(self.letters(), nap));
+        drop(mailbox.arrived.wait_timeout_while(mailbox.letters(), LOOK, |letters| letters.arrivals == seen));
     }
 
     fn abort(&self, code: i32) {
-        self.letters().aborted.get_or_insert((self.rank, code));
-        self.board.arrived.notify_all();
+        // Never two locks at a time: box by box, and the first code of each box counts.
+        for mailbox in self.boxes.iter() {
+            mailbox.put(|letters| {
+                letters.aborted.get_or_insert((self.rank, code));
+            });
+        }
     }
 
     fn fatal(&self, _error: &DistError) {

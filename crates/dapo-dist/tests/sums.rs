@@ -50,6 +50,9 @@ fn all_equal(size: usize, gradients: &Gradients, len: usize, block: usize) -> Ou
 }
 
 proptest! {
+    // Each case starts up to 18 threads, which exchange some 50 messages.
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn bits_do_not_depend_on_the_number_of_ranks((gradients, len, block) in case()) {
         let alone = step(&Solo, &gradients, len, block).unwrap();

@@ -101,6 +101,8 @@ fn a_world_of_one_needs_nobody() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn draws_are_dealt_once_and_gathered_in_order(start in 0..1000_u64, count in 0..40_u64, piece in 1..6_u64, log in 0..4_u32) {
         let (size, dealing, draws) = (1 << log, Dealing::new(piece).unwrap(), start..start + count);
