@@ -33,8 +33,8 @@ const fn column(title: &'static str, width: usize, rank: u8, cell: fn(&Row<'_>) 
     Column { title, width, rank, cell, style: |_| None, of_critic: false }
 }
 
-const fn of_critic(column: Column) -> Column {
-    Column { of_critic: true, ..column }
+const fn of_critic(title: &'static str, width: usize, cell: fn(&Row<'_>) -> String) -> Column {
+    Column { of_critic: true, ..column(title, width, 8, cell) }
 }
 
 /// All columns, in order.
@@ -65,8 +65,8 @@ const COLUMNS: [Column; 19] = [
     column("clip high", 9, 12, |row| figure(row.metrics.clip_high, 4)),
     column("kl", 8, 14, |row| figure(row.metrics.kl, 5)),
     column("probability", 11, 15, |row| figure(row.metrics.mean_token_prob, 3)),
-    of_critic(column("value loss", 10, 8, |row| figure(critic(row, |of| of.loss), 3))),
-    of_critic(column("explained", 9, 8, |row| figure(critic(row, |of| of.explained_variance), 3))),
+    of_critic("value loss", 10, |row| figure(critic(row, |of| of.loss), 3)),
+    of_critic("explained", 9, |row| figure(critic(row, |of| of.explained_variance), 3)),
     column("lr", 8, 16, |row| format!("{:.1e}", row.metrics.lr)),
     Column { style: |_| Some(DIM), ..column("tok/s", 6, 8, |row| count(row.timings.tokens_per_second)) },
     Column { style: |_| Some(DIM), ..column("time", 6, 6, |row| seconds(row.timings.step_time)) },
