@@ -46,6 +46,8 @@ pub(super) struct CpuGenerator<'a> {
     /// By layer, of each active sequence in order.
     caches: Vec<Vec<KvCache>>,
     keeper: Option<Keeper<'a>>,
+    /// What layers have computed of a small batch, until it is kept.
+    staged: Vec<Saved>,
     /// Sequences whose turn has ended, by place.
     parked: BTreeMap<usize, Parked>,
     buffers: Buffers,
@@ -105,6 +107,7 @@ impl<'a> CpuGenerator<'a> {
             active: Vec::with_capacity(places),
             caches: std::iter::repeat_with(empty).take(c.num_hidden_layers).collect(),
             keeper: Keeper::new(&model.kept, if model.trained_len() > 0 { config.keep_activations_bytes } else { 0 }),
+            staged: Vec::new(),
             parked: BTreeMap::new(),
             buffers: Buffers {
                 tokens: Vec::with_capacity(places),
@@ -149,7 +152,8 @@ impl Generator for CpuGenerator<'_> {
         let mut kept = self.keeper.as_ref().map_or_else(Vec::new, |keeper| keeper.prompts(prompts));
         let mut keeping = self.keeper.as_ref().map(|keeper| {
             let rows = segments.list().iter().map(|segment| segment.start..segment.start + segment.len);
-            keeper.batch(kept.iter_mut().zip(rows).filter_map(|(kept, rows)| Some((kept.as_mut()?, rows))).collect())
+            let list = kept.iter_mut().zip(rows).filter_map(|(kept, rows)| Some((kept.as_mut()?, rows))).collect();
+            keeper.batch(list, tokens.len(), &mut self.staged)
         });
         let empty = || Vec::with_capacity(model.layers.len());
         let mut caches: Vec<Vec<KvCache>> = std::iter::repeat_with(empty).take(prompts.len()).collect();
@@ -216,7 +220,7 @@ impl Generator for CpuGenerator<'_> {
         buffers.positions.extend(self.active.iter().map(Active::position));
         buffers.table.set(&buffers.positions);
         model.embed(&buffers.tokens, &mut buffers.x)?;
-        let mut keeping = keep(self.keeper.as_ref(), &mut self.active, 0, |_| 1);
+        let mut keeping = keep(self.keeper.as_ref(), &mut self.active, &mut self.staged, 0, |_| 1);
         for (layer, caches) in self.caches.iter_mut().enumerate() {
             buffers.layer(model, layer, &mut Attend::Decode(caches), keeping.as_mut())?;
         }
@@ -302,7 +306,8 @@ impl CpuGenerator<'_> {
         }
         buffers.table.set(&buffers.positions);
         model.embed(&buffers.tokens, &mut buffers.x)?;
-        let mut keeping = keep(self.keeper.as_ref(), &mut self.active, first, |number| counts[number]);
+        let mut keeping =
+            keep(self.keeper.as_ref(), &mut self.active, &mut self.staged, first, |number| counts[number]);
         for (layer, caches) in self.caches.iter_mut().enumerate() {
             buffers.layer(model, layer, &mut Attend::Extend(&mut caches[first..], &counts), keeping.as_mut())?;
         }
@@ -343,6 +348,7 @@ impl CpuGenerator<'_> {
 fn keep<'b>(
     keeper: Option<&Keeper<'b>>,
     active: &'b mut [Active],
+    staged: &'b mut Vec<Saved>,
     first: usize,
     count: impl Fn(usize) -> usize,
 ) -> Option<Keeping<'b>> {
@@ -351,12 +357,13 @@ fn keep<'b>(
         number.checked_sub(first).map_or(0, &count)
     });
     let mut start = 0;
-    let rows = active[first..].iter_mut().enumerate().filter_map(|(number, active)| {
+    let list = active[first..].iter_mut().enumerate().filter_map(|(number, active)| {
         let rows = start..start + count(number);
         start = rows.end;
         Some((active.kept.as_mut()?, rows))
     });
-    Some(keeper.batch(rows.collect()))
+    let list = list.collect();
+    Some(keeper.batch(list, start, staged))
 }
 
 impl Buffers {
@@ -372,7 +379,7 @@ impl Buffers {
         std::mem::swap(&mut self.saved.input, &mut self.x);
         model.layer_forward(layer, context, attend, &mut self.saved, &mut self.scratch, Some(&mut self.x))?;
         if let Some(keeping) = keeping {
-            keeping.layer(layer, &self.saved);
+            keeping.layer(layer, &mut self.saved);
         }
         Ok(())
     }

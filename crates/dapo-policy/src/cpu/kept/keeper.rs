@@ -8,6 +8,9 @@ use crate::request::Request;
 use rayon::prelude::*;
 use std::ops::Range;
 
+/// Rows of a batch whose layers are copied all at once, at its end: threads then meet once, not in every layer.
+const MOST_STAGED: usize = 64;
+
 /// Keeps rows within a budget. Where it is used up, the completion that was drawn last gives up its own, so that what is kept
 /// is whole completions, of the earliest draws.
 #[derive(Debug)]
@@ -70,12 +73,20 @@ impl<'a> Keeper<'a> {
         }
     }
 
-    /// Keeps rows of a batch; of each sequence those rows.
-    pub(in crate::cpu) fn batch<'b>(&self, list: Vec<(&'b mut KeptRows, Range<usize>)>) -> Keeping<'b>
+    /// Keeps rows of a batch of so many; of each sequence those rows. `staged` is memory for a small batch.
+    pub(in crate::cpu) fn batch<'b>(
+        &self,
+        list: Vec<(&'b mut KeptRows, Range<usize>)>,
+        rows: usize,
+        staged: &'b mut Vec<Saved>,
+    ) -> Keeping<'b>
     where
         'a: 'b,
     {
-        Keeping { layout: &self.store.layout, list }
+        let layout = &self.store.layout;
+        let is_staged = rows <= MOST_STAGED && !list.is_empty();
+        staged.resize_with(if is_staged { layout.layers() } else { 0 }, Saved::default);
+        Keeping { layout, list, staged }
     }
 }
 
@@ -83,19 +94,29 @@ impl<'a> Keeper<'a> {
 pub(in crate::cpu) struct Keeping<'a> {
     layout: &'a Layout,
     list: Vec<(&'a mut KeptRows, Range<usize>)>,
+    /// By layer; none where each layer's rows are copied at once.
+    staged: &'a mut Vec<Saved>,
 }
 
 impl Keeping<'_> {
-    /// Takes what a layer has computed.
-    pub(in crate::cpu) fn layer(&mut self, layer: usize, saved: &Saved) {
+    /// Takes what a layer has computed, of which nothing is needed any more.
+    pub(in crate::cpu) fn layer(&mut self, layer: usize, saved: &mut Saved) {
         let layout = self.layout;
-        self.list.par_iter_mut().for_each(|(kept, rows)| kept.write(layout, layer, saved, rows.clone()));
+        if let Some(staged) = self.staged.get_mut(layer) {
+            std::mem::swap(staged, saved);
+        } else {
+            self.list.par_iter_mut().for_each(|(kept, rows)| kept.write(layout, layer, saved, rows.clone()));
+        }
     }
 
     /// Takes the last layer's output.
     pub(in crate::cpu) fn complete(&mut self, x: &[f32], token_ids: &[u32]) {
-        for (kept, rows) in &mut self.list {
-            kept.complete(self.layout, x, token_ids, rows.clone());
-        }
+        let Self { layout, list, staged } = self;
+        list.par_iter_mut().for_each(|(kept, rows)| {
+            for (layer, saved) in staged.iter().enumerate() {
+                kept.write(layout, layer, saved, rows.clone());
+            }
+            kept.complete(layout, x, token_ids, rows.clone());
+        });
     }
 }

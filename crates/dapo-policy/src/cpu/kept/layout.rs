@@ -25,6 +25,10 @@ impl Layout {
         BLOCK_TOKENS * (self.layers * self.layer_width() + self.hidden())
     }
 
+    pub(super) fn layers(&self) -> usize {
+        self.layers
+    }
+
     pub(super) fn widths(&self) -> [usize; 10] {
         self.widths
     }
