@@ -68,10 +68,11 @@ fn linear_kernels(all: &mut Vec<Kernel>) {
         let work = if rows == 1 { Work::Bytes(4 * n * k) } else { Work::Flops(2 * rows * n * k) };
         all.push(kernel(name, work, move || linear::forward(&x, &packed, None, &mut y)));
     }
-    let (dy, weight, mut dx) = (values(TOKENS * INNER), values(INNER * HIDDEN), vec![0.0; TOKENS * HIDDEN]);
+    let (dy, mut dx) = (values(TOKENS * INNER), vec![0.0; TOKENS * HIDDEN]);
+    let packed = PackedMatrix::from_transposed(&values(INNER * HIDDEN), INNER, HIDDEN);
     let flops = Work::Flops(2 * TOKENS * INNER * HIDDEN);
     all.push(kernel("linear 2048 x 576 -> 1536, backward input", flops, move || {
-        linear::backward_input(&dy, &weight, INNER, &mut dx, false);
+        linear::backward_input_packed(&dy, &packed, &mut dx, false);
     }));
     let (dy, x, mut dw) = (values(TOKENS * INNER), values(TOKENS * HIDDEN), vec![0.0; INNER * HIDDEN]);
     all.push(kernel("linear 2048 x 576 -> 1536, backward weight", flops, move || {
@@ -157,23 +158,22 @@ fn decode_kernels(all: &mut Vec<Kernel>) {
 
 fn head_kernels(all: &mut Vec<Kernel>) {
     const ROWS: usize = 512;
-    let weight = values(VOCAB * HIDDEN);
-    let packed = PackedMatrix::from_transposed(&weight, VOCAB, HIDDEN);
+    let packed = PackedMatrix::from_transposed(&values(VOCAB * HIDDEN), VOCAB, HIDDEN);
     let hidden = values(ROWS * HIDDEN);
     let targets: Vec<u32> = (0..ROWS as u32).map(|i| i * 97 % VOCAB as u32).collect();
-    let mut gradient = vec![0.0; weight.len()];
+    let mut gradient = vec![0.0; VOCAB * HIDDEN];
     let product = 2 * ROWS * HIDDEN * VOCAB;
-    let data = std::rc::Rc::new((weight, packed, hidden, targets));
+    let data = std::rc::Rc::new((packed, hidden, targets));
     let (again, mut scratch) = (data.clone(), Scratch::default());
     all.push(kernel("logprobs 512 x 576 -> 49152", Work::Flops(product), move || {
-        let (weight, packed, hidden, targets) = &*again;
-        let head = Head { weight: Some(weight), packed, temperature: 1.0 };
+        let (packed, hidden, targets) = &*again;
+        let head = Head { packed, temperature: 1.0 };
         black_box(head.logprobs(hidden, targets, &mut scratch).expect("valid"));
     }));
     let (mut hidden_grad, mut scratch) = (Vec::new(), Scratch::default());
     all.push(kernel("logprobs 512 x 576 -> 49152, loss and backward", Work::Flops(3 * product), move || {
-        let (weight, packed, hidden, targets) = &*data;
-        let head = Head { weight: Some(weight), packed, temperature: 1.0 };
+        let (packed, hidden, targets) = &*data;
+        let head = Head { packed, temperature: 1.0 };
         let loss = |rows: dapo::policy::Rows<'_>, into: dapo::policy::RowGradients<'_>| {
             // The clipped surrogate of a first update: every ratio is 1.
             into.logprobs.iter_mut().zip(rows.logprobs).for_each(|(g, l)| *g = -1.0 / 512.0 * f32::from(*l < 0.0));

@@ -283,7 +283,7 @@ fn head(bench: &Bench) -> Result<()> {
     let hidden: Vec<f32> = (0..ROWS * width).map(|i| value(i + 7)).collect();
     let targets: Vec<u32> = (0..ROWS as u32).map(|i| i * 97 % vocab as u32).collect();
     let packed = PackedMatrix::from_transposed(&weight, vocab, width);
-    let head = Head { weight: Some(&weight), packed: &packed, temperature: 1.0 };
+    let head = Head { packed: &packed, temperature: 1.0 };
     let advantages: Vec<f32> = (0..ROWS).map(value).collect();
     let ends: Vec<usize> = (0..=ROWS).collect();
     let config = LossConfig::default();
@@ -293,7 +293,7 @@ fn head(bench: &Bench) -> Result<()> {
         denominator.context("there are tokens")?,
         LossBatch::new(&ends, Advantages::PerSequence(&advantages), &[-10.8; ROWS]),
     )?;
-    let mut weight_grad = vec![0.0; weight.len()];
+    let mut weight_grad = vec![0.0; vocab * width];
     let (mut hidden_grad, mut scratch) = (Vec::new(), Scratch::default());
     threads::enter(|| {
         bench.measure(&name, 8, ROWS, || {

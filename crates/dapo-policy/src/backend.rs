@@ -156,8 +156,8 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
     /// A model of the same configuration on the same device that trains nothing, with these weights of its own, by name.
     fn frozen(&self, tensors: BTreeMap<String, Tensor>) -> Result<Box<dyn Backend>, PolicyError>;
 
-    /// A tensor's present values, in f32 on the host: a handle where they are there anyhow, a copy otherwise. Of weights that
-    /// are kept in bf16 alone the rounded values.
+    /// A tensor's present values, in f32 on the host: a handle where they are there as they were given, a copy otherwise. Of
+    /// weights that are kept in bf16 alone the rounded values.
     fn read(&self, parameter: ParameterId) -> Result<Tensor, PolicyError>;
 
     /// Gives a tensor other values.

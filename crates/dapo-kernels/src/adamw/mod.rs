@@ -4,6 +4,7 @@
 //!
 //! Reads four arrays and writes three: 28 bytes per parameter.
 
+use crate::matmul::PackedMatrix;
 use crate::simd::{LANES, dispatch, fold, mul_add};
 use rayon::prelude::*;
 
@@ -42,6 +43,31 @@ pub fn adamw(param: &mut [f32], grad: &[f32], m: &mut [f32], v: &mut [f32], step
         .zip(m.par_chunks_mut(BLOCK))
         .zip(v.par_chunks_mut(BLOCK))
         .for_each(|(((p, g), m), v)| update(p, g, m, v, constants));
+}
+
+/// [`adamw`] of a packed weight, with the same bits. Gradient and moments are `[out, in]`, as the weight was before it was
+/// packed.
+///
+/// # Panics
+/// When the sizes differ.
+pub fn adamw_packed(param: &mut PackedMatrix, grad: &[f32], m: &mut [f32], v: &mut [f32], step: &AdamWStep) {
+    assert_eq!(grad.len(), param.n() * param.k(), "adamw_packed: sizes differ");
+    let constants = Constants::new(step);
+    param.update_rows([m, v], |start, rows, [m, v]| update(rows, &grad[start..][..rows.len()], m, v, constants));
+}
+
+/// [`squared_norm`] of the weight that was packed, with the same bits.
+pub fn squared_norm_packed(param: &PackedMatrix) -> f64 {
+    // As many rows at a time as fill whole blocks, and several of them; a number of rows without odd factors.
+    let (n, k) = (param.n(), param.k());
+    let rows_at_once = 16 * (BLOCK >> k.trailing_zeros().min(BLOCK.trailing_zeros())).max(LANES);
+    let (mut sums, mut rows) = (Vec::new(), Vec::new());
+    for first in (0..n).step_by(rows_at_once) {
+        rows.resize(rows_at_once.min(n - first) * k, 0.0);
+        param.unpack_rows(first, &mut rows);
+        sums.par_extend(rows.par_chunks(BLOCK).map(block_squares));
+    }
+    sums.iter().sum()
 }
 
 /// Σ g², in f64 over blocks in order.
@@ -147,6 +173,37 @@ mod tests {
             p64 -= 0.01 / c1 * m64 / ((v64 / c2).sqrt() + 1e-8);
         }
         assert!((f64::from(p[5]) - p64).abs() < 1e-6, "{} {p64}", p[5]);
+    }
+
+    #[test]
+    fn a_packed_weight_has_the_bits_of_one_that_is_not() {
+        let values = |n: usize, seed: usize| (0..n).map(move |i| ((i * 31 + seed * 17) % 199) as f32 / 100.0 - 1.0);
+        for (n, k) in [(1, 1), (33, 7), (70, 96), (300, 1024), (2500, 320)] {
+            let mut plain: Vec<f32> = values(n * k, 1).collect();
+            let mut packed = PackedMatrix::from_transposed(&plain, n, k);
+            let mut moments = [vec![0.0; n * k], vec![0.0; n * k]];
+            let mut of_packed = moments.clone();
+            for step in 1..=3 {
+                let gradient: Vec<f32> = values(n * k, 2 + step).collect();
+                let step = AdamWStep {
+                    lr: 0.01,
+                    beta1: 0.9,
+                    beta2: 0.999,
+                    eps: 1e-8,
+                    weight_decay: 0.1,
+                    step: step as u64,
+                    grad_scale: 0.5,
+                };
+                let [m, v] = &mut moments;
+                adamw(&mut plain, &gradient, m, v, &step);
+                let [m, v] = &mut of_packed;
+                adamw_packed(&mut packed, &gradient, m, v, &step);
+            }
+            let mut unpacked = vec![0.0; n * k];
+            packed.unpack_transposed(&mut unpacked);
+            assert!(unpacked == plain && of_packed == moments, "{n}x{k}");
+            assert_eq!(squared_norm_packed(&packed).to_bits(), squared_norm(&plain).to_bits(), "{n}x{k}");
+        }
     }
 
     #[test]

@@ -65,9 +65,7 @@ impl Scratch {
 /// The language-model head over given hidden states.
 #[derive(Clone, Copy, Debug)]
 pub struct Head<'a> {
-    /// `[V, H]`, as stored; where there is none, the backward reads the packed copy.
-    pub weight: Option<&'a [f32]>,
-    /// The same, packed for the forward matmul.
+    /// The weight, `[V, H]`, packed.
     pub packed: &'a PackedMatrix,
     /// Logits are divided by this before the softmax.
     pub temperature: f32,
@@ -167,10 +165,7 @@ impl Head<'_> {
             threads::for_each_chunk([logits], [stride], |i, [row]| {
                 cpu::logits_gradient(&mut row[..vocab], stats[i], targets[i] as usize, dlogprobs[i], dentropies[i]);
             });
-            let weight = match self.weight {
-                Some(data) => Rhs::Rows { data, stride: width },
-                None => Rhs::Transposed(self.packed),
-            };
+            let weight = Rhs::Transposed(self.packed);
             let dh = &mut hidden_grad[start * width..][..n * width];
             matmul(n, width, vocab, Lhs::rows(logits, stride), weight, dh, width, Mode::default());
             if let Some((dw, accumulate)) = &mut weight_grad {

@@ -5,10 +5,16 @@ use super::{pack_columns, panel_width};
 use crate::bf16::{high, low, pair};
 use crate::simd::{LANES, dispatch};
 use crate::threads;
+use std::cell::RefCell;
 use std::ops::Range;
 
 /// Steps of k that are rounded at a time.
 const STEPS: usize = 64;
+
+thread_local! {
+    /// Rows that are being changed.
+    static ROWS: RefCell<Vec<f32>> = RefCell::default();
+}
 
 /// The right-hand side B of a matmul, `[k, n]`, stored as panels of 32 or 16 columns, as suits the CPU: panel, then k,
 /// then column. Padded with zeros to whole runs of 32 columns. In f32, or in bf16 at half the size.
@@ -116,20 +122,62 @@ impl PackedMatrix {
         self.n
     }
 
+    /// Whether it is in bf16.
+    pub fn is_rounded(&self) -> bool {
+        self.words().are_halves()
+    }
+
     /// Writes Bᵀ, `[n, k]` row by row, in f32: what was packed, rounded where the matrix is in bf16.
     ///
     /// # Panics
     /// When `weight` has another size.
     pub fn unpack_transposed(&self, weight: &mut [f32]) {
-        let (n, k, width) = (self.n, self.k, panel_width());
-        assert_eq!(weight.len(), n * k, "unpack_transposed: weight of another size");
-        threads::for_each_chunk([weight], [width * k], |panel, [weight]| {
-            let columns = weight.len() / k;
+        assert_eq!(weight.len(), self.n * self.k, "unpack_transposed: weight of another size");
+        self.unpack_rows(0, weight);
+    }
+
+    /// Writes rows of Bᵀ from row `first` on, a multiple of 32, until `rows` is full.
+    pub(crate) fn unpack_rows(&self, first: usize, rows: &mut [f32]) {
+        let (k, width) = (self.k, panel_width());
+        assert!(first.is_multiple_of(width) && first * k + rows.len() <= self.n * k, "unpack_rows: no such rows");
+        threads::for_each_chunk([rows], [width * k], |panel, [rows]| {
+            let columns = rows.len() / k;
             let mut steps = [0.0; STEPS * LANES];
             for start in (0..k).step_by(STEPS) {
                 let count = STEPS.min(k - start);
-                let steps = self.steps(panel, start, count, &mut steps);
-                transpose(steps, width, columns, count, &mut weight[start..], k);
+                let steps = self.steps(first / width + panel, start, count, &mut steps);
+                transpose(steps, width, columns, count, &mut rows[start..], k);
+            }
+        });
+    }
+
+    /// Lets `f` change Bᵀ, some rows at a time, on several threads. It is given the place of the first value, and the same
+    /// part of two further arrays of the size of Bᵀ.
+    pub(crate) fn update_rows(
+        &mut self,
+        beside: [&mut [f32]; 2],
+        f: impl Fn(usize, &mut [f32], [&mut [f32]; 2]) + Sync,
+    ) {
+        let (n, k, width) = (self.n, self.k, panel_width());
+        assert!(beside.iter().all(|array| array.len() == n * k), "update_rows: an array of another size");
+        let Panels::Full(data) = &mut self.panels else {
+            let mut weight = vec![0.0; n * k];
+            self.unpack_transposed(&mut weight);
+            f(0, &mut weight, beside);
+            return self.repack_transposed(&weight);
+        };
+        let [a, b] = beside;
+        let size = k * width;
+        threads::for_each_chunk([data, a, b], [size; 3], |panel, [data, a, b]| {
+            let columns = a.len() / k;
+            // Padding fills panels of its own where they are narrow.
+            if columns > 0 {
+                let mut rows = ROWS.take();
+                rows.resize(columns * k, 0.0);
+                transpose(data, width, columns, k, &mut rows, k);
+                f(panel * size, &mut rows, [a, b]);
+                pack_columns(&rows, k, k, columns, data);
+                ROWS.set(rows);
             }
         });
     }

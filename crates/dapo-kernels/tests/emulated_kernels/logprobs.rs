@@ -137,7 +137,7 @@ fn the_gradient_is_that_of_the_head_with_an_identity_for_its_weight() {
     let results = in_every_order(|gpu| run::<f32, f32>(&case, gpu));
     let identity: Vec<f32> = (0..45 * 45).map(|i| f32::from(i / 45 == i % 45)).collect();
     let packed = PackedMatrix::from_transposed(&identity, 45, 45);
-    let head = Head { weight: Some(&identity), packed: &packed, temperature: 0.9 };
+    let head = Head { packed: &packed, temperature: 0.9 };
     let (mut gradient, mut scratch) = (Vec::new(), Scratch::default());
     head.backward::<candle_core::Error>(
         &case.logits,

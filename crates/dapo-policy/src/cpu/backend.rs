@@ -15,7 +15,7 @@ use crate::moments::Moments;
 use crate::request::{GenerationConfig, Request};
 use crate::value_head::ValueHead;
 use candle_core::Tensor;
-use dapo_kernels::adamw::{AdamWStep, adamw, squared_norm};
+use dapo_kernels::adamw::AdamWStep;
 use dapo_kernels::attention::Segments;
 use dapo_kernels::{threads, values};
 use std::collections::BTreeMap;
@@ -137,7 +137,7 @@ impl Backend for Model {
         let Some(set) = self.spec.trained.set() else { return Ok(0.0) };
         let mut sum = 0.0;
         for parameter in self.parameters(set) {
-            sum += squared_norm(&values(&parameter.read()?)?);
+            sum += parameter.squared_norm()?;
         }
         Ok(sum.sqrt())
     }
@@ -162,7 +162,7 @@ impl Backend for Model {
         for parameter in self.parameters_mut(set) {
             let Some(gradient) = gradients.get(parameter.index) else { continue };
             let (gradient, (m, v)) = (values(gradient)?, &mut moments[parameter.index]);
-            parameter.change(|values| adamw(values, &gradient, m, v, &step))?;
+            parameter.adamw(&gradient, m, v, &step)?;
         }
         Ok(norm)
     }

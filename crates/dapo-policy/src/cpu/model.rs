@@ -36,11 +36,13 @@ impl Model {
         let config = &spec.config;
         let trains_own = spec.trained.set() == Some(ParameterSet::Own);
         let mut source = Source::new(config.parameter_shapes(), tensors, spec.weights, trains_own)?;
-        let embeddings = source.take("model.embed_tokens.weight")?;
+        let embeddings = "model.embed_tokens.weight";
+        let embeddings =
+            if config.tie_word_embeddings { source.take_packed(embeddings)? } else { source.take(embeddings)? };
         let layers =
             (0..config.num_hidden_layers).map(|i| Layer::new(&mut source, config, i)).collect::<Result<_, _>>()?;
         let norm = source.take("model.norm.weight")?;
-        let head = if config.tie_word_embeddings { None } else { Some(source.take("lm_head.weight")?) };
+        let head = if config.tie_word_embeddings { None } else { Some(source.take_packed("lm_head.weight")?) };
         let lora = spec.lora.clone();
         let kept = KeptStore::new(&spec.config);
         let mut model = Self { spec, embeddings, layers, norm, head, store: Store::default(), kept };
@@ -108,9 +110,7 @@ impl Model {
         temperature: f32,
         f: impl FnOnce(Head<'_>) -> Result<T, PolicyError>,
     ) -> Result<T, PolicyError> {
-        let parameter = self.head();
-        let weight = parameter.unpacked()?;
-        f(Head { weight: weight.as_deref(), packed: parameter.packed()?, temperature })
+        f(Head { packed: self.head().packed()?, temperature })
     }
 
     pub(super) fn head(&self) -> &Parameter {

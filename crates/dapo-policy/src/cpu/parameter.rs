@@ -5,6 +5,7 @@ use crate::backend::WeightFormat;
 use crate::check::check_tensor;
 use crate::error::PolicyError;
 use candle_core::{Device, Shape, Tensor, Var};
+use dapo_kernels::adamw::{AdamWStep, adamw, adamw_packed, squared_norm, squared_norm_packed};
 use dapo_kernels::matmul::PackedMatrix;
 use dapo_kernels::{bf16, values, with_slice, with_slice_mut};
 use std::collections::BTreeMap;
@@ -17,48 +18,79 @@ pub(super) struct Parameter {
     pub(super) name: String,
     pub(super) index: usize,
     shape: Shape,
+    /// Whether it is a matrix that is packed in any case.
+    is_packed: bool,
     form: Form,
 }
 
-/// Where the values are. An update changes f32 values; what is rounded follows.
+/// Where the values are.
 #[derive(Debug)]
 enum Form {
-    /// In f32. A matrix's packed copy is made when the first matmul reads it.
+    /// In f32 as stored. A matrix's packed copy is made when the first matmul reads it.
     Full { values: Var, packed: OnceLock<PackedMatrix> },
     /// A vector, and its values rounded to bf16 and widened.
     RoundedVector { values: Var, rounded: Var },
-    /// A matrix in bf16, and the f32 values of which it is the rounded copy, where there are any.
-    RoundedMatrix { values: Option<Var>, packed: PackedMatrix },
+    /// A packed matrix: in f32, or in bf16 with the f32 values of which it is the rounded copy, where there are any.
+    Packed { values: Option<Var>, packed: PackedMatrix },
+}
+
+impl Form {
+    /// A copy of a tensor's values.
+    fn new(tensor: &Tensor, format: WeightFormat, is_packed: bool) -> Result<Self, PolicyError> {
+        let tensor = tensor.detach().contiguous()?;
+        let copy = || Ok::<_, PolicyError>(Var::from_tensor(&tensor)?);
+        Ok(match (format, tensor.dims()) {
+            (WeightFormat::F32, &[n, k]) if is_packed => {
+                let packed = with_slice(&tensor, |w| Ok(PackedMatrix::from_transposed(w, n, k)))?;
+                Self::Packed { values: None, packed }
+            }
+            (WeightFormat::F32, _) => Self::Full { values: copy()?, packed: OnceLock::new() },
+            (WeightFormat::Bf16, &[n, k]) => {
+                let packed = with_slice(&tensor, |w| Ok(PackedMatrix::rounded_from_transposed(w, n, k)))?;
+                Self::Packed { values: Some(copy()?), packed }
+            }
+            (WeightFormat::Bf16, _) => {
+                let rounded = copy()?;
+                with_slice_mut(&rounded, |rounded| {
+                    bf16::round(rounded);
+                    Ok(())
+                })?;
+                Self::RoundedVector { values: copy()?, rounded }
+            }
+        })
+    }
+
+    fn format(&self) -> WeightFormat {
+        match self {
+            Self::Full { .. } => WeightFormat::F32,
+            Self::Packed { packed, .. } if !packed.is_rounded() => WeightFormat::F32,
+            Self::RoundedVector { .. } | Self::Packed { .. } => WeightFormat::Bf16,
+        }
+    }
 }
 
 impl Parameter {
-    pub(super) fn new(name: &str, index: usize, tensor: &Tensor) -> Result<Self, PolicyError> {
-        let form = Form::Full { values: Var::from_tensor(&tensor.detach())?, packed: OnceLock::new() };
-        Ok(Self { name: name.to_owned(), index, shape: tensor.shape().clone(), form })
-    }
-
     pub(super) fn shape(&self) -> &Shape {
         &self.shape
     }
 
-    /// The values that computations use, of a tensor that is not a matrix in bf16.
+    /// The values that computations use, of a tensor that is not packed.
     pub(super) fn values(&self) -> Result<impl Deref<Target = [f32]>, PolicyError> {
-        let packed_alone = || PolicyError::Internal(format!("{} is read as if it were not packed", self.name));
-        self.unpacked()?.ok_or_else(packed_alone)
+        self.unpacked()?.ok_or_else(|| PolicyError::Internal(format!("{} is read as if it were not packed", self.name)))
     }
 
-    /// The values that computations use; `None` of a matrix in bf16.
-    pub(super) fn unpacked(&self) -> Result<Option<impl Deref<Target = [f32]>>, PolicyError> {
+    /// The values that computations use; `None` of a packed matrix.
+    fn unpacked(&self) -> Result<Option<impl Deref<Target = [f32]>>, PolicyError> {
         match &self.form {
             Form::Full { values: own, .. } | Form::RoundedVector { rounded: own, .. } => Ok(Some(values(own)?)),
-            Form::RoundedMatrix { .. } => Ok(None),
+            Form::Packed { .. } => Ok(None),
         }
     }
 
     /// A matrix, packed.
     pub(super) fn packed(&self) -> Result<&PackedMatrix, PolicyError> {
         match &self.form {
-            Form::RoundedMatrix { packed, .. } => Ok(packed),
+            Form::Packed { packed, .. } => Ok(packed),
             Form::Full { values, packed } => {
                 if let Some(packed) = packed.get() {
                     return Ok(packed);
@@ -87,17 +119,25 @@ impl Parameter {
         Ok(())
     }
 
-    /// The f32 values: a handle where there are any, else the rounded values.
+    /// The f32 values, or rounded ones where there are no others: a handle or a copy.
     pub(super) fn read(&self) -> Result<Tensor, PolicyError> {
         match &self.form {
             Form::Full { values, .. }
             | Form::RoundedVector { values, .. }
-            | Form::RoundedMatrix { values: Some(values), .. } => Ok(values.as_detached_tensor()),
-            Form::RoundedMatrix { values: None, packed } => {
+            | Form::Packed { values: Some(values), .. } => Ok(values.as_detached_tensor()),
+            Form::Packed { values: None, packed } => {
                 let mut values = vec![0.0; self.shape.elem_count()];
                 packed.unpack_transposed(&mut values);
                 Ok(Tensor::from_vec(values, &self.shape, &Device::Cpu)?)
             }
+        }
+    }
+
+    /// Σ w² of what [`read`](Self::read) gives.
+    pub(super) fn squared_norm(&self) -> Result<f64, PolicyError> {
+        match &self.form {
+            Form::Packed { values: None, packed } => Ok(squared_norm_packed(packed)),
+            _ => Ok(squared_norm(&values(&self.read()?)?)),
         }
     }
 
@@ -111,40 +151,57 @@ impl Parameter {
                 expected: format!("{} values", self.shape.elem_count()),
             });
         }
+        if let Form::Packed { values: own @ None, packed } = &mut self.form {
+            if packed.is_rounded() {
+                *own = Some(Var::from_slice(values, &self.shape, &Device::Cpu)?);
+            }
+            packed.repack_transposed(values);
+            return Ok(());
+        }
         self.change(|own| {
             own.copy_from_slice(values);
         })
     }
 
-    /// Lets `f` change the f32 values; what is made of them follows.
-    pub(super) fn change(&mut self, f: impl FnOnce(&mut [f32])) -> Result<(), PolicyError> {
-        if let Form::RoundedMatrix { values: None, .. } = self.form {
-            let own = Var::from_tensor(&self.read()?)?;
-            if let Form::RoundedMatrix { values, .. } = &mut self.form {
-                *values = Some(own);
-            }
+    /// One step of AdamW.
+    pub(super) fn adamw(
+        &mut self,
+        gradient: &[f32],
+        m: &mut [f32],
+        v: &mut [f32],
+        step: &AdamWStep,
+    ) -> Result<(), PolicyError> {
+        if let Form::Packed { values: None, packed } = &mut self.form {
+            adamw_packed(packed, gradient, m, v, step);
+            return Ok(());
         }
-        let (Form::Full { values: own, .. }
-        | Form::RoundedVector { values: own, .. }
-        | Form::RoundedMatrix { values: Some(own), .. }) = &self.form
-        else {
-            return Err(PolicyError::Internal(format!("{} has no values to change", self.name)));
+        self.change(|values| adamw(values, gradient, m, v, step))
+    }
+
+    /// Lets `f` change the values, and what is made of them follows.
+    fn change(&mut self, f: impl FnOnce(&mut [f32])) -> Result<(), PolicyError> {
+        let own = match &self.form {
+            Form::Full { values, .. }
+            | Form::RoundedVector { values, .. }
+            | Form::Packed { values: Some(values), .. } => values.as_detached_tensor(),
+            Form::Packed { values: None, .. } => {
+                return Err(PolicyError::Internal(format!("{} is changed as if it were not packed", self.name)));
+            }
         };
-        let changed = own.as_detached_tensor();
-        with_slice_mut(&changed, |own| {
+        with_slice_mut(&own, |own| {
             f(own);
             Ok(())
         })?;
-        let changed = values(&changed)?;
+        let own = values(&own)?;
         match &mut self.form {
             Form::Full { packed, .. } => {
                 if let Some(packed) = packed.get_mut() {
-                    packed.repack_transposed(&changed);
+                    packed.repack_transposed(&own);
                 }
             }
-            Form::RoundedMatrix { packed, .. } => packed.repack_transposed(&changed),
+            Form::Packed { packed, .. } => packed.repack_transposed(&own),
             Form::RoundedVector { rounded, .. } => with_slice_mut(rounded, |rounded| {
-                rounded.copy_from_slice(&changed);
+                rounded.copy_from_slice(&own);
                 bf16::round(rounded);
                 Ok(())
             })?,
@@ -154,38 +211,15 @@ impl Parameter {
 
     /// Computes with the f32 values from now on, or with these rounded to bf16.
     pub(super) fn set_format(&mut self, format: WeightFormat) -> Result<(), PolicyError> {
-        if (format == WeightFormat::F32) == matches!(self.form, Form::Full { .. }) {
-            return Ok(());
+        if self.form.format() != format {
+            self.form = Form::new(&self.read()?, format, self.is_packed)?;
         }
-        // A matrix that is in bf16 alone is unpacked.
-        let tensor = self.read()?;
-        let own = match &self.form {
-            Form::RoundedMatrix { values: None, .. } => Var::from_tensor(&tensor)?,
-            Form::Full { values, .. }
-            | Form::RoundedVector { values, .. }
-            | Form::RoundedMatrix { values: Some(values), .. } => values.clone(),
-        };
-        self.form = match (format, self.shape.dims()) {
-            (WeightFormat::F32, _) => Form::Full { values: own, packed: OnceLock::new() },
-            (WeightFormat::Bf16, &[n, k]) => {
-                let packed = with_slice(&own, |w| Ok(PackedMatrix::rounded_from_transposed(w, n, k)))?;
-                Form::RoundedMatrix { values: Some(own), packed }
-            }
-            (WeightFormat::Bf16, _) => {
-                let rounded = Var::from_tensor(&own.copy()?)?;
-                with_slice_mut(&rounded, |rounded| {
-                    bf16::round(rounded);
-                    Ok(())
-                })?;
-                Form::RoundedVector { values: own, rounded }
-            }
-        };
         Ok(())
     }
 
     /// Gives up the f32 values of a matrix in bf16, which is not trained.
     pub(super) fn release_values(&mut self) {
-        if let Form::RoundedMatrix { values, .. } = &mut self.form {
+        if let Form::Packed { values, .. } = &mut self.form {
             *values = None;
         }
     }
@@ -230,13 +264,23 @@ impl Source {
 
     /// Takes a tensor out; its values are copied, so that nobody else can change them.
     pub(super) fn take(&mut self, name: &str) -> Result<Parameter, PolicyError> {
+        self.take_as(name, false)
+    }
+
+    /// Takes a matrix out that matmuls read, packed.
+    pub(super) fn take_packed(&mut self, name: &str) -> Result<Parameter, PolicyError> {
+        self.take_as(name, true)
+    }
+
+    fn take_as(&mut self, name: &str, is_packed: bool) -> Result<Parameter, PolicyError> {
         let missing = || {
             PolicyError::Internal(format!("the decoder needs a parameter {name} that its configuration does not list"))
         };
         let index = self.names.iter().position(|n| n == name).ok_or_else(missing)?;
         let tensor = self.tensors.remove(name).ok_or_else(missing)?;
-        let mut parameter = Parameter::new(name, index, &tensor)?;
-        parameter.set_format(self.format)?;
+        let (name, shape) = (name.to_owned(), tensor.shape().clone());
+        let form = Form::new(&tensor, self.format, is_packed)?;
+        let mut parameter = Parameter { name, index, shape, is_packed, form };
         if !self.is_trained {
             parameter.release_values();
         }

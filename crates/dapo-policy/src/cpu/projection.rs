@@ -37,7 +37,7 @@ impl Adapter {
 
 impl Projection {
     pub(super) fn new(source: &mut Source, module: &str, bias: bool) -> Result<Self, PolicyError> {
-        let weight = source.take(&format!("{module}.weight"))?;
+        let weight = source.take_packed(&format!("{module}.weight"))?;
         let bias = if bias { Some(source.take(&format!("{module}.bias"))?) } else { None };
         let shape = weight.shape().dims2()?;
         Ok(Self { weight, bias, shape, adapter: None })
@@ -59,10 +59,7 @@ impl Projection {
     pub(super) fn backward_input(&self, dy: &[f32], accumulate: bool, dx: &mut Vec<f32>) -> Result<(), PolicyError> {
         let (out, width) = self.shape;
         let dx = sized(dx, dy.len() / out * width);
-        match self.weight.unpacked()? {
-            Some(weight) => linear::backward_input(dy, &weight, out, dx, accumulate),
-            None => linear::backward_input_packed(dy, self.weight.packed()?, dx, accumulate),
-        }
+        linear::backward_input_packed(dy, self.weight.packed()?, dx, accumulate);
         match &self.adapter {
             Some(adapter) => adapter.with_factors(|factors| factors.add_backward_input(dy, dx)),
             None => Ok(()),

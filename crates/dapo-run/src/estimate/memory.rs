@@ -78,16 +78,16 @@ impl Memory {
         // With adapters, the model without them is the reference.
         let reference = config.has_reference() && parameters.adapters == 0;
         let is_half = config.model.weights == WeightFormat::Bf16;
-        let (in_f32, packed, in_bf16) = match config.model.weights {
-            WeightFormat::F32 => (4 * parameters.model, 4 * parameters.packed, 0),
-            WeightFormat::Bf16 => (0, 0, 2 * parameters.matrices),
+        let (in_f32, in_bf16) = match config.model.weights {
+            WeightFormat::F32 => (4 * (parameters.model + parameters.padding), 0),
+            WeightFormat::Bf16 => (0, 2 * parameters.matrices),
         };
-        let packed = packed + 4 * parameters.packed_adapters;
         // In bf16 what is trained, and a reference that moves, has f32 values, too.
         let f32_of = |has_them: bool| if is_half && has_them { 4 * parameters.model } else { 0 };
-        let of_reference = in_f32 + packed + in_bf16 + f32_of(config.reference_sync.every.is_some());
+        let of_reference = in_f32 + in_bf16 + f32_of(config.reference_sync.every.is_some());
         let critic = u64::from(config.has_own_critic());
-        let of_critic = in_f32 + packed + in_bf16 + f32_of(parameters.adapters == 0) + 4 * parameters.adapters;
+        let of_adapters = 4 * (parameters.adapters + parameters.packed_adapters);
+        let of_critic = in_f32 + in_bf16 + f32_of(parameters.adapters == 0) + of_adapters;
         let (gradients, activations) =
             (4 * parameters.trained(), shape.activations_beside(config, work, from_rollouts) as u64);
         let head = shape.head(config, work) as u64;
@@ -98,7 +98,7 @@ impl Memory {
             ("weights in bf16", in_bf16, Phases::Always),
             ("f32 of what is trained", f32_of(parameters.adapters == 0), Phases::Always),
             ("adapters", 4 * parameters.adapters, Phases::Always),
-            ("their packed copies", packed, Phases::Always),
+            ("their packed copies", 4 * parameters.packed_adapters, Phases::Always),
             ("optimiser's moments", 8 * parameters.trained(), Phases::Always),
             ("reference model", if reference { of_reference } else { 0 }, Phases::Always),
             ("critic", critic * of_critic, Phases::Always),

@@ -81,10 +81,10 @@ pub fn estimate(config: &RunConfig, model: &ModelConfig, data: DataSizes) -> Cos
 pub(crate) struct Parameters {
     /// Of the model itself.
     pub(crate) model: u64,
-    /// In the matrices, packed.
+    /// In the matrices, padded to whole panels.
     pub(crate) matrices: u64,
-    /// In those of them that matmuls read.
-    pub(crate) packed: u64,
+    /// Padding of those of them that matmuls read.
+    pub(crate) padding: u64,
     /// In the packed copies of the adapters.
     pub(crate) packed_adapters: u64,
     /// Of adapters; 0 without.
@@ -93,9 +93,9 @@ pub(crate) struct Parameters {
 
 impl Parameters {
     fn of(config: &RunConfig, model: &ModelConfig) -> Self {
-        let (mut parameters, mut matrices, mut packed) = (0, 0, 0);
+        let (mut parameters, mut matrices, mut padding) = (0, 0, 0);
         let (mut adapters, mut packed_adapters) = (0.0, 0.0);
-        // In copies, the last panel of 32 rows is padded.
+        // The last panel of 32 rows is padded.
         let panels = |rows: f64| (rows / 32.0).ceil() * 32.0;
         let rank = config.lora.as_ref().map_or(0, |lora| lora.rank) as f64;
         for (name, shape) in model.parameter_shapes() {
@@ -103,11 +103,11 @@ impl Parameters {
             parameters += size as u64;
             let [rows, columns] = shape[..] else { continue };
             let (rows, columns) = (rows as f64, columns as f64);
-            let size = (panels(rows) * columns) as u64;
-            matrices += size;
+            let padded = (panels(rows) * columns) as u64;
+            matrices += padded;
             // Embeddings are looked up, unless they are the head, too.
             if !name.starts_with("model.embed") || model.tie_word_embeddings {
-                packed += size;
+                padding += padded.saturating_sub(size as u64);
             }
             let layer = name.trim_end_matches(".weight").rsplit('.').next().unwrap_or_default();
             if config.lora.iter().flat_map(|lora| &lora.targets).any(|target| target.name() == layer) {
@@ -118,7 +118,7 @@ impl Parameters {
         // Room for the bytes of each, however absurd the rank.
         let bounded = |number: f64| (number as u64).min(u64::MAX / 32);
         let (adapters, packed_adapters) = (bounded(adapters), bounded(packed_adapters));
-        Self { model: parameters, matrices, packed, packed_adapters, adapters }
+        Self { model: parameters, matrices, padding, packed_adapters, adapters }
     }
 
     /// Those that are trained.
