@@ -39,6 +39,7 @@ fn normal_dependencies(metadata: &Metadata, root: &PackageId) -> BTreeSet<String
 
 const BELOW_RUN: &[&str] = &[
     "dapo-code",
+    "dapo-dist",
     "dapo-external",
     "dapo-kernels",
     "dapo-loss",
@@ -50,6 +51,7 @@ const BELOW_RUN: &[&str] = &[
 const ALL: &[&str] = &[
     "dapo-code",
     "dapo-console",
+    "dapo-dist",
     "dapo-external",
     "dapo-kernels",
     "dapo-loss",
@@ -61,11 +63,12 @@ const ALL: &[&str] = &[
 ];
 
 const BELOW_CONSOLE: &[&str] =
-    &["dapo-kernels", "dapo-loss", "dapo-policy", "dapo-reward", "dapo-sampler", "dapo-trainer"];
+    &["dapo-dist", "dapo-kernels", "dapo-loss", "dapo-policy", "dapo-reward", "dapo-sampler", "dapo-trainer"];
 
 const CLI: &[&str] = &[
     "dapo-code",
     "dapo-console",
+    "dapo-dist",
     "dapo-external",
     "dapo-kernels",
     "dapo-loss",
@@ -91,7 +94,7 @@ fn crates_depend_in_one_direction() {
         ("dapo-external", &["dapo-reward"]),
         ("dapo-kernels", &[]),
         ("dapo-policy", &["dapo-kernels"]),
-        ("dapo-trainer", &["dapo-kernels", "dapo-loss", "dapo-policy", "dapo-reward", "dapo-sampler"]),
+        ("dapo-trainer", &["dapo-dist", "dapo-kernels", "dapo-loss", "dapo-policy", "dapo-reward", "dapo-sampler"]),
         ("dapo-run", BELOW_RUN),
         ("dapo-cli", CLI),
         ("dapo-rs", ALL),

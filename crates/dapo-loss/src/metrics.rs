@@ -99,6 +99,106 @@ impl std::ops::AddAssign for LossMetrics {
 }
 
 impl LossMetrics {
+    /// The number of fields.
+    pub const FIELDS: usize = 20;
+
+    /// All fields bit for bit, a word each, to send them to another process.
+    pub fn to_words(&self) -> [u64; Self::FIELDS] {
+        // Without `..`: a field cannot be forgotten.
+        let Self {
+            tokens,
+            policy_loss,
+            kl_loss,
+            entropy_loss,
+            clipped_low,
+            clipped_high,
+            dual_clipped,
+            clamped,
+            ratio_sum,
+            log_ratio_sum,
+            max_abs_log_ratio,
+            ref_kl_sum,
+            entropy_sum,
+            entropy_tokens,
+            importance_sum,
+            importance_capped,
+            importance_masked,
+            rejected,
+            rollout_difference_sum,
+            max_rollout_difference,
+        } = *self;
+        [
+            tokens,
+            policy_loss.to_bits(),
+            kl_loss.to_bits(),
+            entropy_loss.to_bits(),
+            clipped_low,
+            clipped_high,
+            dual_clipped,
+            clamped,
+            ratio_sum.to_bits(),
+            log_ratio_sum.to_bits(),
+            max_abs_log_ratio.to_bits().into(),
+            ref_kl_sum.to_bits(),
+            entropy_sum.to_bits(),
+            entropy_tokens,
+            importance_sum.to_bits(),
+            importance_capped,
+            importance_masked,
+            rejected,
+            rollout_difference_sum.to_bits(),
+            max_rollout_difference.to_bits().into(),
+        ]
+    }
+
+    /// What [`to_words`](Self::to_words) gave.
+    pub fn from_words(words: [u64; Self::FIELDS]) -> Self {
+        let [
+            tokens,
+            policy_loss,
+            kl_loss,
+            entropy_loss,
+            clipped_low,
+            clipped_high,
+            dual_clipped,
+            clamped,
+            ratio_sum,
+            log_ratio_sum,
+            max_abs_log_ratio,
+            ref_kl_sum,
+            entropy_sum,
+            entropy_tokens,
+            importance_sum,
+            importance_capped,
+            importance_masked,
+            rejected,
+            rollout_difference_sum,
+            max_rollout_difference,
+        ] = words;
+        Self {
+            tokens,
+            policy_loss: f64::from_bits(policy_loss),
+            kl_loss: f64::from_bits(kl_loss),
+            entropy_loss: f64::from_bits(entropy_loss),
+            clipped_low,
+            clipped_high,
+            dual_clipped,
+            clamped,
+            ratio_sum: f64::from_bits(ratio_sum),
+            log_ratio_sum: f64::from_bits(log_ratio_sum),
+            max_abs_log_ratio: f32::from_bits(max_abs_log_ratio as u32),
+            ref_kl_sum: f64::from_bits(ref_kl_sum),
+            entropy_sum: f64::from_bits(entropy_sum),
+            entropy_tokens,
+            importance_sum: f64::from_bits(importance_sum),
+            importance_capped,
+            importance_masked,
+            rejected,
+            rollout_difference_sum: f64::from_bits(rollout_difference_sum),
+            max_rollout_difference: f32::from_bits(max_rollout_difference as u32),
+        }
+    }
+
     /// A sum over tokens as their mean; 0 without tokens.
     fn mean(&self, sum: f64) -> f64 {
         sum / self.tokens.max(1) as f64

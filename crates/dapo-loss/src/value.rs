@@ -169,6 +169,29 @@ impl std::ops::AddAssign for ValueOutput {
     }
 }
 
+impl ValueOutput {
+    /// The number of fields, those of the metrics included.
+    pub const FIELDS: usize = 8;
+
+    /// All fields bit for bit, a word each, to send them to another process.
+    pub fn to_words(&self) -> [u64; Self::FIELDS] {
+        let Self { loss, metrics } = *self;
+        let ValueMetrics { tokens, clipped, value_sum, return_sum, return_squares, error_sum, error_squares } = metrics;
+        let [loss, value_sum, return_sum, return_squares, error_sum, error_squares] =
+            [loss, value_sum, return_sum, return_squares, error_sum, error_squares].map(f64::to_bits);
+        [loss, tokens, clipped, value_sum, return_sum, return_squares, error_sum, error_squares]
+    }
+
+    /// What [`to_words`](Self::to_words) gave.
+    pub fn from_words(words: [u64; Self::FIELDS]) -> Self {
+        let [loss, tokens, clipped, value_sum, return_sum, return_squares, error_sum, error_squares] = words;
+        let [loss, value_sum, return_sum, return_squares, error_sum, error_squares] =
+            [loss, value_sum, return_sum, return_squares, error_sum, error_squares].map(f64::from_bits);
+        let metrics = ValueMetrics { tokens, clipped, value_sum, return_sum, return_squares, error_sum, error_squares };
+        Self { loss, metrics }
+    }
+}
+
 /// The value loss and its gradient.
 ///
 /// ```text

@@ -204,6 +204,9 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
     /// A gradient on the host; `None` before any was added.
     fn gradient(&self, gradients: &Gradients, index: usize) -> Result<Option<Tensor>, PolicyError>;
 
+    /// Replaces a gradient; fails where a length differs.
+    fn set_gradient(&self, gradients: &mut Gradients, index: usize, values: &[f32]) -> Result<(), PolicyError>;
+
     /// Zeros for everything that is trained.
     fn moments(&self) -> Result<Moments, PolicyError>;
 

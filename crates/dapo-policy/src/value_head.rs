@@ -86,6 +86,19 @@ impl ValueHead {
         (&self.gradient[..width], self.gradient[width])
     }
 
+    /// Replaces its gradient: H values for the weight and one for the bias.
+    ///
+    /// # Errors
+    /// When there are more values or fewer; nothing has changed then.
+    pub fn set_gradient(&mut self, values: &[f32]) -> Result<(), PolicyError> {
+        if values.len() == self.gradient.len() {
+            self.gradient.copy_from_slice(values);
+            return Ok(());
+        }
+        let (found, expected) = (format!("{} values", values.len()), self.gradient.len().to_string());
+        Err(PolicyError::Setting { field: "the value head's gradient".into(), found, expected })
+    }
+
     /// No gradient again.
     pub fn clear(&mut self) {
         self.gradient.fill(0.0);

@@ -14,7 +14,7 @@ use dapo_trainer::{CriticLayers, TrainerConfig, TrainerError};
 use std::sync::LazyLock;
 
 /// Where the trainer's own settings stand among a run's; all others have the same path in both.
-const KEYS: [(&str, &str); 10] = [
+const KEYS: [(&str, &str); 11] = [
     ("group_size", "rollout.group_size"),
     ("max_new_tokens", "rollout.max_new_tokens"),
     ("sampling.", "rollout."),
@@ -24,6 +24,7 @@ const KEYS: [(&str, &str); 10] = [
     ("min_mini_batch", "train.min_mini_batch"),
     ("updates_per_batch", "train.updates_per_batch"),
     ("micro_batch_tokens", "train.micro_batch_tokens"),
+    ("shards", "train.shards"),
     ("overlong_filter", "overlong.filter"),
 ];
 
@@ -177,6 +178,7 @@ impl RunConfig {
             min_mini_batch: self.train.min_mini_batch,
             updates_per_batch: self.train.updates_per_batch,
             micro_batch_tokens: self.train.micro_batch_tokens,
+            shards: self.train.shards,
             on_mastered: self.train.on_mastered,
             cache_bytes: self.rollout.cache_mib.map(|mib| mib.saturating_mul(1 << 20)),
             keep_activations_bytes: self.rollout.keep_activations_mib.map(|mib| mib.saturating_mul(1 << 20)),

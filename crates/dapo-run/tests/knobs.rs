@@ -213,6 +213,7 @@ const ROWS: &[Row] = &[
     ("train.mini_batches", &[], "2", "1", Update),
     ("train.min_mini_batch", &["sampler.gen_batch=3", "sampler.max_gen_rounds=1", "train.mini_batches=1"], "none", "1.0", Update),
     ("train.micro_batch_tokens", &[], "4096", "64", Nothing),
+    ("train.shards", &[], "1", "4", Update),
     ("train.layer_memory", &[], "keep", "recompute", Nothing),
     ("eval.every", EVAL, "1", "2", Evaluation),
     ("eval.at_start", EVAL, "true", "false", Evaluation),

@@ -51,6 +51,10 @@ pub struct TrainerConfig {
     pub updates_per_batch: usize,
     /// Tokens computed at a time; bounds memory, and changes results only by rounding.
     pub micro_batch_tokens: usize,
+    /// V, the virtual shards that a mini-batch's groups are divided into, for ranks that train as one: a power of two, at least
+    /// the number of ranks. Gradients are summed over them in one fixed binary tree, and micro-batches are packed within
+    /// them, so that results depend on V, by rounding, but not on the number of ranks.
+    pub shards: usize,
     /// What [`Trainer::step`](crate::Trainer::step) does once no group carries a signal because the policy has mastered its data.
     pub on_mastered: OnMastered,
     /// Memory for keys and values of rollouts, in bytes; see [`GenerationConfig::cache_bytes`](dapo_policy::GenerationConfig::cache_bytes).
@@ -95,6 +99,7 @@ impl Default for TrainerConfig {
             min_mini_batch: None,
             updates_per_batch: 1,
             micro_batch_tokens: 4096,
+            shards: 1,
             on_mastered: OnMastered::default(),
             cache_bytes: None,
             keep_activations_bytes: None,
@@ -145,6 +150,9 @@ impl TrainerConfig {
             if value == 0 {
                 return Err(TrainerError::setting(field, &value, "at least 1"));
             }
+        }
+        if !self.shards.is_power_of_two() {
+            return Err(TrainerError::setting("shards", &self.shards, "a power of two"));
         }
         if self.mini_batches > self.sampler.train_batch {
             let expected =

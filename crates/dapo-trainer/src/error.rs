@@ -2,6 +2,7 @@
 
 use crate::no_signal::NoSignal;
 use crate::sample::SampleId;
+use dapo_dist::DistError;
 use dapo_loss::LossError;
 use dapo_policy::PolicyError;
 use dapo_reward::{EnvFault, RewardError};
@@ -88,6 +89,20 @@ pub enum TrainerError {
         /// The step.
         step: u64,
     },
+    /// A part of a step failed on one of several ranks; every rank has this error.
+    #[error("rank {rank}: {message}")]
+    Rank {
+        /// The first rank that failed.
+        rank: usize,
+        /// Its error.
+        message: String,
+        /// The same error, on the rank itself.
+        #[source]
+        cause: Option<Box<TrainerError>>,
+    },
+    /// The ranks that train as one have lost each other.
+    #[error(transparent)]
+    Dist(#[from] DistError),
     /// From the policy.
     #[error(transparent)]
     Policy(#[from] PolicyError),

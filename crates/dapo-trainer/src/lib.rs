@@ -48,6 +48,7 @@ mod pack;
 mod reference;
 mod score;
 pub mod tasks;
+mod team;
 
 // The parts of a step.
 mod advantages;

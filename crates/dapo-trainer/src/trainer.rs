@@ -17,7 +17,9 @@ use crate::reference::Reference;
 use crate::rescore::{difference_of_later, reject, rescore, rescore_carried};
 use crate::rollout::{add_completions_by, roll_out_by, roll_out_more};
 use crate::sample::Group;
+use crate::team::Team;
 use crate::update::{Learner, update};
+use dapo_dist::World;
 use dapo_policy::{
     Decoder, GenerationConfig, GenerationProgress, Gradients, Purpose, StopStrings, StopTokens, Tokenizer,
 };
@@ -34,6 +36,8 @@ pub struct Trainer {
     rewards: RewardSum,
     config: TrainerConfig,
     generation: GenerationConfig,
+    /// The ranks that train as one.
+    pub(crate) team: Team,
     pub(crate) reference: Option<Reference>,
     /// Fingerprint of the weights the run began with.
     pub(crate) base: String,
@@ -115,6 +119,7 @@ impl Trainer {
             gradients: Gradients::new(policy.parameters().len()),
             sampler: DynamicSampler::new(config.sampler.clone(), prompts.len())?,
             order: DataOrder::new(config.seed, prompts.len())?,
+            team: Team::alone(config.shards)?,
             policy,
             tokenizer,
             prompts,
@@ -128,6 +133,22 @@ impl Trainer {
             is_torn: false,
             failed: Vec::new(),
         })
+    }
+
+    /// Trains as one of the ranks of `world` from now on: they divide rollouts and gradients, and come to the same state, which
+    /// does not depend on how many they are. Every rank has a trainer that was made, or restored, alike, and takes each step
+    /// with the others. By default the world is [`Solo`](dapo_dist::Solo).
+    ///
+    /// # Errors
+    /// [`TrainerError::Setting`] when [`TrainerConfig::shards`] is below the world's size.
+    pub fn set_world(&mut self, world: Arc<dyn World>) -> Result<(), TrainerError> {
+        self.team = Team::new(world, self.config.shards)?;
+        Ok(())
+    }
+
+    /// The ranks that train as one.
+    pub fn world(&self) -> &Arc<dyn World> {
+        self.team.world()
     }
 
     /// The policy as it is now.

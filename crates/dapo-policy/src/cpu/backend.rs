@@ -106,6 +106,20 @@ impl Backend for Model {
         Ok(gradients.memory::<CpuGradients>()?.and_then(|gradients| gradients.get(index)).cloned())
     }
 
+    fn set_gradient(&self, gradients: &mut Gradients, index: usize, values: &[f32]) -> Result<(), PolicyError> {
+        let mut parameters = self.spec.trained.set().map(|set| self.parameters(set)).into_iter().flatten();
+        let shape = parameters.find(|parameter| parameter.index == index).map(|parameter| parameter.shape().clone());
+        let Some(shape) = shape.filter(|shape| shape.elem_count() == values.len()) else {
+            return Err(PolicyError::Setting {
+                field: format!("gradient {index}"),
+                found: format!("{} values", values.len()),
+                expected: "as many as a trained tensor has".into(),
+            });
+        };
+        let gradients = gradients.memory_mut(|| Ok(CpuGradients::new(self.trained_len())))?;
+        gradients.write(index, &shape, |gradient, _| gradient.copy_from_slice(values))
+    }
+
     fn moments(&self) -> Result<Moments, PolicyError> {
         let Some(set) = self.spec.trained.set() else { return Ok(Moments::new(CpuMoments(Vec::new()))) };
         let mut sizes: Vec<(usize, usize)> =

@@ -202,6 +202,14 @@ impl<T: Compute> Backend for CudaBackend<T> {
         Ok(Some(Tensor::from_vec(values, self.shapes[index].as_slice(), &candle_core::Device::Cpu)?))
     }
 
+    fn set_gradient(&self, gradients: &mut Gradients, index: usize, values: &[f32]) -> Result<(), PolicyError> {
+        let gpu = &self.model.gpu;
+        let gradients = gradients.memory_mut(|| Ok(CudaGradients::new(gpu, &self.model.slabs)?))?;
+        gradients.check(&self.model.slabs)?;
+        let (Place { slab, start, len }, _) = self.trained_place(index)?;
+        Ok(gradients.set(gpu, slab, start..start + len, values)?)
+    }
+
     fn moments(&self) -> Result<Moments, PolicyError> {
         Ok(Moments::new(CudaMoments::new(&self.model.gpu, &self.model.slabs)?))
     }

@@ -7,6 +7,7 @@ use crate::moments::MomentMemory;
 use candle_core::{Result, Tensor};
 use dapo_kernels::cuda::gemm::Output;
 use dapo_kernels::cuda::{Buffer, Gpu, In, Out};
+use std::ops::Range;
 
 /// The gradients of all slabs that are trained.
 #[derive(Debug)]
@@ -63,6 +64,12 @@ impl CudaGradients {
         self.prepare(gpu, b)?;
         let (before, after) = self.slabs.split_at_mut(b - self.first);
         Ok((before[a - self.first].view_mut(), after[0].view_mut()))
+    }
+
+    /// Replaces a part of a slab.
+    pub(super) fn set(&mut self, gpu: &Gpu, slab: usize, part: Range<usize>, values: &[f32]) -> Result<()> {
+        self.prepare(gpu, slab)?;
+        gpu.write(values, self.slabs[slab - self.first].part_mut(part)?)
     }
 
     fn prepare(&mut self, gpu: &Gpu, slab: usize) -> Result<()> {

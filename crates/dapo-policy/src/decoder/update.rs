@@ -16,6 +16,15 @@ impl Decoder {
         self.backend.gradient(gradients, index)
     }
 
+    /// Replaces the gradient of one parameter by `values`, in the order of the tensor.
+    ///
+    /// # Errors
+    /// When a length differs, the gradients belong to a decoder elsewhere, or the device fails.
+    pub fn set_gradient(&self, gradients: &mut Gradients, index: usize, values: &[f32]) -> Result<(), PolicyError> {
+        self.check_gradients(gradients)?;
+        self.backend.set_gradient(gradients, index, values)
+    }
+
     /// √Σ w² over the trainable tensors, NaN or infinite where one of them is.
     ///
     /// # Errors

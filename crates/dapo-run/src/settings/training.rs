@@ -63,6 +63,9 @@ pub struct TrainSection {
     pub min_mini_batch: Option<f64>,
     /// Tokens computed at a time; bounds memory, and changes results only by rounding.
     pub micro_batch_tokens: usize,
+    /// V, virtual shards of a mini-batch: a power of two, at least the number of processes that train as one. Results depend
+    /// on it by rounding, and not on the number of processes.
+    pub shards: usize,
     /// What a backward pass keeps of each layer: `keep`, or `recompute` for long sequences.
     pub layer_memory: LayerMemory,
     /// With dynamic sampling: what happens when no group carries a signal and nine in ten are all correct. `stop` ends the run,
@@ -72,8 +75,15 @@ pub struct TrainSection {
 
 impl Default for TrainSection {
     fn default() -> Self {
-        let TrainerConfig { updates_per_batch, mini_batches, min_mini_batch, micro_batch_tokens, on_mastered, .. } =
-            TrainerConfig::default();
+        let TrainerConfig {
+            updates_per_batch,
+            mini_batches,
+            min_mini_batch,
+            micro_batch_tokens,
+            shards,
+            on_mastered,
+            ..
+        } = TrainerConfig::default();
         let layer_memory = LayerMemory::default();
         Self {
             steps: 100,
@@ -82,6 +92,7 @@ impl Default for TrainSection {
             mini_batches,
             min_mini_batch,
             micro_batch_tokens,
+            shards,
             layer_memory,
             on_mastered,
         }

@@ -434,6 +434,7 @@ fn choices() -> Vec<Choice> {
         plain("train.mini_batches", count(), |c, v| c.train.mini_batches = v),
         plain("train.min_mini_batch", number(), |c, v| c.train.min_mini_batch = Some(v)),
         plain("train.micro_batch_tokens", count(), |c, v| c.train.micro_batch_tokens = v),
+        plain("train.shards", (0..20u32).prop_map(|power| 1_usize << power), |c, v| c.train.shards = v),
         one_of("train.layer_memory", &[("keep", LayerMemory::Keep), ("recompute", LayerMemory::Recompute)],
             |c, v| c.train.layer_memory = v),
         one_of("train.on_mastered", &[("stop", OnMastered::Stop), ("skip", OnMastered::Skip),
