@@ -5,7 +5,9 @@ use crate::error::TrainerError;
 use crate::optimizer::{AdamW, OptimizerConfig};
 use crate::pack::{PackedBatch, TokenTargets, TrainingGroup, TrainingSequence};
 use crate::sample::SampleId;
-use crate::score::by_completion;
+use crate::score::by_completion_together;
+use crate::sharded::sum_over_shards;
+use crate::team::Team;
 use dapo_loss::{
     Denominator, GaeBatch, KlEstimator, LossError, TokenKl, ValueBatch, ValueOutput, batch_gae, token_rewards,
     value_loss, whiten,
@@ -90,12 +92,13 @@ impl Critic {
     /// `kl` is the weight of the KL penalty; where it is not 0 the sequences have their reference log-probs.
     pub(crate) fn judge(
         &self,
+        team: &Team,
         policy: &Decoder,
         groups: &mut [TrainingGroup],
         kl: f32,
         max_tokens: usize,
     ) -> Result<(), TrainerError> {
-        let values = self.values(policy, groups, max_tokens)?;
+        let values = self.values(team, policy, groups, max_tokens)?;
         let samples: Vec<SampleId> = groups
             .iter()
             .flat_map(|group| group.computed().map(|of| SampleId { draw: group.draw, sample: of.sample }))
@@ -152,6 +155,7 @@ impl Critic {
     /// The value of every token of the sequences in the loss; of a truncated one also that of the state after its last.
     fn values(
         &self,
+        team: &Team,
         policy: &Decoder,
         groups: &[TrainingGroup],
         max_tokens: usize,
@@ -174,36 +178,51 @@ impl Critic {
             })
             .collect();
         let model = self.own.as_ref().map_or(policy, |own| &own.model);
-        by_completion(&tokens, max_tokens, |batch| model.values(batch, &self.head))
+        by_completion_together(team, &tokens, max_tokens, |batch| model.values(batch, &self.head))
     }
 
-    /// One update of layers of its own on micro-batches with their denominators; `None` where it has none.
+    /// One update of layers of its own on the micro-batches of this rank's shards; `None` where it has none, or no shard has a
+    /// token. `made` updates of the policy had been made in the step.
     ///
     /// # Errors
     /// [`TrainerError::NotFinite`], and what the loss or the model returns.
-    pub(crate) fn update<'a>(
+    pub(crate) fn update(
         &mut self,
-        batches: impl Iterator<Item = (&'a PackedBatch, Denominator)>,
+        team: &Team,
+        shards: &[Vec<PackedBatch>],
+        denominator_of: &dyn Fn(&PackedBatch) -> Option<Denominator>,
         step: u64,
+        made: u64,
     ) -> Result<Option<CriticUpdate>, TrainerError> {
         let Some(OwnLayers { model, optimizer, gradients }) = &mut self.own else { return Ok(None) };
-        let mut update = CriticUpdate::default();
-        gradients.clear();
-        self.head.clear();
-        for (batch, denominator) in batches {
-            let mut loss = value_pass(&self.config, batch, denominator, 1.0, &mut update.output)?;
-            let outcome = model.values_backward(&batch.tokens, &mut self.head, gradients, &mut *loss);
-            outcome.map_err(|error| of_loss(error, &batch.samples))?;
-        }
+        let (config, number) = (&self.config, optimizer.steps() + 1);
+        let mut of_shard = |_, batches: &[PackedBatch], gradients: &mut Gradients, head: Option<&mut ValueHead>| {
+            let mut output = ValueOutput::default();
+            let Some(head) = head else { return Ok(output.to_words()) };
+            for batch in batches {
+                let Some(denominator) = denominator_of(batch) else { continue };
+                let mut loss = value_pass(config, batch, denominator, 1.0, &mut output)?;
+                let outcome = model.values_backward(&batch.tokens, head, gradients, &mut *loss);
+                outcome.map_err(|error| of_loss(error, &batch.samples))?;
+                drop(loss);
+                team.heartbeat();
+            }
+            if output.loss.is_finite() {
+                return Ok(output.to_words());
+            }
+            let (update, value) = (number, output.loss);
+            let error = TrainerError::NotFinite { update, step: None, what: "the value loss", value };
+            Err(error.in_step(step, made))
+        };
+        let (sum, outputs) = sum_over_shards(team, model, gradients, Some(&mut self.head), shards, &mut of_shard)?;
+        let mut update = CriticUpdate { output: sum_of(outputs), grad_norm: 0.0 };
         if update.output.metrics.tokens == 0 {
             return Ok(None);
         }
-        if !update.output.loss.is_finite() {
-            let (update, value) = (optimizer.steps() + 1, update.output.loss);
-            return Err(TrainerError::NotFinite { update, step: None, what: "the value loss", value });
-        }
+        sum.finish(team, model, gradients, Some(&mut self.head))?;
         let lr = self.config.optimizer.lr_at(step - 1);
-        update.grad_norm = optimizer.update_with_head(model, Some(&mut self.head), gradients, lr)?;
+        let updated = optimizer.update_with_head(model, Some(&mut self.head), gradients, lr);
+        update.grad_norm = team.agree(updated)?;
         let norm = model.weights_norm()?;
         if !norm.is_finite() || norm > f64::from(LARGEST_WEIGHT) {
             return Err(TrainerError::Diverged { update: optimizer.steps(), step: None, norm });
@@ -257,6 +276,13 @@ struct Step {
 fn mean(values: &[f32]) -> f32 {
     let sum: f64 = values.iter().map(|value| f64::from(*value)).sum();
     (sum / values.len().max(1) as f64) as f32
+}
+
+/// The sum of what the shards measured, in their order.
+pub(crate) fn sum_of(shards: Vec<[u64; ValueOutput::FIELDS]>) -> ValueOutput {
+    let mut sum = ValueOutput::default();
+    shards.into_iter().for_each(|words| sum += ValueOutput::from_words(words));
+    sum
 }
 
 /// The value loss of a micro-batch, added to `output`; its gradient is multiplied by `coef`.
@@ -315,6 +341,10 @@ mod tests {
         (policy, critic)
     }
 
+    fn alone() -> Team {
+        Team::alone(1).unwrap()
+    }
+
     fn group(sequences: &[(&[u32], f64, bool)]) -> TrainingGroup {
         let sequence = |(sample, (tokens, reward, is_truncated)): (usize, &(&[u32], f64, bool))| TrainingSequence {
             sample,
@@ -335,7 +365,7 @@ mod tests {
         let config = CriticConfig { gamma: 1.0, lambda: 0.0, whiten: false, ..CriticConfig::default() };
         let (policy, critic) = half(config);
         let mut groups = [group(&[(&[3, 4], 1.0, false), (&[5, 6], 1.0, true)])];
-        critic.judge(&policy, &mut groups, 0.0, 100).unwrap();
+        critic.judge(&alone(), &policy, &mut groups, 0.0, 100).unwrap();
         let of = |i: usize| groups[0].sequences[i].critic.clone().unwrap();
         // δ = r + V_next − V: nothing follows the first sequence, ½ the second.
         assert_eq!(of(0).advantages, [0.0, 0.5]);
@@ -350,7 +380,7 @@ mod tests {
         let config = CriticConfig { gamma: 1.0, lambda: 1.0, whiten: false, ..CriticConfig::default() };
         let (policy, critic) = half(config);
         let mut groups = [group(&[(&[3, 4, 5], 1.0, false)])];
-        critic.judge(&policy, &mut groups, 0.2, 100).unwrap();
+        critic.judge(&alone(), &policy, &mut groups, 0.2, 100).unwrap();
         let returns = groups[0].sequences[0].critic.clone().unwrap().returns;
         // −0.2·(−1 + 1.5) from each token on to the end.
         for (found, expected) in returns.iter().zip([0.7, 0.8, 0.9]) {
@@ -364,7 +394,7 @@ mod tests {
         let (policy, critic) = half(config);
         let mut groups = [group(&[(&[3, 4, 5, 6], 1.0, false)])];
         groups[0].sequences[0].turn_rewards = vec![(0, 0.25), (2, -0.5)];
-        critic.judge(&policy, &mut groups, 0.0, 100).unwrap();
+        critic.judge(&alone(), &policy, &mut groups, 0.0, 100).unwrap();
         // What is still to come: all of the reward, then it without what the turns before earned.
         assert_eq!(groups[0].sequences[0].critic.clone().unwrap().returns, [1.0, 0.75, 0.75, 1.25]);
     }
@@ -373,7 +403,7 @@ mod tests {
     fn whitened_advantages_have_mean_0_over_the_step() {
         let (policy, critic) = half(CriticConfig::default());
         let mut groups = [group(&[(&[3], 1.0, false), (&[4, 5], -1.0, false)]), group(&[(&[6], 0.0, false)])];
-        critic.judge(&policy, &mut groups, 0.0, 100).unwrap();
+        critic.judge(&alone(), &policy, &mut groups, 0.0, 100).unwrap();
         let targets = groups.iter().flat_map(|group| &group.sequences).filter_map(|of| of.critic.as_ref());
         let advantages: Vec<f32> = targets.flat_map(|of| &of.advantages).copied().collect();
         let mean = advantages.iter().sum::<f32>() / 4.0;

@@ -12,7 +12,7 @@ use crate::sample::{Group, Sample};
 use dapo_policy::read_file;
 use dapo_sampler::DynamicSampler;
 use safetensors::tensor::{Dtype, TensorView};
-use safetensors::{SafeTensors, serialize};
+use safetensors::{SafeTensorError, SafeTensors, serialize};
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -58,7 +58,8 @@ impl Numbers {
         }
     }
 
-    fn write(&self, file: &Path) -> Result<(), TrainerError> {
+    /// The contents of a file.
+    fn to_bytes(&self) -> Result<Vec<u8>, SafeTensorError> {
         let bytes = |values: &[u32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
         let floats = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
         let tensors = [
@@ -70,29 +71,32 @@ impl Numbers {
         let views = tensors.iter().map(|(name, dtype, bytes)| {
             TensorView::new(*dtype, vec![bytes.len() / 4], bytes).map(|view| ((*name).to_owned(), view))
         });
-        let text = views.collect::<Result<Vec<_>, _>>().and_then(|views| serialize(views, None));
-        let text = text.map_err(|error| wrong(file, &error.to_string()))?;
-        fs::write(file, text).map_err(|source| TrainerError::Io { path: file.into(), source })
+        views.collect::<Result<Vec<_>, _>>().and_then(|views| serialize(views, None))
     }
 
-    fn read(file: &Path) -> Result<Self, TrainerError> {
-        let text = read_file(file).map_err(|source| TrainerError::Io { path: file.into(), source })?;
-        let tensors = SafeTensors::deserialize(&text).map_err(|error| wrong(file, &error.to_string()))?;
+    /// The numbers of [`to_bytes`](Self::to_bytes), or what is found instead.
+    fn of_bytes(bytes: &[u8]) -> Result<Self, String> {
+        let tensors = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
         let words = |name: &str, dtype: Dtype| {
-            let tensor = tensors.tensor(name).map_err(|error| wrong(file, &error.to_string()))?;
+            let tensor = tensors.tensor(name).map_err(|error| error.to_string())?;
             if tensor.dtype() != dtype {
-                return Err(wrong(file, &format!("{name} of type {:?}", tensor.dtype())));
+                return Err(format!("{name} of type {:?}", tensor.dtype()));
             }
             let words = tensor.data().as_chunks::<4>().0.iter().map(|word| u32::from_le_bytes(*word));
             Ok(words.collect::<Vec<u32>>())
         };
-        let floats = |name| Ok::<_, TrainerError>(words(name, Dtype::F32)?.into_iter().map(f32::from_bits).collect());
+        let floats = |name| Ok::<_, String>(words(name, Dtype::F32)?.into_iter().map(f32::from_bits).collect());
         Ok(Self {
             lengths: words("lengths", Dtype::U32)?,
             tokens: words("tokens", Dtype::U32)?,
             logprobs: floats("logprobs")?,
             old_logprobs: floats("old_logprobs")?,
         })
+    }
+
+    fn rest(&self) -> Rest<'_> {
+        let Self { lengths, tokens, logprobs, old_logprobs } = self;
+        Rest { lengths, tokens, logprobs, old_logprobs }
     }
 }
 
@@ -144,9 +148,26 @@ pub(crate) fn write(
         numbers.take(Arc::make_mut(group));
     }
     if !sampler.kept().is_empty() {
-        numbers.write(&dir.join(FILE))?;
+        let file = dir.join(FILE);
+        let bytes = numbers.to_bytes().map_err(|error| wrong(&file, &error.to_string()))?;
+        fs::write(&file, bytes).map_err(|source| TrainerError::Io { path: file, source })?;
     }
     Ok(sampler)
+}
+
+/// Takes the numbers out of one group.
+pub(crate) fn take(group: &mut Group) -> Result<Vec<u8>, SafeTensorError> {
+    let mut numbers = Numbers::default();
+    numbers.take(group);
+    numbers.to_bytes()
+}
+
+/// Puts the numbers that [`take`] gave back into their group, or says what is found instead.
+pub(crate) fn put(bytes: &[u8], group: &mut Group) -> Result<(), String> {
+    let numbers = Numbers::of_bytes(bytes)?;
+    let mut rest = numbers.rest();
+    let is_whole = rest.put(group).is_some() && rest.is_empty();
+    if is_whole { Ok(()) } else { Err("not the numbers of this group".to_owned()) }
 }
 
 /// Puts the numbers of the carried groups back into the sampler that [`write`] gave.
@@ -155,9 +176,9 @@ pub(crate) fn read(dir: &Path, sampler: &mut DynamicSampler<Arc<Group>>) -> Resu
         return Ok(());
     }
     let file = dir.join(FILE);
-    let numbers = Numbers::read(&file)?;
-    let Numbers { lengths, tokens, logprobs, old_logprobs } = &numbers;
-    let mut rest = Rest { lengths, tokens, logprobs, old_logprobs };
+    let bytes = read_file(&file).map_err(|source| TrainerError::Io { path: file.clone(), source })?;
+    let numbers = Numbers::of_bytes(&bytes).map_err(|found| wrong(&file, &found))?;
+    let mut rest = numbers.rest();
     let is_whole = sampler.kept_mut().all(|(_, group)| rest.put(Arc::make_mut(group)).is_some());
     if is_whole && rest.is_empty() {
         return Ok(());

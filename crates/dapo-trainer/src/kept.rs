@@ -3,6 +3,7 @@
 use crate::config::TrainerConfig;
 use crate::pack::{TrainingGroup, mini_batches};
 use crate::sample::Group;
+use crate::team::Team;
 use dapo_policy::{Decoder, LayerMemory, ModelConfig, activation_bytes};
 use dapo_sampler::KeptGroup;
 use std::collections::BTreeSet;
@@ -37,9 +38,11 @@ pub(crate) fn release_dropped(policy: &Decoder, kept: &[KeptGroup<Arc<Group>>]) 
     policy.release_activations(&|draw, _| draws.contains(&draw));
 }
 
-/// Gives up what is kept of completions that the first update does not compute: before the others, the weights change.
-pub(crate) fn release_untrained(policy: &Decoder, groups: &[TrainingGroup], config: &TrainerConfig) {
+/// Gives up what is kept of completions that the first update does not compute on this rank: before the others, the weights
+/// change.
+pub(crate) fn release_untrained(team: &Team, policy: &Decoder, groups: &[TrainingGroup], config: &TrainerConfig) {
     let first = mini_batches(groups, config).next().unwrap_or_default();
+    let first = &first[team.own_groups(first.len())];
     let trained: BTreeSet<(u64, usize)> =
         first.iter().flat_map(|group| group.computed().map(|sequence| (group.draw, sequence.sample))).collect();
     policy.release_activations(&|draw, sample| trained.contains(&(draw, sample)));

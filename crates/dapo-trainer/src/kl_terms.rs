@@ -3,17 +3,20 @@
 use crate::error::TrainerError;
 use crate::pack::TrainingGroup;
 use crate::sample::{Group, SampleId};
+use crate::score::{score, score_together};
 use crate::trainer::Trainer;
 use dapo_loss::kl_in_reward;
-use dapo_policy::TokenGroup;
+use dapo_policy::{TokenBatch, TokenGroup};
 
 impl Trainer {
-    /// KL terms of the samples that have none yet.
-    pub(crate) fn add_kl_terms(&self, groups: &mut [Group], kl_sum: &mut f64) -> Result<(), TrainerError> {
+    /// KL terms of the samples that have none yet; their sum in each group.
+    pub(crate) fn add_kl_terms(&self, groups: &mut [Group]) -> Result<Vec<f64>, TrainerError> {
         let coef = self.config().kl_in_reward;
+        let mut sums = Vec::new();
+        let Some(reference) = &self.reference else { return Ok(sums) };
         // Under a critic it is a penalty on tokens.
         if coef == 0.0 || self.critic.is_some() {
-            return Ok(());
+            return Ok(sums);
         }
         let fresh: Vec<TokenGroup<'_>> = groups
             .iter()
@@ -22,7 +25,12 @@ impl Trainer {
                 TokenGroup::new(&group.prompt.token_ids, fresh.map(|sample| &sample.completion))
             })
             .collect();
-        let mut references = self.reference_logprobs(&fresh)?.into_iter();
+        let (temperature, max_tokens) = (self.config().sampling.temperature, self.config().micro_batch_tokens);
+        let scored = score(&fresh, max_tokens, |batch| {
+            self.team.heartbeat();
+            reference.logprobs(&self.policy, batch, temperature)
+        })?;
+        let mut references = scored.into_iter();
         for group in groups {
             let mut sum = 0.0;
             let fresh = group.samples.iter_mut().enumerate().filter(|(_, sample)| sample.kl_term.is_none());
@@ -34,31 +42,24 @@ impl Trainer {
                 sum += terms.iter().sum::<f64>();
                 sample.kl_term = terms.first().copied();
             }
-            *kl_sum -= sum / f64::from(coef);
+            sums.push(sum);
         }
-        Ok(())
+        Ok(sums)
     }
 
     /// Reference log-probs of the sequences in the loss, where the loss or the rewards of tokens have a KL term.
     pub(crate) fn add_reference(&self, groups: &mut [TrainingGroup]) -> Result<(), TrainerError> {
         let on_tokens = self.critic.is_some() && self.config().kl_in_reward != 0.0;
-        if self.config().loss.kl.coef == 0.0 && !on_tokens {
+        let Some(reference) = self.reference.as_ref().filter(|_| self.config().loss.kl.coef != 0.0 || on_tokens) else {
             return Ok(());
-        }
+        };
         let tokens: Vec<TokenGroup<'_>> = groups.iter().map(TrainingGroup::computed_tokens).collect();
-        let scored = self.reference_logprobs(&tokens)?;
+        let (temperature, max_tokens) = (self.config().sampling.temperature, self.config().micro_batch_tokens);
+        let logprobs = |batch: &TokenBatch| reference.logprobs(&self.policy, batch, temperature);
+        let scored = score_together(&self.team, &tokens, max_tokens, logprobs)?;
         for (sequence, logprobs) in groups.iter_mut().flat_map(TrainingGroup::computed_mut).zip(scored) {
             sequence.ref_logprobs = Some(logprobs);
         }
         Ok(())
-    }
-
-    /// Log-probs of every completion's tokens under the reference; of none where there is no reference.
-    fn reference_logprobs(&self, groups: &[TokenGroup<'_>]) -> Result<Vec<Vec<f32>>, TrainerError> {
-        let (temperature, max_tokens) = (self.config().sampling.temperature, self.config().micro_batch_tokens);
-        match &self.reference {
-            Some(reference) => reference.logprobs(&self.policy, groups, temperature, max_tokens),
-            None => Ok(Vec::new()),
-        }
     }
 }

@@ -61,6 +61,7 @@ mod overlap;
 mod play;
 mod rescore;
 mod rollout;
+mod sharded;
 mod shortage;
 mod token_advantages;
 mod update;
@@ -74,6 +75,8 @@ pub mod fuzzing;
 mod groups;
 mod kl_terms;
 mod manifest;
+mod parcel;
+mod rounds;
 mod state;
 mod trainer;
 

@@ -1,8 +1,7 @@
 //! The reference model of a KL term: what the policy was before training, or a copy that follows it.
 
 use crate::error::TrainerError;
-use crate::score::score;
-use dapo_policy::{Decoder, Policy, TokenGroup};
+use dapo_policy::{Decoder, Policy, PolicyError, TokenBatch, TokenLogprobs};
 use serde::{Deserialize, Serialize};
 
 /// When the reference moves towards the policy.
@@ -45,18 +44,17 @@ impl Reference {
         Ok(Self::Base)
     }
 
-    /// Log-probs of every completion's tokens, in the order of the groups, computed `max_tokens` tokens at a time.
+    /// Log-probs and entropies of a batch's targets.
     pub(crate) fn logprobs(
         &self,
         policy: &Decoder,
-        groups: &[TokenGroup<'_>],
+        batch: &TokenBatch,
         temperature: f32,
-        max_tokens: usize,
-    ) -> Result<Vec<Vec<f32>>, TrainerError> {
-        score(groups, max_tokens, |batch| match self {
+    ) -> Result<TokenLogprobs, PolicyError> {
+        match self {
             Self::Base => policy.base_logprobs(batch, temperature),
             Self::Copy(copy) => copy.logprobs(batch, temperature),
-        })
+        }
     }
 
     /// Moves towards the policy where this is due after `steps` steps.

@@ -5,9 +5,10 @@ use crate::config::TrainerConfig;
 use crate::error::TrainerError;
 use crate::pack::{TrainingGroup, mini_batches};
 use crate::sample::{Group, Sample, SampleOutcome};
-use crate::score::score;
+use crate::score::score_together;
+use crate::team::Team;
 use dapo_loss::LossConfig;
-use dapo_policy::{Policy, TokenGroup};
+use dapo_policy::{Policy, TokenBatch, TokenGroup};
 use std::sync::Arc;
 
 /// How far two log-probs of the same tokens are apart.
@@ -19,6 +20,14 @@ pub struct Difference {
     pub sum: f64,
     /// Largest of them.
     pub max: f64,
+}
+
+impl std::ops::AddAssign for Difference {
+    fn add_assign(&mut self, other: Self) {
+        self.tokens += other.tokens;
+        self.sum += other.sum;
+        self.max = self.max.max(other.max);
+    }
 }
 
 impl Difference {
@@ -39,6 +48,7 @@ impl Difference {
 /// new ones become the old log-probs, so that the ratio is 1 on the first update; the difference is returned. Groups of an
 /// earlier policy keep their old log-probs. `training` is made of `groups`, which keep the new ones too.
 pub(crate) fn rescore<'a>(
+    team: &Team,
     policy: &impl Policy,
     training: &mut [TrainingGroup],
     groups: impl Iterator<Item = &'a mut Arc<Group>>,
@@ -47,7 +57,7 @@ pub(crate) fn rescore<'a>(
     if policy.exact_rollout() {
         return Ok(None);
     }
-    let mut scored = score_fresh(policy, training, config)?.into_iter();
+    let mut scored = score_fresh(team, policy, training, config)?.into_iter();
     let mut difference = Difference::default();
     for (of_training, group) in training.iter_mut().zip(groups).filter(|(of_training, _)| of_training.on_policy) {
         let samples = &mut Arc::make_mut(group).samples;
@@ -104,6 +114,7 @@ pub(crate) fn reject<'a>(
 /// Gives groups that are carried to a later step their old log-probs, while the policy that generated them is still there.
 /// Nothing happens where log-probs of rollouts are those of training.
 pub(crate) fn rescore_carried<'a>(
+    team: &Team,
     policy: &impl Policy,
     groups: impl Iterator<Item = &'a mut Arc<Group>>,
     config: &TrainerConfig,
@@ -121,8 +132,8 @@ pub(crate) fn rescore_carried<'a>(
             TokenGroup::new(&group.prompt.token_ids, needed.map(|sample| &sample.completion))
         })
         .collect();
-    let scored =
-        score(&tokens, config.micro_batch_tokens, |batch| policy.logprobs(batch, config.sampling.temperature))?;
+    let logprobs = |batch: &TokenBatch| policy.logprobs(batch, config.sampling.temperature);
+    let scored = score_together(team, &tokens, config.micro_batch_tokens, logprobs)?;
     let needed = groups.iter_mut().flat_map(|group| &mut group.samples).filter(|sample| is_needed(sample));
     for (sample, scored) in needed.zip(scored) {
         sample.old_logprobs = Some(scored);
@@ -134,6 +145,7 @@ pub(crate) fn rescore_carried<'a>(
 /// that of the first mini-batch which has one, scored before the policy moves. `None` where the first update can, or no
 /// mini-batch has such a group.
 pub(crate) fn difference_of_later(
+    team: &Team,
     policy: &impl Policy,
     groups: &[TrainingGroup],
     config: &TrainerConfig,
@@ -143,7 +155,7 @@ pub(crate) fn difference_of_later(
     let Some((1.., groups)) = mini_batches.enumerate().find(|(_, groups)| has_fresh(groups)) else {
         return Ok(None);
     };
-    let scored = score_fresh(policy, groups, config)?;
+    let scored = score_fresh(team, policy, groups, config)?;
     let mut difference = Difference::default();
     let fresh = groups.iter().filter(|group| group.on_policy).flat_map(TrainingGroup::computed);
     for (sequence, scored) in fresh.zip(scored) {
@@ -156,11 +168,13 @@ pub(crate) fn difference_of_later(
 
 /// Log-probs of the sequences in the loss of the groups that this policy generated.
 fn score_fresh(
+    team: &Team,
     policy: &impl Policy,
     groups: &[TrainingGroup],
     config: &TrainerConfig,
 ) -> Result<Vec<Vec<f32>>, TrainerError> {
     let fresh: Vec<TokenGroup<'_>> =
         groups.iter().filter(|group| group.on_policy).map(TrainingGroup::computed_tokens).collect();
-    score(&fresh, config.micro_batch_tokens, |batch| policy.logprobs(batch, config.sampling.temperature))
+    let logprobs = |batch: &TokenBatch| policy.logprobs(batch, config.sampling.temperature);
+    score_together(team, &fresh, config.micro_batch_tokens, logprobs)
 }

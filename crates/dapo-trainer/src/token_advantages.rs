@@ -26,7 +26,7 @@ impl Trainer {
                     group.samples.get(sequence.sample).map(|sample| of_turns(sample, weight)).unwrap_or_default();
             }
         }
-        critic.judge(&self.policy, training, kl, max_tokens)?;
+        critic.judge(&self.team, &self.policy, training, kl, max_tokens)?;
         if kl != 0.0 {
             metrics.ref_kl = kl_to_reference(training);
         }

@@ -1,30 +1,27 @@
 //! The training loop: roll out, select, compare, update.
 
-use crate::activity::{Activity, Observer, RolloutProgress};
-use crate::advantages::{filter_metric, set_advantages, set_members, settled_metric};
+use crate::activity::{Activity, Observer};
+use crate::advantages::{set_advantages, set_members, settled_metric};
 use crate::config::TrainerConfig;
 use crate::critic::Critic;
 use crate::error::TrainerError;
 use crate::fingerprint::fingerprint_of_weights;
-use crate::judge::{Clock, Judge};
-use crate::kept::{release_dropped, release_untrained};
-use crate::metrics::{GroupSums, StepMetrics, StepTimings, of_correction, of_critic, of_updates, share};
+use crate::judge::Clock;
+use crate::kept::release_untrained;
+use crate::metrics::{StepMetrics, StepTimings, of_correction, of_critic, of_updates, share};
 use crate::optimizer::AdamW;
 use crate::pack::TrainingGroup;
 use crate::prompt::Prompt;
 use crate::record::{GroupRecord, records, records_so_far};
 use crate::reference::Reference;
 use crate::rescore::{difference_of_later, reject, rescore, rescore_carried};
-use crate::rollout::{add_completions_by, roll_out_by, roll_out_more};
 use crate::sample::Group;
 use crate::team::Team;
 use crate::update::{Learner, update};
 use dapo_dist::World;
-use dapo_policy::{
-    Decoder, GenerationConfig, GenerationProgress, Gradients, Purpose, StopStrings, StopTokens, Tokenizer,
-};
+use dapo_policy::{Decoder, GenerationConfig, Gradients, Purpose, StopStrings, StopTokens, Tokenizer};
 use dapo_reward::RewardSum;
-use dapo_sampler::{DataOrder, Drawn, DynamicSampler, SamplerError, TakenBatch};
+use dapo_sampler::{DataOrder, DynamicSampler, TakenBatch};
 use std::{sync::Arc, time::Instant};
 
 /// A run: a policy, what it learns from, and where it stands.
@@ -35,7 +32,7 @@ pub struct Trainer {
     pub(crate) prompts: Vec<Prompt>,
     rewards: RewardSum,
     config: TrainerConfig,
-    generation: GenerationConfig,
+    pub(crate) generation: GenerationConfig,
     /// The ranks that train as one.
     pub(crate) team: Team,
     pub(crate) reference: Option<Reference>,
@@ -198,7 +195,15 @@ impl Trainer {
     pub fn step_observed(&mut self, observer: &mut Observer<'_>) -> Result<StepOutcome, TrainerError> {
         let (sampler, draws, updates) = (self.sampler.clone(), self.order.draws(), self.updates());
         self.failed.clear();
-        let outcome = self.try_step(observer);
+        let world = Arc::clone(self.team.world());
+        let outcome = self.try_step(&mut |activity| {
+            world.heartbeat();
+            observer(activity);
+        });
+        let is_done = outcome.is_ok();
+        let outcome = self.team.end(outcome);
+        // Another rank has failed where this one is done: it cannot take the step back.
+        self.is_torn |= is_done && outcome.is_err();
         self.policy.release_activations(&|_, _| false);
         if outcome.is_err() {
             if self.failed.is_empty() {
@@ -290,21 +295,23 @@ impl Trainer {
             }
         }
         observer(Activity::LogProbs);
+        self.team.phase(metrics.step, format_args!("log-probs"));
         let difference = match rescore(
+            &self.team,
             &self.policy,
             &mut training,
             taken.groups.iter_mut().map(|kept| &mut kept.group),
             &self.config,
         )? {
-            None => difference_of_later(&self.policy, &training, &self.config)?,
+            None => difference_of_later(&self.team, &self.policy, &training, &self.config)?,
             rescored => rescored,
         };
         let groups = taken.groups.iter_mut().map(|kept| &mut kept.group);
         of_correction(metrics, reject(&mut training, groups, &self.config.loss));
-        release_untrained(&self.policy, &training, &self.config);
+        release_untrained(&self.team, &self.policy, &training, &self.config);
         // The sampler counts the coming step already: a group of this step has the age 1.
         let carried = self.sampler.kept_mut().filter(|(age, _)| *age == 1).map(|(_, group)| group);
-        rescore_carried(&self.policy, carried, &self.config)?;
+        rescore_carried(&self.team, &self.policy, carried, &self.config)?;
         self.add_reference(&mut training)?;
         self.judge_tokens(&mut training, taken.groups.iter_mut().map(|kept| &mut kept.group), metrics)?;
         metrics.lr = self.config.optimizer.lr_at(self.step);
@@ -313,6 +320,7 @@ impl Trainer {
             optimizer: &mut self.optimizer,
             gradients: &mut self.gradients,
             critic: self.critic.as_mut(),
+            team: &self.team,
         };
         let updates = update(learner, &training, &self.config, metrics.step, observer)?;
         metrics.critic = self
@@ -329,80 +337,5 @@ impl Trainer {
             metrics.logp_difference_mean = share(difference.sum, difference.tokens);
         }
         Ok(())
-    }
-
-    /// Rounds of rollouts until the sampler is satisfied.
-    fn sample(
-        &mut self,
-        metrics: &mut StepMetrics,
-        clock: &Clock,
-        observer: &mut Observer<'_>,
-    ) -> Result<TakenBatch<Arc<Group>>, TrainerError> {
-        let mut sums = GroupSums::of(self.rewards.names());
-        let mut kl_sum = 0.0;
-        let mut progress = RolloutProgress { needed: self.config.sampler.train_batch, ..RolloutProgress::default() };
-        while let Some(count) = self.sampler.next_round() {
-            let drawn = self.order.next_draws(count);
-            progress.round += 1;
-            progress.groups = progress.drawn;
-            progress.drawn += drawn.len() as u64;
-            progress.kept = self.sampler.kept().len();
-            progress.tokens = sums.tokens();
-            observer(Activity::Rollout(progress));
-            let groups = self.round(&drawn, &mut kl_sum, clock, progress, observer)?;
-            let drawn = groups.into_iter().map(|group| {
-                sums.add(&group);
-                let metric = filter_metric(self.config.sampler.judged_metric(), &group, self.config.overlong_filter);
-                Drawn { draw: group.draw, metric, group: Arc::new(group) }
-            });
-            self.sampler.push_round(drawn.collect())?;
-            release_dropped(&self.policy, self.sampler.kept());
-        }
-        if self.reference.is_some() && self.config.kl_in_reward > 0.0 {
-            metrics.ref_kl = share(kl_sum, sums.tokens());
-        }
-        sums.write(metrics);
-        let taken = match self.sampler.take_batch() {
-            Ok(taken) => taken,
-            Err(SamplerError::NothingKept(shortage) | SamplerError::Exhausted(shortage)) => {
-                self.without_signal(*shortage)?
-            }
-            Err(error) => return Err(error.into()),
-        };
-        metrics.dynamic_sampling = taken.account;
-        Ok(taken)
-    }
-
-    /// One round's groups, with more completions where the per-prompt mode asks for them, and KL in the reward.
-    fn round(
-        &self,
-        drawn: &[(u64, usize)],
-        kl_sum: &mut f64,
-        clock: &Clock,
-        before: RolloutProgress,
-        observer: &mut Observer<'_>,
-    ) -> Result<Vec<Group>, TrainerError> {
-        let prompts: Vec<(u64, &Prompt)> = drawn.iter().map(|(draw, i)| (*draw, &self.prompts[*i])).collect();
-        let Self { policy, tokenizer, generation, rewards, config, .. } = self;
-        let (size, sampler, filter) = (config.group_size, &config.sampler, config.overlong_filter);
-        let judge = Judge { tokenizer, rewards, step: self.step + 1, clock };
-        let more = |group: &Group| sampler.more_completions(&filter_metric(&sampler.metric, group, filter));
-        let activity = |of: GenerationProgress| {
-            let (groups, tokens) = (before.groups + of.requests as u64, before.tokens + of.tokens);
-            Activity::Rollout(RolloutProgress { groups, tokens, ..before })
-        };
-        // A metric with KL terms needs them between two calls of the policy, for all groups at once.
-        if sampler.per_prompt.is_some() && config.kl_in_reward == 0.0 {
-            return roll_out_more(policy, judge, &prompts, size, generation, &more, observer, &activity);
-        }
-        let mut groups = roll_out_by(policy, judge, &prompts, size, generation, observer, &activity)?;
-        loop {
-            self.add_kl_terms(&mut groups, kl_sum)?;
-            let more: Vec<usize> = groups.iter().map(&more).collect();
-            if more.iter().all(|more| *more == 0) {
-                return Ok(groups);
-            }
-            add_completions_by(policy, judge, &mut groups, &more, generation, observer, &activity)?;
-        }
     }
 }

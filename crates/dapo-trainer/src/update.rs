@@ -7,11 +7,13 @@ use crate::error::TrainerError;
 use crate::optimizer::AdamW;
 use crate::pack::{PackedBatch, TrainingGroup, TrainingSequence, mini_batches, pack};
 use crate::rescore::Difference;
+use crate::sharded::sum_over_shards;
+use crate::team::{self, Team};
 use dapo_loss::{
     Advantages, Aggregation, Denominator, LossBatch, LossConfig, LossError, LossMetrics, LossPlan, TokenChunk,
     ValueOutput, top_entropy_threshold,
 };
-use dapo_policy::{Decoder, Gradients, LARGEST_WEIGHT, Loss, Policy, PolicyError, TokenGroup, pack_tokens};
+use dapo_policy::{Decoder, Gradients, LARGEST_WEIGHT, Loss, Policy, PolicyError, TokenGroup, ValueHead, pack_tokens};
 
 /// One optimiser update.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -40,6 +42,7 @@ pub(crate) struct Learner<'a> {
     /// Memory for the policy's gradients.
     pub(crate) gradients: &'a mut Gradients,
     pub(crate) critic: Option<&'a mut Critic>,
+    pub(crate) team: &'a Team,
 }
 
 /// μ passes over the groups, each divided into mini-batches, each one optimiser update; a mini-batch without a token in the
@@ -63,6 +66,7 @@ pub(crate) fn update(
         for groups in mini_batches(groups, config) {
             let made = updates.policy.len().max(updates.critic.len()) as u64;
             progress.update += 1;
+            of.team.phase(step, format_args!("update {}", progress.update));
             let mut seen = |done, micro_batches| {
                 observer(Activity::Update(UpdateProgress { done, micro_batches, ..progress }));
             };
@@ -81,63 +85,77 @@ fn update_once(
     updates: &mut Updates,
     seen: &mut dyn FnMut(usize, usize),
 ) -> Result<(), TrainerError> {
-    let Learner { policy, optimizer, gradients, critic } = of;
+    let Learner { policy, optimizer, gradients, critic, team } = of;
     let (policy, gradients) = (&mut **policy, &mut **gradients);
     let loss = &config.loss;
+    let made = updates.policy.len().max(updates.critic.len()) as u64;
     let lengths: Vec<usize> = groups.iter().flat_map(|g| &g.sequences).map(TrainingSequence::loss_tokens).collect();
     let Some(step_denominator) = Denominator::of_step(loss.aggregation, &lengths, loss.empty_sequences) else {
         return Ok(());
     };
-    let mut batches = pack(groups, config.micro_batch_tokens)?;
-    set_entropy_threshold(policy, &mut batches, config)?;
+    let (mut shards, micro_batches) = pack_shards(team, groups, config)?;
+    set_entropy_threshold(team, policy, &mut shards, config)?;
     let denominator_of = |batch: &PackedBatch| match loss.aggregation {
-        Aggregation::LocalTokenMean => Denominator::of_micro_batch(&[batch.tokens.targets.len()], batches.len()),
+        Aggregation::LocalTokenMean => Denominator::of_micro_batch(&[batch.tokens.targets.len()], micro_batches),
         _ => Some(step_denominator),
     };
     if let Some(critic) = critic.as_deref_mut() {
-        let with_denominators = batches.iter().filter_map(|batch| Some((batch, denominator_of(batch)?)));
-        updates.critic.extend(critic.update(with_denominators, step)?);
+        updates.critic.extend(critic.update(team, &shards, &denominator_of, step, made)?);
         if critic.is_warming_up(step) {
             return Ok(());
         }
     }
     let mut head = critic.as_deref_mut().and_then(Critic::shared_head);
-    gradients.clear();
-    if let Some(head) = &mut head {
-        head.clear();
-    }
-    if batches.is_empty() {
-        zero_gradients(policy, groups, gradients)?;
-    }
-    let (mut update, mut value) = (Update::default(), ValueOutput::default());
-    seen(0, batches.len());
-    for (done, batch) in (1..).zip(&batches) {
-        let Some(denominator) = denominator_of(batch) else { continue };
-        let temperature = config.sampling.temperature;
-        match (head.as_deref_mut(), &config.critic) {
-            (Some(head), Some(critic)) => {
-                let mut of_values = Critic::shared_pass(critic, batch, denominator, &mut value)?;
-                let pass = |of_logprobs: &mut Loss<'_>| {
-                    let (tokens, of_values) = (&batch.tokens, of_values.as_mut());
-                    policy.logprobs_and_values_backward(tokens, temperature, head, gradients, of_logprobs, of_values)
-                };
-                accumulate_by(policy, batch, temperature, loss, denominator, &mut update, pass)?;
+    let (own, mut done) = (shards.iter().map(Vec::len).sum(), 0);
+    seen(0, own);
+    let mut of_shard =
+        |shard: usize, batches: &[PackedBatch], gradients: &mut Gradients, mut head: Option<&mut ValueHead>| {
+            if shard == 0 && micro_batches == 0 {
+                zero_gradients(policy, groups, gradients)?;
             }
-            _ => accumulate(policy, batch, temperature, loss, denominator, gradients, &mut update)?,
-        }
-        seen(done, batches.len());
+            let (mut update, mut value) = (Update::default(), ValueOutput::default());
+            for batch in batches {
+                done += 1;
+                let Some(denominator) = denominator_of(batch) else { continue };
+                let temperature = config.sampling.temperature;
+                match (head.as_deref_mut(), &config.critic) {
+                    (Some(head), Some(critic)) => {
+                        let mut of_values = Critic::shared_pass(critic, batch, denominator, &mut value)?;
+                        let pass = |of_logprobs: &mut Loss<'_>| {
+                            let (tokens, of_values) = (&batch.tokens, of_values.as_mut());
+                            policy.logprobs_and_values_backward(
+                                tokens,
+                                temperature,
+                                head,
+                                gradients,
+                                of_logprobs,
+                                of_values,
+                            )
+                        };
+                        accumulate_by(policy, batch, temperature, loss, denominator, &mut update, pass)?;
+                    }
+                    _ => accumulate(policy, batch, temperature, loss, denominator, gradients, &mut update)?,
+                }
+                seen(done, own);
+            }
+            if update.loss.is_finite() {
+                return Ok(to_words(&update, &value));
+            }
+            let (what, value) = ("the loss", update.loss);
+            Err(TrainerError::NotFinite { update: made + 1, step: Some(step), what, value })
+        };
+    let (sum, measured) = sum_over_shards(team, policy, gradients, head.as_deref_mut(), &shards, &mut of_shard)?;
+    let (mut update, mut value) = (Update::default(), ValueOutput::default());
+    for words in measured {
+        let (of_update, of_value) = of_words(words);
+        update.loss += of_update.loss;
+        update.metrics += of_update.metrics;
+        update.difference += of_update.difference;
+        value += of_value;
     }
-    if !update.loss.is_finite() {
-        let update_number = optimizer.steps() + 1;
-        return Err(TrainerError::NotFinite {
-            update: update_number,
-            step: None,
-            what: "the loss",
-            value: update.loss,
-        });
-    }
+    sum.finish(team, policy, gradients, head.as_deref_mut())?;
     let (is_shared, lr) = (head.is_some(), config.optimizer.lr_at(step - 1));
-    update.grad_norm = optimizer.update_with_head(policy, head, gradients, lr)?;
+    update.grad_norm = team.agree(optimizer.update_with_head(policy, head, gradients, lr))?;
     let norm = policy.weights_norm()?;
     if !norm.is_finite() || norm > f64::from(LARGEST_WEIGHT) {
         return Err(TrainerError::Diverged { update: optimizer.steps(), step: None, norm });
@@ -149,22 +167,69 @@ fn update_once(
     Ok(())
 }
 
+/// The micro-batches of each of this rank's shards of a mini-batch, and the number of those of all shards.
+fn pack_shards(
+    team: &Team,
+    groups: &[TrainingGroup],
+    config: &TrainerConfig,
+) -> Result<(Vec<Vec<PackedBatch>>, usize), TrainerError> {
+    let of_shard = |shard| pack(&groups[team.shards().items(shard, groups.len())], config.micro_batch_tokens);
+    let packed = team.own_shards().map(of_shard).collect::<Result<Vec<_>, _>>().map(|shards| {
+        let own: usize = shards.iter().map(Vec::len).sum();
+        (shards, team::to_bytes(&[own as u64]))
+    });
+    let (shards, counts) = team.exchange(packed)?;
+    let micro_batches: u64 = counts.iter().flat_map(|bytes| team::to_words(bytes)).sum();
+    Ok((shards, micro_batches as usize))
+}
+
+/// The words of an update's figures without its norm, and of a critic's with shared layers.
+const FIGURES: usize = 4 + LossMetrics::FIELDS + ValueOutput::FIELDS;
+
+fn to_words(update: &Update, value: &ValueOutput) -> [u64; FIGURES] {
+    let Update { loss, grad_norm: _, metrics, difference } = update;
+    let Difference { tokens, sum, max } = *difference;
+    let mut words = [0; FIGURES];
+    words[..4].copy_from_slice(&[loss.to_bits(), tokens, sum.to_bits(), max.to_bits()]);
+    words[4..][..LossMetrics::FIELDS].copy_from_slice(&metrics.to_words());
+    words[4 + LossMetrics::FIELDS..].copy_from_slice(&value.to_words());
+    words
+}
+
+fn of_words(words: [u64; FIGURES]) -> (Update, ValueOutput) {
+    let (mut metrics, mut value) = ([0; LossMetrics::FIELDS], [0; ValueOutput::FIELDS]);
+    metrics.copy_from_slice(&words[4..][..LossMetrics::FIELDS]);
+    value.copy_from_slice(&words[4 + LossMetrics::FIELDS..]);
+    let [loss, sum, max] = [words[0], words[2], words[3]].map(f64::from_bits);
+    let difference = Difference { tokens: words[1], sum, max };
+    let metrics = LossMetrics::from_words(metrics);
+    (Update { loss, grad_norm: 0.0, metrics, difference }, ValueOutput::from_words(value))
+}
+
 /// Gives the micro-batches of an update the quantile of the entropies of all their targets, where the loss is that of the
 /// highest ones: a forward pass over all of them, before the policy moves.
 fn set_entropy_threshold(
+    team: &Team,
     policy: &impl Policy,
-    batches: &mut [PackedBatch],
+    shards: &mut [Vec<PackedBatch>],
     config: &TrainerConfig,
 ) -> Result<(), TrainerError> {
     if !config.loss.selects_by_entropy() {
         return Ok(());
     }
-    let mut entropies = Vec::new();
-    for batch in batches.iter() {
-        entropies.extend(policy.logprobs(&batch.tokens, config.sampling.temperature)?.entropies);
-    }
-    let threshold = top_entropy_threshold(config.loss.top_entropy_quantile, entropies);
-    for batch in batches {
+    let entropies = || {
+        let mut bytes = Vec::new();
+        for batch in shards.iter().flatten() {
+            team.heartbeat();
+            let scored = policy.logprobs(&batch.tokens, config.sampling.temperature)?;
+            bytes.extend(scored.entropies.iter().flat_map(|entropy| entropy.to_le_bytes()));
+        }
+        Ok(((), bytes))
+    };
+    let ((), all) = team.exchange(entropies())?;
+    let entropies = all.iter().flat_map(|bytes| bytes.as_chunks().0).map(|bytes| f32::from_le_bytes(*bytes));
+    let threshold = top_entropy_threshold(config.loss.top_entropy_quantile, entropies.collect());
+    for batch in shards.iter_mut().flatten() {
         batch.entropy_threshold = threshold;
     }
     Ok(())
@@ -254,4 +319,100 @@ fn accumulate_by(
         Ok(())
     });
     outcome.map_err(|error| of_loss(error, &batch.samples))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dapo_dist::threads;
+    use dapo_policy::ModelConfig;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    fn group(draw: u64, old: f32) -> TrainingGroup {
+        let sequence = |sample, advantage| TrainingSequence {
+            sample,
+            token_ids: vec![5, 6, 7],
+            old_logprobs: vec![-1.0, old, -1.0],
+            advantage,
+            in_loss: true,
+            ..TrainingSequence::default()
+        };
+        let sequences = vec![sequence(0, 1.0), sequence(1, -1.0)];
+        TrainingGroup { draw, prompt_ids: vec![3, 4], sequences, ..TrainingGroup::default() }
+    }
+
+    /// Norms of the updates, or the error, and the number of updates of the optimizer.
+    fn one_step(team: &Team, groups: &[TrainingGroup]) -> (Result<Vec<f64>, TrainerError>, u64) {
+        let small = ModelConfig { num_hidden_layers: 1, vocab_size: 20, ..ModelConfig::qwen3_0_6b() };
+        let mut policy = Decoder::random(small, 1).unwrap();
+        let config = TrainerConfig { shards: 4, ..TrainerConfig::default() };
+        let mut optimizer = AdamW::new(&policy, config.optimizer).unwrap();
+        let mut gradients = Gradients::new(policy.parameters().len());
+        let (policy, gradients) = (&mut policy, &mut gradients);
+        let learner = Learner { policy, optimizer: &mut optimizer, gradients, critic: None, team };
+        let updates = update(learner, groups, &config, 7, &mut |_| ());
+        let norms = updates.map(|updates| updates.policy.iter().map(|update| update.grad_norm).collect());
+        (norms, optimizer.steps())
+    }
+
+    fn on_two_ranks(groups: &[TrainingGroup]) -> Vec<(Result<Vec<f64>, TrainerError>, u64)> {
+        let worlds = threads::worlds(2, Duration::from_secs(60));
+        std::thread::scope(|scope| {
+            let ranks = worlds.into_iter().map(|world| {
+                scope.spawn(move || {
+                    let team = Team::new(Arc::from(world), 4).unwrap();
+                    let outcome = one_step(&team, groups);
+                    team.world().finish().unwrap();
+                    outcome
+                })
+            });
+            ranks.collect::<Vec<_>>().into_iter().map(|rank| rank.join().unwrap()).collect()
+        })
+    }
+
+    #[test]
+    fn a_loss_that_one_rank_refuses_stops_the_update_of_all() {
+        let sound = [group(10, -1.0), group(11, -1.0), group(12, -1.0), group(13, -1.0)];
+        let (alone, updates) = one_step(&Team::alone(4).unwrap(), &sound);
+        let norms = alone.unwrap();
+        assert!(norms.len() == 1 && norms[0] > 0.0 && updates == 1);
+        for (found, updates) in on_two_ranks(&sound) {
+            assert_eq!((found.unwrap(), updates), (norms.clone(), 1));
+        }
+        let mut faulty = sound;
+        faulty[2] = group(12, f32::NAN);
+        for (rank, (outcome, updates)) in on_two_ranks(&faulty).into_iter().enumerate() {
+            let error = outcome.unwrap_err();
+            let TrainerError::Rank { rank: 1, cause, .. } = &error else { panic!("{error}") };
+            assert!(error.to_string().starts_with("rank 1: draw 12, sample 0: "), "{error}");
+            assert_eq!((cause.is_some(), updates), (rank == 1, 0));
+        }
+    }
+
+    #[test]
+    fn a_mini_batch_of_fewer_groups_than_shards_is_the_same_at_two_ranks() {
+        for groups in [&[group(10, -1.0)][..], &[group(10, -1.0), group(11, -2.0), group(12, -0.5)]] {
+            let (alone, _) = one_step(&Team::alone(4).unwrap(), groups);
+            let alone = alone.unwrap();
+            assert!(on_two_ranks(groups).into_iter().all(|(found, _)| found.unwrap() == alone));
+        }
+    }
+
+    #[test]
+    fn figures_survive_as_words() {
+        let mut metrics = LossMetrics::default();
+        (metrics.tokens, metrics.policy_loss, metrics.rejected) = (3, -0.0, 5);
+        (metrics.max_abs_log_ratio, metrics.max_rollout_difference) = (0.1, f32::NAN);
+        let update = Update {
+            loss: f64::MIN_POSITIVE,
+            grad_norm: 0.0,
+            metrics,
+            difference: Difference { tokens: 4, sum: 0.1, max: f64::INFINITY },
+        };
+        let mut value = ValueOutput::default();
+        (value.loss, value.metrics.clipped, value.metrics.error_squares) = (1.0 / 3.0, 9, -1e300);
+        let (of_update, of_value) = of_words(to_words(&update, &value));
+        assert_eq!(format!("{of_update:?} {of_value:?}"), format!("{update:?} {value:?}"));
+    }
 }

@@ -38,13 +38,13 @@ impl Environment for Calculator {
     }
 }
 
-fn calculator() -> EnvReward {
+pub(crate) fn calculator() -> EnvReward {
     let limits = EnvLimits { max_turns: 8, max_turn_tokens: None, max_context_tokens: 24 };
     EnvReward::new(Calculator).with_limits(limits).judging(true)
 }
 
 /// Turns end with a question to the calculator.
-fn of_turns() -> TrainerConfig {
+pub(crate) fn of_turns() -> TrainerConfig {
     TrainerConfig { stop: vec!["=".into()], max_new_tokens: 48, ..config() }
 }
 

@@ -7,6 +7,7 @@ mod kept;
 mod overlap;
 mod own_rewards;
 mod ppo;
+mod together;
 mod updates;
 
 use dapo_loss::Kl;
