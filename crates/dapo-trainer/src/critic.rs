@@ -281,7 +281,9 @@ fn mean(values: &[f32]) -> f32 {
 /// The sum of what the shards measured, in their order.
 pub(crate) fn sum_of(shards: Vec<[u64; ValueOutput::FIELDS]>) -> ValueOutput {
     let mut sum = ValueOutput::default();
-    shards.into_iter().for_each(|words| sum += ValueOutput::from_words(words));
+    for words in shards {
+        sum += ValueOutput::from_words(words);
+    }
     sum
 }
 

@@ -102,7 +102,7 @@ pub enum TrainerError {
     },
     /// The ranks that train as one have lost each other.
     #[error(transparent)]
-    Dist(#[from] DistError),
+    Dist(Box<DistError>),
     /// From the policy.
     #[error(transparent)]
     Policy(#[from] PolicyError),
@@ -133,6 +133,12 @@ pub enum TrainerError {
 impl From<LossError> for TrainerError {
     fn from(source: LossError) -> Self {
         Self::Loss { draw: None, sample: None, source }
+    }
+}
+
+impl From<DistError> for TrainerError {
+    fn from(error: DistError) -> Self {
+        Self::Dist(Box::new(error))
     }
 }
 

@@ -62,7 +62,7 @@ impl Made {
     ///
     /// # Errors
     /// When a text cannot be written.
-    pub(crate) fn to_bytes(self) -> Result<Vec<u8>, TrainerError> {
+    pub(crate) fn into_bytes(self) -> Result<Vec<u8>, TrainerError> {
         let Self { mut group, kl_sums } = self;
         let begun = group.prompt.begun.take();
         let begun = begun.as_deref().map(|begun| BegunPrompt::of(&group.prompt, begun));
@@ -133,7 +133,7 @@ mod tests {
     fn a_group_arrives_bit_for_bit() {
         let sent = made();
         let prompt = sent.group.prompt.clone();
-        let arrived = Made::of_bytes(&sent.clone().to_bytes().unwrap(), 1, 5, &prompt).unwrap();
+        let arrived = Made::of_bytes(&sent.clone().into_bytes().unwrap(), 1, 5, &prompt).unwrap();
         assert_eq!(arrived.group, sent.group);
         // Zeros keep their sign, which `==` does not see.
         assert_eq!(format!("{arrived:?}"), format!("{sent:?}"));
@@ -149,13 +149,13 @@ mod tests {
         prompt.messages = vec![json!({"role": "user", "content": "t"})].into();
         let state = json!({"n": [1, 2.5, null]});
         prompt.begun = Some(Arc::new(Begun { state, text: "t".to_owned(), ..Begun::default() }));
-        let arrived = Made::of_bytes(&sent.clone().to_bytes().unwrap(), 1, 5, &before).unwrap();
+        let arrived = Made::of_bytes(&sent.clone().into_bytes().unwrap(), 1, 5, &before).unwrap();
         assert_eq!(arrived.group, sent.group);
     }
 
     #[test]
     fn what_is_cut_short_is_refused_with_its_sender() {
-        let bytes = made().to_bytes().unwrap();
+        let bytes = made().into_bytes().unwrap();
         let prompt = made().group.prompt;
         for end in [0, 7, 20, bytes.len() - 1] {
             let error = Made::of_bytes(&bytes[..end], 3, 5, &prompt).unwrap_err().to_string();

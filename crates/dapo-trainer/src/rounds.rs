@@ -105,7 +105,7 @@ impl Trainer {
         let made = if waits { self.team.alive_during(make) } else { make() };
         let sent = made.and_then(|made| {
             made.into_iter()
-                .map(|made| Ok((made.group.draw, made.to_bytes()?)))
+                .map(|made| Ok((made.group.draw, made.into_bytes()?)))
                 .collect::<Result<Vec<_>, TrainerError>>()
         });
         let sent = self.team.agree(sent)?;

@@ -40,7 +40,9 @@ pub(crate) fn sum_over_shards<const N: usize>(
 ) -> Result<(ShardSum, Vec<[u64; N]>), TrainerError> {
     let mut pass = |shard: usize, batches: &[PackedBatch], gradients: &mut Gradients| {
         gradients.clear();
-        head.iter_mut().for_each(|head| head.clear());
+        if let Some(head) = &mut head {
+            head.clear();
+        }
         let figures = of_shard(shard, batches, gradients, head.as_deref_mut())?;
         let of_head = head.as_deref().map(|head| {
             let (weight, bias) = head.gradient();
