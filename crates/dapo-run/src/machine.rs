@@ -143,7 +143,7 @@ fn keys_of(part: &str) -> &'static str {
         }
         "evaluated completions" => "eval.samples or eval.limit",
         "keys and values" | "prompts and logits" => "rollout.cache_mib",
-        "activations of rollouts" => "rollout.keep_activations_mib",
+        "activations of rollouts" | "gaps between them" => "rollout.keep_activations_mib",
         "activations" | "head, a chunk of rows" => {
             "train.micro_batch_tokens or rollout.max_new_tokens, or set train.layer_memory = \"recompute\""
         }

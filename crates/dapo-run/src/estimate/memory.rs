@@ -108,6 +108,8 @@ impl Memory {
             ("problems", work.problem_bytes, Phases::Always),
             ("completions of a step", work.completion_bytes, Phases::Always),
             ("activations of rollouts", from_rollouts.bytes as u64, Phases::Always),
+            // An allocator has eight sizes up to twice a size: a block may be an eighth larger than was asked for.
+            ("gaps between them", from_rollouts.bytes as u64 / 8, Phases::Always),
             ("evaluated completions", work.evaluation_bytes, Phases::RollOut),
             ("keys and values", shape.growing(config, work) as u64, Phases::RollOut),
             ("prompts and logits", shape.prefill(config, work) as u64, Phases::RollOut),
