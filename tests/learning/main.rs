@@ -1,9 +1,11 @@
 //! The loop learns, and it learns from the rewards: with a learning rate of 0, or with advantages handed to the wrong
 //! completions, nothing improves.
 //!
-//! Accuracy is the mean over four sampled completions of each of 192 held-out problems, which moves more smoothly than that of
-//! greedy decoding.
+//! Accuracy is the mean over four sampled completions of each of 192 held-out problems, which moves more smoothly than
+//! that of greedy decoding.
 #![allow(clippy::unwrap_used)]
+
+mod ppo;
 
 use dapo::loss::{Denominator, batch_advantages};
 use dapo::policy::{Decoder, GenerationConfig, Gradients, Purpose, SamplingConfig, StopTokens, Tokenizer};

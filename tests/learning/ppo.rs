@@ -2,51 +2,24 @@
 //! stand at the wrong tokens teach less.
 //!
 //! Accuracy is that of one greedy completion of each of 192 held-out problems.
-#![allow(clippy::unwrap_used)]
-
+use super::{LR, MAX_NEW_TOKENS, generation, model, prompts, rewards};
 use dapo::loss::{
     ClipRange, Denominator, Gae, GaeBatch, LossConfig, PolicyLoss, ValueBatch, ValueLoss, ValueOutput, batch_gae,
     token_rewards, value_loss, whiten,
 };
 use dapo::policy::{
-    AdamWStep, Decoder, GenerationConfig, Gradients, Moments, Purpose, SamplingConfig, StopTokens, TokenGroup,
-    Tokenizer, ValueHead, pack_tokens,
+    AdamWStep, Decoder, GenerationConfig, Gradients, Moments, Purpose, SamplingConfig, TokenGroup, Tokenizer,
+    ValueHead, pack_tokens,
 };
-use dapo::reward::{Accuracy, RewardSum, SoftOverlong};
 use dapo::sampler::SamplerConfig;
-use dapo::trainer::tasks::{Split, SplitMix, addition_problems};
+use dapo::trainer::tasks::{Split, SplitMix};
 use dapo::trainer::{
-    AdamW, CriticConfig, Group, OptimizerConfig, Prompt, PromptStyle, SampleOutcome, TokenTargets, Trainer,
-    TrainerConfig, TrainingGroup, Update, accumulate, encode_prompts, evaluate, pack, roll_out,
+    AdamW, CriticConfig, Group, OptimizerConfig, Prompt, SampleOutcome, TokenTargets, Trainer, TrainerConfig,
+    TrainingGroup, Update, accumulate, evaluate, pack, roll_out,
 };
-use std::path::Path;
 
-const MAX_NEW_TOKENS: usize = 72;
 const GROUPS: usize = 12;
-const LR: f64 = 1e-4;
 const CRITIC_LR: f64 = 1e-3;
-
-fn model() -> (Decoder, Tokenizer) {
-    dapo::policy::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/tiny-qwen3")).unwrap()
-}
-
-fn prompts(split: Split, count: usize, seed: u64, tokenizer: &Tokenizer) -> Vec<Prompt> {
-    encode_prompts(&addition_problems(split, count, seed), tokenizer, &PromptStyle::default(), 64).unwrap().0
-}
-
-fn rewards() -> RewardSum {
-    let overlong = SoftOverlong::new(MAX_NEW_TOKENS, 8).unwrap();
-    RewardSum::new(vec![(1.0, Box::new(Accuracy::default())), (1.0, Box::new(overlong))]).unwrap()
-}
-
-fn generation(policy: &Decoder, tokenizer: &Tokenizer, seed: u64, purpose: Purpose) -> GenerationConfig {
-    GenerationConfig {
-        max_new_tokens: MAX_NEW_TOKENS,
-        seed,
-        purpose,
-        ..GenerationConfig::new(StopTokens::of(policy.config(), tokenizer))
-    }
-}
 
 fn accuracy(policy: &Decoder, tokenizer: &Tokenizer) -> f64 {
     let held_out = prompts(Split::HeldOut, 192, 1, tokenizer);
