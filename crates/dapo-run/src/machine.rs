@@ -142,7 +142,7 @@ fn keys_of(part: &str) -> &'static str {
             "rollout.group_size, rollout.max_new_tokens, sampler.train_batch, sampler.gen_batch or sampler.max_gen_rounds"
         }
         "evaluated completions" => "eval.samples or eval.limit",
-        "keys and values" | "prompts and logits" => "rollout.cache_mib",
+        "keys and values" | "prompts and logits" | "freed, held for reuse" => "rollout.cache_mib",
         "activations of rollouts" | "gaps between them" => "rollout.keep_activations_mib",
         "activations" | "head, a chunk of rows" => {
             "train.micro_batch_tokens or rollout.max_new_tokens, or set train.layer_memory = \"recompute\""

@@ -5,8 +5,11 @@ use crate::settings::RunConfig;
 use dapo_policy::{KEPT_BYTES, WeightFormat};
 use serde::Serialize;
 
-/// The program itself with a small tokenizer, and what its allocator holds on to.
+/// The program itself with a small tokenizer.
 const PROGRAM: u64 = 128 << 20;
+/// Freed memory that the allocator holds for reuse, at most. It gives memory back after a second, so that a step of a larger
+/// model holds less than this in the end.
+const MOST_HELD: u64 = 128 << 20;
 
 /// When memory is in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -91,6 +94,7 @@ impl Memory {
         let (gradients, activations) =
             (4 * parameters.trained(), shape.activations_beside(config, work, from_rollouts) as u64);
         let head = shape.head(config, work) as u64;
+        let (keys_and_values, prompts) = (shape.growing(config, work) as u64, shape.prefill(config, work) as u64);
         // What is small enough stays through the rollouts.
         let kept = |bytes: u64| if bytes <= KEPT_BYTES as u64 { bytes } else { 0 };
         let parts = [
@@ -110,9 +114,11 @@ impl Memory {
             ("activations of rollouts", from_rollouts.bytes as u64, Phases::Always),
             // An allocator has eight sizes up to twice a size: a block may be an eighth larger than was asked for.
             ("gaps between them", from_rollouts.bytes as u64 / 8, Phases::Always),
+            // Batches shrink as completions end, threads allocate in turn: what a rollout frees does not always fit what it needs.
+            ("freed, held for reuse", keys_and_values.saturating_add(prompts).min(MOST_HELD), Phases::Always),
             ("evaluated completions", work.evaluation_bytes, Phases::RollOut),
-            ("keys and values", shape.growing(config, work) as u64, Phases::RollOut),
-            ("prompts and logits", shape.prefill(config, work) as u64, Phases::RollOut),
+            ("keys and values", keys_and_values, Phases::RollOut),
+            ("prompts and logits", prompts, Phases::RollOut),
             (
                 "kept from updates",
                 (1 + critic) * kept(gradients) + kept(activations.saturating_add(head)),

@@ -270,7 +270,7 @@ fn disk_space_counts_the_checkpoints_there_are_at_a_time() {
 fn the_text_shows_each_figure_with_its_unit() {
     let text = of(&qwen3_0_6b(), &["qwen3-0.6b-one-gpu"], 512).to_string();
     for line in [
-        "memory at most            24.4 GiB, in rollouts; 11.4 GiB in updates\n",
+        "memory at most            24.5 GiB, in rollouts; 11.5 GiB in updates\n",
         "  completions of a step   308 MiB\n",
         "  weights                 2.2 GiB\n",
         "  keys and values         15.8 GiB  in rollouts\n",
