@@ -10,7 +10,8 @@
 //! | [`kernels`] | `dapo-kernels` | the model's fused differentiable operations |
 //! | [`policy`] | `dapo-policy` | Qwen3, Qwen2.5 and Llama: loading, saving, sampling, scoring, training |
 //! | [`trainer`] | `dapo-trainer` | the loop that composes them |
-//! | [`run`] | `dapo-run` | settings in layers, recipes, imports, run folders, exact resume |
+//! | [`run`] | `dapo-run` | settings in layers, recipes, run folders, exact resume |
+//! | [`import`] | `dapo-import` | settings of verl, TRL and ms-swift as settings of ours |
 //!
 //! ```
 //! use dapo::loss::{AdvantageNorm, group_advantages};
@@ -19,6 +20,7 @@
 //! # Ok::<(), dapo::loss::LossError>(())
 //! ```
 
+pub use dapo_import as import;
 pub use dapo_kernels as kernels;
 pub use dapo_loss as loss;
 pub use dapo_policy as policy;

@@ -12,7 +12,7 @@ use std::{
     path::Path,
 };
 
-const CRATES: [&str; 10] = [
+const CRATES: [&str; 11] = [
     "dapo-loss",
     "dapo-reward",
     "dapo-external",
@@ -22,6 +22,7 @@ const CRATES: [&str; 10] = [
     "dapo-policy",
     "dapo-trainer",
     "dapo-run",
+    "dapo-import",
     "dapo-report",
 ];
 

@@ -1,11 +1,12 @@
 //! Targets for parsers of crates that bring tensors along: settings, imports, data, models, checkpoints, logs.
 
 use crate::input::{Folder, Target, bounded, parts, text};
+use dapo_import::{ConfigFormat, import};
 use dapo_policy::{
     Architecture, ChatOptions, LoraConfig, Message, ModelConfig, SourceFields, Tokenizer, load, load_checkpoint,
     read_tensors, save_checkpoint, write_tensors,
 };
-use dapo_run::{ConfigFormat, Layer, import, resolve, settings_of};
+use dapo_run::{Layer, Resolved, SettingsError, resolve, resolve_text, settings_of};
 use dapo_trainer::Manifest;
 use dapo_trainer::data::{Fields, OnBadLine, ReadOptions, read};
 use serde_json::{Value, json};
@@ -37,12 +38,16 @@ fn must<T, E: std::fmt::Display>(result: Result<T, E>) -> T {
     result.unwrap_or_else(|error| panic!("{error}"))
 }
 
+fn of_text(text: &str) -> Result<Resolved, SettingsError> {
+    resolve_text(text, Path::new("settings.toml"))
+}
+
 /// A settings file: what is read is written and read again, with the same values.
 pub fn settings(data: &[u8]) {
-    let Ok(resolved) = bounded(|| dapo_run::fuzzing::settings(&text(data))) else { return };
+    let Ok(resolved) = bounded(|| of_text(&text(data))) else { return };
     let Ok(written) = resolved.to_toml() else { return };
     // As texts: ranges are not checked here, and no NaN equals another.
-    assert_eq!(must(must(dapo_run::fuzzing::settings(&written)).to_toml()), written);
+    assert_eq!(must(must(of_text(&written)).to_toml()), written);
     let _ = bounded(|| resolved.config.validate().is_ok());
 }
 
@@ -53,7 +58,7 @@ pub fn overrides(data: &[u8]) {
     let inner = layers.into_iter().filter(|layer| !matches!(layer, Layer::File(_))).collect::<Vec<_>>();
     let Ok(resolved) = bounded(|| resolve(&inner)) else { return };
     let Ok(written) = resolved.to_toml() else { return };
-    assert_eq!(must(must(dapo_run::fuzzing::settings(&written)).to_toml()), written);
+    assert_eq!(must(must(of_text(&written)).to_toml()), written);
 }
 
 /// The settings of a run folder.
@@ -71,7 +76,7 @@ pub fn config_import(data: &[u8]) {
         for format in formats {
             let Ok(imported) = bounded(|| import(&source, Path::new(name), format)) else { continue };
             must(imported.config.validate());
-            assert_eq!(must(dapo_run::fuzzing::settings(&imported.toml)).config, imported.config);
+            assert_eq!(must(of_text(&imported.toml)).config, imported.config);
         }
     }
 }

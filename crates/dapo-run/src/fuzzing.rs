@@ -1,19 +1,9 @@
 //! Ways into parsers that the public interface reaches through whole runs alone, for the fuzz targets in `fuzz/`. No part
 //! of the public interface.
 
-use crate::error::SettingsError;
-use crate::layers::{Resolved, resolve_text};
 use crate::logs::lines_until;
 use crate::run_error::RunError;
 use std::path::Path;
-
-/// The settings of a text, over the defaults.
-///
-/// # Errors
-/// As of a file.
-pub fn settings(text: &str) -> Result<Resolved, SettingsError> {
-    resolve_text(text, Path::new("settings.toml"))
-}
 
 /// Bytes of a log's lines up to a step.
 ///

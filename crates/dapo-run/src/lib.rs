@@ -28,7 +28,6 @@ mod folder;
 pub mod fuzzing;
 mod guards;
 mod identity;
-mod import;
 mod inventory;
 mod keys;
 mod layers;
@@ -60,13 +59,12 @@ pub use error::{KeyError, KeyFault, SettingsError};
 pub use estimate::{CostEstimate, DataSizes, Disk, Memory, Part, Phases, Work, estimate};
 pub use folder::RunFolder;
 pub use guards::Alarm;
-pub use import::{Assumed, Carried, ConfigFormat, ImportError, Imported, Note, Skipped, import};
 pub use inventory::{
     BestAccuracy, Difference, Leftover, LeftoverKind, RunStatus, RunSummary, clean, difference, find_runs,
     interrupted_starts, leftovers, model_card, summarize,
 };
-pub use keys::{Key, Kind, key_table, keys, own_keys, schema, tables};
-pub use layers::{Layer, Resolved, resolve};
+pub use keys::{Key, Kind, is_own_reward, key_table, keys, own_keys, schema, tables, zero};
+pub use layers::{Layer, Resolved, resolve, resolve_text};
 pub use lookup::describe_key;
 pub use machine::{Machine, fits};
 pub use model::{ModelSource, TINY};

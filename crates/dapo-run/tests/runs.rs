@@ -1,7 +1,7 @@
-//! Runs from every kind of model, and from the settings of other trainers.
+//! Runs from every kind of model.
 #![allow(clippy::unwrap_used)]
 
-use dapo_run::{Layer, ModelSource, Run, RunFolder, import, resolve};
+use dapo_run::{Layer, ModelSource, Run, RunFolder, resolve};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -78,39 +78,6 @@ fn a_model_can_be_a_folder_a_run_a_checkpoint_or_an_adapter() {
     fs::create_dir_all(&empty).unwrap();
     let error = ModelSource::find(empty.parent().unwrap().to_str().unwrap(), "main").unwrap_err().to_string();
     assert!(error.contains("a run without a checkpoint"), "{error}");
-}
-
-/// Settings of verl, TRL and ms-swift in every form they have, shrunk to the tiny model, and what of them must be in force.
-#[test]
-fn imported_settings_run_on_the_tiny_model() {
-    let temp = tempfile::tempdir().unwrap();
-    for (file, in_force) in [
-        ("verl_dapo.sh", &["\nhigh = 0.28", "dual_clip = 10.0", "name = \"dapo\"", "surplus = \"discard\""][..]),
-        ("verl_dapo.yaml", &["\nhigh = 0.28", "surplus = \"discard\""]),
-        ("verl_overrides.txt", &["dynamic = false"]),
-        ("trl_dapo.yaml", &["\nhigh = 0.28", "filter = \"mask\"", "name = \"token-mean\"", "dynamic = false"]),
-        ("swift_dapo.sh", &["\nhigh = 0.28", "filter = \"mask\"", "name = \"token-mean\"", "dynamic = true"]),
-        ("swift_dapo.json", &["\nhigh = 0.28"]),
-    ] {
-        let path = testdata("imports").join(file);
-        let imported = import(&fs::read_to_string(&path).unwrap(), &path, None).unwrap();
-        let toml = temp.path().join(format!("{file}.toml"));
-        fs::write(&toml, &imported.toml).unwrap();
-        let mut layers = vec![Layer::File(toml)];
-        layers.extend(overrides(SMALL));
-        let small = ["train.mini_batches=2", "optimizer.warmup_steps=0", "eval.max_new_tokens=0", "lora.rank=0"];
-        layers.extend(overrides(small));
-        if imported.config.rewards.soft_overlong.is_some() {
-            layers.extend(overrides(["rewards.soft_overlong.max_len=48", "rewards.soft_overlong.cache_len=12"]));
-        }
-        let folder = finish(&layers, &temp.path().join(file));
-        let resolved = fs::read_to_string(folder.config_file()).unwrap();
-        for setting in in_force {
-            assert!(resolved.contains(setting), "{file}: no {setting} in\n{resolved}");
-        }
-        let metrics = fs::read_to_string(folder.path().join(RunFolder::METRICS)).unwrap();
-        assert_eq!(metrics.lines().count(), 1, "{file}");
-    }
 }
 
 #[test]

@@ -13,7 +13,8 @@ mod schema;
 pub(crate) use inline::inline;
 pub use layout::{Key, Kind};
 pub(crate) use layout::{LAYOUT, Layout, OWN_LAYOUT};
-pub(crate) use moved::{EITHER, IN_REWARD, canonical, in_place_of, moved, zero};
+pub use moved::zero;
+pub(crate) use moved::{EITHER, IN_REWARD, canonical, in_place_of, moved};
 pub(crate) use nearest::{nearest_key, nearest_keys, nearest_of};
 pub(crate) use own::OWN;
 pub(crate) use path::{NAME, join, split};
@@ -35,6 +36,11 @@ pub fn own_keys() -> &'static [Key] {
 pub fn tables() -> impl Iterator<Item = (&'static str, &'static str)> {
     let named = LAYOUT.tables.iter().filter(|table| !table.path.is_empty());
     named.map(|table| (table.path.as_str(), table.description.as_str()))
+}
+
+/// Whether a table, or a key in one, is that of a reward under a name of the user's own, such as `rewards.mine`.
+pub fn is_own_reward(path: &str) -> bool {
+    LAYOUT.own(path).is_some()
 }
 
 /// All settings as a table for people: a line for each, under its table.

@@ -83,8 +83,9 @@ pub(crate) fn moved(path: &str) -> Option<&'static str> {
     MOVED.iter().find(|(old, _)| *old == path).map(|(_, new)| *new)
 }
 
-/// What the 0 of a key now is: the key or table it is about, and the word that says so.
-pub(crate) fn zero(path: &str, value: &str) -> Option<(&'static str, &'static str)> {
+/// What a value of 0 means for a key where other trainers, and earlier versions, write 0 for "none": the key or table that
+/// it is about, and the word that says so. `None` where 0 is a number like others, or the value is not 0.
+pub fn zero(path: &str, value: &str) -> Option<(&'static str, &'static str)> {
     let is_zero = value.parse::<f64>() == Ok(0.0) || matches!(value, "\"\"" | "''");
     ZEROS.iter().find(|(key, ..)| *key == path && is_zero).map(|(_, what, word)| (*what, *word))
 }

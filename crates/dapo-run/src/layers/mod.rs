@@ -170,8 +170,11 @@ pub fn resolve(layers: &[Layer]) -> Result<Resolved, SettingsError> {
     merge(changes, errors, warnings)
 }
 
-/// Settings of one text, such as a file that is still to be written.
-pub(crate) fn resolve_text(text: &str, path: &Path) -> Result<Resolved, SettingsError> {
+/// Settings of one text, such as a file that is still to be written, over the defaults. Errors name `path` as its file.
+///
+/// # Errors
+/// As [`resolve`] of a file.
+pub fn resolve_text(text: &str, path: &Path) -> Result<Resolved, SettingsError> {
     let (mut errors, mut warnings) = (Vec::new(), Vec::new());
     let place = |line| Source::File { path: path.to_owned(), line };
     let assignments = Reader::new(&place, &mut errors, &mut warnings).document(text)?;
