@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use dapo::data::{Problem, PromptStyle, encode_prompts};
 use dapo::kernels::logprobs::{Head, Scratch};
 use dapo::kernels::matmul::PackedMatrix;
 use dapo::kernels::threads;
@@ -20,7 +21,7 @@ use dapo::policy::{
 };
 use dapo::reward::{RewardFault, RewardFn, RewardInput, RewardSum, Score};
 use dapo::sampler::{FilterMetric, SamplerConfig};
-use dapo::trainer::{AdamW, OptimizerConfig, Problem, PromptStyle, Trainer, TrainerConfig, encode_prompts};
+use dapo::trainer::{AdamW, OptimizerConfig, Trainer, TrainerConfig};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -217,7 +218,7 @@ fn decode(bench: &Bench, model: &Model, batch: u32) -> Result<()> {
     }
     let (decoder, tokenizer) = model.load()?;
     let (prompts, _) = encode_prompts(&model.problems(batch), &tokenizer, &PromptStyle::default(), 512)?;
-    let request = |(i, prompt): (usize, &dapo::trainer::Prompt)| Request {
+    let request = |(i, prompt): (usize, &dapo::data::Prompt)| Request {
         prompt_ids: prompt.token_ids.clone(),
         samples: 1,
         first_sample: 0,

@@ -5,13 +5,13 @@
 use anyhow::Result;
 use candle_core::{Device, Tensor};
 use candle_nn::{AdamW, Optimizer, ParamsAdamW};
+use dapo::data::tasks::{Split, addition_problems};
+use dapo::data::{PromptStyle, encode_prompts};
 use dapo::loss::tensor::{TensorBatch, policy_loss_single};
 use dapo::loss::{AdvantageNorm, LossConfig, group_advantages};
 use dapo::policy::candle::PolicyVars;
 use dapo::policy::{GenerationConfig, Policy, Request, Segments, StopTokens, TokenBatch};
 use dapo::reward::{Accuracy, RewardFn, RewardInput};
-use dapo::trainer::tasks::{Split, addition_problems};
-use dapo::trainer::{PromptStyle, encode_prompts};
 
 const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/tiny-qwen3");
 const STEPS: usize = 40;
@@ -30,7 +30,7 @@ fn main() -> Result<()> {
 
     let mut sum = 0.0;
     for (step, prompts) in prompts.chunks_exact(PROMPTS).enumerate() {
-        let request = |(i, prompt): (usize, &dapo::trainer::Prompt)| {
+        let request = |(i, prompt): (usize, &dapo::data::Prompt)| {
             let draw = (step * PROMPTS + i) as u64;
             Request { prompt_ids: prompt.token_ids.clone(), samples: GROUP, first_sample: 0, draw }
         };

@@ -10,14 +10,13 @@
 
 use anyhow::{Result, ensure};
 use clap::Parser;
+use dapo::data::tasks::{Split, addition_problems};
+use dapo::data::{Prompt, PromptStyle, encode_prompts, read_jsonl};
+use dapo::eval::{Evaluation, evaluate_observed};
 use dapo::policy::{Device, GenerationConfig, Purpose, SamplingConfig, StopTokens, save_checkpoint};
 use dapo::reward::{Accuracy, Grader, Profile, RewardSum, SoftOverlong, VerifyConfig};
 use dapo::sampler::{GenBatch, SamplerConfig};
-use dapo::trainer::tasks::{Split, addition_problems};
-use dapo::trainer::{
-    Evaluation, OptimizerConfig, Prompt, PromptStyle, StepOutcome, Trainer, TrainerConfig, TrainerError,
-    encode_prompts, evaluate_observed, read_jsonl,
-};
+use dapo::trainer::{OptimizerConfig, StepOutcome, Trainer, TrainerConfig, TrainerError};
 use dapo_console::{ColorChoice, Level, LogFormat, Meter, Monitor, Shape, Voice};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -207,7 +206,7 @@ fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-type Problems = Vec<dapo::trainer::Problem>;
+type Problems = Vec<dapo::data::Problem>;
 
 /// Problems to train on, and held-out ones.
 fn problems(args: &Args) -> Result<(Problems, Problems)> {
@@ -226,7 +225,7 @@ fn problems(args: &Args) -> Result<(Problems, Problems)> {
     let stride = problems.len() / held_out;
     let (held_out, train): (Vec<_>, Vec<_>) =
         problems.into_iter().enumerate().partition(|(i, _)| i % stride == stride - 1 && i / stride < held_out);
-    let strip = |numbered: Vec<(usize, dapo::trainer::Problem)>| numbered.into_iter().map(|(_, p)| p).collect();
+    let strip = |numbered: Vec<(usize, dapo::data::Problem)>| numbered.into_iter().map(|(_, p)| p).collect();
     Ok((strip(train), strip(held_out)))
 }
 

@@ -6,15 +6,15 @@
 use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
 use clap::Parser;
+use dapo::data::tasks::{AdditionChain, Split, SplitMix, Style, addition_chains, addition_problems};
+use dapo::data::{PromptStyle, encode_prompts};
+use dapo::eval::evaluate;
 use dapo::policy::{
     Architecture, Decoder, GenerationConfig, Gradients, ModelConfig, Policy, PolicyError, SamplingConfig, SourceFields,
     StopTokens, Tokenizer, save_checkpoint,
 };
 use dapo::reward::{Accuracy, RewardSum};
-use dapo::trainer::tasks::{AdditionChain, Split, SplitMix, Style, addition_chains, addition_problems};
-use dapo::trainer::{
-    AdamW, OptimizerConfig, PromptStyle, TrainingGroup, TrainingSequence, encode_prompts, evaluate, pack,
-};
+use dapo::trainer::{AdamW, OptimizerConfig, TrainingGroup, TrainingSequence, pack};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 

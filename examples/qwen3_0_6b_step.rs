@@ -5,10 +5,11 @@
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use dapo::data::{Problem, PromptStyle, encode_prompts};
 use dapo::policy::{Decoder, LayerMemory, Message, ModelConfig, Tokenizer};
 use dapo::reward::{RewardFault, RewardFn, RewardInput, RewardSum, Score, SoftOverlong};
 use dapo::sampler::{FilterMetric, GenBatch, SamplerConfig};
-use dapo::trainer::{Problem, PromptStyle, Trainer, TrainerConfig, encode_prompts};
+use dapo::trainer::{Trainer, TrainerConfig};
 use std::path::PathBuf;
 use std::time::Instant;
 

@@ -9,7 +9,9 @@
 //! | [`sampler`] | `dapo-sampler` | dynamic sampling, and an account of every group |
 //! | [`kernels`] | `dapo-kernels` | the model's fused differentiable operations |
 //! | [`policy`] | `dapo-policy` | Qwen3, Qwen2.5 and Llama: loading, saving, sampling, scoring, training |
+//! | [`data`] | `dapo-data` | problems from files, split, rendered as prompts |
 //! | [`trainer`] | `dapo-trainer` | the loop that composes them |
+//! | [`eval`] | `dapo-eval` | avg@k, pass@k, maj@k with intervals |
 //! | [`run`] | `dapo-run` | settings in layers, recipes, run folders, exact resume |
 //! | [`import`] | `dapo-import` | settings of verl, TRL and ms-swift as settings of ours |
 //!
@@ -20,6 +22,8 @@
 //! # Ok::<(), dapo::loss::LossError>(())
 //! ```
 
+pub use dapo_data as data;
+pub use dapo_eval as eval;
 pub use dapo_import as import;
 pub use dapo_kernels as kernels;
 pub use dapo_loss as loss;

@@ -12,7 +12,7 @@ use std::{
     path::Path,
 };
 
-const CRATES: [&str; 11] = [
+const CRATES: [&str; 13] = [
     "dapo-loss",
     "dapo-reward",
     "dapo-external",
@@ -20,7 +20,9 @@ const CRATES: [&str; 11] = [
     "dapo-sampler",
     "dapo-kernels",
     "dapo-policy",
+    "dapo-data",
     "dapo-trainer",
+    "dapo-eval",
     "dapo-run",
     "dapo-import",
     "dapo-report",

@@ -37,9 +37,24 @@ fn normal_dependencies(metadata: &Metadata, root: &PackageId) -> BTreeSet<String
     found
 }
 
+const BELOW_TRAINER: &[&str] =
+    &["dapo-data", "dapo-dist", "dapo-kernels", "dapo-loss", "dapo-policy", "dapo-reward", "dapo-sampler"];
+const BELOW_EVAL: &[&str] = &[
+    "dapo-data",
+    "dapo-dist",
+    "dapo-kernels",
+    "dapo-loss",
+    "dapo-policy",
+    "dapo-reward",
+    "dapo-sampler",
+    "dapo-trainer",
+];
+
 const BELOW_RUN: &[&str] = &[
     "dapo-code",
+    "dapo-data",
     "dapo-dist",
+    "dapo-eval",
     "dapo-external",
     "dapo-kernels",
     "dapo-loss",
@@ -50,7 +65,9 @@ const BELOW_RUN: &[&str] = &[
 ];
 const BELOW_IMPORT: &[&str] = &[
     "dapo-code",
+    "dapo-data",
     "dapo-dist",
+    "dapo-eval",
     "dapo-external",
     "dapo-kernels",
     "dapo-loss",
@@ -63,7 +80,9 @@ const BELOW_IMPORT: &[&str] = &[
 const ALL: &[&str] = &[
     "dapo-code",
     "dapo-console",
+    "dapo-data",
     "dapo-dist",
+    "dapo-eval",
     "dapo-external",
     "dapo-import",
     "dapo-kernels",
@@ -75,13 +94,24 @@ const ALL: &[&str] = &[
     "dapo-trainer",
 ];
 
-const BELOW_CONSOLE: &[&str] =
-    &["dapo-dist", "dapo-kernels", "dapo-loss", "dapo-policy", "dapo-reward", "dapo-sampler", "dapo-trainer"];
+const BELOW_CONSOLE: &[&str] = &[
+    "dapo-data",
+    "dapo-dist",
+    "dapo-eval",
+    "dapo-kernels",
+    "dapo-loss",
+    "dapo-policy",
+    "dapo-reward",
+    "dapo-sampler",
+    "dapo-trainer",
+];
 
 const CLI: &[&str] = &[
     "dapo-code",
     "dapo-console",
+    "dapo-data",
     "dapo-dist",
+    "dapo-eval",
     "dapo-external",
     "dapo-import",
     "dapo-kernels",
@@ -108,7 +138,9 @@ fn crates_depend_in_one_direction() {
         ("dapo-external", &["dapo-reward"]),
         ("dapo-kernels", &[]),
         ("dapo-policy", &["dapo-kernels"]),
-        ("dapo-trainer", &["dapo-dist", "dapo-kernels", "dapo-loss", "dapo-policy", "dapo-reward", "dapo-sampler"]),
+        ("dapo-data", &["dapo-kernels", "dapo-policy", "dapo-reward"]),
+        ("dapo-eval", BELOW_EVAL),
+        ("dapo-trainer", BELOW_TRAINER),
         ("dapo-import", BELOW_IMPORT),
         ("dapo-run", BELOW_RUN),
         ("dapo-cli", CLI),

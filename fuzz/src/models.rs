@@ -1,6 +1,7 @@
 //! Targets for parsers of crates that bring tensors along: settings, imports, data, models, checkpoints, logs.
 
 use crate::input::{Folder, Target, bounded, parts, text};
+use dapo_data::{Fields, OnBadLine, ReadOptions, read};
 use dapo_import::{ConfigFormat, import};
 use dapo_policy::{
     Architecture, ChatOptions, LoraConfig, Message, ModelConfig, SourceFields, Tokenizer, load, load_checkpoint,
@@ -8,7 +9,6 @@ use dapo_policy::{
 };
 use dapo_run::{Layer, Resolved, SettingsError, resolve, resolve_text, settings_of};
 use dapo_trainer::Manifest;
-use dapo_trainer::data::{Fields, OnBadLine, ReadOptions, read};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -3,6 +3,9 @@
 //!
 //! Accuracy is that of one greedy completion of each of 192 held-out problems.
 use super::{LR, MAX_NEW_TOKENS, generation, model, prompts, rewards};
+use dapo::data::Prompt;
+use dapo::data::tasks::{Split, SplitMix};
+use dapo::eval::evaluate;
 use dapo::loss::{
     ClipRange, Denominator, Gae, GaeBatch, LossConfig, PolicyLoss, ValueBatch, ValueLoss, ValueOutput, batch_gae,
     token_rewards, value_loss, whiten,
@@ -12,10 +15,9 @@ use dapo::policy::{
     ValueHead, pack_tokens,
 };
 use dapo::sampler::SamplerConfig;
-use dapo::trainer::tasks::{Split, SplitMix};
 use dapo::trainer::{
-    AdamW, CriticConfig, Group, OptimizerConfig, Prompt, SampleOutcome, TokenTargets, Trainer, TrainerConfig,
-    TrainingGroup, Update, accumulate, evaluate, pack, roll_out,
+    AdamW, CriticConfig, Group, OptimizerConfig, SampleOutcome, TokenTargets, Trainer, TrainerConfig, TrainingGroup,
+    Update, accumulate, pack, roll_out,
 };
 
 const GROUPS: usize = 12;

@@ -3,11 +3,11 @@
 use crate::talk::Talk;
 use anyhow::{Context, Result, anyhow, ensure};
 use clap::builder::RangedU64ValueParser;
+use dapo_data::{Problem, Prompt, PromptStyle, encode_prompts};
+use dapo_data::{ReadOptions, read};
 use dapo_policy::{Decoder, GenerationConfig, Purpose, SamplingConfig, StopStrings, StopTokens, Tokenizer};
 use dapo_reward::{Accuracy, Grader, Profile, TextOptions, VerifyConfig};
 use dapo_run::{DeviceChoice, ModelSource, Placed, Trust, place};
-use dapo_trainer::data::{ReadOptions, read};
-use dapo_trainer::{Problem, Prompt, PromptStyle, encode_prompts};
 use serde_json::{Map, Value};
 use std::path::PathBuf;
 use std::time::Instant;

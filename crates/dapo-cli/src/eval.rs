@@ -8,12 +8,12 @@ use crate::terminal::Stdout;
 use crate::train::locate;
 use anyhow::{Context, Result};
 use dapo_console::Meter;
+use dapo_data::Prompt;
+use dapo_eval::{EvalReport, Evaluation, evaluate_from};
 use dapo_policy::{Decoder, FinishReason, GenerationConfig, Purpose};
 use dapo_reward::{AnswerRule, Grader, RewardInput, RewardSum};
 use dapo_run::{Layer, RunRewards, resolve, settings_of};
-use dapo_trainer::{
-    Activity, EvalReport, Evaluation, Group, Prompt, evaluate_from, fingerprint_of_data, fingerprint_of_weights,
-};
+use dapo_trainer::{Activity, Group, fingerprint_of_data, fingerprint_of_weights};
 use log::{Evaluated, Log};
 use serde::Serialize;
 use serde_json::{Map, Value, json};

@@ -7,8 +7,8 @@ use crate::stream::stream;
 use crate::talk::Talk;
 use crate::terminal::{RawArgs, Stdout};
 use anyhow::{Context, Result, bail, ensure};
+use dapo_data::{Problem, PromptStyle, encode_prompts};
 use dapo_policy::{FinishReason, Message, Policy, Purpose, Request};
-use dapo_trainer::{Problem, PromptStyle, encode_prompts};
 use std::io::{self, IsTerminal, Write};
 
 /// Print a model's completions of a prompt.

@@ -3,8 +3,8 @@
 use crate::talk::Talk;
 use crate::terminal::Stdout;
 use anyhow::{Context, Result, anyhow, bail};
+use dapo_data::read_line;
 use dapo_reward::{ExtractRule, Gold, Profile, Side, Verdict, Verification, VerifyConfig};
-use dapo_trainer::read_line;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use std::collections::HashMap;

@@ -187,9 +187,10 @@ mod tests {
     use super::{json, panel};
     use crate::style::Paint;
     use console::{measure_text_width, strip_ansi_codes};
+    use dapo_data::Prompt;
     use dapo_policy::{Completion, FinishReason};
     use dapo_reward::Reward;
-    use dapo_trainer::{Fate, Group, GroupRecord, Prompt, Sample};
+    use dapo_trainer::{Fate, Group, GroupRecord, Sample};
     use std::sync::Arc;
 
     fn sample(text: &str, correct: Option<bool>) -> Sample {

@@ -3,7 +3,7 @@
 use crate::folder::RunFolder;
 use crate::run_error::RunError;
 use dapo_policy::{check_is_file, read_file};
-use dapo_trainer::{Digest, Prefix, TrainerError, durable, step_of_name};
+use dapo_trainer::{Digest, Prefix, durable, step_of_name};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -168,7 +168,7 @@ impl Logs {
         let parsed = lines.map(|(index, line)| {
             serde_json::from_slice(line).map_err(|error| {
                 let (found, expected) = (format!("damaged ({error})"), "a line as a run writes it".into());
-                TrainerError::Data { path: file.clone(), line: index + 1, found, expected }.into()
+                RunError::Log { path: file.clone(), line: index + 1, found, expected }
             })
         });
         parsed.collect()
@@ -333,9 +333,8 @@ pub(crate) fn lines_until(file: &Path, text: &[u8], steps: u64) -> Result<u64, R
         if !line.ends_with(b"\n") {
             break;
         }
-        let damaged = |found: String, expected: String| {
-            RunError::from(TrainerError::Data { path: file.into(), line: number + 1, found, expected })
-        };
+        let damaged =
+            |found: String, expected: String| RunError::Log { path: file.into(), line: number + 1, found, expected };
         let step = step_of(line).map_err(|error| {
             damaged(format!("damaged ({error})"), "a JSON object with the step; the file was left as it is".into())
         })?;

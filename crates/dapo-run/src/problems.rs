@@ -3,11 +3,11 @@
 use crate::run_error::RunError;
 use crate::rust_problems::{RUST, rust_problems};
 use crate::settings::RunConfig;
+use dapo_data::tasks::{Split, addition_problems};
+use dapo_data::{Duplicates, LeftOut, ReadOptions, deduplicate, overlap, read, split};
+use dapo_data::{Problem, Prompt, encode_prompts};
 use dapo_policy::Tokenizer;
 use dapo_reward::{Grader, RewardSum};
-use dapo_trainer::data::{Duplicates, LeftOut, ReadOptions, deduplicate, overlap, read, split};
-use dapo_trainer::tasks::{Split, addition_problems};
-use dapo_trainer::{Problem, Prompt, encode_prompts};
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
 

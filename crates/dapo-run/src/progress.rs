@@ -1,7 +1,8 @@
 //! What the steps of a run come to.
 
 use crate::guards::Alarm;
-use dapo_trainer::{EvalReport, GroupRecord, Outcomes, StepMetrics, StepTimings};
+use dapo_eval::EvalReport;
+use dapo_trainer::{GroupRecord, Outcomes, StepMetrics, StepTimings};
 use std::path::PathBuf;
 
 /// What [`Run::step`](crate::Run::step) came to.

@@ -14,13 +14,12 @@ use crate::run_error::{Rescue, RunError, Stage};
 use crate::settings::RunConfig;
 use crate::trackers::Trackers;
 use crate::watch::Watcher;
+use dapo_data::Prompt;
+use dapo_eval::{EvalReport, evaluate_observed};
 use dapo_external::Counters;
 use dapo_policy::{GenerationConfig, PolicyError, Purpose, StopStrings};
 use dapo_reward::RewardSum;
-use dapo_trainer::{
-    Activity, EvalReport, NoSignal, Prompt, RunState, StepOutcome, StepTimings, Trainer, TrainerError,
-    evaluate_observed,
-};
+use dapo_trainer::{Activity, NoSignal, RunState, StepOutcome, StepTimings, Trainer, TrainerError};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;

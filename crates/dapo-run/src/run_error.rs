@@ -137,6 +137,21 @@ pub enum RunError {
         /// Why.
         source: dapo_reward::RewardFault,
     },
+    /// The problems cannot be read or encoded.
+    #[error(transparent)]
+    Data(#[from] dapo_data::DataError),
+    /// A line of a log is damaged.
+    #[error("{}:{line}: {found}, expected {expected}", path.display())]
+    Log {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What is there.
+        found: String,
+        /// What should be.
+        expected: String,
+    },
     /// Training failed.
     #[error(transparent)]
     Trainer(Box<dapo_trainer::TrainerError>),

@@ -1,8 +1,8 @@
 //! Problems whose answers are programs in Rust.
 
 use dapo_code::RUST_PROBLEMS;
+use dapo_data::Problem;
 use dapo_policy::Message;
-use dapo_trainer::Problem;
 use serde_json::{Map, Value};
 use std::sync::Arc;
 

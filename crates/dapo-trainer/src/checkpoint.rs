@@ -19,10 +19,10 @@ use crate::error::TrainerError;
 use crate::fingerprint::fingerprint_of_data;
 use crate::groups;
 use crate::manifest::{Manifest, RunState, check_name};
-use crate::prompt::Prompt;
 use crate::reference::Reference;
 use crate::state::{FORMAT, REFERENCE, State, wrong};
 use crate::trainer::Trainer;
+use dapo_data::Prompt;
 use dapo_policy::{
     Decoder, read_file, read_tensors, read_weights, save_adapter, save_checkpoint, write_tensors, write_weights,
 };

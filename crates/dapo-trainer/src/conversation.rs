@@ -1,7 +1,7 @@
 //! What somebody says between a model's turns, as the model reads it.
 
 use crate::error::TrainerError;
-use crate::prompt::Prompt;
+use dapo_data::Prompt;
 use dapo_policy::{ChatOptions, Message, Tokenizer};
 use dapo_reward::{Said, TurnTemplate};
 use serde_json::{Value, json};
@@ -182,11 +182,8 @@ mod tests {
     }
 
     fn prompt(tokenizer: &Tokenizer) -> Prompt {
-        let problem = crate::data::Problem::new("p", vec![Message::user("1+1?")], "2");
-        crate::data::encode_prompts(&[problem], tokenizer, &crate::data::PromptStyle::default(), 100)
-            .unwrap()
-            .0
-            .remove(0)
+        let problem = dapo_data::Problem::new("p", vec![Message::user("1+1?")], "2");
+        dapo_data::encode_prompts(&[problem], tokenizer, &dapo_data::PromptStyle::default(), 100).unwrap().0.remove(0)
     }
 
     /// The tokens of a conversation of these turns, each ended by the end token or cut off, with a tool between them.

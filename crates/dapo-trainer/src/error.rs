@@ -22,25 +22,13 @@ pub enum TrainerError {
         /// What is allowed.
         expected: String,
     },
-    /// A data file cannot be read.
+    /// A file cannot be read or written.
     #[error("{}: {source}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
         /// Why.
         source: std::io::Error,
-    },
-    /// A line of a data file is not as expected.
-    #[error("{}:{line}: {found}, expected {expected}", path.display())]
-    Data {
-        /// The file.
-        path: PathBuf,
-        /// Line, array element or Parquet row, from 1.
-        line: usize,
-        /// What is there.
-        found: String,
-        /// What should be.
-        expected: String,
     },
     /// A checkpoint does not fit the run.
     #[error("{}: {found}, expected {expected}", path.display())]

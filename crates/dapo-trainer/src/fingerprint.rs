@@ -1,7 +1,7 @@
 //! Fingerprints of what a checkpoint relies on and does not hold.
 
 use crate::error::TrainerError;
-use crate::prompt::Prompt;
+use dapo_data::Prompt;
 use dapo_policy::Decoder;
 
 /// Fingerprint of a policy's weights, adapters merged.

@@ -12,7 +12,8 @@
 //!
 //! ```no_run
 //! use dapo_reward::{Accuracy, RewardSum, SoftOverlong};
-//! use dapo_trainer::{PromptStyle, Trainer, TrainerConfig, encode_prompts, read_jsonl};
+//! use dapo_data::{PromptStyle, encode_prompts, read_jsonl};
+//! use dapo_trainer::{Trainer, TrainerConfig};
 //! # fn main() -> Result<(), dapo_trainer::TrainerError> {
 //! let (policy, tokenizer) = dapo_policy::load("path/to/model".as_ref())?;
 //! let problems = read_jsonl("problems.jsonl".as_ref())?;
@@ -34,20 +35,17 @@
 mod activity;
 mod error;
 mod no_signal;
-mod prompt;
 mod record;
 mod sample;
 
 // What a step is made of.
 mod config;
-pub mod data;
 mod fingerprint;
 mod judge;
 mod optimizer;
 mod pack;
 mod reference;
 mod score;
-pub mod tasks;
 mod team;
 
 // The parts of a step.
@@ -66,10 +64,9 @@ mod shortage;
 mod token_advantages;
 mod update;
 
-// The loop, its checkpoints, and evaluation.
+// The loop and its checkpoints.
 mod checkpoint;
 pub mod durable;
-mod evaluate;
 #[doc(hidden)]
 pub mod fuzzing;
 mod groups;
@@ -83,23 +80,17 @@ mod trainer;
 pub use activity::{Activity, Observer, RolloutProgress, UpdateProgress};
 pub use config::{OnMastered, TrainerConfig};
 pub use critic_config::{CriticConfig, CriticLayers};
-pub use data::{LONGEST_LINE, Problem, PromptStyle, encode_prompts, read_jsonl, read_line, read_problems};
 pub use error::TrainerError;
-pub use evaluate::{
-    Estimate, EvalReport, Evaluation, PassAt, ProblemScore, evaluate, evaluate_from, evaluate_in_blocks,
-    evaluate_observed,
-};
 pub use fingerprint::{fingerprint_of_data, fingerprint_of_weights};
 pub use manifest::{Digest, Manifest, Prefix, RunState, step_of_name};
 pub use metrics::{CriticMetrics, StepMetrics, StepTimings};
 pub use no_signal::{NoSignal, Outcomes};
 pub use optimizer::{AdamW, OptimizerConfig, Schedule};
 pub use pack::{PackedBatch, TokenTargets, TrainingGroup, TrainingSequence, pack};
-pub use prompt::{Begun, Prompt};
 pub use record::{Fate, GroupRecord};
 pub use reference::ReferenceSync;
 pub use rescore::Difference;
-pub use rollout::{add_completions, roll_out};
+pub use rollout::{ToActivity, add_completions, roll_out, roll_out_observed};
 pub use sample::{Episode, Group, Sample, SampleId, SampleOutcome};
 pub use trainer::{StepOutcome, Trainer};
 pub use update::{Update, accumulate};

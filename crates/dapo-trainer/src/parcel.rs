@@ -2,9 +2,9 @@
 
 use crate::error::TrainerError;
 use crate::groups;
-use crate::prompt::{Begun, Prompt};
 use crate::sample::{Group, Sample};
 use crate::team::unreadable;
+use dapo_data::{Begun, Prompt};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fmt::Display;

@@ -2,8 +2,8 @@
 
 use crate::conversation::{Rendered, Speech};
 use crate::error::TrainerError;
-use crate::prompt::{Begun, Prompt};
 use crate::sample::{Episode, Group, MODEL};
+use dapo_data::{Begun, Prompt};
 use dapo_policy::{
     AfterTurn, EndedTurn, FinishReason, GenerationConfig, More, Policy, PolicyError, Purpose, Request, Tokenizer,
     TurnAnswer, TurnLimits, Turns,

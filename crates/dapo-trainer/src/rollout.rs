@@ -5,8 +5,8 @@ use crate::error::TrainerError;
 use crate::judge::{Clock, Finished, Judge, Known};
 use crate::overlap::generate_and_score;
 use crate::play::{Play, Played};
-use crate::prompt::Prompt;
 use crate::sample::Group;
+use dapo_data::Prompt;
 use dapo_policy::{Completion, GenerationConfig, GenerationProgress, Policy, Request, Tokenizer};
 use dapo_reward::RewardSum;
 
@@ -31,10 +31,29 @@ pub fn roll_out(
     Ok(groups)
 }
 
-/// How what is done is put, from how far a generation is.
-pub(crate) type Put<'a> = dyn Fn(GenerationProgress) -> Activity + Sync + 'a;
+/// [`roll_out`]; `observer` is shown how far it is, as `to_activity` has it.
+///
+/// # Errors
+/// As there.
+pub fn roll_out_observed(
+    policy: &impl Policy,
+    tokenizer: &Tokenizer,
+    prompts: &[(u64, &Prompt)],
+    group_size: usize,
+    generation: &GenerationConfig,
+    rewards: &RewardSum,
+    step: u64,
+    observer: &mut Observer<'_>,
+    to_activity: &ToActivity<'_>,
+) -> Result<Vec<Group>, TrainerError> {
+    let judge = Judge { tokenizer, rewards, step, clock: &Clock::default() };
+    roll_out_by(policy, judge, prompts, group_size, generation, observer, to_activity)
+}
 
-/// [`roll_out`] with a judge; `observer` is shown how far it is, as `put` puts it.
+/// Turns how far a generation is into what an [`Observer`] is shown.
+pub type ToActivity<'a> = dyn Fn(GenerationProgress) -> Activity + Sync + 'a;
+
+/// [`roll_out`] with a judge; `observer` is shown how far it is, as `to_activity` has it.
 ///
 /// # Errors
 /// As there.
@@ -45,11 +64,11 @@ pub(crate) fn roll_out_by(
     group_size: usize,
     generation: &GenerationConfig,
     observer: &mut Observer<'_>,
-    put: &Put<'_>,
+    to_activity: &ToActivity<'_>,
 ) -> Result<Vec<Group>, TrainerError> {
     let mut groups: Vec<Group> = prompts.iter().map(|(draw, prompt)| Group::new(*draw, (*prompt).clone())).collect();
     let more = vec![group_size; groups.len()];
-    add_completions_by(policy, judge, &mut groups, &more, generation, observer, put)?;
+    add_completions_by(policy, judge, &mut groups, &more, generation, observer, to_activity)?;
     Ok(groups)
 }
 
@@ -67,11 +86,11 @@ pub fn add_completions(
     step: u64,
 ) -> Result<(), TrainerError> {
     let judge = Judge { tokenizer, rewards, step, clock: &Clock::default() };
-    let put = |_| Activity::Rollout(RolloutProgress::default());
-    add_completions_by(policy, judge, groups, more, generation, &mut |_| (), &put)
+    let to_activity = |_| Activity::Rollout(RolloutProgress::default());
+    add_completions_by(policy, judge, groups, more, generation, &mut |_| (), &to_activity)
 }
 
-/// [`add_completions`] with a judge; `observer` is shown how far it is, as `put` puts it.
+/// [`add_completions`] with a judge; `observer` is shown how far it is, as `to_activity` has it.
 ///
 /// # Errors
 /// As there.
@@ -82,10 +101,10 @@ pub(crate) fn add_completions_by(
     more: &[usize],
     generation: &GenerationConfig,
     observer: &mut Observer<'_>,
-    put: &Put<'_>,
+    to_activity: &ToActivity<'_>,
 ) -> Result<(), TrainerError> {
     if let Some(play) = Play::of(judge.rewards, judge.tokenizer, generation, judge.step) {
-        observer(put(GenerationProgress::default()));
+        observer(to_activity(GenerationProgress::default()));
         play.begin(groups)?;
         let (mut completions, played) = (vec![Vec::new(); groups.len()], Played::default());
         play.generate(policy, groups, &requests(groups, more), &played, &mut |number, group| {
@@ -98,7 +117,7 @@ pub(crate) fn add_completions_by(
         return judge.add(groups, finished, Known::new());
     }
     let requests = requests(groups, more);
-    let mut watch = |progress| observer(put(progress));
+    let mut watch = |progress| observer(to_activity(progress));
     let (finished, known) = if judge.rewards.waiting().is_empty() {
         let completions = policy.generate_watched(&requests, generation, &mut watch)?;
         observer(Activity::Scoring { completions: completions.iter().map(Vec::len).sum() });
@@ -124,7 +143,7 @@ pub(crate) fn roll_out_more(
     generation: &GenerationConfig,
     more: &(dyn Fn(&Group) -> usize + Sync),
     observer: &mut Observer<'_>,
-    put: &Put<'_>,
+    to_activity: &ToActivity<'_>,
 ) -> Result<Vec<Group>, TrainerError> {
     let mut groups: Vec<Group> = prompts.iter().map(|(draw, prompt)| Group::new(*draw, (*prompt).clone())).collect();
     let play = Play::of(judge.rewards, judge.tokenizer, generation, judge.step);
@@ -132,7 +151,7 @@ pub(crate) fn roll_out_more(
     let (requests, played) = (requests(&groups, &vec![group_size; groups.len()]), Played::default());
     let begun = if play.is_some() { groups.clone() } else { Vec::new() };
     let (mut failure, mut progress) = (None, GenerationProgress::default());
-    observer(put(progress));
+    observer(to_activity(progress));
     let mut add = |number: usize, completions: Vec<Completion>| {
         let group = &mut groups[number..=number];
         progress.completions += completions.len();
@@ -149,7 +168,7 @@ pub(crate) fn roll_out_more(
             }
         };
         progress.requests += usize::from(wanted == 0);
-        observer(put(progress));
+        observer(to_activity(progress));
         wanted
     };
     match play {

@@ -1,6 +1,6 @@
 //! A completion and all that becomes known of it, from the rollout to the log.
 
-use crate::prompt::Prompt;
+use dapo_data::Prompt;
 use dapo_policy::{Completion, FinishReason};
 use dapo_reward::{Reward, Said};
 use serde::{Deserialize, Serialize};

@@ -2,8 +2,8 @@
 
 use crate::error::TrainerError;
 use crate::groups;
-use crate::prompt::Prompt;
 use crate::sample::{Group, Sample};
+use dapo_data::Prompt;
 use dapo_policy::{Completion, read_file};
 use dapo_reward::Reward;
 use dapo_sampler::{DataOrder, DynamicSampler, SamplerConfig};

@@ -1,15 +1,13 @@
 //! Training steps of the tiny model on the emulated kernels of a GPU.
 #![allow(clippy::unwrap_used)]
 
+use dapo_data::tasks::{Split, addition_problems};
+use dapo_data::{PromptStyle, encode_prompts};
 use dapo_loss::{ImportanceLevel, Kl, Outside, Rejection, RolloutCorrection};
 use dapo_policy::{Decoder, Device, LoraConfig, Policy, TokenGroup, pack_tokens};
 use dapo_reward::{Accuracy, RewardSum};
 use dapo_sampler::{GenBatch, SamplerConfig};
-use dapo_trainer::tasks::{Split, addition_problems};
-use dapo_trainer::{
-    Fate, OptimizerConfig, PromptStyle, ReferenceSync, SampleOutcome, StepOutcome, Trainer, TrainerConfig,
-    encode_prompts,
-};
+use dapo_trainer::{Fate, OptimizerConfig, ReferenceSync, SampleOutcome, StepOutcome, Trainer, TrainerConfig};
 use std::path::Path;
 
 fn config() -> TrainerConfig {

@@ -4,7 +4,8 @@
 //! then a line a problem with its samples as they were judged. FILE follows from it.
 
 use anyhow::{Context, Result, bail};
-use dapo_trainer::{Group, Prompt, Sample, durable};
+use dapo_data::Prompt;
+use dapo_trainer::{Group, Sample, durable};
 use serde_json::{Map, Value};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};

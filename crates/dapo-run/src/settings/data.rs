@@ -1,7 +1,7 @@
 //! The problems to train on and to evaluate on.
 
-use dapo_trainer::PromptStyle;
-use dapo_trainer::data::{Fields, OnBadLine};
+use dapo_data::PromptStyle;
+use dapo_data::{Fields, OnBadLine};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

@@ -1,6 +1,7 @@
 //! Settings written and read again are the same settings.
 
 use crate::Files;
+use dapo_data::OnBadLine;
 use dapo_external::{EnvConfig, OnError};
 use dapo_loss::{
     AdvantageScale, Aggregation, Baseline, EmptySequences, ImportanceLevel, KlEstimator, Outside, PolicyLoss, RejectBy,
@@ -13,7 +14,6 @@ use dapo_reward::{
 };
 use dapo_run::{Algorithm, GuardAction, Layer, RunConfig, Tracker, keys, recipes, resolve};
 use dapo_sampler::{FilterMetric, GenBatch, OnExhausted, SurplusPolicy};
-use dapo_trainer::data::OnBadLine;
 use dapo_trainer::{CriticConfig, CriticLayers, OnMastered, Schedule};
 use proptest::prelude::*;
 use serde::Serialize;

@@ -8,7 +8,7 @@ use dapo_reward::{
     SampleReward,
 };
 use dapo_sampler::{FilterMetric, GenBatch, PerPrompt, SamplerConfig};
-use dapo_trainer::{OptimizerConfig, StepOutcome, Trainer, TrainerConfig, TrainerError, evaluate};
+use dapo_trainer::{OptimizerConfig, StepOutcome, Trainer, TrainerConfig, TrainerError, roll_out};
 use serde_json::json;
 
 /// Answers `a+b=` by the sum, and ends the episode with anything else: 1 for the sum of the problem behind `####`, else 0.
@@ -291,16 +291,17 @@ fn an_evaluation_plays_episodes_too() {
     let limits = EnvLimits { max_context_tokens: 24, ..EnvLimits::default() };
     let env = EnvReward::new(Guess).with_limits(limits).judging(true);
     let rewards = RewardSum::of(vec![RewardTerm::new(1.0, env)]).unwrap();
-    let evaluation = evaluate(&policy, &tokenizer, &prompts[..6], 3, &generation, &rewards).unwrap();
-    for (group, prompt) in evaluation.groups.iter().zip(&prompts) {
+    let drawn: Vec<_> = (0..).zip(&prompts[..6]).collect();
+    let groups = roll_out(&policy, &tokenizer, &drawn, 3, &generation, &rewards, 0).unwrap();
+    for (group, prompt) in groups.iter().zip(&prompts) {
         let first = group.prompt.text.strip_prefix(&prompt.text).unwrap();
         assert!(first.len() == 2 && first.ends_with('+'), "{first}");
         assert!(group.prompt.token_ids.starts_with(&prompt.token_ids));
         assert!(group.samples.iter().all(|sample| sample.reward.correct.is_some()));
     }
-    let again = evaluate(&policy, &tokenizer, &prompts[..6], 3, &generation, &rewards).unwrap();
-    assert_eq!(evaluation, again);
+    let again = roll_out(&policy, &tokenizer, &drawn, 3, &generation, &rewards, 0).unwrap();
+    assert_eq!(groups, again);
     let seeds: std::collections::BTreeSet<&str> =
-        evaluation.groups.iter().map(|group| group.prompt.text.rsplit('=').next().unwrap()).collect();
+        groups.iter().map(|group| group.prompt.text.rsplit('=').next().unwrap()).collect();
     assert!(seeds.len() > 1, "draws have seeds of their own");
 }

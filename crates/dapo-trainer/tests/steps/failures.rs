@@ -1,13 +1,14 @@
 //! Steps that fail or find nothing to train on, and what is kept of a trainer then.
 
 use crate::{MAX_NEW_TOKENS, config, model, prompts, rewards, trainer};
+use dapo_data::Prompt;
 use dapo_loss::{Denominator, LossConfig, LossError};
 use dapo_policy::{GenerationConfig, Gradients, SamplingConfig, StopTokens};
 use dapo_reward::{Accuracy, RewardError, RewardSum, TagCount};
 use dapo_sampler::{FilterMetric, GenBatch, OnExhausted, SamplerConfig};
 use dapo_trainer::{
-    Fate, OptimizerConfig, Prompt, Trainer, TrainerConfig, TrainerError, TrainingGroup, TrainingSequence, Update,
-    accumulate, evaluate, pack,
+    Fate, OptimizerConfig, Trainer, TrainerConfig, TrainerError, TrainingGroup, TrainingSequence, Update, accumulate,
+    pack, roll_out,
 };
 
 #[test]
@@ -90,10 +91,11 @@ fn mastery_is_judged_by_correctness_and_by_enough_groups() {
         sampling: SamplingConfig::GREEDY,
         ..GenerationConfig::new(StopTokens::of(policy.config(), &tokenizer))
     };
-    let greedy = evaluate(&policy, &tokenizer, &prompts, 1, &generation, &rewards()).unwrap();
+    let drawn: Vec<_> = (0..).zip(&prompts).collect();
+    let greedy = roll_out(&policy, &tokenizer, &drawn, 1, &generation, &rewards(), 0).unwrap();
     let solved: Vec<Prompt> = prompts
         .iter()
-        .zip(&greedy.groups)
+        .zip(&greedy)
         .filter(|(_, group)| group.samples[0].reward.correct == Some(true))
         .map(|(prompt, _)| prompt.clone())
         .collect();

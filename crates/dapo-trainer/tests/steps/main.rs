@@ -10,14 +10,14 @@ mod ppo;
 mod together;
 mod updates;
 
+use dapo_data::tasks::{Split, addition_problems};
+use dapo_data::{Prompt, PromptStyle, encode_prompts};
 use dapo_loss::Kl;
 use dapo_policy::{Decoder, FinishReason, Policy, Segments, TokenBatch, Tokenizer};
 use dapo_reward::{Accuracy, OverlongFilter, RewardSum, SoftOverlong};
 use dapo_sampler::{Account, FilterMetric, GenBatch, PerPrompt, SamplerConfig, SurplusPolicy};
-use dapo_trainer::tasks::{Split, addition_problems};
 use dapo_trainer::{
-    Fate, GroupRecord, OptimizerConfig, Prompt, PromptStyle, ReferenceSync, Sample, SampleOutcome, StepOutcome,
-    Trainer, TrainerConfig, encode_prompts,
+    Fate, GroupRecord, OptimizerConfig, ReferenceSync, Sample, SampleOutcome, StepOutcome, Trainer, TrainerConfig,
 };
 use std::path::Path;
 use std::sync::Arc;

@@ -1,13 +1,14 @@
 //! Rewards that wait for somebody else are scored beside generation, and nothing depends on when.
 
 use crate::{config, model, prompts, trainer};
+use dapo_data::Prompt;
 use dapo_policy::{
     Completion, Decoder, Each, GenerationConfig, Gradients, Loss, Policy, PolicyError, Request, StopTokens, TokenBatch,
     TokenLogprobs,
 };
 use dapo_reward::{Accuracy, GroupReward, RewardFault, RewardInput, RewardSum, RewardTerm, SampleReward, Score};
 use dapo_sampler::SamplerConfig;
-use dapo_trainer::{Group, Prompt, Trainer, TrainerConfig, TrainerError, roll_out};
+use dapo_trainer::{Group, Trainer, TrainerConfig, TrainerError, roll_out};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;

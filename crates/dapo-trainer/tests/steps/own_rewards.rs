@@ -1,11 +1,12 @@
 //! What a reward function of one's own sees of a training step, and what becomes of what it says.
 
 use crate::{MAX_NEW_TOKENS, config, model};
+use dapo_data::Problem;
+use dapo_data::{PromptStyle, encode_prompts};
 use dapo_policy::Message;
 use dapo_reward::{Ending, RewardInput, RewardSum, RewardTerm, SampleReward, Score};
 use dapo_sampler::SamplerConfig;
-use dapo_trainer::data::Problem;
-use dapo_trainer::{PromptStyle, Trainer, TrainerConfig, encode_prompts};
+use dapo_trainer::{Trainer, TrainerConfig};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};

@@ -1,6 +1,8 @@
 //! What the updates of a step compute, and with which weights, learning rates and mini-batches.
 
 use crate::{config, model, prompts, rewards, trainer};
+use dapo_data::tasks::{Split, addition_problems};
+use dapo_data::{PromptStyle, encode_prompts};
 use dapo_loss::{
     AdvantageNorm, AdvantageScale, Advantages, Aggregation, Denominator, ImportanceLevel, Kl, LossBatch, LossConfig,
     Outside, RejectBy, Rejection, RolloutCorrection, TokenChunk, policy_loss, top_entropy_threshold,
@@ -8,10 +10,9 @@ use dapo_loss::{
 use dapo_policy::{Decoder, Gradients, Policy};
 use dapo_reward::{RewardFault, RewardFn, RewardInput, RewardSum, SampleReward, Score};
 use dapo_sampler::{FilterMetric, GenBatch, OnExhausted, SamplerConfig, SurplusPolicy};
-use dapo_trainer::tasks::{Split, addition_problems};
 use dapo_trainer::{
-    OptimizerConfig, PromptStyle, SampleOutcome, Schedule, Trainer, TrainerConfig, TrainerError, TrainingGroup,
-    TrainingSequence, Update, accumulate, encode_prompts, pack,
+    OptimizerConfig, SampleOutcome, Schedule, Trainer, TrainerConfig, TrainerError, TrainingGroup, TrainingSequence,
+    Update, accumulate, pack,
 };
 
 #[test]

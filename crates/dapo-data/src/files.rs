@@ -1,15 +1,15 @@
 //! Data files, read one problem at a time.
 
-use super::csv;
-use super::distinct::{Distinct, Duplicates};
-use super::exact::Exact;
-use super::lines::{Bounded, LONGEST_LINE, read_line};
-use super::options::{LeftOut, Misfit, ReadOptions, Reason};
+use crate::csv;
+use crate::distinct::{Distinct, Duplicates};
+use crate::error::DataError;
+use crate::exact::Exact;
+use crate::lines::{Bounded, LONGEST_LINE, read_line};
+use crate::options::{LeftOut, Misfit, ReadOptions, Reason};
 #[cfg(feature = "parquet")]
-use super::parquet;
-use super::problem::Problem;
-use super::source::{Source, Take};
-use crate::error::TrainerError;
+use crate::parquet;
+use crate::problem::Problem;
+use crate::source::{Source, Take};
 use serde::Deserializer as _;
 use serde::de::{Error as _, SeqAccess, Visitor};
 use std::cell::Cell;
@@ -38,7 +38,7 @@ pub struct Reading {
 ///
 /// # Errors
 /// As [`read_problems`], but for entries that `options` leave out. A file without any problem is an error.
-pub fn read(path: &Path, options: &ReadOptions) -> Result<Reading, TrainerError> {
+pub fn read(path: &Path, options: &ReadOptions) -> Result<Reading, DataError> {
     let (mut all, mut distinct) = (Vec::new(), Distinct::default());
     let mut reading = Reading::default();
     let mut take = |problem| if options.deduplicate { distinct.add(problem) } else { all.push(problem) };
@@ -79,7 +79,7 @@ pub fn read(path: &Path, options: &ReadOptions) -> Result<Reading, TrainerError>
 /// Names the file and its line (in an array the element, in a Parquet file the row, each counted from 1), what was found
 /// and what was expected. Nothing is left out: one entry that is no problem is an error, as is one whose `choices` or
 /// `options` the question would lack.
-pub fn read_problems(path: &Path) -> Result<Vec<Problem>, TrainerError> {
+pub fn read_problems(path: &Path) -> Result<Vec<Problem>, DataError> {
     Ok(read(path, &ReadOptions::default())?.problems)
 }
 
@@ -87,7 +87,7 @@ pub fn read_problems(path: &Path) -> Result<Vec<Problem>, TrainerError> {
 ///
 /// # Errors
 /// As [`read_problems`].
-pub fn read_distinct(path: &Path) -> Result<(Vec<Problem>, Duplicates), TrainerError> {
+pub fn read_distinct(path: &Path) -> Result<(Vec<Problem>, Duplicates), DataError> {
     let reading = read(path, &ReadOptions { deduplicate: true, ..ReadOptions::default() })?;
     Ok((reading.problems, reading.duplicates))
 }
@@ -96,7 +96,7 @@ pub fn read_distinct(path: &Path) -> Result<(Vec<Problem>, Duplicates), TrainerE
 ///
 /// # Errors
 /// As [`read_problems`].
-pub fn read_jsonl(path: &Path) -> Result<Vec<Problem>, TrainerError> {
+pub fn read_jsonl(path: &Path) -> Result<Vec<Problem>, DataError> {
     let (mut problems, options) = (Vec::new(), ReadOptions::default());
     let mut source = Source::new(path, String::new(), &options);
     visit_lines(&mut source, &mut |problem| problems.push(problem))?;
@@ -105,8 +105,8 @@ pub fn read_jsonl(path: &Path) -> Result<Vec<Problem>, TrainerError> {
 }
 
 /// A file, or the data files of a folder in the order of their names, and whether it is a folder.
-fn files_of(path: &Path) -> Result<(Vec<PathBuf>, bool), TrainerError> {
-    let io = |source| TrainerError::Io { path: path.into(), source };
+fn files_of(path: &Path) -> Result<(Vec<PathBuf>, bool), DataError> {
+    let io = |source| DataError::Io { path: path.into(), source };
     if !fs::metadata(path).map_err(io)?.is_dir() {
         return Ok((vec![path.to_owned()], false));
     }
@@ -149,7 +149,7 @@ impl Format {
 }
 
 /// Hands over the problems of a file in the format that its name says.
-fn visit_file(mut source: Source<'_>, take: Take<'_>) -> Result<LeftOut, TrainerError> {
+fn visit_file(mut source: Source<'_>, take: Take<'_>) -> Result<LeftOut, DataError> {
     match Format::of(source.path()) {
         Some(Format::Lines) => visit_lines(&mut source, take)?,
         Some(Format::Json) => visit_json(&mut source, take)?,
@@ -170,7 +170,7 @@ fn visit_file(mut source: Source<'_>, take: Take<'_>) -> Result<LeftOut, Trainer
     source.finish()
 }
 
-fn visit_lines(source: &mut Source<'_>, take: Take<'_>) -> Result<(), TrainerError> {
+fn visit_lines(source: &mut Source<'_>, take: Take<'_>) -> Result<(), DataError> {
     let mut reader = BufReader::new(source.open()?);
     refuse_utf16(source, &mut reader)?;
     let mut line = Vec::new();
@@ -193,7 +193,7 @@ fn visit_lines(source: &mut Source<'_>, take: Take<'_>) -> Result<(), TrainerErr
     Ok(())
 }
 
-fn visit_json(source: &mut Source<'_>, take: Take<'_>) -> Result<(), TrainerError> {
+fn visit_json(source: &mut Source<'_>, take: Take<'_>) -> Result<(), DataError> {
     let mut reader = BufReader::new(source.open()?);
     refuse_utf16(source, &mut reader)?;
     let start = reader.fill_buf().map_err(|error| source.io(error))?;
@@ -233,7 +233,7 @@ fn without_mark(line: &[u8], number: usize) -> &[u8] {
     line.strip_prefix(MARK).filter(|_| number == 1).unwrap_or(line)
 }
 
-fn refuse_utf16(source: &Source<'_>, reader: &mut impl BufRead) -> Result<(), TrainerError> {
+fn refuse_utf16(source: &Source<'_>, reader: &mut impl BufRead) -> Result<(), DataError> {
     let start = reader.fill_buf().map_err(|error| source.io(error))?;
     if start.starts_with(b"\xff\xfe") || start.starts_with(b"\xfe\xff") {
         return Err(source.unfit("a file in UTF-16, expected UTF-8"));
@@ -247,7 +247,7 @@ struct Elements<'a, 'b> {
     take: Take<'a>,
     /// Bytes that the next element may have.
     left: &'a Cell<usize>,
-    error: Option<TrainerError>,
+    error: Option<DataError>,
 }
 
 impl<'de> Visitor<'de> for &mut Elements<'_, '_> {

@@ -1,14 +1,10 @@
 //! Completions of held-out problems, and how many of them are correct.
 
-use super::scores;
-use crate::activity::{Activity, Observer};
-use crate::error::TrainerError;
-use crate::judge::{Clock, Judge};
-use crate::prompt::Prompt;
-use crate::rollout::{roll_out, roll_out_by};
-use crate::sample::{Group, Sample};
-use dapo_policy::{GenerationConfig, Policy, Tokenizer};
+use crate::scores;
+use dapo_data::Prompt;
+use dapo_policy::{GenerationConfig, GenerationProgress, Policy, Tokenizer};
 use dapo_reward::RewardSum;
+use dapo_trainer::{Activity, Group, Observer, Sample, TrainerError, roll_out, roll_out_observed};
 
 /// What was found on a set of problems.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,23 +44,24 @@ pub fn evaluate_observed(
     observer: &mut Observer<'_>,
 ) -> Result<Evaluation, TrainerError> {
     let drawn: Vec<(u64, &Prompt)> = (0..).zip(prompts).collect();
-    let judge = Judge { tokenizer, rewards, step: 0, clock: &Clock::default() };
-    Ok(Evaluation { groups: observed(policy, judge, &drawn, samples, generation, observer)? })
+    Ok(Evaluation { groups: observed(policy, tokenizer, &drawn, samples, generation, rewards, observer)? })
 }
 
 fn observed(
     policy: &impl Policy,
-    judge: Judge<'_>,
+    tokenizer: &Tokenizer,
     drawn: &[(u64, &Prompt)],
     samples: usize,
     generation: &GenerationConfig,
+    rewards: &RewardSum,
     observer: &mut Observer<'_>,
 ) -> Result<Vec<Group>, TrainerError> {
-    roll_out_by(policy, judge, drawn, samples, generation, observer, &|progress| Activity::Evaluation {
+    let put = |progress: GenerationProgress| Activity::Evaluation {
         done: progress.requests,
         problems: drawn.len(),
         tokens: progress.tokens,
-    })
+    };
+    roll_out_observed(policy, tokenizer, drawn, samples, generation, rewards, 0, observer, &put)
 }
 
 /// [`evaluate`], `block` prompts at a time: a long evaluation can say how far it is and keep what it has. All blocks
@@ -108,8 +105,7 @@ pub fn evaluate_from<'a>(
     let block = block.max(1);
     prompts[first.min(prompts.len())..].chunks(block).enumerate().map(move |(i, prompts)| {
         let drawn: Vec<(u64, &Prompt)> = ((first + i * block) as u64..).zip(prompts).collect();
-        let judge = Judge { tokenizer, rewards, step: 0, clock: &Clock::default() };
-        observed(policy, judge, &drawn, samples, generation, observer)
+        observed(policy, tokenizer, &drawn, samples, generation, rewards, observer)
     })
 }
 
@@ -138,7 +134,7 @@ impl Evaluation {
         tokens as f64 / self.samples().count().max(1) as f64
     }
 
-    pub(super) fn samples(&self) -> impl Iterator<Item = &Sample> {
+    pub(crate) fn samples(&self) -> impl Iterator<Item = &Sample> {
         self.groups.iter().flat_map(|group| &group.samples)
     }
 

@@ -1,7 +1,7 @@
 //! Problems as the policy sees them.
 
-use super::problem::Problem;
-use crate::error::TrainerError;
+use crate::error::DataError;
+use crate::problem::Problem;
 use crate::prompt::Prompt;
 use dapo_policy::{ChatOptions, Message, Tokenizer};
 use serde_json::json;
@@ -30,7 +30,7 @@ pub fn encode_prompts(
     tokenizer: &Tokenizer,
     style: &PromptStyle,
     max_tokens: usize,
-) -> Result<(Vec<Prompt>, usize), TrainerError> {
+) -> Result<(Vec<Prompt>, usize), DataError> {
     let mut prompts = Vec::with_capacity(problems.len());
     let chat = Arc::new(ChatOptions {
         add_generation_prompt: true,
@@ -54,7 +54,7 @@ pub fn encode_prompts(
         let token_ids = tokenizer.encode(&text, special)?;
         if token_ids.is_empty() {
             let field = format!("the prompt of problem {}", problem.id);
-            return Err(TrainerError::setting(&field, &format!("{text:?}, no token"), "at least one token"));
+            return Err(DataError::setting(&field, &format!("{text:?}, no token"), "at least one token"));
         }
         if token_ids.len() <= max_tokens {
             prompts.push(Prompt {

@@ -1,12 +1,12 @@
 //! Evaluations of the tiny model of the test data.
 #![allow(clippy::unwrap_used)]
 
+use dapo_data::tasks::{Split, addition_problems};
+use dapo_data::{Prompt, PromptStyle, encode_prompts};
+use dapo_eval::{EvalReport, Evaluation, evaluate, evaluate_in_blocks};
 use dapo_policy::{Decoder, GenerationConfig, Purpose, SamplingConfig, StopTokens, Tokenizer, load};
 use dapo_reward::{Accuracy, Grader, RewardSum};
-use dapo_trainer::tasks::{Split, addition_problems};
-use dapo_trainer::{
-    EvalReport, Evaluation, Prompt, PromptStyle, TrainerError, encode_prompts, evaluate, evaluate_in_blocks,
-};
+use dapo_trainer::TrainerError;
 
 const TINY_MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/tiny-qwen3");
 

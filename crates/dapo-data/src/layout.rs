@@ -1,7 +1,7 @@
 //! Which columns of an entry are its question and its answer.
 
-use super::options::{Misfit, ReadOptions, Reason};
-use super::value::{column, get, shown};
+use crate::options::{Misfit, ReadOptions, Reason};
+use crate::value::{column, get, shown};
 use serde_json::Value;
 use std::borrow::Cow;
 

@@ -1,10 +1,10 @@
 //! The figures of an evaluation.
 
-use super::evaluation::Evaluation;
-use super::interval::Estimate;
-use super::scores;
-use crate::sample::{Group, Sample};
+use crate::evaluation::Evaluation;
+use crate::interval::Estimate;
+use crate::scores;
 use dapo_reward::{Grader, group_answers};
+use dapo_trainer::{Group, Sample};
 use rayon::prelude::*;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -199,7 +199,7 @@ impl fmt::Display for EvalReport {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::prompt::Prompt;
+    use dapo_data::Prompt;
     use dapo_policy::{Completion, FinishReason};
     use dapo_reward::{Accuracy, Ending, RewardInput, RewardSum, RewardTerm, SampleReward, Score};
 

@@ -1,6 +1,6 @@
 //! Values in an entry of a data file.
 
-use super::exact::Exact;
+use crate::exact::Exact;
 use serde_json::Value;
 use std::borrow::Cow;
 

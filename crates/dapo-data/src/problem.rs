@@ -1,9 +1,9 @@
 //! What a problem looks like in a data file.
 
-use super::choices::{Choices, refuse};
-use super::layout::{Found, Layout, Place};
-use super::options::{Fields, Misfit, ReadOptions, Reason};
-use super::value::{get, lookup, scalar, shown};
+use crate::choices::{Choices, refuse};
+use crate::layout::{Found, Layout, Place};
+use crate::options::{Fields, Misfit, ReadOptions, Reason};
+use crate::value::{get, lookup, scalar, shown};
 use dapo_policy::Message;
 use dapo_reward::{ExtractRule, Profile, extract_answer};
 use serde_json::Value;

@@ -1,9 +1,9 @@
 //! A data file and the problems that are read from it.
 
-use super::layout::Layout;
-use super::options::{LeftOut, Misfit, OnBadLine, ReadOptions, Reason};
-use super::problem::{Problem, problem};
-use crate::error::TrainerError;
+use crate::error::DataError;
+use crate::layout::Layout;
+use crate::options::{LeftOut, Misfit, OnBadLine, ReadOptions, Reason};
+use crate::problem::{Problem, problem};
 use dapo_policy::open_file;
 use serde_json::Value;
 use std::fs::File;
@@ -37,7 +37,7 @@ impl<'a> Source<'a> {
     }
 
     /// Hands over the problem that an entry states.
-    pub(super) fn take(&mut self, value: Value, number: usize, take: Take<'_>) -> Result<(), TrainerError> {
+    pub(super) fn take(&mut self, value: Value, number: usize, take: Take<'_>) -> Result<(), DataError> {
         let name = || format!("{}{number}", self.prefix);
         match problem(value, name, &self.layout, self.options) {
             Ok(problem) => {
@@ -50,7 +50,7 @@ impl<'a> Source<'a> {
     }
 
     /// Counts an entry that is no problem, or fails.
-    pub(super) fn leave_out(&mut self, number: usize, misfit: Misfit) -> Result<(), TrainerError> {
+    pub(super) fn leave_out(&mut self, number: usize, misfit: Misfit) -> Result<(), DataError> {
         let is_placeholder = misfit.reason == Reason::Placeholder && self.options.leave_out_placeholders;
         if !is_placeholder && self.options.on_bad_line == OnBadLine::Error {
             return Err(self.misfit(number, misfit));
@@ -60,7 +60,7 @@ impl<'a> Source<'a> {
     }
 
     /// Refuses a table whose columns hold no problems.
-    pub(super) fn check_columns(&self, names: &[&str]) -> Result<(), TrainerError> {
+    pub(super) fn check_columns(&self, names: &[&str]) -> Result<(), DataError> {
         if self.layout.fits(names) {
             return Ok(());
         }
@@ -69,7 +69,7 @@ impl<'a> Source<'a> {
     }
 
     /// What was left out; fails where no problem was found.
-    pub(super) fn finish(self) -> Result<LeftOut, TrainerError> {
+    pub(super) fn finish(self) -> Result<LeftOut, DataError> {
         if self.count > 0 {
             return Ok(self.left_out);
         }
@@ -80,21 +80,21 @@ impl<'a> Source<'a> {
         Err(self.misfit(1, Misfit::new(Reason::Layout, found, self.layout.describe())))
     }
 
-    pub(super) fn open(&self) -> Result<File, TrainerError> {
+    pub(super) fn open(&self) -> Result<File, DataError> {
         open_file(self.path).map_err(|error| self.io(error))
     }
 
-    pub(super) fn io(&self, source: io::Error) -> TrainerError {
-        TrainerError::Io { path: self.path.into(), source }
+    pub(super) fn io(&self, source: io::Error) -> DataError {
+        DataError::Io { path: self.path.into(), source }
     }
 
     /// An error about the whole file.
-    pub(super) fn unfit(&self, message: impl Into<String>) -> TrainerError {
+    pub(super) fn unfit(&self, message: impl Into<String>) -> DataError {
         self.io(io::Error::new(ErrorKind::InvalidData, message.into()))
     }
 
     /// An error about one entry.
-    pub(super) fn misfit(&self, number: usize, Misfit { found, expected, .. }: Misfit) -> TrainerError {
-        TrainerError::Data { path: self.path.into(), line: number, found, expected }
+    pub(super) fn misfit(&self, number: usize, Misfit { found, expected, .. }: Misfit) -> DataError {
+        DataError::Entry { path: self.path.into(), line: number, found, expected }
     }
 }

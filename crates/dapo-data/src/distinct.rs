@@ -1,7 +1,7 @@
 //! Problems that occur more than once.
 
-use super::problem::Problem;
-use super::split::prompt_hash;
+use crate::problem::Problem;
+use crate::split::prompt_hash;
 use std::collections::HashMap;
 
 /// How many problems were dropped because an earlier one has the same prompt.
@@ -17,7 +17,7 @@ pub struct Duplicates {
 ///
 /// ```
 /// use dapo_policy::Message;
-/// use dapo_trainer::data::{Duplicates, Problem, deduplicate};
+/// use dapo_data::{Duplicates, Problem, deduplicate};
 ///
 /// let problem = |question: &str, answer: &str| Problem::new("", vec![Message::user(question)], answer);
 /// let (kept, duplicates) = deduplicate(vec![problem("1+1", "2"), problem("2+2", "4"), problem("1+1", "3")]);
@@ -36,7 +36,7 @@ pub fn deduplicate(problems: Vec<Problem>) -> (Vec<Problem>, Duplicates) {
 ///
 /// ```
 /// use dapo_policy::Message;
-/// use dapo_trainer::data::{Problem, overlap};
+/// use dapo_data::{Problem, overlap};
 ///
 /// let problem = |question: &str| Problem::new("", vec![Message::user(question)], "");
 /// assert_eq!(overlap(&[problem("1+1"), problem("2+2")], &[problem("2+2"), problem("3+3"), problem("2+2")]), 2);

@@ -31,7 +31,7 @@ use serde::Serialize;
 ///
 /// # Example
 /// ```
-/// use dapo_trainer::Estimate;
+/// use dapo_eval::Estimate;
 ///
 /// let seven_of_ten = [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0];
 /// let estimate = Estimate::of(&seven_of_ten, 1);
@@ -132,8 +132,8 @@ fn student(degrees: usize) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::evaluate::scores::pass_at;
-    use crate::tasks::SplitMix;
+    use crate::scores::pass_at;
+    use dapo_data::tasks::SplitMix;
 
     fn is_close(found: f64, expected: f64) -> bool {
         (found - expected).abs() < 1e-12 * expected.abs().max(1.0)

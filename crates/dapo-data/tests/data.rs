@@ -1,11 +1,11 @@
 //! Data files, repeats and splits. Which problems a split sets apart was computed by a transcription of SipHash-2-4 in Python.
 #![allow(clippy::unwrap_used)]
 
-use dapo_policy::{Message, Tokenizer};
-use dapo_trainer::data::{
+use dapo_data::{
     Duplicates, Fields, LONGEST_LINE, LeftOut, OnBadLine, Problem, PromptStyle, ReadOptions, deduplicate,
     encode_prompts, overlap, read, read_distinct, read_jsonl, read_problems, split,
 };
+use dapo_policy::{Message, Tokenizer};
 use serde_json::json;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
 //! Multiple-choice problems.
 
-use super::options::{Misfit, Reason};
-use super::value::{parsed, scalar, shown};
+use crate::options::{Misfit, Reason};
+use crate::value::{parsed, scalar, shown};
 use serde_json::Value;
 use std::fmt::Write;
 

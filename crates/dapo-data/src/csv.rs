@@ -1,14 +1,14 @@
 //! CSV files, a header and a row a problem.
 
-use super::options::{Misfit, Reason};
-use super::source::{Source, Take};
-use crate::error::TrainerError;
+use crate::error::DataError;
+use crate::options::{Misfit, Reason};
+use crate::source::{Source, Take};
 use csv::{ErrorKind, Reader, ReaderBuilder, StringRecord};
 use serde_json::{Map, Value};
 use std::io::Read;
 
 /// Hands over the rows' problems. Cells are text, and empty ones null; a row's number is that of its first line.
-pub(super) fn visit(source: &mut Source<'_>, file: impl Read, take: Take<'_>) -> Result<(), TrainerError> {
+pub(super) fn visit(source: &mut Source<'_>, file: impl Read, take: Take<'_>) -> Result<(), DataError> {
     let mut reader = ReaderBuilder::new().from_reader(file);
     let header = reader.headers().map(|names| names.iter().map(|name| name.trim().to_owned()).collect::<Vec<_>>());
     let header = header.map_err(|error| fault(source, &error))?;
@@ -37,7 +37,7 @@ fn object(names: &[&str], record: &StringRecord) -> Value {
 }
 
 /// Leaves out a row that cannot be read.
-fn skip<R: Read>(source: &mut Source<'_>, reader: &Reader<R>, error: &csv::Error) -> Result<(), TrainerError> {
+fn skip<R: Read>(source: &mut Source<'_>, reader: &Reader<R>, error: &csv::Error) -> Result<(), DataError> {
     let line = error.position().unwrap_or(reader.position()).line() as usize;
     let misfit = match error.kind() {
         ErrorKind::UnequalLengths { expected_len, len, .. } => {
@@ -49,6 +49,6 @@ fn skip<R: Read>(source: &mut Source<'_>, reader: &Reader<R>, error: &csv::Error
     source.leave_out(line, misfit)
 }
 
-fn fault(source: &Source<'_>, error: &csv::Error) -> TrainerError {
+fn fault(source: &Source<'_>, error: &csv::Error) -> DataError {
     source.unfit(format!("invalid CSV ({error})"))
 }

@@ -13,6 +13,8 @@
 mod choices;
 mod csv;
 mod distinct;
+mod encode;
+mod error;
 mod exact;
 mod files;
 mod layout;
@@ -24,13 +26,15 @@ mod problem;
 mod prompt;
 mod source;
 mod split;
+pub mod tasks;
 mod value;
 
-pub use crate::prompt::Prompt;
 pub use distinct::{Duplicates, deduplicate, overlap};
+pub use encode::{PromptStyle, encode_prompts};
+pub use error::DataError;
 pub use files::{Reading, read, read_distinct, read_jsonl, read_problems};
 pub use lines::{LONGEST_LINE, read_line};
 pub use options::{Fields, LeftOut, OnBadLine, ReadOptions};
 pub use problem::Problem;
-pub use prompt::{PromptStyle, encode_prompts};
+pub use prompt::{Begun, Prompt};
 pub use split::split;

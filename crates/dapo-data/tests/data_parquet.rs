@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used)]
 #![cfg(feature = "parquet")]
 
+use dapo_data::{Duplicates, read_distinct, read_problems};
 use dapo_policy::Message;
-use dapo_trainer::data::{Duplicates, read_distinct, read_problems};
 use parquet::basic::{Compression, GzipLevel, ZstdLevel};
 use parquet::data_type::{ByteArray, ByteArrayType, DoubleType, Int64Type};
 use parquet::file::properties::WriterProperties;

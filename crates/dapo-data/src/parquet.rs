@@ -1,14 +1,14 @@
 //! Parquet files, a row a problem.
 
-use super::source::{Source, Take};
-use crate::error::TrainerError;
+use crate::error::DataError;
+use crate::source::{Source, Take};
 use dapo_policy::guarded;
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Field, Row};
 use serde_json::{Number, Value};
 
-pub(super) fn visit(source: &mut Source<'_>, take: Take<'_>) -> Result<(), TrainerError> {
+pub(super) fn visit(source: &mut Source<'_>, take: Take<'_>) -> Result<(), DataError> {
     let file = source.open()?;
     // The library asserts what a damaged file may break.
     let outcome = guarded(|| {
@@ -25,12 +25,12 @@ pub(super) fn visit(source: &mut Source<'_>, take: Take<'_>) -> Result<(), Train
 }
 
 enum Failure {
-    Problem(TrainerError),
+    Problem(DataError),
     Parquet(ParquetError),
 }
 
-impl From<TrainerError> for Failure {
-    fn from(error: TrainerError) -> Self {
+impl From<DataError> for Failure {
+    fn from(error: DataError) -> Self {
         Self::Problem(error)
     }
 }

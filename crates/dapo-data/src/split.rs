@@ -1,7 +1,7 @@
 //! Setting problems apart for validation.
 
-use super::problem::Problem;
-use crate::error::TrainerError;
+use crate::error::DataError;
+use crate::problem::Problem;
 use siphasher::sip::SipHasher24;
 use std::hash::Hasher as _;
 
@@ -14,9 +14,9 @@ use std::hash::Hasher as _;
 ///
 /// # Errors
 /// When `share` is not in [0, 1).
-pub fn split(problems: Vec<Problem>, share: f64, seed: u64) -> Result<(Vec<Problem>, Vec<Problem>), TrainerError> {
+pub fn split(problems: Vec<Problem>, share: f64, seed: u64) -> Result<(Vec<Problem>, Vec<Problem>), DataError> {
     if !(0.0..1.0).contains(&share) {
-        return Err(TrainerError::setting("share", &share, "a share of the problems, in [0, 1)"));
+        return Err(DataError::setting("share", &share, "a share of the problems, in [0, 1)"));
     }
     // Exact, as scaling by a power of two loses nothing and the largest share below 1 stays below 2^64.
     let bound = (share * 2f64.powi(64)).ceil() as u64;

@@ -8,7 +8,7 @@
 //!
 //! A model that has seen mostly direct answers must discover that working pays, and checking does not.
 
-use crate::data::Problem;
+use crate::problem::Problem;
 use dapo_policy::Message;
 use std::fmt::Write;
 
