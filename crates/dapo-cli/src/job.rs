@@ -134,8 +134,8 @@ impl Job {
     pub(crate) fn end(self, outcome: Result<()>) -> ExitCode {
         let Self { world, talk, is_known, is_told, .. } = self;
         let error = outcome.as_ref().err();
-        let is_refused = error.is_some_and(|error| error.is::<Refused>());
-        let is_stopped = error.is_some_and(|error| error.is::<Stopped>());
+        let is_refused = error.is_some_and(anyhow::Error::is::<Refused>);
+        let is_stopped = error.is_some_and(anyhow::Error::is::<Stopped>);
         let of_run = error.and_then(|error| error.downcast_ref::<RunError>());
         // A handshake has the same result on all ranks.
         let is_difference =
