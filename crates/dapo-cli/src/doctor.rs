@@ -28,6 +28,10 @@ pub(crate) fn run(args: &Doctor, talk: Talk) -> Result<()> {
     add("memory", memory("MemTotal"));
     add("memory available", memory("MemAvailable"));
     add("cuda", gpus());
+    add("mpi", dapo_dist::mpi_version().unwrap_or_else(|| "not in this build".into()));
+    add("ranks", ranks());
+    add("cores of a rank", dapo_dist::widen().to_string());
+    add("interfaces", interfaces());
     let mut stdout = Stdout::new();
     if args.json {
         writeln!(stdout, "{}", serde_json::Value::Object(findings))?;
@@ -40,6 +44,23 @@ pub(crate) fn run(args: &Doctor, talk: Talk) -> Result<()> {
         talk.detail("CANDLE_NUM_THREADS is not set; 1 keeps candle's own threads from competing with the kernels");
     }
     Ok(())
+}
+
+/// How many processes a launcher has started.
+fn ranks() -> String {
+    match dapo_dist::launched(|name| std::env::var(name).ok()) {
+        Some(launch) => format!("{} ({})", launch.size, launch.variable),
+        None => "1, without a launcher".into(),
+    }
+}
+
+/// The network interfaces over which ranks of other machines may be reached.
+fn interfaces() -> String {
+    let Ok(entries) = std::fs::read_dir("/sys/class/net") else { return "unknown".into() };
+    let mut names: Vec<String> =
+        entries.filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned())).collect();
+    names.sort();
+    names.join(", ")
 }
 
 /// The GPUs that can be asked for.
@@ -62,6 +83,7 @@ fn features() -> String {
         ("cuda", cfg!(feature = "cuda")),
         ("hub", cfg!(feature = "hub")),
         ("json-schema", cfg!(feature = "json-schema")),
+        ("mpi", cfg!(feature = "mpi")),
         ("parquet", cfg!(feature = "parquet")),
         ("tls", cfg!(feature = "tls")),
     ];

@@ -17,6 +17,7 @@ mod failed_step;
 mod generate;
 mod hints;
 mod interrupt;
+mod job;
 mod line_input;
 mod recipes;
 mod report;
@@ -32,6 +33,7 @@ mod verify;
 mod wrap;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use job::Refused;
 use signals::Stopped;
 use std::io;
 use std::process::ExitCode;
@@ -79,9 +81,11 @@ fn main() -> ExitCode {
     let talk = Talk::new(cli.talk);
     downloads::show(talk);
     let outcome = match &cli.command {
-        Command::Train(args) => train::run(args, talk),
+        Command::Train(args) => return train::run(args, talk),
         Command::Recipes(args) => recipes::run(args),
-        Command::Config(args) => return finish(config::run(args, talk), talk),
+        Command::Config(args) => {
+            return config::run(args, talk).unwrap_or_else(|error| finish(Err(error), talk).into());
+        }
         Command::Eval(args) => eval::run(args, talk),
         Command::Chat(args) => chat::run(args, talk),
         Command::Export(args) => export::run(args, talk),
@@ -94,7 +98,7 @@ fn main() -> ExitCode {
         Command::Reward(args) => reward::run(args, talk),
         Command::Verify(args) => verify::run(args, talk),
     };
-    finish(outcome.map(|()| ExitCode::SUCCESS), talk)
+    finish(outcome, talk).into()
 }
 
 /// Shows help or what is wrong with the arguments, and ends the program. Arguments may hold text of others, which is shown
@@ -113,17 +117,24 @@ fn usage_error(error: clap::Error, command: clap::Command) -> ! {
 }
 
 /// The exit code of a command, its failure shown.
-fn finish(outcome: anyhow::Result<ExitCode>, talk: Talk) -> ExitCode {
+fn finish(outcome: anyhow::Result<()>, talk: Talk) -> u8 {
+    let code = exit_code(&outcome);
+    if let Err(error) = outcome
+        && !is_broken_pipe(&error)
+        && !error.is::<Stopped>()
+    {
+        talk.failure(&error);
+    }
+    code
+}
+
+/// The exit code of a command.
+fn exit_code(outcome: &anyhow::Result<()>) -> u8 {
     match outcome {
-        Ok(code) => code,
-        Err(error) if error.is::<Stopped>() => {
-            error.downcast_ref::<Stopped>().map_or(ExitCode::FAILURE, |stopped| ExitCode::from(stopped.exit_code()))
-        }
-        Err(error) if !is_broken_pipe(&error) => {
-            talk.failure(&error);
-            ExitCode::FAILURE
-        }
-        Err(_) => ExitCode::SUCCESS,
+        Ok(()) => 0,
+        Err(error) if is_broken_pipe(error) => 0,
+        Err(error) if error.is::<Refused>() => 2,
+        Err(error) => error.downcast_ref::<Stopped>().map_or(1, |stopped| stopped.exit_code()),
     }
 }
 

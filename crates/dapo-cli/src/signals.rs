@@ -15,6 +15,16 @@ pub(crate) struct Stopped {
 }
 
 impl Stopped {
+    /// By the signal with this number.
+    pub(crate) fn by(number: u8) -> Self {
+        Self { number: number.into() }
+    }
+
+    /// The signal's number.
+    pub(crate) fn number(self) -> u8 {
+        self.number as u8
+    }
+
     /// What a shell sees of a process that a signal ended.
     pub(crate) fn exit_code(self) -> u8 {
         128 + self.number as u8

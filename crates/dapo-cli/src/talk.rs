@@ -30,7 +30,11 @@ enum Format {
 
 /// The voice of a command.
 #[derive(Clone, Copy)]
-pub(crate) struct Talk(Voice);
+pub(crate) struct Talk {
+    voice: Voice,
+    /// A rank that is not the first; it says only what went wrong.
+    rank: Option<usize>,
+}
 
 impl Talk {
     pub(crate) fn new(args: TalkArgs) -> Self {
@@ -48,37 +52,51 @@ impl Talk {
             ColorChoice::Never => dapo_console::ColorChoice::Never,
             ColorChoice::Auto => dapo_console::ColorChoice::Auto,
         };
-        Self(Voice::new(level, format, color))
+        Self { voice: Voice::new(level, format, color), rank: None }
+    }
+
+    /// The voice of another rank than the first: it says only what went wrong, and where.
+    pub(crate) fn of_rank(self, rank: usize) -> Self {
+        Self { rank: Some(rank), ..self }
     }
 
     /// The voice itself, for monitors and meters.
     pub(crate) fn voice(self) -> Voice {
-        self.0
+        self.voice
     }
 
     /// Whether stdout gets colours.
     pub(crate) fn colors_stdout(self) -> bool {
-        self.0.colors_stdout()
+        self.voice.colors_stdout()
     }
 
     /// What happens.
     pub(crate) fn note(self, text: impl Display) {
-        self.0.note(text);
+        if self.rank.is_none() {
+            self.voice.note(text);
+        }
     }
 
     /// What only the curious want to know.
     pub(crate) fn detail(self, text: impl Display) {
-        self.0.detail(text);
+        if self.rank.is_none() {
+            self.voice.detail(text);
+        }
     }
 
     /// What may not be as meant.
     pub(crate) fn warning(self, text: impl Display) {
-        self.0.warning(text);
+        if self.rank.is_none() {
+            self.voice.warning(text);
+        }
     }
 
     /// What went wrong.
     pub(crate) fn error(self, text: impl Display) {
-        self.0.error(text);
+        match self.rank {
+            None => self.voice.error(text),
+            Some(rank) => self.voice.error(format_args!("rank {rank}: {text}")),
+        }
     }
 
     /// What went wrong, with its causes; a cause that is part of what was said before is not repeated.

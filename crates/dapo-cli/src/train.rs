@@ -1,21 +1,27 @@
 //! `dapo train`: trains a model and writes a run folder.
 
-use crate::args::at_least;
-use crate::args::{TrustArgs, say_where, warn_if_none};
+mod announce;
+
+use crate::args::{TrustArgs, at_least};
 use crate::candidates;
-use crate::failed_step::{explain, once};
+use crate::failed_step::explain;
+use crate::job::{Job, Refused};
 use crate::signals::{Signals, Stopped};
 use crate::talk::Talk;
-use crate::terminal::{Stdout, excerpt};
+use crate::terminal::Stdout;
+use announce::{announce, say_of_data, say_what_is_resumed};
 use anyhow::{Result, anyhow, bail};
 use clap_complete::ArgValueCompleter;
 use dapo_console::{Monitor, Shape};
 use dapo_run::{
-    DeviceChoice, Folder, Layer, Mastered, ModelSource, Plan, ProblemCounts, Progress, Resolved, Resume, Run, RunError,
-    RunStep, Source, Trust, estimate, fits, plan, resolve, settings_of,
+    DeviceChoice, DistSection, Layer, Mastered, ModelSource, Plan, Progress, Resolved, Resume, Run, RunError, RunStep,
+    Source, Trust, estimate, fits, plan, resolve, settings_of, share_settings,
 };
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// Train a model with DAPO.
 ///
@@ -25,6 +31,9 @@ use std::path::{Path, PathBuf};
 /// The run folder gets the resolved settings, logs, completions and checkpoints; the path of the trained model is printed at the
 /// end. A run that was stopped continues with --resume exactly as if it had not been. The first SIGINT, SIGTERM or SIGHUP ends it
 /// after the present step, saved, with exit code 130, 143 or 129; a second one ends it at once.
+///
+/// With the feature mpi, `mpirun -n W dapo train ...` trains with W processes and leaves the same folder; train.shards is a power
+/// of two of at least W. Exit code 75: a process is missing, and the run can be resumed.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -65,35 +74,42 @@ pub(crate) struct Train {
     device: Option<String>,
 }
 
-pub(crate) fn run(args: &Train, talk: Talk) -> Result<()> {
-    let mut layers = args.layers.clone();
-    layers.extend(args.device.iter().map(|device| format!("model.device={device}")));
-    let settings = match &args.resume {
-        Some(dir) => settings_of(dir, &changes(&layers)?)?,
-        None => settings(&layers, talk)?,
-    };
-    let trust = args.trust.trust();
-    if args.dry_run {
-        return dry_run(&settings, trust, talk);
+pub(crate) fn run(args: &Train, talk: Talk) -> ExitCode {
+    let own = args.settings();
+    match Job::open(args.timeout(own.as_ref().ok()), talk) {
+        Ok(job) => {
+            let outcome = train(args, own, &job);
+            job.end(outcome)
+        }
+        Err(error) => crate::finish(Err(error), talk).into(),
     }
-    let (run, dir) = match (&args.resume, &args.out) {
-        (Some(dir), _) => (Run::resume_from(&settings, dir, Resume { from_step: args.from_step, trust }, None), dir),
-        (None, Some(dir)) => (Run::start(&settings, dir, trust, None), dir),
-        (None, None) => bail!("--out is missing"),
-    };
-    let mut run = run.map_err(|error| locate(error, &settings))?;
+}
+
+/// Trains, as one of the ranks of a job. Settings and run folder are those of rank 0.
+fn train(args: &Train, own: Result<Resolved>, job: &Job) -> Result<()> {
+    let talk = job.talk();
+    job.check_alike()?;
+    let own = if job.leads() { Some(own?) } else { None };
+    own.iter().flat_map(Resolved::warnings).for_each(|warning| talk.warning(warning));
+    let settings = share_settings(&**job.world(), own)?;
+    let (shards, ranks) = (settings.config.train.shards, job.world().size());
+    if shards < ranks {
+        let expected = format!("at least {ranks}, the number of ranks, and the same from the first step to the last");
+        return Err(Refused(format!("train.shards is {shards}, expected {expected}")).into());
+    }
+    if args.dry_run {
+        return if job.leads() { dry_run(&settings, args.trust.trust(), job) } else { Ok(()) };
+    }
+    if let Some(ranks) = job.describe() {
+        talk.note(ranks);
+    }
+    let (mut run, dir) = args.open(&settings, job)?;
+    if !job.leads() {
+        return follow(&mut run, job);
+    }
     announce(&run, dir, talk);
     if args.resume.is_some() {
-        if run.trainer().steps() == 0 {
-            let why = if args.from_step.is_some() { "from step 0" } else { "there is no checkpoint yet" };
-            talk.note(format_args!("{why}: starting again"));
-        }
-        for (name, answers) in run.known_answers().filter(|(_, answers)| *answers > 0) {
-            talk.note(format_args!(
-                "rewards.{name}: {answers} answers are known from reward_cache/{name}.jsonl and not asked for again; if the \
-                 reward has changed, remove that file first"
-            ));
-        }
+        say_what_is_resumed(&run, args.from_step, talk);
     }
     let steps = run.config().train.steps;
     if run.is_finished() {
@@ -123,8 +139,8 @@ pub(crate) fn run(args: &Train, talk: Talk) -> Result<()> {
         monitor.evaluation(run.trainer().steps(), &when, &report);
     }
     while !run.is_finished() {
-        if let Some(signal) = signals.caught() {
-            return Err(stop(&mut run, dir, signal, monitor, talk));
+        if let Some((rank, signal)) = job.signal(signals.caught())? {
+            return Err(stop(&mut run, dir, (rank, signal), monitor, job));
         }
         match run.step() {
             Ok(Progress::Step(done)) => report(&done, &mut monitor, talk),
@@ -132,18 +148,68 @@ pub(crate) fn run(args: &Train, talk: Talk) -> Result<()> {
             Err(error) => {
                 drop(monitor);
                 explain(&error, &run, talk);
-                return Err(once(error));
+                return Err(job.failed(error));
             }
         }
     }
-    let checkpoint = run.save()?;
+    let checkpoint = run.save().map_err(|error| job.failed(error))?;
     monitor.finish();
     let model = ModelSource::find(&checkpoint.to_string_lossy(), "main")?;
     writeln!(Stdout::new(), "{}", model.path().display())?;
     Ok(())
 }
 
+/// Trains as a rank that keeps nothing: does what rank 0 does, without a word.
+fn follow(run: &mut Run, job: &Job) -> Result<()> {
+    let signals = Signals::catch(|_| {})?;
+    run.evaluate_at_start()?;
+    while !run.is_finished() {
+        if let Some((_, signal)) = job.signal(signals.caught())? {
+            if run.trainer().steps() > 0 {
+                run.save_unscheduled().map_err(|error| job.failed(error))?;
+            }
+            return Err(signal.into());
+        }
+        run.step().map_err(|error| job.failed(error))?;
+    }
+    run.save().map_err(|error| job.failed(error))?;
+    Ok(())
+}
+
 impl Train {
+    /// The settings as this process finds them: ranks other than rank 0 may lack their files.
+    fn settings(&self) -> Result<Resolved> {
+        let mut layers = self.layers.clone();
+        layers.extend(self.device.iter().map(|device| format!("model.device={device}")));
+        match &self.resume {
+            Some(dir) => Ok(settings_of(dir, &changes(&layers)?)?),
+            None => resolved(&layers),
+        }
+    }
+
+    /// How long a rank may be silent: what the settings say, or of those that cannot be read, the command line.
+    fn timeout(&self, settings: Option<&Resolved>) -> Duration {
+        if let Some(settings) = settings {
+            return settings.config.dist.timeout();
+        }
+        let typed: Vec<String> = self.layers.iter().filter(|layer| layer.starts_with("dist.")).cloned().collect();
+        resolved(&typed).map_or(DistSection::default().timeout(), |settings| settings.config.dist.timeout())
+    }
+
+    /// Starts or resumes the run.
+    fn open<'a>(&'a self, settings: &Resolved, job: &Job) -> Result<(Run, &'a Path)> {
+        let (trust, world) = (self.trust.trust(), Arc::clone(job.world()));
+        let (run, dir) = match (&self.resume, &self.out) {
+            (Some(dir), _) => {
+                let how = Resume { from_step: self.from_step, trust };
+                (Run::resume_among(world, settings, dir, how, None), dir)
+            }
+            (None, Some(dir)) => (Run::start_among(world, settings, dir, trust, None), dir),
+            (None, None) => bail!("--out is missing"),
+        };
+        Ok((run.map_err(|error| locate(error, settings))?, dir))
+    }
+
     /// Steps from one panel of sample completions to the next.
     fn samples_every(&self, talk: Talk) -> Option<u64> {
         let by_default = (talk.voice().is_live() && !self.no_samples).then_some(10);
@@ -163,16 +229,17 @@ fn shape(run: &Run) -> Shape {
 }
 
 /// Saves the finished steps after a signal, and says how to continue.
-fn stop(run: &mut Run, dir: &Path, signal: Stopped, monitor: Monitor, talk: Talk) -> anyhow::Error {
+fn stop(run: &mut Run, dir: &Path, (rank, signal): (usize, Stopped), monitor: Monitor, job: &Job) -> anyhow::Error {
     let (made, steps) = (run.trainer().steps(), run.config().train.steps);
+    let of_rank = if job.world().size() > 1 { format!(" of rank {rank}") } else { String::new() };
     if made > 0
         && let Err(error) = run.save_unscheduled()
     {
-        return anyhow::Error::new(error).context(format!("{signal} after step {made} of {steps}"));
+        return job.failed(error).context(format!("{signal}{of_rank} after step {made} of {steps}"));
     }
     monitor.finish();
-    talk.error(format_args!(
-        "{signal} after step {made} of {steps}; to continue: dapo train --resume {}",
+    job.talk().error(format_args!(
+        "{signal}{of_rank} after step {made} of {steps}; to continue: dapo train --resume {}",
         dir.display()
     ));
     signal.into()
@@ -180,12 +247,16 @@ fn stop(run: &mut Run, dir: &Path, signal: Stopped, monitor: Monitor, talk: Talk
 
 /// The settings of layers as they were typed.
 pub(crate) fn settings(layers: &[String], talk: Talk) -> Result<Resolved> {
-    let layers: Vec<Layer> = layers.iter().map(|layer| Layer::parse(layer)).collect::<Result<_, _>>()?;
-    let settings = resolve(&layers)?;
+    let settings = resolved(layers)?;
     for warning in settings.warnings() {
         talk.warning(warning);
     }
     Ok(settings)
+}
+
+fn resolved(layers: &[String]) -> Result<Resolved> {
+    let layers: Vec<Layer> = layers.iter().map(|layer| Layer::parse(layer)).collect::<Result<_, _>>()?;
+    Ok(resolve(&layers)?)
 }
 
 /// With --resume, only settings can be laid on top.
@@ -208,77 +279,24 @@ pub(crate) fn locate(error: RunError, settings: &Resolved) -> anyhow::Error {
     }
 }
 
-fn dry_run(settings: &Resolved, trust: Trust, talk: Talk) -> Result<()> {
+fn dry_run(settings: &Resolved, trust: Trust, job: &Job) -> Result<()> {
+    let talk = job.talk();
     let plan = plan(&settings.config, trust).map_err(|error| locate(error, settings))?;
     let Plan { mut config, model, data, counts, folders } = plan;
     say_of_data(counts, &folders, talk);
     let mut stdout = Stdout::new();
     writeln!(stdout, "{}", settings.to_annotated_toml()?)?;
     config.model.device = config.model.device.parse::<DeviceChoice>()?.expected().to_string();
-    writeln!(stdout, "{}", estimate(&config, &model, data))?;
+    let estimate = estimate(&config, &model, data);
+    writeln!(stdout, "{estimate}")?;
+    if job.world().size() > 1 {
+        let here = dapo_dist::ranks_here(|name| std::env::var(name).ok());
+        writeln!(stdout, "{}", estimate.of_ranks(job.world().size(), here))?;
+    }
     if let Some(too_much) = fits(&settings.config, &model, Path::new("."))? {
         talk.warning(too_much);
     }
     Ok(())
-}
-
-fn announce(run: &Run, dir: &Path, talk: Talk) {
-    let (config, counts) = (run.config(), run.counts());
-    let policy = run.trainer().policy();
-    talk.note(format_args!(
-        "{}: {:.2} M trainable parameters, into {}",
-        config.model.path,
-        policy.num_parameters() as f64 / 1e6,
-        dir.display()
-    ));
-    let left_out = [(counts.duplicates, "duplicates"), (counts.too_long, "too long")];
-    let left_out: Vec<String> =
-        left_out.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
-    let left_out = if left_out.is_empty() { String::new() } else { format!("; left out: {}", left_out.join(", ")) };
-    talk.note(format_args!("{} problems to train on, {} for evaluation{left_out}", counts.train, counts.validation));
-    say_of_data(counts, run.data_folders(), talk);
-    if counts.conflicting > 0 {
-        talk.warning(format_args!(
-            "{} duplicates have another answer than the problem that was kept",
-            counts.conflicting
-        ));
-    }
-    if counts.unreadable > 0 {
-        let examples: Vec<String> =
-            run.unreadable_golds().iter().map(|gold| format!("{:?}", excerpt(gold, 60))).collect();
-        talk.warning(format_args!(
-            "the grader cannot read {} of {} gold answers, such as {}: completions count as correct only with the same text, \
-             and are left out of their group otherwise (rewards.accuracy.grader = \"text\" compares texts)",
-            counts.unreadable,
-            counts.train + counts.validation,
-            examples.join(", ")
-        ));
-    }
-    if let Some(too_much) = run.too_much() {
-        talk.warning(too_much);
-    }
-    warn_if_none(run.trainer().stop_tokens(), talk);
-    say_where(run.device(), talk);
-    let made = run.trainer().steps();
-    if made > 0 {
-        talk.note(format_args!("continuing after step {made}"));
-    }
-}
-
-/// Says which files of folders were read, which entries were left out, and which problems are on both sides.
-fn say_of_data(counts: ProblemCounts, folders: &[Folder], talk: Talk) {
-    for Folder { name, files } in folders {
-        talk.note(format_args!("{name}: {}", files.join(", ")));
-    }
-    if counts.left_out.total() > 0 {
-        talk.note(format_args!("{} entries of the data left out: {}", counts.left_out.total(), counts.left_out));
-    }
-    if counts.overlap > 0 {
-        talk.note(format_args!(
-            "{} of {} problems for evaluation are also trained on",
-            counts.overlap, counts.validation
-        ));
-    }
 }
 
 fn report(step: &RunStep, monitor: &mut Monitor, talk: Talk) {

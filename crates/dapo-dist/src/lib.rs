@@ -77,7 +77,7 @@ pub use error::{DistError, Place};
 pub use exchange::Exchange;
 pub use handshake::{Difference, cpu, differences, handshake};
 pub use launch::{Launch, launched, ranks_here};
-pub use open::open;
+pub use open::{mpi_version, open};
 pub use options::Options;
 pub use solo::Solo;
 pub use supervise::supervise;

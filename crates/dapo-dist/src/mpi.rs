@@ -54,6 +54,12 @@ pub(crate) fn start(options: Options) -> Result<Box<dyn World>, DistError> {
     Ok(Box::new(Messenger::new(link, options.deadline)))
 }
 
+/// MPI's name and version, up to the first comma.
+pub(crate) fn version() -> String {
+    let text = mpi::environment::library_version().unwrap_or_else(|error| error.to_string());
+    text.split([',', '\n']).next().unwrap_or_default().trim().to_owned()
+}
+
 struct MpiLink {
     rank: usize,
     size: usize,

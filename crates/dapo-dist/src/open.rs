@@ -23,6 +23,14 @@ pub fn open(options: Options) -> Result<Box<dyn World>, DistError> {
     }
 }
 
+/// What MPI calls itself and its version; `None` without the feature `mpi`.
+pub fn mpi_version() -> Option<String> {
+    #[cfg(feature = "mpi")]
+    return Some(crate::mpi::version());
+    #[cfg(not(feature = "mpi"))]
+    None
+}
+
 #[cfg(feature = "mpi")]
 fn several(launch: &Launch, options: Options) -> Result<Box<dyn World>, DistError> {
     let world = crate::mpi::start(options)?;

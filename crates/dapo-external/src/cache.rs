@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use dapo_reward::{RewardInput, Score};
@@ -143,6 +143,8 @@ pub(crate) struct Cache<E: Entry> {
     file: File,
     /// Bytes of whole answers in the file.
     length: u64,
+    /// Bytes of answers that were there, or are known elsewhere.
+    told: u64,
     answers: BTreeMap<E::Key, E::Answer>,
 }
 
@@ -182,7 +184,7 @@ impl<E: Entry> Cache<E> {
                 length += 1;
             }
         }
-        Ok(Self { path, file, length, answers })
+        Ok(Self { path, file, length, told: length, answers })
     }
 
     pub(crate) fn get(&self, key: &E::Key) -> Option<&E::Answer> {
@@ -206,6 +208,36 @@ impl<E: Entry> Cache<E> {
         Ok(())
     }
 
+    /// The lines of the answers that have come since the last call, or since the file was opened or rewritten.
+    ///
+    /// # Errors
+    /// [`ExternalError::Io`].
+    pub(crate) fn news(&mut self) -> Result<Vec<u8>, ExternalError> {
+        let mut news = vec![0; (self.length - self.told) as usize];
+        let mut read = || {
+            let mut file = File::open(&self.path)?;
+            file.seek(SeekFrom::Start(self.told))?;
+            file.read_exact(&mut news)
+        };
+        read().map_err(ExternalError::io(&self.path))?;
+        self.told = self.length;
+        Ok(news)
+    }
+
+    /// Takes over the lines of answers that came elsewhere. What is known already stays.
+    ///
+    /// # Errors
+    /// [`ExternalError::Io`], and [`ExternalError::Cache`] for a line that is no answer.
+    pub(crate) fn take_over(&mut self, lines: &[u8]) -> Result<(), ExternalError> {
+        let mut answers = Vec::new();
+        for (index, line) in lines.split_inclusive(|byte| *byte == b'\n').enumerate() {
+            let unread = |found| ExternalError::Cache { path: self.path.clone(), line: index + 1, found };
+            answers.push(E::read(line).map_err(unread)?);
+        }
+        answers.retain(|(key, _)| !self.answers.contains_key(key));
+        self.add(answers)
+    }
+
     /// Rewrites the file: the answers up to and of this step in the order of their keys, then those of later steps.
     ///
     /// # Errors
@@ -223,6 +255,7 @@ impl<E: Entry> Cache<E> {
         write().map_err(ExternalError::io(&new))?;
         self.file = append_to(&self.path)?;
         self.length = text.len() as u64;
+        self.told = self.length;
         Ok(())
     }
 }

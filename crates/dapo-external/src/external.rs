@@ -78,6 +78,23 @@ impl ExternalReward {
         self.cache().map_or(Ok(()), |mut cache| cache.checkpoint(step))
     }
 
+    /// The answers that have come since the last call or the last [`checkpoint`](Self::checkpoint), as lines of the file of
+    /// known answers, for another process.
+    ///
+    /// # Errors
+    /// [`ExternalError::Io`].
+    pub fn news(&self) -> Result<Vec<u8>, ExternalError> {
+        self.cache().map_or(Ok(Vec::new()), |mut cache| cache.news())
+    }
+
+    /// Takes over the [`news`](Self::news) of another process.
+    ///
+    /// # Errors
+    /// [`ExternalError::Io`], and [`ExternalError::Cache`] for a line that is no answer.
+    pub fn take_over(&self, lines: &[u8]) -> Result<(), ExternalError> {
+        self.cache().map_or(Ok(()), |mut cache| cache.take_over(lines))
+    }
+
     /// How many answers are known, and so not asked for again.
     pub fn known_answers(&self) -> usize {
         self.cache().map_or(0, |cache| cache.len())

@@ -187,3 +187,31 @@ fn another_prompt_of_the_same_draw_is_another_question() {
     reward.score_batch(&training).unwrap();
     assert_eq!(all_asked(&log).len(), 4);
 }
+
+#[test]
+fn answers_of_two_processes_go_together() {
+    let (whole, first, second) = (tempdir().unwrap(), tempdir().unwrap(), tempdir().unwrap());
+    let reward = open_command(shell(ECHO, &[&whole.path().join("log")]), whole.path());
+    train(&reward, 1..=3);
+    reward.checkpoint(3).unwrap();
+
+    let one = open_command(shell(ECHO, &[&first.path().join("log")]), first.path());
+    train(&one, 1..=1);
+    one.checkpoint(1).unwrap();
+    assert!(one.news().unwrap().is_empty(), "rewritten since");
+    // The other one knows what the first knew when it began.
+    fs::create_dir(second.path().join("reward_cache")).unwrap();
+    fs::copy(cache_file(first.path()), cache_file(second.path())).unwrap();
+    let other = open_command(shell(ECHO, &[&second.path().join("log")]), second.path());
+    train(&one, 2..=2);
+    train(&other, 3..=3);
+    let news = other.news().unwrap();
+    assert_eq!(String::from_utf8(news.clone()).unwrap().lines().count(), 4);
+    assert!(other.news().unwrap().is_empty());
+    one.take_over(&news).unwrap();
+    one.take_over(&news).unwrap();
+    assert_eq!(one.known_answers(), 12);
+    one.checkpoint(3).unwrap();
+    assert_eq!(fs::read(cache_file(first.path())).unwrap(), fs::read(cache_file(whole.path())).unwrap());
+    assert!(one.take_over(b"nonsense\n").unwrap_err().to_string().contains("line 1"));
+}

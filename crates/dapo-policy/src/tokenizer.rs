@@ -214,6 +214,20 @@ impl Tokenizer {
         template.render(messages, options, &self.special_tokens)
     }
 
+    /// The tokenizer, its chat template and stop tokens as one JSON text, which differs where anything of them does.
+    ///
+    /// # Errors
+    /// When the tokenizer has no form in JSON.
+    pub fn to_json(&self) -> Result<String, PolicyError> {
+        let json = self.call(|inner| inner.to_string(false))?;
+        Ok(format!(
+            "{json}\n{}\n{:?}\n{:?}",
+            Value::Object(self.config.clone()),
+            self.chat_template(),
+            self.stop_token_ids()
+        ))
+    }
+
     /// Writes `tokenizer.json`, `tokenizer_config.json` and `chat_template.jinja`.
     ///
     /// # Errors

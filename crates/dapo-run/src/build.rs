@@ -4,7 +4,7 @@ use crate::best::check_metric;
 use crate::external::{ENV, Externals, Opening, open_env, open_own};
 use crate::placement::DeviceChoice;
 use crate::run_error::RunError;
-use crate::settings::{Judging, RunConfig, Weighted};
+use crate::settings::{DistSection, Judging, RunConfig, Weighted};
 use dapo_policy::Device;
 use dapo_reward::{
     Accuracy, CosineLength, OnAbstain, ProportionalOverlong, Repetition, RewardError, RewardFn, RewardSum, RewardTerm,
@@ -76,6 +76,9 @@ impl RunConfig {
         if let Some(minutes) = self.output.checkpoint_minutes.filter(|minutes| !(minutes.is_finite() && *minutes > 0.0))
         {
             return Err(RunError::setting("output.checkpoint_minutes", minutes, "a finite number above 0, or unset"));
+        }
+        if !DistSection::RANGE.contains(&self.dist.timeout_s) {
+            return Err(RunError::setting("dist.timeout_s", self.dist.timeout_s, "a number from 1 to 1000000"));
         }
         if let Some(metric) = &self.output.keep_best {
             check_metric(metric, self.eval.every)?;

@@ -1,8 +1,10 @@
 //! Rewards of the settings that are computed elsewhere, as a run has them: with its folder, once it has one.
 
+use crate::ranks::Ranks;
 use crate::run_error::RunError;
 use crate::settings::{CODE, OwnKind, OwnReward};
 use dapo_code::{CodeError, Launcher};
+use dapo_dist::DistError;
 use dapo_external::{
     BuiltinReward, Counters, EnvConfig, ExternalConfig, ExternalEnvironment, ExternalError, ExternalReward, open,
 };
@@ -98,6 +100,48 @@ impl Externals {
         rewards.try_for_each(|reward| reward.checkpoint(step).map_err(|error| of_external(reward.name(), error)))?;
         let environment = self.environment.as_ref().map(|external| external.environment());
         environment.map_or(Ok(()), |environment| environment.checkpoint(step).map_err(of_env))
+    }
+
+    /// Gives the rank that keeps the run the answers that the others have got.
+    ///
+    /// # Errors
+    /// When a file of answers cannot be read or written, and [`RunError::Dist`].
+    pub(crate) fn collect(&self, ranks: &Ranks) -> Result<(), RunError> {
+        if !ranks.are_several() || (self.rewards.is_empty() && self.environment.is_none()) {
+            return Ok(());
+        }
+        let news = ranks.agree(if ranks.keeps() { Ok(Vec::new()) } else { self.news() })?;
+        let news = serde_json::to_vec(&news).map_err(|error| RunError::io(Path::new("new answers"))(error.into()))?;
+        let all = ranks.gather(&news)?;
+        for (rank, news) in all.iter().enumerate().filter(|_| ranks.keeps()) {
+            let unreadable = |error: serde_json::Error| {
+                let (found, expected) = (error.to_string(), "a list of answers".to_owned());
+                DistError::Content { rank, found, expected }
+            };
+            self.take_over(&serde_json::from_slice::<Vec<String>>(news).map_err(unreadable)?)?;
+        }
+        Ok(())
+    }
+
+    /// The lines of new answers, by reward, those of the environment last.
+    fn news(&self) -> Result<Vec<String>, RunError> {
+        let text = |lines: Vec<u8>| String::from_utf8_lossy(&lines).into_owned();
+        let rewards = self.rewards.iter().map(|external| external.reward());
+        let rewards = rewards.map(|reward| reward.news().map(text).map_err(|error| of_external(reward.name(), error)));
+        let environment =
+            self.environment.iter().map(|external| external.environment().news().map(text).map_err(of_env));
+        rewards.chain(environment).collect()
+    }
+
+    fn take_over(&self, news: &[String]) -> Result<(), RunError> {
+        for (external, lines) in self.rewards.iter().zip(news) {
+            let reward = external.reward();
+            reward.take_over(lines.as_bytes()).map_err(|error| of_external(reward.name(), error))?;
+        }
+        let environment = self.environment.iter().zip(news.get(self.rewards.len()));
+        environment
+            .into_iter()
+            .try_for_each(|(external, lines)| external.environment().take_over(lines.as_bytes()).map_err(of_env))
     }
 
     /// Requests since the last call, by the rewards' names.

@@ -50,6 +50,7 @@ impl RunFolder {
     pub const CHECKPOINTS: &str = "checkpoints";
     /// A file a tracker.
     pub const TRACKERS: &str = "trackers";
+    pub(crate) const REWARD_CACHE: &str = "reward_cache";
     pub(crate) const LOCK: &str = ".lock";
 
     /// The folder at a path, which need not exist.
@@ -204,6 +205,28 @@ impl RunFolder {
     pub(crate) fn torn_checkpoints(&self) -> Result<Vec<(u64, PathBuf)>, RunError> {
         numbered(&self.path.join(Self::CHECKPOINTS), |name| step_of_name(name.strip_suffix(".part")?))
     }
+}
+
+/// The files in a folder and the folders in it, by their paths in it, in order; none where it does not exist.
+pub(crate) fn files_in(dir: &Path) -> Result<Vec<String>, RunError> {
+    fn collect(dir: &Path, prefix: &str, found: &mut Vec<String>) -> std::io::Result<()> {
+        for entry in fs::read_dir(dir)? {
+            let entry = entry?;
+            let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
+            if entry.file_type()?.is_dir() {
+                collect(&entry.path(), &format!("{name}/"), found)?;
+            } else {
+                found.push(name);
+            }
+        }
+        Ok(())
+    }
+    let mut found = Vec::new();
+    match collect(dir, "", &mut found) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(RunError::io(dir)(error)),
+        _ => found.sort(),
+    }
+    Ok(found)
 }
 
 /// The entries of a folder with a step in their name, in the order of the steps; none where it does not exist.

@@ -28,6 +28,7 @@ mod folder;
 pub mod fuzzing;
 mod guards;
 mod identity;
+mod inputs;
 mod inventory;
 mod keys;
 mod layers;
@@ -40,10 +41,14 @@ mod placement;
 mod plan;
 mod problems;
 mod progress;
+mod ranks;
 mod recipes;
+mod resume;
 mod run;
 mod run_error;
 mod rust_problems;
+mod saving;
+mod scratch;
 mod settings;
 mod source;
 mod start;
@@ -72,16 +77,18 @@ pub use placement::{DeviceChoice, Placed, place};
 pub use plan::{Plan, plan};
 pub use problems::{ADDITION, Folder, ProblemCounts, ProblemFiles, Problems, load_problems, read_files};
 pub use progress::{Mastered, Progress, RunStep};
+pub use ranks::share_settings;
 pub use recipes::{Recipe, recipes};
+pub use resume::Resume;
 pub use run::Run;
 pub use run_error::{Rescue, RunError, Stage};
 pub use rust_problems::RUST;
 pub use settings::{
-    Algorithm, DataSection, EvalSection, GuardAction, GuardsSection, Judging, ModelSection, OutputSection,
+    Algorithm, DataSection, DistSection, EvalSection, GuardAction, GuardsSection, Judging, ModelSection, OutputSection,
     OverlongSection, OwnKind, OwnReward, OwnRewards, RewardsSection, RolloutSection, RunConfig, TagCountReward,
     Tracker, TrainSection, Weighted,
 };
 pub use source::Source;
-pub use start::{Resume, settings_of};
+pub use start::settings_of;
 pub use trial::{RunRewards, Trial};
 pub use trust::Trust;

@@ -86,7 +86,11 @@ pub fn fits(config: &RunConfig, model: &ModelConfig, dir: &Path) -> Result<Optio
     config.model.device = config.model.device.parse::<DeviceChoice>()?.expected().to_string();
     // The shortest prompt: whether longer ones fit shows when they are read.
     let data = DataSizes { problems: None, longest_prompt: Some(1) };
-    Machine::here(dir).check(&estimate(&config, model, data))
+    // The ranks of a job share their machine's memory.
+    let ranks = dapo_dist::ranks_here(|name| std::env::var(name).ok());
+    let machine = Machine::here(dir);
+    let machine = Machine { memory: machine.memory.map(|memory| memory / ranks as u64), ..machine };
+    machine.check(&estimate(&config, model, data))
 }
 
 /// Free space of the file system of a folder, in bytes.
@@ -147,6 +151,7 @@ fn keys_of(part: &str) -> &'static str {
         "activations" | "head, a chunk of rows" => {
             "train.micro_batch_tokens or rollout.max_new_tokens, or set train.layer_memory = \"recompute\""
         }
+        "sums of shards" => "train.shards",
         "texts of completions" => "train.steps, or set output.completions = false",
         _ => "the size of the model, or set lora.rank",
     }

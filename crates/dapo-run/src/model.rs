@@ -147,11 +147,19 @@ impl ModelSource {
         Ok((dapo_policy::load_adapter(&self.path, decoder)?, tokenizer))
     }
 
-    fn is_tiny(&self) -> bool {
+    pub(crate) fn is_tiny(&self) -> bool {
         self.name == TINY
     }
 
-    fn is_adapter(&self) -> bool {
+    /// Where the model is that this adapter is for; `None` for a model.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub(crate) fn base_path(&self) -> Result<Option<PathBuf>, RunError> {
+        self.is_adapter().then(|| Ok(self.base_source()?.path)).transpose()
+    }
+
+    pub(crate) fn is_adapter(&self) -> bool {
         !self.is_tiny() && self.path.join(ADAPTER).exists()
     }
 

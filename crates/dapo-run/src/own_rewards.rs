@@ -1,9 +1,9 @@
 //! Runs with rewards that no settings file can name.
 
 use crate::layers::Resolved;
+use crate::resume::Resume;
 use crate::run::Run;
 use crate::run_error::RunError;
-use crate::start::Resume;
 use crate::trial::RunRewards;
 use crate::trust::Trust;
 use std::path::Path;

@@ -203,7 +203,7 @@ fn read_all(
 }
 
 /// A data file on this machine.
-fn file(name: &str) -> Result<PathBuf, RunError> {
+pub(crate) fn file(name: &str) -> Result<PathBuf, RunError> {
     if name.starts_with("hf://") { from_hub(name) } else { Ok(name.into()) }
 }
 

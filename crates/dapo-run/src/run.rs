@@ -6,20 +6,22 @@ use crate::external::{Externals, faults};
 use crate::folder::{Lock, RunFolder};
 use crate::guards::{Alarm, Figures, Guards};
 use crate::logs::Logs;
-use crate::machine::check_space;
 use crate::placement::Placed;
 use crate::problems::{Folder, ProblemCounts};
 use crate::progress::{Mastered, Progress, RunStep};
+use crate::ranks::Ranks;
 use crate::run_error::{Rescue, RunError, Stage};
 use crate::settings::RunConfig;
 use crate::trackers::Trackers;
 use crate::watch::Watcher;
 use dapo_data::Prompt;
+use dapo_data::Prompt;
+use dapo_eval::{EvalReport, evaluate_observed};
 use dapo_eval::{EvalReport, evaluate_observed};
 use dapo_external::Counters;
 use dapo_policy::{GenerationConfig, PolicyError, Purpose, StopStrings};
 use dapo_reward::RewardSum;
-use dapo_trainer::{Activity, NoSignal, RunState, StepOutcome, StepTimings, Trainer, TrainerError};
+use dapo_trainer::{Activity, NoSignal, StepOutcome, StepTimings, Trainer, TrainerError};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -40,6 +42,8 @@ pub struct Run {
     /// Of the settings that the run cannot change.
     pub(crate) settings_hash: String,
     pub(crate) trainer: Trainer,
+    /// Of the problems to train on.
+    pub(crate) data_fingerprint: String,
     pub(crate) validation: Vec<Prompt>,
     /// Of all validation problems, `eval.limit` or not.
     pub(crate) validation_fingerprint: String,
@@ -66,6 +70,8 @@ pub struct Run {
     pub(crate) saved: Instant,
     /// Held for as long as the run is.
     pub(crate) lock: Option<Lock>,
+    /// The ranks that train the run together.
+    pub(crate) ranks: Ranks,
     pub(crate) watcher: Watcher,
 }
 
@@ -154,7 +160,7 @@ impl Run {
         if std::mem::take(&mut self.owes_evaluation) && self.is_scheduled(self.trainer.steps()) {
             self.save()?;
         }
-        Ok(Some(report))
+        Ok(report)
     }
 
     /// A step: trains, logs, and evaluates and writes a checkpoint where these are due. Where the policy has mastered its data,
@@ -168,25 +174,37 @@ impl Run {
     pub fn step(&mut self) -> Result<Progress, RunError> {
         let written = self.logs.write_pending();
         self.after(Stage::Logs, written)?;
-        match self.trainer.step_observed(&mut |activity| self.watcher.see(activity)) {
+        let (watcher, ranks) = (&mut self.watcher, &self.ranks);
+        let mut observer = |activity| {
+            ranks.world().heartbeat();
+            watcher.see(activity);
+        };
+        match self.trainer.step_observed(&mut observer) {
             Ok(outcome) => Ok(Progress::Step(Box::new(self.log(outcome)?))),
             Err(TrainerError::NoSignal(end)) if end.ends_well => {
                 self.finish(&end).map(|end| Progress::Mastered(Box::new(end)))
             }
             Err(error) => {
                 let (rescue, step) = (self.rescue(), self.trainer.steps() + 1);
-                // What the groups look like is the first thing to be asked; the error matters more than these files.
-                let log = CompletionLog::of(&self.trainer, &self.config);
-                let dump = if let TrainerError::NoSignal(end) = &error {
-                    let lines = log.lines(end.step, &end.groups);
-                    let _ = self.logs.write_completions(end.step, lines);
-                    None
-                } else {
-                    self.logs.dump(step, log.failed_lines(step, self.trainer.failed_groups()))
-                };
-                Err(self.failed(Stage::Training, step, rescue, dump, self.of_model(error)))
+                let dump = if self.ranks.keeps() { self.log_failed(step, &error) } else { None };
+                self.ranks.phase(&format!("{} {step} failed", Stage::Training));
+                let error = self.ranks.whose(self.of_model(error));
+                Err(self.failed(Stage::Training, step, rescue, dump, error))
             }
         }
+    }
+
+    /// Writes what a failed step computed with; gives the file of its own that this has, but for the completions of a step
+    /// in which too few groups carried a signal.
+    fn log_failed(&mut self, step: u64, error: &TrainerError) -> Option<PathBuf> {
+        // What the groups look like is the first thing to be asked; the error matters more than these files.
+        let log = CompletionLog::of(&self.trainer, &self.config);
+        if let TrainerError::NoSignal(end) = error {
+            let lines = log.lines(end.step, &end.groups);
+            let _ = self.logs.write_completions(end.step, lines);
+            return None;
+        }
+        self.logs.dump(step, log.failed_lines(step, self.trainer.failed_groups()))
     }
 
     /// The end of a run that has nothing left to learn.
@@ -196,32 +214,23 @@ impl Run {
         let checkpoint = self.after(Stage::Checkpoint, checkpoint)?;
         let evaluation = self.final_evaluation();
         let evaluation = self.after(Stage::Evaluation, evaluation)?;
-        self.externals.checkpoint(steps)?;
         self.mastered = true;
-        let marked = self.folder.make_scheduled(steps, self.state(false));
+        let marked = if self.ranks.keeps() { self.mark_ended() } else { Ok(()) };
         self.after(Stage::Checkpoint, marked)?;
         Ok(Mastered { steps, outcomes: end.outcomes(), evaluation, checkpoint })
+    }
+
+    /// Has the last checkpoint say that the run has ended.
+    fn mark_ended(&self) -> Result<(), RunError> {
+        let steps = self.trainer.steps();
+        self.externals.checkpoint(steps)?;
+        self.folder.make_scheduled(steps, self.state(false))
     }
 
     /// The evaluation of the present policy, where the run evaluates and its log does not have it.
     fn final_evaluation(&mut self) -> Result<Option<EvalReport>, RunError> {
         let is_missing = self.config.eval.every.is_some() && !self.logs.has_evaluation(self.trainer.steps())?;
-        if is_missing { self.evaluate().map(Some) } else { Ok(None) }
-    }
-
-    /// Saves the steps made so far, where that is possible. Older checkpoints all stay: this one may be the result of what
-    /// went wrong.
-    fn rescue(&mut self) -> Rescue {
-        let path = self.folder.checkpoint(self.trainer.steps());
-        match self.trainer.steps() {
-            0 => Rescue::Nothing,
-            _ if !self.trainer.is_whole() => Rescue::Torn,
-            _ if path.exists() => Rescue::Saved(path),
-            _ => match self.write_checkpoint(true) {
-                Ok(path) => Rescue::Saved(path),
-                Err(error) => Rescue::Failed(error.to_string()),
-            },
-        }
+        if is_missing { self.evaluate() } else { Ok(None) }
     }
 
     fn failed(&self, stage: Stage, step: u64, rescue: Rescue, dump: Option<PathBuf>, source: RunError) -> RunError {
@@ -238,9 +247,10 @@ impl Run {
         }
     }
 
-    /// The outcome of what follows a finished step; a failure saves the step first.
+    /// The outcome of what follows a finished step, on all ranks; a failure saves the step first.
     fn after<T>(&mut self, stage: Stage, outcome: Result<T, RunError>) -> Result<T, RunError> {
-        outcome.map_err(|error| {
+        self.ranks.phase(&format!("{stage} {}", self.trainer.steps()));
+        self.ranks.agree(outcome).map_err(|error| {
             let rescue = self.rescue();
             self.failed(stage, self.trainer.steps(), rescue, None, error)
         })
@@ -250,7 +260,8 @@ impl Run {
     fn log(&mut self, outcome: StepOutcome) -> Result<RunStep, RunError> {
         let steps = self.trainer.steps();
         let counters = self.externals.take_counters();
-        let written = self.write_logs(&outcome, &counters);
+        self.ranks.phase(&format!("{} {steps}", Stage::Logs));
+        let written = self.externals.collect(&self.ranks).and_then(|()| self.write_logs(&outcome, &counters));
         self.after(Stage::Logs, written)?;
         self.trackers.add_step(steps, &outcome.metrics, &outcome.timings);
         let alarms = self.guards.observe(&Figures::from(&outcome.metrics), &self.config.guards);
@@ -258,14 +269,9 @@ impl Run {
             return self.after(Stage::Guards, Err(RunError::Guard { key, message }));
         }
         let evaluation = self.is_evaluated(steps).then(|| self.evaluate()).transpose();
-        let evaluation = self.after(Stage::Evaluation, evaluation)?;
-        let checkpoint = if self.is_scheduled(steps) {
-            Some(self.save())
-        } else {
-            let minutes = self.config.output.checkpoint_minutes;
-            let is_due = minutes.is_some_and(|minutes| self.saved.elapsed().as_secs_f64() >= 60.0 * minutes);
-            is_due.then(|| self.save_unscheduled())
-        };
+        let evaluation = self.after(Stage::Evaluation, evaluation)?.flatten();
+        let checkpoint =
+            if self.is_scheduled(steps) { Some(self.save()) } else { self.is_due()?.then(|| self.save_unscheduled()) };
         let checkpoint = self.after(Stage::Checkpoint, checkpoint.transpose())?;
         let faults = faults(&counters).into_iter().chain(self.trackers.take_warnings()).collect();
         let StepOutcome { metrics, timings, groups } = outcome;
@@ -274,7 +280,7 @@ impl Run {
 
     fn write_logs(&mut self, outcome: &StepOutcome, rewards: &BTreeMap<String, Counters>) -> Result<(), RunError> {
         let mut completions = Ok(());
-        if self.config.output.completions {
+        if self.config.output.completions && self.ranks.keeps() {
             let step = outcome.metrics.step;
             let lines = CompletionLog::of(&self.trainer, &self.config).lines(step, &outcome.groups);
             completions = self.logs.write_completions(step, lines);
@@ -304,61 +310,30 @@ impl Run {
         (every > 0 && steps.is_multiple_of(every)) || self.is_finished() || self.scores.is_new_best(steps)
     }
 
-    /// Writes a checkpoint of the present state, unless it exists, and removes those that need not stay.
-    ///
-    /// # Errors
-    /// When it cannot be written.
-    pub fn save(&mut self) -> Result<PathBuf, RunError> {
+    /// Evaluates the present policy. The rank that keeps the run does, and the others learn what their decisions rest on.
+    fn evaluate(&mut self) -> Result<Option<EvalReport>, RunError> {
         let steps = self.trainer.steps();
-        let mut path = self.folder.checkpoint(steps);
-        if path.exists() {
-            self.folder.make_scheduled(steps, self.state(false))?;
+        self.ranks.phase(&format!("{} {steps}", Stage::Evaluation));
+        let report = if self.ranks.keeps() { self.report().map(Some) } else { Ok(None) };
+        let report = self.ranks.agree(report)?;
+        let line = report.as_ref().map(|report| EvaluationLine { step: steps, report });
+        let file = self.folder.path().join(RunFolder::EVALUATIONS);
+        let unwritten = |error: serde_json::Error| RunError::io(&file)(error.into());
+        let text = line.as_ref().map(serde_json::to_vec).transpose().map_err(unwritten)?;
+        let text = self.ranks.send(text.unwrap_or_default())?;
+        if let Some(line) = &line {
+            self.logs.append(RunFolder::EVALUATIONS, line)?;
+            self.trackers.add_evaluation(steps, line);
+            self.scores.add(steps, line)?;
         } else {
-            path = self.write_checkpoint(false)?;
+            let line = serde_json::from_slice(&text).map_err(unwritten)?;
+            self.logs.append(RunFolder::EVALUATIONS, &line)?;
+            self.scores.add_line(&line)?;
         }
-        self.folder.prune(self.config.output.keep_checkpoints, &self.scores)?;
-        Ok(path)
+        Ok(report)
     }
 
-    /// Writes a checkpoint that the schedule does not have, unless there is one of the present state. The next scheduled
-    /// one replaces it.
-    ///
-    /// # Errors
-    /// When it cannot be written.
-    pub fn save_unscheduled(&mut self) -> Result<PathBuf, RunError> {
-        let path = self.folder.checkpoint(self.trainer.steps());
-        if !path.exists() {
-            self.write_checkpoint(true)?;
-            self.folder.prune(self.config.output.keep_checkpoints, &self.scores)?;
-        }
-        Ok(path)
-    }
-
-    /// Writes a checkpoint, after everything that it relies on has reached the disk.
-    fn write_checkpoint(&mut self, unscheduled: bool) -> Result<PathBuf, RunError> {
-        self.watcher.see(Activity::Checkpoint);
-        let path = self.folder.checkpoint(self.trainer.steps());
-        check_space(&self.folder.path().join(RunFolder::CHECKPOINTS), self.trainer.checkpoint_bytes())?;
-        self.logs.sync()?;
-        self.externals.checkpoint(self.trainer.steps())?;
-        self.trainer.save_of_run(&path, &self.base_model, Some(self.state(unscheduled)))?;
-        self.saved = Instant::now();
-        Ok(path)
-    }
-
-    /// What of the run belongs to a checkpoint.
-    fn state(&self, unscheduled: bool) -> RunState {
-        RunState {
-            settings: self.settings_hash.clone(),
-            validation: self.validation_fingerprint.clone(),
-            unscheduled,
-            ended: self.is_finished(),
-            logs: self.logs.digests(self.trainer.steps()),
-            pending: self.logs.pending().clone(),
-        }
-    }
-
-    fn evaluate(&mut self) -> Result<EvalReport, RunError> {
+    fn report(&mut self) -> Result<EvalReport, RunError> {
         let eval = &self.config.eval;
         let generation = GenerationConfig {
             max_new_tokens: eval.max_new_tokens.unwrap_or(self.config.rollout.max_new_tokens),
@@ -373,17 +348,16 @@ impl Run {
         };
         let (policy, tokenizer) = (self.trainer.policy(), self.trainer.tokenizer());
         let judge = self.judge.as_ref().unwrap_or(self.trainer.rewards());
-        let observer = &mut |activity| self.watcher.see(activity);
+        let (ranks, watcher) = (&self.ranks, &mut self.watcher);
+        let observer = &mut |activity| {
+            ranks.world().heartbeat();
+            watcher.see(activity);
+        };
         let evaluation =
             evaluate_observed(policy, tokenizer, &self.validation, eval.samples, &generation, judge, observer)
                 .map_err(|error| self.of_model(error))?;
         let mut report = evaluation.report(&self.config.accuracy().grader);
         report.per_problem.clear();
-        let steps = self.trainer.steps();
-        let line = EvaluationLine { step: steps, report: &report };
-        self.logs.append(RunFolder::EVALUATIONS, &line)?;
-        self.trackers.add_evaluation(steps, &line);
-        self.scores.add(steps, &line)?;
         Ok(report)
     }
 }

@@ -121,6 +121,17 @@ pub enum RunError {
         /// What the figures say.
         message: String,
     },
+    /// Another rank failed; it has said so itself.
+    #[error("rank {rank}: {message}")]
+    Rank {
+        /// The rank.
+        rank: usize,
+        /// Its error.
+        message: String,
+    },
+    /// The ranks of the run do not work together any more.
+    #[error(transparent)]
+    Dist(Box<dapo_dist::DistError>),
     /// The model's numbers are at fault.
     #[error("{model}: {source}")]
     Model {
@@ -216,6 +227,12 @@ pub enum Rescue {
 impl From<dapo_trainer::TrainerError> for RunError {
     fn from(error: dapo_trainer::TrainerError) -> Self {
         Self::Trainer(Box::new(error))
+    }
+}
+
+impl From<dapo_dist::DistError> for RunError {
+    fn from(error: dapo_dist::DistError) -> Self {
+        Self::Dist(Box::new(error))
     }
 }
 

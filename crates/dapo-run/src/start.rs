@@ -5,13 +5,16 @@ use crate::build::of_setting;
 use crate::estimate::cache_left;
 use crate::folder::RunFolder;
 use crate::guards::{Figures, Guards};
-use crate::identity::{changed_for_good, check_seal, sealed, settings_hash, with_absolute_paths};
+use crate::identity::{sealed, settings_hash, with_absolute_paths};
+use crate::inputs::share_inputs;
 use crate::layers::{Layer, Resolved, resolve};
 use crate::logs::{LogState, Logs};
 use crate::machine::fits;
 use crate::model::ModelSource;
 use crate::placement::place;
 use crate::plan::prepare;
+use crate::ranks::Ranks;
+use crate::resume::{Found, Resume, send_folder};
 use crate::run::Run;
 use crate::run_error::RunError;
 use crate::settings::RunConfig;
@@ -20,23 +23,17 @@ use crate::trial::RunRewards;
 use crate::trust::Trust;
 use crate::watch::Watcher;
 use dapo_data::Prompt;
+use dapo_data::Prompt;
+use dapo_dist::{Solo, World, handshake};
 use dapo_policy::{Device, StopStrings, cuda_memory};
 use dapo_reward::RewardSum;
-use dapo_trainer::{Manifest, Trainer, TrainerError, fingerprint_of_data};
+use dapo_trainer::{Digest, Manifest, Trainer, TrainerError, fingerprint_of_data, fingerprint_of_weights};
 use serde_json::{Map, Value};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
-
-/// From where a run is resumed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Resume {
-    /// The checkpoint, by the steps made before it; 0 is the start. By default the last one.
-    pub from_step: Option<u64>,
-    /// What is accepted without a hash.
-    pub trust: Trust,
-}
 
 impl Run {
     /// Starts a run in a new or empty folder. Nothing is written before model, data and settings are known to be good.
@@ -53,11 +50,30 @@ impl Run {
     /// # Errors
     /// As there.
     pub fn start(settings: &Resolved, dir: &Path, trust: Trust, rewards: Option<RunRewards>) -> Result<Self, RunError> {
-        let folder = RunFolder::at(dir);
+        Self::start_among(Arc::new(Solo), settings, dir, trust, rewards)
+    }
+
+    /// As [`start`](Self::start), as one of the ranks of a world, all of which have the same settings. Rank 0 has the
+    /// folder and writes what there is to write. The others get the model and the data from it if they lack them, and write
+    /// temporary files alone.
+    ///
+    /// # Errors
+    /// As there; and [`RunError::Dist`], also where the ranks have other models, data or CPUs.
+    pub fn start_among(
+        world: Arc<dyn World>,
+        settings: &Resolved,
+        dir: &Path,
+        trust: Trust,
+        rewards: Option<RunRewards>,
+    ) -> Result<Self, RunError> {
+        let ranks = Ranks::of(world)?;
+        let folder = ranks.folder(dir);
         folder.check_is_free()?;
-        let mut run = Self::build(&with_absolute_paths(&settings.config), folder, trust, rewards)?;
+        let config = share_inputs(&ranks, &with_absolute_paths(&settings.config), trust)?;
+        let mut run = Self::build(&config, folder, trust, rewards, ranks)?;
         run.lock = Some(run.folder.create(&sealed(&run.written)?)?);
         run.externals.attach(run.folder.path())?;
+        run.shake_hands()?;
         Ok(run)
     }
 
@@ -82,40 +98,64 @@ impl Run {
         how: Resume,
         rewards: Option<RunRewards>,
     ) -> Result<Self, RunError> {
-        let folder = RunFolder::at(dir);
-        let is_sealed = check_seal(&folder.config_file(), how.trust)?;
-        let before = resolve(&[Layer::File(folder.config_file())])?.config;
+        Self::resume_among(Arc::new(Solo), changed, dir, how, rewards)
+    }
+
+    /// As [`resume_from`](Self::resume_from), as one of the ranks of a world; their number need not be the one that the run
+    /// had before. Rank 0 has the folder, and sends the others what they need of it.
+    ///
+    /// # Errors
+    /// As there and for [`start_among`](Self::start_among).
+    pub fn resume_among(
+        world: Arc<dyn World>,
+        changed: &Resolved,
+        dir: &Path,
+        how: Resume,
+        rewards: Option<RunRewards>,
+    ) -> Result<Self, RunError> {
+        let ranks = Ranks::of(world)?;
         let config = with_absolute_paths(&changed.config);
-        if let Some((key, was, is)) = changed_for_good(&before, &config) {
-            let expected = format!("{was} as it was: start a new run, from this one's checkpoint if you like");
-            return Err(RunError::setting(&key, is, expected));
+        ranks.phase("start: the checkpoint");
+        let (mut run, steps, is_changed) = if ranks.keeps() {
+            let found = Found::in_folder(&config, dir, how)?;
+            send_folder(&ranks, &found.folder, found.steps)?;
+            Self::continued(found, &config, how, rewards, ranks)?
+        } else {
+            Self::following(&config, dir, how.trust, rewards, ranks)?
+        };
+        run.ranks.phase("start: the logs");
+        let logs = [RunFolder::METRICS, RunFolder::EVALUATIONS].map(str::to_owned);
+        run.ranks.send_files(run.folder.path(), &logs)?;
+        run.recall(steps)?;
+        run.shake_hands()?;
+        if is_changed {
+            run.folder.write_settings(&sealed(&run.written)?)?;
         }
-        let lock = folder.lock()?;
-        let steps = match how.from_step {
-            Some(steps) => steps,
-            None => folder.last_checkpoint()?.map_or(0, |(steps, _)| steps),
-        };
-        let (path, settings) = (folder.checkpoint(steps), settings_hash(&before)?);
-        let (manifest, mut logs) = match steps {
-            0 => (None, LogState::default()),
-            _ if !path.exists() => {
-                let steps: Vec<String> = folder.checkpoints()?.iter().map(|(steps, _)| steps.to_string()).collect();
-                let expected = match &steps[..] {
-                    [] => "a checkpoint: the run has none".to_owned(),
-                    steps => format!("one of the run's checkpoints, those of step {}", steps.join(", ")),
-                };
-                return Err(RunError::folder(&path, "missing", expected));
-            }
-            _ => {
-                let verified = folder.verify(steps, &settings, how.trust);
-                verified.map_err(|error| folder.damaged(error, steps, &settings))?
-            }
-        };
-        let mut run = Self::build(&config, folder, how.trust, rewards)?;
+        if steps > 0 && run.is_scheduled(steps) && !run.owes_evaluation {
+            run.save()?;
+        } else if run.ranks.keeps() {
+            run.folder.tidy()?;
+        }
+        Ok(run)
+    }
+
+    /// The run of the rank that keeps it, its folder as it was after the steps of the checkpoint; these steps; and whether
+    /// the settings are others than those in the folder.
+    fn continued(
+        found: Found,
+        config: &RunConfig,
+        how: Resume,
+        rewards: Option<RunRewards>,
+        ranks: Ranks,
+    ) -> Result<(Self, u64, bool), RunError> {
+        let Found { folder, lock, steps, manifest, mut logs, before, is_sealed } = found;
+        let path = folder.checkpoint(steps);
+        let config = share_inputs(&ranks, config, how.trust)?;
+        let mut run = Self::build(&config, folder, how.trust, rewards, ranks)?;
         run.lock = Some(lock);
         run.externals.attach(run.folder.path())?;
         if steps > 0 {
-            run.trainer.restore_unverified(&path)?;
+            run.restore(&path, Trust::Unverified)?;
         }
         let of_run = manifest.as_ref().and_then(|manifest| manifest.run.as_ref());
         if let Some(of_run) = of_run.filter(|of_run| of_run.validation != run.validation_fingerprint) {
@@ -129,23 +169,77 @@ impl Run {
         run.logs.rewind(steps, logs)?;
         run.logs.complete(steps, pending)?;
         run.trackers.rewind(steps, run.logs.has_evaluation(steps)?);
-        for line in run.logs.read::<Map<String, Value>>(RunFolder::EVALUATIONS)? {
-            run.scores.add_line(&line)?;
-        }
-        for figures in run.logs.read::<Figures>(RunFolder::METRICS)? {
-            run.guards.observe(&figures, &run.config.guards);
-        }
-        run.owes_evaluation = steps > 0 && run.is_evaluated(steps) && !run.logs.has_evaluation(steps)?;
         // Settings that train nothing leave no trace.
-        if (before != run.written || !is_sealed) && !run.is_finished() {
-            run.folder.write_settings(&sealed(&run.written)?)?;
+        let is_changed = (before != run.written || !is_sealed) && !run.is_finished();
+        Ok((run, steps, is_changed))
+    }
+
+    /// The same of a rank that keeps nothing.
+    fn following(
+        config: &RunConfig,
+        dir: &Path,
+        trust: Trust,
+        rewards: Option<RunRewards>,
+        ranks: Ranks,
+    ) -> Result<(Self, u64, bool), RunError> {
+        let folder = ranks.folder(dir);
+        let lock = folder.create(&sealed(config)?)?;
+        let steps = send_folder(&ranks, &folder, 0)?;
+        let config = share_inputs(&ranks, config, trust)?;
+        let path = folder.checkpoint(steps);
+        let mut run = Self::build(&config, folder, trust, rewards, ranks)?;
+        run.lock = Some(lock);
+        run.externals.attach(run.folder.path())?;
+        if steps > 0 {
+            run.restore(&path, trust)?;
+            fs::remove_dir_all(&path).map_err(RunError::io(&path))?;
         }
-        if steps > 0 && run.is_scheduled(steps) && !run.owes_evaluation {
-            run.save()?;
-        } else {
-            run.folder.tidy()?;
+        Ok((run, steps, false))
+    }
+
+    fn restore(&mut self, checkpoint: &Path, trust: Trust) -> Result<(), RunError> {
+        let is_verified = trust == Trust::Verified;
+        let (ranks, trainer) = (&self.ranks, &mut self.trainer);
+        let restored = ranks.alive_during(|| {
+            if is_verified { trainer.restore(checkpoint) } else { trainer.restore_unverified(checkpoint) }
+        });
+        Ok(restored?)
+    }
+
+    /// Learns from the logs what the run has come to.
+    fn recall(&mut self, steps: u64) -> Result<(), RunError> {
+        for line in self.logs.read::<Map<String, Value>>(RunFolder::EVALUATIONS)? {
+            self.scores.add_line(&line)?;
         }
-        Ok(run)
+        for figures in self.logs.read::<Figures>(RunFolder::METRICS)? {
+            self.guards.observe(&figures, &self.config.guards);
+        }
+        self.owes_evaluation = steps > 0 && self.is_evaluated(steps) && !self.logs.has_evaluation(steps)?;
+        Ok(())
+    }
+
+    /// Checks that all ranks train the same thing alike, on whatever they have loaded.
+    fn shake_hands(&self) -> Result<(), RunError> {
+        if !self.ranks.are_several() {
+            return Ok(());
+        }
+        self.ranks.phase("start: handshake");
+        let weights = self.ranks.alive_during(|| fingerprint_of_weights(self.trainer.policy()))?;
+        // Where model and data are may differ.
+        let mut settings = self.written.clone();
+        settings.model.path.clear();
+        settings.data.train.clear();
+        settings.data.validation.clear();
+        let items = [
+            ("the version of dapo", env!("CARGO_PKG_VERSION").to_owned()),
+            ("the settings' hash", Digest::of(settings.to_toml()?.as_bytes()).blake3),
+            ("the weights' fingerprint", weights),
+            ("the tokenizer's hash", Digest::of(self.trainer.tokenizer().to_json()?.as_bytes()).blake3),
+            ("the fingerprint of the problems to train on", self.data_fingerprint.clone()),
+            ("the fingerprint of the problems for evaluation", self.validation_fingerprint.clone()),
+            ("the CPU's instruction sets", dapo_dist::cpu()),
+        ];
+        Ok(handshake(&**self.ranks.world(), &items)?)
     }
 
     /// Makes a checkpoint the last one, and leaves out its evaluation where it is not due by the present settings, such as
@@ -168,14 +262,20 @@ impl Run {
         Ok(())
     }
 
-    fn build(config: &RunConfig, folder: RunFolder, trust: Trust, own: Option<RunRewards>) -> Result<Self, RunError> {
+    fn build(
+        config: &RunConfig,
+        folder: RunFolder,
+        trust: Trust,
+        own: Option<RunRewards>,
+        ranks: Ranks,
+    ) -> Result<Self, RunError> {
         config.validate()?;
         // Evaluations are judged by what is trained on, where that is not known to this crate.
         let is_own = own.is_some() || !config.rewards.own.0.is_empty() || config.env.is_some();
         let RunRewards { sum: rewards, externals } = own.map_or_else(|| config.run_rewards(), Ok)?;
         let source = ModelSource::find_with(&config.model.path, &config.model.revision, trust)?;
         let too_much = fits(config, &source.config()?, folder.path())?;
-        let (policy, tokenizer) = source.load()?;
+        let (policy, tokenizer) = ranks.alive_during(|| source.load())?;
         let written = config;
         let (config, problems) = prepare(written, &rewards, policy.config().max_position_embeddings, &tokenizer)?;
         let have_answers = |prompts: &[Prompt]| prompts.iter().any(|prompt| prompt.answers().next().is_some());
@@ -206,16 +306,22 @@ impl Run {
         let accuracy = (!is_own && is_judged).then(|| config.accuracy().clone());
         let judge = accuracy.map(|accuracy| RewardSum::new(vec![(1.0, Box::new(accuracy))])).transpose();
         let judge = judge.map_err(TrainerError::from)?;
-        let trainer = Trainer::new(policy, tokenizer, problems.train, rewards, trainer_config)?;
+        let data_fingerprint = fingerprint_of_data(&problems.train);
+        let mut trainer = Trainer::new(policy, tokenizer, problems.train, rewards, trainer_config)?;
+        trainer.set_world(Arc::clone(ranks.world())).map_err(|error| of_setting(error.within("train")))?;
+        let trackers = if ranks.keeps() { &config.output.trackers[..] } else { &[] };
+        let base_model = source.base()?;
+        ranks.forget_inputs();
         Ok(Self {
             logs: Logs::of(&folder),
-            trackers: Trackers::of(&folder, &config.output.trackers),
+            trackers: Trackers::of(&folder, trackers),
             scores: Scores::by(config.output.keep_best.as_deref()),
             folder,
             settings_hash: settings_hash(written)?,
             written: written.clone(),
             config,
             trainer,
+            data_fingerprint,
             validation,
             validation_fingerprint,
             eval_stop,
@@ -224,7 +330,7 @@ impl Run {
             counts: problems.counts,
             unreadable: problems.unreadable,
             folders: problems.folders,
-            base_model: source.base()?,
+            base_model,
             placed,
             guards: Guards::default(),
             too_much,
@@ -232,6 +338,7 @@ impl Run {
             owes_evaluation: false,
             saved: Instant::now(),
             lock: None,
+            ranks,
             watcher: Watcher::default(),
         })
     }

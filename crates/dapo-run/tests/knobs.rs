@@ -232,6 +232,7 @@ const ROWS: &[Row] = &[
     ("output.completions", &[], "true", "false", Files),
     ("output.trackers", &[], "[]", "[\"csv\", \"tensorboard\"]", Files),
     ("output.keep_best", EVAL, "", "eval/avg_at_k", Files),
+    ("dist.timeout_s", &[], "600.0", "9.0", Nothing),
 ];
 
 const GUARDS: &str = "src/guards.rs; and tests/endings.rs: a guard ends a run, which continues with a warning";

@@ -19,7 +19,7 @@ fn chats_line_by_line() {
 #[test]
 fn the_doctor_reports_the_machine() {
     let run = dapo(&["doctor"]).success();
-    for name in ["version", "cpu", "kernels", "cores", "memory", "cuda"] {
+    for name in ["version", "cpu", "kernels", "cores", "memory", "cuda", "mpi", "ranks", "interfaces"] {
         assert!(run.stdout.lines().any(|line| line.starts_with(name)), "no {name} in {}", run.stdout);
     }
     let report: Value = dapo(&["doctor", "--json"]).success().json_lines().remove(0);

@@ -469,3 +469,19 @@ fn the_estimate_of_the_tiny_run_is_not_below_its_peak() {
         assert!(peak <= estimate && estimate < 1.5 * peak, "{threads} threads: {peak} MiB of estimated {estimate}");
     }
 }
+
+#[test]
+#[cfg(not(feature = "mpi"))]
+fn a_launcher_of_several_processes_needs_mpi() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("run");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dapo"));
+    command.args(["train", "tiny", "--out", out.to_str().unwrap()]).env("OMPI_COMM_WORLD_SIZE", "2");
+    let output = command.output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    let said = "error: the world has 1 process, expected 2 as OMPI_COMM_WORLD_SIZE says: this program was built without \
+                the feature mpi";
+    assert!(stderr.contains(said), "{stderr}");
+    assert!(!out.exists());
+}

@@ -82,6 +82,23 @@ impl ExternalEnvironment {
         self.tally.take()
     }
 
+    /// The answers that have come since the last call or the last [`checkpoint`](Self::checkpoint), as lines of the file of
+    /// known answers, for another process.
+    ///
+    /// # Errors
+    /// [`ExternalError::Io`].
+    pub fn news(&self) -> Result<Vec<u8>, ExternalError> {
+        self.cache().map_or(Ok(Vec::new()), |mut cache| cache.news())
+    }
+
+    /// Takes over the [`news`](Self::news) of another process.
+    ///
+    /// # Errors
+    /// [`ExternalError::Io`], and [`ExternalError::Cache`] for a line that is no answer.
+    pub fn take_over(&self, lines: &[u8]) -> Result<(), ExternalError> {
+        self.cache().map_or(Ok(()), |mut cache| cache.take_over(lines))
+    }
+
     fn cache(&self) -> Option<MutexGuard<'_, Cache<Answers>>> {
         // It changes in its last step only.
         self.cache.as_ref().map(|cache| cache.lock().unwrap_or_else(PoisonError::into_inner))

@@ -44,6 +44,11 @@ pub struct Memory {
     pub parts: Vec<Part>,
 }
 
+/// Sums of gradients that one rank holds at a time: those of the tree over V shards, log2 V + 1, and the whole.
+fn sums_of_shards(shards: usize) -> u64 {
+    if shards > 1 { u64::from(shards.ilog2()) + 2 } else { 0 }
+}
+
 impl Memory {
     /// The most that is in use at a time, in bytes.
     pub fn peak(&self) -> u64 {
@@ -125,6 +130,7 @@ impl Memory {
                 Phases::RollOut,
             ),
             ("gradients", gradients, Phases::Update),
+            ("sums of shards", gradients.saturating_mul(sums_of_shards(config.train.shards)), Phases::Update),
             ("critic's gradients", critic * gradients, Phases::Update),
             ("activations", activations, Phases::Update),
             ("head, a chunk of rows", head, Phases::Update),

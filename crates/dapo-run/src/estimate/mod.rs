@@ -76,6 +76,20 @@ pub fn estimate(config: &RunConfig, model: &ModelConfig, data: DataSizes) -> Cos
     CostEstimate { memory, work, disk }
 }
 
+impl CostEstimate {
+    /// The line on the memory of ranks that train as one, `here` of them on this machine.
+    pub fn of_ranks(&self, ranks: usize, here: usize) -> String {
+        let (each, together) = (self.memory.peak(), self.memory.peak().saturating_mul(here as u64));
+        let what = if self.memory.gpu { "GPU memory" } else { "memory" };
+        format!(
+            "{:<26}{ranks}, each with {} of {what} at most; {here} on this machine, with {} together",
+            "ranks",
+            bytes(each),
+            bytes(together)
+        )
+    }
+}
+
 /// Numbers of values in the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Parameters {

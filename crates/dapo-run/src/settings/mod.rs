@@ -6,6 +6,7 @@
 
 mod algorithm;
 mod data;
+mod dist;
 mod guards;
 mod own;
 mod rewards;
@@ -13,6 +14,7 @@ mod training;
 
 pub use algorithm::Algorithm;
 pub use data::DataSection;
+pub use dist::DistSection;
 pub use guards::{GuardAction, GuardsSection};
 pub(crate) use own::{CODE, SELECTORS};
 pub use own::{OwnKind, OwnReward, OwnRewards};
@@ -72,6 +74,8 @@ pub struct RunConfig {
     pub guards: GuardsSection,
     /// What the run folder keeps.
     pub output: OutputSection,
+    /// Several processes that train as one.
+    pub dist: DistSection,
 }
 
 /// The model to train.

@@ -71,6 +71,10 @@ fn weights_moments_and_gradients_follow_from_the_parameters() {
     assert_eq!(part(&estimate, "optimiser's moments"), 8 * parameters);
     assert_eq!(part(&estimate, "gradients"), 4 * parameters);
     assert_eq!((part(&estimate, "adapters"), part(&estimate, "reference model")), (0, 0));
+    // A rank that has all of V shards holds log2 V + 1 sums of their tree, and the whole.
+    assert_eq!(part(&estimate, "sums of shards"), 0);
+    let sharded = of(&qwen3_0_6b(), &["dapo", "train.shards=8"], 100);
+    assert_eq!(part(&sharded, "sums of shards"), 5 * 4 * parameters);
     let with_kl = of(&qwen3_0_6b(), &["dapo", "kl.coef=0.1"], 100);
     assert_eq!(part(&with_kl, "reference model"), part(&estimate, "weights"));
 }

@@ -476,6 +476,7 @@ fn choices() -> Vec<Choice> {
         },
         plain("output.keep_best", text(), |c, v| c.output.keep_best = Some(v)),
         plain("output.token_logprobs", count(), |c, v| c.output.token_logprobs = v),
+        plain("dist.timeout_s", number(), |c, v| c.dist.timeout_s = v),
     ]
 }
 

@@ -1,0 +1,11 @@
+//! `mpirun dapo train`: the same run folder at any number of ranks, and what faults of a rank lead to.
+//!
+//! `scripts/mpi-check` builds and runs it.
+
+#![allow(clippy::unwrap_used)]
+#![cfg(target_os = "linux")]
+
+mod faults;
+mod folders;
+mod inputs;
+mod job;

@@ -1,0 +1,162 @@
+//! Ranks that train one run, here threads of one process: one folder, whatever their number.
+
+#![allow(clippy::unwrap_used)]
+
+use dapo_dist::threads::worlds;
+use dapo_dist::{Solo, World};
+use dapo_run::{Layer, Resolved, Resume, Run, RunError, RunFolder, Trust, resolve, share_settings};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tempfile::tempdir;
+
+const SETTINGS: [&str; 13] = [
+    "model.path=builtin:tiny",
+    "data.train=[\"builtin:addition\"]",
+    "data.validation=[\"builtin:addition\"]",
+    "rollout.group_size=4",
+    "rollout.max_new_tokens=24",
+    "sampler.train_batch=3",
+    "sampler.gen_batch=8",
+    "train.steps=4",
+    "train.shards=4",
+    "eval.every=2",
+    "eval.limit=4",
+    "eval.samples=1",
+    "output.checkpoint_every=2",
+];
+
+fn settings(more: &[&str]) -> Resolved {
+    let layers: Vec<Layer> = SETTINGS.iter().chain(more).map(|layer| Layer::parse(layer).unwrap()).collect();
+    resolve(&layers).unwrap()
+}
+
+/// What every rank of a world comes to, by rank.
+fn on_ranks<T: Send>(size: usize, rank: impl Fn(Arc<dyn World>) -> T + Sync) -> Vec<T> {
+    let rank = &rank;
+    std::thread::scope(|scope| {
+        let threads = worlds(size, Duration::from_secs(120)).into_iter().map(|world| {
+            scope.spawn(move || {
+                let world: Arc<dyn World> = Arc::from(world);
+                let value = rank(Arc::clone(&world));
+                // A rank that fails to finish ends the others.
+                let _ = world.finish();
+                value
+            })
+        });
+        threads.collect::<Vec<_>>().into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
+/// Makes steps up to a number.
+fn step_to(run: &mut Run, steps: u64) -> Result<(), RunError> {
+    run.evaluate_at_start()?;
+    while !run.is_finished() && run.trainer().steps() < steps {
+        run.step()?;
+    }
+    run.save_unscheduled().map(|_| ())
+}
+
+fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut dirs = vec![folder.to_owned()];
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                dirs.push(path);
+            } else if !path.ends_with(RunFolder::TIMINGS) && !path.ends_with(".lock") {
+                found.insert(path.strip_prefix(folder).unwrap().to_owned(), fs::read(&path).unwrap());
+            }
+        }
+    }
+    found
+}
+
+fn assert_same(found: &Path, expected: &Path) {
+    let (found, expected) = (files(found), files(expected));
+    assert!(found.keys().eq(expected.keys()), "{:?} and {:?}", found.keys(), expected.keys());
+    for (name, bytes) in &found {
+        assert!(*bytes == expected[name], "{} differs", name.display());
+    }
+}
+
+#[test]
+fn a_run_starts_and_continues_with_any_number_of_ranks() {
+    let dir = tempdir().unwrap();
+    let (reference, out) = (dir.path().join("reference"), dir.path().join("out"));
+    let settings = settings(&[]);
+    step_to(&mut Run::create(&settings, &reference).unwrap(), 4).unwrap();
+    for outcome in on_ranks(2, |world| {
+        let mut run = Run::start_among(world, &settings, &out, Trust::Verified, None)?;
+        step_to(&mut run, 3)
+    }) {
+        outcome.unwrap();
+    }
+    for outcome in on_ranks(4, |world| {
+        let mut run = Run::resume_among(world, &settings, &out, Resume::default(), None)?;
+        assert_eq!(run.trainer().steps(), 3);
+        step_to(&mut run, 4)
+    }) {
+        outcome.unwrap();
+    }
+    assert_same(&out, &reference);
+}
+
+#[test]
+fn a_failure_of_one_rank_is_one_of_all() {
+    let dir = tempdir().unwrap();
+    let out = dir.path().join("out");
+    let outcomes = on_ranks(2, |world| {
+        let rank = world.rank();
+        let mut run = Run::start_among(world, &settings(&[]), &out, Trust::Verified, None).unwrap();
+        step_to(&mut run, 1).unwrap();
+        if rank == 0 {
+            // Completions of step 2 cannot be written.
+            fs::create_dir(RunFolder::at(&out).completions_file(2)).unwrap();
+        }
+        run.step().unwrap_err()
+    });
+    assert!(!outcomes[0].is_of_another_rank() && outcomes[1].is_of_another_rank(), "{outcomes:?}");
+    let RunError::Step { step: 2, source, .. } = &outcomes[1] else { panic!("{}", outcomes[1]) };
+    assert!(matches!(**source, RunError::Rank { rank: 0, .. }), "{source}");
+    assert!(source.to_string().contains("completions"), "{source}");
+    // Rank 0 has saved the step.
+    assert!(RunFolder::at(&out).checkpoint(2).exists());
+}
+
+#[test]
+fn ranks_with_other_settings_do_not_start() {
+    let dir = tempdir().unwrap();
+    for error in on_ranks(2, |world| {
+        let settings = settings(&[["seed=0", "seed=1"][world.rank()]]);
+        Run::start_among(world, &settings, &dir.path().join("out"), Trust::Verified, None).unwrap_err()
+    }) {
+        assert!(error.to_string().starts_with("the settings' hash of rank 1 is "), "{error}");
+    }
+}
+
+#[test]
+fn fewer_shards_than_ranks_are_refused() {
+    let dir = tempdir().unwrap();
+    let settings = settings(&["train.shards=1"]);
+    for error in on_ranks(2, |world| {
+        Run::start_among(world, &settings, &dir.path().join("out"), Trust::Verified, None).unwrap_err()
+    }) {
+        assert!(error.to_string().starts_with("train.shards is 1, expected "), "{error}");
+    }
+    assert!(!dir.path().join("out").exists());
+}
+
+#[test]
+fn settings_are_those_of_rank_0() {
+    let own = settings(&["seed=7"]);
+    let all = on_ranks(3, |world| {
+        let own = (world.rank() == 0).then(|| own.clone());
+        share_settings(&*world, own).unwrap().config
+    });
+    assert!(all.iter().all(|config| *config == own.config));
+    assert_eq!(share_settings(&Solo, Some(own.clone())).unwrap(), own);
+}
