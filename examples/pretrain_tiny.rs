@@ -6,7 +6,7 @@
 use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
 use clap::Parser;
-use dapo::data::tasks::{AdditionChain, Split, SplitMix, Style, addition_chains, addition_problems};
+use dapo::data::tasks::{AdditionChain, Split, Style, addition_chains, addition_problems};
 use dapo::data::{PromptStyle, encode_prompts};
 use dapo::eval::evaluate;
 use dapo::policy::{
@@ -14,6 +14,7 @@ use dapo::policy::{
     StopTokens, Tokenizer, save_checkpoint,
 };
 use dapo::reward::{Accuracy, RewardSum};
+use dapo::sampler::SplitMix;
 use dapo::trainer::{AdamW, OptimizerConfig, TrainingGroup, TrainingSequence, pack};
 use std::collections::BTreeMap;
 use std::path::PathBuf;

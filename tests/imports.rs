@@ -12,13 +12,15 @@ use std::{
     path::Path,
 };
 
-const CRATES: [&str; 13] = [
+const CRATES: [&str; 15] = [
     "dapo-loss",
     "dapo-reward",
     "dapo-external",
     "dapo-code",
     "dapo-sampler",
     "dapo-kernels",
+    "dapo-files",
+    "dapo-hub",
     "dapo-policy",
     "dapo-data",
     "dapo-trainer",

@@ -37,11 +37,20 @@ fn normal_dependencies(metadata: &Metadata, root: &PackageId) -> BTreeSet<String
     found
 }
 
-const BELOW_TRAINER: &[&str] =
-    &["dapo-data", "dapo-dist", "dapo-kernels", "dapo-loss", "dapo-policy", "dapo-reward", "dapo-sampler"];
+const BELOW_TRAINER: &[&str] = &[
+    "dapo-data",
+    "dapo-dist",
+    "dapo-files",
+    "dapo-kernels",
+    "dapo-loss",
+    "dapo-policy",
+    "dapo-reward",
+    "dapo-sampler",
+];
 const BELOW_EVAL: &[&str] = &[
     "dapo-data",
     "dapo-dist",
+    "dapo-files",
     "dapo-kernels",
     "dapo-loss",
     "dapo-policy",
@@ -56,6 +65,8 @@ const BELOW_RUN: &[&str] = &[
     "dapo-dist",
     "dapo-eval",
     "dapo-external",
+    "dapo-files",
+    "dapo-hub",
     "dapo-kernels",
     "dapo-loss",
     "dapo-policy",
@@ -69,6 +80,8 @@ const BELOW_IMPORT: &[&str] = &[
     "dapo-dist",
     "dapo-eval",
     "dapo-external",
+    "dapo-files",
+    "dapo-hub",
     "dapo-kernels",
     "dapo-loss",
     "dapo-policy",
@@ -84,6 +97,8 @@ const ALL: &[&str] = &[
     "dapo-dist",
     "dapo-eval",
     "dapo-external",
+    "dapo-files",
+    "dapo-hub",
     "dapo-import",
     "dapo-kernels",
     "dapo-loss",
@@ -98,6 +113,7 @@ const BELOW_CONSOLE: &[&str] = &[
     "dapo-data",
     "dapo-dist",
     "dapo-eval",
+    "dapo-files",
     "dapo-kernels",
     "dapo-loss",
     "dapo-policy",
@@ -113,6 +129,8 @@ const CLI: &[&str] = &[
     "dapo-dist",
     "dapo-eval",
     "dapo-external",
+    "dapo-files",
+    "dapo-hub",
     "dapo-import",
     "dapo-kernels",
     "dapo-loss",
@@ -137,8 +155,10 @@ fn crates_depend_in_one_direction() {
         ("dapo-sampler", &[]),
         ("dapo-external", &["dapo-reward"]),
         ("dapo-kernels", &[]),
-        ("dapo-policy", &["dapo-kernels"]),
-        ("dapo-data", &["dapo-kernels", "dapo-policy", "dapo-reward"]),
+        ("dapo-files", &[]),
+        ("dapo-hub", &["dapo-files"]),
+        ("dapo-policy", &["dapo-files", "dapo-kernels"]),
+        ("dapo-data", &["dapo-files", "dapo-kernels", "dapo-policy", "dapo-reward"]),
         ("dapo-eval", BELOW_EVAL),
         ("dapo-trainer", BELOW_TRAINER),
         ("dapo-import", BELOW_IMPORT),
@@ -184,8 +204,8 @@ fn nothing_links_mpi_unless_asked() {
     }
 }
 
-const FREE_OF_TENSORS: [&str; 6] =
-    ["dapo-code", "dapo-dist", "dapo-external", "dapo-report", "dapo-reward", "dapo-sampler"];
+const FREE_OF_TENSORS: [&str; 8] =
+    ["dapo-code", "dapo-dist", "dapo-external", "dapo-files", "dapo-hub", "dapo-report", "dapo-reward", "dapo-sampler"];
 
 #[test]
 fn rewards_and_sampler_are_free_of_tensors() {

@@ -1,7 +1,7 @@
 //! Targets for what comes from the hub.
 
 use crate::input::{Target, bounded, text};
-use dapo_policy::hub::{HubPath, fuzzing};
+use dapo_hub::{HubPath, fuzzing};
 
 /// Every target of this file.
 pub const TARGETS: &[(&str, Target)] = &[("hub_address", hub_address), ("hub_answer", hub_answer)];

@@ -7,13 +7,14 @@
 
 mod ppo;
 
-use dapo::data::tasks::{Split, SplitMix, addition_problems};
+use dapo::data::tasks::{Split, addition_problems};
 use dapo::data::{Prompt, PromptStyle, encode_prompts};
 use dapo::eval::evaluate;
 use dapo::loss::{Denominator, batch_advantages};
 use dapo::policy::{Decoder, GenerationConfig, Gradients, Purpose, SamplingConfig, StopTokens, Tokenizer};
 use dapo::reward::{Accuracy, RewardSum, SoftOverlong};
 use dapo::sampler::SamplerConfig;
+use dapo::sampler::SplitMix;
 use dapo::trainer::{
     AdamW, OptimizerConfig, SampleOutcome, Trainer, TrainerConfig, TrainingGroup, TrainingSequence, Update, accumulate,
     pack, roll_out,

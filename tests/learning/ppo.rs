@@ -4,7 +4,7 @@
 //! Accuracy is that of one greedy completion of each of 192 held-out problems.
 use super::{LR, MAX_NEW_TOKENS, generation, model, prompts, rewards};
 use dapo::data::Prompt;
-use dapo::data::tasks::{Split, SplitMix};
+use dapo::data::tasks::Split;
 use dapo::eval::evaluate;
 use dapo::loss::{
     ClipRange, Denominator, Gae, GaeBatch, LossConfig, PolicyLoss, ValueBatch, ValueLoss, ValueOutput, batch_gae,
@@ -15,6 +15,7 @@ use dapo::policy::{
     ValueHead, pack_tokens,
 };
 use dapo::sampler::SamplerConfig;
+use dapo::sampler::SplitMix;
 use dapo::trainer::{
     AdamW, CriticConfig, Group, OptimizerConfig, SampleOutcome, TokenTargets, Trainer, TrainerConfig, TrainingGroup,
     Update, accumulate, pack, roll_out,

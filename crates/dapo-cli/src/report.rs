@@ -3,7 +3,7 @@
 use crate::talk::Talk;
 use crate::terminal::Stdout;
 use anyhow::{Context, Result, bail};
-use dapo_policy::open_file;
+use dapo_files::open_file;
 use dapo_report::{ReportOptions, Watch, is_report, report};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;

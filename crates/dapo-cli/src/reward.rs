@@ -4,7 +4,7 @@ use crate::talk::Talk;
 use crate::terminal::Stdout;
 use crate::train::{locate, settings};
 use anyhow::{Context, Result, bail};
-use dapo_policy::read_text;
+use dapo_files::read_text;
 use dapo_reward::RewardInput;
 use serde::Serialize;
 use serde_json::Value;

@@ -4,7 +4,7 @@ use crate::error::DataError;
 use crate::layout::Layout;
 use crate::options::{LeftOut, Misfit, OnBadLine, ReadOptions, Reason};
 use crate::problem::{Problem, problem};
-use dapo_policy::open_file;
+use dapo_files::open_file;
 use serde_json::Value;
 use std::fs::File;
 use std::io::{self, ErrorKind};

@@ -10,6 +10,7 @@
 
 use crate::problem::Problem;
 use dapo_policy::Message;
+use dapo_sampler::SplitMix;
 use std::fmt::Write;
 
 /// Which problems a set may contain; the three are disjoint, by a hash of the problem.
@@ -43,42 +44,6 @@ pub struct AdditionChain {
 /// Largest operand.
 const MAX_OPERAND: u64 = 30;
 
-/// SplitMix64: a stream of numbers from a seed.
-#[derive(Clone, Debug)]
-pub struct SplitMix(u64);
-
-impl SplitMix {
-    /// The stream of a seed.
-    pub fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    /// The next 64 bits.
-    pub fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    /// A number below `n`.
-    pub fn below(&mut self, n: u64) -> u64 {
-        ((u128::from(self.bits()) * u128::from(n)) >> 64) as u64
-    }
-
-    /// A number in [0, 1).
-    pub fn uniform(&mut self) -> f64 {
-        (self.bits() >> 11) as f64 / (1u64 << 53) as f64
-    }
-
-    /// A standard normal number (Box–Muller).
-    pub fn normal(&mut self) -> f64 {
-        let radius = (-2.0 * (1.0 - self.uniform()).ln()).sqrt();
-        radius * (std::f64::consts::TAU * self.uniform()).cos()
-    }
-}
-
 impl AdditionChain {
     fn random(rng: &mut SplitMix) -> Self {
         let additions = 2 + rng.below(5);
@@ -86,7 +51,7 @@ impl AdditionChain {
     }
 
     fn split(&self) -> Split {
-        let hash = self.operands.iter().fold(17, |hash, x| SplitMix(hash ^ u64::from(*x)).bits());
+        let hash = self.operands.iter().fold(17, |hash, x| SplitMix::new(hash ^ u64::from(*x)).bits());
         match hash % 10 {
             0..5 => Split::WarmUp,
             5..9 => Split::Train,

@@ -133,7 +133,7 @@ fn student(degrees: usize) -> f64 {
 mod tests {
     use super::*;
     use crate::scores::pass_at;
-    use dapo_data::tasks::SplitMix;
+    use dapo_sampler::SplitMix;
 
     fn is_close(found: f64, expected: f64) -> bool {
         (found - expected).abs() < 1e-12 * expected.abs().max(1.0)

@@ -1,7 +1,6 @@
 //! Checks of what callers pass in and of what files claim.
 
 use crate::error::PolicyError;
-use crate::memory;
 use crate::sampling::LOWEST_TEMPERATURE;
 use candle_core::{DType, Storage, Tensor};
 use dapo_kernels::attention::Segments;
@@ -56,7 +55,7 @@ pub(crate) fn check_tensor(name: &str, shape: &[usize], found: Option<&Tensor>) 
 pub(crate) fn check_memory<'a>(file: &Path, shapes: impl Iterator<Item = &'a [usize]>) -> Result<(), PolicyError> {
     let bytes = |shape: &[usize]| shape.iter().fold(4_u64, |bytes, size| bytes.saturating_mul(*size as u64));
     let all = shapes.map(bytes).fold(0_u64, u64::saturating_add);
-    memory::check(all).map_err(|reason| PolicyError::file(file, format!("its weights do not fit: {reason}")))
+    dapo_files::check_memory(all).map_err(|reason| PolicyError::file(file, format!("its weights do not fit: {reason}")))
 }
 
 /// The largest size of a weight that is loaded or saved.

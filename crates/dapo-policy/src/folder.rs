@@ -1,6 +1,6 @@
 //! The files of a model's folder, on disk or in memory.
 
-use crate::files::{open_file, read_file};
+use dapo_files::{open_file, read_file};
 use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, Cursor, ErrorKind, Read, Seek};

@@ -47,7 +47,6 @@ mod cuda;
 mod decoder;
 mod device;
 mod error;
-mod files;
 mod folder;
 #[doc(hidden)]
 pub mod fuzzing;
@@ -56,10 +55,7 @@ mod generator;
 mod gguf;
 mod gradients;
 mod guard;
-#[cfg(feature = "hub")]
-pub mod hub;
 mod lora;
-mod memory;
 mod moments;
 mod pack;
 mod policy;
@@ -90,7 +86,6 @@ pub use dapo_kernels::logprobs::{RowGradients, Rows};
 pub use decoder::Decoder;
 pub use device::{Device, cuda_device_count, cuda_devices, cuda_memory};
 pub use error::PolicyError;
-pub use files::{check_is_file, open_file, read_file, read_text};
 pub use gradients::Gradients;
 pub use guard::guarded;
 pub use lora::{LoraConfig, LoraTarget};

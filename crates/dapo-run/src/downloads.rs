@@ -24,8 +24,8 @@ pub fn watch_downloads(watcher: impl FnMut(Download<'_>) + Send + 'static) {
 
 /// Shows the watcher a download.
 #[cfg(feature = "hub")]
-pub(crate) fn report(progress: dapo_policy::hub::Progress<'_>) {
-    let dapo_policy::hub::Progress { file, done, total } = progress;
+pub(crate) fn report(progress: dapo_hub::Progress<'_>) {
+    let dapo_hub::Progress { file, done, total } = progress;
     if let Some(watcher) = &mut *WATCHER.lock().unwrap_or_else(PoisonError::into_inner) {
         watcher(Download { file, done, total });
     }

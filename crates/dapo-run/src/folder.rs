@@ -16,7 +16,7 @@
 //! Steps count from 1: line N of a log, completions/step-N and the checkpoint step-N, made after it, belong together.
 
 use crate::run_error::RunError;
-use dapo_policy::check_is_file;
+use dapo_files::check_is_file;
 use dapo_trainer::{durable, step_of_name};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};

@@ -7,7 +7,7 @@ use crate::problems::is_builtin;
 use crate::run_error::RunError;
 use crate::settings::RunConfig;
 use crate::trust::Trust;
-use dapo_policy::read_text;
+use dapo_files::read_text;
 use dapo_trainer::Digest;
 use serde_json::Value;
 use std::path::{Path, absolute};

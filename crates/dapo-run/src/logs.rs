@@ -2,7 +2,7 @@
 
 use crate::folder::RunFolder;
 use crate::run_error::RunError;
-use dapo_policy::{check_is_file, read_file};
+use dapo_files::{check_is_file, read_file};
 use dapo_trainer::{Digest, Prefix, durable, step_of_name};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};

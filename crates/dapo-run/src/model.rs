@@ -4,7 +4,8 @@ use crate::checkpoints::check_files;
 use crate::folder::RunFolder;
 use crate::run_error::RunError;
 use crate::trust::Trust;
-use dapo_policy::{Decoder, ModelConfig, PolicyError, Tokenizer, read_file};
+use dapo_files::read_file;
+use dapo_policy::{Decoder, ModelConfig, PolicyError, Tokenizer};
 use dapo_trainer::{Manifest, step_of_name};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -252,7 +253,7 @@ fn looks_like_a_path(name: &str) -> bool {
 #[cfg(feature = "hub")]
 fn from_hub(name: &str, revision: &str, trust: Trust, parts: Parts) -> Result<ModelSource, RunError> {
     use crate::downloads::report;
-    use dapo_policy::hub::{Hub, HubPath};
+    use dapo_hub::{Hub, HubPath};
     if looks_like_a_path(name) {
         let expected =
             format!("one that exists, or hf://{} for a model on the hub", name.trim_start_matches(['.', '/']));

@@ -214,7 +214,7 @@ fn from_hub(name: &str) -> Result<PathBuf, RunError> {
 
 #[cfg(feature = "hub")]
 fn from_hub(name: &str) -> Result<PathBuf, RunError> {
-    use dapo_policy::hub::{Hub, HubPath};
+    use dapo_hub::{Hub, HubPath};
     match name.parse()? {
         HubPath::DatasetFile { id, revision, path } => {
             Ok(Hub::from_env()?.dataset_file(&id, &revision, &path, &mut crate::downloads::report)?)

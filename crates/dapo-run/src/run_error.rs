@@ -169,7 +169,7 @@ pub enum RunError {
     /// The hub failed.
     #[cfg(feature = "hub")]
     #[error(transparent)]
-    Hub(#[from] dapo_policy::hub::HubError),
+    Hub(#[from] dapo_hub::HubError),
     /// A model that is no folder or file here, and that the hub does not give either.
     #[cfg(feature = "hub")]
     #[error("{name:?} is neither a folder nor a file here, and from the hub: {source}")]
@@ -177,7 +177,7 @@ pub enum RunError {
         /// The name that was looked for.
         name: String,
         /// Why the hub does not give it.
-        source: dapo_policy::hub::HubError,
+        source: dapo_hub::HubError,
     },
     /// The model failed.
     #[error(transparent)]

@@ -282,7 +282,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("model.path", "tests/runs.rs: a run from every kind of model"),
     ("output.token_logprobs", "tests/runs.rs: as many completions of a step as asked for have their tokens"),
     ("train.on_mastered", "tests/endings.rs: the three ways in which a run ends that has mastered its data"),
-    ("model.revision", "dapo-policy's tests/hub.rs"),
+    ("model.revision", "dapo-hub's tests/hub"),
     ("model.device", "dapo-policy's tests/emulated_gpu.rs, and src/placement.rs"),
     ("data.enable_thinking", "dapo-policy's tests/tokenizer.rs, with Qwen3's own template"),
 ];

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{SamplerError, expect_config};
+use crate::split_mix::{SplitMix, mix};
 
 /// Endless seeded order over a data set: every epoch is a fresh permutation, every draw has its own index.
 ///
@@ -125,7 +126,7 @@ impl From<DataOrder> for Position {
 
 /// The numbers 0..len, shuffled by the stream of (seed, epoch).
 fn permutation(seed: u64, epoch: u64, len: usize) -> Vec<usize> {
-    let mut stream = Stream { state: mix(mix(seed).wrapping_add(epoch)) };
+    let mut stream = SplitMix::new(mix(mix(seed).wrapping_add(epoch)));
     let mut order: Vec<usize> = (0..len).collect();
     for last in (1..len).rev() {
         order.swap(last, stream.below(last as u64 + 1) as usize);
@@ -133,48 +134,9 @@ fn permutation(seed: u64, epoch: u64, len: usize) -> Vec<usize> {
     order
 }
 
-/// A SplitMix64 stream.
-struct Stream {
-    state: u64,
-}
-
-impl Stream {
-    fn next(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        mix(self.state)
-    }
-
-    /// A number below `bound`, each equally likely.
-    fn below(&mut self, bound: u64) -> u64 {
-        // 2⁶⁴ mod bound: products whose low half is smaller belong to indices that have one x too many.
-        let surplus = bound.wrapping_neg() % bound;
-        loop {
-            let product = u128::from(self.next()) * u128::from(bound);
-            if product as u64 >= surplus {
-                return (product >> 64) as u64;
-            }
-        }
-    }
-}
-
-/// SplitMix64's finaliser, a bijection of 64-bit numbers.
-fn mix(mut z: u64) -> u64 {
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_stream_is_splitmix64() {
-        let mut stream = Stream { state: 0 };
-        assert_eq!(stream.next(), 0xe220_a839_7b1d_cdaf);
-        assert_eq!(stream.next(), 0x6e78_9e6a_a1b9_65f4);
-        assert_eq!(stream.next(), 0x06c4_5d18_8009_454f);
-    }
 
     #[test]
     fn the_order_is_the_documented_one() {

@@ -66,6 +66,7 @@ mod metric;
 mod per_prompt;
 mod sampler;
 mod shortage;
+mod split_mix;
 mod verdict;
 
 pub use account::Account;
@@ -77,6 +78,7 @@ pub use metric::FilterMetric;
 pub use per_prompt::{PerPrompt, needs_more};
 pub use sampler::DynamicSampler;
 pub use shortage::{Shortage, ValueSummary};
+pub use split_mix::{SplitMix, mix};
 pub use verdict::{GroupVerdict, judge};
 
 #[doc = include_str!("../README.md")]

@@ -23,9 +23,8 @@ use crate::reference::Reference;
 use crate::state::{FORMAT, REFERENCE, State, wrong};
 use crate::trainer::Trainer;
 use dapo_data::Prompt;
-use dapo_policy::{
-    Decoder, read_file, read_tensors, read_weights, save_adapter, save_checkpoint, write_tensors, write_weights,
-};
+use dapo_files::read_file;
+use dapo_policy::{Decoder, read_tensors, read_weights, save_adapter, save_checkpoint, write_tensors, write_weights};
 use serde::Deserialize;
 use std::collections::HashMap;
 use std::fs;

@@ -9,7 +9,7 @@
 
 use crate::error::TrainerError;
 use crate::sample::{Group, Sample};
-use dapo_policy::read_file;
+use dapo_files::read_file;
 use dapo_sampler::DynamicSampler;
 use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensorError, SafeTensors, serialize};

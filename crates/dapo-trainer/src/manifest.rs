@@ -2,7 +2,7 @@
 
 use crate::durable;
 use crate::error::TrainerError;
-use dapo_policy::{open_file, read_file};
+use dapo_files::{open_file, read_file};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;

@@ -9,6 +9,7 @@ use dapo_policy::{
     TurnAnswer, TurnLimits, Turns,
 };
 use dapo_reward::{EnvProblem, EnvStart, EnvStep, EnvTurn, EpisodeScore, Episodes, RewardSum, Said};
+use dapo_sampler::mix;
 use serde_json::Value;
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -322,12 +323,6 @@ fn panicked(panic: &(dyn Any + Send)) -> TrainerError {
 
 /// The seed of a draw, or of a sample of it where that is above 0: below 2⁵³, which every JSON reader takes exactly.
 fn seed(seed: u64, purpose: Purpose, draw: u64, sample: u64) -> u64 {
-    // SplitMix64's finaliser.
-    let mix = |z: u64| {
-        let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    };
     let words = [purpose as u64, draw, sample];
     words.into_iter().fold(mix(seed), |hash, word| mix(hash.wrapping_add(0x9E37_79B9_7F4A_7C15) ^ mix(word))) >> 11
 }

@@ -1,7 +1,8 @@
 //! Pipes, devices, headers that claim too much, and parsers that panic.
 
 use crate::{copy, edit, tiny};
-use dapo_policy::{Tokenizer, load, load_checkpoint, read_file, read_tensors};
+use dapo_files::read_file;
+use dapo_policy::{Tokenizer, load, load_checkpoint, read_tensors};
 use serde_json::json;
 use std::fs::{self, File};
 use std::io::Write;

@@ -9,6 +9,7 @@ pub(crate) mod polynomial;
 pub(crate) mod residue;
 pub(crate) mod sample;
 pub(crate) mod special;
+pub(crate) mod split_mix;
 
 use crate::fuel::Spent;
 

@@ -11,6 +11,7 @@ use dashu_int::{IBig, UBig};
 use dashu_ratio::RBig;
 
 use super::polynomial::{Base, Factor, Monomial, Polynomial};
+use super::split_mix::SplitMix;
 use super::{Stop, factor};
 use crate::expr::Constant;
 use crate::fuel::Fuel;
@@ -71,7 +72,7 @@ pub(crate) fn vanishes(difference: &Polynomial, fuel: &Fuel) -> Result<bool, Sto
         let mut field = Field {
             modulus,
             root_of_minus_one,
-            seed: attempt.wrapping_mul(0x9e37_79b9_7f4a_7c15) + 1,
+            stream: SplitMix(attempt.wrapping_mul(0x9e37_79b9_7f4a_7c15) + 1),
             values: BTreeMap::new(),
             fuel,
         };
@@ -94,7 +95,7 @@ pub(crate) fn vanishes(difference: &Polynomial, fuel: &Fuel) -> Result<bool, Sto
 struct Field<'a> {
     modulus: u64,
     root_of_minus_one: u64,
-    seed: u64,
+    stream: SplitMix,
     /// For each part the common denominator of its exponents, and the residue of its root of that order.
     values: BTreeMap<(Base, Monomial), (UBig, u64)>,
     fuel: &'a Fuel,
@@ -116,11 +117,7 @@ impl Field<'_> {
     }
 
     fn next_residue(&mut self) -> u64 {
-        self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.seed;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % (self.modulus - 2) + 2
+        self.stream.bits() % (self.modulus - 2) + 2
     }
 
     fn polynomial(&self, polynomial: &Polynomial) -> Result<u64, Stop> {

@@ -6,6 +6,7 @@ use dashu_ratio::RBig;
 
 use super::Stop;
 use super::evaluate::evaluate;
+use super::split_mix::SplitMix;
 use crate::expr::{Constant, Expr, Function};
 use crate::fuel::Fuel;
 use crate::number::NumericError;
@@ -59,7 +60,7 @@ pub(crate) fn variables<'a>(expr: &'a Expr, into: &mut BTreeSet<&'a str>) {
 
 /// A source of points: fixed, so that a verdict never changes.
 pub(crate) struct Points {
-    state: u64,
+    stream: SplitMix,
     integers_only: bool,
 }
 
@@ -79,15 +80,14 @@ impl Points {
                 )
             )
         };
-        Self { state: 0x0da7_0c0d_e5ee_d001, integers_only: expressions.iter().any(|expr| expr.any(&discrete)) }
+        Self {
+            stream: SplitMix(0x0da7_0c0d_e5ee_d001),
+            integers_only: expressions.iter().any(|expr| expr.any(&discrete)),
+        }
     }
 
     fn next(&mut self, bound: u64) -> u64 {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound
+        self.stream.bits() % bound
     }
 
     /// A value for each variable; the attempt decides the region.

@@ -3,7 +3,7 @@
 use crate::folder::RunFolder;
 use crate::identity::check_seal;
 use crate::trust::Trust;
-use dapo_policy::{read_file, read_text};
+use dapo_files::{read_file, read_text};
 use dapo_trainer::Manifest;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;

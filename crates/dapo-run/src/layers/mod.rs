@@ -10,7 +10,7 @@ use crate::recipes::{recipes, text_of};
 use crate::settings::{Algorithm, RunConfig};
 use crate::source::Source;
 use crate::write::write;
-use dapo_policy::read_text;
+use dapo_files::read_text;
 use merge::{Merged, unquoted};
 use read::{Assignment, Reader};
 use std::collections::BTreeMap;

@@ -9,7 +9,7 @@ mod table;
 
 use crate::folder::RunFolder;
 use crate::settings::Tracker;
-use dapo_policy::read_file;
+use dapo_files::read_file;
 use dapo_trainer::{TrainerError, durable};
 use record::{Kept, Record};
 use serde::Serialize;

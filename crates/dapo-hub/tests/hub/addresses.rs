@@ -2,7 +2,7 @@
 
 use crate::server::{Reply, Repository, Server};
 use crate::{dataset, hub, silent};
-use dapo_policy::hub::{Hub, HubPath};
+use dapo_hub::{Hub, HubPath};
 use std::fs;
 use std::path::Path;
 

@@ -1,6 +1,6 @@
-//! Models and data files from the Hugging Face hub, kept in its cache. Needs the feature `hub`.
+//! Models and data files from the Hugging Face hub, kept in its cache.
 //!
-//! - [`Hub::model`] brings what [`load_checkpoint`](crate::load_checkpoint) reads and returns the folder;
+//! - [`Hub::model`] brings what `dapo_policy::load_checkpoint` reads and returns the folder;
 //!   [`Hub::dataset_file`] brings one file of a data set; [`HubPath`] parses `hf://` addresses.
 //! - The cache is the one of `huggingface_hub` (`models--ORG--NAME/{blobs,refs,snapshots}`): each side uses what the other has
 //!   downloaded, and nothing in it is asked for twice. So a branch stays at the commit it was first seen at, until its
@@ -9,7 +9,7 @@
 //!   connection is taken up where it ended.
 //!
 //! ```no_run
-//! use dapo_policy::hub::Hub;
+//! use dapo_hub::Hub;
 //!
 //! let hub = Hub::from_env()?;
 //! let folder = hub.model("Qwen/Qwen3-0.6B", "main", &mut |p| eprint!("\r{}: {}/{}", p.file, p.done, p.total))?;

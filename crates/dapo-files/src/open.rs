@@ -1,6 +1,6 @@
-//! Files that others have made, opened and read without waiting for ever and without exhausting memory.
+//! Opening and reading.
 
-use crate::memory;
+use crate::memory::check_memory;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Error, ErrorKind, Read, Result};
 use std::path::Path;
@@ -54,7 +54,7 @@ fn without_waiting() -> OpenOptions {
 pub fn read_file(path: &Path) -> Result<Vec<u8>> {
     let mut file = open_file(path)?;
     let length = file.metadata()?.len();
-    memory::check(length).map_err(|reason| Error::new(ErrorKind::FileTooLarge, reason))?;
+    check_memory(length).map_err(|reason| Error::new(ErrorKind::FileTooLarge, reason))?;
     let mut bytes = Vec::new();
     bytes.try_reserve_exact(usize::try_from(length).unwrap_or(usize::MAX))?;
     // Some of the system's own files say that they are empty.

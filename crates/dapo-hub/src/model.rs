@@ -1,9 +1,9 @@
 //! The files of a model.
 
-use super::cache::Cache;
-use super::repo::{Kind, Repo, is_commit, is_file_path};
-use super::{Hub, HubError, Network, Progress};
-use crate::files::read_text;
+use crate::cache::Cache;
+use crate::repo::{Kind, Repo, is_commit, is_file_path};
+use crate::{Hub, HubError, Network, Progress};
+use dapo_files::read_text;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -36,7 +36,7 @@ struct Listing {
 impl Hub {
     /// A model's checkpoint: `config.json`, the tokenizer, `model.safetensors` or its shards, and where they exist the
     /// generation configuration and the chat template. Returns their folder in the cache, for
-    /// [`load_checkpoint`](crate::load_checkpoint).
+    /// `dapo_policy::load_checkpoint`.
     ///
     /// `revision` is a branch, a tag or a commit; `progress` gets how far the download of each file is.
     ///
@@ -189,7 +189,7 @@ fn missing(repo: &Repo<'_>, file: &str, files: &BTreeSet<String>) -> HubError {
 /// A way to the answers' parsers without a server, for the fuzz targets in `fuzz/`. No part of the public interface.
 #[doc(hidden)]
 pub mod fuzzing {
-    use super::{HubError, Listing, shards_of};
+    use crate::{HubError, Listing, shards_of};
 
     /// The commit and the files of the hub's answer about a repository.
     ///

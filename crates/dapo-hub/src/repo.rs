@@ -1,6 +1,6 @@
 //! Repositories, revisions and files by name.
 
-use super::error::HubError;
+use crate::error::HubError;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use std::path::{Component, Path};
 

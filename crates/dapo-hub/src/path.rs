@@ -1,7 +1,7 @@
 //! Addresses of models and data files.
 
-use super::error::HubError;
-use super::repo::{check_file, check_id, check_revision};
+use crate::error::HubError;
+use crate::repo::{check_file, check_id, check_revision};
 use std::str::FromStr;
 
 /// What an address names.
@@ -12,7 +12,7 @@ use std::str::FromStr;
 /// Without a revision it is `main`. One that holds a slash must be `refs/pr/…` or `refs/convert/…` in front of a path.
 ///
 /// ```
-/// use dapo_policy::hub::HubPath;
+/// use dapo_hub::HubPath;
 ///
 /// let model = |id: &str, revision: &str| HubPath::Model { id: id.into(), revision: revision.into() };
 /// assert_eq!("Qwen/Qwen3-0.6B".parse::<HubPath>()?, model("Qwen/Qwen3-0.6B", "main"));
@@ -24,7 +24,7 @@ use std::str::FromStr;
 /// };
 /// assert_eq!("hf://datasets/BytedTsinghua-SIA/DAPO-Math-17k/data/dapo-math-17k.parquet".parse::<HubPath>()?, file);
 /// assert!("./models/mine".parse::<HubPath>().is_err());
-/// # Ok::<(), dapo_policy::hub::HubError>(())
+/// # Ok::<(), dapo_hub::HubError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HubPath {

@@ -5,7 +5,7 @@ use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
 /// Bytes of memory that this process can still take: what the system, its control group and the limit on its address space
 /// leave. `None` where the system does not say.
-pub(crate) fn available() -> Option<u64> {
+pub fn available_memory() -> Option<u64> {
     let memory = RefreshKind::nothing().with_memory(MemoryRefreshKind::everything());
     let system = System::new_with_specifics(memory);
     let swap = system.free_swap();
@@ -22,14 +22,17 @@ pub(crate) fn available() -> Option<u64> {
     memory.into_iter().chain(limit).min()
 }
 
-/// Refuses more bytes than there is memory for, in words that follow "FILE: ".
-pub(crate) fn check(bytes: u64) -> Result<(), String> {
+/// Refuses more bytes than there is memory for. Up to 16 MiB are never refused.
+///
+/// # Errors
+/// How much is needed and how much is available, in words that follow "FILE: ".
+pub fn check_memory(bytes: u64) -> Result<(), String> {
     // Asking the system takes longer than reading a small file.
     const SMALL: u64 = 1 << 24;
     if bytes <= SMALL {
         return Ok(());
     }
-    match available() {
+    match available_memory() {
         Some(available) if bytes > available => {
             let gibibytes = |bytes: u64| bytes as f64 / f64::from(1 << 30);
             let (needed, available) = (gibibytes(bytes), gibibytes(available));

@@ -42,7 +42,7 @@ impl Digest {
 
     /// The hash of this kind that a file has.
     pub(super) fn of_file(&self, path: &Path) -> io::Result<String> {
-        let mut file = crate::files::open_file(path)?;
+        let mut file = dapo_files::open_file(path)?;
         match self {
             Self::Sha256(_) => digest(Sha256::new(), &mut file),
             Self::GitSha1(_) => {

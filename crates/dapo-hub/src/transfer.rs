@@ -1,10 +1,10 @@
 //! Downloads.
 
-use super::cache::Cache;
-use super::digest::Digest;
-use super::repo::{Repo, is_commit};
-use super::request::Failure;
-use super::{Hub, HubError, Progress};
+use crate::cache::Cache;
+use crate::digest::Digest;
+use crate::repo::{Repo, is_commit};
+use crate::request::Failure;
+use crate::{Hub, HubError, Progress};
 use std::fs::{self, OpenOptions};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};

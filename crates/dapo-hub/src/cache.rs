@@ -8,10 +8,10 @@
 //! .locks/models--ORG--NAME/HASH.lock            held while a content is downloaded
 //! ```
 
-use super::digest::Digest;
-use super::error::HubError;
-use super::repo::{Repo, is_commit};
-use crate::files::read_text;
+use crate::digest::Digest;
+use crate::error::HubError;
+use crate::repo::{Repo, is_commit};
+use dapo_files::read_text;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};

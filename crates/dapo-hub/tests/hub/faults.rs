@@ -2,7 +2,7 @@
 
 use crate::server::{COMMIT, Reply, Repository, Request, Server, git_sha1, sha256};
 use crate::{dataset, hub, silent};
-use dapo_policy::hub::HubError;
+use dapo_hub::HubError;
 use std::fs;
 use std::path::Path;
 use std::sync::Mutex;

@@ -1,7 +1,7 @@
 //! The settings of the environment, read as `huggingface_hub` reads them.
 
-use super::{Hub, HubError, Network};
-use crate::files::read_text;
+use crate::{Hub, HubError, Network};
+use dapo_files::read_text;
 use std::ffi::OsString;
 use std::path::PathBuf;
 

@@ -1,6 +1,5 @@
 //! Models and data files from a hub that this test plays.
 #![allow(clippy::unwrap_used)]
-#![cfg(feature = "hub")]
 
 mod addresses;
 mod faults;
@@ -15,7 +14,7 @@ mod input;
 mod replay;
 mod server;
 
-use dapo_policy::hub::{Hub, HubError, Network, Progress, Retry};
+use dapo_hub::{Hub, HubError, Network, Progress, Retry};
 use dapo_policy::load_checkpoint;
 use server::{COMMIT, Reply, Repository, Server, git_sha1, sha256};
 use std::fs;
