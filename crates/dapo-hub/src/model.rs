@@ -189,7 +189,8 @@ fn missing(repo: &Repo<'_>, file: &str, files: &BTreeSet<String>) -> HubError {
 /// A way to the answers' parsers without a server, for the fuzz targets in `fuzz/`. No part of the public interface.
 #[doc(hidden)]
 pub mod fuzzing {
-    use crate::{HubError, Listing, shards_of};
+    use super::{Listing, shards_of};
+    use crate::HubError;
 
     /// The commit and the files of the hub's answer about a repository.
     ///

@@ -15,8 +15,6 @@ use crate::settings::RunConfig;
 use crate::trackers::Trackers;
 use crate::watch::Watcher;
 use dapo_data::Prompt;
-use dapo_data::Prompt;
-use dapo_eval::{EvalReport, evaluate_observed};
 use dapo_eval::{EvalReport, evaluate_observed};
 use dapo_external::Counters;
 use dapo_policy::{GenerationConfig, PolicyError, Purpose, StopStrings};

@@ -23,7 +23,6 @@ use crate::trial::RunRewards;
 use crate::trust::Trust;
 use crate::watch::Watcher;
 use dapo_data::Prompt;
-use dapo_data::Prompt;
 use dapo_dist::{Solo, World, handshake};
 use dapo_policy::{Device, StopStrings, cuda_memory};
 use dapo_reward::RewardSum;
