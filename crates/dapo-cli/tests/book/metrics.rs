@@ -124,7 +124,7 @@ fn is_known(name: &str, figures: &[Figure]) -> bool {
     })
 }
 
-/// Trains for a step with a critic, with correction, and with an evaluation; every name that is written has a row.
+/// Trains for a step with a critic, and evaluates; every name that is written has a row.
 pub(crate) fn are_complete() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
