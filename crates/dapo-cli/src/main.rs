@@ -42,9 +42,17 @@ use talk::{Talk, TalkArgs};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// The end of `dapo --help`, and a page of the book.
+const EXIT_CODES: &str = "\
+Exit codes:
+  0              Done; also a run that has nothing left to learn
+  1              Failure
+  2              Usage error; an import that is written without something that its source asks for
+  129, 130, 143  SIGHUP, SIGINT or SIGTERM ended a training; its finished steps are saved";
+
 /// DAPO for language models: train, evaluate, chat, verify.
 #[derive(Parser)]
-#[command(name = "dapo", version, arg_required_else_help = true)]
+#[command(name = "dapo", version, arg_required_else_help = true, after_long_help = EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

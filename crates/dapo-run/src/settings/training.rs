@@ -103,7 +103,7 @@ impl Default for TrainSection {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct EvalSection {
-    /// Steps between two evaluations; there is also one after the last step. By default there are none.
+    /// Steps between two evaluations; there is also one after the last step. Unset: the model is not evaluated.
     pub every: Option<u64>,
     /// With `every`: whether to evaluate before the first step, too.
     pub at_start: bool,
