@@ -95,7 +95,7 @@ fn requests() -> Vec<Figure> {
 
 fn evaluations() -> Vec<Figure> {
     let step = Figure { name: "step".into(), about: "Number of steps made before it.".into() };
-    let report = fields("crates/dapo-trainer/src/evaluate/report.rs", "EvalReport");
+    let report = fields("crates/dapo-eval/src/report.rs", "EvalReport");
     // Only `dapo eval --json` has the problems one by one.
     [step].into_iter().chain(report).filter(|figure| figure.name != "per_problem").collect()
 }
