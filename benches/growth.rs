@@ -1,9 +1,9 @@
 //! How the cost of training and of rollouts grows with tokens, completion length, group size and width:
 //! `cargo bench --bench growth`.
 //!
-//! A Qwen3 of 4 layers with random weights, width 256 (4 query and 2 key-value heads of 64, MLP 3 times the width, vocabulary
-//! 4,096) unless the row says otherwise. Each row doubles one thing; `exponent` is log₂ of what the time grew by: 1 where
-//! the cost grows in proportion.
+//! A Qwen3 of 4 layers with random weights, width 256 (4 query and 2 key-value heads of 64, MLP 3 times the width,
+//! vocabulary 4,096) unless the row says otherwise. Each row doubles one thing; `exponent` is log₂ of what the time
+//! grew by: 1 where the cost grows in proportion.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

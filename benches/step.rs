@@ -1,10 +1,11 @@
 //! A rollout, a training step and a whole DAPO step, as whole models do them: `cargo bench --bench step`.
 //!
 //! The tiny Qwen3 of `testdata/parity` always; SmolLM2-135M-Instruct where `DAPO_SMOLLM2_GGUF` names its GGUF file (see
-//! `scripts/fetch-smollm2.sh`). Stop tokens are ignored, nothing is masked and no group is dropped, so that each work has
-//! exactly the tokens that its name says. One JSON line per work: shortest and median seconds, tokens per second, and the most
-//! memory the process had so far; give a part of a name to run only the works with it. `DAPO_WEIGHTS=bf16` computes with
-//! weights in bf16; `DAPO_KEEP_ACTIVATIONS_MIB` sets the memory in which the whole steps keep activations.
+//! `scripts/fetch-smollm2.sh`). Stop tokens are ignored, nothing is masked and no group is dropped, so that each work
+//! has exactly the tokens that its name says. One JSON line per work: shortest and median seconds, tokens per second,
+//! and the most memory the process had so far; give a part of a name to run only the works with it. `DAPO_WEIGHTS=bf16`
+//! computes with weights in bf16; `DAPO_KEEP_ACTIVATIONS_MIB` sets the memory in which the whole steps keep
+//! activations.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -149,8 +150,8 @@ fn whole_step(bench: &Bench, model: &Model, max_new_tokens: usize, repetitions: 
     })
 }
 
-/// Such steps by two trainers in turns, of which one keeps no activations and the other all: each one's median seconds. Only
-/// where it is asked for by name, which has "kept".
+/// Such steps by two trainers in turns, of which one keeps no activations and the other all: each one's median seconds.
+/// Only where it is asked for by name, which has "kept".
 fn kept(bench: &Bench, model: &Model, max_new_tokens: usize, repetitions: usize) -> Result<()> {
     let name = format!("{} kept 4x8x{max_new_tokens}", model.name);
     if !bench.only.iter().any(|part| part.contains("kept") && name.contains(part.as_str())) {

@@ -1,5 +1,5 @@
-//! One DAPO step at the exact shape of Qwen3-0.6B, with random weights and the real tokenizer: what a step of that size costs
-//! in time and memory. Shows a reward of one's own, too, since a random model answers nothing right.
+//! One DAPO step at the exact shape of Qwen3-0.6B, with random weights and the real tokenizer: what a step of that size
+//! costs in time and memory. Shows a reward of one's own, too, since a random model answers nothing right.
 //!
 //! `cargo run --release --example qwen3_0_6b_step -- --tokenizer DIR` (see `scripts/fetch-qwen3-tokenizer.sh`)
 

@@ -1,9 +1,10 @@
 //! Modules import what they need by the path of the module that defines it, never in a circle, and hardly ever upward.
 //!
-//! How it is counted: an arrow leads from a file to the file that defines what a `use` declaration or a path that begins
-//! with `crate::` or `super::` names. A folder's `mod.rs` is its face, as `lib.rs` is that of the crate: what it re-exports is followed
-//! to the definition, and what it takes from its own folder is no arrow. Tests and comments are left out. The files and
-//! subfolders of each folder are then put into the order in which the fewest arrows point upward.
+//! How it is counted: an arrow leads from a file to the file that defines what a `use` declaration or a path that
+//! begins with `crate::` or `super::` names. A folder's `mod.rs` is its face, as `lib.rs` is that of the crate: what it
+//! re-exports is followed to the definition, and what it takes from its own folder is no arrow. Tests and comments are
+//! left out. The files and subfolders of each folder are then put into the order in which the fewest arrows point
+//! upward.
 #![allow(clippy::unwrap_used)]
 
 use std::{

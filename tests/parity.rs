@@ -1,9 +1,9 @@
 //! The policy and its training step against transformers and torch.
 //!
 //! Runs over every folder of `testdata/parity/`, and of `$DAPO_PARITY_DIR` when that is set. A folder holds a model as
-//! transformers saved it, `parity.safetensors` (logits, log-probs, entropies, greedy tokens) and `dapo.safetensors` (one loss
-//! with the gradient of every parameter, and five AdamW steps). Tolerances are about five times the difference between torch in f32
-//! and in f64.
+//! transformers saved it, `parity.safetensors` (logits, log-probs, entropies, greedy tokens) and `dapo.safetensors`
+//! (one loss with the gradient of every parameter, and five AdamW steps). Tolerances are about five times the
+//! difference between torch in f32 and in f64.
 #![allow(clippy::unwrap_used)]
 
 mod common;

@@ -1,7 +1,8 @@
 //! A PPO step against torch: token rewards, advantages, values, both losses and the gradient of every parameter.
 //!
-//! Runs over every folder of `testdata/ppo/`, and of `$DAPO_PPO_DIR` when that is set. A folder holds a model as transformers
-//! saved it and `ppo.safetensors`: one step with a value head on that model. Tolerances are those of `parity.rs`.
+//! Runs over every folder of `testdata/ppo/`, and of `$DAPO_PPO_DIR` when that is set. A folder holds a model as
+//! transformers saved it and `ppo.safetensors`: one step with a value head on that model. Tolerances are those of
+//! `parity.rs`.
 #![allow(clippy::unwrap_used)]
 
 mod common;

@@ -33,7 +33,8 @@ pub(crate) fn write(dir: &Path, rungs: &[Rung]) -> Result<()> {
     Ok(())
 }
 
-/// A curve a rung: as many points as its runs have, x from all runs together, y with an interval over those that measured it.
+/// A curve a rung: as many points as its runs have, x from all runs together, y with an interval over those that
+/// measured it.
 fn curves(
     rungs: &[Rung],
     len: impl Fn(&Trace) -> usize,

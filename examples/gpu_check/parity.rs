@@ -13,9 +13,9 @@ fn distance(a: &[f32], b: &[f32]) -> f64 {
     (sum(&mut a.iter().zip(b).map(|(a, b)| a - b)) / sum(&mut a.iter().copied())).sqrt()
 }
 
-/// Log-probs and gradients in bf16 against those in f32. The measure is what rounding nothing but the weights to bf16 does to the same
-/// figure on the CPU; the GPU rounds activations and their gradients besides, some 16 times on the way of each, so that √16 of it are
-/// allowed.
+/// Log-probs and gradients in bf16 against those in f32. The measure is what rounding nothing but the weights to bf16
+/// does to the same figure on the CPU; the GPU rounds activations and their gradients besides, some 16 times on the way
+/// of each, so that √16 of it are allowed.
 pub(crate) fn check() -> Result<Value> {
     let config = ModelConfig {
         vocab_size: 999,
@@ -66,8 +66,9 @@ pub(crate) fn check() -> Result<Value> {
     Ok(json!({ "times_rounded_weights": worst, "rollout": rollout }))
 }
 
-/// The same completions on every run. Their log-probs beside those of a training pass, and beside those of a smaller batch, whose
-/// products sum in another order: a completion goes its own way there from the first draw on that rounding turns.
+/// The same completions on every run. Their log-probs beside those of a training pass, and beside those of a smaller
+/// batch, whose products sum in another order: a completion goes its own way there from the first draw on that rounding
+/// turns.
 fn rollout(gpu: &Decoder) -> Result<Value> {
     let prompt_ids: Vec<u32> = (0..45).map(|i| i * 17 % 999).collect();
     let request = Request { prompt_ids: prompt_ids.clone(), samples: 24, first_sample: 0, draw: 3 };

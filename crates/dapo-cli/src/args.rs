@@ -60,8 +60,8 @@ impl SamplingDefaults {
     }
 }
 
-/// Sampling by a model's `generation_config.json`. Values that are out of range count for nothing, as does a repetition penalty
-/// on a GPU, which has none.
+/// Sampling by a model's `generation_config.json`. Values that are out of range count for nothing, as does a repetition
+/// penalty on a GPU, which has none.
 fn of_model(fields: &Map<String, Value>, is_on_cpu: bool, talk: Talk) -> SamplingConfig {
     let mut sampling = SamplingConfig { temperature: 0.7, top_p: 0.95, ..SamplingConfig::default() };
     let mut take = |name: &str, changed: &dyn Fn(SamplingConfig, f64) -> SamplingConfig| {

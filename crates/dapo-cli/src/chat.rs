@@ -14,9 +14,9 @@ use std::io::{self, IsTerminal, Write};
 
 /// Talk with a model.
 ///
-/// Each line on stdin is a message; the model's answers go to stdout, on a terminal as they are generated. `/help` lists the
-/// commands; Ctrl-C ends an answer. On a terminal lines are edited, and kept in `$XDG_STATE_HOME/dapo/chat-history` (by
-/// default `~/.local/state/dapo/chat-history`).
+/// Each line on stdin is a message; the model's answers go to stdout, on a terminal as they are generated. `/help`
+/// lists the commands; Ctrl-C ends an answer. On a terminal lines are edited, and kept in
+/// `$XDG_STATE_HOME/dapo/chat-history` (by default `~/.local/state/dapo/chat-history`).
 ///
 /// Sampling is that of the model's generation_config.json; what it does not say is temperature 0.7 and top-p 0.95.
 #[derive(clap::Args)]

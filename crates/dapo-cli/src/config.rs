@@ -37,9 +37,10 @@ struct Check {
 
 /// Turn another trainer's DAPO settings into a TOML file.
 ///
-/// Reads verl's YAML, override lists and scripts, TRL's and open-r1's recipes, and ms-swift's argument lists. Prints the TOML,
-/// which `dapo config check` accepts; what could not be carried over is named on stderr, with the reason. The exit code is 2
-/// where the source asks for something that is not offered here, such as another loss: the file is then written without it.
+/// Reads verl's YAML, override lists and scripts, TRL's and open-r1's recipes, and ms-swift's argument lists. Prints
+/// the TOML, which `dapo config check` accepts; what could not be carried over is named on stderr, with the reason. The
+/// exit code is 2 where the source asks for something that is not offered here, such as another loss: the file is then
+/// written without it.
 #[derive(clap::Args)]
 struct Import {
     /// The file to read.

@@ -27,9 +27,9 @@ enum Command {
 
 /// Score the completions of a file by one reward of the settings.
 ///
-/// Each input line is a JSON object with `completion` and, where the reward needs them, `prompt`, `answer` and further columns.
-/// Each is answered, in order, by a line {line, value, correct, log}; a value of null abstains. Timing and failures go to
-/// stderr. The exit code is 0 where every line was scored or abstained.
+/// Each input line is a JSON object with `completion` and, where the reward needs them, `prompt`, `answer` and further
+/// columns. Each is answered, in order, by a line {line, value, correct, log}; a value of null abstains. Timing and
+/// failures go to stderr. The exit code is 0 where every line was scored or abstained.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Example:

@@ -65,9 +65,9 @@ struct Diff {
 
 /// Say what runs do not need; with --yes, delete it.
 ///
-/// Only what the program wrote itself: what ends in `.part`, of interrupted starts, writes and deletions; and the completions
-/// of steps that failed. With --checkpoints also all checkpoints but the last one and the best, by `output.keep_best` or by
-/// avg@k. Runs that are being trained, and damaged ones, are left alone.
+/// Only what the program wrote itself: what ends in `.part`, of interrupted starts, writes and deletions; and the
+/// completions of steps that failed. With --checkpoints also all checkpoints but the last one and the best, by
+/// `output.keep_best` or by avg@k. Runs that are being trained, and damaged ones, are left alone.
 #[derive(clap::Args)]
 struct Clean {
     #[command(flatten)]

@@ -28,12 +28,13 @@ use std::time::Duration;
 /// Settings come in layers, each laid over the ones before it: recipes by name (`dapo recipes` lists them), TOML files, and
 /// single settings as KEY=VALUE (`dapo config schema` lists the keys). KEY= with nothing behind it takes a setting back.
 ///
-/// The run folder gets the resolved settings, logs, completions and checkpoints; the path of the trained model is printed at the
-/// end. A run that was stopped continues with --resume exactly as if it had not been. The first SIGINT, SIGTERM or SIGHUP ends it
-/// after the present step, saved, with exit code 130, 143 or 129; a second one ends it at once.
+/// The run folder gets the resolved settings, logs, completions and checkpoints; the path of the trained model is
+/// printed at the end. A run that was stopped continues with --resume exactly as if it had not been. The first SIGINT,
+/// SIGTERM or SIGHUP ends it after the present step, saved, with exit code 130, 143 or 129; a second one ends it at
+/// once.
 ///
-/// With the feature mpi, `mpirun -n W dapo train ...` trains with W processes and leaves the same folder; train.shards is a power
-/// of two of at least W. Exit code 75: a process is missing, and the run can be resumed.
+/// With the feature mpi, `mpirun -n W dapo train ...` trains with W processes and leaves the same folder; train.shards
+/// is a power of two of at least W. Exit code 75: a process is missing, and the run can be resumed.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:

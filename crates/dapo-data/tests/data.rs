@@ -1,4 +1,5 @@
-//! Data files, repeats and splits. Which problems a split sets apart was computed by a transcription of SipHash-2-4 in Python.
+//! Data files, repeats and splits. Which problems a split sets apart was computed by a transcription of SipHash-2-4 in
+//! Python.
 #![allow(clippy::unwrap_used)]
 
 use dapo_data::{

@@ -17,14 +17,14 @@ use serde::Serialize;
 /// which is Wilson's score interval with N/φ, the effective number of problems, in the place of N:
 ///
 /// - scores that are all 0 or 1 have φ = 1, and q = 1.95996 is the normal quantile: Wilson's interval itself;
-/// - others have the estimate φ = s² / (m(1 − m)), at most 1, and at least 1/n, the value for the mean of n completions when
-///   all problems are equally hard, so that scores which happen to be equal claim no certainty; q is Student's quantile with
-///   N − 1 degrees of freedom.
+/// - others have the estimate φ = s² / (m(1 − m)), at most 1, and at least 1/n, the value for the mean of n completions
+///   when all problems are equally hard, so that scores which happen to be equal claim no certainty; q is Student's
+///   quantile with N − 1 degrees of freedom.
 ///
 /// Unlike m ± q·s/√N it stays within [0, 1], and says something where all scores are 0 or all are 1; a bootstrap over
-/// problems does not there, and both hold the true mean too rarely with few problems or a mean near 0 or 1. So does this one,
-/// though less, with a dozen problems or fewer of which hardly any is solved, or hardly any is not: about 86 times in 100 for
-/// ten problems with solution probabilities from Beta(0.1, 1).
+/// problems does not there, and both hold the true mean too rarely with few problems or a mean near 0 or 1. So does
+/// this one, though less, with a dozen problems or fewer of which hardly any is solved, or hardly any is not: about 86
+/// times in 100 for ten problems with solution probabilities from Beta(0.1, 1).
 ///
 /// Sources: Wilson 1927; effective sample size, Korn and Graubard 1998, and in Wilson's interval, Franco, Little, Louis and
 /// Slud (PMC6690503); problems as the sampled unit, Miller 2024 (arXiv 2411.00640).
@@ -104,8 +104,8 @@ impl std::fmt::Display for Estimate {
 
 /// The 97.5 % quantile of Student's distribution.
 ///
-/// With t = √ν·tan θ, P(|T| ≤ t) is a finite sum in sin θ and cos θ (Abramowitz and Stegun 26.7.3 and 26.7.4), which is solved
-/// for θ by bisection.
+/// With t = √ν·tan θ, P(|T| ≤ t) is a finite sum in sin θ and cos θ (Abramowitz and Stegun 26.7.3 and 26.7.4), which is
+/// solved for θ by bisection.
 fn student(degrees: usize) -> f64 {
     let within = |theta: f64| {
         let (sin, cos) = theta.sin_cos();
@@ -188,8 +188,8 @@ mod tests {
         assert_eq!(Estimate::of(&[1.0, 1.0 - f64::EPSILON], 0).high, 1.0);
     }
 
-    /// How often, out of 4,000 evaluations, the interval holds the true mean. A problem's probability of being solved is drawn by
-    /// `problem`, and its number of right completions becomes a score by `score`.
+    /// How often, out of 4,000 evaluations, the interval holds the true mean. A problem's probability of being solved
+    /// is drawn by `problem`, and its number of right completions becomes a score by `score`.
     fn coverage(
         (problems, samples): (usize, usize),
         truth: f64,

@@ -1,7 +1,8 @@
 //! Accuracy of a policy on held-out problems.
 //!
-//! [`evaluate`] completes every problem k times and judges the completions. Its [`Evaluation`] becomes an [`EvalReport`]: avg@k,
-//! pass@k and maj@k where a reward says what is correct, the mean of every reward, each with a confidence interval.
+//! [`evaluate`] completes every problem k times and judges the completions. Its [`Evaluation`] becomes an
+//! [`EvalReport`]: avg@k, pass@k and maj@k where a reward says what is correct, the mean of every reward, each with a
+//! confidence interval.
 //!
 //! When not to use it: for scores of completions that are already there, `dapo-reward` is enough.
 

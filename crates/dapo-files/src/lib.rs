@@ -1,7 +1,7 @@
 //! Files that others have made, opened and read without waiting for ever and without exhausting memory.
 //!
-//! A path from outside may name a pipe, a device, or a file larger than memory. [`open_file`], [`read_file`] and [`read_text`]
-//! refuse those with an error that says what was found.
+//! A path from outside may name a pipe, a device, or a file larger than memory. [`open_file`], [`read_file`] and
+//! [`read_text`] refuse those with an error that says what was found.
 //!
 //! When not to use it: for files that the program itself has just written.
 

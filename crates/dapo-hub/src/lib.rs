@@ -2,9 +2,9 @@
 //!
 //! - [`Hub::model`] brings what `dapo_policy::load_checkpoint` reads and returns the folder;
 //!   [`Hub::dataset_file`] brings one file of a data set; [`HubPath`] parses `hf://` addresses.
-//! - The cache is the one of `huggingface_hub` (`models--ORG--NAME/{blobs,refs,snapshots}`): each side uses what the other has
-//!   downloaded, and nothing in it is asked for twice. So a branch stays at the commit it was first seen at, until its
-//!   file in `refs` is deleted.
+//! - The cache is the one of `huggingface_hub` (`models--ORG--NAME/{blobs,refs,snapshots}`): each side uses what the
+//!   other has downloaded, and nothing in it is asked for twice. So a branch stays at the commit it was first seen at,
+//!   until its file in `refs` is deleted.
 //! - Every file is checked against the size and the hash that the hub states for it, and one that differs is removed. A cut
 //!   connection is taken up where it ended.
 //!

@@ -11,8 +11,8 @@ const ROUNDING: f64 = 1e-6;
 ///
 /// # Shapes
 /// `share` is ρ, from 0 (the highest entropy alone) to 1 (all). `entropies` are those of the tokens in the loss, in
-/// nats, of a whole optimiser step where the step is split. Returns τ in nats; `None` without a token. Entropies that are not
-/// finite are left to the loss, which names them.
+/// nats, of a whole optimiser step where the step is split. Returns τ in nats; `None` without a token. Entropies that
+/// are not finite are left to the loss, which names them.
 ///
 /// ```
 /// use dapo_loss::top_entropy_threshold;

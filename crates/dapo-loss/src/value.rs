@@ -16,8 +16,8 @@ use crate::{
 /// policy, it keeps one batch from moving the values far: beyond ε_v the gradient is 0 where the clipped value is the worse
 /// one.
 ///
-/// Sources: Schulman et al., "Proximal Policy Optimization Algorithms" (arXiv 1707.06347), Eq. 9, for the squared error; the
-/// clip is that of OpenAI's baselines, which verl (`cliprange_value`) and TRL (`cliprange_value`) follow.
+/// Sources: Schulman et al., "Proximal Policy Optimization Algorithms" (arXiv 1707.06347), Eq. 9, for the squared
+/// error; the clip is that of OpenAI's baselines, which verl (`cliprange_value`) and TRL (`cliprange_value`) follow.
 ///
 /// ```
 /// assert_eq!(dapo_loss::ValueLoss::default().clip, 0.5);

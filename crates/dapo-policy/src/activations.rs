@@ -3,8 +3,9 @@
 use crate::backend::LayerMemory;
 use crate::config::ModelConfig;
 
-/// Values of a token that a layer's backward needs, one width for each: the layer's input; queries and keys before QK-norm, where
-/// there is one; rotated queries and keys; values; attention's output; the input with it added; gate and up.
+/// Values of a token that a layer's backward needs, one width for each: the layer's input; queries and keys before
+/// QK-norm, where there is one; rotated queries and keys; values; attention's output; the input with it added; gate and
+/// up.
 pub(crate) fn layer_widths(config: &ModelConfig) -> [usize; 10] {
     let (hidden, intermediate) = (config.hidden_size, config.intermediate_size);
     let queries = config.num_attention_heads * config.head_dim;
@@ -13,8 +14,8 @@ pub(crate) fn layer_widths(config: &ModelConfig) -> [usize; 10] {
     [hidden, plain(queries), plain(keys), queries, keys, keys, queries, hidden, intermediate, intermediate]
 }
 
-/// Bytes a token that a backward pass on the CPU keeps of its forward pass: of all layers, or their inputs and one layer at a
-/// time.
+/// Bytes a token that a backward pass on the CPU keeps of its forward pass: of all layers, or their inputs and one
+/// layer at a time.
 ///
 /// ```
 /// use dapo_policy::{LayerMemory, ModelConfig, activation_bytes};

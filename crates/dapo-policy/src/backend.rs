@@ -138,8 +138,8 @@ pub(crate) type Generation<'a> = dyn FnMut(&mut dyn Generator) -> Result<(), Pol
 
 /// A model on a device.
 ///
-/// Arguments have been checked: token ids are in the vocabulary and fill their segments, temperatures are positive, requests
-/// fit the model. A gradient or moment is named by its parameter's number among those that are trained.
+/// Arguments have been checked: token ids are in the vocabulary and fill their segments, temperatures are positive,
+/// requests fit the model. A gradient or moment is named by its parameter's number among those that are trained.
 pub(crate) trait Backend: fmt::Debug + Send + Sync {
     /// Where it computes.
     fn device(&self) -> Device;

@@ -29,8 +29,8 @@ pub struct TokenLogprobs {
 /// A loss of log-probs: sees a run of rows and fills in its gradients with respect to them.
 pub type Loss<'a> = dyn FnMut(Rows<'_>, RowGradients<'_>) -> Result<(), PolicyError> + Send + 'a;
 
-/// The tokens that predict a target or come before one that does: the others, a completion's last token above all, are not worth
-/// computing.
+/// The tokens that predict a target or come before one that does: the others, a completion's last token above all, are
+/// not worth computing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Inputs {
     pub(crate) token_ids: Vec<u32>,

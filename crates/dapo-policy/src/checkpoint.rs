@@ -161,8 +161,9 @@ fn load_tensors(weights: &mut Weights, config: &ModelConfig) -> Result<BTreeMap<
 }
 
 /// Writes a Hugging Face folder that transformers reads back: `config.json`, `generation_config.json`,
-/// `model.safetensors`, `tokenizer.json`, `tokenizer_config.json` and the chat template. Both configurations name all of
-/// the model's [`StopTokens`] and keep what else the model's own files said. Each file is written aside and then renamed; the folder is made where it does not exist.
+/// `model.safetensors`, `tokenizer.json`, `tokenizer_config.json` and the chat template. Both configurations name all
+/// of the model's [`StopTokens`] and keep what else the model's own files said. Each file is written aside and then
+/// renamed; the folder is made where it does not exist.
 ///
 /// # Errors
 /// When a tensor is missing, unexpected or not of the shape that the configuration says, or a file cannot be written.

@@ -102,9 +102,9 @@ pub trait Policy {
         }
     }
 
-    /// As [`generate_more`](Policy::generate_more), with completions of several turns between which somebody else speaks:
-    /// [`GenerationConfig::turns`] bounds what they say. The model's tokens are drawn as in one completion, and its log-probs are
-    /// those of the whole conversation.
+    /// As [`generate_more`](Policy::generate_more), with completions of several turns between which somebody else
+    /// speaks: [`GenerationConfig::turns`] bounds what they say. The model's tokens are drawn as in one completion, and
+    /// its log-probs are those of the whole conversation.
     ///
     /// # Errors
     /// As [`Policy::generate`], what `turns` returns, and where a policy has completions of one turn only, as by default.
@@ -132,8 +132,8 @@ pub trait Policy {
     /// When the batch is inconsistent or the temperature not positive.
     fn logprobs(&self, batch: &TokenBatch, temperature: f32) -> Result<TokenLogprobs, PolicyError>;
 
-    /// Scores the targets chunk by chunk; `loss` is shown each chunk's log-probs and entropies and fills in the gradients of the
-    /// loss with respect to them; the parameters' gradients are added to `gradients`.
+    /// Scores the targets chunk by chunk; `loss` is shown each chunk's log-probs and entropies and fills in the
+    /// gradients of the loss with respect to them; the parameters' gradients are added to `gradients`.
     ///
     /// # Errors
     /// As [`Policy::logprobs`], and what `loss` returns.

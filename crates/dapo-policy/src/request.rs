@@ -38,17 +38,17 @@ pub struct GenerationConfig {
     /// Memory for keys and values, in bytes; it bounds how many sequences are active at a time. On a GPU no more is taken
     /// than is free there. `None`: 2 GiB, on a GPU what is free.
     pub cache_bytes: Option<usize>,
-    /// Memory in bytes in which a decoder on the CPU keeps what it computes of prompts and completions, for backward passes
-    /// that come before its weights change: these then need no forward pass. Gradients are the same to the bit. 0: none is kept.
-    /// See [`Decoder::release_activations`](crate::Decoder::release_activations).
+    /// Memory in bytes in which a decoder on the CPU keeps what it computes of prompts and completions, for backward
+    /// passes that come before its weights change: these then need no forward pass. Gradients are the same to the bit.
+    /// 0: none is kept. See [`Decoder::release_activations`](crate::Decoder::release_activations).
     pub keep_activations_bytes: usize,
     /// Limits of completions of several turns, where somebody else speaks between them: see
     /// [`Policy::generate_turns`](crate::Policy::generate_turns).
     pub turns: Option<TurnLimits>,
 }
 
-/// Limits of completions of several turns, beside [`GenerationConfig::max_new_tokens`], which bounds the generated tokens of
-/// all turns together.
+/// Limits of completions of several turns, beside [`GenerationConfig::max_new_tokens`], which bounds the generated
+/// tokens of all turns together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TurnLimits {
     /// Tokens that may be generated in one turn; `None`: as many as in all.

@@ -24,9 +24,9 @@ pub enum Purpose {
 
 /// How tokens are drawn.
 ///
-/// A penalty changes the logits, the temperature divides them, and of the tokens that `min_p`, `top_k` and `top_p` keep, in
-/// this order, one is drawn. The log-prob that is noted is none of that: it is the one in the full softmax of the model's own
-/// logits at the temperature, with which training compares.
+/// A penalty changes the logits, the temperature divides them, and of the tokens that `min_p`, `top_k` and `top_p`
+/// keep, in this order, one is drawn. The log-prob that is noted is none of that: it is the one in the full softmax of
+/// the model's own logits at the temperature, with which training compares.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -186,8 +186,8 @@ fn has_impossible(logits: &[f32]) -> bool {
     logits.chunks(256).any(|chunk| chunk.iter().filter(|x| **x == f32::NEG_INFINITY).count() > 0)
 }
 
-/// Divides positive logits of these tokens by the penalty and multiplies the others (Keskar et al. 2019, arXiv 1909.05858, as
-/// transformers and vLLM have it).
+/// Divides positive logits of these tokens by the penalty and multiplies the others (Keskar et al. 2019, arXiv
+/// 1909.05858, as transformers and vLLM have it).
 fn penalize(logits: &mut [f32], tokens: &BTreeSet<u32>, penalty: f32) {
     for token in tokens {
         if let Some(x) = logits.get_mut(*token as usize) {
@@ -223,7 +223,8 @@ fn pick_kept(kept: &[(u32, f64)], share: f64) -> u32 {
     last
 }
 
-/// Tokens that survive min-p, then top-k and then top-p, most probable first (ties: lower id), with unnormalised probabilities.
+/// Tokens that survive min-p, then top-k and then top-p, most probable first (ties: lower id), with unnormalised
+/// probabilities.
 fn kept_tokens(logits: &[f32], config: &SamplingConfig, inverse_temperature: f32, max: f32) -> Vec<(u32, f64)> {
     let order = |a: &u32, b: &u32| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b));
     let weight = |token: u32| f64::from((logits[token as usize] - max) * inverse_temperature).exp();

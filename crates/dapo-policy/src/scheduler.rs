@@ -1,20 +1,21 @@
 //! The order of generation, one for all devices: prompts are computed once and continued by each of their completions, and
 //! the batch is refilled as completions end.
 //!
-//! What a completion is depends on its key and its prompt alone, not on this order (random numbers are keyed by meaning, and a
-//! row's bits do not depend on its batch): scheduling decides only when and beside what it is computed.
+//! What a completion is depends on its key and its prompt alone, not on this order (random numbers are keyed by
+//! meaning, and a row's bits do not depend on its batch): scheduling decides only when and beside what it is computed.
 //!
-//! *Completions of several turns*: a sequence whose turn has ended is parked with its place and its part of the cache until it is
-//! known what somebody else says; the tokens of that are computed on top of the cache, and the sequence goes on. Others advance
-//! meanwhile.
+//! *Completions of several turns*: a sequence whose turn has ended is parked with its place and its part of the cache
+//! until it is known what somebody else says; the tokens of that are computed on top of the cache, and the sequence
+//! goes on. Others advance meanwhile.
 //!
 //! What this leaves room for, and where it would go in:
 //! - *Requests that arrive while it runs*: [`Scheduler::submit`] may be called between two steps. `Backend::generate` plans
 //!   its memory from the requests that it is shown; there it would be shown a typical load.
-//! - *A cache in blocks*: room is counted in blocks already; what they are is the generator's own. To reserve what is there
-//!   rather than what may come, [`Generator::sequence_blocks`] would say what the next advance needs, and be asked before each.
-//! - *Several drafted tokens verified in one step*: [`Generator::advance`] may draw any number of tokens; nobody here counts
-//!   them. The draft model is one more field of the generator.
+//! - *A cache in blocks*: room is counted in blocks already; what they are is the generator's own. To reserve what is
+//!   there rather than what may come, [`Generator::sequence_blocks`] would say what the next advance needs, and be
+//!   asked before each.
+//! - *Several drafted tokens verified in one step*: [`Generator::advance`] may draw any number of tokens; nobody here
+//!   counts them. The draft model is one more field of the generator.
 //! - *A look at every layer's activations*: each backend runs prompts and decoding through one function per layer;
 //!   `Backend::generate` would take the hook and hand it to the generator, which calls it behind each layer with the rows
 //!   and the places or requests that they belong to.

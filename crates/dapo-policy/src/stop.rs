@@ -6,8 +6,8 @@ use crate::tokenizer::Tokenizer;
 /// The tokens that end a completion, and belong to it.
 ///
 /// Checkpoints name them in up to four places that need not agree: many base models and fine-tunes end a turn with the
-/// tokenizer's `eos_token` while `config.json` still names another one. [`StopTokens::of`] takes all of them, as vLLM and TRL
-/// do; everything in this project that generates text asks it.
+/// tokenizer's `eos_token` while `config.json` still names another one. [`StopTokens::of`] takes all of them, as vLLM
+/// and TRL do; everything in this project that generates text asks it.
 ///
 /// ```
 /// use dapo_policy::StopTokens;

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 /// Texts that end a completion, and belong to it.
 ///
-/// A completion ends with the first token with which its decoded text, without special tokens, contains one of the strings.
-/// The text may run on behind the string within that token. A string that is a special token ends a completion as a stop token
-/// does.
+/// A completion ends with the first token with which its decoded text, without special tokens, contains one of the
+/// strings. The text may run on behind the string within that token. A string that is a special token ends a completion
+/// as a stop token does.
 ///
 /// ```no_run
 /// use dapo_policy::{StopStrings, load};

@@ -1,4 +1,5 @@
-//! A backward pass that starts from what generation kept gives the gradients of one that begins with a forward, bit for bit.
+//! A backward pass that starts from what generation kept gives the gradients of one that begins with a forward, bit for
+//! bit.
 #![allow(clippy::unwrap_used)]
 
 mod common;

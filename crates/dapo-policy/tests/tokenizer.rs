@@ -1,5 +1,5 @@
-//! Encoding, decoding and chat templates. What templates should render was found with Python's jinja2, set up as transformers
-//! sets it up.
+//! Encoding, decoding and chat templates. What templates should render was found with Python's jinja2, set up as
+//! transformers sets it up.
 #![allow(clippy::unwrap_used)]
 
 use dapo_policy::{ChatOptions, Message, PolicyError, Tokenizer};

@@ -4,7 +4,8 @@
 //! completions the page holds. [`ReportOptions`] bounds the completions. The files of a run are read as they are: damage
 //! becomes a warning on the page, not an error.
 //!
-//! [`Watch`] serves a page that follows runs. [`RunCompletions`] gives the completions of a run step by step, for other ways to show them.
+//! [`Watch`] serves a page that follows runs. [`RunCompletions`] gives the completions of a run step by step, for other
+//! ways to show them.
 //!
 //! Completions are text of a model and may hold anything. They are compressed in the page, and a browser shows them as
 //! text alone.

@@ -16,14 +16,15 @@ pub(crate) fn object(value: &impl Serialize) -> Map<String, Value> {
     }
 }
 
-/// The figures of a line of the steps' logs, as TRL names them in TensorBoard: `train/reward`. `None`: nothing was measured.
+/// The figures of a line of the steps' logs, as TRL names them in TensorBoard: `train/reward`. `None`: nothing was
+/// measured.
 pub(crate) fn of_step(line: &Map<String, Value>) -> Vec<(String, Option<f64>)> {
     let figures = line.iter().filter(|(name, value)| *name != "step" && (value.is_number() || value.is_null()));
     figures.map(|(name, value)| (format!("{TRAIN}{name}"), value.as_f64())).collect()
 }
 
-/// The figures of an evaluation's line: `eval/avg_at_k`, `eval/pass_at_4`, `eval/rewards/NAME`. Those with a 95 % interval are
-/// followed by its ends, `…/low` and `…/high`.
+/// The figures of an evaluation's line: `eval/avg_at_k`, `eval/pass_at_4`, `eval/rewards/NAME`. Those with a 95 %
+/// interval are followed by its ends, `…/low` and `…/high`.
 pub(crate) fn of_evaluation(line: &Map<String, Value>) -> Vec<(String, f64)> {
     let mut figures = Vec::new();
     let mut add = |name: &str, value: &Value| {

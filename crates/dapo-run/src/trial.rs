@@ -15,8 +15,8 @@ pub struct Trial {
     pub faults: Vec<String>,
 }
 
-/// The rewards of settings. In a run, those of them that are computed elsewhere keep their answers in its folder. Outside of a
-/// run nothing is kept.
+/// The rewards of settings. In a run, those of them that are computed elsewhere keep their answers in its folder.
+/// Outside of a run nothing is kept.
 #[derive(Debug)]
 pub struct RunRewards {
     /// The weighted sum.

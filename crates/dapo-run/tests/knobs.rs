@@ -1,6 +1,8 @@
-//! No setting is ignored: for every key there is a row that changes it and says what must change with it, and what must not.
+//! No setting is ignored: for every key there is a row that changes it and says what must change with it, and what must
+//! not.
 //!
-//! A row names settings under which the key matters, two values, and the effect. Rows are judged on real runs of the tiny model.
+//! A row names settings under which the key matters, two values, and the effect. Rows are judged on real runs of the
+//! tiny model.
 #![allow(clippy::unwrap_used)]
 
 use dapo_reward::RewardInput;

@@ -59,9 +59,9 @@ pub struct TrainerConfig {
     pub on_mastered: OnMastered,
     /// Memory for keys and values of rollouts, in bytes; see [`GenerationConfig::cache_bytes`](dapo_policy::GenerationConfig::cache_bytes).
     pub cache_bytes: Option<usize>,
-    /// Memory in which rollouts on the CPU keep activations, so that the first update of a step needs no forward pass, in bytes;
-    /// 0: none, `None`: see [`kept_activation_bytes`](Self::kept_activation_bytes). It changes no result. Elsewhere than on
-    /// the CPU it is not used.
+    /// Memory in which rollouts on the CPU keep activations, so that the first update of a step needs no forward pass,
+    /// in bytes; 0: none, `None`: see [`kept_activation_bytes`](Self::kept_activation_bytes). It changes no result.
+    /// Elsewhere than on the CPU it is not used.
     pub keep_activations_bytes: Option<usize>,
 }
 

@@ -163,7 +163,8 @@ pub struct PackedBatch {
 }
 
 /// Packs completions into micro-batches of at most `max_tokens` tokens each, prompts included; a completion longer than
-/// that has one of its own. Completions outside the loss and groups without a gradient are left out: nothing of them is computed.
+/// that has one of its own. Completions outside the loss and groups without a gradient are left out: nothing of them is
+/// computed.
 ///
 /// # Errors
 /// When a prompt is empty.

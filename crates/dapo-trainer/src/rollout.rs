@@ -10,9 +10,9 @@ use dapo_data::Prompt;
 use dapo_policy::{Completion, GenerationConfig, GenerationProgress, Policy, Request, Tokenizer};
 use dapo_reward::RewardSum;
 
-/// Completes every prompt `group_size` times and judges the completions. Each prompt comes with its draw index, which keys
-/// its random numbers. Rewards get the training step; 0 is outside training. Where the rewards are those of an environment, each
-/// completion is an episode with it.
+/// Completes every prompt `group_size` times and judges the completions. Each prompt comes with its draw index, which
+/// keys its random numbers. Rewards get the training step; 0 is outside training. Where the rewards are those of an
+/// environment, each completion is an episode with it.
 ///
 /// # Errors
 /// When generation fails, a completion cannot be decoded, or a reward function is at fault.
@@ -130,8 +130,8 @@ pub(crate) fn add_completions_by(
     judge.add(groups, finished, known)
 }
 
-/// [`roll_out`], and more completions of each group for as long as `more` asks for some. A policy that keeps its prompts does
-/// not compute them again; the groups are as if all their completions had been made at once.
+/// [`roll_out`], and more completions of each group for as long as `more` asks for some. A policy that keeps its
+/// prompts does not compute them again; the groups are as if all their completions had been made at once.
 ///
 /// # Errors
 /// As [`roll_out`].

@@ -1,5 +1,5 @@
-//! The rounds of a step: prompts are drawn and rolled out until enough groups carry a signal. Ranks that train as one divide
-//! the draws of a round, and have all of its groups after it.
+//! The rounds of a step: prompts are drawn and rolled out until enough groups carry a signal. Ranks that train as one
+//! divide the draws of a round, and have all of its groups after it.
 
 use crate::activity::{Activity, Observer, RolloutProgress};
 use crate::advantages::filter_metric;

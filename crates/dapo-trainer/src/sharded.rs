@@ -25,8 +25,8 @@ pub(crate) enum ShardSum {
 pub(crate) type OfShard<'a, const N: usize> =
     dyn FnMut(usize, &[PackedBatch], &mut Gradients, Option<&mut ValueHead>) -> Result<[u64; N], TrainerError> + 'a;
 
-/// Lets `of_shard` add up the gradients of each of this rank's shards, from no gradients on, and returns their sum, with the
-/// figures of all shards by number. `head` is a value head whose gradient belongs to those of the model.
+/// Lets `of_shard` add up the gradients of each of this rank's shards, from no gradients on, and returns their sum,
+/// with the figures of all shards by number. `head` is a value head whose gradient belongs to those of the model.
 ///
 /// # Errors
 /// What `of_shard` returns on any rank, and when gradients cannot be read.

@@ -54,8 +54,8 @@ fn is_zero(count: &u64) -> bool {
 }
 
 impl State {
-    /// Reads the state that this version or an earlier one wrote, with the numbers of carried groups beside it. Where the sampler's settings have a form that is gone,
-    /// `sampler` stands for them.
+    /// Reads the state that this version or an earlier one wrote, with the numbers of carried groups beside it. Where
+    /// the sampler's settings have a form that is gone, `sampler` stands for them.
     ///
     /// # Errors
     /// [`TrainerError::Io`] and [`TrainerError::Checkpoint`].

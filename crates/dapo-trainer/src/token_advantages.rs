@@ -42,8 +42,8 @@ impl Trainer {
     }
 }
 
-/// The weighted rewards of an episode's turns but the last, each with the index of the turn's last token. The last turn ends
-/// with the completion, whose reward has what is left of the total.
+/// The weighted rewards of an episode's turns but the last, each with the index of the turn's last token. The last turn
+/// ends with the completion, whose reward has what is left of the total.
 fn of_turns(sample: &Sample, weight: f64) -> Vec<(usize, f64)> {
     let Some(episode) = sample.episode.as_ref().filter(|_| weight != 0.0) else { return Vec::new() };
     let tokens = sample.completion.token_ids.len();

@@ -45,9 +45,9 @@ pub(crate) struct Learner<'a> {
     pub(crate) team: &'a Team,
 }
 
-/// μ passes over the groups, each divided into mini-batches, each one optimiser update; a mini-batch without a token in the
-/// loss makes none. A critic learns from the same mini-batches. `step` is the rollout step, from 1; `observer` is shown each
-/// micro-batch.
+/// μ passes over the groups, each divided into mini-batches, each one optimiser update; a mini-batch without a token in
+/// the loss makes none. A critic learns from the same mini-batches. `step` is the rollout step, from 1; `observer` is
+/// shown each micro-batch.
 ///
 /// # Errors
 /// [`TrainerError::NotFinite`] and [`TrainerError::Diverged`] name the step and the update of it; those before it have been
@@ -235,8 +235,8 @@ fn set_entropy_threshold(
     Ok(())
 }
 
-/// Gradients of 0 for an update in which no token has another: the optimizer's moments and weight decay continue as they would
-/// after computing all of its tokens. A pass over two tokens makes them, on every device.
+/// Gradients of 0 for an update in which no token has another: the optimizer's moments and weight decay continue as
+/// they would after computing all of its tokens. A pass over two tokens makes them, on every device.
 fn zero_gradients(
     policy: &impl Policy,
     groups: &[TrainingGroup],

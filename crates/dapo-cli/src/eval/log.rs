@@ -1,7 +1,7 @@
 //! The file of an evaluation's completions, which an interrupted evaluation continues.
 //!
-//! Beside FILE lies FILE.partial for as long as the evaluation is not finished: a line that says what is evaluated and how, and
-//! then a line a problem with its samples as they were judged. FILE follows from it.
+//! Beside FILE lies FILE.partial for as long as the evaluation is not finished: a line that says what is evaluated and
+//! how, and then a line a problem with its samples as they were judged. FILE follows from it.
 
 use anyhow::{Context, Result, bail};
 use dapo_data::Prompt;

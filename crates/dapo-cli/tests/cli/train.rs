@@ -119,8 +119,8 @@ fn a_killed_run_resumes_as_if_it_had_not_been() {
     dapo(&["train", "--resume", killed, "grpo"]).failure(1, &["grpo is given with --resume"]);
 }
 
-/// A training with `settings` that gets a signal after the first lines of stderr with `after` in them; the rest of stderr, and
-/// the exit code.
+/// A training with `settings` that gets a signal after the first lines of stderr with `after` in them; the rest of
+/// stderr, and the exit code.
 #[cfg(unix)]
 fn signalled(settings: &[&str], after: &str, signals: &[&str]) -> (String, Option<i32>) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_dapo"))

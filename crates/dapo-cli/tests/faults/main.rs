@@ -1,5 +1,5 @@
-//! Training by the built command that dies, or whose disk fails, at the system calls that change its folder, or at any time.
-//! What then continues must end as if nothing had happened.
+//! Training by the built command that dies, or whose disk fails, at the system calls that change its folder, or at any
+//! time. What then continues must end as if nothing had happened.
 //!
 //! Without a C compiler the tests at system calls are skipped. The suite takes a share of the cases; a soak takes more:
 //!

@@ -16,8 +16,8 @@ pub(super) fn score(text: &str, min: f64, max: f64) -> Option<f64> {
     (min..=max).contains(&number).then_some(number)
 }
 
-/// The order in an answer, as places from 0 on: the last list in brackets, else a last line such as `2 > 1 > 3`. `None` where
-/// it does not hold each of the numbers from 1 to `count` once.
+/// The order in an answer, as places from 0 on: the last list in brackets, else a last line such as `2 > 1 > 3`. `None`
+/// where it does not hold each of the numbers from 1 to `count` once.
 pub(super) fn ranking(text: &str, count: usize) -> Option<Vec<usize>> {
     let text = without_reasoning(text)?.trim_end();
     let listed = text.rfind('[').and_then(|start| {

@@ -1,7 +1,7 @@
 //! verl's settings: `main_ppo` and the DAPO recipe's `main_dapo`.
 //!
-//! Sources of meaning: `verl/trainer/config/*.yaml`, `verl/trainer/ppo/core_algos.py`, `verl/workers/reward_manager/dapo.py`
-//! and the recipe's `dapo_ray_trainer.py`.
+//! Sources of meaning: `verl/trainer/config/*.yaml`, `verl/trainer/ppo/core_algos.py`,
+//! `verl/workers/reward_manager/dapo.py` and the recipe's `dapo_ray_trainer.py`.
 
 mod correction;
 mod critic;

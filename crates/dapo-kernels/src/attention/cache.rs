@@ -135,8 +135,8 @@ pub fn decode(q: &[f32], k: &[f32], v: &[f32], heads: Heads, caches: &mut [KvCac
     Ok(())
 }
 
-/// Appends `counts[i]` tokens to cache i; each attends to what is cached and to those appended before it and itself. The rows
-/// are bit by bit those of [`decode`], one token after another.
+/// Appends `counts[i]` tokens to cache i; each attends to what is cached and to those appended before it and itself.
+/// The rows are bit by bit those of [`decode`], one token after another.
 ///
 /// # Shapes
 /// T = Σ counts tokens, cache after cache: q and out `[T, heads · d]`, k and v `[T, key-value heads · d]`.

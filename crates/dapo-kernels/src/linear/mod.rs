@@ -1,7 +1,8 @@
 //! Linear layers: y = x · Wᵀ + b over weights packed once per update, in f32 or bf16.
 //!
 //! Forward 2·T·out·in flops over the packed copy; backward the same twice, for the gradient of x (over the packed copy,
-//! or W as it is stored) and of W. A weight that records no gradient (a frozen one) costs no backward matmul and no memory for it.
+//! or W as it is stored) and of W. A weight that records no gradient (a frozen one) costs no backward matmul and no
+//! memory for it.
 
 mod low_rank;
 

@@ -23,8 +23,8 @@ pub(crate) fn panel_width() -> usize {
 /// Columns of a panel where vectors are half as long.
 const NARROW: usize = LANES / 2;
 
-/// Operands of one tile. A is read at `a + row * a_row + k * a_k`, B at `b + k * b_k + column`, C at `c + row * c_row`. Of a
-/// B in bf16 a step is half as many words, each of two columns ([`Words`](super::packed::Words)).
+/// Operands of one tile. A is read at `a + row * a_row + k * a_k`, B at `b + k * b_k + column`, C at `c + row * c_row`.
+/// Of a B in bf16 a step is half as many words, each of two columns ([`Words`](super::packed::Words)).
 #[derive(Clone, Copy)]
 pub(super) struct Tile {
     pub(super) k: usize,

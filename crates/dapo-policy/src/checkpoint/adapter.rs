@@ -98,8 +98,8 @@ impl Adapter {
 
 /// The names under which a file has each tensor, by the tensor's name in a decoder.
 ///
-/// PEFT's prefix and the name of the adapter (`lora_A.default.weight`), which a state dictionary saved without PEFT's help has
-/// in it, are left out. A name without the prefix stays as it is.
+/// PEFT's prefix and the name of the adapter (`lora_A.default.weight`), which a state dictionary saved without PEFT's
+/// help has in it, are left out. A name without the prefix stays as it is.
 fn stored_names(names: Vec<String>) -> BTreeMap<String, Vec<String>> {
     let mut stored: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for name in names {

@@ -67,8 +67,9 @@ impl Model {
         norm_backward(&saved.input, &layer.input_norm, d_normed, eps, d_x, trained, gradients)
     }
 
-    /// All layers of a forward that kept what a backward needs, or of which generation kept it: turns the gradient of the last one's output, in the workspace's
-    /// `x`, into that of the first one's input, which gets one only where the embeddings are trained.
+    /// All layers of a forward that kept what a backward needs, or of which generation kept it: turns the gradient of
+    /// the last one's output, in the workspace's `x`, into that of the first one's input, which gets one only where the
+    /// embeddings are trained.
     pub(super) fn layers_backward(
         &self,
         context: Context<'_>,

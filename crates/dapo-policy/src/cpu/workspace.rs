@@ -3,8 +3,8 @@
 use dapo_kernels::logprobs;
 use std::sync::{Mutex, PoisonError};
 
-/// Memory of an update that is kept through the rollouts that follow, at most: asking for it anew takes a part of the time of a
-/// small model's step, and a vanishing part of a large one's.
+/// Memory of an update that is kept through the rollouts that follow, at most: asking for it anew takes a part of the
+/// time of a small model's step, and a vanishing part of a large one's.
 pub const KEPT_BYTES: usize = 1 << 30;
 
 /// What a layer's backward needs of its forward. T tokens.

@@ -33,7 +33,8 @@ pub(super) fn of_prompt(len: usize) -> usize {
     len.div_ceil(BLOCK_SIZE)
 }
 
-/// Blocks of its own that a completion of a prompt of `len` tokens needs for `new` tokens: the prompt's whole blocks are shared.
+/// Blocks of its own that a completion of a prompt of `len` tokens needs for `new` tokens: the prompt's whole blocks
+/// are shared.
 pub(super) fn of_completion(len: usize, new: usize) -> usize {
     (len + new).div_ceil(BLOCK_SIZE) - len / BLOCK_SIZE
 }

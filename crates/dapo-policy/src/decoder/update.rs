@@ -36,7 +36,8 @@ impl Decoder {
     /// Clips the gradients by their global norm, updates every parameter that has one in place, and returns the norm before
     /// clipping. Where that is not finite, nothing has changed.
     ///
-    /// The factor is `max_norm / (norm + 1e-6)` where that is below 1, as torch's `clip_grad_norm_`; `step.grad_scale` is not used.
+    /// The factor is `max_norm / (norm + 1e-6)` where that is below 1, as torch's `clip_grad_norm_`; `step.grad_scale`
+    /// is not used.
     ///
     /// # Errors
     /// When gradients or moments belong to a decoder elsewhere, or the device fails.

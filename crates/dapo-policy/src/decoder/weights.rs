@@ -62,9 +62,9 @@ impl Decoder {
         merge(&weight, &a, &b, lora.scale())
     }
 
-    /// The whole model by Hugging Face names, as a checkpoint holds it: its own tensors (copies of the matrices, which the
-    /// decoder has packed alone), where there are adapters with W + (α / r)·B·A in place of W. Trained weights are in f32 whatever the
-    /// [`WeightFormat`](crate::WeightFormat); those that are kept in bf16 alone are widened.
+    /// The whole model by Hugging Face names, as a checkpoint holds it: its own tensors (copies of the matrices, which
+    /// the decoder has packed alone), where there are adapters with W + (α / r)·B·A in place of W. Trained weights are
+    /// in f32 whatever the [`WeightFormat`](crate::WeightFormat); those that are kept in bf16 alone are widened.
     ///
     /// # Errors
     /// When a tensor cannot be read.
@@ -73,8 +73,8 @@ impl Decoder {
         own.map(|(index, (name, _))| Ok((name.clone(), self.merged(index)?))).collect()
     }
 
-    /// The trainable tensors by name: copies or, on the CPU of vectors and adapters, handles, which follow the next update. With
-    /// [`write_tensors`](crate::write_tensors), [`read_tensors`](crate::read_tensors) and
+    /// The trainable tensors by name: copies or, on the CPU of vectors and adapters, handles, which follow the next
+    /// update. With [`write_tensors`](crate::write_tensors), [`read_tensors`](crate::read_tensors) and
     /// [`load_trainable`](Decoder::load_trainable) a run continues from exactly these values.
     ///
     /// # Errors

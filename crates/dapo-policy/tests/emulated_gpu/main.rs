@@ -116,9 +116,9 @@ fn distance(a: &[f32], b: &[f32]) -> f32 {
     (difference / a.iter().map(|a| a.powi(2)).sum::<f32>()).sqrt()
 }
 
-/// The yardstick is what rounding nothing but the weights to bf16 does to the same figure on the CPU, `nearby`. On its way each
-/// weight's product meets some 16 roundings of that size: weight, input, output, residual stream, norm and attention, and the
-/// gradients of each. They are independent, so that √16 yardsticks bound them.
+/// The yardstick is what rounding nothing but the weights to bf16 does to the same figure on the CPU, `nearby`. On its
+/// way each weight's product meets some 16 roundings of that size: weight, input, output, residual stream, norm and
+/// attention, and the gradients of each. They are independent, so that √16 yardsticks bound them.
 #[track_caller]
 fn assert_rounded(what: &str, expected: &[f32], nearby: &[f32], got: &[f32]) {
     let (yardstick, off) = (distance(expected, nearby), distance(expected, got));

@@ -18,7 +18,8 @@ use crate::wording::{ChoiceGold, TextGold, TextOptions};
 
 /// How an answer is judged.
 ///
-/// In files it is a name, `"math"`, or a table of its `name` and the fields of its options, `{ name = "math", precision = 4 }`.
+/// In files it is a name, `"math"`, or a table of its `name` and the fields of its options, `{ name = "math", precision
+/// = 4 }`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(remote = "Self", tag = "name", rename_all = "kebab-case")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(extend("x-name" = "name")))]

@@ -15,8 +15,8 @@ const CHUNK_LOGITS: f64 = 134_217_728.0;
 
 const CACHE: &str = "keys and values";
 
-/// What a GPU with so much memory leaves for keys and values beside all else that a run needs of it, in bytes: by the settings
-/// alone, so that a run that is resumed has the same.
+/// What a GPU with so much memory leaves for keys and values beside all else that a run needs of it, in bytes: by the
+/// settings alone, so that a run that is resumed has the same.
 pub(crate) fn cache_left(config: &RunConfig, model: &ModelConfig, total: usize) -> usize {
     let mut config = config.clone();
     config.model.device = "cuda".into();

@@ -7,8 +7,8 @@ use serde::Serialize;
 
 /// The program itself with a small tokenizer.
 const PROGRAM: u64 = 128 << 20;
-/// Freed memory that the allocator holds for reuse, at most. It gives memory back after a second, so that a step of a larger
-/// model holds less than this in the end.
+/// Freed memory that the allocator holds for reuse, at most. It gives memory back after a second, so that a step of a
+/// larger model holds less than this in the end.
 const MOST_HELD: u64 = 128 << 20;
 
 /// When memory is in use.

@@ -1,6 +1,7 @@
 //! The model card of an exported model: `README.md` with metadata, as the Hugging Face hub reads them.
 //!
-//! It names models, data and files by their last names alone: where they were on the machine that trained is nobody's business.
+//! It names models, data and files by their last names alone: where they were on the machine that trained is nobody's
+//! business.
 
 use super::files::{Line, RunFiles, step};
 use crate::folder::RunFolder;

@@ -87,8 +87,8 @@ pub(super) fn step(line: &Line) -> Option<u64> {
     line.get("step")?.as_u64()
 }
 
-/// Checks that a checkpoint's files are there, with the sizes that its manifest says; their hashes are not computed. Gives the
-/// manifest, where it has one.
+/// Checks that a checkpoint's files are there, with the sizes that its manifest says; their hashes are not computed.
+/// Gives the manifest, where it has one.
 ///
 /// # Errors
 /// What is damaged, in words.

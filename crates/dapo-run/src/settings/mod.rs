@@ -1,8 +1,8 @@
 //! The settings of a run, as a file spells them out.
 //!
-//! What belongs to a library is that library's own configuration, with its defaults and its checks; the rest is here. Every
-//! key has a default. Those of the algorithm are DAPO's, at a size for one machine; only the soft overlong punishment has to
-//! be asked for, as the recipe `dapo` does. Keys are the field's words.
+//! What belongs to a library is that library's own configuration, with its defaults and its checks; the rest is here.
+//! Every key has a default. Those of the algorithm are DAPO's, at a size for one machine; only the soft overlong
+//! punishment has to be asked for, as the recipe `dapo` does. Keys are the field's words.
 
 mod algorithm;
 mod data;

@@ -32,7 +32,8 @@ pub(super) fn encode(record: &Record) -> Vec<u8> {
     frame(&event)
 }
 
-/// Bytes of the records that stay; `None` where this is no event file. What follows a damaged record cannot be read, and goes.
+/// Bytes of the records that stay; `None` where this is no event file. What follows a damaged record cannot be read,
+/// and goes.
 pub(super) fn kept(file: &[u8], kept: Kept) -> Option<usize> {
     let mut end = 0;
     while let Some((event, length)) = record(&file[end..]) {

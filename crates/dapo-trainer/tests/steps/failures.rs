@@ -183,7 +183,8 @@ fn a_step_with_too_few_groups_shows_all_of_them_where_that_is_an_error() {
     );
 }
 
-/// Makes of a `trainer.json` what the second format had: with the numbers of carried groups that are in a file of their own.
+/// Makes of a `trainer.json` what the second format had: with the numbers of carried groups that are in a file of their
+/// own.
 fn to_format_2(state: &mut serde_json::Value, checkpoint: &std::path::Path) {
     let bytes = std::fs::read(checkpoint.join("groups.safetensors")).unwrap();
     let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();

@@ -11,8 +11,8 @@ use std::ops::Range;
 /// Rows of a batch whose layers are copied all at once, at its end: threads then meet once, not in every layer.
 const MOST_STAGED: usize = 64;
 
-/// Keeps rows within a budget. Where it is used up, the completion that was drawn last gives up its own, so that what is kept
-/// is whole completions, of the earliest draws.
+/// Keeps rows within a budget. Where it is used up, the completion that was drawn last gives up its own, so that what
+/// is kept is whole completions, of the earliest draws.
 #[derive(Debug)]
 pub(in crate::cpu) struct Keeper<'a> {
     store: &'a KeptStore,
@@ -51,8 +51,8 @@ impl<'a> Keeper<'a> {
         self.store.put_completion(rows);
     }
 
-    /// Makes room for so many more tokens of each sequence behind the first ones. Where there is too little, sequences lose what
-    /// is kept of them, the one that was drawn last first.
+    /// Makes room for so many more tokens of each sequence behind the first ones. Where there is too little, sequences
+    /// lose what is kept of them, the one that was drawn last first.
     pub(in crate::cpu) fn make_room<'b>(
         &self,
         sequences: impl Iterator<Item = &'b mut Option<KeptRows>>,

@@ -7,8 +7,8 @@ use std::ops::Range;
 /// Tokens of a block.
 pub(super) const BLOCK_TOKENS: usize = 8;
 
-/// The order of values in a block: layer after layer, value after value as in [`layer_widths`], row after row; the last layer's
-/// output comes at the end.
+/// The order of values in a block: layer after layer, value after value as in [`layer_widths`], row after row; the last
+/// layer's output comes at the end.
 #[derive(Debug)]
 pub(in crate::cpu) struct Layout {
     layers: usize,
