@@ -1,10 +1,10 @@
 //! Checks and measures a GPU: `cargo run --release --features cuda --example gpu_check -- --help`.
 //!
-//! First the decoder on the GPU is compared with the decoder on the CPU; then every kernel at the shape of Qwen3-0.6B,
-//! and training steps and decoding at those of Qwen3-0.6B and Qwen3-4B, with random weights, are timed beside what
-//! bytes and operations allow at the rates that a copy and a product reach on the same device. The report is one JSON
-//! object; files named after it become parts of it, of which `torch`, made by benches/peers/gpu_torch.py, is compared
-//! with what was measured.
+//! First the decoder on the GPU is compared with the decoder on the CPU. Then every kernel is timed at the shape of
+//! Qwen3-0.6B, and training steps and decoding at those of Qwen3-0.6B and Qwen3-4B, with random weights. Beside each
+//! time stands what bytes and operations allow at the rates that a copy and a product reach on the same device. The
+//! report is one JSON object; files named after it become parts of it, of which `torch`, made by
+//! benches/peers/gpu_torch.py, is compared with what was measured.
 
 mod kernels;
 mod model;

@@ -212,7 +212,7 @@ impl ProblemArgs {
         Accuracy { grader, ..Accuracy::default() }
     }
 
-    /// The problems of the file. Answers that say that there is none are left out, unless the grader takes words.
+    /// The problems of the file. Placeholders for a missing answer are left out, unless the grader takes words.
     pub(crate) fn read(&self, grader: &Grader, needs_answer: bool, talk: Talk) -> Result<Vec<Problem>> {
         let has_words = matches!(grader, Grader::Text(_) | Grader::Choice);
         let options = ReadOptions { leave_out_placeholders: !has_words, needs_answer, ..ReadOptions::default() };

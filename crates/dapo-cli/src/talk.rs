@@ -55,7 +55,7 @@ impl Talk {
         Self { voice: Voice::new(level, format, color), rank: None }
     }
 
-    /// The voice of another rank than the first: it says only what went wrong, and where.
+    /// The voice of a rank other than 0: it prints errors alone, with the number of the rank.
     pub(crate) fn of_rank(self, rank: usize) -> Self {
         Self { rank: Some(rank), ..self }
     }

@@ -61,14 +61,19 @@ pub fn read(path: &Path, options: &ReadOptions) -> Result<Reading, DataError> {
 /// - `.csv`: a header of column names, then a row a problem; an empty cell is null.
 /// - `.parquet`: a row a problem; needs the feature `parquet`.
 ///
-/// Known layouts, by their fields (dots lead into objects): `question`/`answer` (GSM8K: what follows `####` is the
-/// answer), `problem`/`answer`, `Problem`/`Answer`, `Body`+`Question`/`Answer` (SVAMP), `question`/`Answer`,
-/// `input`/`target`, `prompt`/`reward_model.ground_truth` (DAPO-Math-17k and whatever else verl reads), `prompt` with
-/// `answer`, `ground_truth`, `label` or `solution` (slime, TRL), `messages` with `answer` or `solution` (ms-swift), and
-/// `problem`, `question` or `query` with `solution` or `final_answer`. A solution's answer is its last `\boxed{}`, or else
-/// what follows `####`, or all of it. Questions are text or chat messages; objects and messages may also be given as JSON
-/// text. A `body`, `passage` or `context` beside a question comes before it. An answer may be a list, of which any one is
-/// enough; those of an entry with `is_multiple_answer` (OlympiadBench) are one answer together.
+/// Known layouts, by their fields (dots lead into objects):
+///
+/// - `question`/`answer` (GSM8K: what follows `####` is the answer), `question`/`Answer`, `input`/`target`;
+/// - `problem`/`answer`, `Problem`/`Answer`, `Body`+`Question`/`Answer` (SVAMP);
+/// - `prompt`/`reward_model.ground_truth` (DAPO-Math-17k, and the other data of verl);
+/// - `prompt` with `answer`, `ground_truth`, `label` or `solution` (slime, TRL);
+/// - `messages` with `answer` or `solution` (ms-swift);
+/// - `problem`, `question` or `query` with `solution` or `final_answer`.
+///
+/// A solution's answer is its last `\boxed{}`, or else what follows `####`, or all of it. Questions are text or chat
+/// messages; objects and messages may also be given as JSON text. A `body`, `passage` or `context` beside a question
+/// comes before it. An answer may be a list, of which any one is enough; those of an entry with `is_multiple_answer`
+/// (OlympiadBench) are one answer together.
 ///
 /// The whole entry stays with its problem, for rewards. [`read`] takes columns of other names.
 ///

@@ -42,8 +42,8 @@ pub struct ReadOptions {
     pub needs_answer: bool,
     /// What happens to an entry that is no problem.
     pub on_bad_line: OnBadLine,
-    /// Whether entries are left out whose answer is missing, or says that there is none: `proof` and `notfound`, as in
-    /// NuminaMath. Otherwise these are words like any others, and a missing answer makes a bad line.
+    /// Whether entries are left out whose answer is missing or a placeholder: `proof` and `notfound`, as in NuminaMath.
+    /// Otherwise these are words like any others, and a missing answer makes a bad line.
     pub leave_out_placeholders: bool,
     /// Whether the first of the problems with the same messages is kept alone.
     pub deduplicate: bool,
@@ -88,7 +88,7 @@ impl Misfit {
 /// Entries that were left out, by reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct LeftOut {
-    /// The answer is missing or says that there is none.
+    /// The answer is missing or a placeholder.
     pub placeholder: usize,
     /// Not JSON, or a row of CSV with too many or too few columns.
     pub syntax: usize,

@@ -38,7 +38,7 @@ const BEFORE: [&str; 6] = ["body", "Body", "passage", "Passage", "context", "Con
 
 const IDS: [&str; 5] = ["id", "ID", "idx", "unique_id", "extra_info.index"];
 
-/// Answers that say that there is none, as in NuminaMath.
+/// Words in the place of an answer, as in NuminaMath.
 const PLACEHOLDERS: [&str; 2] = ["proof", "notfound"];
 
 /// The problem that an entry states; `name` is its id if it has none.

@@ -16,10 +16,10 @@ use serde::Serialize;
 ///
 /// which is Wilson's score interval with N/φ, the effective number of problems, in the place of N:
 ///
-/// - scores that are all 0 or 1 have φ = 1, and q = 1.95996 is the normal quantile: Wilson's interval itself;
-/// - others have the estimate φ = s² / (m(1 − m)), at most 1, and at least 1/n, the value for the mean of n completions
-///   when all problems are equally hard, so that scores which happen to be equal claim no certainty; q is Student's
-///   quantile with N − 1 degrees of freedom.
+/// - scores that are all 0 or 1 have φ = 1, and q = 1.95996 is the normal quantile: Wilson's interval itself.
+/// - Others have the estimate φ = s² / (m(1 − m)), at most 1, and q is Student's quantile with N − 1 degrees of freedom. φ
+///   is at least 1/n, the value for the mean of n completions when all problems are equally hard. So scores that happen to
+///   be equal claim no certainty.
 ///
 /// Unlike m ± q·s/√N it stays within [0, 1], and says something where all scores are 0 or all are 1; a bootstrap over
 /// problems does not there, and both hold the true mean too rarely with few problems or a mean near 0 or 1. So does

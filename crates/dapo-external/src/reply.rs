@@ -1,4 +1,4 @@
-//! How replies are told apart: [`ReplyId`].
+//! Which request a reply belongs to: [`ReplyId`].
 
 /// Whether a reply must say which request it belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

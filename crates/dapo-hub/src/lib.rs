@@ -121,8 +121,8 @@ impl Hub {
     /// `revision` is a branch, a tag or a commit; `progress` gets how far the download is.
     ///
     /// # Errors
-    /// When an argument is malformed, the file does not exist or may not be read, the connection keeps failing, what comes
-    /// is not what the hub says it is, or the cache cannot be written. Each names the file and its repository.
+    /// When an argument is malformed, the file does not exist or may not be read, or the connection keeps failing. When what
+    /// comes is not what the hub says it is, or the cache cannot be written. Each names the file and its repository.
     pub fn dataset_file(
         &self,
         id: &str,

@@ -122,12 +122,12 @@
 //!
 //! # One pass, in any chunks
 //!
-//! Sequences lie end to end without padding, cut at `cu_seqlens`; a byte mask takes tokens out. [`LossPlan`] evaluates any
-//! contiguous run of tokens in one fused pass, loss and gradient together, so that a model's head can be run chunk by
-//! chunk and never hold the logits of a whole batch. Sums run in f64 in an order fixed by the positions of the tokens: the
-//! loss has the same bits for any number of threads, the gradient for any chunks, packing and padding. [`policy_loss`] is
-//! the plan and its evaluation in one call, [`policy_loss_single`] makes the denominator and the gradients too.
-//! [`LossMetrics`] has what the pass measured: sums and counts that add.
+//! Sequences lie end to end without padding, cut at `cu_seqlens`; a byte mask takes tokens out. [`LossPlan`] evaluates
+//! any contiguous run of tokens in one fused pass, loss and gradient together. So a model's head can be run chunk by
+//! chunk and never hold the logits of a whole batch. Sums run in f64 in an order fixed by the positions of the tokens:
+//! the loss has the same bits for any number of threads. The gradient has them for any chunks, packing and padding.
+//! [`policy_loss`] is the plan and its evaluation in one call, [`policy_loss_single`] makes the denominator and the
+//! gradients too. [`LossMetrics`] has what the pass measured: sums and counts that add.
 //!
 //! With the feature `candle` (on by default) `tensor::policy_loss` is the same as a differentiable operation on Candle
 //! tensors: `loss.backward()` gives these gradients; `candle_core` is re-exported, so that its version is the right one.

@@ -35,7 +35,7 @@ pub struct Checkpoint {
 }
 
 /// Loads a policy and its tokenizer from a Hugging Face folder, a GGUF file, or a folder with an adapter
-/// (`adapter_config.json`), which is put, trainable, on the base model that it names.
+/// (`adapter_config.json`). An adapter stays trainable, on the base model that it names.
 ///
 /// # Errors
 /// Names the file and what is wrong with it.
@@ -60,8 +60,8 @@ pub fn load_in_memory(name: &str, files: &[(&str, &'static [u8])]) -> Result<(De
 }
 
 /// Loads a Hugging Face folder (`model.safetensors`, or shards with `model.safetensors.index.json`, in f32, f16 or
-/// bf16), a `.gguf` file, or a folder with an adapter (`adapter_config.json`), which is merged into the base model that
-/// it names.
+/// bf16), a `.gguf` file, or a folder with an adapter (`adapter_config.json`). An adapter is merged into the base model
+/// that it names.
 ///
 /// Weights are read and widened tensor by tensor, so that memory holds them once, plus at most one more tensor. The
 /// configuration's `eos_token_ids` are those of `config.json` followed by those that only `generation_config.json`

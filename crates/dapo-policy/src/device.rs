@@ -60,7 +60,7 @@ pub fn cuda_device_count() -> usize {
     0
 }
 
-/// The GPUs of this machine: name and memory of each. Empty where there are none. Each of them is opened for it.
+/// The GPUs of this machine: name and memory of each. Empty on a machine without GPUs. Each GPU is opened for it.
 ///
 /// # Errors
 /// Says what is missing: a build with the feature `cuda`, or a driver.

@@ -148,8 +148,8 @@ pub struct Completion {
     /// The tokens that were generated, the stop token included, or the one that completes a stop string; those of all turns,
     /// one after another.
     pub token_ids: Vec<u32>,
-    /// Log-prob of each of them in the full softmax of the model's logits at the sampling temperature (at 1 where that is 0),
-    /// whatever top-p, top-k, min-p or a repetition penalty made of them.
+    /// Log-prob of each of them in the full softmax of the model's logits, at the sampling temperature (at 1 where that is 0).
+    /// Top-p, top-k, min-p and the repetition penalty do not change it.
     pub logprobs: Vec<f32>,
     /// Why it ended.
     pub finish_reason: FinishReason,

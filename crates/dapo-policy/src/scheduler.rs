@@ -1,12 +1,12 @@
 //! The order of generation, one for all devices: prompts are computed once and continued by each of their completions, and
 //! the batch is refilled as completions end.
 //!
-//! What a completion is depends on its key and its prompt alone, not on this order (random numbers are keyed by
-//! meaning, and a row's bits do not depend on its batch): scheduling decides only when and beside what it is computed.
+//! A completion depends on its key and its prompt alone, not on this order: random numbers are keyed by meaning, and a
+//! row's bits do not depend on its batch. Scheduling decides only when and beside what it is computed.
 //!
 //! *Completions of several turns*: a sequence whose turn has ended is parked with its place and its part of the cache
 //! until it is known what somebody else says; the tokens of that are computed on top of the cache, and the sequence
-//! goes on. Others advance meanwhile.
+//! continues. Others advance meanwhile.
 //!
 //! What this leaves room for, and where it would go in:
 //! - *Requests that arrive while it runs*: [`Scheduler::submit`] may be called between two steps. `Backend::generate` plans

@@ -164,7 +164,7 @@ impl RewardSum {
         self.terms.iter().find_map(|term| term.function.episodes())
     }
 
-    /// Weight of the component that an environment's episodes score; 0 where there is none.
+    /// Weight of the component that an environment's episodes score; 0 without an environment.
     pub fn episode_weight(&self) -> f64 {
         self.terms.iter().find(|term| term.function.episodes().is_some()).map_or(0.0, |term| term.weight)
     }

@@ -19,7 +19,7 @@ pub(crate) struct Scores {
 /// Checks the name of a figure, and that there are evaluations.
 ///
 /// # Errors
-/// When an evaluation cannot have such a figure, or there is none.
+/// When an evaluation cannot have such a figure, or the run makes no evaluations.
 pub(crate) fn check_metric(metric: &str, every: Option<u64>) -> Result<(), RunError> {
     let size =
         metric.strip_prefix("eval/pass_at_").map(|k| k.parse::<u64>().is_ok_and(|number| number.to_string() == k));

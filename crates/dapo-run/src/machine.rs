@@ -100,7 +100,7 @@ pub(crate) fn free_space(dir: &Path) -> Option<u64> {
     fs4::available_space(existing).ok()
 }
 
-/// Checks that there is room for a checkpoint of so many bytes.
+/// Checks that there is room for a checkpoint of `needed` bytes.
 ///
 /// # Errors
 /// [`RunError::NoSpace`] names the folder and its file system.

@@ -45,7 +45,7 @@ pub struct ModelSource {
 
 impl ModelSource {
     /// Finds a model: a Hugging Face folder, a GGUF file, an adapter's folder, a run folder (its last checkpoint), one of its
-    /// checkpoints, `builtin:tiny`, or with the feature `hub` a hub id such as `Qwen/Qwen3-0.6B`, which is downloaded.
+    /// checkpoints, or `builtin:tiny`. With the feature `hub` also a hub id such as `Qwen/Qwen3-0.6B`, which is downloaded.
     ///
     /// # Errors
     /// When there is no such model, or its checkpoint's files are not as they were written.
@@ -155,7 +155,7 @@ impl ModelSource {
     /// Where the model is that this adapter is for; `None` for a model.
     ///
     /// # Errors
-    /// When there is none.
+    /// When the base model is missing.
     pub(crate) fn base_path(&self) -> Result<Option<PathBuf>, RunError> {
         self.is_adapter().then(|| Ok(self.base_source()?.path)).transpose()
     }

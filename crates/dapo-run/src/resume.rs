@@ -38,8 +38,8 @@ impl Found {
     /// Looks at the folder, and verifies the checkpoint and the logs up to it. Nothing is changed.
     ///
     /// # Errors
-    /// When the folder is not a run's, another process trains in it, a setting is changed that a run cannot change, or
-    /// there is no such checkpoint, or not as it was written.
+    /// When the folder is not a run's, another process trains in it, or a setting is changed that a run cannot change. When
+    /// the checkpoint is missing or damaged.
     pub(crate) fn in_folder(config: &RunConfig, dir: &Path, how: Resume) -> Result<Self, RunError> {
         let folder = RunFolder::at(dir);
         let is_sealed = check_seal(&folder.config_file(), how.trust)?;
@@ -74,7 +74,7 @@ impl Found {
 }
 
 /// Sends the checkpoint of a run, and the answers of rewards that are known, to the ranks that keep nothing. Returns the
-/// steps of the checkpoint; 0: there is none.
+/// steps of the checkpoint; 0 for a run without one.
 ///
 /// # Errors
 /// When a file cannot be read or written, and [`RunError::Dist`].

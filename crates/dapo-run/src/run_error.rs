@@ -126,7 +126,7 @@ pub enum RunError {
     Rank {
         /// The rank.
         rank: usize,
-        /// Its error.
+        /// Error of that rank.
         message: String,
     },
     /// The ranks of the run do not work together any more.

@@ -80,8 +80,8 @@ impl Run {
     /// that they end as those of a run that was never stopped. `settings` are those of the folder with changes on top.
     ///
     /// # Errors
-    /// When the folder is not a run's, its settings, logs or checkpoint are not as they were written, a setting was changed
-    /// that a run cannot change, or model or data have changed. The folder is then as it was.
+    /// When the folder is not a run's, or its settings, logs or checkpoint are not as they were written. When a setting was
+    /// changed that a run cannot change, or model or data have changed. The folder is then as it was.
     pub fn resume(settings: &Resolved, dir: &Path) -> Result<Self, RunError> {
         Self::resume_from(settings, dir, Resume::default(), None)
     }
@@ -241,8 +241,8 @@ impl Run {
         Ok(handshake(&**self.ranks.world(), &items)?)
     }
 
-    /// Makes a checkpoint the last one, and leaves out its evaluation where it is not due by the present settings, such as
-    /// that at the end of a run that now continues; the run has then not ended there.
+    /// Makes a checkpoint the last one. Leaves out its evaluation where the present settings do not ask for it, such as that
+    /// at the end of a run that now continues; the run has then not ended there.
     fn take_back(&self, steps: u64, manifest: Option<Manifest>, logs: &mut LogState) -> Result<(), RunError> {
         self.folder.remove_later(steps)?;
         let is_kept = self.is_finished() || self.is_evaluated(steps);

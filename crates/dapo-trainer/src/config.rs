@@ -37,8 +37,8 @@ pub struct TrainerConfig {
     pub reference_sync: ReferenceSync,
     /// The optimiser.
     pub optimizer: OptimizerConfig,
-    /// PPO's critic, which gives every token an advantage in place of group statistics; `None`: there is none. KL in the
-    /// reward is a penalty on tokens then.
+    /// PPO's critic, which gives every token an advantage in place of group statistics; `None`: no critic. With a
+    /// critic, KL in the reward is a penalty on tokens.
     pub critic: Option<CriticConfig>,
     /// Optimiser updates a pass of a full batch, at most `sampler.train_batch`. It sets the size of a mini-batch,
     /// ⌈train_batch / mini_batches⌉ groups, which stays the same when a batch is short: fewer groups make fewer updates.

@@ -82,7 +82,7 @@ pub enum TrainerError {
     Rank {
         /// The first rank that failed.
         rank: usize,
-        /// Its error.
+        /// Error of that rank.
         message: String,
         /// The same error, on the rank itself.
         #[source]

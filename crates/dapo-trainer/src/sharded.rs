@@ -21,7 +21,7 @@ pub(crate) enum ShardSum {
 }
 
 /// What a shard's pass does: it adds the gradients of the shard's micro-batches, and returns the figures that it measured.
-/// It is told the shard's number.
+/// The first argument is the shard's number.
 pub(crate) type OfShard<'a, const N: usize> =
     dyn FnMut(usize, &[PackedBatch], &mut Gradients, Option<&mut ValueHead>) -> Result<[u64; N], TrainerError> + 'a;
 

@@ -1,4 +1,4 @@
-//! A server on a free port that answers as it is told, and what it was asked.
+//! A server on a free port with prepared answers, and the requests that it received.
 #![allow(dead_code, reason = "each user takes its part")]
 
 use std::io::{self, BufRead, BufReader, Read, Write};

@@ -1,6 +1,11 @@
 //! AdamW with decoupled weight decay, in one pass over a parameter, and the norm of its gradient.
 //!
-//! p ← p·(1 − lr·λ), m ← β₁m + (1 − β₁)g, v ← β₂v + (1 − β₂)g², p ← p − lr/(1 − β₁ᵗ) · m / (√(v/(1 − β₂ᵗ)) + ε).
+//! ```text
+//! p ← p·(1 − lr·λ)
+//! m ← β₁m + (1 − β₁)g
+//! v ← β₂v + (1 − β₂)g²
+//! p ← p − lr/(1 − β₁ᵗ) · m / (√(v/(1 − β₂ᵗ)) + ε)
+//! ```
 //!
 //! Reads four arrays and writes three: 28 bytes per parameter.
 

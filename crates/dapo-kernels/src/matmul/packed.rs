@@ -46,7 +46,7 @@ impl Words<'_> {
         matches!(self, Self::Halves(_))
     }
 
-    /// Words of so many columns of a step, an even number.
+    /// Words of `columns` columns of a step, an even number.
     pub(super) fn of_columns(self, columns: usize) -> usize {
         if self.are_halves() { columns / 2 } else { columns }
     }

@@ -158,9 +158,9 @@ impl<'a> LossPlan<'a> {
     /// `gradients.logprobs`, and `gradients.entropies` where given, are as long as `chunk.logprobs`.
     ///
     /// # Errors
-    /// Lengths that disagree, a chunk beyond the batch, entropies that the settings need and the chunk lacks, sequence
-    /// ratios that are not set, more tokens in the loss than the denominator's step has, or a value that counts and is not
-    /// finite: the first one is named. The gradients are then meaningless.
+    /// The first of these is named: lengths that disagree, a chunk beyond the batch, entropies that the settings need and the
+    /// chunk lacks. Sequence ratios that are not set, or more tokens in the loss than the denominator's step has. A value
+    /// that counts and is not finite. The gradients are then meaningless.
     pub fn evaluate(&self, chunk: TokenChunk<'_>, gradients: LossGradients<'_>) -> Result<LossOutput, LossError> {
         let n = chunk.logprobs.len();
         let left = self.batch.tokens().saturating_sub(chunk.start);

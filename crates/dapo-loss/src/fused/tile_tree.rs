@@ -1,7 +1,7 @@
 //! From blocks to a whole batch: segments of sequences, tiles of segments, and a tree of tiles over the threads.
 //!
-//! Tiles are cut at multiples of [`TILE`] tokens of the packed batch and summed by a binary tree whose shape depends on
-//! the range alone, so that every thread count adds the same numbers in the same order.
+//! Tiles are cut at multiples of [`TILE`] tokens of the packed batch and summed by a binary tree. Its shape depends on
+//! the range alone, so every thread count adds the same numbers in the same order.
 #![expect(clippy::inline_always, reason = "must inline into functions compiled for wider vectors")]
 
 use std::ops::Range;

@@ -28,26 +28,26 @@ pub(super) struct Scratch<T> {
     pub(super) projected: Array<T>,
     /// SwiGLU's output, `[T, I]`.
     pub(super) activated: Array<T>,
-    /// Its gradient.
+    /// Gradient of SwiGLU's output.
     pub(super) d_activated: Array<T>,
     /// Gradient of attention's output.
     pub(super) d_attended: Array<T>,
     /// Gradients of queries, keys and values.
     pub(super) d_qkv: Array<T>,
-    /// Attention's.
+    /// Working memory of attention's backward pass.
     pub(super) delta: Array<f32>,
-    /// The norms'.
+    /// Working memory of the norms.
     pub(super) norm: Array<f32>,
-    /// QK-norm's.
+    /// Working memory of QK-norm.
     pub(super) head_norms: Array<f32>,
-    /// Its sums.
+    /// Sums in f32 that become gradients of other types.
     pub(super) sums: Array<f32>,
-    /// Decoding attention's.
+    /// Working memory of attention while decoding.
     pub(super) decode: Array<f32>,
     pub(super) low: LowRank<T>,
 }
 
-/// The adapters', of projections that read the same.
+/// Working memory of adapters whose projections read the same input.
 #[derive(Debug, Default)]
 pub(super) struct LowRank<T> {
     /// What A makes of the input, `[T, n·r]`, and its gradient.

@@ -36,8 +36,8 @@ impl Decoder {
     /// Moves the decoder to a device, where it then generates, scores and learns. Its gradients and moments are made anew.
     ///
     /// # Errors
-    /// When this build has no code for the device, there is none, it lacks memory, or the decoder's heads have a width other
-    /// than 32, 64 or 128.
+    /// When this build has no code for the device, the machine has no such device, it lacks memory, or the decoder's
+    /// heads have a width other than 32, 64 or 128.
     pub fn to_device(&mut self, device: Device) -> Result<(), PolicyError> {
         if device != self.backend.device() {
             self.backend = open(device, self.spec.clone(), self.all_tensors()?)?;

@@ -117,7 +117,7 @@ impl Shape {
         self.with_ends(self.layer(), config, work)
     }
 
-    /// So many values a token, those of one layer at a time, the residual stream, and the rotary table.
+    /// Bytes of `values` values a token, those of one layer at a time, the residual stream, and the rotary table.
     fn with_ends(&self, values: f64, config: &RunConfig, work: &Work) -> f64 {
         4.0 * Self::micro_batch(config, work) * (values + self.scratch() + self.hidden + self.head_dim)
     }

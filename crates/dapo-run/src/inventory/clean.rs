@@ -18,7 +18,7 @@ pub struct Leftover {
     pub path: PathBuf,
     /// What it is.
     pub kind: LeftoverKind,
-    /// Its size.
+    /// Size of the files, in bytes.
     pub bytes: u64,
 }
 

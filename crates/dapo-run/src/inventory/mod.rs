@@ -75,7 +75,7 @@ impl RunStatus {
 pub struct BestAccuracy {
     /// `eval/avg_at_k` or `train/accuracy`.
     pub figure: String,
-    /// Its highest value.
+    /// The highest value of the figure.
     pub value: f64,
     /// The step at which it was first reached.
     pub step: u64,

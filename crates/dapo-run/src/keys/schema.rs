@@ -33,8 +33,8 @@ pub fn schema() -> Value {
     schema
 }
 
-/// Takes out what TOML does not have (null), lets one string stand for a list of one, a name for its table, and `none` for
-/// what may be unset, joins the lines of descriptions, and gives defaults where keys stand, as a settings file spells them.
+/// Takes out what TOML does not have (null). Lets one string stand for a list of one, a name for its table, and `none` for
+/// what may be unset. Joins the lines of descriptions, and gives defaults where keys stand, as a settings file spells them.
 fn tidy(schema: &mut Value, path: &str) {
     let (optional, text) = (is(schema, "null"), description(schema));
     let mut words = if optional && !is(schema, "string") { vec!["none".to_owned()] } else { Vec::new() };

@@ -51,8 +51,8 @@ impl<'a> Keeper<'a> {
         self.store.put_completion(rows);
     }
 
-    /// Makes room for so many more tokens of each sequence behind the first ones. Where there is too little, sequences
-    /// lose what is kept of them, the one that was drawn last first.
+    /// Makes room for `counts` more tokens of each sequence. Where there is too little, sequences lose what is kept of them,
+    /// the one that was drawn last first.
     pub(in crate::cpu) fn make_room<'b>(
         &self,
         sequences: impl Iterator<Item = &'b mut Option<KeptRows>>,
