@@ -158,7 +158,7 @@ fn crates_depend_in_one_direction() {
         ("dapo-files", &[]),
         ("dapo-hub", &["dapo-files"]),
         ("dapo-policy", &["dapo-files", "dapo-kernels"]),
-        ("dapo-data", &["dapo-files", "dapo-kernels", "dapo-policy", "dapo-reward"]),
+        ("dapo-data", &["dapo-files", "dapo-kernels", "dapo-policy", "dapo-reward", "dapo-sampler"]),
         ("dapo-eval", BELOW_EVAL),
         ("dapo-trainer", BELOW_TRAINER),
         ("dapo-import", BELOW_IMPORT),

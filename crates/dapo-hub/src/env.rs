@@ -1,6 +1,7 @@
 //! The settings of the environment, read as `huggingface_hub` reads them.
 
-use crate::{Hub, HubError, Network};
+use crate::client::{Hub, Network};
+use crate::error::HubError;
 use dapo_files::read_text;
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -1,8 +1,9 @@
 //! The files of a model.
 
 use crate::cache::Cache;
+use crate::client::{Hub, Network, Progress};
+use crate::error::HubError;
 use crate::repo::{Kind, Repo, is_commit, is_file_path};
-use crate::{Hub, HubError, Network, Progress};
 use dapo_files::read_text;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -190,7 +191,7 @@ fn missing(repo: &Repo<'_>, file: &str, files: &BTreeSet<String>) -> HubError {
 #[doc(hidden)]
 pub mod fuzzing {
     use super::{Listing, shards_of};
-    use crate::HubError;
+    use crate::error::HubError;
 
     /// The commit and the files of the hub's answer about a repository.
     ///

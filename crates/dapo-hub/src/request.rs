@@ -1,15 +1,16 @@
 //! Requests, their redirects and their repetition.
 
+use crate::client::Hub;
+use crate::connect::split_credentials;
+use crate::error::HubError;
 use crate::repo::Repo;
-use crate::{Hub, HubError};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use percent_encoding::percent_decode_str;
 use std::thread;
 use std::time::Duration;
+use ureq::Body;
 use ureq::http::header::{AUTHORIZATION, CONTENT_LENGTH, LOCATION, RANGE};
 use ureq::http::{HeaderMap, Response, StatusCode, Uri};
-use ureq::{Agent, Body};
 
 /// Redirects followed for one request.
 const REDIRECTS: usize = 10;
@@ -33,22 +34,6 @@ impl From<HubError> for Failure {
 enum Method {
     Head,
     Get,
-}
-
-pub(super) fn agent() -> Agent {
-    let wait = Some(Duration::from_secs(60));
-    Agent::config_builder()
-        .user_agent(concat!("dapo-policy/", env!("CARGO_PKG_VERSION")))
-        // Sizes and hashes are those of the file itself.
-        .accept_encoding("identity")
-        // Followed here: the first answer has the hash, and no other host gets the token.
-        .max_redirects(0)
-        .http_status_as_error(false)
-        .timeout_connect(wait)
-        .timeout_recv_response(wait)
-        .timeout_per_read(wait)
-        .build()
-        .new_agent()
 }
 
 impl Hub {
@@ -196,31 +181,4 @@ fn target(response: &Response<Body>, url: &str) -> Option<String> {
 fn origin(url: &str) -> Option<(String, String)> {
     let uri: Uri = url.parse().ok()?;
     Some((uri.scheme_str()?.to_owned(), uri.authority()?.as_str().to_ascii_lowercase()))
-}
-
-/// An address without the user name and password before its host, and those.
-pub(super) fn split_credentials(url: &str) -> (String, Option<String>) {
-    let start = url.find("://").map_or(0, |at| at + 3);
-    let end = url[start..].find(['/', '?', '#']).map_or(url.len(), |at| start + at);
-    let Some(at) = url[start..end].rfind('@') else { return (url.to_owned(), None) };
-    let credentials = percent_decode_str(&url[start..start + at]).decode_utf8_lossy().into_owned();
-    (format!("{}{}", &url[..start], &url[start + at + 1..]), Some(credentials))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::split_credentials;
-
-    #[test]
-    fn credentials_are_taken_out_of_addresses() {
-        for (url, plain, credentials) in [
-            ("http://host", "http://host", None),
-            ("http://host/a@b", "http://host/a@b", None),
-            ("https://user:secret@host:8080/x?y=@", "https://host:8080/x?y=@", Some("user:secret")),
-            ("https://us%40er:p%3A@ss@host", "https://host", Some("us@er:p:@ss")),
-            ("user:secret@host", "host", Some("user:secret")),
-        ] {
-            assert_eq!(split_credentials(url), (plain.to_owned(), credentials.map(str::to_owned)));
-        }
-    }
 }

@@ -1,10 +1,11 @@
 //! Downloads.
 
 use crate::cache::Cache;
+use crate::client::{Hub, Progress};
 use crate::digest::Digest;
+use crate::error::HubError;
 use crate::repo::{Repo, is_commit};
 use crate::request::Failure;
-use crate::{Hub, HubError, Progress};
 use std::fs::{self, OpenOptions};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
