@@ -3,7 +3,7 @@
 use crate::cache::Cache;
 use crate::connect::{agent, split_credentials};
 use crate::error::HubError;
-use crate::repo::{Kind, Repo};
+use crate::repo::{Kind, Repo, check_file};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use ureq::Agent;
@@ -101,7 +101,7 @@ impl Hub {
         progress: &mut dyn FnMut(Progress<'_>),
     ) -> Result<PathBuf, HubError> {
         let repo = Repo::new(Kind::Dataset, id, revision)?;
-        repo::check_file(path)?;
+        check_file(path)?;
         let cache = Cache::new(&self.cache, &repo);
         if let Some(commit) = cache.commit(revision)? {
             let file = cache.pointer(&commit, path);
@@ -116,7 +116,7 @@ impl Hub {
         Ok(file)
     }
 
-    fn online(&self, what: &str) -> Result<(), HubError> {
+    pub(crate) fn online(&self, what: &str) -> Result<(), HubError> {
         match self.network {
             Network::Online => Ok(()),
             Network::Offline => Err(HubError::Offline { what: what.to_owned(), cache: self.cache.clone() }),

@@ -7,7 +7,6 @@ use crate::repo::Repo;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use std::thread;
-use std::time::Duration;
 use ureq::Body;
 use ureq::http::header::{AUTHORIZATION, CONTENT_LENGTH, LOCATION, RANGE};
 use ureq::http::{HeaderMap, Response, StatusCode, Uri};
