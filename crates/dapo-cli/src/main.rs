@@ -48,11 +48,12 @@ Exit codes:
   0              Done; also a run that has nothing left to learn
   1              Failure
   2              Usage error; an import that is written without something that its source asks for
+  75             A process of several was lost (mpirun); resume the run
   129, 130, 143  SIGHUP, SIGINT or SIGTERM ended a training; its finished steps are saved";
 
 /// DAPO for language models: train, evaluate, chat, verify.
 #[derive(Parser)]
-#[command(name = "dapo", version, arg_required_else_help = true, after_long_help = EXIT_CODES)]
+#[command(name = "dapo", version, arg_required_else_help = true, after_help = EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
