@@ -23,6 +23,8 @@ mod connect;
 mod digest;
 mod env;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod model;
 mod path;
 mod repo;
@@ -31,6 +33,4 @@ mod transfer;
 
 pub use client::{Hub, Network, Progress, Retry};
 pub use error::HubError;
-#[doc(hidden)]
-pub use model::fuzzing;
 pub use path::HubPath;

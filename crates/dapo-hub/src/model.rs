@@ -29,9 +29,9 @@ enum Parts {
 }
 
 /// A commit and the names of its files.
-struct Listing {
-    commit: String,
-    files: BTreeSet<String>,
+pub(crate) struct Listing {
+    pub(crate) commit: String,
+    pub(crate) files: BTreeSet<String>,
 }
 
 impl Hub {
@@ -130,7 +130,7 @@ impl Hub {
 
 impl Listing {
     /// Reads the hub's answer about a repository, which `what` says in words.
-    fn read(text: &str, what: &str) -> Result<Self, HubError> {
+    pub(crate) fn read(text: &str, what: &str) -> Result<Self, HubError> {
         let json: Value = serde_json::from_str(text)
             .map_err(|error| HubError::answer(what, format!("invalid JSON ({error})"), "the list of its files"))?;
         let commit = json["sha"].as_str().filter(|commit| is_commit(commit)).ok_or_else(|| {
@@ -169,7 +169,7 @@ fn shards(repo: &Repo<'_>, index: &Path) -> Result<BTreeSet<String>, HubError> {
 }
 
 /// The shards of the text of an index, which `what` says in words.
-fn shards_of(text: &str, what: &str) -> Result<BTreeSet<String>, HubError> {
+pub(crate) fn shards_of(text: &str, what: &str) -> Result<BTreeSet<String>, HubError> {
     let json: Option<Value> = serde_json::from_str(text).ok();
     let shards = json.as_ref().and_then(|json| json["weight_map"].as_object()).and_then(|map| {
         let name =
@@ -185,28 +185,4 @@ fn missing(repo: &Repo<'_>, file: &str, files: &BTreeSet<String>) -> HubError {
     let others: Vec<&str> = files.iter().take(20).map(String::as_str).collect();
     let more = if files.len() > others.len() { ", …" } else { "" };
     HubError::NotFound { what: repo.what(file), reason: format!("it has {}{more}", others.join(", ")) }
-}
-
-/// A way to the answers' parsers without a server, for the fuzz targets in `fuzz/`. No part of the public interface.
-#[doc(hidden)]
-pub mod fuzzing {
-    use super::{Listing, shards_of};
-    use crate::error::HubError;
-
-    /// The commit and the files of the hub's answer about a repository.
-    ///
-    /// # Errors
-    /// Where it is none.
-    pub fn listing(answer: &str) -> Result<(String, Vec<String>), HubError> {
-        let Listing { commit, files } = Listing::read(answer, "the model")?;
-        Ok((commit, files.into_iter().collect()))
-    }
-
-    /// The shards that the text of an index names.
-    ///
-    /// # Errors
-    /// Where it is none.
-    pub fn shards(index: &str) -> Result<Vec<String>, HubError> {
-        Ok(shards_of(index, "the index")?.into_iter().collect())
-    }
 }
