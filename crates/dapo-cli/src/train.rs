@@ -12,7 +12,7 @@ use clap_complete::ArgValueCompleter;
 use dapo_console::{Monitor, Shape};
 use dapo_run::{
     DeviceChoice, Folder, Layer, Mastered, ModelSource, Plan, ProblemCounts, Progress, Resolved, Resume, Run, RunError,
-    RunStep, Source, Trust, estimate, fits, plan, resolve, settings_of,
+    RunStep, Source, Trust, estimate, fits, plan, resolve_words, settings_of,
 };
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -180,8 +180,7 @@ fn stop(run: &mut Run, dir: &Path, signal: Stopped, monitor: Monitor, talk: Talk
 
 /// The settings of layers as they were typed.
 pub(crate) fn settings(layers: &[String], talk: Talk) -> Result<Resolved> {
-    let layers: Vec<Layer> = layers.iter().map(|layer| Layer::parse(layer)).collect::<Result<_, _>>()?;
-    let settings = resolve(&layers)?;
+    let settings = resolve_words(layers)?;
     for warning in settings.warnings() {
         talk.warning(warning);
     }
