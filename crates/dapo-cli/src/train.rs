@@ -15,7 +15,7 @@ use clap_complete::ArgValueCompleter;
 use dapo_console::{Monitor, Shape};
 use dapo_run::{
     DeviceChoice, DistSection, Layer, Mastered, ModelSource, Plan, Progress, Resolved, Resume, Run, RunError, RunStep,
-    Source, Trust, estimate, fits, plan, resolve, settings_of, share_settings,
+    Source, Trust, estimate, fits, plan, resolve_words, settings_of, share_settings,
 };
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -184,7 +184,7 @@ impl Train {
         layers.extend(self.device.iter().map(|device| format!("model.device={device}")));
         match &self.resume {
             Some(dir) => Ok(settings_of(dir, &changes(&layers)?)?),
-            None => resolved(&layers),
+            None => Ok(resolve_words(&layers)?),
         }
     }
 
@@ -194,7 +194,7 @@ impl Train {
             return settings.config.dist.timeout();
         }
         let typed: Vec<String> = self.layers.iter().filter(|layer| layer.starts_with("dist.")).cloned().collect();
-        resolved(&typed).map_or(DistSection::default().timeout(), |settings| settings.config.dist.timeout())
+        resolve_words(&typed).map_or(DistSection::default().timeout(), |settings| settings.config.dist.timeout())
     }
 
     /// Starts or resumes the run.
@@ -248,16 +248,11 @@ fn stop(run: &mut Run, dir: &Path, (rank, signal): (usize, Stopped), monitor: Mo
 
 /// The settings of layers as they were typed.
 pub(crate) fn settings(layers: &[String], talk: Talk) -> Result<Resolved> {
-    let settings = resolved(layers)?;
+    let settings = resolve_words(layers)?;
     for warning in settings.warnings() {
         talk.warning(warning);
     }
     Ok(settings)
-}
-
-fn resolved(layers: &[String]) -> Result<Resolved> {
-    let layers: Vec<Layer> = layers.iter().map(|layer| Layer::parse(layer)).collect::<Result<_, _>>()?;
-    Ok(resolve(&layers)?)
 }
 
 /// With --resume, only settings can be laid on top.

@@ -1,14 +1,11 @@
 //! Runs of the DAPO trainer: settings in layers, recipes, run folders, exact resume.
 //!
 //! [`RunConfig`] has all settings of a run; a settings file spells it out. [`resolve`] merges it from
-//! [`Layer`]s: recipes, files and single values, of which later ones win; [`estimate`](estimate()) says what it will
-//! need.
+//! [`Layer`]s: recipes, files and single values, of which later ones win ([`resolve_words`] from their names);
+//! [`estimate`](estimate()) says what it will need.
 //!
 //! ```
-//! use dapo_run::{Layer, resolve};
-//! let words = ["tiny", "clip-higher", "train.steps=5"];
-//! let layers = words.map(Layer::parse).into_iter().collect::<Result<Vec<_>, _>>()?;
-//! let resolved = resolve(&layers)?;
+//! let resolved = dapo_run::resolve_words(["tiny", "clip-higher", "train.steps=5"])?;
 //! assert_eq!((resolved.config.train.steps, resolved.config.sampler.enabled), (5, false));
 //! assert_eq!(resolved.source_of("train.mini_batches").to_string(), "recipe tiny");
 //! # Ok::<(), dapo_run::SettingsError>(())
@@ -69,7 +66,7 @@ pub use inventory::{
     interrupted_starts, leftovers, model_card, summarize,
 };
 pub use keys::{Key, Kind, is_own_reward, key_table, keys, own_keys, schema, tables, zero};
-pub use layers::{Layer, Resolved, resolve, resolve_text};
+pub use layers::{Layer, Resolved, resolve, resolve_text, resolve_words};
 pub use lookup::describe_key;
 pub use machine::{Machine, fits};
 pub use model::{ModelSource, TINY};

@@ -21,10 +21,10 @@ impl Run {
     /// # Example
     /// ```no_run
     /// use dapo_reward::{RewardTerm, SampleReward};
-    /// use dapo_run::{Layer, Run, resolve};
+    /// use dapo_run::{Run, resolve_words};
     ///
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let settings = resolve(&[Layer::parse("tiny")?])?;
+    /// let settings = resolve_words(["tiny"])?;
     /// let brevity = SampleReward::new("brevity", |input| 1.0 / (1.0 + input.num_tokens as f64));
     /// let rewards = settings.config.run_rewards()?.with(RewardTerm::new(0.5, brevity))?;
     /// let mut run = Run::create_with(&settings, "runs/brief".as_ref(), rewards)?;

@@ -33,7 +33,7 @@ pub(crate) fn filter_metric(metric: &FilterMetric, group: &Group, filter: Overlo
 fn metric_of(metric: &FilterMetric, sample: &Sample) -> Option<f64> {
     let component = |name: &str| sample.reward.components.iter().find(|c| c.name == name).and_then(|c| c.value);
     match metric {
-        FilterMetric::Acc => sample.reward.correct.map(|correct| if correct { 1.0 } else { 0.0 }),
+        FilterMetric::Acc => sample.accuracy(),
         FilterMetric::Score => component("accuracy"),
         FilterMetric::SeqReward => sample.reward.total,
         FilterMetric::SeqFinalReward => sample.final_reward(),

@@ -74,6 +74,11 @@ impl Sample {
         self.old_logprobs.as_deref().unwrap_or(&self.completion.logprobs)
     }
 
+    /// 1 for a correct completion and 0 for an incorrect one, the filter metric `acc`; `None` where no reward judged it.
+    pub fn accuracy(&self) -> Option<f64> {
+        self.reward.correct.map(|correct| if correct { 1.0 } else { 0.0 })
+    }
+
     /// Whether the completion used up its tokens.
     pub fn is_truncated(&self) -> bool {
         self.completion.finish_reason == FinishReason::Length

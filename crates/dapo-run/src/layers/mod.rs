@@ -127,15 +127,10 @@ impl Resolved {
 ///
 /// ```
 /// use dapo_run::{Layer, resolve};
-/// let words = ["dapo", "rollout.group_size=16", "optimizer.lr=1e-5"];
-/// let layers = words.map(Layer::parse).into_iter().collect::<Result<Vec<_>, _>>()?;
+/// let layers = [Layer::Recipe("dapo".into()), Layer::Override("rollout.group_size=16".into())];
 /// let resolved = resolve(&layers)?;
-/// assert_eq!((resolved.config.rollout.group_size, resolved.config.optimizer.lr), (16, 1e-5));
+/// assert_eq!(resolved.config.rollout.group_size, 16);
 /// assert_eq!(resolved.source_of("loss.policy_loss.clip.high").to_string(), "recipe dapo");
-///
-/// let wrong = Layer::parse("optimizer.learning_rate=1e-5")?;
-/// let error = resolve(&[wrong]).unwrap_err().to_string();
-/// assert_eq!(error, "command line: unknown key optimizer.learning_rate; did you mean optimizer.lr?");
 /// # Ok::<(), dapo_run::SettingsError>(())
 /// ```
 pub fn resolve(layers: &[Layer]) -> Result<Resolved, SettingsError> {
@@ -168,6 +163,25 @@ pub fn resolve(layers: &[Layer]) -> Result<Resolved, SettingsError> {
         changes.push(Change::Lay(assignments));
     }
     merge(changes, errors, warnings)
+}
+
+/// Merges the layers that the words of a command line name, such as those of `dapo train`.
+///
+/// # Errors
+/// As [`Layer::parse`] and [`resolve`].
+///
+/// ```
+/// use dapo_run::resolve_words;
+/// let resolved = resolve_words(["dapo", "rollout.group_size=16", "optimizer.lr=1e-5"])?;
+/// assert_eq!((resolved.config.rollout.group_size, resolved.config.optimizer.lr), (16, 1e-5));
+///
+/// let error = resolve_words(["optimizer.learning_rate=1e-5"]).unwrap_err().to_string();
+/// assert_eq!(error, "command line: unknown key optimizer.learning_rate; did you mean optimizer.lr?");
+/// # Ok::<(), dapo_run::SettingsError>(())
+/// ```
+pub fn resolve_words(words: impl IntoIterator<Item: AsRef<str>>) -> Result<Resolved, SettingsError> {
+    let layers: Vec<Layer> = words.into_iter().map(|word| Layer::parse(word.as_ref())).collect::<Result<_, _>>()?;
+    resolve(&layers)
 }
 
 /// Settings of one text, such as a file that is still to be written, over the defaults. Errors name `path` as its file.
