@@ -14,6 +14,11 @@ use dapo::policy::{
     TokenBatch,
 };
 
+#[path = "support/summary.rs"]
+mod summary;
+
+use summary::Summary;
+
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -35,14 +40,15 @@ fn decoder(width: usize) -> Result<Decoder> {
     Ok(Decoder::random(config, 1)?)
 }
 
-/// The shortest of a few runs.
+/// The shortest of at least two runs, after one that does not count.
 fn best(mut run: impl FnMut() -> Result<()>) -> Result<Duration> {
     run()?;
-    let (start, mut best) = (Instant::now(), Duration::MAX);
-    while start.elapsed() < Duration::from_millis(1500) {
+    let (start, mut best, mut runs) = (Instant::now(), Duration::MAX, 0);
+    while runs < 2 || start.elapsed() < Duration::from_millis(700) {
         let begin = Instant::now();
         run()?;
         best = best.min(begin.elapsed());
+        runs += 1;
     }
     Ok(best)
 }
@@ -85,13 +91,23 @@ fn roll_out(decoder: &Decoder, prompts: usize, prompt: usize, group: usize, leng
 }
 
 /// One curve: the time of each value, and how it grew.
-fn curve(name: &str, values: &[usize], mut time: impl FnMut(usize) -> Result<Duration>) -> Result<()> {
-    let mut before: Option<f64> = None;
+fn curve(
+    summary: &mut Summary,
+    name: &str,
+    values: &[usize],
+    mut time: impl FnMut(usize) -> Result<Duration>,
+) -> Result<()> {
+    let mut last: Option<(usize, Duration)> = None;
+    let mut exponent = String::new();
     for value in values {
-        let seconds = time(*value)?.as_secs_f64();
-        let exponent = before.map_or(String::new(), |before| format!("{:.2}", (seconds / before).log2()));
+        let time = time(*value)?;
+        let seconds = time.as_secs_f64();
+        exponent = last.map_or(exponent, |(_, last)| format!("{:.2}", (seconds / last.as_secs_f64()).log2()));
         println!("| {name} | {value} | {:.1} | {exponent} |", seconds * 1e3);
-        before = Some(seconds);
+        last = Some((*value, time));
+    }
+    if let Some((value, time)) = last {
+        summary.add(&format!("{name}: {value}"), time, &format!("exponent {exponent} of the last doubling"));
     }
     Ok(())
 }
@@ -104,11 +120,20 @@ fn main() -> Result<()> {
     println!("| what | value | ms | exponent |");
     println!("|---|---|---|---|");
     let model = decoder(256)?;
-    curve("training, sequences of 64 tokens", &[4, 8, 16, 32, 64], |n| train(&model, n, 32, 1, 32))?;
-    curve("training, length of one completion", &[256, 512, 1024, 2048, 4096], |n| train(&model, 1, 32, 1, n))?;
-    curve("training, group size (prompt 512, completions 32)", &[1, 2, 4, 8, 16], |n| train(&model, 1, 512, n, 32))?;
-    curve("rollout, group size (prompt 512, completions 32)", &[1, 2, 4, 8, 16], |n| roll_out(&model, 1, 512, n, 32))?;
-    curve("rollout, length of 16 completions", &[32, 64, 128, 256, 512], |n| roll_out(&model, 2, 32, 8, n))?;
-    curve("training, width (512 tokens)", &[128, 256, 512, 1024], |n| train(&decoder(n)?, 8, 32, 1, 32))?;
-    curve("rollout, width (16 completions of 32)", &[128, 256, 512, 1024], |n| roll_out(&decoder(n)?, 2, 32, 8, 32))
+    let mut summary = Summary::of("growth");
+    let rows = &mut summary;
+    curve(rows, "training, sequences of 64 tokens", &[4, 8, 16, 32, 64], |n| train(&model, n, 32, 1, 32))?;
+    curve(rows, "training, length of one completion", &[256, 512, 1024, 2048, 4096], |n| train(&model, 1, 32, 1, n))?;
+    curve(rows, "training, group size (prompt 512, completions 32)", &[1, 2, 4, 8, 16], |n| {
+        train(&model, 1, 512, n, 32)
+    })?;
+    curve(rows, "rollout, group size (prompt 512, completions 32)", &[1, 2, 4, 8, 16], |n| {
+        roll_out(&model, 1, 512, n, 32)
+    })?;
+    curve(rows, "rollout, length of 16 completions", &[32, 64, 128, 256, 512], |n| roll_out(&model, 2, 32, 8, n))?;
+    curve(rows, "training, width (512 tokens)", &[128, 256, 512, 1024], |n| train(&decoder(n)?, 8, 32, 1, 32))?;
+    curve(rows, "rollout, width (16 completions of 32)", &[128, 256, 512, 1024], |n| {
+        roll_out(&decoder(n)?, 2, 32, 8, 32)
+    })?;
+    Ok(summary.leave()?)
 }

@@ -1,18 +1,28 @@
 //! Every kernel by itself, at the shapes of SmolLM2-135M: `cargo bench --bench kernels`.
 //!
-//! Before criterion's statistics a table gives each kernel's best time, its rate, and that rate's share of what the machine
+//! A table gives each kernel's best time, its rate, and that rate's share of what the machine
 //! reached in the same run: of the best matrix product for what is bound by arithmetic, of a plain copy by the same threads
 //! for what is bound by memory. Give a part of a name to run only the kernels with it.
 
 use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use criterion::{Criterion, Throughput};
 use dapo::kernels::adamw::{AdamWStep, adamw, squared_norm};
 use dapo::kernels::attention::{self, AttentionGradients, Heads, KvCache, Saved, Segments};
 use dapo::kernels::logprobs::{Head, Scratch};
 use dapo::kernels::matmul::PackedMatrix;
 use dapo::kernels::{RotaryTable, linear, rms_norm, rope, swiglu, threads};
+
+#[path = "support/copy.rs"]
+mod copy;
+#[path = "support/summary.rs"]
+mod summary;
+#[path = "support/time.rs"]
+mod time;
+
+use copy::copy_bandwidth;
+use summary::Summary;
+use time::best;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -23,6 +33,8 @@ const VOCAB: usize = 49_152;
 const HEADS: Heads = Heads { query: 9, key_value: 3, dim: 64 };
 /// Tokens of a training batch: 8 sequences of 256.
 const TOKENS: usize = 2048;
+/// How long each kernel is run for the table.
+const WINDOW: Duration = Duration::from_millis(700);
 
 /// What bounds a kernel, and how much of it there is.
 #[derive(Clone, Copy)]
@@ -156,64 +168,25 @@ fn decode_kernels(all: &mut Vec<Kernel>) {
     }));
 }
 
+/// Log-probs alone: `cargo bench --bench step -- head` measures them with the loss and both gradients.
 fn head_kernels(all: &mut Vec<Kernel>) {
     const ROWS: usize = 512;
-    let packed = PackedMatrix::from_transposed(&values(VOCAB * HIDDEN), VOCAB, HIDDEN);
-    let hidden = values(ROWS * HIDDEN);
+    // Not the same numbers twice, or every row would have one token of probability 1.
+    let mut weight = values((VOCAB + ROWS) * HIDDEN);
+    let hidden = weight.split_off(VOCAB * HIDDEN);
+    let packed = PackedMatrix::from_transposed(&weight, VOCAB, HIDDEN);
     let targets: Vec<u32> = (0..ROWS as u32).map(|i| i * 97 % VOCAB as u32).collect();
-    let mut gradient = vec![0.0; VOCAB * HIDDEN];
     let product = 2 * ROWS * HIDDEN * VOCAB;
-    let data = std::rc::Rc::new((packed, hidden, targets));
-    let (again, mut scratch) = (data.clone(), Scratch::default());
+    let mut scratch = Scratch::default();
     all.push(kernel("logprobs 512 x 576 -> 49152", Work::Flops(product), move || {
-        let (packed, hidden, targets) = &*again;
-        let head = Head { packed, temperature: 1.0 };
-        black_box(head.logprobs(hidden, targets, &mut scratch).expect("valid"));
-    }));
-    let (mut hidden_grad, mut scratch) = (Vec::new(), Scratch::default());
-    all.push(kernel("logprobs 512 x 576 -> 49152, loss and backward", Work::Flops(3 * product), move || {
-        let (packed, hidden, targets) = &*data;
-        let head = Head { packed, temperature: 1.0 };
-        let loss = |rows: dapo::policy::Rows<'_>, into: dapo::policy::RowGradients<'_>| {
-            // The clipped surrogate of a first update: every ratio is 1.
-            into.logprobs.iter_mut().zip(rows.logprobs).for_each(|(g, l)| *g = -1.0 / 512.0 * f32::from(*l < 0.0));
-            Ok::<(), candle_core::Error>(())
-        };
-        let weight_grad = Some((&mut gradient[..], false));
-        head.backward(hidden, targets, weight_grad, &mut hidden_grad, &mut scratch, loss).expect("valid");
+        let head = Head { packed: &packed, temperature: 1.0 };
+        black_box(head.logprobs(&hidden, &targets, &mut scratch).expect("valid"));
     }));
 }
 
-/// The shortest of many runs.
-fn best(mut run: impl FnMut()) -> Duration {
-    let (start, mut best) = (Instant::now(), Duration::MAX);
-    while start.elapsed() < Duration::from_millis(700) {
-        let begin = Instant::now();
-        run();
-        best = best.min(begin.elapsed());
-    }
-    best
-}
-
-/// Bytes read plus written a second when all threads copy.
-fn copy_bandwidth() -> f64 {
-    const FLOATS: usize = 1 << 25;
-    let source = vec![1.0_f32; FLOATS];
-    let mut target = vec![0.0_f32; FLOATS];
-    let time = best(|| {
-        let part = FLOATS / rayon::current_num_threads();
-        rayon::scope(|scope| {
-            for (to, from) in target.chunks_mut(part).zip(source.chunks(part)) {
-                scope.spawn(move |_| to.copy_from_slice(from));
-            }
-        });
-        black_box(&mut target);
-    });
-    (8 * FLOATS) as f64 / time.as_secs_f64()
-}
-
-fn table(kernels: &mut [Kernel]) {
-    let times: Vec<f64> = kernels.iter_mut().map(|kernel| best(&mut kernel.run).as_secs_f64()).collect();
+fn table(kernels: &mut [Kernel]) -> std::io::Result<()> {
+    let times: Vec<f64> = kernels.iter_mut().map(|kernel| best(WINDOW, &mut kernel.run).as_secs_f64()).collect();
+    let mut summary = Summary::of("kernels");
     let copy = copy_bandwidth();
     let product = kernels.iter().zip(&times).filter_map(|(kernel, time)| match kernel.work {
         Work::Flops(flops) if kernel.name.starts_with("linear") => Some(flops as f64 / time),
@@ -233,10 +206,13 @@ fn table(kernels: &mut [Kernel]) {
             }
         };
         println!("{name:<48} {:>10.1} {flops:>9} {bytes:>9} {:>7.0}%", time * 1e6, 100.0 * share);
+        let rate = if bytes.is_empty() { format!("{flops} GFLOP/s") } else { format!("{bytes} GB/s") };
+        summary.add(name, Duration::from_secs_f64(time), &rate);
     }
+    summary.leave()
 }
 
-fn run(arguments: &[String]) {
+fn run(arguments: &[String]) -> std::io::Result<()> {
     let mut kernels = Vec::new();
     linear_kernels(&mut kernels);
     elementwise_kernels(&mut kernels);
@@ -247,26 +223,14 @@ fn run(arguments: &[String]) {
     kernels.retain(|kernel| only.is_empty() || only.iter().any(|part| kernel.name.contains(part.as_str())));
     // `cargo test --benches` runs this too: once each will do.
     if !arguments.iter().any(|argument| argument == "--bench") {
-        return kernels.iter_mut().for_each(|kernel| (kernel.run)());
+        kernels.iter_mut().for_each(|kernel| (kernel.run)());
+        return Ok(());
     }
-    table(&mut kernels);
-    if arguments.iter().any(|argument| argument == "--table") {
-        return;
-    }
-    let mut criterion = Criterion::default().without_plots().sample_size(10);
-    let mut group = criterion.benchmark_group("kernels");
-    for kernel in &mut kernels {
-        group.throughput(match kernel.work {
-            Work::Flops(flops) => Throughput::Elements(flops as u64),
-            Work::Bytes(bytes) => Throughput::Bytes(bytes as u64),
-        });
-        group.bench_function(kernel.name, |bencher| bencher.iter(&mut kernel.run));
-    }
-    group.finish();
+    table(&mut kernels)
 }
 
-fn main() {
+fn main() -> std::io::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     // Every kernel starts on a thread of the pool, as it does within a model.
-    threads::enter(|| run(&arguments));
+    threads::enter(|| run(&arguments))
 }

@@ -1,18 +1,25 @@
 //! The policy loss with its gradient, from log-probabilities: `cargo bench --bench loss`.
 //!
-//! Dense `[B, T]` f32 log-probabilities and a byte mask whose rows end at random between T/4 and T. Before criterion's
-//! statistics a table gives the best time an element of B·T, and the bytes that it moves: 9 read and 4 written. The last
+//! Dense `[B, T]` f32 log-probabilities and a byte mask whose rows end at random between T/4 and T. A table gives the
+//! best time an element of B·T, and the bytes that it moves: 9 read and 4 written. The last
 //! column is a plain copy by the same threads of arrays too large for any cache, counted as bytes read plus written.
 
-use std::{
-    hint::black_box,
-    time::{Duration, Instant},
-};
+use std::{hint::black_box, time::Duration};
 
-use criterion::{BenchmarkId, Criterion, Throughput};
 use dapo_loss::{
     Advantages, Denominator, EmptySequences, Kl, LossBatch, LossConfig, LossPlan, TokenChunk, masked_lengths,
 };
+
+#[path = "support/copy.rs"]
+mod copy;
+#[path = "support/summary.rs"]
+mod summary;
+#[path = "support/time.rs"]
+mod time;
+
+use copy::copy_bandwidth;
+use summary::Summary;
+use time::best;
 
 const SIZES: [(usize, usize); 3] = [(8, 1024), (64, 1024), (512, 2048)];
 /// Two log-probabilities and a mask byte read, a gradient written.
@@ -83,35 +90,8 @@ fn configs() -> Vec<(&'static str, LossConfig)> {
     ]
 }
 
-/// The shortest of many runs.
-fn best(mut run: impl FnMut()) -> Duration {
-    let (start, mut best) = (Instant::now(), Duration::MAX);
-    while start.elapsed() < Duration::from_millis(500) {
-        let begin = Instant::now();
-        run();
-        best = best.min(begin.elapsed());
-    }
-    best
-}
-
-/// Bytes read plus written a second when all threads copy.
-fn copy_bandwidth() -> f64 {
-    const FLOATS: usize = 1 << 25;
-    let source = vec![1.0_f32; FLOATS];
-    let mut target = vec![0.0_f32; FLOATS];
-    let time = best(|| {
-        let part = FLOATS / rayon::current_num_threads();
-        rayon::scope(|scope| {
-            for (to, from) in target.chunks_mut(part).zip(source.chunks(part)) {
-                scope.spawn(move |_| to.copy_from_slice(from));
-            }
-        });
-        black_box(&mut target);
-    });
-    (8 * FLOATS) as f64 / time.as_secs_f64()
-}
-
-fn table() {
+fn table() -> std::io::Result<()> {
+    let mut summary = Summary::of("loss");
     let copy = copy_bandwidth() / 1e9;
     let threads = rayon::current_num_threads();
     println!("CPU, f32, {threads} threads; copy {copy:.1} GB/s");
@@ -121,40 +101,27 @@ fn table() {
             let data = Data::new(rows, columns);
             let n = rows * columns;
             let mut gradient = vec![0.0; n];
-            let time = best(|| {
+            let time = best(Duration::from_millis(500), || {
                 black_box(step(&config, &data, &mut gradient));
             });
             let rate = (n * BYTES) as f64 / time.as_secs_f64() / 1e9;
             let nanos = time.as_secs_f64() * 1e9 / n as f64;
             let size = format!("{rows}x{columns}");
             println!("{name:<10} {size:>10} {nanos:>12.3} {rate:>10.1} {:>7.0}%", 100.0 * rate / copy);
+            summary.add(&format!("{name} {size}"), time, &format!("{nanos:.3} ns/element, {rate:.1} GB/s"));
         }
     }
+    summary.leave()
 }
 
-fn main() {
+fn main() -> std::io::Result<()> {
     // `cargo test --benches` runs this too: one step of each loss will do.
     if !std::env::args().any(|argument| argument == "--bench") {
         let data = Data::new(8, 1024);
         for (_, config) in configs() {
             black_box(step(&config, &data, &mut vec![0.0; 8 * 1024]));
         }
-        return;
+        return Ok(());
     }
-    table();
-    let mut criterion = Criterion::default().configure_from_args();
-    let mut group = criterion.benchmark_group("loss");
-    for (name, config) in configs() {
-        for (rows, columns) in SIZES {
-            let data = Data::new(rows, columns);
-            let n = rows * columns;
-            let mut gradient = vec![0.0; n];
-            group.throughput(Throughput::ElementsAndBytes { elements: n as u64, bytes: (n * BYTES) as u64 });
-            group.bench_function(BenchmarkId::new(name, format!("{rows}x{columns}")), |bencher| {
-                bencher.iter(|| step(&config, &data, &mut gradient));
-            });
-        }
-    }
-    group.finish();
-    criterion.final_summary();
+    table()
 }

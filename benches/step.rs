@@ -8,7 +8,7 @@
 //! activations.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use dapo::data::{Problem, PromptStyle, encode_prompts};
@@ -23,6 +23,11 @@ use dapo::policy::{
 use dapo::reward::{RewardFault, RewardFn, RewardInput, RewardSum, Score};
 use dapo::sampler::{FilterMetric, SamplerConfig};
 use dapo::trainer::{AdamW, OptimizerConfig, Trainer, TrainerConfig};
+
+#[path = "support/summary.rs"]
+mod summary;
+
+use summary::Summary;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -80,6 +85,7 @@ impl Model {
 struct Bench {
     only: Vec<String>,
     bench: bool,
+    summary: Summary,
 }
 
 impl Bench {
@@ -89,7 +95,7 @@ impl Bench {
 
     /// Runs `work` a few times after a warm-up; it returns further figures.
     fn measure(
-        &self,
+        &mut self,
         name: &str,
         repetitions: usize,
         tokens: usize,
@@ -118,6 +124,8 @@ impl Bench {
             line["peak_mib"] = mib.into();
         }
         println!("{line}");
+        let rate = format!("{:.0} tokens/s", tokens as f64 / best);
+        self.summary.add(name, Duration::from_secs_f64(*best), &rate);
         Ok(())
     }
 }
@@ -136,7 +144,7 @@ fn kept_mib() -> Result<Option<usize>> {
 }
 
 /// A whole step: 4 prompts, 8 completions each, one update.
-fn whole_step(bench: &Bench, model: &Model, max_new_tokens: usize, repetitions: usize) -> Result<()> {
+fn whole_step(bench: &mut Bench, model: &Model, max_new_tokens: usize, repetitions: usize) -> Result<()> {
     let name = format!("{} step 4x8x{max_new_tokens}", model.name);
     if !bench.wants(&name) {
         return Ok(());
@@ -211,7 +219,7 @@ fn trainer(model: &Model, max_new_tokens: usize, keep_mib: Option<usize>) -> Res
 }
 
 /// Rollouts alone: 64 new tokens for each of `batch` prompts.
-fn decode(bench: &Bench, model: &Model, batch: u32) -> Result<()> {
+fn decode(bench: &mut Bench, model: &Model, batch: u32) -> Result<()> {
     const NEW: usize = 64;
     let name = format!("{} decode batch {batch}", model.name);
     if !bench.wants(&name) {
@@ -241,7 +249,7 @@ fn decode(bench: &Bench, model: &Model, batch: u32) -> Result<()> {
 }
 
 /// Forward, backward and update of 8 sequences of 256 tokens under cross-entropy.
-fn train(bench: &Bench, model: &Model) -> Result<()> {
+fn train(bench: &mut Bench, model: &Model) -> Result<()> {
     let name = format!("{} train 8x256", model.name);
     if !bench.wants(&name) {
         return Ok(());
@@ -273,7 +281,7 @@ fn train(bench: &Bench, model: &Model) -> Result<()> {
 }
 
 /// Log-probs, DAPO's loss and all gradients from hidden states, at SmolLM2's head.
-fn head(bench: &Bench) -> Result<()> {
+fn head(bench: &mut Bench) -> Result<()> {
     const ROWS: usize = 512;
     let (vocab, width) = (49_152, 576);
     let name = format!("head {ROWS} x {width} -> {vocab}");
@@ -311,18 +319,13 @@ fn head(bench: &Bench) -> Result<()> {
     })
 }
 
-fn main() -> Result<()> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let bench = Bench {
-        bench: arguments.iter().any(|argument| argument == "--bench"),
-        only: arguments.into_iter().filter(|argument| !argument.starts_with("--")).collect(),
-    };
+fn works(bench: &mut Bench) -> Result<()> {
     let tiny = Model { name: "tiny", path: TINY.into(), question: |a, b| format!("{a}+{b}=?") };
-    whole_step(&bench, &tiny, 32, 20)?;
-    kept(&bench, &tiny, 32, 40)?;
-    decode(&bench, &tiny, 32)?;
-    train(&bench, &tiny)?;
-    head(&bench)?;
+    whole_step(bench, &tiny, 32, 20)?;
+    kept(bench, &tiny, 32, 40)?;
+    decode(bench, &tiny, 32)?;
+    train(bench, &tiny)?;
+    head(bench)?;
     let Ok(path) = std::env::var("DAPO_SMOLLM2_GGUF") else {
         eprintln!("DAPO_SMOLLM2_GGUF is not set: SmolLM2-135M is left out");
         return Ok(());
@@ -330,11 +333,25 @@ fn main() -> Result<()> {
     let question = |a, b| format!("What is {a} + {b}? Reply with only the number.");
     let smollm2 = Model { name: "smollm2", path, question };
     for batch in [1, 8, 32] {
-        decode(&bench, &smollm2, batch)?;
+        decode(bench, &smollm2, batch)?;
     }
-    train(&bench, &smollm2)?;
-    whole_step(&bench, &smollm2, 32, 4)?;
-    whole_step(&bench, &smollm2, 64, 3)?;
-    kept(&bench, &smollm2, 32, 12)?;
-    kept(&bench, &smollm2, 64, 8)
+    train(bench, &smollm2)?;
+    whole_step(bench, &smollm2, 32, 4)?;
+    whole_step(bench, &smollm2, 64, 3)?;
+    kept(bench, &smollm2, 32, 12)?;
+    kept(bench, &smollm2, 64, 8)
+}
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let mut bench = Bench {
+        bench: arguments.iter().any(|argument| argument == "--bench"),
+        only: arguments.into_iter().filter(|argument| !argument.starts_with("--")).collect(),
+        summary: Summary::of("step"),
+    };
+    works(&mut bench)?;
+    if bench.bench {
+        bench.summary.leave()?;
+    }
+    Ok(())
 }

@@ -1,4 +1,4 @@
-//! Checks a second of the verifier on one core, CPU only: completions of about 600 characters, 62 % integer answers, the
+//! Checks a second of the verifier on one core, CPU only: `cargo bench --bench grading`. Completions of about 600 characters, 62 % integer answers, the
 //! rest short expressions; four in five predictions are right.
 //!
 //! Before the Criterion groups, one pass over the mix prints checks a second and the time per check at the median, the
@@ -7,8 +7,15 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use dapo_reward::{DapoRule, Gold, Profile, Verdict, VerifyConfig, dapo_grade, extract_answer, verify};
+
+#[path = "support/summary.rs"]
+mod summary;
+#[path = "support/time.rs"]
+mod time;
+
+use summary::Summary;
+use time::best;
 
 #[global_allocator]
 static GLOBAL: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -69,6 +76,7 @@ fn completion(answer: &str) -> String {
     format!("{steps}Adding up both sides we find that the quantity asked for is\n\\[\\boxed{{{answer}}}.\\]\n")
 }
 
+/// Checks every case, and prints how long single checks take.
 fn report(cases: &[Case]) {
     let config = VerifyConfig::default();
     let check = |case: &Case| verify(&case.gold, &case.completion, &config).verdict == Verdict::Correct;
@@ -92,45 +100,50 @@ fn report(cases: &[Case]) {
     println!("verify: median {:?}, p99 {:?}, max {:?}", at(0.5), at(0.99), at(1.0));
 }
 
-fn benches(criterion: &mut Criterion) {
-    let cases = cases();
-    report(&cases);
+/// Passes over all cases; each says how many it judged correct.
+fn works(cases: &[Case]) -> [(&'static str, Box<dyn FnMut() -> usize + '_>); 4] {
     let config = VerifyConfig::default();
-    let mut group = criterion.benchmark_group("verify");
-    group.sample_size(20).throughput(Throughput::Elements(cases.len() as u64));
-    group.bench_function("mix", |bencher| {
-        bencher.iter(|| {
-            cases
-                .iter()
-                .filter(|case| verify(&case.gold, &case.completion, &config).verdict == Verdict::Correct)
-                .count()
-        });
-    });
-    let golds: Vec<Gold> = cases.iter().map(|case| Gold::new(&case.gold, &config)).collect();
-    group.bench_function("mix, gold parsed before", |bencher| {
-        bencher.iter(|| {
-            golds
-                .iter()
-                .zip(&cases)
-                .filter(|(gold, case)| gold.verify(&case.completion).verdict == Verdict::Correct)
-                .count()
-        });
-    });
     let profile = Profile::auto();
-    group.bench_function("extraction alone", |bencher| {
-        bencher.iter(|| cases.iter().filter(|case| extract_answer(&case.completion, &profile).is_some()).count());
-    });
-    group.bench_function("dapo rule", |bencher| {
-        bencher.iter(|| {
-            cases
-                .iter()
-                .map(|case| dapo_grade(&case.completion, &case.gold, DapoRule::AnswerLineOrBox))
-                .filter(|grade| *grade == dapo_reward::DapoGrade::Correct)
-                .count()
-        });
-    });
-    group.finish();
+    let golds: Vec<Gold> = cases.iter().map(|case| Gold::new(&case.gold, &config)).collect();
+    let is_correct = move |case: &&Case| verify(&case.gold, &case.completion, &config).verdict == Verdict::Correct;
+    let by_rule = |case: &&Case| {
+        dapo_grade(&case.completion, &case.gold, DapoRule::AnswerLineOrBox) == dapo_reward::DapoGrade::Correct
+    };
+    [
+        ("mix", Box::new(move || cases.iter().filter(&is_correct).count())),
+        (
+            "mix, gold parsed before",
+            Box::new(move || {
+                let judged = golds.iter().zip(cases).map(|(gold, case)| gold.verify(&case.completion).verdict);
+                judged.filter(|verdict| *verdict == Verdict::Correct).count()
+            }),
+        ),
+        (
+            "extraction alone",
+            Box::new(move || cases.iter().filter(|case| extract_answer(&case.completion, &profile).is_some()).count()),
+        ),
+        ("dapo rule", Box::new(move || cases.iter().filter(by_rule).count())),
+    ]
 }
 
-criterion_group!(verifier, benches);
-criterion_main!(verifier);
+fn main() -> std::io::Result<()> {
+    let cases = cases();
+    let mut works = works(&cases);
+    // `cargo test --benches` runs this too: once each will do.
+    if !std::env::args().any(|argument| argument == "--bench") {
+        for (_, work) in &mut works {
+            black_box(work());
+        }
+        return Ok(());
+    }
+    report(&cases);
+    let mut summary = Summary::of("grading");
+    for (name, work) in &mut works {
+        let time = best(Duration::from_millis(500), || {
+            black_box(work());
+        });
+        let rate = format!("{:.0} completions/s on one core", cases.len() as f64 / time.as_secs_f64());
+        summary.add(&format!("{name}, {} completions", cases.len()), time, &rate);
+    }
+    summary.leave()
+}
