@@ -91,14 +91,14 @@ fn of_model(fields: &Map<String, Value>, is_on_cpu: bool, talk: Talk) -> Samplin
 /// How completions are sampled for people and for evaluation.
 #[derive(clap::Args)]
 pub(crate) struct SamplingArgs {
-    /// Tokens of a completion at most [default: 256, or half the model's context where that is less]
+    /// Maximum number of tokens per completion [default: 256, or half the model's context where that is less]
     #[arg(long, value_name = "TOKENS", value_parser = at_least(1))]
     max_tokens: Option<usize>,
     /// Sampling temperature; 0 always takes the most probable token [default: 1.0 for eval, else the model's own or 0.7]
     #[arg(long, allow_negative_numbers = true, value_name = "T", value_parser = temperature)]
     temperature: Option<f32>,
-    /// Sample from the most probable tokens that together have this probability; 1 cuts nothing off [default: 0.7 for eval,
-    /// else the model's own or 0.95]
+    /// Sample from the smallest set of most probable tokens whose total probability reaches this; 1 keeps all [default: 0.7
+    /// for eval, else the model's own or 0.95]
     #[arg(long, allow_negative_numbers = true, value_name = "P", value_parser = top_p)]
     top_p: Option<f32>,
     /// Sample from the K most probable tokens; 0 keeps all [default: 0 for eval, else the model's own or 0]
@@ -108,11 +108,11 @@ pub(crate) struct SamplingArgs {
     /// model's own or 0]
     #[arg(long, allow_negative_numbers = true, value_name = "P", value_parser = min_p)]
     min_p: Option<f32>,
-    /// Divide logits of tokens that are there already by this where positive, else multiply; 1 changes none. On a CPU alone
-    /// [default: 1 for eval, else the model's own or 1]
+    /// Divide positive logits of tokens already in the prompt or completion by this, and multiply other logits of such
+    /// tokens by it; 1 changes none; CPU only [default: 1 for eval, else the model's own or 1]
     #[arg(long, allow_negative_numbers = true, value_name = "X", value_parser = repetition_penalty)]
     repetition_penalty: Option<f32>,
-    /// End a completion with the token with which its text contains this; may be given several times.
+    /// End a completion with the token that completes this text; may be given several times.
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     stop: Vec<String>,
     /// Seed of the samples.
@@ -264,7 +264,7 @@ pub(crate) struct ModelArgs {
 /// What is accepted without a hash.
 #[derive(clap::Args, Clone, Copy)]
 pub(crate) struct TrustArgs {
-    /// Accept a run's checkpoint without a manifest: those of older versions have none.
+    /// Accept a run's checkpoint that has no manifest; older versions wrote none.
     #[arg(long)]
     trust_unverified: bool,
 }

@@ -18,7 +18,8 @@ use std::io::{self, IsTerminal, Write};
 /// lists the commands; Ctrl-C ends an answer. On a terminal lines are edited, and kept in
 /// `$XDG_STATE_HOME/dapo/chat-history` (by default `~/.local/state/dapo/chat-history`).
 ///
-/// Sampling is that of the model's generation_config.json; what it does not say is temperature 0.7 and top-p 0.95.
+/// Sampling parameters come from the model's generation_config.json; where it sets none, temperature is 0.7 and top-p
+/// 0.95.
 #[derive(clap::Args)]
 pub(crate) struct Chat {
     #[command(flatten)]

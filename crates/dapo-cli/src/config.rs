@@ -38,14 +38,14 @@ struct Check {
 /// Turn another trainer's DAPO settings into a TOML file.
 ///
 /// Reads verl's YAML, override lists and scripts, TRL's and open-r1's recipes, and ms-swift's argument lists. Prints
-/// the TOML, which `dapo config check` accepts; what could not be carried over is named on stderr, with the reason. The
-/// exit code is 2 where the source asks for something that is not offered here, such as another loss: the file is then
-/// written without it.
+/// the TOML, which `dapo config check` accepts; what could not be carried over is named on stderr, with the reason. If
+/// the source uses a feature that dapo does not have, such as another loss, the TOML is written without it and the exit
+/// code is 2.
 #[derive(clap::Args)]
 struct Import {
     /// The file to read.
     file: PathBuf,
-    /// Whose settings they are [default: as the file looks]
+    /// The trainer that the settings are for [default: detected from the file]
     #[arg(long, value_name = "TRAINER")]
     from: Option<ConfigFormat>,
     /// Write the TOML to this file, which must be new.

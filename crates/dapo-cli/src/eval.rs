@@ -26,13 +26,13 @@ use std::time::Instant;
 
 /// Evaluate a model on problems with answers.
 ///
-/// Completes every problem K times and prints, each with its 95 % confidence interval over problems: avg@K, the share of
-/// correct completions; pass@k for k = 1, 2, 4, … K, the chance that one of k completions is correct; maj@K, how often the
-/// answer given most often is correct (1/2 and 0.5 are one answer, ties split). Also printed: the share of completions that
-/// used up their tokens, and their mean length.
+/// Samples K completions of every problem. Prints these figures, each with its 95 % confidence interval over problems:
+/// avg@K, the share of correct completions; pass@k for k = 1, 2, 4, … K, the probability that at least one of k
+/// completions is correct; maj@K, how often the most frequent answer is correct (1/2 and 0.5 are one answer; tied answers
+/// count in equal parts). Also printed: the share of truncated completions, and the mean length of all.
 ///
-/// With --rewards, the rewards of a run judge: the mean of the total and of every component is printed, with its interval.
-/// Measures of correctness are printed where one of the rewards says what is correct.
+/// With --rewards, the rewards of a run score the completions: the mean of the total and of every component is printed,
+/// with its interval. Measures of correctness are printed only if one of the rewards says which completions are correct.
 #[derive(clap::Args)]
 pub(crate) struct Eval {
     #[command(flatten)]
@@ -42,17 +42,17 @@ pub(crate) struct Eval {
     /// Completions of each problem.
     #[arg(long, value_name = "K", default_value = "8", value_parser = at_least(1))]
     samples: usize,
-    /// Judge by the rewards of a run's folder or of a TOML file instead of by the answer alone. Their replies are not kept.
+    /// Judge by the rewards of a run's folder or of a TOML file instead of by the answer alone. Replies are not cached.
     #[arg(long, value_name = "RUN | FILE.toml", conflicts_with_all = ["extract", "grader"])]
     rewards: Option<PathBuf>,
     #[command(flatten)]
     sampling: SamplingArgs,
-    /// Use only the first problems of the file.
+    /// Use only the first N problems of the file.
     #[arg(long, value_name = "N", value_parser = at_least(1))]
     limit: Option<usize>,
     /// Write every completion to this file, as JSON lines {id, sample, completion, tokens, finish_reason, gold, extracted,
-    /// rule, correct}; with --rewards, {reward, rewards} too. It must be new, or that of an evaluation that was interrupted:
-    /// the same command then continues it.
+    /// rule, correct}; with --rewards, {reward, rewards} too. The file must be new or left by an interrupted evaluation,
+    /// which the same command then continues.
     #[arg(long, value_name = "FILE")]
     completions: Option<PathBuf>,
     /// Print one JSON object instead of a table, every problem by itself included.

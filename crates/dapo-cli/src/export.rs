@@ -17,8 +17,8 @@ const PART: &str = ".dapo-export.part";
 
 /// Write a model as a Hugging Face folder, adapters merged.
 ///
-/// transformers, vLLM and llama.cpp's converter read it. A model card, README.md, says what it was trained from and on,
-/// with which settings, and what its evaluations came to.
+/// transformers, vLLM and llama.cpp's converter read the folder. Its model card, README.md, names the base model, the
+/// training data, the settings and the results of evaluations.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:

@@ -16,7 +16,8 @@ use std::io::{self, IsTerminal, Write};
 /// The prompt is rendered with the model's chat template; a model without one gets it as it is. On a terminal a single
 /// completion is shown while it is generated.
 ///
-/// Sampling is that of the model's generation_config.json; what it does not say is temperature 0.7 and top-p 0.95.
+/// Sampling parameters come from the model's generation_config.json; where it sets none, temperature is 0.7 and top-p
+/// 0.95.
 #[derive(clap::Args)]
 pub(crate) struct Generate {
     #[command(flatten)]

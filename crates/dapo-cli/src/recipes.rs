@@ -8,7 +8,7 @@ use std::io::Write;
 
 /// List the recipes, or print one.
 ///
-/// A recipe is a set of settings with a name, for `dapo train`. Printed to a file it is a start for your own.
+/// A recipe is a named set of settings for `dapo train`. To make your own, print one to a file and edit it.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:

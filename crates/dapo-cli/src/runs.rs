@@ -63,11 +63,11 @@ struct Diff {
     json: bool,
 }
 
-/// Say what runs do not need; with --yes, delete it.
+/// List files that runs do not need; with --yes, delete them.
 ///
-/// Only what the program wrote itself: what ends in `.part`, of interrupted starts, writes and deletions; and the
-/// completions of steps that failed. With --checkpoints also all checkpoints but the last one and the best, by
-/// `output.keep_best` or by avg@k. Runs that are being trained, and damaged ones, are left alone.
+/// These are only files of the program itself: what ends in `.part`, left by interrupted starts, writes and deletions;
+/// and the completions of steps that failed. With --checkpoints, they include all checkpoints except the last one and
+/// the best, by `output.keep_best` or by avg@k. Runs that are being trained, and damaged ones, are not touched.
 #[derive(clap::Args)]
 struct Clean {
     #[command(flatten)]

@@ -11,13 +11,13 @@ pub(crate) struct TalkArgs {
     /// When to use colours.
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
     color: ColorChoice,
-    /// Say only what is wrong.
+    /// Print only warnings and errors.
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
-    /// Say more.
+    /// Print details, too.
     #[arg(short, long, global = true)]
     verbose: bool,
-    /// Form of what is said on stderr: text, or json for one JSON object a line, each with `time` and `event`.
+    /// Format of messages on stderr: text, or json for one JSON object per line, each with `time` and `event`.
     #[arg(long, global = true, value_name = "FORMAT", default_value = "text", hide_possible_values = true)]
     log_format: Format,
 }

@@ -25,13 +25,14 @@ use std::time::Duration;
 
 /// Train a model with DAPO.
 ///
-/// Settings come in layers, each laid over the ones before it: recipes by name (`dapo recipes` lists them), TOML files, and
-/// single settings as KEY=VALUE (`dapo config schema` lists the keys). KEY= with nothing behind it takes a setting back.
+/// Settings come in layers, each of which overrides those before it: recipes by name (`dapo recipes` lists them), TOML
+/// files, and single settings as KEY=VALUE (`dapo config schema` lists the keys). KEY= without a value resets a setting
+/// to its default.
 ///
 /// The run folder gets the resolved settings, logs, completions and checkpoints; the path of the trained model is
 /// printed at the end. A run that was stopped continues with --resume exactly as if it had not been. The first SIGINT,
-/// SIGTERM or SIGHUP ends it after the present step, saved, with exit code 130, 143 or 129; a second one ends it at
-/// once.
+/// SIGTERM or SIGHUP lets the current step finish, saves the run and ends it with exit code 130, 143 or 129; a second
+/// one ends it at once.
 ///
 /// With the feature mpi, `mpirun -n W dapo train ...` trains with W processes and leaves the same folder; train.shards
 /// is a power of two of at least W. Exit code 75: a process is missing, and the run can be resumed.
@@ -56,7 +57,7 @@ pub(crate) struct Train {
     /// Continue the run in this folder, from its last checkpoint.
     #[arg(long, value_name = "DIR", conflicts_with = "out")]
     resume: Option<PathBuf>,
-    /// With --resume, continue after N steps, from the checkpoint step-N, and remove what was made later; 0 starts again.
+    /// With --resume, continue from the checkpoint step-N and delete everything from later steps; 0 starts over.
     #[arg(long, value_name = "N", requires = "resume")]
     from_step: Option<u64>,
     #[command(flatten)]

@@ -15,11 +15,11 @@ use std::time::{Duration, Instant};
 
 /// Judge predicted answers against gold answers.
 ///
-/// Each input line is a JSON object with `gold` and `pred` (strings or numbers) and, where wanted, `id`, `profile` and
-/// `precision`; other fields are ignored. Each is answered, in order, by a line {id, verdict, extracted, rule, micros}:
-/// the verdict is correct, incorrect, unparsable or out-of-fuel, `extracted` is the part of `pred` that was judged,
-/// `rule` is what decided, `micros` the time it took; without an `id` it is the line's number. A bad line is reported
-/// on stderr and skipped; the exit code is then 1.
+/// Each input line is a JSON object with `gold` and `pred` (strings or numbers) and, optionally, `id`, `profile` and
+/// `precision`; other fields are ignored. For each, in order, a line {id, verdict, extracted, rule, micros} is printed:
+/// `verdict` is correct, incorrect, unparsable or out-of-fuel, `extracted` is the part of `pred` that was judged,
+/// `rule` is what decided, and `micros` is the time in microseconds; `id` is the line's number where the input has none.
+/// A bad line is reported on stderr and skipped; the exit code is then 1.
 #[derive(clap::Args)]
 pub(crate) struct Verify {
     /// JSON lines; `-` is stdin.

@@ -63,9 +63,9 @@ named!(StdEstimator, "std estimator", "sample" => Self::Sample, "population" => 
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AdvantageNorm {
-    /// What a reward is compared with.
+    /// The baseline that is subtracted from a reward.
     pub baseline: Baseline,
-    /// Which standard deviation divides.
+    /// The standard deviation that the centred rewards are divided by.
     pub scale: AdvantageScale,
     /// How that standard deviation is estimated.
     pub std: StdEstimator,

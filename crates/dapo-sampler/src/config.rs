@@ -77,10 +77,11 @@ pub enum OnExhausted {
 #[serde(default, deny_unknown_fields)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SamplerConfig {
-    /// Whether groups without a training signal are dropped and replaced; `dynamic` in files.
+    /// Whether groups without a training signal are dropped and replaced.
     ///
-    /// If not, a step is one round of `train_batch` prompts and every group with at least two completions that have a
-    /// reward is kept; `metric` (but for `per_prompt`), `gen_batch`, `max_gen_rounds` and `on_exhausted` have no effect.
+    /// Files call it `dynamic`. If it is off, a step is one round of `train_batch` prompts and every group with at
+    /// least two completions that have a reward is kept; `metric` (but for `per_prompt`), `gen_batch`, `max_gen_rounds`
+    /// and `on_exhausted` have no effect.
     #[serde(rename = "dynamic", alias = "enabled")]
     pub enabled: bool,
     /// Whether a group with a single such completion is kept, too, when `dynamic` is off: something other than the group is
@@ -102,8 +103,8 @@ pub struct SamplerConfig {
     /// Prompts of a round: a number, or `"adaptive"`, as many as groups are missing, more where the recent keep rate is
     /// below 1/2 or few rounds are left, between `gen_batch_min` and `gen_batch_max`.
     pub gen_batch: GenBatch,
-    /// Fewest prompts of an adaptive round. 1 draws only what is missing; more keep a device busy, at the price of surplus
-    /// groups, which are trained on in a later step or discarded.
+    /// Fewest prompts of an adaptive round. Larger values keep a device busier but produce more surplus groups, which are
+    /// trained on in a later step or discarded.
     pub gen_batch_min: usize,
     /// Most prompts of an adaptive round; large ones take memory. By default three times `train_batch`.
     pub gen_batch_max: Option<usize>,
@@ -111,11 +112,11 @@ pub struct SamplerConfig {
     pub max_gen_rounds: u32,
     /// What happens to informative groups beyond `train_batch`.
     pub surplus: SurplusPolicy,
-    /// For how many steps after their own carried groups may still be trained; older ones expire.
+    /// Number of steps after its own in which a carried group may still be trained on; older groups expire.
     pub max_age: u32,
     /// What happens when the rounds end with too few informative groups.
     pub on_exhausted: OnExhausted,
-    /// Adds completions to single prompts until their values differ; independent of `enabled`.
+    /// Adds completions to individual prompts until their values differ, with or without dynamic sampling.
     pub per_prompt: Option<PerPrompt>,
 }
 

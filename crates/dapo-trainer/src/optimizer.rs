@@ -34,14 +34,14 @@ pub struct OptimizerConfig {
     /// Rollout steps over which the learning rate grows linearly to `lr`: step s of w, from 0, has (s + 1)/w of it, so that
     /// the first one trains and the last one has all of it.
     pub warmup_steps: u64,
-    /// Share of `decay_steps` over which it grows, instead of `warmup_steps`: these are ⌈warmup_ratio · decay_steps⌉ then.
+    /// Warm-up as a share of `decay_steps`; replaces `warmup_steps` by ⌈warmup_ratio · decay_steps⌉.
     pub warmup_ratio: Option<f64>,
-    /// Its course after the warm-up.
+    /// Course of the learning rate after the warm-up.
     pub schedule: Schedule,
     /// Rollout steps of the run, warm-up included: a falling schedule has fallen after the last of them. In a run by
     /// default `train.steps`.
     pub decay_steps: Option<u64>,
-    /// Share of `lr` that is left then.
+    /// Learning rate at the end of a falling schedule, as a share of `lr`.
     pub min_lr_ratio: f64,
     /// β₁.
     pub beta1: f64,

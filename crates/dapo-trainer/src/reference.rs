@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[serde(default, deny_unknown_fields)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ReferenceSync {
-    /// Steps after which it moves, again and again; by default it never does.
+    /// Steps between two updates of the reference; by default it is never updated.
     pub every: Option<u64>,
     /// How far: reference = mixup · policy + (1 − mixup) · reference.
     pub mixup: f64,

@@ -10,7 +10,7 @@ use crate::config::{CommandReward, OnError, PythonReward, UrlReward};
 #[serde(default, deny_unknown_fields)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct EnvConfig {
-    /// The program and its arguments, which answers lines of JSON. No shell reads them.
+    /// A program that answers lines of JSON, and its arguments. No shell interprets them.
     pub command: Option<Vec<String>>,
     /// A server's address instead, which gets the same JSON by `POST`.
     pub url: Option<String>,
@@ -31,7 +31,7 @@ pub struct EnvConfig {
     /// How what the environment says becomes tokens: `exact`, by the chat template over the whole conversation; `turns`, by the
     /// chat template for each turn; `raw`, as it is.
     pub template: TurnTemplate,
-    /// Seconds that an answer may take; of a server, one attempt at it.
+    /// Seconds that the environment may take to answer; for a server, per attempt.
     pub timeout_s: f64,
     /// What a failed answer does: `stop` ends the run; with `abstain` the episode ends and its sample abstains.
     pub on_error: OnError,

@@ -81,8 +81,8 @@ pub struct Profile {
     pub rules: Vec<ExtractRule>,
     /// Look only at this many last characters.
     pub window: Option<usize>,
-    /// Require a thought: without `</think>`, or with nothing behind the last one, there is no answer. Otherwise what
-    /// follows the last `</think>` decides where there is one and something follows it.
+    /// Whether `</think>` is required: if true, a text without it, or with nothing after the last one, has no answer. If
+    /// false, what follows the last `</think>` decides where there is one and something follows it.
     pub after_think: bool,
 }
 

@@ -39,7 +39,7 @@ const MAX_LEN: usize = 20_480;
 #[serde(default, deny_unknown_fields)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SoftOverlong {
-    /// L_max in tokens, the cache included; by default the paper's 20 480, in a run `rollout.max_new_tokens`.
+    /// L_max in tokens, the cache included. By default `rollout.max_new_tokens` in a run, and the paper's 20 480 elsewhere.
     pub max_len: Option<usize>,
     /// L_cache in tokens: the punishment grows over the last `cache_len` tokens. By default a fifth of L_max, the paper's
     /// share.
@@ -134,8 +134,8 @@ impl RewardFn for SoftOverlong {
 #[serde(default, deny_unknown_fields)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ProportionalOverlong {
-    /// Length in tokens up to which nothing is punished; by default four fifths of the paper's 20 480, in a run of
-    /// `rollout.max_new_tokens`.
+    /// Length in tokens up to which nothing is punished. By default four fifths of `rollout.max_new_tokens` in a run, and
+    /// of the paper's 20 480 elsewhere.
     pub threshold: Option<usize>,
     /// Punishment at twice the threshold.
     pub factor: f64,

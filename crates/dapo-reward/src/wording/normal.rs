@@ -12,9 +12,9 @@ pub struct TextOptions {
     pub ignore_case: bool,
     /// Runs of white space are one space; none counts at the ends.
     pub ignore_whitespace: bool,
-    /// Marks of punctuation, quotes and brackets. Those within numbers count, and so do signs such as `+`, `#`, `%` and `/`.
+    /// Punctuation marks, quotes and brackets do not count, except within numbers. Signs such as `+`, `#`, `%` and `/` count.
     pub ignore_punctuation: bool,
-    /// The words "a", "an" and "the" before another word.
+    /// The words "a", "an" and "the" before another word do not count.
     pub ignore_articles: bool,
 }
 

@@ -18,7 +18,7 @@ pub struct DataSection {
     pub validation: Vec<String>,
     /// Share of the training problems set apart for evaluation, chosen by the seed.
     pub validation_split: f64,
-    /// Use only the first problems of the training files; by default all.
+    /// Use only this many problems, the first of the training files; by default all.
     pub limit: Option<usize>,
     /// Whether problems with the same prompt are used once.
     pub deduplicate: bool,
@@ -26,7 +26,7 @@ pub struct DataSection {
     pub max_prompt_tokens: usize,
     /// What happens to an entry that is no problem: `error`, or `skip`, which leaves it out and counts it.
     pub on_bad_line: OnBadLine,
-    /// Names of the columns that make a problem, where the known layouts do not say it. Dots lead into objects:
+    /// Names of the columns of a problem, where the file has no known layout. Dots select fields of nested objects:
     /// `extra_info.question`.
     pub fields: Fields,
     /// What is put around a question.

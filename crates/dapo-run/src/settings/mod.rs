@@ -35,8 +35,8 @@ use serde::{Deserialize, Serialize};
 pub struct RunConfig {
     /// Seed of data order, splits, rollouts and adapters.
     pub seed: u64,
-    /// The algorithm whose settings, those of the recipe of its name, lie beneath all others. Unset: DAPO's, without its soft
-    /// overlong punishment.
+    /// The algorithm: the recipe of its name gives the base settings, which all others override. Unset: DAPO's settings,
+    /// without its soft overlong punishment.
     #[schemars(schema_with = "Algorithm::schema")]
     pub algorithm: Option<Algorithm>,
     /// The model to train.
@@ -90,8 +90,8 @@ pub struct ModelSection {
     /// Where the model computes: `cpu`, `cuda` or `cuda:n` (a GPU, in bf16 with f32 master weights), or `auto`, the first GPU
     /// where this build and the model run on one.
     pub device: String,
-    /// In what format a CPU computes with the model's weights: `f32`, or `bf16` in rollouts and training, which takes half the
-    /// memory and reads, with f32 values of what is trained. A GPU computes in bf16 in any case.
+    /// Format of the model's weights in rollouts and training on a CPU: `f32`, or `bf16`, which halves their memory and
+    /// memory traffic and keeps f32 master copies of the trained weights. A GPU always computes in bf16.
     pub weights: WeightFormat,
 }
 
@@ -118,8 +118,8 @@ pub struct OutputSection {
     /// Copies of the figures of steps and evaluations for other tools, in the folder `trackers`: `tensorboard` (event files),
     /// `csv` (a table).
     pub trackers: Vec<Tracker>,
-    /// A figure of evaluations, such as `eval/avg_at_k`: each one that is higher than all before it is followed by a
-    /// checkpoint, and the checkpoint with the highest, of equal ones the first, always stays. By default none.
+    /// A metric of evaluations, such as `eval/avg_at_k`: an evaluation with a new maximum is followed by a checkpoint. The
+    /// checkpoint with the highest value, the earliest if several have it, is never deleted. By default none.
     pub keep_best: Option<String>,
 }
 

@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 pub struct RewardsSection {
     /// β of KL in the reward: each reward gets −β·Σ k1 before group statistics.
     pub kl_coef: f32,
-    /// The component that says which completions are correct. By default the only one that does, of several `accuracy`.
+    /// The component that says which completions are correct. By default the only one that does; if several do, `accuracy`.
     pub correct: Option<String>,
-    /// Whether the answer is correct. Off, unless it is set, where a command, a server, a Python function or a judge scores.
+    /// Whether the answer is correct. Off by default if a command, a server, a Python function or a judge scores.
     #[schemars(with = "Judging<Accuracy>")]
     pub accuracy: Option<Judging<Accuracy>>,
     /// Whether the completion has the shape that was asked for: 1 or 0.

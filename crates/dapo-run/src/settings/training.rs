@@ -50,8 +50,8 @@ pub struct OverlongSection {
 pub struct TrainSection {
     /// Rollout steps.
     pub steps: u64,
-    /// Passes over the problems to train on, instead of `steps`: as many steps as these draw problems for,
-    /// ⌈passes × problems / `sampler.train_batch`⌉. Dynamic sampling draws more in each step.
+    /// Passes over the training problems, instead of `steps`: the number of steps is then
+    /// ⌈passes × problems / `sampler.train_batch`⌉. Dynamic sampling draws more than `train_batch` problems in each step.
     pub passes: Option<f64>,
     /// μ, passes over a step's groups; not passes over the data.
     pub updates_per_batch: usize,
@@ -125,7 +125,7 @@ pub struct EvalSection {
     pub stop: Option<Vec<String>>,
     /// Tokens of a completion at most; by default `rollout.max_new_tokens`.
     pub max_new_tokens: Option<usize>,
-    /// Use only the first validation problems; by default all.
+    /// Use only this many validation problems, the first ones; by default all.
     pub limit: Option<usize>,
 }
 
