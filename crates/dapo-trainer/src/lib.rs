@@ -14,7 +14,7 @@
 //! use dapo_reward::{Accuracy, RewardSum, SoftOverlong};
 //! use dapo_data::{PromptStyle, encode_prompts, read_jsonl};
 //! use dapo_trainer::{Trainer, TrainerConfig};
-//! # fn main() -> Result<(), dapo_trainer::TrainerError> {
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let (policy, tokenizer) = dapo_policy::load("path/to/model".as_ref())?;
 //! let problems = read_jsonl("problems.jsonl".as_ref())?;
 //! let (prompts, _too_long) = encode_prompts(&problems, &tokenizer, &PromptStyle::default(), 512)?;
