@@ -150,7 +150,7 @@ pub enum RunError {
     },
     /// The problems cannot be read or encoded.
     #[error(transparent)]
-    Data(#[from] dapo_data::DataError),
+    Data(Box<dapo_data::DataError>),
     /// A line of a log is damaged.
     #[error("{}:{line}: {found}, expected {expected}", path.display())]
     Log {
@@ -222,6 +222,12 @@ pub enum Rescue {
     Torn,
     /// Saving them failed, too, for this reason.
     Failed(String),
+}
+
+impl From<dapo_data::DataError> for RunError {
+    fn from(error: dapo_data::DataError) -> Self {
+        Self::Data(Box::new(error))
+    }
 }
 
 impl From<dapo_trainer::TrainerError> for RunError {
