@@ -18,7 +18,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut number = |default: usize| arguments.next().map_or(Ok(default), |argument| argument.parse());
     let (mib, repetitions) = (number(16)?, number(30)?.max(1));
     widen();
-    let world = open(Options { deadline: Duration::from_secs(60), ..Options::default() })?;
+    let world = open(Options { deadline: Duration::from_mins(1), ..Options::default() })?;
     measure(&*world, mib, repetitions)?;
     world.finish()?;
     Ok(())

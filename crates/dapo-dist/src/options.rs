@@ -20,7 +20,7 @@ impl Default for Options {
     fn default() -> Self {
         // In one piece: other ranks may write to the same place.
         let report = |error: &DistError| drop(stderr().write_all(format!("error: {error}\n").as_bytes()));
-        Self { deadline: Duration::from_secs(300), report: Box::new(report) }
+        Self { deadline: Duration::from_mins(5), report: Box::new(report) }
     }
 }
 

@@ -8,7 +8,7 @@ use dapo_dist::{Blocks, DistError, Exchange, Shards, Solo, TreeSum, threads};
 use proptest::{collection::vec, prelude::*};
 use std::time::Duration;
 
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 
 /// The recursive definition.
 fn tree(gradients: &[Option<Vec<f32>>]) -> Option<Vec<f32>> {

@@ -7,7 +7,7 @@ use dapo_dist::{
 use proptest::prelude::*;
 use std::time::Duration;
 
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 
 fn each<T: Send>(size: usize, rank: impl Fn(&dyn World) -> Result<T, DistError> + Sync) -> Vec<T> {
     threads::run(size, DEADLINE, rank).into_iter().map(Result::unwrap).collect()

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ureq::Agent;
 
 pub(super) fn agent() -> Agent {
-    let wait = Some(Duration::from_secs(60));
+    let wait = Some(Duration::from_mins(1));
     Agent::config_builder()
         .user_agent(concat!("dapo-hub/", env!("CARGO_PKG_VERSION")))
         // Sizes and hashes are those of the file itself.

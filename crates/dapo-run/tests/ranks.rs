@@ -37,7 +37,7 @@ fn settings(more: &[&str]) -> Resolved {
 fn on_ranks<T: Send>(size: usize, rank: impl Fn(Arc<dyn World>) -> T + Sync) -> Vec<T> {
     let rank = &rank;
     std::thread::scope(|scope| {
-        let threads = worlds(size, Duration::from_secs(120)).into_iter().map(|world| {
+        let threads = worlds(size, Duration::from_mins(2)).into_iter().map(|world| {
             scope.spawn(move || {
                 let world: Arc<dyn World> = Arc::from(world);
                 let value = rank(Arc::clone(&world));

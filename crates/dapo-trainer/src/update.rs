@@ -357,7 +357,7 @@ mod tests {
     }
 
     fn on_two_ranks(groups: &[TrainingGroup]) -> Vec<(Result<Vec<f64>, TrainerError>, u64)> {
-        let worlds = threads::worlds(2, Duration::from_secs(60));
+        let worlds = threads::worlds(2, Duration::from_mins(1));
         std::thread::scope(|scope| {
             let ranks = worlds.into_iter().map(|world| {
                 scope.spawn(move || {

@@ -90,7 +90,7 @@ impl Terminal {
     pub fn wait_for(&self, text: &str) {
         let start = Instant::now();
         while !self.text().contains(text) {
-            assert!(start.elapsed() < Duration::from_secs(120), "no {text:?} in\n{}", self.text());
+            assert!(start.elapsed() < Duration::from_mins(2), "no {text:?} in\n{}", self.text());
             thread::sleep(Duration::from_millis(5));
         }
     }

@@ -43,7 +43,7 @@ impl Case {
 fn on_ranks<T: Send>(size: usize, work: impl Fn(Arc<dyn World>) -> T + Sync) -> Vec<T> {
     let work = &work;
     thread::scope(|scope| {
-        let ranks = threads::worlds(size, Duration::from_secs(120)).into_iter().map(|world| {
+        let ranks = threads::worlds(size, Duration::from_mins(2)).into_iter().map(|world| {
             scope.spawn(move || {
                 let world: Arc<dyn World> = Arc::from(world);
                 let value = work(Arc::clone(&world));
