@@ -7,5 +7,7 @@
 
 mod faults;
 mod folders;
+mod full_disk;
 mod inputs;
 mod job;
+mod numbers;
