@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 mod folder;
 
 /// Rows that are older are of another run.
-const OLDEST: Duration = Duration::from_secs(15 * 60);
+const OLDEST: Duration = Duration::from_mins(15);
 
 /// A time in nanoseconds, with two or three digits, in a unit that suits it.
 fn readable(time: f64) -> String {

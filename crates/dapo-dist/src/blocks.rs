@@ -82,6 +82,45 @@ impl Blocks {
         self.gather_values(world, values)
     }
 
+    /// Brings all blocks to one rank; the others get nothing.
+    ///
+    /// # Shapes
+    ///
+    /// `own`: the values in [`owned`](Self::owned). What the rank `to` gets is the whole vector.
+    ///
+    /// # Errors
+    ///
+    /// [`DistError::Argument`] for a different length, or a rank outside the world; and see [`World`].
+    pub fn gather(self, world: &dyn World, to: usize, own: &[f32]) -> Result<Option<Vec<f32>>, DistError> {
+        let (here, size) = (world.rank(), world.size());
+        Self::check("the owned values", own.len(), self.owned(here, size).len())?;
+        if to >= size {
+            let expected = format!("below {size}");
+            return Err(DistError::Argument {
+                what: "the rank to gather to".to_owned(),
+                found: to.to_string(),
+                expected,
+            });
+        }
+        let mut send = vec![&[][..]; size];
+        send[to] = bytemuck::cast_slice(own);
+        if here != to {
+            let mut receive: Vec<_> = (0..size).map(|_| Inbox::Own).collect();
+            world.all_to_all(&send, &mut receive)?;
+            return Ok(None);
+        }
+        let mut values = vec![0.0; self.len];
+        values[self.owned(here, size)].copy_from_slice(own);
+        let (mut receive, mut rest) = (Vec::with_capacity(size), values.as_mut_slice());
+        for rank in 0..size {
+            let (part, after) = rest.split_at_mut(self.owned(rank, size).len());
+            rest = after;
+            receive.push(if rank == here { Inbox::Own } else { Inbox::Exact(bytemuck::cast_slice_mut(part)) });
+        }
+        world.all_to_all(&send, &mut receive)?;
+        Ok(Some(values))
+    }
+
     /// The sum of squares of a vector of which each rank has the blocks that it owns: in f64 for each block, and then
     /// over all blocks in their order.
     ///

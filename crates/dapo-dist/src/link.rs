@@ -44,24 +44,31 @@ pub(crate) trait Link: Send + Sync {
 pub(crate) struct Naps {
     since: Instant,
     next: Duration,
+    longest: Duration,
 }
 
 const SPIN: Duration = Duration::from_micros(200);
 const SHORTEST: Duration = Duration::from_micros(50);
 const LONGEST: Duration = Duration::from_millis(2);
+/// While data is under way: MPI moves nothing during a nap but what the kernel's buffers hold.
+const LONGEST_UNDER_WAY: Duration = Duration::from_micros(250);
 
 impl Naps {
     pub(crate) fn new() -> Self {
-        Self { since: Instant::now(), next: SHORTEST }
+        Self { since: Instant::now(), next: SHORTEST, longest: LONGEST }
     }
 
-    /// The next nap: none at first, then from 50 µs to 2 ms.
+    fn under_way() -> Self {
+        Self { longest: LONGEST_UNDER_WAY, ..Self::new() }
+    }
+
+    /// The next nap: none at first, then from 50 µs to 2 ms, or to 250 µs while data is under way.
     pub(crate) fn next(&mut self) -> Duration {
         if self.since.elapsed() < SPIN {
             return Duration::ZERO;
         }
         let nap = self.next;
-        self.next = (nap * 2).min(LONGEST);
+        self.next = (nap * 2).min(self.longest);
         nap
     }
 }
@@ -79,7 +86,7 @@ pub(crate) struct Watch<'a> {
 impl<'a> Watch<'a> {
     /// `beat` tells other ranks that this one only waits.
     pub(crate) fn new(deadline: Duration, place: &'a Place, here: usize, beat: &'a mut dyn FnMut()) -> Self {
-        Self { deadline, place, here, moved: Instant::now(), naps: Naps::new(), beat }
+        Self { deadline, place, here, moved: Instant::now(), naps: Naps::under_way(), beat }
     }
 
     pub(crate) fn place(&self) -> &Place {
@@ -89,7 +96,7 @@ impl<'a> Watch<'a> {
     /// A piece has arrived or left.
     pub(crate) fn moved(&mut self) {
         self.moved = Instant::now();
-        self.naps = Naps::new();
+        self.naps = Naps::under_way();
     }
 
     /// How long to sleep while messages from or to these ranks are under way; an error past the deadline.

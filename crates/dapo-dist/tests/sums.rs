@@ -49,6 +49,24 @@ fn all_equal(size: usize, gradients: &Gradients, len: usize, block: usize) -> Ou
     outcomes[0].clone()
 }
 
+#[test]
+fn one_rank_gets_all_blocks() {
+    let (len, value) = (1000, |place: usize| place as f32 * 0.5);
+    for (size, to) in [(1, 0), (2, 1), (4, 2), (8, 0)] {
+        let gathered = threads::run(size, DEADLINE, |world| {
+            let blocks = Blocks::with_size(len, 300)?;
+            let own: Vec<f32> = blocks.owned(world.rank(), size).map(value).collect();
+            blocks.gather(world, to, &own)
+        });
+        for (rank, gathered) in gathered.into_iter().enumerate() {
+            let expected = (rank == to).then(|| (0..len).map(value).collect::<Vec<_>>());
+            assert_eq!(gathered.unwrap(), expected, "rank {rank} of {size}");
+        }
+    }
+    let error = Blocks::new(1).gather(&Solo, 1, &[0.0]).unwrap_err().to_string();
+    assert_eq!(error, "the rank to gather to is 1, expected below 1");
+}
+
 proptest! {
     // Each case starts up to 18 threads, which exchange some 50 messages.
     #![proptest_config(ProptestConfig::with_cases(64))]

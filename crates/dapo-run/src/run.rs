@@ -183,7 +183,8 @@ impl Run {
                 self.finish(&end).map(|end| Progress::Mastered(Box::new(end)))
             }
             Err(error) => {
-                let (rescue, step) = (self.rescue(), self.trainer.steps() + 1);
+                let are_together = !matches!(error, TrainerError::Dist(_));
+                let (rescue, step) = (self.rescue(are_together), self.trainer.steps() + 1);
                 let dump = if self.ranks.keeps() { self.log_failed(step, &error) } else { None };
                 self.ranks.phase(&format!("{} {step} failed", Stage::Training));
                 let error = self.ranks.whose(self.of_model(error));
@@ -249,7 +250,7 @@ impl Run {
     fn after<T>(&mut self, stage: Stage, outcome: Result<T, RunError>) -> Result<T, RunError> {
         self.ranks.phase(&format!("{stage} {}", self.trainer.steps()));
         self.ranks.agree(outcome).map_err(|error| {
-            let rescue = self.rescue();
+            let rescue = self.rescue(!error.is_of_ranks());
             self.failed(stage, self.trainer.steps(), rescue, None, error)
         })
     }

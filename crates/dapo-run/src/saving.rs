@@ -2,6 +2,7 @@
 
 use crate::folder::RunFolder;
 use crate::machine::check_space;
+use crate::ranks::KEEPER;
 use crate::run::Run;
 use crate::run_error::{Rescue, RunError};
 use dapo_trainer::{Activity, RunState};
@@ -48,10 +49,16 @@ impl Run {
     }
 
     /// Saves the steps made so far, where that is possible. Older checkpoints all stay: this one may be the result of what
-    /// went wrong.
-    pub(crate) fn rescue(&mut self) -> Rescue {
-        let path = self.folder.checkpoint(self.trainer.steps());
-        match self.trainer.steps() {
+    /// went wrong. `are_together`: the ranks still hear each other, so that they can give what they hold.
+    pub(crate) fn rescue(&mut self, are_together: bool) -> Rescue {
+        let (steps, path) = (self.trainer.steps(), self.folder.checkpoint(self.trainer.steps()));
+        if are_together {
+            let can_save = steps > 0 && self.trainer.is_whole() && !path.exists();
+            if let Err(error) = self.gather_for_checkpoint(can_save) {
+                return Rescue::Failed(error.to_string());
+            }
+        }
+        match steps {
             0 => Rescue::Nothing,
             // Another rank sees to it.
             _ if !self.ranks.keeps() => Rescue::Nothing,
@@ -64,9 +71,18 @@ impl Run {
         }
     }
 
+    /// Gives the rank that keeps the run what the others hold of a checkpoint, where that one is going to write it.
+    fn gather_for_checkpoint(&mut self, is_to_be_written: bool) -> Result<(), RunError> {
+        if self.ranks.are_several() && self.ranks.decide(is_to_be_written)? {
+            self.trainer.gather_moments(KEEPER)?;
+        }
+        Ok(())
+    }
+
     /// Does something with the checkpoint of the present state, on the rank that keeps the run.
     fn keep(&mut self, work: impl FnOnce(&mut Self, &PathBuf) -> Result<(), RunError>) -> Result<PathBuf, RunError> {
         let path = self.folder.checkpoint(self.trainer.steps());
+        self.gather_for_checkpoint(!path.exists())?;
         if self.ranks.keeps() {
             work(self, &path)?;
         }

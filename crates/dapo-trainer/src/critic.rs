@@ -3,6 +3,7 @@
 use crate::critic_config::{CriticConfig, CriticLayers};
 use crate::error::TrainerError;
 use crate::optimizer::{AdamW, OptimizerConfig};
+use crate::owned::OwnedMoments;
 use crate::pack::{PackedBatch, TokenTargets, TrainingGroup, TrainingSequence};
 use crate::sample::SampleId;
 use crate::score::by_completion_together;
@@ -59,6 +60,25 @@ impl Critic {
             }
         };
         Ok(Self { config, head: ValueHead::new(policy.config().hidden_size), own })
+    }
+
+    /// Divides the moments of layers of its own among the ranks of a team.
+    ///
+    /// # Errors
+    /// As [`AdamW::divide`].
+    pub(crate) fn divide(&mut self, team: &Team) -> Result<(), TrainerError> {
+        let of_head = self.head.hidden_size() + 1;
+        self.own.as_mut().map_or(Ok(()), |own| own.optimizer.divide(&own.model, of_head, team))
+    }
+
+    /// The moments of layers of its own that this rank holds, where they are divided.
+    pub(crate) fn divided(&mut self) -> Option<&mut OwnedMoments> {
+        self.own.as_mut()?.optimizer.divided()
+    }
+
+    /// Bytes of these moments.
+    pub(crate) fn moment_bytes(&self) -> u64 {
+        self.own.as_ref().map_or(0, |own| own.optimizer.bytes(&own.model))
     }
 
     /// Updates of layers of its own; those with shared layers are the policy's.
@@ -219,10 +239,8 @@ impl Critic {
         if update.output.metrics.tokens == 0 {
             return Ok(None);
         }
-        sum.finish(team, model, gradients, Some(&mut self.head))?;
         let lr = self.config.optimizer.lr_at(step - 1);
-        let updated = optimizer.update_with_head(model, Some(&mut self.head), gradients, lr);
-        update.grad_norm = team.agree(updated)?;
+        update.grad_norm = sum.update(team, model, optimizer, gradients, Some(&mut self.head), lr)?;
         let norm = model.weights_norm()?;
         if !norm.is_finite() || norm > f64::from(LARGEST_WEIGHT) {
             return Err(TrainerError::Diverged { update: optimizer.steps(), step: None, norm });

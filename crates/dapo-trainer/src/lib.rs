@@ -56,6 +56,7 @@ mod critic_config;
 mod kept;
 mod metrics;
 mod overlap;
+mod owned;
 mod play;
 mod rescore;
 mod rollout;

@@ -1,6 +1,8 @@
 //! AdamW over all parameters of a policy, with clipping by the global norm and a warm-up counted in rollout steps.
 
 use crate::error::TrainerError;
+use crate::owned::OwnedMoments;
+use crate::team::Team;
 use candle_core::{Device, Shape, Tensor};
 use dapo_policy::{AdamWStep, Decoder, Gradients, Moments, ValueHead};
 use serde::{Deserialize, Serialize};
@@ -146,12 +148,21 @@ impl OptimizerConfig {
     }
 }
 
+/// Where the moments are.
+#[derive(Debug)]
+enum Kept {
+    /// With the decoder, all of them.
+    Whole(Moments),
+    /// On the ranks that own them.
+    Divided(OwnedMoments),
+}
+
 /// AdamW's moments and step count.
 #[derive(Debug)]
 pub struct AdamW {
     config: OptimizerConfig,
     step: u64,
-    moments: Moments,
+    moments: Kept,
     /// Whether an update failed half way.
     is_torn: bool,
 }
@@ -163,7 +174,7 @@ impl AdamW {
     /// When a setting is invalid, or the policy's device has no memory left.
     pub fn new(policy: &Decoder, config: OptimizerConfig) -> Result<Self, TrainerError> {
         config.validate().map_err(|error| error.within("optimizer"))?;
-        Ok(Self { config, step: 0, moments: Moments::zeros(policy)?, is_torn: false })
+        Ok(Self { config, step: 0, moments: Kept::Whole(Moments::zeros(policy)?), is_torn: false })
     }
 
     /// Updates made so far.
@@ -176,14 +187,49 @@ impl AdamW {
         self.is_torn
     }
 
+    /// Divides the moments among the ranks of a team: each holds those of the blocks that it owns. With one shard, and on a
+    /// device, they stay whole. `of_head` values of a value head follow the parameters.
+    ///
+    /// # Errors
+    /// When they are divided among several ranks already, after an update.
+    pub(crate) fn divide(&mut self, policy: &Decoder, of_head: usize, team: &Team) -> Result<(), TrainerError> {
+        if team.shards().count() == 1 || policy.is_on_device() {
+            return Ok(());
+        }
+        let state = (self.step > 0).then(|| self.state(policy)).transpose()?;
+        self.moments = Kept::Divided(OwnedMoments::zeros(policy.num_parameters(), of_head, team));
+        state.map_or(Ok(()), |state| self.restore(policy, self.step, &state))
+    }
+
+    /// The moments of this rank, where they are divided.
+    pub(crate) fn divided(&mut self) -> Option<&mut OwnedMoments> {
+        match &mut self.moments {
+            Kept::Whole(_) => None,
+            Kept::Divided(moments) => Some(moments),
+        }
+    }
+
+    /// Bytes of the moments that this rank holds.
+    pub(crate) fn bytes(&self, policy: &Decoder) -> u64 {
+        match &self.moments {
+            Kept::Whole(_) => 8 * policy.num_parameters() as u64,
+            Kept::Divided(moments) => moments.bytes(),
+        }
+    }
+
     /// The moments by parameter, `m.NAME` and `v.NAME`, for a checkpoint.
     ///
     /// # Errors
-    /// When a tensor cannot be made.
+    /// When a tensor cannot be made, or other ranks hold a part of them.
     pub fn state(&self, policy: &Decoder) -> Result<BTreeMap<String, Tensor>, TrainerError> {
-        let mut state = BTreeMap::new();
+        let (mut state, mut start) = (BTreeMap::new(), 0);
         for (index, (name, shape)) in policy.parameters().into_iter().enumerate() {
-            let (m, v) = self.moments.read(policy, index)?;
+            let values = start..start + shape.elem_count();
+            start = values.end;
+            let (m, v) = match &self.moments {
+                Kept::Whole(moments) => moments.read(policy, index)?,
+                Kept::Divided(moments) => moments.read(values)?,
+            };
             for (kind, values) in [("m", m), ("v", v)] {
                 let tensor = Tensor::from_vec(values, shape, &Device::Cpu)?;
                 state.insert(format!("{kind}.{name}"), tensor);
@@ -214,8 +260,13 @@ impl AdamW {
             .iter()
             .map(|(name, shape)| Ok((read(format!("m.{name}"), shape)?, read(format!("v.{name}"), shape)?)));
         let moments = moments.collect::<Result<Vec<_>, TrainerError>>()?;
+        let mut start = 0;
         for (index, (m, v)) in moments.iter().enumerate() {
-            self.moments.write(policy, index, m, v)?;
+            match &mut self.moments {
+                Kept::Whole(moments) => moments.write(policy, index, m, v)?,
+                Kept::Divided(moments) => moments.write(start, m, v),
+            }
+            start += m.len();
         }
         self.step = steps;
         Ok(())
@@ -240,7 +291,23 @@ impl AdamW {
         gradients: &Gradients,
         lr: f64,
     ) -> Result<f64, TrainerError> {
-        let step = AdamWStep {
+        let (step, max_norm) = (self.next_step(lr), self.config.max_grad_norm);
+        let Kept::Whole(moments) = &mut self.moments else {
+            return Err(TrainerError::setting("moments", &"divided among ranks", "whole"));
+        };
+        let updated = match head {
+            Some(head) => policy.adamw_with_head(gradients, moments, head, &step, max_norm),
+            None => policy.adamw(gradients, moments, &step, max_norm),
+        };
+        // Parameters are changed one after another: after an error some may have been.
+        self.is_torn |= updated.is_err();
+        let norm = self.check_norm(updated?)?;
+        self.step += 1;
+        Ok(norm)
+    }
+
+    fn next_step(&self, lr: f64) -> AdamWStep {
+        AdamWStep {
             lr: lr as f32,
             beta1: self.config.beta1 as f32,
             beta2: self.config.beta2 as f32,
@@ -248,21 +315,30 @@ impl AdamW {
             weight_decay: self.config.weight_decay as f32,
             step: self.step + 1,
             grad_scale: 1.0,
-        };
-        let max_norm = self.config.max_grad_norm;
-        let updated = match head {
-            Some(head) => policy.adamw_with_head(gradients, &mut self.moments, head, &step, max_norm),
-            None => policy.adamw(gradients, &mut self.moments, &step, max_norm),
-        };
-        // Parameters are changed one after another: after an error some may have been.
-        self.is_torn |= updated.is_err();
-        let norm = updated?;
-        if !norm.is_finite() {
-            let update = self.step + 1;
-            return Err(TrainerError::NotFinite { update, step: None, what: "the gradient norm", value: norm });
         }
-        self.step += 1;
-        Ok(norm)
+    }
+
+    fn check_norm(&self, norm: f64) -> Result<f64, TrainerError> {
+        if norm.is_finite() {
+            return Ok(norm);
+        }
+        let update = self.step + 1;
+        Err(TrainerError::NotFinite { update, step: None, what: "the gradient norm", value: norm })
+    }
+
+    /// The step of an update whose gradients have this norm, clipped as in [`update`](Self::update).
+    ///
+    /// # Errors
+    /// [`TrainerError::NotFinite`] when the norm is not finite.
+    pub(crate) fn clipped_step(&self, norm: f64, lr: f64) -> Result<AdamWStep, TrainerError> {
+        let norm = self.check_norm(norm)?;
+        Ok(AdamWStep { grad_scale: (self.config.max_grad_norm / (norm + 1e-6)).min(1.0) as f32, ..self.next_step(lr) })
+    }
+
+    /// Counts an update that was made on the ranks; one that failed may have changed something.
+    pub(crate) fn count(&mut self, is_made: bool) {
+        self.step += u64::from(is_made);
+        self.is_torn |= !is_made;
     }
 }
 

@@ -1,9 +1,11 @@
-//! Gradients of virtual shards, summed in one tree at any number of ranks.
+//! Gradients of virtual shards, summed in one tree at any number of ranks, and the update by them.
 
 use crate::error::TrainerError;
+use crate::optimizer::AdamW;
 use crate::pack::PackedBatch;
 use crate::team::{Team, to_bytes, to_words, unreadable};
 use dapo_dist::{Blocks, Exchange, TreeSum};
+use dapo_kernels::adamw::AdamWStep;
 use dapo_kernels::values;
 use dapo_policy::{Decoder, Gradients, ValueHead};
 
@@ -87,39 +89,119 @@ pub(crate) fn sum_over_shards<const N: usize>(
 }
 
 impl ShardSum {
-    /// Replaces the gradients by the sum over all shards; a parameter that has none in any shard has none.
+    /// Makes an update by the sum over all shards, and returns the norm of the gradients before clipping. A parameter that
+    /// has no gradient in any shard stays as it is.
+    ///
+    /// Where the optimizer's moments are divided, each rank updates the values that it owns, and takes the others' from the
+    /// ranks that own them.
     ///
     /// # Errors
-    /// When the ranks lose each other, or gradients cannot be written on one of them.
-    pub(crate) fn finish(
+    /// [`TrainerError::NotFinite`] when the norm is not finite; then nothing has changed. When the ranks lose each other, or
+    /// one of them fails.
+    pub(crate) fn update(
         self,
         team: &Team,
+        model: &mut Decoder,
+        optimizer: &mut AdamW,
+        gradients: &mut Gradients,
+        mut head: Option<&mut ValueHead>,
+        lr: f64,
+    ) -> Result<f64, TrainerError> {
+        let of_head = head.as_ref().map_or(0, |head| head.hidden_size() + 1);
+        if let Self::Part { tree, has_gradient } = self {
+            let mut vector = Vector::scatter(team, model, of_head, &tree)?;
+            drop(tree);
+            if optimizer.divided().is_some() {
+                return vector.update(team, model, optimizer, &has_gradient, head, lr);
+            }
+            vector.blocks.all_gather(&**team.world(), &mut vector.values)?;
+            team.agree(vector.write_gradients(model, &has_gradient, gradients, head.as_deref_mut()))?;
+        }
+        team.agree(optimizer.update_with_head(model, head, gradients, lr))
+    }
+}
+
+/// The gradients of all parameters, and of a head after them, as one vector. A rank has those of the blocks that it owns.
+struct Vector {
+    blocks: Blocks,
+    values: Vec<f32>,
+    /// Of each parameter.
+    lengths: Vec<usize>,
+}
+
+impl Vector {
+    fn scatter(team: &Team, model: &Decoder, of_head: usize, sum: &TreeSum) -> Result<Self, TrainerError> {
+        let lengths: Vec<usize> = model.parameters().iter().map(|(_, shape)| shape.elem_count()).collect();
+        let blocks = Blocks::new(lengths.iter().sum::<usize>() + of_head);
+        let (world, mut values) = (&**team.world(), vec![0.0; blocks.len()]);
+        let own = blocks.owned(world.rank(), world.size());
+        Exchange::new().reduce_scatter(world, team.shards(), blocks, sum, &mut values[own])?;
+        Ok(Self { blocks, values, lengths })
+    }
+
+    /// Updates what this rank owns, and takes the rest from the others.
+    fn update(
+        mut self,
+        team: &Team,
+        model: &mut Decoder,
+        optimizer: &mut AdamW,
+        has_gradient: &[bool],
+        head: Option<&mut ValueHead>,
+        lr: f64,
+    ) -> Result<f64, TrainerError> {
+        let world = &**team.world();
+        let own = self.blocks.owned(world.rank(), world.size());
+        let norm = self.blocks.sum_of_squares(world, &self.values[own])?.sqrt();
+        let step = optimizer.clipped_step(norm, lr)?;
+        let moments = optimizer.divided();
+        let updated = moments.map_or(Ok(()), |own| own.update(model, has_gradient, &mut self.values, &step));
+        let written = team.agree(updated).and_then(|()| {
+            self.blocks.all_gather(world, &mut self.values)?;
+            team.agree(self.write_weights(model, has_gradient, head, &step))
+        });
+        optimizer.count(written.is_ok());
+        written.map(|()| norm)
+    }
+
+    fn write_weights(
+        &self,
+        model: &mut Decoder,
+        has_gradient: &[bool],
+        head: Option<&mut ValueHead>,
+        step: &AdamWStep,
+    ) -> Result<(), TrainerError> {
+        let mut rest = self.values.as_slice();
+        for (index, (length, has_gradient)) in self.lengths.iter().zip(has_gradient).enumerate() {
+            let (values, after) = rest.split_at(*length);
+            if *has_gradient {
+                model.set_parameter(index, values)?;
+            }
+            rest = after;
+        }
+        if let Some(head) = head {
+            head.set_gradient(rest)?;
+            head.adamw(step);
+        }
+        Ok(())
+    }
+
+    fn write_gradients(
+        &self,
         model: &Decoder,
+        has_gradient: &[bool],
         gradients: &mut Gradients,
         head: Option<&mut ValueHead>,
     ) -> Result<(), TrainerError> {
-        let Self::Part { tree, has_gradient } = self else { return Ok(()) };
-        let lengths: Vec<usize> = model.parameters().iter().map(|(_, shape)| shape.elem_count()).collect();
-        let of_head = head.as_ref().map_or(0, |head| head.hidden_size() + 1);
-        let blocks = Blocks::new(lengths.iter().sum::<usize>() + of_head);
-        let (world, mut total) = (&**team.world(), vec![0.0; blocks.len()]);
-        let own = blocks.owned(world.rank(), world.size());
-        Exchange::new().reduce_scatter(world, team.shards(), blocks, &tree, &mut total[own])?;
-        drop(tree);
-        blocks.all_gather(world, &mut total)?;
-        let write = || {
-            gradients.clear();
-            let mut rest = total.as_slice();
-            for (index, (length, has_gradient)) in lengths.iter().zip(has_gradient).enumerate() {
-                let (values, after) = rest.split_at(*length);
-                if has_gradient {
-                    model.set_gradient(gradients, index, values)?;
-                }
-                rest = after;
+        gradients.clear();
+        let mut rest = self.values.as_slice();
+        for (index, (length, has_gradient)) in self.lengths.iter().zip(has_gradient).enumerate() {
+            let (values, after) = rest.split_at(*length);
+            if *has_gradient {
+                model.set_gradient(gradients, index, values)?;
             }
-            head.map_or(Ok(()), |head| head.set_gradient(rest))
-        };
-        team.agree(write().map_err(TrainerError::from))
+            rest = after;
+        }
+        Ok(head.map_or(Ok(()), |head| head.set_gradient(rest))?)
     }
 }
 

@@ -107,7 +107,7 @@ impl Trainer {
         };
         let has_kl = config.loss.kl.coef != 0.0 || config.kl_in_reward != 0.0;
         let reference = has_kl.then(|| Reference::of(&policy, config.reference_sync)).transpose()?;
-        Ok(Self {
+        let mut trainer = Self {
             base: fingerprint_of_weights(&policy)?,
             has_moved_reference: false,
             reference,
@@ -129,7 +129,9 @@ impl Trainer {
             skipped_steps: 0,
             is_torn: false,
             failed: Vec::new(),
-        })
+        };
+        trainer.divide_moments()?;
+        Ok(trainer)
     }
 
     /// Trains as one of the ranks of `world` from now on: they divide rollouts and gradients, and come to the same state, which
@@ -140,7 +142,32 @@ impl Trainer {
     /// [`TrainerError::Setting`] when [`TrainerConfig::shards`] is below the world's size.
     pub fn set_world(&mut self, world: Arc<dyn World>) -> Result<(), TrainerError> {
         self.team = Team::new(world, self.config.shards)?;
+        self.divide_moments()
+    }
+
+    /// Gives this rank the moments that it owns.
+    fn divide_moments(&mut self) -> Result<(), TrainerError> {
+        let of_head = self.critic.as_mut().and_then(Critic::shared_head).map_or(0, |head| head.hidden_size() + 1);
+        self.optimizer.divide(&self.policy, of_head, &self.team)?;
+        self.critic.as_mut().map_or(Ok(()), |critic| critic.divide(&self.team))
+    }
+
+    /// Brings the optimizer's moments to one rank, which can [`save`](Self::save) until the next step. Every rank calls it,
+    /// as each holds the moments of the values that it owns. With one rank, one shard, or a GPU there is nothing to do.
+    ///
+    /// # Errors
+    /// [`TrainerError::Dist`].
+    pub fn gather_moments(&mut self, to: usize) -> Result<(), TrainerError> {
+        let world = Arc::clone(self.team.world());
+        for moments in self.optimizer.divided().into_iter().chain(self.critic.as_mut().and_then(Critic::divided)) {
+            moments.gather(&*world, to)?;
+        }
         Ok(())
+    }
+
+    /// Bytes of the optimizer's moments that this rank holds.
+    pub fn moment_bytes(&self) -> u64 {
+        self.optimizer.bytes(&self.policy) + self.critic.as_ref().map_or(0, Critic::moment_bytes)
     }
 
     /// The ranks that train as one.
@@ -238,6 +265,9 @@ impl Trainer {
     fn try_step(&mut self, observer: &mut Observer<'_>) -> Result<StepOutcome, TrainerError> {
         let started = Instant::now();
         self.gradients.release_large();
+        for moments in self.optimizer.divided().into_iter().chain(self.critic.as_mut().and_then(Critic::divided)) {
+            moments.forget();
+        }
         let mut metrics = StepMetrics { step: self.step + 1, num_tokens: self.num_tokens, ..StepMetrics::default() };
         let clock = Clock::default();
         let mut taken = self.sample(&mut metrics, &clock, observer)?;

@@ -153,9 +153,8 @@ fn update_once(
         update.difference += of_update.difference;
         value += of_value;
     }
-    sum.finish(team, policy, gradients, head.as_deref_mut())?;
     let (is_shared, lr) = (head.is_some(), config.optimizer.lr_at(step - 1));
-    update.grad_norm = team.agree(optimizer.update_with_head(policy, head, gradients, lr))?;
+    update.grad_norm = sum.update(team, policy, optimizer, gradients, head, lr)?;
     let norm = policy.weights_norm()?;
     if !norm.is_finite() || norm > f64::from(LARGEST_WEIGHT) {
         return Err(TrainerError::Diverged { update: optimizer.steps(), step: None, norm });
@@ -342,22 +341,37 @@ mod tests {
         TrainingGroup { draw, prompt_ids: vec![3, 4], sequences, ..TrainingGroup::default() }
     }
 
-    /// Norms of the updates, or the error, and the number of updates of the optimizer.
-    fn one_step(team: &Team, groups: &[TrainingGroup]) -> (Result<Vec<f64>, TrainerError>, u64) {
+    /// A rank after an update.
+    #[derive(Debug)]
+    struct Rank {
+        /// Norms of the updates, or the error.
+        norms: Result<Vec<f64>, TrainerError>,
+        /// Updates of the optimizer.
+        updates: u64,
+        /// Of the moments that it holds.
+        bytes: u64,
+        weights: Vec<u32>,
+    }
+
+    fn one_step(team: &Team, groups: &[TrainingGroup]) -> Rank {
         let small = ModelConfig { num_hidden_layers: 1, vocab_size: 20, ..ModelConfig::qwen3_0_6b() };
         let mut policy = Decoder::random(small, 1).unwrap();
         let config = TrainerConfig { shards: 4, ..TrainerConfig::default() };
         let mut optimizer = AdamW::new(&policy, config.optimizer).unwrap();
+        optimizer.divide(&policy, 0, team).unwrap();
         let mut gradients = Gradients::new(policy.parameters().len());
         let (policy, gradients) = (&mut policy, &mut gradients);
         let learner = Learner { policy, optimizer: &mut optimizer, gradients, critic: None, team };
         let updates = update(learner, groups, &config, 7, &mut |_| ());
         let norms = updates.map(|updates| updates.policy.iter().map(|update| update.grad_norm).collect());
-        (norms, optimizer.steps())
+        let tensors = policy.trainable_tensors().unwrap();
+        let values = tensors.values().flat_map(|tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap());
+        let weights = values.map(f32::to_bits).collect();
+        Rank { norms, updates: optimizer.steps(), bytes: optimizer.bytes(policy), weights }
     }
 
-    fn on_two_ranks(groups: &[TrainingGroup]) -> Vec<(Result<Vec<f64>, TrainerError>, u64)> {
-        let worlds = threads::worlds(2, Duration::from_mins(1));
+    fn on_ranks(size: usize, groups: &[TrainingGroup]) -> Vec<Rank> {
+        let worlds = threads::worlds(size, Duration::from_mins(1));
         std::thread::scope(|scope| {
             let ranks = worlds.into_iter().map(|world| {
                 scope.spawn(move || {
@@ -374,28 +388,44 @@ mod tests {
     #[test]
     fn a_loss_that_one_rank_refuses_stops_the_update_of_all() {
         let sound = [group(10, -1.0), group(11, -1.0), group(12, -1.0), group(13, -1.0)];
-        let (alone, updates) = one_step(&Team::alone(4).unwrap(), &sound);
-        let norms = alone.unwrap();
-        assert!(norms.len() == 1 && norms[0] > 0.0 && updates == 1);
-        for (found, updates) in on_two_ranks(&sound) {
-            assert_eq!((found.unwrap(), updates), (norms.clone(), 1));
+        let alone = one_step(&Team::alone(4).unwrap(), &sound);
+        let norms = alone.norms.unwrap();
+        assert!(norms.len() == 1 && norms[0] > 0.0 && alone.updates == 1);
+        for rank in on_ranks(2, &sound) {
+            assert_eq!((rank.norms.unwrap(), rank.updates), (norms.clone(), 1));
         }
         let mut faulty = sound;
         faulty[2] = group(12, f32::NAN);
-        for (rank, (outcome, updates)) in on_two_ranks(&faulty).into_iter().enumerate() {
-            let error = outcome.unwrap_err();
+        for (number, rank) in on_ranks(2, &faulty).into_iter().enumerate() {
+            let error = rank.norms.unwrap_err();
             let TrainerError::Rank { rank: 1, cause, .. } = &error else { panic!("{error}") };
             assert!(error.to_string().starts_with("rank 1: draw 12, sample 0: "), "{error}");
-            assert_eq!((cause.is_some(), updates), (rank == 1, 0));
+            assert_eq!((cause.is_some(), rank.updates), (number == 1, 0));
+        }
+    }
+
+    #[test]
+    fn a_rank_holds_its_share_of_the_moments() {
+        let groups = [group(10, -1.0), group(11, -2.0), group(12, -0.5), group(13, -1.5)];
+        let alone = one_step(&Team::alone(4).unwrap(), &groups);
+        assert_eq!(alone.bytes, 8 * alone.weights.len() as u64);
+        for size in [2, 3, 4] {
+            let ranks = on_ranks(size, &groups);
+            assert_eq!(ranks.iter().map(|rank| rank.bytes).sum::<u64>(), alone.bytes);
+            // A block more or less.
+            let (share, block) = (alone.bytes / size as u64, 8 * dapo_dist::Blocks::VALUES as u64);
+            for rank in &ranks {
+                assert!(rank.bytes.abs_diff(share) <= block && block < share / 4, "{} of {share}", rank.bytes);
+                assert!(rank.weights == alone.weights, "{size} ranks");
+            }
         }
     }
 
     #[test]
     fn a_mini_batch_of_fewer_groups_than_shards_is_the_same_at_two_ranks() {
         for groups in [&[group(10, -1.0)][..], &[group(10, -1.0), group(11, -2.0), group(12, -0.5)]] {
-            let (alone, _) = one_step(&Team::alone(4).unwrap(), groups);
-            let alone = alone.unwrap();
-            assert!(on_two_ranks(groups).into_iter().all(|(found, _)| found.unwrap() == alone));
+            let alone = one_step(&Team::alone(4).unwrap(), groups).norms.unwrap();
+            assert!(on_ranks(2, groups).into_iter().all(|rank| rank.norms.unwrap() == alone));
         }
     }
 

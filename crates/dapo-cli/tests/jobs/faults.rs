@@ -32,7 +32,7 @@ fn missing(signal: &str, ranks: usize) {
     let made = fs::read_to_string(out.join("metrics.jsonl")).unwrap().lines().count();
     assert!((3..400).contains(&made));
     let steps = format!("train.steps={}", made + 1);
-    run(mpirun_of(ranks, &resuming(&out, &[&steps]))).success();
+    run(mpirun_of(ranks, &resuming(&out, &[&steps, "dist.timeout_s=60"]))).success();
 }
 
 #[test]

@@ -1,10 +1,9 @@
 //! The number of ranks leaves no trace.
 
 use crate::job::{
-    TINY, alone, assert_same, dapo, mpirun_of, process_of, resuming, run, send, training, wait_for_steps,
+    TINY, alone, assert_same, dapo, mpirun_of, process_of, python, resuming, run, send, training, wait_for_steps,
 };
 use std::fs;
-use std::process::Command;
 use tempfile::{TempDir, tempdir};
 
 /// Trains with no launcher and with 1, 2 and 4 ranks, in the folders `reference` and `of-N`.
@@ -43,8 +42,7 @@ fn adapters_with_a_reference_are_the_same_at_any_number_of_ranks() {
 /// The answers that a rank gets stand in the run's folder, as those of one rank do.
 #[test]
 fn rewards_that_are_computed_elsewhere_are_the_same_at_any_number_of_ranks() {
-    if !Command::new("python3").arg("--version").output().is_ok_and(|output| output.status.success()) {
-        println!("SKIPPED: no python3");
+    if !python() {
         return;
     }
     let code = "def score(completions, **kwargs):\n    return [len(text) % 3 for text in completions]\n";

@@ -1,6 +1,7 @@
 //! Jobs of `mpirun`, their processes, and the folders they leave.
 
 use std::collections::BTreeMap;
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -9,8 +10,11 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// Six steps with dynamic sampling, carried groups and evaluations. The shards allow four ranks.
-pub(crate) const TINY: [&str; 7] = [
+pub(crate) const TINY: [&str; 10] = [
     "tiny",
+    "rollout.group_size=8",
+    "sampler.train_batch=6",
+    "sampler.gen_batch=8",
     "train.steps=6",
     "train.shards=4",
     "eval.every=3",
@@ -44,6 +48,15 @@ impl Ended {
     }
 }
 
+/// Whether there is Python; says so aloud where there is none.
+pub(crate) fn python() -> bool {
+    let is_there = Command::new("python3").arg("--version").output().is_ok_and(|output| output.status.success());
+    if !is_there {
+        println!("SKIPPED: no python3");
+    }
+    is_there
+}
+
 /// One job at a time: they are timed, and the machine may have two cores.
 pub(crate) fn alone() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
@@ -74,9 +87,12 @@ pub(crate) fn mpirun_of(ranks: usize, args: &[&str]) -> Command {
     command
 }
 
+/// `mpirun`, or what `DAPO_DIST_MPIRUN` has in its place.
 fn mpirun() -> Command {
-    let mut command = piped(Command::new("mpirun"));
-    command.arg("--oversubscribe");
+    let launcher = env::var("DAPO_DIST_MPIRUN").unwrap_or_else(|_| "mpirun".to_owned());
+    let mut words = launcher.split(' ');
+    let mut command = piped(Command::new(words.next().unwrap()));
+    command.args(words).arg("--oversubscribe");
     command.envs([("OMPI_ALLOW_RUN_AS_ROOT", "1"), ("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")]);
     command
 }

@@ -83,6 +83,32 @@ impl Decoder {
         self.spec.trained.set().map_or(Ok(BTreeMap::new()), |set| self.read_all(set))
     }
 
+    /// The set that is trained, where it has a tensor of this number.
+    fn trained(&self, index: usize) -> Result<ParameterId, PolicyError> {
+        let set = self.spec.trained.set().filter(|set| index < self.listed(*set).len());
+        set.map(|set| ParameterId { set, index }).ok_or_else(|| PolicyError::Setting {
+            field: "parameter".into(),
+            found: index.to_string(),
+            expected: format!("below {}, the number of trainable tensors", self.parameters().len()),
+        })
+    }
+
+    /// One of the trainable tensors, by its place in [`parameters`](Decoder::parameters): a copy or a handle, as there.
+    ///
+    /// # Errors
+    /// When there is none, or the device fails.
+    pub fn parameter(&self, index: usize) -> Result<Tensor, PolicyError> {
+        self.backend.read(self.trained(index)?)
+    }
+
+    /// Gives one of the trainable tensors other values, in the order of the tensor.
+    ///
+    /// # Errors
+    /// When there is none, a length differs, or the device fails.
+    pub fn set_parameter(&mut self, index: usize, values: &[f32]) -> Result<(), PolicyError> {
+        self.backend.write(self.trained(index)?, values)
+    }
+
     /// Takes the values of [`trainable_tensors`](Decoder::trainable_tensors), bit for bit.
     ///
     /// # Errors

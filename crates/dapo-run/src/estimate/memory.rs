@@ -44,12 +44,25 @@ pub struct Memory {
     pub parts: Vec<Part>,
 }
 
+/// What ranks divide.
+const MOMENTS: [&str; 2] = ["optimiser's moments", "critic's moments"];
+
 /// Sums of gradients that one rank holds at a time: those of the tree over V shards, log2 V + 1, and the whole.
 fn sums_of_shards(shards: usize) -> u64 {
     if shards > 1 { u64::from(shards.ilog2()) + 2 } else { 0 }
 }
 
 impl Memory {
+    /// That of one of several ranks, of which each holds its share of the optimizer's moments: the most of any. On a GPU
+    /// each holds all of them.
+    pub fn of_rank(&self, ranks: usize) -> Self {
+        let share =
+            |part: &Part| if MOMENTS.contains(&part.name) { part.bytes.div_ceil(ranks as u64) } else { part.bytes };
+        let parts = self.parts.iter();
+        let parts = parts.map(|part| Part { bytes: if self.gpu { part.bytes } else { share(part) }, ..part.clone() });
+        Self { gpu: self.gpu, parts: parts.collect() }
+    }
+
     /// The most that is in use at a time, in bytes.
     pub fn peak(&self) -> u64 {
         self.roll_out().max(self.update()).max(self.loading())
@@ -108,10 +121,10 @@ impl Memory {
             ("f32 of what is trained", f32_of(parameters.adapters == 0), Phases::Always),
             ("adapters", 4 * parameters.adapters, Phases::Always),
             ("their packed copies", 4 * parameters.packed_adapters, Phases::Always),
-            ("optimiser's moments", 8 * parameters.trained(), Phases::Always),
+            (MOMENTS[0], 8 * parameters.trained(), Phases::Always),
             ("reference model", if reference { of_reference } else { 0 }, Phases::Always),
             ("critic", critic * of_critic, Phases::Always),
-            ("critic's moments", critic * 8 * parameters.trained(), Phases::Always),
+            (MOMENTS[1], critic * 8 * parameters.trained(), Phases::Always),
             ("weights before rounding", if is_half { PROGRAM + 4 * parameters.model } else { 0 }, Phases::Loading),
             ("program and tokenizer", PROGRAM + shape.tokenizer() as u64, Phases::Always),
             ("problems", work.problem_bytes, Phases::Always),
@@ -137,5 +150,21 @@ impl Memory {
         ];
         let parts = parts.into_iter().map(|(name, bytes, phases)| Part { name, bytes, phases });
         Self { gpu: false, parts: parts.filter(|part| part.bytes > 0).collect() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rank_has_its_share_of_the_moments() {
+        let part = |name, bytes| Part { name, bytes, phases: Phases::Always };
+        let parts = vec![part("weights", 100), part(MOMENTS[0], 201), part(MOMENTS[1], 40)];
+        let memory = Memory { gpu: false, parts };
+        let peaks = [1, 2, 4].map(|ranks| memory.of_rank(ranks).peak());
+        assert_eq!(peaks, [341, 100 + 101 + 20, 100 + 51 + 10]);
+        let on_gpu = Memory { gpu: true, ..memory };
+        assert_eq!(on_gpu.of_rank(4), on_gpu);
     }
 }

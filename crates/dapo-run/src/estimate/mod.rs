@@ -79,7 +79,8 @@ pub fn estimate(config: &RunConfig, model: &ModelConfig, data: DataSizes) -> Cos
 impl CostEstimate {
     /// The line on the memory of ranks that train as one, `here` of them on this machine.
     pub fn of_ranks(&self, ranks: usize, here: usize) -> String {
-        let (each, together) = (self.memory.peak(), self.memory.peak().saturating_mul(here as u64));
+        let each = self.memory.of_rank(ranks).peak();
+        let together = each.saturating_mul(here as u64);
         let what = if self.memory.gpu { "GPU memory" } else { "memory" };
         format!(
             "{:<26}{ranks}, each with {} of {what} at most; {here} on this machine, with {} together",

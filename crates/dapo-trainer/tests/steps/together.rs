@@ -91,10 +91,16 @@ impl Trace {
     }
 }
 
-fn saved(trainer: &Trainer) -> BTreeMap<String, Vec<u8>> {
+/// The files of a checkpoint, which every rank writes in its turn.
+fn saved(trainer: &mut Trainer) -> BTreeMap<String, Vec<u8>> {
     let folder = tempfile::tempdir().unwrap();
     let checkpoint = folder.path().join("checkpoint");
-    trainer.save(&checkpoint, "tiny").unwrap();
+    for rank in 0..trainer.world().size() {
+        trainer.gather_moments(rank).unwrap();
+        if rank == trainer.world().rank() {
+            trainer.save(&checkpoint, "tiny").unwrap();
+        }
+    }
     let mut found = BTreeMap::new();
     list(&checkpoint, "", &mut found);
     found
@@ -212,6 +218,7 @@ fn a_run_continues_at_another_number_of_ranks() {
                 trainer.restore(&before).unwrap();
             }
             let trace = Trace::of(&mut trainer, 2);
+            trainer.gather_moments(0).unwrap();
             if rank == 0 {
                 trainer.save(&after, "tiny").unwrap();
             }
@@ -223,6 +230,30 @@ fn a_run_continues_at_another_number_of_ranks() {
         }
     }
     assert_eq!(metrics, whole.metrics);
+}
+
+#[test]
+fn a_rank_saves_only_with_the_moments_of_all() {
+    // The values of this model are one block, which one rank owns.
+    let errors = on_ranks(2, |world| {
+        let mut trainer = on_world(&case(of_eleven()), world);
+        trainer.step().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let early = trainer.save(&folder.path().join("early"), "tiny");
+        trainer.gather_moments(0).unwrap();
+        if trainer.world().rank() == 0 {
+            trainer.save(&folder.path().join("first"), "tiny").unwrap();
+        }
+        trainer.step().unwrap();
+        let late = trainer.save(&folder.path().join("late"), "tiny");
+        [early, late].map(|saved| saved.err().map(|error| error.to_string()))
+    });
+    let expected =
+        "moments is those of one of several ranks, expected all of them: gather_moments brings them to one rank";
+    for [early, late] in &errors {
+        assert_eq!(early, late);
+    }
+    assert!(errors.iter().any(|[early, _]| early.as_deref() == Some(expected)), "{errors:?}");
 }
 
 #[test]
@@ -293,11 +324,11 @@ fn a_reward_that_fails_on_one_rank_fails_the_step_on_all_and_changes_nothing() {
         Trainer::new(policy, tokenizer, prompts, failing(of_draw), config).unwrap()
     };
     let mut alone = trainer(u64::MAX);
-    let mut states = vec![saved(&alone)];
+    let mut states = vec![saved(&mut alone)];
     let mut draws = vec![0];
     for _ in 0..4 {
         let outcome = alone.step().unwrap();
-        states.push(saved(&alone));
+        states.push(saved(&mut alone));
         draws.push(draws[draws.len() - 1] + outcome.metrics.dynamic_sampling.generated);
     }
     let failing_step = (1..4).find(|step| draws[*step] < draws[step + 1]).unwrap();
@@ -313,7 +344,7 @@ fn a_reward_that_fails_on_one_rank_fails_the_step_on_all_and_changes_nothing() {
         let error = trainer.step().unwrap_err();
         assert_eq!(error.to_string(), first);
         assert!(trainer.is_whole());
-        (error, saved(&trainer))
+        (error, saved(&mut trainer))
     });
     let maker = (of_draw % 4) as usize;
     for (rank, (error, files)) in outcomes.into_iter().enumerate() {
