@@ -1,5 +1,5 @@
-//! Checks a second of the verifier on one core, CPU only: `cargo bench --bench grading`. Completions of about 600 characters, 62 % integer answers, the
-//! rest short expressions; four in five predictions are right.
+//! Checks a second of the verifier on one core, CPU only: `cargo bench --bench grading`. Completions of about 600
+//! characters, 62 % integer answers, the rest short expressions; four in five predictions are right.
 //!
 //! Before the Criterion groups, one pass over the mix prints checks a second and the time per check at the median, the
 //! 99th percentile and the maximum.

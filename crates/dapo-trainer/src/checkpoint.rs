@@ -38,7 +38,8 @@ impl Trainer {
     /// The same state gives the same bytes. One of several ranks needs [`gather_moments`](Self::gather_moments) before.
     ///
     /// # Errors
-    /// When the folder exists, other ranks hold a part of the optimizer's moments, a file cannot be written, a weight is absurd, or the last step failed after an update.
+    /// When the folder exists, other ranks hold a part of the optimizer's moments, or a file cannot be written. When a
+    /// weight is absurd, or the last step failed after an update.
     pub fn save(&self, dir: &Path, base_model: &str) -> Result<(), TrainerError> {
         self.save_of_run(dir, base_model, None)
     }

@@ -48,7 +48,7 @@ impl Ended {
     }
 }
 
-/// Whether there is Python; says so aloud where there is none.
+/// Whether Python can be run; says so aloud where it cannot.
 pub(crate) fn python() -> bool {
     let is_there = Command::new("python3").arg("--version").output().is_ok_and(|output| output.status.success());
     if !is_there {

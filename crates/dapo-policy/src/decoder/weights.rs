@@ -96,7 +96,7 @@ impl Decoder {
     /// One of the trainable tensors, by its place in [`parameters`](Decoder::parameters): a copy or a handle, as there.
     ///
     /// # Errors
-    /// When there is none, or the device fails.
+    /// When no tensor has that place, or the device fails.
     pub fn parameter(&self, index: usize) -> Result<Tensor, PolicyError> {
         self.backend.read(self.trained(index)?)
     }
@@ -104,7 +104,7 @@ impl Decoder {
     /// Gives one of the trainable tensors other values, in the order of the tensor.
     ///
     /// # Errors
-    /// When there is none, a length differs, or the device fails.
+    /// When no tensor has that place, a length differs, or the device fails.
     pub fn set_parameter(&mut self, index: usize, values: &[f32]) -> Result<(), PolicyError> {
         self.backend.write(self.trained(index)?, values)
     }
