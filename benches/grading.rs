@@ -100,8 +100,10 @@ fn report(cases: &[Case]) {
     println!("verify: median {:?}, p99 {:?}, max {:?}", at(0.5), at(0.99), at(1.0));
 }
 
+type Work<'a> = (&'static str, Box<dyn FnMut() -> usize + 'a>);
+
 /// Passes over all cases; each says how many it judged correct.
-fn works(cases: &[Case]) -> [(&'static str, Box<dyn FnMut() -> usize + '_>); 4] {
+fn works(cases: &[Case]) -> [Work<'_>; 4] {
     let config = VerifyConfig::default();
     let profile = Profile::auto();
     let golds: Vec<Gold> = cases.iter().map(|case| Gold::new(&case.gold, &config)).collect();

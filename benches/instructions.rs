@@ -45,7 +45,7 @@ fn fused_loss() -> Result<()> {
     twice(|| {
         let lengths = masked_lengths(batch.cu_seqlens, batch.mask);
         let denominator = Denominator::of_step(Aggregation::TokenMean, &lengths, EmptySequences::Exclude);
-        let plan = LossPlan::new(&config, denominator.context("there are tokens")?, batch.clone())?;
+        let plan = LossPlan::new(&config, denominator.context("there are tokens")?, batch)?;
         let sums = plan.evaluate(TokenChunk::whole(&logprobs), (&mut gradient[..]).into())?;
         ensure!(sums.loss.is_finite(), "the loss is {}", sums.loss);
         Ok(())
@@ -97,8 +97,10 @@ fn decode() -> Result<()> {
     })
 }
 
+type Work = (&'static str, fn() -> Result<()>);
+
 fn main() -> Result<()> {
-    let works: [(&str, fn() -> Result<()>); 3] = [("fused_loss", fused_loss), ("gemm", gemm), ("decode", decode)];
+    let works: [Work; 3] = [("fused_loss", fused_loss), ("gemm", gemm), ("decode", decode)];
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     // `cargo bench` has nothing to measure here.
     if arguments.iter().any(|argument| argument == "--bench") {
@@ -108,7 +110,7 @@ fn main() -> Result<()> {
     if let Some(unknown) = names.iter().find(|name| works.iter().all(|(work, _)| *work != ***name)) {
         anyhow::bail!("{unknown} is no work; there are fused_loss, gemm and decode");
     }
-    let wanted = works.iter().filter(|(work, _)| names.is_empty() || names.iter().any(|name| *name == work));
+    let mut wanted = works.iter().filter(|(work, _)| names.is_empty() || names.iter().any(|name| *name == work));
     // On a thread of the pool, so that operations begin where they are counted.
-    threads::enter(|| wanted.map(|(_, work)| work()).collect())
+    threads::enter(|| wanted.try_for_each(|(_, work)| work()))
 }

@@ -223,7 +223,9 @@ fn run(arguments: &[String]) -> std::io::Result<()> {
     kernels.retain(|kernel| only.is_empty() || only.iter().any(|part| kernel.name.contains(part.as_str())));
     // `cargo test --benches` runs this too: once each will do.
     if !arguments.iter().any(|argument| argument == "--bench") {
-        kernels.iter_mut().for_each(|kernel| (kernel.run)());
+        for kernel in &mut kernels {
+            (kernel.run)();
+        }
         return Ok(());
     }
     table(&mut kernels)

@@ -84,7 +84,8 @@ impl Model {
 /// Measures works by name.
 struct Bench {
     only: Vec<String>,
-    bench: bool,
+    /// Whether times are taken; `cargo test --benches` runs each work once.
+    measures: bool,
     summary: Summary,
 }
 
@@ -102,7 +103,7 @@ impl Bench {
         mut work: impl FnMut() -> Result<Vec<(&'static str, f64)>>,
     ) -> Result<()> {
         work()?;
-        if !self.bench {
+        if !self.measures {
             return Ok(());
         }
         let mut runs = Vec::new();
@@ -240,7 +241,7 @@ fn decode(bench: &mut Bench, model: &Model, batch: u32) -> Result<()> {
         decoder.generate(&requests, &config)?;
         Ok(started.elapsed().as_secs_f64())
     };
-    let prefill = if bench.bench { generate(1)?.min(generate(1)?) } else { 0.0 };
+    let prefill = if bench.measures { generate(1)?.min(generate(1)?) } else { 0.0 };
     bench.measure(&name, 3, batch as usize * NEW, || {
         let whole = generate(NEW)?;
         let rate = f64::from(batch) * (NEW - 1) as f64 / (whole - prefill);
@@ -345,12 +346,12 @@ fn works(bench: &mut Bench) -> Result<()> {
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let mut bench = Bench {
-        bench: arguments.iter().any(|argument| argument == "--bench"),
+        measures: arguments.iter().any(|argument| argument == "--bench"),
         only: arguments.into_iter().filter(|argument| !argument.starts_with("--")).collect(),
         summary: Summary::of("step"),
     };
     works(&mut bench)?;
-    if bench.bench {
+    if bench.measures {
         bench.summary.leave()?;
     }
     Ok(())
