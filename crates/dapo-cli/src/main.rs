@@ -50,7 +50,7 @@ Exit codes:
 
 /// DAPO for language models: train, evaluate, chat, verify.
 #[derive(Parser)]
-#[command(name = "dapo", version, arg_required_else_help = true, after_long_help = EXIT_CODES)]
+#[command(name = "dapo", version, arg_required_else_help = true, after_help = EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
