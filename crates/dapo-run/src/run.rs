@@ -15,10 +15,10 @@ use crate::settings::RunConfig;
 use crate::trackers::Trackers;
 use crate::watch::Watcher;
 use dapo_external::Counters;
-use dapo_policy::{GenerationConfig, PolicyError, Purpose, StopStrings};
+use dapo_policy::{GenerationConfig, PolicyError, Purpose, SamplingConfig, StopStrings};
 use dapo_reward::RewardSum;
 use dapo_trainer::{
-    Activity, EvalReport, NoSignal, Prompt, RunState, StepOutcome, StepTimings, Trainer, TrainerError,
+    Activity, EvalReport, Evaluation, NoSignal, Prompt, RunState, StepOutcome, StepTimings, Trainer, TrainerError,
     evaluate_observed,
 };
 use serde::Serialize;
@@ -359,11 +359,15 @@ impl Run {
         }
     }
 
-    fn evaluate(&mut self) -> Result<EvalReport, RunError> {
-        let eval = &self.config.eval;
+    /// Completes every validation problem `samples` times with the present policy, and judges the completions as the run's
+    /// own evaluations do. Nothing is logged.
+    ///
+    /// # Errors
+    /// When `sampling` is out of its range, or generating or judging fails.
+    pub fn evaluate_with(&mut self, samples: usize, sampling: SamplingConfig) -> Result<Evaluation, RunError> {
         let generation = GenerationConfig {
-            max_new_tokens: eval.max_new_tokens.unwrap_or(self.config.rollout.max_new_tokens),
-            sampling: eval.sampling(),
+            max_new_tokens: self.config.eval.max_new_tokens.unwrap_or(self.config.rollout.max_new_tokens),
+            sampling,
             stop: self.trainer.stop_tokens().clone(),
             stop_strings: self.eval_stop.clone(),
             seed: self.config.seed,
@@ -375,9 +379,12 @@ impl Run {
         let (policy, tokenizer) = (self.trainer.policy(), self.trainer.tokenizer());
         let judge = self.judge.as_ref().unwrap_or(self.trainer.rewards());
         let observer = &mut |activity| self.watcher.see(activity);
-        let evaluation =
-            evaluate_observed(policy, tokenizer, &self.validation, eval.samples, &generation, judge, observer)
-                .map_err(|error| self.of_model(error))?;
+        evaluate_observed(policy, tokenizer, &self.validation, samples, &generation, judge, observer)
+            .map_err(|error| self.of_model(error))
+    }
+
+    fn evaluate(&mut self) -> Result<EvalReport, RunError> {
+        let evaluation = self.evaluate_with(self.config.eval.samples, self.config.eval.sampling())?;
         let mut report = evaluation.report(&self.config.accuracy().grader);
         report.per_problem.clear();
         let steps = self.trainer.steps();
