@@ -1,4 +1,4 @@
-//! Trains a Qwen3 policy with DAPO.
+//! Trains a Qwen3 policy with DAPO: a run of `dapo-run`, shown by `dapo-console`.
 //!
 //! Without arguments: a tiny Qwen3 learns to work out chains of additions instead of guessing their sums.
 //!
@@ -8,114 +8,37 @@
 //!
 //! `cargo run --release --example dapo_qwen3 -- --model path/to/model --data problems.jsonl`
 
-use anyhow::{Result, ensure};
-use clap::Parser;
-use dapo::data::tasks::{Split, addition_problems};
-use dapo::data::{Prompt, PromptStyle, encode_prompts, read_jsonl};
-use dapo::eval::{Evaluation, evaluate_observed};
-use dapo::policy::{Device, GenerationConfig, Purpose, SamplingConfig, StopTokens, save_checkpoint};
-use dapo::reward::{Accuracy, Grader, Profile, RewardSum, SoftOverlong, VerifyConfig};
-use dapo::sampler::{GenBatch, SamplerConfig};
-use dapo::trainer::{OptimizerConfig, StepOutcome, Trainer, TrainerConfig, TrainerError};
-use dapo_console::{ColorChoice, Level, LogFormat, Meter, Monitor, Shape, Voice};
-use std::path::PathBuf;
-use std::process::ExitCode;
-use std::time::Instant;
+use anyhow::{Context, Result};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use dapo::eval::EvalReport;
+use dapo::policy::save_checkpoint;
+use dapo::run::{Run, resolve_words};
+use dapo::sampler::Account;
+use dapo_console::{ColorChoice, Level, LogFormat, Monitor, Shape, Voice};
+use std::{path::PathBuf, process::ExitCode, time::Instant};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const TINY_MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/tiny-qwen3");
-
-/// Trains a Qwen3 (or Qwen2.5, or Llama) policy with DAPO.
-#[derive(Parser)]
-#[command(name = "dapo_qwen3")]
-struct Args {
-    /// Model to train: a Hugging Face folder or a GGUF file. [default: the tiny Qwen3 in testdata]
-    #[arg(long)]
-    model: Option<PathBuf>,
-    /// Problems, as JSON lines. [default: chains of additions]
-    #[arg(long)]
-    data: Option<PathBuf>,
-    /// Seed of everything random.
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
-    /// Training steps.
-    #[arg(long, default_value_t = 80)]
-    steps: u64,
-    /// Groups trained on in each step.
-    #[arg(long, default_value_t = 16, value_name = "P")]
-    prompts: usize,
-    /// Completions of each prompt.
-    #[arg(long, default_value_t = 8, value_name = "G")]
-    group: usize,
-    /// Tokens of a completion at most. [default: 72 for the tiny model, else 256]
-    #[arg(long, value_name = "TOKENS")]
-    max_tokens: Option<usize>,
-    /// Last part of it over which the length penalty grows. [default: a ninth]
-    #[arg(long, value_name = "TOKENS")]
-    overlong_cache: Option<usize>,
-    /// Learning rate. [default: 1e-4 for the tiny model, else 1e-6]
-    #[arg(long)]
-    lr: Option<f64>,
-    /// Sampling temperature, in training and for pass@8.
-    #[arg(long, default_value_t = 1.0)]
-    temperature: f32,
-    /// Optimiser updates in each step.
-    #[arg(long, default_value_t = 2)]
-    updates: usize,
-    /// Held-out problems for evaluation (with --data: spread over the file, at most a fifth of it).
-    #[arg(long, default_value_t = 512)]
-    eval: usize,
-    /// System message before each question.
-    #[arg(long)]
-    system: Option<String>,
-    /// Text added to each question.
-    #[arg(long, default_value = "")]
-    suffix: String,
-    /// Where a completion's answer stands: auto, boxed, answer-line, hash, answer-tag, answer-is, last-math, last-number
-    /// or whole.
-    #[arg(long, default_value = "auto", value_name = "PROFILE")]
-    extract: Profile,
-    /// Where the model computes: cpu, cuda or cuda:n (built with the feature cuda).
-    #[arg(long, default_value = "cpu")]
-    device: Device,
-    /// Show a correct and an incorrect completion after the first step and every N steps.
-    #[arg(long, value_name = "N", default_value = "10")]
-    samples_every: Option<u64>,
-    /// Write the trained model here, as a Hugging Face folder.
-    #[arg(long, value_name = "DIR")]
-    save: Option<PathBuf>,
-    /// Print one JSON object with the result, last on stdout; everything else goes to stderr.
-    #[arg(long)]
-    json: bool,
-}
-
-impl Args {
-    fn max_tokens(&self) -> usize {
-        self.max_tokens.unwrap_or(if self.model.is_none() { 72 } else { 256 })
-    }
-
-    fn sampling(&self) -> SamplingConfig {
-        SamplingConfig { temperature: self.temperature, ..SamplingConfig::default() }
-    }
-
-    fn lr(&self) -> f64 {
-        self.lr.unwrap_or(if self.model.is_none() { 1e-4 } else { 1e-6 })
-    }
-}
-
-/// Prints to stdout, or to stderr where stdout is for JSON.
-macro_rules! say {
-    ($args:expr, $($text:tt)*) => {
-        if $args.json { eprintln!($($text)*) } else { println!($($text)*) }
-    };
-}
-
-/// The program's voice: messages and progress, on stderr.
-fn voice() -> Voice {
-    Voice::new(Level::Normal, LogFormat::Text, ColorChoice::Auto)
-}
+/// Flags, the settings of the run that they set, and what the settings mean.
+const SETTINGS: [(&str, &str, &str); 16] = [
+    ("model", "model.path", "Model to train: a Hugging Face folder or a GGUF file [default: the tiny Qwen3]"),
+    ("data", "data.train", "Problems, as JSON lines; a fifth is held out [default: chains of additions]"),
+    ("seed", "seed", "Seed of everything random [default: 0]"),
+    ("steps", "train.steps", "Training steps [default: 80]"),
+    ("prompts", "sampler.train_batch", "Groups trained on in each step [default: 16]"),
+    ("group", "rollout.group_size", "Completions of each prompt [default: 8]"),
+    ("max-tokens", "rollout.max_new_tokens", "Tokens of a completion at most [default: 72; 256 with --model]"),
+    ("overlong-cache", "rewards.soft_overlong.cache_len", "Last tokens with a growing penalty [default: a ninth]"),
+    ("lr", "optimizer.lr", "Learning rate [default: 1e-4; 1e-6 with --model]"),
+    ("temperature", "rollout.temperature", "Sampling temperature, in training and for pass@8 [default: 1]"),
+    ("updates", "train.mini_batches", "Optimizer updates in each step [default: 2]"),
+    ("eval", "eval.limit", "Held-out problems that are evaluated on, at most [default: 512]"),
+    ("system", "data.system", "System message before each question"),
+    ("suffix", "data.suffix", "Text added to each question"),
+    ("extract", "rewards.accuracy.grader.profile", "Where a completion's answer stands [default: auto]"),
+    ("device", "model.device", "Where the model computes: cpu, or cuda or cuda:n with that feature [default: cpu]"),
+];
 
 fn main() -> ExitCode {
     let panics = std::panic::take_hook();
@@ -123,168 +46,86 @@ fn main() -> ExitCode {
         dapo_console::restore();
         panics(panic);
     }));
-    match run(&Args::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            voice().error(error);
-            ExitCode::FAILURE
-        }
+    let every = "Show sample completions after the first step and every N steps";
+    let args = Command::new("dapo_qwen3")
+        .about("Train a Qwen3, Qwen2.5 or Llama policy with DAPO.")
+        .args(SETTINGS.map(|(flag, setting, help)| Arg::new(flag).long(flag).value_name(setting).help(help)))
+        .arg(Arg::new("every").long("samples-every").value_parser(value_parser!(u64)).default_value("10").help(every))
+        .arg(Arg::new("save").long("save").value_parser(value_parser!(PathBuf)).help("Write the trained model here"))
+        .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print the result as one JSON object"))
+        .get_matches();
+    let voice = Voice::new(Level::Normal, LogFormat::Text, ColorChoice::Auto);
+    if let Err(error) = train(&args, voice) {
+        voice.error(error);
+        return ExitCode::FAILURE;
     }
+    ExitCode::SUCCESS
 }
 
-fn run(args: &Args) -> Result<()> {
-    let started = Instant::now();
-    let model = args.model.clone().unwrap_or_else(|| TINY_MODEL.into());
-    let (mut policy, tokenizer) = dapo::policy::load(&model)?;
-    policy.to_device(args.device)?;
-    say!(args, "model     {} ({:.2} M parameters)", model.display(), policy.num_parameters() as f64 / 1e6);
-    let style = PromptStyle { system: args.system.clone(), suffix: args.suffix.clone(), ..PromptStyle::default() };
-    let (train, held_out) = problems(args)?;
-    let limit = policy.config().max_position_embeddings.saturating_sub(args.max_tokens());
-    let (train, too_long) = encode_prompts(&train, &tokenizer, &style, limit)?;
-    let (held_out, held_out_too_long) = encode_prompts(&held_out, &tokenizer, &style, limit)?;
-    ensure!(!train.is_empty() && !held_out.is_empty(), "every problem is longer than {limit} tokens");
-    let skipped = too_long + held_out_too_long;
-    say!(args, "problems  {} to train on, {} held out, {skipped} too long", train.len(), held_out.len());
-    say!(
-        args,
-        "steps     {} of {} groups of {}, {} updates each; at most {} tokens a completion; seed {}",
-        args.steps,
-        args.prompts,
-        args.group,
-        args.updates,
-        args.max_tokens(),
-        args.seed
-    );
-
-    let cache = args.overlong_cache.unwrap_or_else(|| args.max_tokens().div_ceil(9));
-    let overlong = SoftOverlong::new(args.max_tokens(), cache)?;
-    let grader = Grader::Math(VerifyConfig { profile: args.extract.clone(), ..VerifyConfig::default() });
-    let accuracy = Accuracy { grader, ..Accuracy::default() };
-    let rewards = RewardSum::new(vec![(1.0, Box::new(accuracy)), (1.0, Box::new(overlong))])?;
-    let mut trainer = Trainer::new(policy, tokenizer, train, rewards, config(args))?;
-
-    say!(args, "\nevaluating on {} held-out problems ...", held_out.len());
-    let greedy_before = examine(&trainer, &held_out, args, SamplingConfig::GREEDY, 1)?;
-    let sampled_before = examine(&trainer, &held_out, args, args.sampling(), 8)?;
-    say!(
-        args,
-        "before    greedy accuracy {:.3}   sampled {:.3}   pass@8 {:.3}   truncated {:.3}",
-        greedy_before.accuracy(),
-        sampled_before.accuracy(),
-        sampled_before.pass_at(8),
-        sampled_before.truncated()
-    );
-    train_steps(&mut trainer, args)?;
-
-    let greedy_after = examine(&trainer, &held_out, args, SamplingConfig::GREEDY, 1)?;
-    say!(
-        args,
-        "\nheld-out greedy accuracy: {:.3} before, {:.3} after (pass@8 before: {:.3}; {} problems)",
-        greedy_before.accuracy(),
-        greedy_after.accuracy(),
-        sampled_before.pass_at(8),
-        held_out.len()
-    );
-    if let Some(dir) = &args.save {
-        save_checkpoint(dir, trainer.policy().config(), &trainer.policy().tensors()?, trainer.tokenizer())?;
-        say!(args, "saved to {}", dir.display());
+/// The recipe `tiny`, and over it what the flags say, as words of `dapo train`.
+fn words(args: &ArgMatches) -> Result<Vec<String>> {
+    let mut words = vec!["tiny", "model.device=cpu", "eval.limit=512", "output.checkpoint_every=0"];
+    if args.contains_id("model") {
+        words.extend(["rollout.max_new_tokens=256", "optimizer.lr=1e-6"]);
     }
+    if args.contains_id("data") {
+        words.extend(["data.validation=[]", "data.validation_split=0.2", "data.max_prompt_tokens=2048"]);
+    }
+    let given = SETTINGS.iter().filter_map(|(flag, setting, _)| Some((*setting, args.get_one::<String>(flag)?)));
+    // Text is quoted, so that blanks at its ends stay.
+    let is_text = |setting: &str| ["data.system", "data.suffix"].contains(&setting);
+    let value = |setting, text: &String| if is_text(setting) { format!("{text:?}") } else { text.clone() };
+    let given = given.map(|(setting, text)| format!("{setting}={}", value(setting, text)));
+    let mut words: Vec<String> = words.into_iter().map(str::to_owned).chain(given).collect();
+    // Evaluations: before the first step and after the last.
+    let config = resolve_words(&words)?.config;
+    words.push(format!("eval.every={}", config.train.steps));
+    words.insert(1, format!("rewards.soft_overlong.cache_len={}", config.rollout.max_new_tokens.div_ceil(9)));
+    Ok(words)
+}
+
+fn train(args: &ArgMatches, voice: Voice) -> Result<()> {
+    let (started, folder) = (Instant::now(), tempfile::tempdir()?);
+    let mut run = Run::create(&resolve_words(words(args)?)?, &folder.path().join("run"))?;
+    let (config, counts, values) = (run.config().clone(), run.counts(), run.trainer().policy().num_parameters());
+    voice.note(format_args!("model     {} ({:.2} M parameters)", config.model.path, values as f64 / 1e6));
+    voice.note(format_args!("problems  {} to train on, {} held out", counts.train, counts.validation));
+    let shape = Shape { steps: config.train.steps, eval_every: config.eval.every, ..Shape::default() };
+    let mut monitor = Monitor::start(voice, shape, args.get_one("every").copied());
+    run.observe(monitor.observer());
+    let before = run.evaluate_at_start()?.context("no problem is held out")?;
+    monitor.evaluation(0, "before training", &before);
+    let sampled = run.evaluate_with(8, config.rollout.sampling)?;
+    let (mut account, mut after) = (Account::default(), before.clone());
+    while !run.is_finished() {
+        let progress = run.step()?;
+        if let Some(step) = progress.step() {
+            monitor.step(&step.metrics, &step.timings, &step.groups);
+            account += step.metrics.dynamic_sampling;
+        }
+        after = progress.evaluation().cloned().unwrap_or(after);
+    }
+    monitor.finish();
+    let terms = account.terms().into_iter().filter(|(_, count)| *count > 0);
+    let terms: Vec<String> = terms.map(|(name, count)| format!("{name} {count}")).collect();
+    voice.note(format_args!("\n{} steps; groups: {}", run.trainer().steps(), terms.join(", ")));
+    if let Some(dir) = args.get_one::<PathBuf>("save") {
+        let policy = run.trainer().policy();
+        save_checkpoint(dir, policy.config(), &policy.tensors()?, run.trainer().tokenizer())?;
+    }
+
+    let accuracy = |report: &EvalReport| report.avg_at_k.map_or(0.0, |estimate| estimate.mean);
+    let (problems, before, after, pass) = (after.problems, accuracy(&before), accuracy(&after), sampled.pass_at(8));
     let seconds = started.elapsed().as_secs_f64();
-    say!(args, "{seconds:.1} s");
-    if args.json {
+    let result = format!("{before:.3} before, {after:.3} after (pass@8 before: {pass:.3}; {problems} problems)");
+    voice.note(format_args!("\nheld-out greedy accuracy: {result}\n{seconds:.1} s"));
+    if args.get_flag("json") {
+        let (steps, seed) = (run.trainer().steps(), config.seed);
         let result = serde_json::json!({
-            "accuracy_before": greedy_before.accuracy(),
-            "accuracy_after": greedy_after.accuracy(),
-            "pass_at_8_before": sampled_before.pass_at(8),
-            "steps": trainer.steps(),
-            "seconds": seconds,
-            "seed": args.seed,
+            "accuracy_before": before, "accuracy_after": after, "pass_at_8_before": pass,
+            "steps": steps, "seconds": seconds, "seed": seed,
         });
         println!("{result}");
     }
-    Ok(())
-}
-
-type Problems = Vec<dapo::data::Problem>;
-
-/// Problems to train on, and held-out ones.
-fn problems(args: &Args) -> Result<(Problems, Problems)> {
-    let Some(path) = &args.data else {
-        // The held-out problems are the same for every seed.
-        return Ok((addition_problems(Split::Train, 8192, args.seed), addition_problems(Split::HeldOut, args.eval, 1)));
-    };
-    let problems = read_jsonl(path)?;
-    ensure!(
-        problems.len() >= 2,
-        "{}: 1 problem, expected at least 2: one to train on, one to hold out",
-        path.display()
-    );
-    // Held-out problems are spread over the file, which may be sorted.
-    let held_out = args.eval.clamp(1, problems.len().div_ceil(5));
-    let stride = problems.len() / held_out;
-    let (held_out, train): (Vec<_>, Vec<_>) =
-        problems.into_iter().enumerate().partition(|(i, _)| i % stride == stride - 1 && i / stride < held_out);
-    let strip = |numbered: Vec<(usize, dapo::data::Problem)>| numbered.into_iter().map(|(_, p)| p).collect();
-    Ok((strip(train), strip(held_out)))
-}
-
-fn config(args: &Args) -> TrainerConfig {
-    TrainerConfig {
-        seed: args.seed,
-        group_size: args.group,
-        max_new_tokens: args.max_tokens(),
-        sampling: args.sampling(),
-        sampler: SamplerConfig { train_batch: args.prompts, gen_batch: GenBatch::Adaptive, ..SamplerConfig::default() },
-        optimizer: OptimizerConfig { lr: args.lr(), warmup_steps: 5, ..OptimizerConfig::default() },
-        mini_batches: args.updates,
-        ..TrainerConfig::default()
-    }
-}
-
-/// Completions of held-out problems, judged by the trainer's rewards.
-fn examine(
-    trainer: &Trainer,
-    prompts: &[Prompt],
-    args: &Args,
-    sampling: SamplingConfig,
-    samples: usize,
-) -> Result<Evaluation> {
-    let generation = GenerationConfig {
-        max_new_tokens: args.max_tokens(),
-        sampling,
-        purpose: Purpose::Evaluation,
-        ..GenerationConfig::new(StopTokens::of(trainer.policy().config(), trainer.tokenizer()))
-    };
-    let meter = Meter::start(voice(), "evaluation");
-    let (policy, tokenizer, rewards) = (trainer.policy(), trainer.tokenizer(), trainer.rewards());
-    Ok(evaluate_observed(policy, tokenizer, prompts, samples, &generation, rewards, &mut |activity| {
-        meter.see(activity);
-    })?)
-}
-
-fn train_steps(trainer: &mut Trainer, args: &Args) -> Result<()> {
-    let shape = Shape { steps: args.steps, made: trainer.steps(), ..Shape::default() };
-    let mut monitor = Monitor::start(voice(), shape, args.samples_every);
-    let mut observer = monitor.observer();
-    let mut account = dapo::sampler::Account::default();
-    for _ in 0..args.steps {
-        let StepOutcome { metrics, timings, groups } = match trainer.step_observed(&mut observer) {
-            Ok(outcome) => outcome,
-            Err(TrainerError::NoSignal(end)) if end.ends_well => {
-                voice().note(end);
-                break;
-            }
-            Err(error) => return Err(error.into()),
-        };
-        monitor.step(&metrics, &timings, &groups);
-        account += metrics.dynamic_sampling;
-    }
-    monitor.finish();
-    account.check()?;
-    let terms = account.terms();
-    let terms = terms.iter().filter(|(_, count)| *count > 0);
-    let terms: Vec<String> = terms.map(|(name, count)| format!("{name} {count}")).collect();
-    say!(args, "\ndynamic sampling, groups in all steps: {}", terms.join(", "));
     Ok(())
 }

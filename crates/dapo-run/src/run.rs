@@ -15,9 +15,9 @@ use crate::settings::RunConfig;
 use crate::trackers::Trackers;
 use crate::watch::Watcher;
 use dapo_data::Prompt;
-use dapo_eval::{EvalReport, evaluate_observed};
+use dapo_eval::{EvalReport, Evaluation, evaluate_observed};
 use dapo_external::Counters;
-use dapo_policy::{GenerationConfig, PolicyError, Purpose, StopStrings};
+use dapo_policy::{GenerationConfig, PolicyError, Purpose, SamplingConfig, StopStrings};
 use dapo_reward::RewardSum;
 use dapo_trainer::{Activity, NoSignal, StepOutcome, StepTimings, Trainer, TrainerError};
 use serde::Serialize;
@@ -332,11 +332,15 @@ impl Run {
         Ok(report)
     }
 
-    fn report(&mut self) -> Result<EvalReport, RunError> {
-        let eval = &self.config.eval;
+    /// Completes every validation problem `samples` times with the present policy, and judges the completions as the run's
+    /// own evaluations do. Nothing is logged. Of several ranks, rank 0 evaluates.
+    ///
+    /// # Errors
+    /// When `sampling` is out of its range, or generating or judging fails.
+    pub fn evaluate_with(&mut self, samples: usize, sampling: SamplingConfig) -> Result<Evaluation, RunError> {
         let generation = GenerationConfig {
-            max_new_tokens: eval.max_new_tokens.unwrap_or(self.config.rollout.max_new_tokens),
-            sampling: eval.sampling(),
+            max_new_tokens: self.config.eval.max_new_tokens.unwrap_or(self.config.rollout.max_new_tokens),
+            sampling,
             stop: self.trainer.stop_tokens().clone(),
             stop_strings: self.eval_stop.clone(),
             seed: self.config.seed,
@@ -352,9 +356,12 @@ impl Run {
             ranks.world().heartbeat();
             watcher.see(activity);
         };
-        let evaluation =
-            evaluate_observed(policy, tokenizer, &self.validation, eval.samples, &generation, judge, observer)
-                .map_err(|error| self.of_model(error))?;
+        evaluate_observed(policy, tokenizer, &self.validation, samples, &generation, judge, observer)
+            .map_err(|error| self.of_model(error))
+    }
+
+    fn report(&mut self) -> Result<EvalReport, RunError> {
+        let evaluation = self.evaluate_with(self.config.eval.samples, self.config.eval.sampling())?;
         let mut report = evaluation.report(&self.config.accuracy().grader);
         report.per_problem.clear();
         Ok(report)
