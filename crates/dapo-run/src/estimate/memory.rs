@@ -55,6 +55,7 @@ fn sums_of_shards(shards: usize) -> u64 {
 impl Memory {
     /// That of one of several ranks, of which each holds its share of the optimizer's moments: the most of any. On a GPU
     /// each holds all of them.
+    #[must_use]
     pub fn of_rank(&self, ranks: usize) -> Self {
         let share =
             |part: &Part| if MOMENTS.contains(&part.name) { part.bytes.div_ceil(ranks as u64) } else { part.bytes };
