@@ -35,8 +35,10 @@ fn failures_exit_with_1_and_name_the_file_once() {
     let model = empty.path().to_str().unwrap();
     dapo(&["eval", "--model", model, "--data", path(&data)]).failure(1, &["error: ", model, "config.json"]);
     let broken = file("{\"question\": \"1+1=\", \"answer\": \"2\"}\n{\"text\": \"1+1=\"}\n");
-    dapo(&["eval", "--model", TINY_MODEL, "--data", path(&broken)])
-        .failure(1, &["error: ", ":2: no question and answer in the fields text, expected question/answer"]);
+    dapo(&["eval", "--model", TINY_MODEL, "--data", path(&broken)]).failure(
+        1,
+        &["error: ", ":2: no question and answer in the fields text (to train on others, set data.fields."],
+    );
     let long = file(&format!("{{\"question\": \"{}\", \"answer\": \"2\"}}", "1+".repeat(100)));
     dapo(&["eval", "--model", TINY_MODEL, "--data", path(&long)])
         .failure(1, &["every problem is longer than 128 tokens: the model's context is 256"]);
