@@ -87,3 +87,24 @@ fn a_reward_is_tried_on_lines_of_json() {
     test("mine", &fault[..1]).failure(1, &["rewards.mine", "nonsense"]);
     test("yaer", &["seed=1"]).failure(1, &["\"yaer\"", "one of accuracy"]);
 }
+
+#[test]
+fn a_reward_is_tried_with_what_the_line_says_of_its_completion() {
+    let line = r#"{"completion": "9", "prompt": "4+5=", "num_tokens": 36, "truncated": true}"#;
+    let data = file(&format!("{line}\n{{\"completion\": \"9\"}}\n"));
+    let folder = folder();
+    let log = folder.path().join("request");
+    let script = format!("read -r line; echo \"$line\" > {}; echo '{{\"id\":1,\"rewards\":[1,1]}}'", log.display());
+    let command = format!("rewards.mine.command={}", serde_json::json!(["sh", "-c", script]));
+    dapo(&["reward", "test", path(&data), "--reward", "mine", &command]).success();
+    let request: Value = serde_json::from_str(&fs::read_to_string(log).unwrap()).unwrap();
+    let seen = |index: usize| {
+        let sample = &request["samples"][index];
+        (sample["prompt"].clone(), sample["num_tokens"].clone(), sample["truncated"].clone())
+    };
+    assert_eq!(seen(0), ("4+5=".into(), 36.into(), true.into()));
+    assert_eq!(seen(1), ("".into(), 0.into(), false.into()));
+    let wrong = file("{\"completion\": \"9\", \"num_tokens\": -1}\n");
+    dapo(&["reward", "test", path(&wrong), "--reward", "mine", &command])
+        .failure(1, &[":1: num_tokens is -1, expected a number of tokens"]);
+}
