@@ -16,7 +16,7 @@ fn usage_errors_exit_with_2_and_name_the_argument() {
     eval("--top-p", "1.5").failure(2, &["top_p is 1.5, expected a number above 0 and at most 1"]);
     eval("--device", "gpu").failure(2, &["--device <DEVICE>", "expected auto, cpu, cuda or cuda:n"]);
     eval("--extract", "nope").failure(2, &["unknown profile \"nope\"", "last-number"]);
-    dapo(&["train", "tiny"]).failure(2, &["--out <DIR>"]);
+    dapo(&["train", "tiny"]).failure(2, &["--out <DIR>", "dapo train [OPTIONS] --resume <DIR> [KEY=VALUE]..."]);
     dapo(&["train", "--resume", "a", "--out", "b"]).failure(2, &["--resume <DIR>", "--out <DIR>"]);
     dapo(&["verify", "--precision", "0"]).failure(2, &["0 is not a whole number from 1 to 200"]);
     dapo(&["verify", "-q", "-v"]).failure(2, &["--quiet", "--verbose"]);
