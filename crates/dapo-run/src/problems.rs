@@ -1,5 +1,6 @@
 //! Where problems come from.
 
+use crate::keys::nearest_of;
 use crate::run_error::RunError;
 use crate::rust_problems::{RUST, rust_problems};
 use crate::settings::RunConfig;
@@ -107,14 +108,15 @@ pub fn read_files(config: &RunConfig, rewards: &RewardSum) -> Result<ProblemFile
         deduplicate: data.deduplicate,
     };
     let mut found = ProblemFiles::default();
-    let mut train =
-        read_all(&data.train, &options, &mut found, || addition_problems(Split::Train, ADDITION_TRAIN, seed))?;
+    let mut train = read_all("data.train", &data.train, &options, &mut found, || {
+        addition_problems(Split::Train, ADDITION_TRAIN, seed)
+    })?;
     if let Some(limit) = data.limit {
         train.truncate(limit);
     }
     // The held-out problems are the same for every seed.
     let held_out = || addition_problems(Split::HeldOut, ADDITION_VALIDATION, 1);
-    let mut validation = read_all(&data.validation, &options, &mut found, held_out)?;
+    let mut validation = read_all("data.validation", &data.validation, &options, &mut found, held_out)?;
     if data.validation_split > 0.0 {
         let (rest, held_out) = split(train, data.validation_split, seed)?;
         train = rest;
@@ -167,6 +169,7 @@ fn unreadable<'a>(prompts: impl Iterator<Item = &'a Prompt>, rewards: &RewardSum
 }
 
 fn read_all(
+    key: &str,
     names: &[String],
     options: &ReadOptions,
     found: &mut ProblemFiles,
@@ -184,6 +187,9 @@ fn read_all(
         }
         // Repeats within a file are dropped while reading: some have each problem a hundred times.
         let path = file(name)?;
+        if !path.exists() {
+            return Err(missing(key, name));
+        }
         let reading = read(&path, options)?;
         found.counts.add(reading.duplicates);
         found.counts.left_out += reading.left_out;
@@ -200,6 +206,18 @@ fn read_all(
         problems = distinct;
     }
     Ok(problems)
+}
+
+/// The error of a data file that is not there, with the file beside it that has the most similar name.
+fn missing(key: &str, name: &str) -> RunError {
+    let path = Path::new(name);
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let beside: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    let wanted = path.file_name().unwrap_or_default().to_string_lossy();
+    let nearest = nearest_of(&wanted, beside.iter().map(String::as_str));
+    let hint = nearest.map_or(String::new(), |nearest| format!("; did you mean {nearest}?"));
+    RunError::setting(key, format!("{name:?}, which is not there"), format!("a file or a folder of problems{hint}"))
 }
 
 /// A data file on this machine.

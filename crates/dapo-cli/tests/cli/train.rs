@@ -277,7 +277,11 @@ fn a_failure_at_the_start_leaves_no_folder() {
     fails(&["optimizer.learning_rate=1"], &["optimizer.learning_rate", "optimizer.lr"]);
     fails(&["optimizer.lr=fast"], &["optimizer.lr"]);
     fails(&["tinny"], &["tinny", "tiny"]);
-    fails(&["data.train=missing.jsonl"], &["missing.jsonl"]);
+    fails(&["data.train=missing.jsonl"], &["data.train is \"missing.jsonl\", which is not there, expected a file or"]);
+    let data = additions();
+    let name = data.path().file_name().unwrap().to_str().unwrap();
+    let misspelt = format!("data.validation={}", data.path().with_file_name(format!("{name}l")).display());
+    fails(&[&misspelt], &["data.validation is ", &format!("did you mean {name}?")]);
     fails(
         &["eval.every=1", "data.validation=[]"],
         &["eval.every is 1, expected unset, or problems in data.validation"],
