@@ -3,7 +3,7 @@
 use crate::args::{say_where, warn_if_none};
 use crate::talk::Talk;
 use crate::terminal::excerpt;
-use dapo_run::{Folder, ProblemCounts, Run};
+use dapo_run::{Folder, ProblemCounts, Run, RunConfig};
 use std::path::Path;
 
 /// Says what is trained, on what, and what may not be as meant.
@@ -20,7 +20,11 @@ pub(super) fn announce(run: &Run, dir: &Path, talk: Talk) {
     let left_out: Vec<String> =
         left_out.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
     let left_out = if left_out.is_empty() { String::new() } else { format!("; left out: {}", left_out.join(", ")) };
-    talk.note(format_args!("{} problems to train on, {} for evaluation{left_out}", counts.train, counts.validation));
+    let source = source_of_validation(config);
+    talk.note(format_args!(
+        "{} problems to train on, {} for evaluation{source}{left_out}",
+        counts.train, counts.validation
+    ));
     say_of_data(counts, run.data_folders(), talk);
     if counts.conflicting > 0 {
         talk.warning(format_args!(
@@ -48,6 +52,19 @@ pub(super) fn announce(run: &Run, dir: &Path, talk: Talk) {
     if made > 0 {
         talk.note(format_args!("continuing after step {made}"));
     }
+}
+
+/// From where the problems for evaluation are.
+fn source_of_validation(config: &RunConfig) -> String {
+    let name = |name: &String| match Path::new(name).file_name() {
+        Some(file) if !name.starts_with("hf://") => file.to_string_lossy().into_owned(),
+        _ => name.clone(),
+    };
+    let mut sources: Vec<String> = config.data.validation.iter().map(name).collect();
+    if config.data.validation_split > 0.0 {
+        sources.push("data.validation_split".to_owned());
+    }
+    if sources.is_empty() { String::new() } else { format!(" from {}", sources.join(" and ")) }
 }
 
 /// Says which files of folders were read, which entries were left out, and which problems are on both sides.

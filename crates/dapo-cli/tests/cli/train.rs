@@ -33,7 +33,12 @@ fn trains_a_model_that_can_be_evaluated() {
     let run = dapo(&args).success();
     let model = run.stdout.trim_end();
     assert_eq!(model, out.join("checkpoints/step-2/model").to_str().unwrap());
-    assert!(run.stderr.contains("8 problems to train on") && run.stderr.contains("step 2/2: "), "{}", run.stderr);
+    assert!(
+        run.stderr.contains("8 problems to train on, 512 for evaluation from builtin:addition\n"),
+        "{}",
+        run.stderr
+    );
+    assert!(run.stderr.contains("step 2/2: "), "{}", run.stderr);
 
     let metrics = fs::read_to_string(out.join("metrics.jsonl")).unwrap();
     let metrics: Vec<Value> = metrics.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
