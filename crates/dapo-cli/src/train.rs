@@ -284,8 +284,8 @@ pub(crate) fn locate(error: RunError, settings: &Resolved) -> anyhow::Error {
 fn dry_run(settings: &Resolved, trust: Trust, job: &Job) -> Result<()> {
     let talk = job.talk();
     let plan = plan(&settings.config, trust).map_err(|error| locate(error, settings))?;
-    let Plan { mut config, model, data, counts, folders } = plan;
-    say_of_data(counts, &folders, talk);
+    let Plan { mut config, model, data, counts, unanswered, folders } = plan;
+    say_of_data(counts, &folders, unanswered.as_ref(), talk);
     let mut stdout = Stdout::new();
     writeln!(stdout, "{}", settings.to_annotated_toml()?)?;
     config.model.device = config.model.device.parse::<DeviceChoice>()?.expected().to_string();

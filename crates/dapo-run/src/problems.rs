@@ -4,6 +4,7 @@ use crate::keys::nearest_of;
 use crate::run_error::RunError;
 use crate::rust_problems::{RUST, rust_problems};
 use crate::settings::RunConfig;
+use crate::unanswered::Unanswered;
 use dapo_data::tasks::{Split, addition_problems};
 use dapo_data::{Duplicates, LeftOut, ReadOptions, deduplicate, overlap, read, split};
 use dapo_data::{Problem, Prompt, encode_prompts};
@@ -84,6 +85,8 @@ pub struct Problems {
     pub counts: ProblemCounts,
     /// The first gold answers that a reward cannot read, at most three.
     pub unreadable: Vec<String>,
+    /// Those without a gold answer, where a reward may miss it.
+    pub unanswered: Option<Unanswered>,
     /// The folders among the files.
     pub folders: Vec<Folder>,
 }
@@ -155,7 +158,8 @@ pub fn load_problems(
     let unreadable = unreadable(train.iter().chain(&validation), rewards);
     counts.unreadable = unreadable.len();
     let unreadable = unreadable.into_iter().take(3).map(|prompt| prompt.answer.clone()).collect();
-    Ok(Problems { train, validation, counts, unreadable, folders })
+    let unanswered = Unanswered::among(train.iter().chain(&validation), config);
+    Ok(Problems { train, validation, counts, unreadable, unanswered, folders })
 }
 
 /// The problems whose gold answer a reward cannot read.

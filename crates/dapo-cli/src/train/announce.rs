@@ -1,9 +1,9 @@
 //! What `dapo train` says before it trains.
 
-use crate::args::{say_where, warn_if_none};
+use crate::args::{say_unanswered, say_where, warn_if_none};
 use crate::talk::Talk;
 use crate::terminal::excerpt;
-use dapo_run::{Folder, ProblemCounts, Run, RunConfig};
+use dapo_run::{Folder, ProblemCounts, Run, RunConfig, Unanswered};
 use std::path::Path;
 
 /// Says what is trained, on what, and what may not be as meant.
@@ -25,7 +25,7 @@ pub(super) fn announce(run: &Run, dir: &Path, talk: Talk) {
         "{} problems to train on, {} for evaluation{source}{left_out}",
         counts.train, counts.validation
     ));
-    say_of_data(counts, run.data_folders(), talk);
+    say_of_data(counts, run.data_folders(), run.unanswered(), talk);
     if counts.conflicting > 0 {
         talk.warning(format_args!(
             "{} duplicates have another answer than the problem that was kept",
@@ -67,13 +67,17 @@ fn source_of_validation(config: &RunConfig) -> String {
     if sources.is_empty() { String::new() } else { format!(" from {}", sources.join(" and ")) }
 }
 
-/// Says which files of folders were read, which entries were left out, and which problems are on both sides.
-pub(super) fn say_of_data(counts: ProblemCounts, folders: &[Folder], talk: Talk) {
+/// Says which files of folders were read, which entries were left out or have no answer, and which problems are on both
+/// sides.
+pub(super) fn say_of_data(counts: ProblemCounts, folders: &[Folder], unanswered: Option<&Unanswered>, talk: Talk) {
     for Folder { name, files } in folders {
         talk.note(format_args!("{name}: {}", files.join(", ")));
     }
     if counts.left_out.total() > 0 {
         talk.note(format_args!("{} entries of the data left out: {}", counts.left_out.total(), counts.left_out));
+    }
+    if let Some(found) = unanswered {
+        say_unanswered(found, "where they have one, data.fields.answer names its column", talk);
     }
     if counts.overlap > 0 {
         talk.note(format_args!(

@@ -108,3 +108,52 @@ fn a_reward_is_tried_with_what_the_line_says_of_its_completion() {
     dapo(&["reward", "test", path(&wrong), "--reward", "mine", &command])
         .failure(1, &[":1: num_tokens is -1, expected a number of tokens"]);
 }
+
+/// A Python interpreter; without one, tests with Python functions are skipped.
+fn has_python() -> bool {
+    let has = Command::new("python3").arg("--version").output().is_ok_and(|output| output.status.success());
+    if !has {
+        println!("SKIPPED: no python3");
+    }
+    has
+}
+
+#[test]
+fn problems_without_answers_are_named_where_a_reward_may_miss_them() {
+    if !has_python() {
+        return;
+    }
+    let data = file("{\"question\": \"1+1=\", \"gold_ans\": \"2\"}\n{\"question\": \"1+2=\", \"answer\": \"3\"}\n");
+    let folder = folder();
+    let file = folder.path().join("reward.py");
+    let verl = "def score(solution_str, ground_truth):\n    return 1\n";
+    let trl = "\n\ndef plain(completions, **kwargs):\n    return [0] * len(completions)\n";
+    fs::write(&file, verl.to_owned() + trl).unwrap();
+    let dry_run = |function: &str, setting: &str| {
+        let python = format!("rewards.mine.python={}:{function}", file.display());
+        let data = format!("data.train={}", path(&data));
+        dapo(&["train", "tiny", "data.validation=[]", "eval.every=none", &data, &python, setting, "--dry-run"])
+            .success()
+    };
+    let said = "1 of 2 problems have no answer; their entries have question, gold_ans: where they have one, \
+                data.fields.answer names its column\n";
+    let note = dry_run("plain", "seed=0").stderr;
+    assert!(note.contains(said) && !note.contains("warning"), "{note}");
+    let warning = dry_run("score", "seed=0").stderr;
+    assert!(
+        warning.contains("warning: 1 of 2 problems have no answer, which rewards.mine takes as ground_truth; "),
+        "{warning}"
+    );
+    let settings = folder.path().join("mine.toml");
+    fs::write(&settings, format!("[rewards.mine]\npython = \"{}:score\"\n", file.display())).unwrap();
+    let settings = settings.to_str().unwrap();
+    let run = dapo(&["eval", "--model", "builtin:tiny", "--data", path(&data), "--rewards", settings]).success();
+    assert!(run.stderr.contains("warning: 1 of 2 problems have no answer, which rewards.mine"), "{}", run.stderr);
+    assert!(run.stderr.contains("data.fields.answer"), "{}", run.stderr);
+    let error = {
+        let python = format!("rewards.mine.python={}:score", file.display());
+        let data = format!("data.train={}", path(&data));
+        dapo(&["train", "tiny", "eval.every=none", &data, &python, "data.fields.answer=gold", "--dry-run"])
+    };
+    error.failure(1, &["expected gold, which data.fields.answer names; did you mean gold_ans?"]);
+}
