@@ -157,3 +157,41 @@ fn problems_without_answers_are_named_where_a_reward_may_miss_them() {
     };
     error.failure(1, &["expected gold, which data.fields.answer names; did you mean gold_ans?"]);
 }
+
+#[test]
+fn a_judge_that_judges_nothing_is_told_what_to_reply() {
+    let (data, folder) = (additions(), folder());
+    let script = "import json, sys\nfor line in sys.stdin:\n    request = json.loads(line)\n    \
+                  print(json.dumps({'id': request['id'], 'rewards': [i % 2 for i in range(len(request['samples']))]}))\n";
+    if !has_python() {
+        return;
+    }
+    let file = folder.path().join("exact.py");
+    fs::write(&file, script).unwrap();
+    let command = format!("rewards.exact.command={}", serde_json::json!(["python3", file]));
+    let out = folder.path().join("run");
+    let dir = out.to_str().unwrap();
+    let settings = [
+        "train",
+        "tiny",
+        "sampler.train_batch=2",
+        "rollout.group_size=2",
+        "eval.every=none",
+        "train.steps=1",
+        "rewards.correct=exact",
+        &command,
+        &format!("data.train={}", path(&data)),
+        "--out",
+    ];
+    let run = dapo(&[&settings[..], &[dir]].concat()).failure(
+        1,
+        &["rewards.exact, which rewards.correct names, never said what is correct: it must reply {\"value\": NUMBER, \"correct\""],
+    );
+    assert!(!run.stderr.contains("rewards.accuracy.grader"), "{}", run.stderr);
+    // The folder holds a run without a step.
+    dapo(&[&settings[..], &[dir]].concat()).failure(
+        1,
+        &["has finished no step: to start it again with other settings: dapo train --resume ", " KEY=VALUE"],
+    );
+    dapo(&["train", "--resume", dir, "rewards.correct="]).success();
+}
