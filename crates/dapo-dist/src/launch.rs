@@ -47,8 +47,8 @@ impl Launch {
 
     /// The error of a program without MPI that was started as one of several processes.
     pub fn without_mpi(&self) -> DistError {
-        let hint = "this program was built without MPI; build it with --features dapo-cli/mpi, or unset the variable to \
-                    run one process";
+        let hint = "this program was built without the feature mpi; build it with --features dapo-cli/mpi, or unset \
+                    the variable to run one process";
         DistError::Singleton { variable: self.variable, expected: self.size, hint }
     }
 }

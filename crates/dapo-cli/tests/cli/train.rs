@@ -283,10 +283,10 @@ fn a_failure_at_the_start_leaves_no_folder() {
     fails(&["optimizer.lr=fast"], &["optimizer.lr"]);
     fails(&["tinny"], &["tinny", "tiny"]);
     fails(&["data.train=missing.jsonl"], &["data.train is \"missing.jsonl\", which is not there, expected a file or"]);
-    let data = additions();
-    let name = data.path().file_name().unwrap().to_str().unwrap();
-    let misspelt = format!("data.validation={}", data.path().with_file_name(format!("{name}l")).display());
-    fails(&[&misspelt], &["data.validation is ", &format!("did you mean {name}?")]);
+    let beside = tempfile::tempdir().unwrap();
+    fs::write(beside.path().join("train.jsonl"), "").unwrap();
+    let misspelt = format!("data.validation={}", beside.path().join("trian.jsonl").display());
+    fails(&[&misspelt], &["data.validation is ", "trian.jsonl\", which is not there", "did you mean train.jsonl?"]);
     fails(
         &["eval.every=1", "data.validation=[]"],
         &["eval.every is 1, expected unset, or problems in data.validation"],
