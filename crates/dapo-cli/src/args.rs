@@ -7,7 +7,7 @@ use dapo_data::{Problem, Prompt, PromptStyle, encode_prompts};
 use dapo_data::{ReadOptions, read};
 use dapo_policy::{Decoder, GenerationConfig, Purpose, SamplingConfig, StopStrings, StopTokens, Tokenizer};
 use dapo_reward::{Accuracy, Grader, Profile, TextOptions, VerifyConfig};
-use dapo_run::{DeviceChoice, ModelSource, Placed, Trust, place};
+use dapo_run::{DeviceChoice, ModelSource, Placed, Trust, Unanswered, place};
 use serde_json::{Map, Value};
 use std::path::PathBuf;
 use std::time::Instant;
@@ -245,6 +245,15 @@ impl ProblemArgs {
             talk.warning(format_args!("{too_long} of {} problems left out, {}", problems.len(), why()));
         }
         Ok((prompts, too_long))
+    }
+}
+
+/// Says that problems have no answer, where a reward may miss it: a warning where one takes it.
+pub(crate) fn say_unanswered(found: &Unanswered, remedy: &str, talk: Talk) {
+    if found.takers.is_empty() {
+        talk.note(format_args!("{found}: {remedy}"));
+    } else {
+        talk.warning(format_args!("{found}: {remedy}"));
     }
 }
 

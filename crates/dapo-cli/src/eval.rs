@@ -2,7 +2,7 @@
 
 mod log;
 
-use crate::args::{ModelArgs, ProblemArgs, SamplingArgs, SamplingDefaults, at_least};
+use crate::args::{ModelArgs, ProblemArgs, SamplingArgs, SamplingDefaults, at_least, say_unanswered};
 use crate::talk::Talk;
 use crate::terminal::Stdout;
 use crate::train::locate;
@@ -12,7 +12,7 @@ use dapo_data::Prompt;
 use dapo_eval::{EvalReport, Evaluation, evaluate_from};
 use dapo_policy::{Decoder, FinishReason, GenerationConfig, Purpose};
 use dapo_reward::{AnswerRule, Grader, RewardInput, RewardSum};
-use dapo_run::{Layer, RunRewards, resolve, settings_of};
+use dapo_run::{Layer, RunConfig, RunRewards, Unanswered, resolve, settings_of};
 use dapo_trainer::{Activity, Group, fingerprint_of_data, fingerprint_of_weights};
 use log::{Evaluated, Log};
 use serde::Serialize;
@@ -86,7 +86,7 @@ struct Report {
 const BLOCK: usize = 256;
 
 pub(crate) fn run(args: &Eval, talk: Talk) -> Result<()> {
-    let (grader, mut rewards, judge) = judging(args, talk)?;
+    let (grader, mut rewards, judge, settings) = judging(args, talk)?;
     let mut problems = args.problems.read(&grader, rewards.sum.needs_answer(), talk)?;
     problems.truncate(args.limit.unwrap_or(usize::MAX));
     let (policy, tokenizer) = args.model.load(talk)?;
@@ -94,6 +94,11 @@ pub(crate) fn run(args: &Eval, talk: Talk) -> Result<()> {
         args.sampling.generation((&policy, &tokenizer), Purpose::Evaluation, SamplingDefaults::OfPaper, talk)?;
     let (prompts, too_long) =
         args.problems.encode(&problems, (&policy, &tokenizer), generation.max_new_tokens, talk)?;
+    if let Some(found) = settings.and_then(|settings| Unanswered::among(&prompts, &settings)) {
+        let remedy =
+            "where they have one, its column must be named answer here; in training data.fields.answer names it";
+        say_unanswered(&found, remedy, talk);
+    }
     if prompts.iter().all(|prompt| prompt.answers().next().is_none()) {
         rewards.sum = rewards.sum.without_answers();
     }
@@ -153,18 +158,20 @@ pub(crate) fn run(args: &Eval, talk: Talk) -> Result<()> {
     print(&report, args.json, talk)
 }
 
-/// What judges: the grader that says which answers are the same, the rewards, and the settings of both.
-fn judging(args: &Eval, talk: Talk) -> Result<(Grader, RunRewards, Value)> {
+/// What judges: the grader that says which answers are the same, the rewards, what identifies both, and the settings that
+/// they are from.
+fn judging(args: &Eval, talk: Talk) -> Result<(Grader, RunRewards, Value, Option<RunConfig>)> {
     let Some(path) = &args.rewards else {
         let accuracy = args.problems.accuracy();
         let judge = serde_json::to_value(&accuracy)?;
-        return Ok((accuracy.grader.clone(), RewardSum::new(vec![(1.0, Box::new(accuracy))])?.into(), judge));
+        return Ok((accuracy.grader.clone(), RewardSum::new(vec![(1.0, Box::new(accuracy))])?.into(), judge, None));
     };
     let settings = if path.is_dir() { settings_of(path, &[])? } else { resolve(&[Layer::File(path.clone())])? };
     settings.warnings().iter().for_each(|warning| talk.warning(warning));
     let rewards = settings.config.run_rewards().map_err(|error| locate(error, &settings));
     let judge = serde_json::to_value(&settings.config.rewards)?;
-    Ok((settings.config.accuracy().grader.clone(), rewards.context("--rewards")?, judge))
+    let grader = settings.config.accuracy().grader.clone();
+    Ok((grader, rewards.context("--rewards")?, judge, Some(settings.config)))
 }
 
 /// All that the completions and their judgement depend on.

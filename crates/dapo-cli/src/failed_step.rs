@@ -2,7 +2,7 @@
 
 use crate::talk::Talk;
 use crate::terminal::excerpt;
-use dapo_run::{Rescue, Run, RunError, RunFolder};
+use dapo_run::{OwnKind, Rescue, Run, RunError, RunFolder};
 use dapo_trainer::{GroupRecord, TrainerError};
 
 /// An error that names its step itself is said without what failed.
@@ -25,7 +25,9 @@ pub(crate) fn explain(error: &RunError, run: &Run, talk: Talk) {
         && let TrainerError::NoSignal(end) = &**source
     {
         show_samples(&end.groups, run, talk);
-        if !end.is_mastered() {
+        if let Some(silent) = silent_judge(&end.groups, run) {
+            talk.note(silent);
+        } else if !end.is_mastered() {
             advise(&end.groups, run, talk);
         }
         let file = run.folder().completions_file(*step);
@@ -77,6 +79,24 @@ fn show_samples(groups: &[GroupRecord], run: &Run, talk: Talk) {
         talk.note(format_args!("  gold        {}", excerpt(gold, 80)));
         talk.note("");
     }
+}
+
+/// What a reward must say that is to say what is correct, and never did.
+fn silent_judge(groups: &[GroupRecord], run: &Run) -> Option<String> {
+    let rewards = &run.config().rewards;
+    let name = rewards.correct.as_deref()?;
+    let form = match &rewards.own.0.get(name)?.kind {
+        OwnKind::Command(_) | OwnKind::Url(_) => "reply {\"value\": NUMBER, \"correct\": true or false}",
+        OwnKind::Python(_) => "return {\"score\": NUMBER, \"acc\": True or False}",
+        OwnKind::Judge(_) | OwnKind::Rule(_) | OwnKind::Code(_) => return None,
+    };
+    let mut samples = groups.iter().flat_map(|record| &record.group.samples);
+    samples.all(|sample| sample.reward.correct.is_none()).then(|| {
+        format!(
+            "rewards.{name}, which rewards.correct names, never said what is correct: it must {form} for each completion; \
+             without rewards.correct, groups are chosen by their total reward"
+        )
+    })
 }
 
 /// What to look at first where no group carries a signal.

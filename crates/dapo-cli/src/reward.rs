@@ -5,7 +5,7 @@ use crate::terminal::Stdout;
 use crate::train::{locate, settings};
 use anyhow::{Context, Result, bail};
 use dapo_files::read_text;
-use dapo_reward::RewardInput;
+use dapo_reward::{Ending, RewardInput};
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -27,9 +27,10 @@ enum Command {
 
 /// Score the completions of a file by one reward of the settings.
 ///
-/// Each input line is a JSON object with `completion` and, where the reward needs them, `prompt`, `answer` and further
-/// columns. Each is answered, in order, by a line {line, value, correct, log}; a value of null abstains. Timing and
-/// failures go to stderr. The exit code is 0 where every line was scored or abstained.
+/// Each input line is a JSON object with `completion` and, where the reward needs them, `prompt` (a text or chat
+/// messages), `answer`, `num_tokens`, `truncated` and further columns. Each is answered, in order, by a line {line, value,
+/// correct, log}; a value of null abstains. Timing and failures go to stderr. The exit code is 0 where every line was
+/// scored or abstained.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Example:
@@ -71,14 +72,27 @@ pub(crate) fn run(args: &Reward, talk: Talk) -> Result<()> {
             Value::String(answer) => answer.clone(),
             other => other.to_string(),
         };
-        rows.push((index + 1, row, answer));
+        let place = |name: &str| format!("{file}:{}: {name} is {}", index + 1, row[name]);
+        let num_tokens = match &row["num_tokens"] {
+            Value::Null => 0,
+            number => match number.as_u64().and_then(|number| usize::try_from(number).ok()) {
+                Some(number) => number,
+                None => bail!("{}, expected a number of tokens", place("num_tokens")),
+            },
+        };
+        let ending = match &row["truncated"] {
+            Value::Null | Value::Bool(false) => Ending::Stop,
+            Value::Bool(true) => Ending::Length,
+            _ => bail!("{}, expected true or false", place("truncated")),
+        };
+        rows.push(Row { line: index + 1, answer, num_tokens, ending, row });
     }
-    let inputs: Vec<RewardInput<'_>> = rows.iter().enumerate().map(|(draw, row)| input(draw as u64, row)).collect();
+    let inputs: Vec<RewardInput<'_>> = rows.iter().enumerate().map(|(draw, row)| row.input(draw as u64)).collect();
     let start = Instant::now();
     let trial = settings.config.try_reward(&args.reward, &inputs).map_err(|error| locate(error, &settings))?;
     let seconds = start.elapsed().as_secs_f64();
     let mut stdout = Stdout::new();
-    for ((line, ..), score) in rows.iter().zip(&trial.scores) {
+    for (Row { line, .. }, score) in rows.iter().zip(&trial.scores) {
         let scored = Scored { line: *line, value: score.value, correct: score.correct, log: &score.log };
         writeln!(stdout, "{}", serde_json::to_string(&scored)?)?;
     }
@@ -90,8 +104,25 @@ pub(crate) fn run(args: &Reward, talk: Talk) -> Result<()> {
     Ok(())
 }
 
-/// A sample of a draw of its own; its length in tokens is unknown.
-fn input(draw: u64, (_, row, answer): &(usize, Value, String)) -> RewardInput<'_> {
-    let text = |name: &str| row[name].as_str().unwrap_or_default();
-    RewardInput::new(text("prompt"), text("completion"), answer).with_columns(row).with_place(draw, 0, 0)
+/// A line of the input.
+struct Row {
+    line: usize,
+    answer: String,
+    num_tokens: usize,
+    ending: Ending,
+    row: Value,
+}
+
+impl Row {
+    /// A sample of a draw of its own.
+    fn input(&self, draw: u64) -> RewardInput<'_> {
+        let text = |name: &str| self.row[name].as_str().unwrap_or_default();
+        let messages = self.row["messages"].as_array().or(self.row["prompt"].as_array());
+        RewardInput::new(text("prompt"), text("completion"), &self.answer)
+            .with_messages(messages.map_or(&[], Vec::as_slice))
+            .with_num_tokens(self.num_tokens)
+            .with_ending(self.ending)
+            .with_columns(&self.row)
+            .with_place(draw, 0, 0)
+    }
 }

@@ -37,7 +37,11 @@ use std::time::Duration;
 /// With the feature mpi, `mpirun -n W dapo train ...` trains with W processes and leaves the same folder; train.shards
 /// is a power of two of at least W. Exit code 75: a process is missing, and the run can be resumed.
 #[derive(clap::Args)]
-#[command(after_help = "\
+#[command(
+    override_usage = "\
+dapo train [OPTIONS] --out <DIR> [RECIPE | FILE.toml | KEY=VALUE]...
+       dapo train [OPTIONS] --resume <DIR> [KEY=VALUE]...",
+    after_help = "\
 Examples:
   dapo train tiny --out runs/tiny
   dapo train tiny grpo train.steps=40 seed=1 --out runs/grpo
@@ -46,7 +50,8 @@ Examples:
   dapo train dapo mine.toml --dry-run
   dapo train --resume runs/mine train.steps=200
 
-Rewards of your own, by a Python function, a command, a server or a rule: docs/rewards.md.")]
+Rewards of your own, by a Python function, a command, a server or a rule: docs/rewards.md."
+)]
 pub(crate) struct Train {
     /// Recipes, TOML files and settings; with --resume, settings alone.
     #[arg(value_name = "RECIPE | FILE.toml | KEY=VALUE", add = ArgValueCompleter::new(candidates::layers))]
@@ -279,8 +284,8 @@ pub(crate) fn locate(error: RunError, settings: &Resolved) -> anyhow::Error {
 fn dry_run(settings: &Resolved, trust: Trust, job: &Job) -> Result<()> {
     let talk = job.talk();
     let plan = plan(&settings.config, trust).map_err(|error| locate(error, settings))?;
-    let Plan { mut config, model, data, counts, folders } = plan;
-    say_of_data(counts, &folders, talk);
+    let Plan { mut config, model, data, counts, unanswered, folders } = plan;
+    say_of_data(counts, &folders, unanswered.as_ref(), talk);
     let mut stdout = Stdout::new();
     writeln!(stdout, "{}", settings.to_annotated_toml()?)?;
     config.model.device = config.model.device.parse::<DeviceChoice>()?.expected().to_string();

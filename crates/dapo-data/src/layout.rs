@@ -1,7 +1,7 @@
 //! Which columns of an entry are its question and its answer.
 
-use crate::options::{Misfit, ReadOptions, Reason};
-use crate::value::{column, get, shown};
+use crate::options::{Fields, Misfit, ReadOptions, Reason};
+use crate::value::{column, get, lookup, shown};
 use serde_json::Value;
 use std::borrow::Cow;
 
@@ -57,6 +57,7 @@ const FORMS: [Known; 18] = [
 /// The layouts that a file's entries may have.
 pub(super) struct Layout<'a> {
     forms: Vec<Form<'a>>,
+    fields: &'a Fields,
     needs_answer: bool,
 }
 
@@ -87,7 +88,7 @@ impl<'a> Layout<'a> {
                 forms.push(Form { question, answer, place });
             }
         }
-        Self { forms, needs_answer: options.needs_answer }
+        Self { forms, fields: &options.fields, needs_answer: options.needs_answer }
     }
 
     /// The layouts in words.
@@ -100,14 +101,42 @@ impl<'a> Layout<'a> {
         if self.needs_answer { all } else { all + ", with or without the answer" }
     }
 
-    /// Whether a table with these columns can hold problems.
-    pub(super) fn fits(&self, columns: &[&str]) -> bool {
+    /// Refuses a table whose columns can hold no problems.
+    pub(super) fn check_columns(&self, columns: &[&str]) -> Result<(), Misfit> {
         let has = |field: &str| columns.contains(&column(field));
+        let table = format!("a table with the columns {}", columns.join(", "));
+        if let Some((field, setting)) = self.named().find(|(field, _)| !has(field)) {
+            return Err(missing(table, columns, field, setting));
+        }
         let answered = |form: &Form<'_>| !self.needs_answer || has(form.answer);
-        self.forms.iter().any(|form| form.question.iter().all(|field| has(field)) && answered(form))
+        if self.forms.iter().any(|form| form.question.iter().all(|field| has(field)) && answered(form)) {
+            return Ok(());
+        }
+        Err(Misfit::new(Reason::Layout, table + &self.remedy(), self.describe()))
     }
 
+    /// The columns of question and answer that settings name, with the settings.
+    fn named(&self) -> impl Iterator<Item = (&'a str, &'static str)> {
+        let fields = [(&self.fields.prompt, "prompt"), (&self.fields.answer, "answer")];
+        fields.into_iter().filter_map(|(field, setting)| Some((field.as_deref()?, setting)))
+    }
+
+    /// The settings that name columns of other names.
+    fn remedy(&self) -> String {
+        let fields = [(&self.fields.prompt, "data.fields.prompt"), (&self.fields.answer, "data.fields.answer")];
+        let unset: Vec<_> = fields.into_iter().filter(|(field, _)| field.is_none()).map(|(_, key)| key).collect();
+        if unset.is_empty() { String::new() } else { format!(" (to train on others, set {})", unset.join(" and ")) }
+    }
+
+    /// # Errors
+    /// For an entry of none of the layouts, and for one without a column that a setting names.
     pub(super) fn find<'v, 'f>(&'f self, value: &'v Value) -> Result<Found<'v, 'f>, Misfit> {
+        // Where an answer is needed, a column without the named part of it is a missing answer.
+        let lacks =
+            |field: &str| value.get(column(field)).is_none() || !self.needs_answer && lookup(value, field).is_none();
+        if let (true, Some((field, setting))) = (value.is_object(), self.named().find(|(field, _)| lacks(field))) {
+            return Err(missing_in(value, field, setting));
+        }
         let found = |form: &'f Form<'a>, needs_answer: bool| {
             let question = form.question.iter().map(|field| get(value, field)).collect::<Option<Vec<_>>>()?;
             let answer = get(value, form.answer);
@@ -131,7 +160,7 @@ impl<'a> Layout<'a> {
             let keys = entries.keys().cloned().collect::<Vec<_>>().join(", ");
             return Misfit::new(
                 Reason::Layout,
-                format!("no question and answer in the fields {keys}"),
+                format!("no question and answer in the fields {keys}{}", self.remedy()),
                 self.describe(),
             );
         };
@@ -147,4 +176,21 @@ impl<'a> Layout<'a> {
         let reason = if is_answer { Reason::Placeholder } else { Reason::Question };
         Misfit::new(reason, found, "a value: a problem has a question and an answer")
     }
+}
+
+/// What is wrong with an entry without a column that a setting names.
+pub(super) fn missing_in(value: &Value, field: &str, setting: &str) -> Misfit {
+    let keys: Vec<&str> = value.as_object().into_iter().flatten().map(|(key, _)| key.as_str()).collect();
+    missing(format!("an object with {}", keys.join(", ")), &keys, field, setting)
+}
+
+/// What is wrong with what has these columns, but not one that a setting names; with the most similar one.
+fn missing(found: String, columns: &[&str], field: &str, setting: &str) -> Misfit {
+    const ALIKE: f64 = 0.8;
+    let top = column(field);
+    let others = columns.iter().filter(|_| !columns.contains(&top));
+    let scored = others.map(|name| (strsim::jaro_winkler(top, name), name));
+    let nearest = scored.filter(|(score, _)| *score >= ALIKE).max_by(|a, b| a.0.total_cmp(&b.0));
+    let hint = nearest.map_or(String::new(), |(_, name)| format!("; did you mean {name}?"));
+    Misfit::new(Reason::Layout, found, format!("{field}, which data.fields.{setting} names{hint}"))
 }

@@ -1,7 +1,7 @@
 //! What a problem looks like in a data file.
 
 use crate::choices::{Choices, refuse};
-use crate::layout::{Found, Layout, Place};
+use crate::layout::{Found, Layout, Place, missing_in};
 use crate::options::{Fields, Misfit, ReadOptions, Reason};
 use crate::value::{get, lookup, scalar, shown};
 use dapo_policy::Message;
@@ -76,9 +76,7 @@ pub(super) fn problem(
 /// A column that a setting names; `None` where it is null or empty.
 fn named<'a>(value: &'a Value, field: &str, setting: &str) -> Result<Option<Cow<'a, Value>>, Misfit> {
     let Some(found) = lookup(value, field) else {
-        let keys = value.as_object().map(|entries| entries.keys().cloned().collect::<Vec<_>>().join(", "));
-        let found = format!("an object with {}", keys.unwrap_or_default());
-        return Err(Misfit::new(Reason::Layout, found, format!("{field}, which data.fields.{setting} names")));
+        return Err(missing_in(value, field, setting));
     };
     Ok(Some(found).filter(|found| !found.is_null() && found.as_str().is_none_or(|text| !text.trim().is_empty())))
 }

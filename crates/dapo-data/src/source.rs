@@ -61,11 +61,7 @@ impl<'a> Source<'a> {
 
     /// Refuses a table whose columns hold no problems.
     pub(super) fn check_columns(&self, names: &[&str]) -> Result<(), DataError> {
-        if self.layout.fits(names) {
-            return Ok(());
-        }
-        let found = format!("a table with the columns {}", names.join(", "));
-        Err(self.misfit(1, Misfit::new(Reason::Layout, found, self.layout.describe())))
+        self.layout.check_columns(names).map_err(|misfit| self.misfit(1, misfit))
     }
 
     /// What was left out; fails where no problem was found.

@@ -219,13 +219,14 @@ fn folders_are_read_in_the_order_of_names() {
 #[test]
 fn errors_name_file_and_line_and_what_was_found() {
     let good = "{\"question\": \"q\", \"answer\": \"1\"}\n";
+    let remedy = "(to train on others, set data.fields.prompt and data.fields.answer)";
     let forms = "expected question/answer, problem/answer, Problem/Answer, Body+Question/Answer, question/Answer, \
         input/target, prompt/reward_model.ground_truth, prompt/answer, prompt/ground_truth, prompt/label, \
         messages/answer, question/final_answer, problem/final_answer, problem/solution, prompt/solution, \
         messages/solution, question/solution or query/solution";
     assert_eq!(
         error("a.jsonl", &format!("{good}\n{{\"text\": \"q\"}}")),
-        format!("a.jsonl:3: no question and answer in the fields text, {forms}")
+        format!("a.jsonl:3: no question and answer in the fields text {remedy}, {forms}")
     );
     assert_eq!(error("a.jsonl", "[1]"), format!("a.jsonl:1: [1], {forms}"));
     assert_eq!(error("a.jsonl", "\n"), format!("a.jsonl:1: no problems, {forms}"));
@@ -271,7 +272,10 @@ fn errors_name_file_and_line_and_what_was_found() {
         assert_eq!(error("a.jsonl", &format!("{good}{line}")), format!("a.jsonl:2: {expected}"));
     }
     let array = "[{\"question\": \"q\", \"answer\": \"1\"},\n\n{\"text\": 1}, ]";
-    assert_eq!(error("a.json", array), format!("a.json:2: no question and answer in the fields text, {forms}"));
+    assert_eq!(
+        error("a.json", array),
+        format!("a.json:2: no question and answer in the fields text {remedy}, {forms}")
+    );
     let cut = error("a.json", "[{\"question\": \"q\", \"answer\": \"1\"},\n\n {\"que");
     assert!(cut.starts_with("a.json:3: not JSON (EOF") && cut.ends_with("expected an array of objects"), "{cut}");
     let syntax = error("a.jsonl", &format!("{good}nonsense"));
@@ -501,13 +505,13 @@ fn columns_have_the_names_that_are_given() {
     assert_eq!(read_line(other, &fields(&[("system", "note")])).unwrap().messages, [Message::user("q")]);
     let error = |names| read_line(other, &fields(names)).unwrap_err().split_once(":1: ").unwrap().1.to_owned();
     assert_eq!(
-        error(&[("prompt", "nope")]),
-        "no question and answer in the fields question, my_solution, note, answer, expected nope/answer, nope/Answer, \
-         nope/target, nope/reward_model.ground_truth, nope/ground_truth, nope/label, nope/final_answer or nope/solution"
+        error(&[("prompt", "questoin")]),
+        "an object with question, my_solution, note, answer, expected questoin, which data.fields.prompt names; did you \
+         mean question?"
     );
     assert_eq!(
         error(&[("prompt", "question"), ("answer", "gold")]),
-        "no question and answer in the fields question, my_solution, note, answer, expected question/gold"
+        "an object with question, my_solution, note, answer, expected gold, which data.fields.answer names"
     );
     assert_eq!(
         error(&[("system", "rule")]),
@@ -609,10 +613,33 @@ fn problems_without_answers_load_where_none_is_needed() {
         read_problems(&file)
             .unwrap_err()
             .to_string()
-            .contains("a.jsonl:1: no question and answer in the fields prompt, expected question/answer")
+            .contains("a.jsonl:1: no question and answer in the fields prompt (to train on others, set data.fields.")
     );
     let error = read(&folder.write("b.jsonl", r#"{"text": "a"}"#), &options).unwrap_err().to_string();
     assert!(error.ends_with("or query/solution, with or without the answer"), "{error}");
+}
+
+#[test]
+fn columns_that_settings_name_must_be_there_even_where_no_answer_is_needed() {
+    let folder = Folder::new();
+    let read = |name: &str, text: &str, names: &[(&str, &str)]| {
+        let options = ReadOptions { needs_answer: false, fields: fields(names), ..ReadOptions::default() };
+        read(&folder.write(name, text), &options).map_err(|error| error.to_string())
+    };
+    let text = "{\"question\": \"q\", \"answer\": 1, \"meta\": {\"gold\": 2}}";
+    let error = read("a.jsonl", text, &[("answer", "gold")]).unwrap_err();
+    let expected = "a.jsonl:1: an object with question, answer, meta, expected gold, which data.fields.answer names";
+    assert!(error.ends_with(expected), "{error}");
+    let error = read("a.jsonl", text, &[("answer", "meta.glod")]).unwrap_err();
+    assert!(error.ends_with("expected meta.glod, which data.fields.answer names"), "{error}");
+    assert_eq!(read("a.jsonl", text, &[("answer", "meta.gold")]).unwrap().problems[0].answer, "2");
+    // A column that is there may be empty.
+    let bare = read("a.jsonl", "{\"question\": \"q\", \"gold\": null}", &[("answer", "gold")]).unwrap();
+    assert_eq!(bare.problems[0].answer, "");
+    let error = read("a.csv", "question,answer\nq,1\n", &[("answer", "anwser")]).unwrap_err();
+    let expected = "a.csv:1: a table with the columns question, answer, expected anwser, which data.fields.answer \
+                    names; did you mean answer?";
+    assert!(error.ends_with(expected), "{error}");
 }
 
 #[test]
@@ -678,8 +705,10 @@ fn csv_files_have_a_header_and_the_same_layouts() {
         "a.csv:3: answer, which is null, expected a value: a problem has a question and an answer"
     );
     assert_eq!(error("a.csv", "a,a\n1,2\n"), "a.csv:1: two columns named \"a\", expected a header of distinct names");
-    assert!(error("a.csv", "text,label\n1,2\n").starts_with("a.csv:1: a table with the columns text, label, expected"));
-    assert!(error("a.csv", "").starts_with("a.csv:1: a table with the columns , expected"));
+    assert!(
+        error("a.csv", "text,label\n1,2\n").starts_with("a.csv:1: a table with the columns text, label (to train on")
+    );
+    assert!(error("a.csv", "").starts_with("a.csv:1: a table with the columns  (to train on"));
     assert!(error("a.csv", "question,answer\n").starts_with("a.csv:1: no problems, expected"));
     let path = folder.0.path().join("c.csv");
     fs::write(&path, b"question,answer\nq,1\n\xff,2\nr,3,4\ns,5\n").unwrap();

@@ -184,7 +184,8 @@ fn errors_name_the_row_or_the_columns() {
     assert_eq!(error(&path), found);
     let schema = "message schema { optional binary question (UTF8); optional binary text (UTF8); }";
     write(&path, schema, &[vec![text(["q"], 1), text(["t"], 1)]], Compression::SNAPPY);
-    let found = "a.parquet:1: a table with the columns question, text, ";
+    let found = "a.parquet:1: a table with the columns question, text (to train on others, set data.fields.prompt and \
+                 data.fields.answer), ";
     assert!(error(&path).starts_with(&format!("{found}{missing}")), "{}", error(&path));
     write(&path, DAPO, &[], Compression::SNAPPY);
     assert!(error(&path).starts_with("a.parquet:1: no problems, expected question/answer"), "{}", error(&path));

@@ -47,8 +47,8 @@ impl Launch {
 
     /// The error of a program without MPI that was started as one of several processes.
     pub fn without_mpi(&self) -> DistError {
-        let hint = "this program was built without the feature mpi; build it with, or unset the variable to run one \
-                    process";
+        let hint = "this program was built without the feature mpi; build it with --features dapo-cli/mpi, or unset \
+                    the variable to run one process";
         DistError::Singleton { variable: self.variable, expected: self.size, hint }
     }
 }
@@ -71,6 +71,11 @@ mod tests {
             let error = launch.check(1).unwrap_err().to_string();
             assert!(error.contains(&format!("has 1 process, expected 4 as {variable} says")), "{error}");
         }
+        let error = Launch { variable: "SLURM_NTASKS", size: 4 }.without_mpi().to_string();
+        assert!(
+            error.ends_with("build it with --features dapo-cli/mpi, or unset the variable to run one process"),
+            "{error}"
+        );
         // mpirun -n 1 inside a job of four tasks: the four were not started by it, but others may be.
         let launch = launched(with(&[("OMPI_COMM_WORLD_SIZE", "1"), ("SLURM_NTASKS", "4")])).unwrap();
         assert_eq!(launch, Launch { variable: "SLURM_NTASKS", size: 4 });

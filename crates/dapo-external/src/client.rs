@@ -119,12 +119,11 @@ impl Client {
 
     fn failure(&self, error: ureq::Error, limit: Duration) -> Failure {
         let is_timeout = |error: &io::Error| error.kind() == io::ErrorKind::TimedOut;
+        let timeout = || Fault::Timeout { seconds: limit.as_secs_f64(), hint: String::new() };
         let connection = |reason: String| Fault::Connection { server: self.server.clone(), reason };
         match error {
-            ureq::Error::Timeout(_) => Failure::Passing(Fault::Timeout { seconds: limit.as_secs_f64() }, None),
-            ureq::Error::Io(error) if is_timeout(&error) => {
-                Failure::Passing(Fault::Timeout { seconds: limit.as_secs_f64() }, None)
-            }
+            ureq::Error::Timeout(_) => Failure::Passing(timeout(), None),
+            ureq::Error::Io(error) if is_timeout(&error) => Failure::Passing(timeout(), None),
             ureq::Error::Io(error) => Failure::Passing(connection(error.to_string()), None),
             ureq::Error::ConnectionFailed => Failure::Passing(connection("no connection".to_owned()), None),
             ureq::Error::HostNotFound => Failure::Passing(connection("the host is not known".to_owned()), None),

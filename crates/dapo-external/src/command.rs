@@ -45,6 +45,7 @@ impl CommandTransport {
             args: args.to_vec(),
             dir: absolute(base_dir)?,
             log: log.map(absolute).transpose()?,
+            flushes: false,
         };
         Ok(Self::of(start, config.timeout_s, config.workers, TokenIds::Absent))
     }

@@ -5,10 +5,12 @@
 #[non_exhaustive]
 pub enum Fault {
     /// No reply came in time.
-    #[error("no reply within {seconds} s")]
+    #[error("no reply within {seconds} s{hint}")]
     Timeout {
         /// The limit.
         seconds: f64,
+        /// A command's last words, and what may keep its replies; otherwise empty.
+        hint: String,
     },
     /// The command ended, or closed its output, before it replied.
     #[error("the command {how} before it replied")]

@@ -65,6 +65,7 @@ mod open;
 mod openrlhf;
 mod python;
 mod reply;
+mod signature;
 mod transport;
 mod wire;
 mod worker;

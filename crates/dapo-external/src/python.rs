@@ -32,6 +32,7 @@ pub(crate) fn open(
         args: ["-c", HOST, &file.to_string_lossy(), function].map(str::to_owned).to_vec(),
         dir: absolute(base_dir)?,
         log: log.map(absolute).transpose()?,
+        flushes: true,
     };
     Ok(CommandTransport::of(start, config.timeout_s, config.workers, TokenIds::Present))
 }

@@ -1,7 +1,8 @@
 //! A child process that answers lines with lines.
 
+use std::env;
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
@@ -19,6 +20,9 @@ const WAITING: usize = 4;
 /// Time that a child has to end by itself, once its stdin or its stdout is closed.
 const GRACE: Duration = Duration::from_millis(500);
 
+/// The variable by which Python writes each line at once.
+const UNBUFFERED: &str = "PYTHONUNBUFFERED";
+
 /// How a worker is started.
 #[derive(Debug)]
 pub(crate) struct Start {
@@ -28,6 +32,8 @@ pub(crate) struct Start {
     pub(crate) dir: PathBuf,
     /// The file that stderr is appended to; none: this process's stderr.
     pub(crate) log: Option<PathBuf>,
+    /// Whether the program is known to flush every reply.
+    pub(crate) flushes: bool,
 }
 
 /// A running child. Dropping it ends the child with all that it has started.
@@ -38,6 +44,7 @@ pub(crate) struct Worker {
     requests: Option<Sender<Vec<u8>>>,
     replies: Receiver<Vec<u8>>,
     log: Option<(PathBuf, u64)>,
+    flushes: bool,
     is_faulty: bool,
 }
 
@@ -56,6 +63,9 @@ impl Worker {
     fn spawn(start: &Start) -> io::Result<Self> {
         let mut command = Command::new(&start.program);
         command.args(&start.args).current_dir(&start.dir).stdin(Stdio::piped()).stdout(Stdio::piped());
+        if env::var_os(UNBUFFERED).is_none() {
+            command.env(UNBUFFERED, "1");
+        }
         let mut log = None;
         if let Some(path) = &start.log {
             let file = append::open(path)?;
@@ -63,7 +73,8 @@ impl Worker {
             command.stderr(file);
         }
         group::set_apart(&mut command);
-        let mut child = command.spawn()?;
+        let explained = |error: io::Error| io::Error::new(error.kind(), format!("{error}{}", remedy(&error)));
+        let mut child = command.spawn().map_err(explained)?;
         let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
             group::kill(&mut child);
             return Err(io::Error::other("its stdin and stdout are no pipes"));
@@ -73,7 +84,7 @@ impl Worker {
         // Neither thread is waited for: a process that left the group can hold the pipes open.
         thread::spawn(move || write_lines(stdin, &to_write));
         thread::spawn(move || read_lines(stdout, &has_read));
-        Ok(Self { child, requests: Some(requests), replies, log, is_faulty: false })
+        Ok(Self { child, requests: Some(requests), replies, log, flushes: start.flushes, is_faulty: false })
     }
 
     /// Sends a line and waits for one.
@@ -85,7 +96,9 @@ impl Worker {
         self.requests.as_ref().map(|requests| requests.send(line));
         let reply = match self.replies.recv_timeout(limit) {
             Ok(reply) => Ok(reply),
-            Err(RecvTimeoutError::Timeout) => Err(Fault::Timeout { seconds: limit.as_secs_f64() }),
+            Err(RecvTimeoutError::Timeout) => {
+                Err(Fault::Timeout { seconds: limit.as_secs_f64(), hint: self.silence() })
+            }
             Err(RecvTimeoutError::Disconnected) => Err(Fault::Exit { how: self.ending() }),
         };
         self.is_faulty |= reply.is_err();
@@ -105,11 +118,22 @@ impl Worker {
             Ok(status) if has_ended => format!("ended ({status})"),
             _ => "closed its stdout".to_owned(),
         };
-        let said = self.log.as_ref().and_then(|(path, from)| Some((path, last_line(path, *from)?)));
-        match said {
-            Some((path, said)) => format!("{how}, saying {said:?} in {},", path.display()),
+        match self.said() {
+            Some(said) => format!("{how}{said},"),
             None => how,
         }
+    }
+
+    /// What may explain that there is no reply.
+    fn silence(&self) -> String {
+        let hint = if self.flushes { "" } else { "; is the output flushed after each line?" };
+        self.said().unwrap_or_default() + hint
+    }
+
+    /// The last line on stderr since the start.
+    fn said(&self) -> Option<String> {
+        let (path, from) = self.log.as_ref()?;
+        Some(format!(", saying {:?} in {}", last_line(path, *from)?, path.display()))
     }
 }
 
@@ -125,6 +149,18 @@ impl Drop for Worker {
         group::kill(&mut self.child);
         // Nothing can be done about a child that cannot be waited for.
         let _ = self.child.wait();
+    }
+}
+
+/// What helps where a program cannot be started.
+fn remedy(error: &io::Error) -> &'static str {
+    /// `ENOEXEC`: neither a binary nor a script with a first line that names its interpreter.
+    const NO_FORMAT: i32 = 8;
+    if error.kind() == ErrorKind::PermissionDenied || cfg!(unix) && error.raw_os_error() == Some(NO_FORMAT) {
+        "; make it executable by chmod +x with its interpreter in the first line, or name the interpreter before it, as in \
+         [\"python3\", \"FILE\"]"
+    } else {
+        ""
     }
 }
 

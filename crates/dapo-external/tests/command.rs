@@ -59,6 +59,30 @@ fn a_shell_command_scores_a_round_in_one_request() {
 }
 
 #[test]
+fn python_that_does_not_flush_is_heard() {
+    if !Command::new("python3").arg("--version").output().is_ok_and(|output| output.status.success()) {
+        println!("SKIPPED: no python3");
+        return;
+    }
+    let dir = tempdir().unwrap();
+    let script = "import json, sys\nfor line in sys.stdin:\n    request = json.loads(line)\n    \
+                  print(json.dumps({'id': request['id'], 'rewards': [1] * len(request['samples'])}))\n";
+    let command = ["python3", "-c", script].map(str::to_owned).to_vec();
+    let reward = open_command(CommandReward { command, timeout_s: 20.0, ..CommandReward::default() }, dir.path());
+    assert_eq!(values(&reward, &["a", "b"]), [Some(1.0), Some(1.0)]);
+}
+
+#[test]
+fn a_script_that_is_not_executable_says_what_helps() {
+    let dir = tempdir().unwrap();
+    fs::write(dir.path().join("reward.py"), "print()").unwrap();
+    let config = CommandReward { command: vec!["./reward.py".to_owned()], ..CommandReward::default() };
+    let found = message(&open_command(config, dir.path()), &["1"]);
+    assert!(found.contains("Permission denied") && found.contains("chmod +x"), "{found}");
+    assert!(found.ends_with("name the interpreter before it, as in [\"python3\", \"FILE\"]"), "{found}");
+}
+
+#[test]
 fn details_of_a_reward_become_a_score() {
     let dir = tempdir().unwrap();
     let script =
@@ -87,8 +111,9 @@ fn batches_are_spread_over_workers_and_come_back_in_order() {
 }
 
 /// The script's faults, their kind, and the message under `stop`.
-const FAULTS: [(&str, &str, &str); 8] = [
-    ("sleep 60", "timeout", "step 3: no reply within 0.5 s"),
+const FAULTS: [(&str, &str, &str); 9] = [
+    ("sleep 60", "timeout", "step 3: no reply within 0.5 s; is the output flushed after each line?"),
+    ("echo hm >&2; sleep 60", "timeout", "step 3: no reply within 0.5 s, saying \"hm\" in "),
     ("echo oops >&2; exit 3", "exit", "step 3: the command ended (exit status: 3), saying \"oops\" in "),
     ("exec >&-; sleep 60", "exit", "step 3: the command closed its stdout before it replied"),
     ("read -r l; echo hello", "json", "step 3: the reply is \"hello\" (expected value at line 1 column 1), expected "),
@@ -204,7 +229,10 @@ fn a_command_that_does_not_read_is_timed_out() {
     let long = "x".repeat(4_000_000);
     let config = CommandReward { timeout_s: 0.3, ..shell("sleep 60", &[]) };
     let start = Instant::now();
-    assert_eq!(message(&open_command(config, dir.path()), &[&long]), "step 3: no reply within 0.3 s");
+    assert_eq!(
+        message(&open_command(config, dir.path()), &[&long]),
+        "step 3: no reply within 0.3 s; is the output flushed after each line?"
+    );
     assert!(start.elapsed() < Duration::from_secs(10));
 }
 

@@ -123,12 +123,23 @@ impl RunFolder {
         };
         if !names.iter().all(is_rest) {
             let path = self.path.display();
-            let is_run = self.config_file().exists();
-            let to_continue = is_run.then(|| format!("; to continue the run in it: dapo train --resume {path}"));
-            let to_continue = to_continue.unwrap_or_default();
+            let to_continue = match self.config_file().exists() {
+                false => String::new(),
+                true if self.has_steps() => format!("; to continue the run in it: dapo train --resume {path}"),
+                true => format!(
+                    "; the run in it has finished no step: to start it again with other settings: dapo train --resume \
+                     {path} KEY=VALUE"
+                ),
+            };
             return Err(RunError::folder(&self.path, "not empty", format!("a new or empty folder{to_continue}")));
         }
         if names.is_empty() { Ok(()) } else { self.lock().map(|_| ()) }
+    }
+
+    /// Whether its run has finished a step.
+    fn has_steps(&self) -> bool {
+        let is_empty = |path: PathBuf| fs::metadata(path).map_or(true, |file| file.len() == 0);
+        !is_empty(self.path.join(Self::METRICS)) || self.last_checkpoint().map_or(true, |last| last.is_some())
     }
 
     /// Keeps other processes from training in the folder.

@@ -53,6 +53,7 @@ mod token_logprobs;
 mod trackers;
 mod trial;
 mod trust;
+mod unanswered;
 mod watch;
 mod write;
 
@@ -89,3 +90,4 @@ pub use source::Source;
 pub use start::settings_of;
 pub use trial::{RunRewards, Trial};
 pub use trust::Trust;
+pub use unanswered::Unanswered;

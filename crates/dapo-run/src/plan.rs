@@ -6,6 +6,7 @@ use crate::problems::{Folder, ProblemCounts, Problems, load_problems};
 use crate::run_error::RunError;
 use crate::settings::RunConfig;
 use crate::trust::Trust;
+use crate::unanswered::Unanswered;
 use dapo_policy::{ModelConfig, Tokenizer};
 use dapo_reward::RewardSum;
 
@@ -20,6 +21,8 @@ pub struct Plan {
     pub data: DataSizes,
     /// How many problems there are, and how many are left out.
     pub counts: ProblemCounts,
+    /// The problems without a gold answer, where a reward may miss it.
+    pub unanswered: Option<Unanswered>,
     /// The folders among the data.
     pub folders: Vec<Folder>,
 }
@@ -35,13 +38,14 @@ pub fn plan(config: &RunConfig, trust: Trust) -> Result<Plan, RunError> {
     let model = source.config()?;
     if config.data.train.iter().chain(&config.data.validation).any(|name| name.starts_with("hf://")) {
         let (data, counts) = (DataSizes::default(), ProblemCounts::default());
-        return Ok(Plan { config: config.clone(), model, data, counts, folders: Vec::new() });
+        return Ok(Plan { config: config.clone(), model, data, counts, unanswered: None, folders: Vec::new() });
     }
     let (config, problems) =
         prepare(config, &config.reward_sum()?, model.max_position_embeddings, &source.tokenizer()?)?;
     let longest_prompt = problems.train.iter().map(|prompt| prompt.token_ids.len()).max();
     let data = DataSizes { problems: Some(problems.train.len()), longest_prompt };
-    Ok(Plan { config, model, data, counts: problems.counts, folders: problems.folders })
+    let Problems { counts, unanswered, folders, .. } = problems;
+    Ok(Plan { config, model, data, counts, unanswered, folders })
 }
 
 /// The problems of a run with a model of this context, and its settings with the steps that it makes on them.

@@ -1,8 +1,10 @@
 //! Where problems come from.
 
+use crate::keys::nearest_of;
 use crate::run_error::RunError;
 use crate::rust_problems::{RUST, rust_problems};
 use crate::settings::RunConfig;
+use crate::unanswered::Unanswered;
 use dapo_data::tasks::{Split, addition_problems};
 use dapo_data::{Duplicates, LeftOut, ReadOptions, deduplicate, overlap, read, split};
 use dapo_data::{Problem, Prompt, encode_prompts};
@@ -83,6 +85,8 @@ pub struct Problems {
     pub counts: ProblemCounts,
     /// The first gold answers that a reward cannot read, at most three.
     pub unreadable: Vec<String>,
+    /// Those without a gold answer, where a reward may miss it.
+    pub unanswered: Option<Unanswered>,
     /// The folders among the files.
     pub folders: Vec<Folder>,
 }
@@ -107,14 +111,15 @@ pub fn read_files(config: &RunConfig, rewards: &RewardSum) -> Result<ProblemFile
         deduplicate: data.deduplicate,
     };
     let mut found = ProblemFiles::default();
-    let mut train =
-        read_all(&data.train, &options, &mut found, || addition_problems(Split::Train, ADDITION_TRAIN, seed))?;
+    let mut train = read_all("data.train", &data.train, &options, &mut found, || {
+        addition_problems(Split::Train, ADDITION_TRAIN, seed)
+    })?;
     if let Some(limit) = data.limit {
         train.truncate(limit);
     }
     // The held-out problems are the same for every seed.
     let held_out = || addition_problems(Split::HeldOut, ADDITION_VALIDATION, 1);
-    let mut validation = read_all(&data.validation, &options, &mut found, held_out)?;
+    let mut validation = read_all("data.validation", &data.validation, &options, &mut found, held_out)?;
     if data.validation_split > 0.0 {
         let (rest, held_out) = split(train, data.validation_split, seed)?;
         train = rest;
@@ -153,7 +158,8 @@ pub fn load_problems(
     let unreadable = unreadable(train.iter().chain(&validation), rewards);
     counts.unreadable = unreadable.len();
     let unreadable = unreadable.into_iter().take(3).map(|prompt| prompt.answer.clone()).collect();
-    Ok(Problems { train, validation, counts, unreadable, folders })
+    let unanswered = Unanswered::among(train.iter().chain(&validation), config);
+    Ok(Problems { train, validation, counts, unreadable, unanswered, folders })
 }
 
 /// The problems whose gold answer a reward cannot read.
@@ -167,6 +173,7 @@ fn unreadable<'a>(prompts: impl Iterator<Item = &'a Prompt>, rewards: &RewardSum
 }
 
 fn read_all(
+    key: &str,
     names: &[String],
     options: &ReadOptions,
     found: &mut ProblemFiles,
@@ -184,6 +191,9 @@ fn read_all(
         }
         // Repeats within a file are dropped while reading: some have each problem a hundred times.
         let path = file(name)?;
+        if !path.exists() {
+            return Err(missing(key, name));
+        }
         let reading = read(&path, options)?;
         found.counts.add(reading.duplicates);
         found.counts.left_out += reading.left_out;
@@ -200,6 +210,18 @@ fn read_all(
         problems = distinct;
     }
     Ok(problems)
+}
+
+/// The error of a data file that is not there, with the file beside it that has the most similar name.
+fn missing(key: &str, name: &str) -> RunError {
+    let path = Path::new(name);
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let beside: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    let wanted = path.file_name().unwrap_or_default().to_string_lossy();
+    let nearest = nearest_of(&wanted, beside.iter().map(String::as_str));
+    let hint = nearest.map_or(String::new(), |nearest| format!("; did you mean {nearest}?"));
+    RunError::setting(key, format!("{name:?}, which is not there"), format!("a file or a folder of problems{hint}"))
 }
 
 /// A data file on this machine.

@@ -13,6 +13,7 @@ use crate::ranks::Ranks;
 use crate::run_error::{Rescue, RunError, Stage};
 use crate::settings::RunConfig;
 use crate::trackers::Trackers;
+use crate::unanswered::Unanswered;
 use crate::watch::Watcher;
 use dapo_data::Prompt;
 use dapo_eval::{EvalReport, Evaluation, evaluate_observed};
@@ -53,6 +54,7 @@ pub struct Run {
     pub(crate) judge: Option<RewardSum>,
     pub(crate) counts: ProblemCounts,
     pub(crate) unreadable: Vec<String>,
+    pub(crate) unanswered: Option<Unanswered>,
     pub(crate) folders: Vec<Folder>,
     /// What an adapter's folder names as its model.
     pub(crate) base_model: String,
@@ -121,6 +123,11 @@ impl Run {
     /// The first gold answers that the grader cannot read, at most three; [`Run::counts`] has their number.
     pub fn unreadable_golds(&self) -> &[String] {
         &self.unreadable
+    }
+
+    /// The problems without a gold answer, where a reward may miss it.
+    pub fn unanswered(&self) -> Option<&Unanswered> {
+        self.unanswered.as_ref()
     }
 
     /// What the run may need more of than this machine has, in words.

@@ -328,6 +328,7 @@ impl Run {
             judge,
             counts: problems.counts,
             unreadable: problems.unreadable,
+            unanswered: problems.unanswered,
             folders: problems.folders,
             base_model,
             placed,

@@ -93,7 +93,9 @@ fn prompts_without_answers_are_trained_on_where_no_reward_needs_one() {
     let data = write(temp.path(), "bare.jsonl", &bare);
     let error = run(&temp.path().join("a"), &data, &[]).unwrap_err().to_string();
     assert!(
-        error.contains("bare.jsonl:1: no question and answer in the fields prompt, expected question/answer"),
+        error.contains(
+            "bare.jsonl:1: no question and answer in the fields prompt (to train on others, set data.fields.prompt and "
+        ),
         "{error}"
     );
     let shaped =

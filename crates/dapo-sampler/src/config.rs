@@ -88,8 +88,8 @@ pub struct SamplerConfig {
     /// its baseline, as PPO's critic. No part of files: who knows the baseline sets it.
     #[serde(skip)]
     pub keeps_lone: bool,
-    /// The value that must differ within a group: `acc`, `score`, `seq_reward`, `seq_final_reward`, or the name of a reward
-    /// component.
+    /// The value that must differ within a group: `acc`, `score` (the value of `rewards.accuracy`, where that is on),
+    /// `seq_reward` (the total reward), `seq_final_reward` (less KL in the reward), or the name of a reward component.
     ///
     /// The caller puts it into [`Drawn::metric`](crate::Drawn::metric), as [`judged_metric`](Self::judged_metric) says.
     pub metric: FilterMetric,

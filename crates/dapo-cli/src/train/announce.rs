@@ -1,9 +1,9 @@
 //! What `dapo train` says before it trains.
 
-use crate::args::{say_where, warn_if_none};
+use crate::args::{say_unanswered, say_where, warn_if_none};
 use crate::talk::Talk;
 use crate::terminal::excerpt;
-use dapo_run::{Folder, ProblemCounts, Run};
+use dapo_run::{Folder, ProblemCounts, Run, RunConfig, Unanswered};
 use std::path::Path;
 
 /// Says what is trained, on what, and what may not be as meant.
@@ -20,8 +20,12 @@ pub(super) fn announce(run: &Run, dir: &Path, talk: Talk) {
     let left_out: Vec<String> =
         left_out.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
     let left_out = if left_out.is_empty() { String::new() } else { format!("; left out: {}", left_out.join(", ")) };
-    talk.note(format_args!("{} problems to train on, {} for evaluation{left_out}", counts.train, counts.validation));
-    say_of_data(counts, run.data_folders(), talk);
+    let source = source_of_validation(config);
+    talk.note(format_args!(
+        "{} problems to train on, {} for evaluation{source}{left_out}",
+        counts.train, counts.validation
+    ));
+    say_of_data(counts, run.data_folders(), run.unanswered(), talk);
     if counts.conflicting > 0 {
         talk.warning(format_args!(
             "{} duplicates have another answer than the problem that was kept",
@@ -50,13 +54,30 @@ pub(super) fn announce(run: &Run, dir: &Path, talk: Talk) {
     }
 }
 
-/// Says which files of folders were read, which entries were left out, and which problems are on both sides.
-pub(super) fn say_of_data(counts: ProblemCounts, folders: &[Folder], talk: Talk) {
+/// From where the problems for evaluation are.
+fn source_of_validation(config: &RunConfig) -> String {
+    let name = |name: &String| match Path::new(name).file_name() {
+        Some(file) if !name.starts_with("hf://") => file.to_string_lossy().into_owned(),
+        _ => name.clone(),
+    };
+    let mut sources: Vec<String> = config.data.validation.iter().map(name).collect();
+    if config.data.validation_split > 0.0 {
+        sources.push("data.validation_split".to_owned());
+    }
+    if sources.is_empty() { String::new() } else { format!(" from {}", sources.join(" and ")) }
+}
+
+/// Says which files of folders were read, which entries were left out or have no answer, and which problems are on both
+/// sides.
+pub(super) fn say_of_data(counts: ProblemCounts, folders: &[Folder], unanswered: Option<&Unanswered>, talk: Talk) {
     for Folder { name, files } in folders {
         talk.note(format_args!("{name}: {}", files.join(", ")));
     }
     if counts.left_out.total() > 0 {
         talk.note(format_args!("{} entries of the data left out: {}", counts.left_out.total(), counts.left_out));
+    }
+    if let Some(found) = unanswered {
+        say_unanswered(found, "where they have one, data.fields.answer names its column", talk);
     }
     if counts.overlap > 0 {
         talk.note(format_args!(

@@ -16,7 +16,7 @@ fn usage_errors_exit_with_2_and_name_the_argument() {
     eval("--top-p", "1.5").failure(2, &["top_p is 1.5, expected a number above 0 and at most 1"]);
     eval("--device", "gpu").failure(2, &["--device <DEVICE>", "expected auto, cpu, cuda or cuda:n"]);
     eval("--extract", "nope").failure(2, &["unknown profile \"nope\"", "last-number"]);
-    dapo(&["train", "tiny"]).failure(2, &["--out <DIR>"]);
+    dapo(&["train", "tiny"]).failure(2, &["--out <DIR>", "dapo train [OPTIONS] --resume <DIR> [KEY=VALUE]..."]);
     dapo(&["train", "--resume", "a", "--out", "b"]).failure(2, &["--resume <DIR>", "--out <DIR>"]);
     dapo(&["verify", "--precision", "0"]).failure(2, &["0 is not a whole number from 1 to 200"]);
     dapo(&["verify", "-q", "-v"]).failure(2, &["--quiet", "--verbose"]);
@@ -35,8 +35,10 @@ fn failures_exit_with_1_and_name_the_file_once() {
     let model = empty.path().to_str().unwrap();
     dapo(&["eval", "--model", model, "--data", path(&data)]).failure(1, &["error: ", model, "config.json"]);
     let broken = file("{\"question\": \"1+1=\", \"answer\": \"2\"}\n{\"text\": \"1+1=\"}\n");
-    dapo(&["eval", "--model", TINY_MODEL, "--data", path(&broken)])
-        .failure(1, &["error: ", ":2: no question and answer in the fields text, expected question/answer"]);
+    dapo(&["eval", "--model", TINY_MODEL, "--data", path(&broken)]).failure(
+        1,
+        &["error: ", ":2: no question and answer in the fields text (to train on others, set data.fields."],
+    );
     let long = file(&format!("{{\"question\": \"{}\", \"answer\": \"2\"}}", "1+".repeat(100)));
     dapo(&["eval", "--model", TINY_MODEL, "--data", path(&long)])
         .failure(1, &["every problem is longer than 128 tokens: the model's context is 256"]);

@@ -45,7 +45,8 @@ fn data_without_questions_name_their_fields_and_what_is_known() {
     let setting = format!("data.train={}", path(&tickets));
     refused(
         &setting,
-        ":1: no question and answer in the fields ticket, category, expected question/answer, problem/answer",
+        ":1: no question and answer in the fields ticket, category (to train on others, set data.fields.prompt and \
+         data.fields.answer), expected question/answer, problem/answer",
     );
     let text = file("{\"question\": \"1+1=\", \"answer\": \"2\"}\nhello\n");
     refused(&format!("data.train={}", path(&text)), ":2: not JSON (");

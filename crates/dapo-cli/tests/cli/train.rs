@@ -33,7 +33,12 @@ fn trains_a_model_that_can_be_evaluated() {
     let run = dapo(&args).success();
     let model = run.stdout.trim_end();
     assert_eq!(model, out.join("checkpoints/step-2/model").to_str().unwrap());
-    assert!(run.stderr.contains("8 problems to train on") && run.stderr.contains("step 2/2: "), "{}", run.stderr);
+    assert!(
+        run.stderr.contains("8 problems to train on, 512 for evaluation from builtin:addition\n"),
+        "{}",
+        run.stderr
+    );
+    assert!(run.stderr.contains("step 2/2: "), "{}", run.stderr);
 
     let metrics = fs::read_to_string(out.join("metrics.jsonl")).unwrap();
     let metrics: Vec<Value> = metrics.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -277,7 +282,14 @@ fn a_failure_at_the_start_leaves_no_folder() {
     fails(&["optimizer.learning_rate=1"], &["optimizer.learning_rate", "optimizer.lr"]);
     fails(&["optimizer.lr=fast"], &["optimizer.lr"]);
     fails(&["tinny"], &["tinny", "tiny"]);
-    fails(&["data.train=missing.jsonl"], &["missing.jsonl"]);
+    fails(
+        &["data.train=missing.jsonl"],
+        &["data.train is ", "missing.jsonl\", which is not there, expected a file or"],
+    );
+    let beside = tempfile::tempdir().unwrap();
+    fs::write(beside.path().join("train.jsonl"), "").unwrap();
+    let misspelt = format!("data.validation={}", beside.path().join("trian.jsonl").display());
+    fails(&[&misspelt], &["data.validation is ", "trian.jsonl\", which is not there", "did you mean train.jsonl?"]);
     fails(
         &["eval.every=1", "data.validation=[]"],
         &["eval.every is 1, expected unset, or problems in data.validation"],
