@@ -149,7 +149,7 @@ impl Transport for Silent {
     }
 
     fn ask(&self, _: usize, _: &Batch<'_, '_>, _: &Tally) -> Result<Vec<Score>, Fault> {
-        Err(Fault::Timeout { seconds: 0.0 })
+        Err(Fault::Timeout { seconds: 0.0, hint: String::new() })
     }
 }
 

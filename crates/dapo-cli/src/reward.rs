@@ -85,7 +85,7 @@ pub(crate) fn run(args: &Reward, talk: Talk) -> Result<()> {
             Value::Bool(true) => Ending::Length,
             _ => bail!("{}, expected true or false", place("truncated")),
         };
-        rows.push(Row { line: index + 1, answer, num_tokens, ending, row });
+        rows.push(Row { line: index + 1, answer, num_tokens, ending, columns: row });
     }
     let inputs: Vec<RewardInput<'_>> = rows.iter().enumerate().map(|(draw, row)| row.input(draw as u64)).collect();
     let start = Instant::now();
@@ -110,19 +110,19 @@ struct Row {
     answer: String,
     num_tokens: usize,
     ending: Ending,
-    row: Value,
+    columns: Value,
 }
 
 impl Row {
     /// A sample of a draw of its own.
     fn input(&self, draw: u64) -> RewardInput<'_> {
-        let text = |name: &str| self.row[name].as_str().unwrap_or_default();
-        let messages = self.row["messages"].as_array().or(self.row["prompt"].as_array());
+        let text = |name: &str| self.columns[name].as_str().unwrap_or_default();
+        let messages = self.columns["messages"].as_array().or(self.columns["prompt"].as_array());
         RewardInput::new(text("prompt"), text("completion"), &self.answer)
             .with_messages(messages.map_or(&[], Vec::as_slice))
             .with_num_tokens(self.num_tokens)
             .with_ending(self.ending)
-            .with_columns(&self.row)
+            .with_columns(&self.columns)
             .with_place(draw, 0, 0)
     }
 }
