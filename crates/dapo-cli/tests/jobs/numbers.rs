@@ -11,9 +11,9 @@ fn reward(dir: &Path) -> String {
         "import os\n\n\
          def score(completions, **kwargs):\n    \
              second = os.environ.get('OMPI_COMM_WORLD_RANK') == '1'\n    \
-             is_nan = second and os.path.exists({:?})\n    \
+             is_nan = second and os.path.exists('{}')\n    \
              return [float('nan') if is_nan else len(text) % 3 for text in completions]\n",
-        dir.join("nan")
+        dir.join("nan").display()
     );
     fs::write(dir.join("rewards.py"), code).unwrap();
     format!("rewards.mine.python={}:score", dir.join("rewards.py").display())
