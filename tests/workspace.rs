@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use cargo_metadata::{CargoOpt, DependencyKind, Metadata, MetadataCommand, Package, PackageId};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::process::Command;
 
 fn metadata() -> Metadata {
@@ -37,143 +37,40 @@ fn normal_dependencies(metadata: &Metadata, root: &PackageId) -> BTreeSet<String
     found
 }
 
-const BELOW_TRAINER: &[&str] = &[
-    "dapo-data",
-    "dapo-dist",
-    "dapo-files",
-    "dapo-kernels",
-    "dapo-loss",
-    "dapo-policy",
-    "dapo-reward",
-    "dapo-sampler",
-];
-const BELOW_EVAL: &[&str] = &[
-    "dapo-data",
-    "dapo-dist",
-    "dapo-files",
-    "dapo-kernels",
-    "dapo-loss",
-    "dapo-policy",
-    "dapo-reward",
-    "dapo-sampler",
-    "dapo-trainer",
-];
-
-const BELOW_RUN: &[&str] = &[
-    "dapo-code",
-    "dapo-data",
-    "dapo-dist",
-    "dapo-eval",
-    "dapo-external",
-    "dapo-files",
-    "dapo-hub",
-    "dapo-kernels",
-    "dapo-loss",
-    "dapo-policy",
-    "dapo-reward",
-    "dapo-sampler",
-    "dapo-trainer",
-];
-const BELOW_IMPORT: &[&str] = &[
-    "dapo-code",
-    "dapo-data",
-    "dapo-dist",
-    "dapo-eval",
-    "dapo-external",
-    "dapo-files",
-    "dapo-hub",
-    "dapo-kernels",
-    "dapo-loss",
-    "dapo-policy",
-    "dapo-reward",
-    "dapo-run",
-    "dapo-sampler",
-    "dapo-trainer",
-];
-const ALL: &[&str] = &[
-    "dapo-code",
-    "dapo-console",
-    "dapo-data",
-    "dapo-dist",
-    "dapo-eval",
-    "dapo-external",
-    "dapo-files",
-    "dapo-hub",
-    "dapo-import",
-    "dapo-kernels",
-    "dapo-loss",
-    "dapo-policy",
-    "dapo-reward",
-    "dapo-run",
-    "dapo-sampler",
-    "dapo-trainer",
-];
-
-const BELOW_CONSOLE: &[&str] = &[
-    "dapo-data",
-    "dapo-dist",
-    "dapo-eval",
-    "dapo-files",
-    "dapo-kernels",
-    "dapo-loss",
-    "dapo-policy",
-    "dapo-reward",
-    "dapo-sampler",
-    "dapo-trainer",
-];
-
-const CLI: &[&str] = &[
-    "dapo-code",
-    "dapo-console",
-    "dapo-data",
-    "dapo-dist",
-    "dapo-eval",
-    "dapo-external",
-    "dapo-files",
-    "dapo-hub",
-    "dapo-import",
-    "dapo-kernels",
-    "dapo-loss",
-    "dapo-policy",
-    "dapo-report",
-    "dapo-reward",
-    "dapo-run",
-    "dapo-sampler",
-    "dapo-trainer",
+/// The crates that each crate of the workspace uses, without the prefix `dapo-`.
+const USES: [(&str, &str); 19] = [
+    ("dapo-cli", "code console data dist eval files import kernels policy report reward run trainer"),
+    ("dapo-code", "reward"),
+    ("dapo-console", "data eval trainer"),
+    ("dapo-data", "files policy reward sampler"),
+    ("dapo-dist", ""),
+    ("dapo-eval", "data policy reward trainer"),
+    ("dapo-external", "reward"),
+    ("dapo-files", ""),
+    ("dapo-hub", "files"),
+    ("dapo-import", "run"),
+    ("dapo-kernels", ""),
+    ("dapo-loss", "kernels"),
+    ("dapo-policy", "files kernels"),
+    ("dapo-report", ""),
+    ("dapo-reward", ""),
+    ("dapo-rs", "data eval import kernels loss policy reward run sampler trainer"),
+    ("dapo-run", "code data dist eval external files hub kernels loss policy reward sampler trainer"),
+    ("dapo-sampler", ""),
+    ("dapo-trainer", "data dist files kernels loss policy reward sampler"),
 ];
 
 #[test]
-fn crates_depend_in_one_direction() {
+fn crates_use_those_that_the_list_names() {
     let metadata = metadata();
-    let allowed: HashMap<&str, &[&str]> = HashMap::from([
-        ("dapo-code", &["dapo-reward"][..]),
-        ("dapo-console", BELOW_CONSOLE),
-        ("dapo-dist", &[]),
-        ("dapo-loss", &["dapo-kernels"]),
-        ("dapo-report", &[]),
-        ("dapo-reward", &[]),
-        ("dapo-sampler", &[]),
-        ("dapo-external", &["dapo-reward"]),
-        ("dapo-kernels", &[]),
-        ("dapo-files", &[]),
-        ("dapo-hub", &["dapo-files"]),
-        ("dapo-policy", &["dapo-files", "dapo-kernels"]),
-        ("dapo-data", &["dapo-files", "dapo-kernels", "dapo-policy", "dapo-reward", "dapo-sampler"]),
-        ("dapo-eval", BELOW_EVAL),
-        ("dapo-trainer", BELOW_TRAINER),
-        ("dapo-import", BELOW_IMPORT),
-        ("dapo-run", BELOW_RUN),
-        ("dapo-cli", CLI),
-        ("dapo-rs", ALL),
-    ]);
-    let members = members(&metadata);
-    assert_eq!(members.len(), allowed.len());
-    for package in members {
-        for dependency in normal_dependencies(&metadata, &package.id).iter().filter(|d| d.starts_with("dapo-")) {
-            let allowed = allowed[package.name.as_str()];
-            assert!(allowed.contains(&dependency.as_str()), "{} must not depend on {dependency}", package.name);
-        }
-    }
+    let uses = |package: &&Package| {
+        let own = package.dependencies.iter().filter(|dependency| dependency.kind == DependencyKind::Normal);
+        let own: BTreeSet<&str> = own.filter_map(|dependency| dependency.name.strip_prefix("dapo-")).collect();
+        (package.name.to_string(), own.into_iter().collect::<Vec<_>>().join(" "))
+    };
+    let found: BTreeMap<String, String> = members(&metadata).iter().map(uses).collect();
+    let listed = USES.map(|(name, uses)| (name.to_owned(), uses.to_owned()));
+    assert_eq!(found, BTreeMap::from(listed));
 }
 
 #[test]

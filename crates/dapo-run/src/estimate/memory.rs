@@ -133,7 +133,8 @@ impl Memory {
             ("activations of rollouts", from_rollouts.bytes as u64, Phases::Always),
             // An allocator has eight sizes up to twice a size: a block may be an eighth larger than was asked for.
             ("gaps between them", from_rollouts.bytes as u64 / 8, Phases::Always),
-            // Batches shrink as completions end, threads allocate in turn: what a rollout frees does not always fit what it needs.
+            // Batches shrink as completions end, and threads allocate in turn: what a rollout frees does not always fit what
+            // it needs next.
             ("freed, held for reuse", keys_and_values.saturating_add(prompts).min(MOST_HELD), Phases::Always),
             ("evaluated completions", work.evaluation_bytes, Phases::RollOut),
             ("keys and values", keys_and_values, Phases::RollOut),
