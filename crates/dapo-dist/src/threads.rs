@@ -106,6 +106,16 @@ impl ThreadLink {
         self.seen.store(letters.arrivals, Ordering::Relaxed);
         letters
     }
+
+    /// Tells every rank that one has ended the job.
+    fn end(&self, rank: usize, code: i32) {
+        // Never two locks at a time: box by box, and the first code of each box counts.
+        for mailbox in self.boxes.iter() {
+            mailbox.put(|letters| {
+                letters.aborted.get_or_insert((rank, code));
+            });
+        }
+    }
 }
 
 impl Link for ThreadLink {
@@ -164,16 +174,13 @@ impl Link for ThreadLink {
     }
 
     fn abort(&self, code: i32) {
-        // Never two locks at a time: box by box, and the first code of each box counts.
-        for mailbox in self.boxes.iter() {
-            mailbox.put(|letters| {
-                letters.aborted.get_or_insert((self.rank, code));
-            });
-        }
+        self.end(self.rank, code);
     }
 
     fn fatal(&self, _error: &DistError) {
-        self.abort(EXIT_MISSING_RANK);
+        // The rank that ended the job may not have reached all boxes yet: its code is the one to pass on.
+        let (rank, code) = self.mine().aborted.unwrap_or((self.rank, EXIT_MISSING_RANK));
+        self.end(rank, code);
     }
 
     fn close(&self, _deadline: Duration) {}
