@@ -1,13 +1,14 @@
 //! Attention of new tokens over cached keys and values: decoding.
 
 use super::Heads;
-use super::block::{SERIAL, grow};
+use super::block::{SERIAL, SERIAL_ADD, grow};
 use super::softmax::{divide_in_place, scale, softmax};
 use crate::matmul::{Lhs, Rhs, matmul, panel_width};
 use crate::simd::LANES;
 use crate::threads;
 use candle_core::{Result, bail};
 use std::cell::RefCell;
+use std::sync::Arc;
 
 /// Most query heads that may share a key-value head.
 const MAX_GROUP: usize = 64;
@@ -18,25 +19,68 @@ thread_local! {
     static SCORES: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Keys and values of one sequence in one layer.
+/// Positions of a block. More waste memory in the last one, fewer cost time: each is a matmul of its own.
+const BLOCK: usize = 128;
+
+/// Keys and values of one sequence in one layer, in blocks of 128 positions that are allocated as they are needed.
 ///
-/// Keys lie as the panels of a packed matrix, `[head][panel][d][positions]`, so that scores are a matmul over
-/// contiguous memory; values as `[head][position][d]`. Memory: 8·heads·d bytes a position.
+/// Forks and clones share whole blocks until one of them writes there: completions of a group share their prompt.
+/// Memory: 8·heads·d bytes per position, rounded up to whole blocks; together at most what the capacity takes.
 #[derive(Clone, Debug)]
 pub struct KvCache {
     heads: Heads,
     capacity: usize,
     len: usize,
+    /// Positions from 128 times their index on.
+    blocks: Vec<Arc<Block>>,
+}
+
+/// Keys and values of consecutive positions.
+///
+/// Keys lie as the panels of a packed matrix, `[head][panel][d][positions]`, so that scores are a matmul over
+/// contiguous memory; values as `[head][position][d]`.
+#[derive(Clone, Debug)]
+struct Block {
     keys: Vec<f32>,
     values: Vec<f32>,
 }
 
+impl Block {
+    fn new(heads: Heads, positions: usize) -> Self {
+        let size = heads.key_value * positions * heads.dim;
+        Self { keys: vec![0.0; size], values: vec![0.0; size] }
+    }
+
+    /// Puts a row of keys and a row of values, of all heads, at a position.
+    fn write(&mut self, heads: Heads, position: usize, key_row: &[f32], value_row: &[f32]) {
+        let (dim, width) = (heads.dim, panel_width());
+        let (panel, lane) = (position / width, position % width);
+        let of_head = self.keys.len() / heads.key_value;
+        for head in 0..heads.key_value {
+            let keys = &mut self.keys[head * of_head + panel * dim * width..][..dim * width];
+            for (slot, key) in keys.iter_mut().skip(lane).step_by(width).zip(&key_row[head * dim..]) {
+                *slot = *key;
+            }
+            self.values[head * of_head + position * dim..][..dim].copy_from_slice(&value_row[head * dim..][..dim]);
+        }
+    }
+
+    /// Takes over the first positions of another block, which may be of another size.
+    fn copy_from(&mut self, other: &Self, heads: Heads, positions: usize) {
+        let (size, other_size) = (self.keys.len() / heads.key_value, other.keys.len() / heads.key_value);
+        let (panels, rows) = (positions.next_multiple_of(LANES) * heads.dim, positions * heads.dim);
+        for head in 0..heads.key_value {
+            let (to, from) = (head * size, head * other_size);
+            self.keys[to..to + panels].copy_from_slice(&other.keys[from..from + panels]);
+            self.values[to..to + rows].copy_from_slice(&other.values[from..from + rows]);
+        }
+    }
+}
+
 impl KvCache {
-    /// An empty cache with room for `capacity` positions.
+    /// An empty cache with room for `capacity` positions, rounded up to a multiple of 32.
     pub fn new(heads: Heads, capacity: usize) -> Self {
-        let capacity = capacity.next_multiple_of(LANES);
-        let size = heads.key_value * capacity * heads.dim;
-        Self { heads, capacity, len: 0, keys: vec![0.0; size], values: vec![0.0; size] }
+        Self { heads, capacity: capacity.next_multiple_of(LANES), len: 0, blocks: Vec::new() }
     }
 
     /// Number of cached positions.
@@ -49,24 +93,35 @@ impl KvCache {
         self.len == 0
     }
 
+    /// Memory of keys and values, in bytes; blocks that are shared with others count in full.
+    pub fn bytes(&self) -> usize {
+        self.blocks.iter().map(|block| 4 * (block.keys.len() + block.values.len())).sum()
+    }
+
     /// Forgets all positions from `len` on.
     pub fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
     }
 
-    /// A copy with room for `capacity` positions: how the completions of a group continue one prompt.
+    /// A continuation with room for `capacity` positions: how the completions of a group continue one prompt. Whole blocks
+    /// are shared; the last one is copied unless it is full.
     #[must_use]
     pub fn fork(&self, capacity: usize) -> Self {
         let mut fork = Self::new(self.heads, capacity.max(self.len));
-        let dim = self.heads.dim;
-        let (panels, rows) = (self.len.div_ceil(LANES) * dim * LANES, self.len * dim);
-        for head in 0..self.heads.key_value {
-            let (from, to) = (head * self.capacity * dim, head * fork.capacity * dim);
-            fork.keys[to..to + panels].copy_from_slice(&self.keys[from..from + panels]);
-            fork.values[to..to + rows].copy_from_slice(&self.values[from..from + rows]);
+        let (whole, rest) = (self.len / BLOCK, self.len % BLOCK);
+        fork.blocks.extend_from_slice(&self.blocks[..whole]);
+        if rest > 0 {
+            let mut last = Block::new(self.heads, fork.positions_of(whole));
+            last.copy_from(&self.blocks[whole], self.heads, rest);
+            fork.blocks.push(Arc::new(last));
         }
         fork.len = self.len;
         fork
+    }
+
+    /// Positions that a block has room for: the last one ends with the capacity.
+    fn positions_of(&self, block: usize) -> usize {
+        BLOCK.min(self.capacity - block * BLOCK)
     }
 
     /// Appends positions: `keys` and `values` are `[n, key-value heads · d]`.
@@ -74,7 +129,7 @@ impl KvCache {
     /// # Errors
     /// When there is no room, or the slices are not whole rows.
     pub fn append(&mut self, keys: &[f32], values: &[f32]) -> Result<()> {
-        let (dim, width) = (self.heads.dim, self.heads.key_value * self.heads.dim);
+        let width = self.heads.key_value * self.heads.dim;
         let rows = keys.len() / width;
         if keys.len() != values.len() || keys.len() != rows * width {
             bail!("KvCache: {} keys and {} values, expected rows of {width}", keys.len(), values.len());
@@ -82,18 +137,20 @@ impl KvCache {
         if self.len + rows > self.capacity {
             bail!("KvCache: {} positions and {rows} more do not fit into {}", self.len, self.capacity);
         }
-        let panel_width = panel_width();
-        for (key_row, value_row) in keys.chunks_exact(width).zip(values.chunks_exact(width)) {
-            let (panel, lane) = (self.len / panel_width, self.len % panel_width);
-            for head in 0..self.heads.key_value {
-                let base = head * self.capacity * dim;
-                let keys = &mut self.keys[base + panel * dim * panel_width..][..dim * panel_width];
-                for (slot, key) in keys.iter_mut().skip(lane).step_by(panel_width).zip(&key_row[head * dim..]) {
-                    *slot = *key;
-                }
-                self.values[base + self.len * dim..][..dim].copy_from_slice(&value_row[head * dim..][..dim]);
+        let (mut keys, mut values) = (keys.chunks_exact(width), values.chunks_exact(width));
+        let end = self.len + rows;
+        while self.len < end {
+            let index = self.len / BLOCK;
+            if index == self.blocks.len() {
+                self.blocks.push(Arc::new(Block::new(self.heads, self.positions_of(index))));
             }
-            self.len += 1;
+            let first = self.len % BLOCK;
+            let block = Arc::make_mut(&mut self.blocks[index]);
+            let here = first..BLOCK.min(first + end - self.len);
+            self.len += here.len();
+            for ((position, key), value) in here.zip(&mut keys).zip(&mut values) {
+                block.write(self.heads, position, key, value);
+            }
         }
         Ok(())
     }
@@ -103,14 +160,23 @@ impl KvCache {
         let (dim, group) = (self.heads.dim, self.heads.per_key_value());
         let columns = len.next_multiple_of(LANES);
         grow(scores, group * columns);
-        let base = head * self.capacity * dim;
-        matmul(group, columns, dim, Lhs::rows(q, dim), Rhs::Panels(&self.keys[base..]), scores, columns, SERIAL);
+        let blocks = || self.blocks.iter().enumerate().map(|(index, block)| (index * BLOCK, block));
+        for (start, block) in blocks().take_while(|(start, _)| *start < len) {
+            let keys = Rhs::Panels(&block.keys[block.keys.len() / self.heads.key_value * head..]);
+            let here = BLOCK.min(columns - start);
+            matmul(group, here, dim, Lhs::rows(q, dim), keys, &mut scores[start..], columns, SERIAL);
+        }
         let mut sums = [0.0; MAX_GROUP];
         for (row, sum) in scores.chunks_exact_mut(columns).zip(&mut sums[..group]) {
             *sum = softmax(row, len, scale(dim));
         }
-        let values = Rhs::Rows { data: &self.values[base..], stride: dim };
-        matmul(group, dim, len, Lhs::rows(scores, columns), values, out, dim, SERIAL);
+        for (start, block) in blocks().take_while(|(start, _)| *start < len) {
+            let data = &block.values[block.values.len() / self.heads.key_value * head..];
+            // Sums go on where the last block ended: their order is that of the positions.
+            let mode = if start > 0 { SERIAL_ADD } else { SERIAL };
+            let weights = Lhs::rows(&scores[start..], columns);
+            matmul(group, dim, BLOCK.min(len - start), weights, Rhs::Rows { data, stride: dim }, out, dim, mode);
+        }
         for (row, sum) in out.chunks_exact_mut(dim).zip(sums) {
             divide_in_place(row, sum);
         }
@@ -245,5 +311,90 @@ mod tests {
         let mut full = [KvCache::new(heads, 32)];
         let (q, kv) = (values(33 * width, 1), values(33 * kv_width, 2));
         assert!(extend(&q, &kv, &kv, heads, &mut full, &[33], &mut vec![0.0; 33 * width]).is_err());
+    }
+
+    /// Rows of three heads of 16, some of them.
+    fn rows(n: usize, seed: usize) -> Vec<f32> {
+        (0..n * 48).map(|i| (((i * 7919 + seed * 104_729) % 1000) as f32 / 250.0 - 2.0).sin()).collect()
+    }
+
+    const HEADS: Heads = Heads { query: 6, key_value: 3, dim: 16 };
+
+    #[test]
+    fn memory_follows_the_positions_that_are_there() {
+        let position = 8 * 3 * 16;
+        let mut cache = KvCache::new(HEADS, 1000);
+        assert_eq!(cache.bytes(), 0);
+        for (more, expected) in [(1, BLOCK), (BLOCK - 1, BLOCK), (1, 2 * BLOCK), (1000 - 129, 1024)] {
+            cache.append(&rows(more, 1), &rows(more, 2)).unwrap();
+            assert_eq!(cache.bytes(), expected * position, "{} positions", cache.len());
+        }
+        // A short cache takes no whole block.
+        let mut short = KvCache::new(HEADS, 33);
+        short.append(&rows(1, 1), &rows(1, 2)).unwrap();
+        assert_eq!(short.bytes(), 64 * position);
+    }
+
+    #[test]
+    fn continuations_of_a_prompt_share_its_whole_blocks_and_do_not_see_each_other() {
+        let query = |cache: &KvCache| {
+            let (q, mut out) = ([rows(1, 3), rows(1, 4)].concat(), vec![0.0; 96]);
+            attend(&q, HEADS, 1, |_| (cache, cache.len), &mut out);
+            out.iter().map(|x| x.to_bits()).collect::<Vec<_>>()
+        };
+        for prompt in [5, BLOCK, 2 * BLOCK + 70] {
+            let (keys, values) = (rows(prompt, 5), rows(prompt, 6));
+            let mut cache = KvCache::new(HEADS, prompt);
+            cache.append(&keys, &values).unwrap();
+            let alone = query(&cache);
+            let mut forks = [cache.fork(prompt + 200), cache.fork(prompt + 40), cache.clone()];
+            forks[2].truncate(prompt - 4);
+            for (number, fork) in forks.iter_mut().enumerate() {
+                let shared = fork.blocks.iter().zip(&cache.blocks).filter(|(a, b)| Arc::ptr_eq(a, b)).count();
+                assert_eq!(shared, if number == 2 { cache.blocks.len() } else { prompt / BLOCK });
+                fork.append(&rows(4, 10 + number), &rows(4, 20 + number)).unwrap();
+            }
+            assert_eq!(query(&cache), alone, "what a continuation appends does not reach its prompt");
+            for (number, fork) in forks.iter().enumerate() {
+                let before = if number == 2 { prompt - 4 } else { prompt };
+                let mut whole = KvCache::new(HEADS, 1000);
+                let with = |prompt: &[f32], new: usize| [&prompt[..before * 48], &rows(4, new)].concat();
+                whole.append(&with(&keys, 10 + number), &with(&values, 20 + number)).unwrap();
+                assert_eq!(query(fork), query(&whole), "prompt of {prompt}, continuation {number}");
+            }
+        }
+    }
+
+    #[test]
+    fn blocks_change_no_bit_of_attention_over_all_positions_at_once() {
+        let (len, dim) = (3 * BLOCK + 37, HEADS.dim);
+        let (keys, values) = (rows(len, 5), rows(len, 6));
+        let mut cache = KvCache::new(HEADS, len);
+        cache.append(&keys, &values).unwrap();
+        let q = [rows(1, 3), rows(1, 4)].concat();
+        let mut out = vec![0.0; 96];
+        attend(&q, HEADS, 1, |_| (&cache, len), &mut out);
+        let mut expected = vec![0.0; 96];
+        for head in 0..HEADS.key_value {
+            let of_head = |rows: &[f32]| -> Vec<f32> {
+                rows.chunks_exact(48).flat_map(|row| &row[head * dim..][..dim]).copied().collect()
+            };
+            let (keys, values) = (of_head(&keys), of_head(&values));
+            let group = HEADS.per_key_value();
+            let q = &q[head * group * dim..][..group * dim];
+            let columns = len.next_multiple_of(LANES);
+            let mut scores = vec![0.0; group * columns];
+            let all = Rhs::Columns { data: &keys, stride: dim };
+            matmul(group, len, dim, Lhs::rows(q, dim), all, &mut scores, columns, SERIAL);
+            let sums: Vec<f32> = scores.chunks_exact_mut(columns).map(|row| softmax(row, len, scale(dim))).collect();
+            let out = &mut expected[head * group * dim..][..group * dim];
+            let all = Rhs::Rows { data: &values, stride: dim };
+            matmul(group, dim, len, Lhs::rows(&scores, columns), all, out, dim, SERIAL);
+            out.chunks_exact_mut(dim).zip(sums).for_each(|(row, sum)| divide_in_place(row, sum));
+        }
+        assert_eq!(
+            out.iter().map(|x| x.to_bits()).collect::<Vec<_>>(),
+            expected.iter().map(|x| x.to_bits()).collect::<Vec<_>>()
+        );
     }
 }
