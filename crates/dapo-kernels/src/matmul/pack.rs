@@ -67,8 +67,8 @@ pub(super) fn odd_lines(len: usize) -> usize {
     len.next_multiple_of(16) | 16
 }
 
-/// Lays out tiles of A, each as its steps of k one after another, every step as [`micro::max_rows`] rows of which a
-/// lower tile leaves the last as they are. Tile i, of `rows[i]` of A, begins at `i * size`.
+/// Lays out tiles of A, each as its steps of k one after another, every step as [`micro::max_rows`] rows, the last of
+/// which a lower tile does not use. Tile i, of `rows[i]` of A, begins at `i * size`.
 pub(super) fn pack_tiles(
     a: Lhs<'_>,
     rows: impl Iterator<Item = Range<usize>>,
@@ -87,14 +87,14 @@ pub(super) fn pack_tiles(
     pack_steps_of_tiles(a.data, a.step, &rows, steps, size, tiles);
 }
 
-/// A tile from rows that are `stride` apart.
+/// A tile from rows that are `stride` apart; the rows that a lower tile lacks become zeros.
 #[inline(always)]
 fn rows_of_tile<const ROWS: usize>(data: &[f32], stride: usize, rows: usize, steps: usize, tile: &mut [f32]) {
     const RUN: usize = 8;
-    let whole = if rows == ROWS { steps / RUN * RUN } else { 0 };
+    let whole = steps / RUN * RUN;
     let mut runs = [[0.0f32; RUN]; ROWS];
     for (start, tile) in (0..whole).step_by(RUN).zip(tile.chunks_exact_mut(RUN * ROWS)) {
-        for (row, run) in runs.iter_mut().enumerate() {
+        for (row, run) in runs[..rows].iter_mut().enumerate() {
             run.copy_from_slice(&data[row * stride + start..][..RUN]);
         }
         for step in 0..RUN {
