@@ -42,6 +42,11 @@ pub struct GenerationConfig {
     /// passes that come before its weights change: these then need no forward pass. Gradients are the same to the bit.
     /// 0: none is kept. See [`Decoder::release_activations`](crate::Decoder::release_activations).
     pub keep_activations_bytes: usize,
+    /// Tokens that a decoder on the CPU guesses at most ahead of a sequence while few sequences are active: those that followed
+    /// the same tokens in the prompt, in the completion or in others of the prompt that have ended (prompt lookup). One forward
+    /// computes them all, and those are kept that are drawn. Completions and log-probs are the same to the bit. 0: none are
+    /// guessed.
+    pub draft_tokens: usize,
     /// Limits of completions of several turns, where somebody else speaks between them: see
     /// [`Policy::generate_turns`](crate::Policy::generate_turns).
     pub turns: Option<TurnLimits>,
@@ -58,6 +63,9 @@ pub struct TurnLimits {
 }
 
 impl GenerationConfig {
+    /// The default of [`draft_tokens`](Self::draft_tokens).
+    pub const DRAFT_TOKENS: usize = 3;
+
     /// Up to 256 tokens at temperature 1, seed 0. There is no default for the stop tokens: take [`StopTokens::of`] the model.
     pub fn new(stop: StopTokens) -> Self {
         Self {
@@ -69,6 +77,7 @@ impl GenerationConfig {
             purpose: Purpose::Rollout,
             cache_bytes: None,
             keep_activations_bytes: 0,
+            draft_tokens: Self::DRAFT_TOKENS,
             turns: None,
         }
     }

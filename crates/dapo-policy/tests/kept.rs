@@ -114,6 +114,8 @@ proptest! {
         samples in 1..5usize,
         max_new_tokens in 1..50usize,
         max_tokens in prop_oneof![Just(10_000usize), 1..200usize],
+        draft_tokens in prop_oneof![Just(0usize), 1..8usize],
+        temperature in prop_oneof![Just(0.0f32), Just(0.8)],
         released in prop::option::of((0..4u64, 0..4usize)),
         threads in 1..3usize,
         seed in any::<u64>(),
@@ -121,15 +123,15 @@ proptest! {
         let mut decoder = lora.map_or_else(|| decoder(shape), |lora| adapted(shape, &lora));
         decoder.set_layer_memory(if recompute { LayerMemory::Recompute } else { LayerMemory::Keep });
         let requests = requests(&lengths, samples, shape.vocab);
-        let sampling = SamplingConfig { temperature: 0.8, ..SamplingConfig::default() };
+        let sampling = SamplingConfig { temperature, ..SamplingConfig::default() };
         let stop = StopTokens::new([1, 2, 3]);
-        let plain = GenerationConfig { max_new_tokens, sampling, seed, ..GenerationConfig::new(stop) };
+        let plain = GenerationConfig { max_new_tokens, sampling, seed, draft_tokens: 0, ..GenerationConfig::new(stop) };
         let groups = decoder.generate(&requests, &plain).unwrap();
         prop_assert_eq!(decoder.kept_tokens(), 0);
         let expected = pass(&decoder, &requests, &groups, max_tokens);
 
         let keep_activations_bytes = budget.bytes(&decoder);
-        let keeping = GenerationConfig { keep_activations_bytes, ..plain };
+        let keeping = GenerationConfig { keep_activations_bytes, draft_tokens, ..plain };
         let found = on_threads(threads, || {
             prop_assert_eq!(&decoder.generate(&requests, &keeping).unwrap(), &groups);
             if let Some((draw, sample)) = released {
@@ -154,20 +156,23 @@ proptest! {
         turns in 1..6usize,
         delay in 0..4usize,
         max_tokens in prop_oneof![Just(10_000usize), 100..400usize],
+        draft_tokens in prop_oneof![Just(0usize), 1..8usize],
+        temperature in prop_oneof![Just(0.0f32), Just(0.8)],
     ) {
         let decoder = decoder(shape);
         let requests = requests(&lengths, samples, shape.vocab);
-        let sampling = SamplingConfig { temperature: 0.8, ..SamplingConfig::default() };
+        let sampling = SamplingConfig { temperature, ..SamplingConfig::default() };
         let stop = StopTokens::new((0..shape.vocab as u32).step_by(10));
         let limits = TurnLimits { max_turn_tokens, max_context_tokens: 150 };
-        let plain =
-            GenerationConfig { max_new_tokens, sampling, turns: Some(limits), ..GenerationConfig::new(stop) };
+                let plain = GenerationConfig {
+            max_new_tokens, sampling, turns: Some(limits), draft_tokens: 0, ..GenerationConfig::new(stop)
+        };
         let of = |delay| Talk {
             vocab: shape.vocab, turns, longest: 30, max_context: 150, max_new_tokens, delay, calls: 0, open: Vec::new(),
         };
         let groups = talk(&decoder, &requests, &plain, of(0));
         let expected = pass(&decoder, &requests, &groups, max_tokens);
-        let keeping = GenerationConfig { keep_activations_bytes: budget.bytes(&decoder), ..plain };
+        let keeping = GenerationConfig { keep_activations_bytes: budget.bytes(&decoder), draft_tokens, ..plain };
         prop_assert_eq!(&talk(&decoder, &requests, &keeping, of(delay)), &groups);
         prop_assert!(pass(&decoder, &requests, &groups, max_tokens) == expected);
     }

@@ -93,7 +93,7 @@ fn a_watched_completion_is_that_of_generate_and_can_be_ended() {
         assert_eq!(watched.as_ref(), Some(&expected));
         assert_eq!(seen.last(), Some(&expected.token_ids));
         assert!(seen.windows(2).all(|two| two[1].starts_with(&two[0])), "{seen:?}");
-        assert!(seen.windows(2).all(|two| two[1].len() == two[0].len() + 1), "{seen:?}");
+        assert!(seen.windows(2).all(|two| two[1].len() > two[0].len()), "{seen:?}");
 
         let mut calls = 0;
         let mut stop = |_: &[u32]| {

@@ -185,6 +185,8 @@ impl RunConfig {
             on_mastered: self.train.on_mastered,
             cache_bytes: self.rollout.cache_mib.map(|mib| mib.saturating_mul(1 << 20)),
             keep_activations_bytes: self.rollout.keep_activations_mib.map(|mib| mib.saturating_mul(1 << 20)),
+            ignore_eos: self.rollout.ignore_eos,
+            draft_tokens: self.rollout.draft_tokens,
         }
     }
 

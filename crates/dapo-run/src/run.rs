@@ -18,7 +18,7 @@ use crate::watch::Watcher;
 use dapo_data::Prompt;
 use dapo_eval::{EvalReport, Evaluation, evaluate_observed};
 use dapo_external::Counters;
-use dapo_policy::{GenerationConfig, PolicyError, Purpose, SamplingConfig, StopStrings};
+use dapo_policy::{GenerationConfig, PolicyError, Purpose, SamplingConfig, StopStrings, StopTokens};
 use dapo_reward::RewardSum;
 use dapo_trainer::{Activity, NoSignal, StepOutcome, StepTimings, Trainer, TrainerError};
 use serde::Serialize;
@@ -348,12 +348,13 @@ impl Run {
         let generation = GenerationConfig {
             max_new_tokens: self.config.eval.max_new_tokens.unwrap_or(self.config.rollout.max_new_tokens),
             sampling,
-            stop: self.trainer.stop_tokens().clone(),
+            stop: StopTokens::of(self.trainer.policy().config(), self.trainer.tokenizer()),
             stop_strings: self.eval_stop.clone(),
             seed: self.config.seed,
             purpose: Purpose::Evaluation,
             cache_bytes: self.trainer.config().cache_bytes,
             keep_activations_bytes: 0,
+            draft_tokens: self.trainer.config().draft_tokens,
             turns: None,
         };
         let (policy, tokenizer) = (self.trainer.policy(), self.trainer.tokenizer());

@@ -5,7 +5,7 @@ use crate::error::TrainerError;
 use crate::optimizer::OptimizerConfig;
 use crate::reference::ReferenceSync;
 use dapo_loss::{AdvantageNorm, LossConfig, PolicyLoss};
-use dapo_policy::SamplingConfig;
+use dapo_policy::{GenerationConfig, SamplingConfig};
 use dapo_reward::OverlongFilter;
 use dapo_sampler::SamplerConfig;
 use serde::{Deserialize, Serialize};
@@ -57,12 +57,17 @@ pub struct TrainerConfig {
     pub shards: usize,
     /// What [`Trainer::step`](crate::Trainer::step) does once no group carries a signal because the policy has mastered its data.
     pub on_mastered: OnMastered,
+    /// Whether rollouts continue behind stop tokens, up to a stop text or their limit.
+    pub ignore_eos: bool,
     /// Memory for keys and values of rollouts, in bytes; see [`GenerationConfig::cache_bytes`](dapo_policy::GenerationConfig::cache_bytes).
     pub cache_bytes: Option<usize>,
     /// Memory in which rollouts on the CPU keep activations, so that the first update of a step needs no forward pass,
     /// in bytes; 0: none, `None`: see [`kept_activation_bytes`](Self::kept_activation_bytes). It changes no result.
     /// Elsewhere than on the CPU it is not used.
     pub keep_activations_bytes: Option<usize>,
+    /// Tokens that rollouts on the CPU guess ahead; see
+    /// [`GenerationConfig::draft_tokens`](dapo_policy::GenerationConfig::draft_tokens). It changes no result.
+    pub draft_tokens: usize,
 }
 
 /// What happens when a step finds no group with a training signal because nine in ten or more are all correct.
@@ -101,8 +106,10 @@ impl Default for TrainerConfig {
             micro_batch_tokens: 4096,
             shards: 1,
             on_mastered: OnMastered::default(),
+            ignore_eos: false,
             cache_bytes: None,
             keep_activations_bytes: None,
+            draft_tokens: GenerationConfig::DRAFT_TOKENS,
         }
     }
 }

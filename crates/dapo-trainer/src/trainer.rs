@@ -97,12 +97,13 @@ impl Trainer {
         let generation = GenerationConfig {
             max_new_tokens: config.max_new_tokens,
             sampling: config.sampling,
-            stop: StopTokens::of(policy.config(), &tokenizer),
+            stop: if config.ignore_eos { StopTokens::none() } else { StopTokens::of(policy.config(), &tokenizer) },
             stop_strings: StopStrings::new(&config.stop, &tokenizer)?,
             seed: config.seed,
             purpose: Purpose::Rollout,
             cache_bytes: config.cache_bytes,
             keep_activations_bytes: config.kept_activation_bytes(policy.config(), policy.layer_memory()),
+            draft_tokens: config.draft_tokens,
             turns: None,
         };
         let has_kl = config.loss.kl.coef != 0.0 || config.kl_in_reward != 0.0;

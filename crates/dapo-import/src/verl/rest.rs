@@ -27,7 +27,6 @@ pub(super) const CHANGES: Rules = &[
         &["actor_rollout_ref.rollout.multi_turn.*", "actor_rollout_ref.rollout.agent.*", "data.tool_config_path"],
         "no tools: one turn a problem",
     ),
-    (&["actor_rollout_ref.rollout.ignore_eos"], "completions end at the model's end tokens"),
     (&["actor_rollout_ref.rollout.logprobs_mode"], "not offered here"),
     (&["actor_rollout_ref.rollout.limit_images"], "text alone"),
     (

@@ -37,6 +37,8 @@ pub(super) fn rollout(d: &mut Draft<'_>, has_critic: bool) -> Got<i64> {
     let min_p = d.number(&["actor_rollout_ref.rollout.min_p"]);
     let penalty = d.number(&["actor_rollout_ref.rollout.repetition_penalty"]);
     parts::sampler(d, min_p, penalty);
+    let ignores = d.switch(&["actor_rollout_ref.rollout.ignore_eos"]);
+    d.put_or("rollout.ignore_eos", ignores, false);
     longest
 }
 

@@ -163,6 +163,7 @@ fn each_knob_of_the_script_lands_on_its_key_alone() {
             knob("data.prompt_key=prompt", "data.prompt_key=question", &[("data.fields.prompt", "'question'")]),
             knob("rollout.top_p=1.0", "rollout.min_p=0.1", &[("rollout.min_p", "0.1")]),
             knob("rollout.top_p=1.0", "rollout.repetition_penalty=1.1", &[("rollout.repetition_penalty", "1.1")]),
+            knob("rollout.top_p=1.0", "rollout.ignore_eos=True", &[("rollout.ignore_eos", "true")]),
             knob("do_sample=True", "top_k=20", &[("eval.top_k", "20")]),
             knob("test_freq=5", "test_freq=5 trainer.val_before_train=False", &[("eval.at_start", "false")]),
             knob("test_freq=5", "test_freq=-1 trainer.val_before_train=False", &[("eval.every", "none")]),

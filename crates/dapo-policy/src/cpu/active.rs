@@ -1,5 +1,6 @@
 //! A sequence that is generated on the CPU.
 
+use super::draft::{Draft, Texts};
 use super::kept::KeptRows;
 use crate::error::PolicyError;
 use crate::generator::{Ended, Ending};
@@ -26,6 +27,8 @@ pub(super) struct Active {
     tail: Tail,
     /// What is kept of it for a backward pass.
     pub(super) kept: Option<KeptRows>,
+    /// Guesses at its next tokens, where some are made.
+    draft: Option<Draft>,
 }
 
 /// A sequence whose turn has ended, with its cache of each layer.
@@ -56,12 +59,34 @@ impl Active {
             draws,
             tail: Tail::default(),
             kept: None,
+            draft: None,
         }
     }
 
-    /// Of the token drawn last.
-    pub(super) fn position(&self) -> u32 {
-        (self.before + self.token_ids.len() - 1) as u32
+    /// Lets tokens be guessed.
+    pub(super) fn with_draft(mut self, draft: Option<Draft>) -> Self {
+        self.draft = draft;
+        self
+    }
+
+    /// Guesses up to `most` tokens that follow the last one.
+    pub(super) fn guess(&mut self, texts: &Texts, active: usize, most: usize) {
+        let left = self.limit.saturating_sub(self.token_ids.len() + 1);
+        if let Some(draft) = &mut self.draft {
+            draft.guess(texts, active, most.min(left));
+        }
+    }
+
+    /// The guessed tokens.
+    fn guessed(&self) -> &[u32] {
+        self.draft.as_ref().map_or(&[], |draft| &draft.tokens)
+    }
+
+    /// The tokens that are computed next, the last one and those that are guessed, with their positions.
+    pub(super) fn next_tokens(&self) -> impl Iterator<Item = (u32, u32)> {
+        let position = self.before + self.token_ids.len() - 1;
+        let tokens = self.token_ids.last().into_iter().chain(self.guessed());
+        tokens.enumerate().map(move |(i, token)| (*token, (position + i) as u32))
     }
 
     /// After a turn: the positions of its last token, and of `tokens` that follow.
@@ -74,7 +99,32 @@ impl Active {
         self.before += tokens.len();
         self.limit = config.turn_limit(self.drawn);
         self.draws.see(&config.sampling, tokens);
+        if let Some(draft) = &mut self.draft {
+            draft.see(tokens);
+            draft.tokens.clear();
+        }
         self.tail = Tail::default();
+    }
+
+    /// Draws a token from the first row of logits, and one from each further row as long as the draw before it is the guessed
+    /// token that the row follows. Returns what the last draw led to, and the number of rows used.
+    pub(super) fn draw_rows<'r>(
+        &mut self,
+        rows: impl Iterator<Item = &'r [f32]>,
+        config: &GenerationConfig,
+    ) -> Result<(Drawn, usize), PolicyError> {
+        let mut outcome = (Drawn::Active, 0);
+        for (number, row) in rows.enumerate() {
+            outcome = (self.draw(row, config)?, number + 1);
+            let guess = self.guessed().get(number);
+            if !matches!(outcome.0, Drawn::Active) || guess.is_none() || self.token_ids.last() != guess {
+                break;
+            }
+        }
+        if let Some(draft) = &mut self.draft {
+            draft.came_true(outcome.1.saturating_sub(1));
+        }
+        Ok(outcome)
     }
 
     /// Draws the next token.
@@ -85,17 +135,23 @@ impl Active {
         };
         self.token_ids.push(token);
         self.logprobs.push(logprob);
+        if let Some(draft) = &mut self.draft {
+            draft.see(&[token]);
+        }
         let finish = config.finish(&mut self.tail, token, self.token_ids.len(), self.limit)?;
         Ok(finish.map_or(Drawn::Active, Drawn::Finished))
     }
 
-    /// The report of a sequence whose turn has ended, with what it has drawn in it.
-    pub(super) fn ended(&mut self, drawn: &Drawn) -> Option<Ended> {
+    /// The report of a sequence whose turn has ended, with what it has drawn in it. It leaves its text to the others.
+    pub(super) fn ended(&mut self, drawn: &Drawn, texts: &mut Texts) -> Option<Ended> {
         let length = self.token_ids.len();
         let ending = match drawn {
             Drawn::Active => return None,
             Drawn::NotFinite => Ending::NotFinite(self.drawn + length),
             Drawn::Finished(finish_reason) => {
+                if let Some(draft) = &mut self.draft {
+                    draft.leave(texts);
+                }
                 (self.before, self.drawn) = (self.before + length, self.drawn + length);
                 self.last = self.token_ids.last().copied().unwrap_or_default();
                 Ending::Finished(Completion {

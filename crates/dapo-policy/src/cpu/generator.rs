@@ -1,17 +1,16 @@
 //! Generation on the CPU: a sequence continues a copy of its prompt's cache, and draws a token an advance.
 
-use super::active::{Active, Drawn, Parked};
-use super::forward::{Attend, Context};
-use super::kept::{Keeper, Keeping, KeptRows};
+use super::active::{Active, Parked};
+use super::buffers::Buffers;
+use super::draft::{Draft, Texts};
+use super::forward::Attend;
+use super::kept::{Keeper, KeptRows};
 use super::model::Model;
-use super::workspace::{Saved, Scratch};
-use crate::backend::Adapters;
 use crate::check::check_ids;
 use crate::error::PolicyError;
 use crate::generator::{Ended, Generator, PromptCache, Room, Start, not_active};
 use crate::request::{GenerationConfig, Request};
 use crate::sampling::Draws;
-use dapo_kernels::RotaryTable;
 use dapo_kernels::attention::{KvCache, Segments};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
@@ -46,25 +45,11 @@ pub(super) struct CpuGenerator<'a> {
     /// By layer, of each active sequence in order.
     caches: Vec<Vec<KvCache>>,
     keeper: Option<Keeper<'a>>,
-    /// What layers have computed of a small batch, until it is kept.
-    staged: Vec<Saved>,
+    /// What guesses are made from.
+    texts: Texts,
     /// Sequences whose turn has ended, by place.
     parked: BTreeMap<usize, Parked>,
     buffers: Buffers,
-}
-
-/// Memory of a forward, kept from token to token.
-struct Buffers {
-    tokens: Vec<u32>,
-    positions: Vec<u32>,
-    table: RotaryTable,
-    x: Vec<f32>,
-    saved: Saved,
-    scratch: Scratch,
-    normed: Vec<f32>,
-    logits: Vec<f32>,
-    /// Of each active sequence.
-    drawn: Vec<Result<Drawn, PolicyError>>,
 }
 
 fn blocks(tokens: usize) -> usize {
@@ -107,19 +92,9 @@ impl<'a> CpuGenerator<'a> {
             active: Vec::with_capacity(places),
             caches: std::iter::repeat_with(empty).take(c.num_hidden_layers).collect(),
             keeper: Keeper::new(&model.kept, if model.trained_len() > 0 { config.keep_activations_bytes } else { 0 }),
-            staged: Vec::new(),
+            texts: Texts::default(),
             parked: BTreeMap::new(),
-            buffers: Buffers {
-                tokens: Vec::with_capacity(places),
-                positions: Vec::with_capacity(places),
-                table: model.rotary_table(&[]),
-                x: Vec::new(),
-                saved: Saved::default(),
-                scratch: Scratch::default(),
-                normed: Vec::new(),
-                logits: Vec::new(),
-                drawn: Vec::with_capacity(places),
-            },
+            buffers: Buffers::new(model, places),
         })
     }
 }
@@ -150,10 +125,11 @@ impl Generator for CpuGenerator<'_> {
         buffers.table.set(&segments.positions());
         model.embed(&tokens, &mut buffers.x)?;
         let mut kept = self.keeper.as_ref().map_or_else(Vec::new, |keeper| keeper.prompts(prompts));
+        let mut staged = std::mem::take(&mut buffers.staged);
         let mut keeping = self.keeper.as_ref().map(|keeper| {
             let rows = segments.list().iter().map(|segment| segment.start..segment.start + segment.len);
             let list = kept.iter_mut().zip(rows).filter_map(|(kept, rows)| Some((kept.as_mut()?, rows))).collect();
-            keeper.batch(list, tokens.len(), &mut self.staged)
+            keeper.batch(list, tokens.len(), &mut staged)
         });
         let empty = || Vec::with_capacity(model.layers.len());
         let mut caches: Vec<Vec<KvCache>> = std::iter::repeat_with(empty).take(prompts.len()).collect();
@@ -167,6 +143,7 @@ impl Generator for CpuGenerator<'_> {
             keeping.complete(&buffers.x, &tokens);
             keeper.put_prompts(kept);
         }
+        buffers.staged = staged;
         let width = model.spec.config.hidden_size;
         let last: Vec<f32> = segments
             .list()
@@ -194,10 +171,14 @@ impl Generator for CpuGenerator<'_> {
             let prompt_len = start.request.prompt_ids.len();
             let key = self.config.stream(start.request, start.sample);
             let draws = Draws::new(&self.config.sampling, key, &start.request.prompt_ids);
-            let mut active = Active::new(start.place, prompt_len, self.config, draws);
+            let draft = (self.config.draft_tokens > 0).then(|| {
+                self.texts.put_prompt(start.number, &start.request.prompt_ids, start.request.samples * (1 + capacity));
+                Draft::new(start.number, capacity)
+            });
+            let mut active = Active::new(start.place, prompt_len, self.config, draws).with_draft(draft);
             active.kept = self.keeper.as_ref().map(|_| KeptRows::of(start));
             let drawn = active.draw(&prompt.logits, self.config)?;
-            if let Some(end) = active.ended(&drawn) {
+            if let Some(end) = active.ended(&drawn, &mut self.texts) {
                 ended.push(end);
                 // One that may continue needs its cache.
                 if self.config.turns.is_none() {
@@ -213,22 +194,20 @@ impl Generator for CpuGenerator<'_> {
     }
 
     fn advance(&mut self, ended: &mut Vec<Ended>) -> Result<(), PolicyError> {
-        let (model, config, buffers) = (self.model, self.config, &mut self.buffers);
-        buffers.tokens.clear();
-        buffers.tokens.extend(self.active.iter().filter_map(|active| active.token_ids.last()));
-        buffers.positions.clear();
-        buffers.positions.extend(self.active.iter().map(Active::position));
-        buffers.table.set(&buffers.positions);
-        model.embed(&buffers.tokens, &mut buffers.x)?;
-        let mut keeping = keep(self.keeper.as_ref(), &mut self.active, &mut self.staged, 0, |_| 1);
-        for (layer, caches) in self.caches.iter_mut().enumerate() {
-            buffers.layer(model, layer, &mut Attend::Decode(caches), keeping.as_mut())?;
+        let (model, most, count) = (self.model, self.config.draft_tokens, self.active.len());
+        self.buffers.clear();
+        for active in &mut self.active {
+            active.guess(&self.texts, count, most);
+            let before = self.buffers.tokens.len();
+            for (token, position) in active.next_tokens() {
+                self.buffers.tokens.push(token);
+                self.buffers.positions.push(position);
+            }
+            self.buffers.counts.push(self.buffers.tokens.len() - before);
         }
-        if let Some(mut keeping) = keeping {
-            keeping.complete(&buffers.x, &buffers.tokens);
-        }
-        buffers.logits(model)?;
-        Self::draw_all(model, config, &mut self.active, buffers, ended)
+        self.buffers.layers(model, &mut self.active, &mut self.caches, 0, self.keeper.as_ref())?;
+        self.buffers.logits(model)?;
+        self.draw(0, ended)
     }
 
     fn park(&mut self, place: usize) -> Result<(), PolicyError> {
@@ -285,9 +264,8 @@ impl CpuGenerator<'_> {
     fn extend(&mut self, turns: &[(usize, Vec<u32>)], ended: &mut Vec<Ended>) -> Result<(), PolicyError> {
         let (model, config, buffers) = (self.model, self.config, &mut self.buffers);
         let first = self.active.len();
-        let (mut counts, mut lasts) = (Vec::with_capacity(turns.len()), Vec::with_capacity(turns.len()));
-        buffers.tokens.clear();
-        buffers.positions.clear();
+        let mut lasts = Vec::with_capacity(turns.len());
+        buffers.clear();
         for (place, tokens) in turns {
             check_ids("the answer to a turn", tokens, model.spec.config.vocab_size)?;
             let Some(Parked { mut active, caches }) = self.parked.remove(place) else {
@@ -298,98 +276,56 @@ impl CpuGenerator<'_> {
             buffers.positions.extend(active.positions_of_next(tokens.len()));
             buffers.tokens.push(active.last);
             buffers.tokens.extend_from_slice(tokens);
-            counts.push(tokens.len() + 1);
+            buffers.counts.push(tokens.len() + 1);
             lasts.push(buffers.tokens.len() - 1);
             active.begin_turn(tokens, config);
             self.active.push(active);
             self.caches.iter_mut().zip(caches).for_each(|(caches, cache)| caches.push(cache));
         }
-        buffers.table.set(&buffers.positions);
-        model.embed(&buffers.tokens, &mut buffers.x)?;
-        let mut keeping =
-            keep(self.keeper.as_ref(), &mut self.active, &mut self.staged, first, |number| counts[number]);
-        for (layer, caches) in self.caches.iter_mut().enumerate() {
-            buffers.layer(model, layer, &mut Attend::Extend(&mut caches[first..], &counts), keeping.as_mut())?;
-        }
-        if let Some(mut keeping) = keeping {
-            keeping.complete(&buffers.x, &buffers.tokens);
-        }
+        buffers.layers(model, &mut self.active, &mut self.caches, first, self.keeper.as_ref())?;
         let width = model.spec.config.hidden_size;
         for (row, last) in lasts.iter().enumerate() {
             buffers.x.copy_within(last * width..(last + 1) * width, row * width);
         }
         buffers.x.truncate(lasts.len() * width);
         buffers.logits(model)?;
-        Self::draw_all(model, config, &mut self.active[first..], buffers, ended)
+        // Of each sequence there is one row now.
+        buffers.counts.fill(1);
+        self.draw(first, ended)
     }
 
-    /// Draws a token for each of these sequences, from its row of the logits.
-    fn draw_all(
-        model: &Model,
-        config: &GenerationConfig,
-        active: &mut [Active],
-        buffers: &mut Buffers,
-        ended: &mut Vec<Ended>,
-    ) -> Result<(), PolicyError> {
-        let (vocab, stride) = (model.spec.config.vocab_size, buffers.logits.len() / active.len());
-        active
+    /// Draws tokens for the sequences from number `first` on, from their rows of the logits, and takes back the rows of guesses
+    /// that were not drawn.
+    fn draw(&mut self, first: usize, ended: &mut Vec<Ended>) -> Result<(), PolicyError> {
+        let (config, vocab, buffers) = (self.config, self.model.spec.config.vocab_size, &mut self.buffers);
+        let (logits, counts) = (&buffers.logits, &buffers.counts);
+        let stride = logits.len() / counts.iter().sum::<usize>();
+        buffers.starts.clear();
+        buffers.starts.extend(counts.iter().scan(0, |start, count| Some(std::mem::replace(start, *start + count))));
+        let of = |(active, (start, count)): (&mut Active, (&usize, &usize))| {
+            let rows = logits[start * stride..(start + count) * stride].chunks_exact(stride);
+            active.draw_rows(rows.map(|row| &row[..vocab]), config)
+        };
+        self.active[first..]
             .par_iter_mut()
-            .zip(buffers.logits.par_chunks(stride))
-            .map(|(active, logits)| active.draw(&logits[..vocab], config))
+            .zip(buffers.starts.par_iter().zip(counts))
+            .map(of)
             .collect_into_vec(&mut buffers.drawn);
-        for (active, drawn) in active.iter_mut().zip(buffers.drawn.drain(..)) {
-            ended.extend(active.ended(&drawn?));
+        for (number, drawn) in buffers.drawn.drain(..).enumerate() {
+            let (drawn, used) = drawn?;
+            let active = &mut self.active[first + number];
+            let unused = buffers.counts[number] - used;
+            if unused > 0 {
+                for caches in &mut self.caches {
+                    let cache = &mut caches[first + number];
+                    cache.truncate(cache.len() - unused);
+                }
+                if let Some(kept) = &mut active.kept {
+                    kept.take_back(unused);
+                }
+            }
+            ended.extend(active.ended(&drawn, &mut self.texts));
         }
         Ok(())
-    }
-}
-
-/// Keeps the batch that is computed next: `count` rows of each sequence from the first one on.
-fn keep<'b>(
-    keeper: Option<&Keeper<'b>>,
-    active: &'b mut [Active],
-    staged: &'b mut Vec<Saved>,
-    first: usize,
-    count: impl Fn(usize) -> usize,
-) -> Option<Keeping<'b>> {
-    let keeper = keeper?;
-    keeper.make_room(active.iter_mut().map(|active| &mut active.kept), |number| {
-        number.checked_sub(first).map_or(0, &count)
-    });
-    let mut start = 0;
-    let list = active[first..].iter_mut().enumerate().filter_map(|(number, active)| {
-        let rows = start..start + count(number);
-        start = rows.end;
-        Some((active.kept.as_mut()?, rows))
-    });
-    let list = list.collect();
-    Some(keeper.batch(list, start, staged))
-}
-
-impl Buffers {
-    /// One layer, from `x` to `x`.
-    fn layer(
-        &mut self,
-        model: &Model,
-        layer: usize,
-        attend: &mut Attend<'_>,
-        keeping: Option<&mut Keeping<'_>>,
-    ) -> Result<(), PolicyError> {
-        let context = Context { table: &self.table, adapters: Adapters::On };
-        std::mem::swap(&mut self.saved.input, &mut self.x);
-        model.layer_forward(layer, context, attend, &mut self.saved, &mut self.scratch, Some(&mut self.x))?;
-        if let Some(keeping) = keeping {
-            keeping.layer(layer, &mut self.saved);
-        }
-        Ok(())
-    }
-
-    /// The logits of the rows in `x`.
-    fn logits(&mut self, model: &Model) -> Result<(), PolicyError> {
-        model.final_norm(&self.x, &mut self.normed)?;
-        model.with_head(1.0, |head| {
-            head.logits(&self.normed, &mut self.logits);
-            Ok(())
-        })
     }
 }

@@ -5,6 +5,8 @@
 mod active;
 mod backend;
 mod backward;
+mod buffers;
+mod draft;
 mod forward;
 mod generator;
 mod gradients;

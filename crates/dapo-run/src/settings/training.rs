@@ -19,6 +19,9 @@ pub struct RolloutSection {
     pub sampling: SamplingConfig,
     /// Texts that end a completion, and belong to it: it ends with the token with which its text contains one of them.
     pub stop: Vec<String>,
+    /// Whether completions continue behind the model's stop tokens, up to one of `stop` or their full length. Evaluations
+    /// always end at them.
+    pub ignore_eos: bool,
     /// Memory for keys and values, in MiB; bounds how many completions are generated at a time. By default 2048, on a GPU
     /// what its memory leaves beside all else that the run needs.
     pub cache_mib: Option<usize>,
@@ -26,12 +29,17 @@ pub struct RolloutSection {
     /// backward pass; 0: none. It changes no result. By default as much as the backward pass of a micro-batch keeps, at most
     /// 2048, and none where a quarter of the first update's completions of full length do not fit. Not used on a GPU.
     pub keep_activations_mib: Option<usize>,
+    /// Tokens that rollouts and evaluations on the CPU guess ahead of a completion while few are generated, from the prompt and
+    /// its completions, so that one forward may give several; 0: none. It changes no result. Not used on a GPU.
+    pub draft_tokens: usize,
 }
 
 impl Default for RolloutSection {
     fn default() -> Self {
-        let TrainerConfig { group_size, max_new_tokens, sampling, stop, .. } = TrainerConfig::default();
-        Self { group_size, max_new_tokens, sampling, stop, cache_mib: None, keep_activations_mib: None }
+        let TrainerConfig { group_size, max_new_tokens, sampling, stop, ignore_eos, draft_tokens, .. } =
+            TrainerConfig::default();
+        let (cache_mib, keep_activations_mib) = (None, None);
+        Self { group_size, max_new_tokens, sampling, stop, ignore_eos, cache_mib, keep_activations_mib, draft_tokens }
     }
 }
 

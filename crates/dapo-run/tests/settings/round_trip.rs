@@ -277,8 +277,10 @@ fn choices() -> Vec<Choice> {
         plain("rollout.min_p", single(), |c, v| c.rollout.sampling.min_p = v),
         plain("rollout.repetition_penalty", single(), |c, v| c.rollout.sampling.repetition_penalty = v),
         plain("rollout.stop", texts(), |c, v| c.rollout.stop = v),
+        plain("rollout.ignore_eos", any::<bool>(), |c, v| c.rollout.ignore_eos = v),
         plain("rollout.cache_mib", count(), |c, v| c.rollout.cache_mib = Some(v)),
         plain("rollout.keep_activations_mib", count(), |c, v| c.rollout.keep_activations_mib = Some(v)),
+        plain("rollout.draft_tokens", count(), |c, v| c.rollout.draft_tokens = v),
         plain("sampler.dynamic", any::<bool>(), |c, v| c.sampler.enabled = v),
         plain("sampler.metric", prop_oneof![text(), Just("score".into())], |c, v| {
             c.sampler.metric = match v.as_str() {

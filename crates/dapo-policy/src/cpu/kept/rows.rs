@@ -53,6 +53,12 @@ impl KeptRows {
         self.token_ids.extend_from_slice(&token_ids[rows]);
     }
 
+    /// Takes back the rows of the last `tokens` tokens.
+    pub(in crate::cpu) fn take_back(&mut self, tokens: usize) {
+        self.token_ids.truncate(self.token_ids.len().saturating_sub(tokens));
+        self.blocks.truncate(self.token_ids.len().div_ceil(BLOCK_TOKENS));
+    }
+
     fn copy(&mut self, place: Range<usize>, width: usize, values: &[f32], rows: Range<usize>) {
         let (mut at, mut row) = (self.token_ids.len(), rows.start);
         while row < rows.end {
