@@ -1,10 +1,10 @@
-"""Runs every work of `cargo bench --bench step` here and in its peers, one after the other, and writes the table into
-docs/benchmarks.md.
+"""Runs every work of `cargo bench --bench step` here and in its peers, one after the other, and writes the table of this
+kind of CPU into docs/benchmarks.md.
 
     python benches/peers/compare.py MODEL.gguf FOLDER [PART ...]    # FOLDER as `peers.py convert` made it
 
 Run it with the python of the virtual environment that setup.sh made, on an otherwise idle machine. With parts of names, only
-the works with one are run, and the table is printed, not written.
+the works with one are run; the table keeps its other rows.
 """
 
 import json
@@ -15,6 +15,8 @@ import sys
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 TINY = os.path.join(ROOT, "testdata", "parity", "tiny-qwen3")
+PAGE = os.path.join(ROOT, "docs", "benchmarks.md")
+HEADER = ["| work | peer | peer's best, peak memory | weights | ours, peak memory | times faster |", "|---|---|---|---|---|---|"]
 
 
 def lines(command, **environment):
@@ -34,17 +36,28 @@ def executable():
 
 
 def works(folder):
-    """Work, its figure, the peers' commands, and the label of each of their lines."""
+    """Work, its figure, our formats of weights, the peers' commands, and the label of each of their lines."""
     llama = [["llama", os.path.join(folder, f"{kind}.gguf")] for kind in ("bf16", "f16")]
     return [
-        ("smollm2 step 4x8x32", "s", [["step", folder, "32"]], "TRL, f32"),
-        ("smollm2 step 4x8x64", "s", [["step", folder, "64"]], "TRL, f32"),
-        ("tiny step 4x8x32", "s", [["step", TINY, "32", "tiny"]], "TRL, f32"),
-        ("smollm2 train 8x256", "tokens_per_second", [["train", folder]], "torch"),
-        ("smollm2 decode batch 32", "decode_tokens_per_second", [["generate", folder], *llama], "transformers, f32"),
-        ("smollm2 decode batch 1", "decode_tokens_per_second", llama, ""),
-        ("head 512 x 576 -> 49152", "s", [["head"]], "torch"),
+        ("smollm2 step 4x8x32", "s", ["f32"], [["step", folder, "32"]], "TRL, f32"),
+        ("smollm2 step 4x8x64", "s", ["f32"], [["step", folder, "64"]], "TRL, f32"),
+        ("tiny step 4x8x32", "s", ["f32"], [["step", TINY, "32", "tiny"]], "TRL, f32"),
+        ("smollm2 train 8x256", "tokens_per_second", ["f32"], [["train", folder]], "torch"),
+        ("smollm2 decode batch 32", "decode_tokens_per_second", ["f32", "bf16"], [["generate", folder], *llama],
+         "transformers, f32"),
+        ("smollm2 decode batch 1", "decode_tokens_per_second", ["f32", "bf16"], llama, ""),
+        ("head 512 x 576 -> 49152", "s", ["f32"], [["head"]], "torch"),
     ]
+
+
+def cpu():
+    """The kind of CPU by its vector instructions, and its description."""
+    with open("/proc/cpuinfo") as info:
+        fields = dict(line.split(":", 1) for line in info.read().split("\n\n")[0].splitlines())
+    fields = {key.strip(): value.strip() for key, value in fields.items()}
+    flags = fields["flags"].split()
+    kind = "AVX-512" if "avx512f" in flags else "AVX2" if "avx2" in flags else "neither AVX2 nor AVX-512"
+    return kind, f"{fields['model name']} (family {fields['cpu family']}, model {fields['model']}), {os.cpu_count()} cores"
 
 
 def peer_name(command, line, label):
@@ -56,7 +69,25 @@ def peer_name(command, line, label):
 def cell(line, figure):
     value = line[figure]
     text = f"{value:.1f} tok/s" if figure != "s" else f"{value:.2f} s" if value > 1 else f"{value * 1e3:.0f} ms"
-    return text
+    return f"{text}, {line['peak_mib'] / 1024:.1f} GiB"
+
+
+def write(kind, description, rows):
+    """Puts rows into the table of this kind of CPU, in place of those of the same work, peer and weights."""
+    begin, end = f"<!-- peers, {kind}: begin -->\n", f"<!-- peers, {kind}: end -->"
+    with open(PAGE) as page:
+        text = page.read()
+    if begin not in text:
+        sys.exit(f"{PAGE}: no line {begin!r}")
+    before, rest = text.split(begin)
+    table, after = rest.split(end)
+    key = lambda row: tuple(row.split("|")[place].strip() for place in (1, 2, 4))
+    known = {key(row): row for row in table.splitlines() if row.startswith("|") and row not in HEADER}
+    known |= {key(row): row for row in rows}
+    order = [work[0] for work in works("")]
+    table = sorted(known.values(), key=lambda row: order.index(key(row)[0]))
+    with open(PAGE, "w") as page:
+        page.write(before + begin + "\n".join([f"CPU: {description}.", "", *HEADER, *table]) + "\n" + end + after)
 
 
 def main():
@@ -64,34 +95,31 @@ def main():
         sys.exit(__doc__)
     gguf, folder, parts = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2]), sys.argv[3:]
     bench = executable()
-    rows = []
-    for work, figure, commands, label in works(folder):
+    kind, description = cpu()
+    print(f"{kind}: {description}", flush=True)
+    for work, figure, formats, commands, label in works(folder):
         if parts and not any(part in work for part in parts):
             continue
+
+        def measure():
+            return [lines([bench, "--bench", work], DAPO_SMOLLM2_GGUF=gguf, DAPO_WEIGHTS=format)[-1] for format in formats]
+
         # Ours before and after the peers, so that a machine that changes its pace is noticed; the better one counts.
-        measure = lambda: lines([bench, "--bench", work], DAPO_SMOLLM2_GGUF=gguf)[-1]
-        runs = [measure()]
+        before = measure()
         peers = []
         for command in commands:
             for line in lines([sys.executable, os.path.join(HERE, "peers.py"), *command]):
                 if line["work"] == work:
                     peers.append((peer_name(command, line, label), line))
-        runs.append(measure())
-        best = (min if figure == "s" else max)(runs, key=lambda line: line[figure])
-        for name, line in peers:
-            ratio = line[figure] / best[figure] if figure == "s" else best[figure] / line[figure]
-            rows.append(f"| {work} | {name} | {cell(line, figure)}, {line['peak_mib'] / 1024:.1f} GiB "
-                        f"| {cell(best, figure)}, {best['peak_mib'] / 1024:.1f} GiB | {ratio:.2f}× |")
-            print(rows[-1], flush=True)
-    if parts:
-        return
-    table = "\n".join(["| work | peer | peer's best, peak memory | ours, f32 | times faster |", "|---|---|---|---|---|", *rows])
-    path = os.path.join(ROOT, "docs", "benchmarks.md")
-    with open(path) as page:
-        before, rest = page.read().split("<!-- peers: begin -->")
-    after = rest.split("<!-- peers: end -->")[1]
-    with open(path, "w") as page:
-        page.write(f"{before}<!-- peers: begin -->\n{table}\n<!-- peers: end -->{after}")
+        rows = []
+        for format, *runs in zip(formats, before, measure()):
+            best = (min if figure == "s" else max)(runs, key=lambda line: line[figure])
+            print(f"{work}, {format}: {', '.join(cell(run, figure) for run in runs)}", flush=True)
+            for name, line in peers:
+                ratio = line[figure] / best[figure] if figure == "s" else best[figure] / line[figure]
+                rows.append(f"| {work} | {name} | {cell(line, figure)} | {format} | {cell(best, figure)} | {ratio:.2f}× |")
+                print(rows[-1], flush=True)
+        write(kind, description, rows)
 
 
 main()
