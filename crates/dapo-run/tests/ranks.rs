@@ -85,18 +85,27 @@ fn assert_same(found: &Path, expected: &Path) {
 
 #[test]
 fn a_run_starts_and_continues_with_any_number_of_ranks() {
+    starts_and_continues(&settings(&[]));
+}
+
+#[test]
+fn weights_in_bf16_start_and_continue_with_any_number_of_ranks() {
+    let following = ["model.weights=bf16", "kl.coef=0.1", "kl.sync_every=2", "kl.sync_mixup=0.5"];
+    starts_and_continues(&settings(&following));
+}
+
+fn starts_and_continues(settings: &Resolved) {
     let dir = tempdir().unwrap();
     let (reference, out) = (dir.path().join("reference"), dir.path().join("out"));
-    let settings = settings(&[]);
-    step_to(&mut Run::create(&settings, &reference).unwrap(), 4).unwrap();
+    step_to(&mut Run::create(settings, &reference).unwrap(), 4).unwrap();
     for outcome in on_ranks(2, |world| {
-        let mut run = Run::start_among(world, &settings, &out, Trust::Verified, None)?;
+        let mut run = Run::start_among(world, settings, &out, Trust::Verified, None)?;
         step_to(&mut run, 3)
     }) {
         outcome.unwrap();
     }
     for outcome in on_ranks(4, |world| {
-        let mut run = Run::resume_among(world, &settings, &out, Resume::default(), None)?;
+        let mut run = Run::resume_among(world, settings, &out, Resume::default(), None)?;
         assert_eq!(run.trainer().steps(), 3);
         step_to(&mut run, 4)
     }) {
