@@ -68,6 +68,7 @@ mod update;
 
 // The loop and its checkpoints.
 mod checkpoint;
+mod dealt;
 pub mod durable;
 #[doc(hidden)]
 pub mod fuzzing;
