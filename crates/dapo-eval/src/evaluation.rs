@@ -30,8 +30,8 @@ pub fn evaluate(
     Ok(Evaluation { groups: blocks.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect() })
 }
 
-/// As [`evaluate`], of a trainer's present policy; `observer` is shown [`Activity::Evaluation`] and [`Activity::Scoring`]. The
-/// ranks that train as one divide the problems: every rank calls it, and has the whole evaluation.
+/// As [`evaluate`], of a trainer's present policy; `observer` is shown [`Activity::Evaluation`] and [`Activity::Scoring`].
+/// The ranks that train as one divide the problems: every rank calls it, and has the whole evaluation.
 ///
 /// # Errors
 /// As there, on every rank; and when the ranks lose each other.
