@@ -138,7 +138,7 @@ fn train(args: &Train, own: Result<Resolved>, job: &Job) -> Result<()> {
             ));
         }
     })?;
-    if let Some(report) = run.evaluate_at_start()? {
+    if let Some(report) = run.evaluate_at_start().map_err(|error| job.failed(error))? {
         let when = match run.trainer().steps() {
             0 => "before training".to_owned(),
             steps => format!("after step {steps}"),
@@ -169,7 +169,7 @@ fn train(args: &Train, own: Result<Resolved>, job: &Job) -> Result<()> {
 /// Trains as a rank that keeps nothing: does what rank 0 does, without a word.
 fn follow(run: &mut Run, job: &Job) -> Result<()> {
     let signals = Signals::catch(|_| {})?;
-    run.evaluate_at_start()?;
+    run.evaluate_at_start().map_err(|error| job.failed(error))?;
     while !run.is_finished() {
         if let Some((_, signal)) = job.signal(signals.caught())? {
             if run.trainer().steps() > 0 {

@@ -77,7 +77,7 @@ impl Blocks {
     /// # Errors
     ///
     /// [`DistError::Argument`] for a different length; and see [`World`].
-    pub fn all_gather(self, world: &dyn World, values: &mut [f32]) -> Result<(), DistError> {
+    pub fn all_gather<T: Pod>(self, world: &dyn World, values: &mut [T]) -> Result<(), DistError> {
         Self::check("the vector to gather", values.len(), self.len)?;
         self.gather_values(world, values)
     }

@@ -4,7 +4,7 @@ use crate::scores;
 use dapo_data::Prompt;
 use dapo_policy::{GenerationConfig, GenerationProgress, Policy, Tokenizer};
 use dapo_reward::RewardSum;
-use dapo_trainer::{Activity, Group, Observer, Sample, TrainerError, roll_out, roll_out_observed};
+use dapo_trainer::{Activity, Group, Observer, Sample, Trainer, TrainerError, roll_out, roll_out_observed};
 
 /// What was found on a set of problems.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,13 +30,13 @@ pub fn evaluate(
     Ok(Evaluation { groups: blocks.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect() })
 }
 
-/// As [`evaluate`]; `observer` is shown [`Activity::Evaluation`] and [`Activity::Scoring`].
+/// As [`evaluate`], of a trainer's present policy; `observer` is shown [`Activity::Evaluation`] and [`Activity::Scoring`].
+/// The ranks that train as one divide the problems: every rank calls it, and has the whole evaluation.
 ///
 /// # Errors
-/// As there.
-pub fn evaluate_observed(
-    policy: &impl Policy,
-    tokenizer: &Tokenizer,
+/// As there, on every rank; and when the ranks lose each other.
+pub fn evaluate_together(
+    trainer: &Trainer,
     prompts: &[Prompt],
     samples: usize,
     generation: &GenerationConfig,
@@ -44,24 +44,13 @@ pub fn evaluate_observed(
     observer: &mut Observer<'_>,
 ) -> Result<Evaluation, TrainerError> {
     let drawn: Vec<(u64, &Prompt)> = (0..).zip(prompts).collect();
-    Ok(Evaluation { groups: observed(policy, tokenizer, &drawn, samples, generation, rewards, observer)? })
+    let groups = trainer.roll_out(&drawn, samples, generation, rewards, observer, &progress_among(prompts.len()))?;
+    Ok(Evaluation { groups })
 }
 
-fn observed(
-    policy: &impl Policy,
-    tokenizer: &Tokenizer,
-    drawn: &[(u64, &Prompt)],
-    samples: usize,
-    generation: &GenerationConfig,
-    rewards: &RewardSum,
-    observer: &mut Observer<'_>,
-) -> Result<Vec<Group>, TrainerError> {
-    let put = |progress: GenerationProgress| Activity::Evaluation {
-        done: progress.requests,
-        problems: drawn.len(),
-        tokens: progress.tokens,
-    };
-    roll_out_observed(policy, tokenizer, drawn, samples, generation, rewards, 0, observer, &put)
+/// Shows how far an evaluation of some problems is.
+fn progress_among(problems: usize) -> impl Fn(GenerationProgress) -> Activity + Sync {
+    move |progress| Activity::Evaluation { done: progress.requests, problems, tokens: progress.tokens }
 }
 
 /// [`evaluate`], `block` prompts at a time: a long evaluation can say how far it is and keep what it has. All blocks
@@ -105,7 +94,8 @@ pub fn evaluate_from<'a>(
     let block = block.max(1);
     prompts[first.min(prompts.len())..].chunks(block).enumerate().map(move |(i, prompts)| {
         let drawn: Vec<(u64, &Prompt)> = ((first + i * block) as u64..).zip(prompts).collect();
-        observed(policy, tokenizer, &drawn, samples, generation, rewards, observer)
+        let to_activity = progress_among(drawn.len());
+        roll_out_observed(policy, tokenizer, &drawn, samples, generation, rewards, 0, observer, &to_activity)
     })
 }
 

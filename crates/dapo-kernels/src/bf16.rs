@@ -56,6 +56,46 @@ pub fn round(values: &mut [f32]) {
     values.par_chunks_mut(BLOCK).for_each(round_block);
 }
 
+#[inline(always)]
+fn to_bits_body<const FMA: bool>(values: &[f32], rounded: &mut [u16]) {
+    for (rounded, value) in rounded.iter_mut().zip(values) {
+        *rounded = bits(*value) as u16;
+    }
+}
+
+dispatch! {
+    fn to_bits_block(values: &[f32], rounded: &mut [u16]) = to_bits_body;
+}
+
+/// The bits of the values, rounded as by [`round`], which [`from_bits`] widens.
+///
+/// # Panics
+/// When the lengths differ.
+///
+/// ```
+/// let (mut bits, mut values) = ([0; 2], [0.0; 2]);
+/// dapo_kernels::bf16::to_bits(&[1.0, -0.1], &mut bits);
+/// dapo_kernels::bf16::from_bits(&bits, &mut values);
+/// assert_eq!((bits[0], values), (0x3f80, [1.0, -0.100_097_656_25]));
+/// ```
+pub fn to_bits(values: &[f32], rounded: &mut [u16]) {
+    assert_eq!(values.len(), rounded.len(), "to_bits: lengths differ");
+    rounded.par_chunks_mut(BLOCK).zip(values.par_chunks(BLOCK)).for_each(|(bits, values)| to_bits_block(values, bits));
+}
+
+/// The values that have these bits in bf16.
+///
+/// # Panics
+/// When the lengths differ.
+pub fn from_bits(rounded: &[u16], values: &mut [f32]) {
+    assert_eq!(values.len(), rounded.len(), "from_bits: lengths differ");
+    values.par_chunks_mut(BLOCK).zip(rounded.par_chunks(BLOCK)).for_each(|(values, rounded)| {
+        for (value, rounded) in values.iter_mut().zip(rounded) {
+            *value = low(u32::from(*rounded));
+        }
+    });
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,6 +109,10 @@ mod tests {
                 let expected = half::bf16::from_f32(x);
                 let mut rounded = [x];
                 round(&mut rounded);
+                let (mut bits, mut widened) = ([0], [x]);
+                to_bits(&[x], &mut bits);
+                from_bits(&bits, &mut widened);
+                assert_eq!(widened[0].to_bits(), rounded[0].to_bits(), "{x:e}");
                 let (got, word) = (rounded[0], pair(x, -x));
                 assert_eq!(got.is_nan(), expected.is_nan(), "{x:e}");
                 if !x.is_nan() {

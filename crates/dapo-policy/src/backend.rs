@@ -163,6 +163,11 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
     /// Gives a tensor other values.
     fn write(&mut self, parameter: ParameterId, values: &[f32]) -> Result<(), PolicyError>;
 
+    /// The same, and keeps the rounded ones alone where it computes with values rounded from others that it can do without.
+    fn write_rounded(&mut self, parameter: ParameterId, values: &[f32]) -> Result<(), PolicyError> {
+        self.write(parameter, values)
+    }
+
     /// Log-probs and entropies of the targets, of which there is at least one.
     fn score(&self, inputs: &Inputs, temperature: f32, adapters: Adapters) -> Result<TokenLogprobs, PolicyError>;
 

@@ -252,3 +252,37 @@ fn a_reference_follows_by_steps_that_bf16_cannot_tell() {
     let scores = |decoder: &Decoder| bits(decoder.logprobs(&batch, 1.0).unwrap().logprobs);
     assert_eq!(scores(&reference), scores(&of_rounded));
 }
+
+#[test]
+fn rounded_values_alone_compute_as_beside_their_f32_values() {
+    let (mut own, _) = pair(plain(), false);
+    assert!(own.trains_in_bf16() && !decoder(plain()).trains_in_bf16());
+    let segments = Arc::new(Segments::new([(20, None)]).unwrap());
+    let batch = TokenBatch { token_ids: (0..20).collect(), segments, targets: (1..20).collect() };
+    let scores = |decoder: &Decoder| bits(decoder.logprobs(&batch, 1.0).unwrap().logprobs);
+    let (before, in_f32) = (scores(&own), own.trainable_tensors().unwrap());
+    let in_f32 = in_f32.into_iter().map(|(name, tensor)| (name, tensor.copy().unwrap())).collect::<BTreeMap<_, _>>();
+    let names: Vec<String> = own.parameters().iter().map(|(name, _)| (*name).to_owned()).collect();
+    let values = |name: &String| in_f32[name].flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    for (index, name) in names.iter().enumerate() {
+        own.set_parameter_rounded(index, &values(name)).unwrap();
+    }
+    assert_eq!(scores(&own), before);
+    assert!(tensor_bits(own.tensors().unwrap()) == tensor_bits(rounded(in_f32.clone())));
+    let (_, gradients) = gradients(&own, &batch);
+    let step = AdamWStep { lr: 1e-4, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.1, step: 1, grad_scale: 1.0 };
+    let error = own.adamw(&gradients, &mut Moments::zeros(&own).unwrap(), &step, 1.0).unwrap_err().to_string();
+    assert!(error.contains("without its f32 values"), "{error}");
+    // A reference that follows it needs them, too.
+    let mut follower = own.frozen_copy().unwrap();
+    let mut expected = own.frozen_copy().unwrap();
+    follower.mix_from_tensors(&in_f32, 0.25).unwrap();
+    own.load_trainable(&in_f32).unwrap();
+    assert!(tensor_bits(own.tensors().unwrap()) == tensor_bits(in_f32.clone()), "they are kept again");
+    expected.mix_from(&own, 0.25).unwrap();
+    assert!(tensor_bits(follower.tensors().unwrap()) == tensor_bits(expected.tensors().unwrap()));
+    let error = follower.mix_from_tensors(&BTreeMap::new(), 0.25).unwrap_err().to_string();
+    assert!(error.contains("is nothing, expected an f32 tensor of shape"), "{error}");
+    let error = own.set_parameter_rounded(0, &[0.0]).unwrap_err().to_string();
+    assert!(error.contains("is 1 values, expected "), "{error}");
+}

@@ -86,11 +86,15 @@ pub fn fits(config: &RunConfig, model: &ModelConfig, dir: &Path) -> Result<Optio
     config.model.device = config.model.device.parse::<DeviceChoice>()?.expected().to_string();
     // The shortest prompt: whether longer ones fit shows when they are read.
     let data = DataSizes { problems: None, longest_prompt: Some(1) };
-    // The ranks of a job share their machine's memory.
-    let ranks = dapo_dist::ranks_here(|name| std::env::var(name).ok());
+    // The ranks of a job share their machine's memory, and what the job divides.
+    let variable = |name: &str| std::env::var(name).ok();
+    let (here, ranks) =
+        (dapo_dist::ranks_here(variable), dapo_dist::launched(variable).map_or(1, |launch| launch.size.max(1)));
     let machine = Machine::here(dir);
-    let machine = Machine { memory: machine.memory.map(|memory| memory / ranks as u64), ..machine };
-    machine.check(&estimate(&config, model, data))
+    let machine = Machine { memory: machine.memory.map(|memory| memory / here as u64), ..machine };
+    let mut estimate = estimate(&config, model, data);
+    estimate.memory = estimate.memory.of_rank(ranks);
+    machine.check(&estimate)
 }
 
 /// Free space of the file system of a folder, in bytes.

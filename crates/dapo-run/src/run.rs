@@ -16,7 +16,7 @@ use crate::trackers::Trackers;
 use crate::unanswered::Unanswered;
 use crate::watch::Watcher;
 use dapo_data::Prompt;
-use dapo_eval::{EvalReport, Evaluation, evaluate_observed};
+use dapo_eval::{EvalReport, Evaluation, evaluate_together};
 use dapo_external::Counters;
 use dapo_policy::{GenerationConfig, PolicyError, Purpose, SamplingConfig, StopStrings, StopTokens};
 use dapo_reward::RewardSum;
@@ -316,12 +316,14 @@ impl Run {
         (every > 0 && steps.is_multiple_of(every)) || self.is_finished() || self.scores.is_new_best(steps)
     }
 
-    /// Evaluates the present policy. The rank that keeps the run does, and the others learn what their decisions rest on.
+    /// Evaluates the present policy, together. The rank that keeps the run has the report, and the others learn what their
+    /// decisions rest on.
     fn evaluate(&mut self) -> Result<Option<EvalReport>, RunError> {
         let steps = self.trainer.steps();
         self.ranks.phase(&format!("{} {steps}", Stage::Evaluation));
-        let report = if self.ranks.keeps() { self.report().map(Some) } else { Ok(None) };
+        let report = self.report();
         let report = self.ranks.agree(report)?;
+        self.externals.collect(&self.ranks)?;
         let line = report.as_ref().map(|report| EvaluationLine { step: steps, report });
         let file = self.folder.path().join(RunFolder::EVALUATIONS);
         let unwritten = |error: serde_json::Error| RunError::io(&file)(error.into());
@@ -340,10 +342,10 @@ impl Run {
     }
 
     /// Completes every validation problem `samples` times with the present policy, and judges the completions as the run's
-    /// own evaluations do. Nothing is logged. Of several ranks, rank 0 evaluates.
+    /// own evaluations do. Nothing is logged. Several ranks divide the problems: each calls it, and has the whole evaluation.
     ///
     /// # Errors
-    /// When `sampling` is out of its range, or generating or judging fails.
+    /// When `sampling` is out of its range, or generating or judging fails, on any rank.
     pub fn evaluate_with(&mut self, samples: usize, sampling: SamplingConfig) -> Result<Evaluation, RunError> {
         let generation = GenerationConfig {
             max_new_tokens: self.config.eval.max_new_tokens.unwrap_or(self.config.rollout.max_new_tokens),
@@ -357,21 +359,23 @@ impl Run {
             draft_tokens: self.trainer.config().draft_tokens,
             turns: None,
         };
-        let (policy, tokenizer) = (self.trainer.policy(), self.trainer.tokenizer());
         let judge = self.judge.as_ref().unwrap_or(self.trainer.rewards());
         let (ranks, watcher) = (&self.ranks, &mut self.watcher);
         let observer = &mut |activity| {
             ranks.world().heartbeat();
             watcher.see(activity);
         };
-        evaluate_observed(policy, tokenizer, &self.validation, samples, &generation, judge, observer)
+        evaluate_together(&self.trainer, &self.validation, samples, &generation, judge, observer)
             .map_err(|error| self.of_model(error))
     }
 
-    fn report(&mut self) -> Result<EvalReport, RunError> {
+    /// The report of an evaluation, on the rank that keeps the run.
+    fn report(&mut self) -> Result<Option<EvalReport>, RunError> {
         let evaluation = self.evaluate_with(self.config.eval.samples, self.config.eval.sampling())?;
-        let mut report = evaluation.report(&self.config.accuracy().grader);
-        report.per_problem.clear();
-        Ok(report)
+        Ok(self.ranks.keeps().then(|| {
+            let mut report = evaluation.report(&self.config.accuracy().grader);
+            report.per_problem.clear();
+            report
+        }))
     }
 }

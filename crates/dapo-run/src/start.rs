@@ -26,7 +26,7 @@ use dapo_data::Prompt;
 use dapo_dist::{Solo, World, handshake};
 use dapo_policy::{Device, StopStrings, cuda_memory};
 use dapo_reward::RewardSum;
-use dapo_trainer::{Digest, Manifest, Trainer, TrainerError, fingerprint_of_data, fingerprint_of_weights};
+use dapo_trainer::{Digest, Manifest, Trainer, TrainerError, fingerprint_of_data};
 use serde_json::{Map, Value};
 use std::fs;
 use std::io::ErrorKind;
@@ -223,7 +223,6 @@ impl Run {
             return Ok(());
         }
         self.ranks.phase("start: handshake");
-        let weights = self.ranks.alive_during(|| fingerprint_of_weights(self.trainer.policy()))?;
         // Where model and data are may differ.
         let mut settings = self.written.clone();
         settings.model.path.clear();
@@ -232,7 +231,7 @@ impl Run {
         let items = [
             ("the version of dapo", env!("CARGO_PKG_VERSION").to_owned()),
             ("the settings' hash", Digest::of(settings.to_toml()?.as_bytes()).blake3),
-            ("the weights' fingerprint", weights),
+            ("the weights' fingerprint", self.trainer.fingerprint().to_owned()),
             ("the tokenizer's hash", Digest::of(self.trainer.tokenizer().to_json()?.as_bytes()).blake3),
             ("the fingerprint of the problems to train on", self.data_fingerprint.clone()),
             ("the fingerprint of the problems for evaluation", self.validation_fingerprint.clone()),

@@ -16,7 +16,7 @@
 use crate::critic::Critic;
 use crate::durable;
 use crate::error::TrainerError;
-use crate::fingerprint::fingerprint_of_data;
+use crate::fingerprint::{fingerprint_of_data, fingerprint_of_weights};
 use crate::groups;
 use crate::manifest::{Manifest, RunState, check_name};
 use crate::reference::Reference;
@@ -38,8 +38,8 @@ impl Trainer {
     /// The same state gives the same bytes. One of several ranks needs [`gather_moments`](Self::gather_moments) before.
     ///
     /// # Errors
-    /// When the folder exists, other ranks hold a part of the optimizer's moments, or a file cannot be written. When a
-    /// weight is absurd, or the last step failed after an update.
+    /// When the folder exists, other ranks hold a part of what is written, or a file cannot be written. When a weight is
+    /// absurd, or the last step failed after an update.
     pub fn save(&self, dir: &Path, base_model: &str) -> Result<(), TrainerError> {
         self.save_of_run(dir, base_model, None)
     }
@@ -87,7 +87,8 @@ impl Trainer {
         if self.policy.lora().is_some() {
             save_adapter(&dir.join("adapter"), base_model, &self.policy)?;
         } else {
-            save_checkpoint(&dir.join("model"), self.policy.config(), &self.policy.tensors()?, self.tokenizer())?;
+            let tensors = self.optimizer.tensors(&self.policy)?.map_or_else(|| self.policy.tensors(), Ok)?;
+            save_checkpoint(&dir.join("model"), self.policy.config(), &tensors, self.tokenizer())?;
         }
         write_tensors(&dir.join("optimizer.safetensors"), &self.optimizer.state(&self.policy)?)?;
         if let Some(critic) = &self.critic {
@@ -171,6 +172,10 @@ impl Trainer {
             read_weights(&dir.join("model/model.safetensors"))?
         };
         self.policy.load_trainable(&weights)?;
+        if !self.team.is_alone() {
+            self.taken_from = fingerprint_of_weights(&self.policy)?;
+        }
+        self.optimizer.take_weights(&mut self.policy)?;
         let moments = read_tensors(&dir.join("optimizer.safetensors"))?;
         self.optimizer.restore(&self.policy, state.updates, &moments)?;
         if let Some(critic) = &mut self.critic {

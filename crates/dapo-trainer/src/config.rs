@@ -2,7 +2,7 @@
 
 use crate::critic_config::CriticConfig;
 use crate::error::TrainerError;
-use crate::optimizer::OptimizerConfig;
+use crate::optimizer_config::OptimizerConfig;
 use crate::reference::ReferenceSync;
 use dapo_loss::{AdvantageNorm, LossConfig, PolicyLoss};
 use dapo_policy::{GenerationConfig, SamplingConfig};

@@ -2,8 +2,9 @@
 
 use crate::critic_config::{CriticConfig, CriticLayers};
 use crate::error::TrainerError;
-use crate::optimizer::{AdamW, OptimizerConfig};
-use crate::owned::OwnedMoments;
+use crate::optimizer::AdamW;
+use crate::optimizer_config::OptimizerConfig;
+use crate::owned::Owned;
 use crate::pack::{PackedBatch, TokenTargets, TrainingGroup, TrainingSequence};
 use crate::sample::SampleId;
 use crate::score::by_completion_together;
@@ -62,22 +63,22 @@ impl Critic {
         Ok(Self { config, head: ValueHead::new(policy.config().hidden_size), own })
     }
 
-    /// Divides the moments of layers of its own among the ranks of a team.
+    /// Divides what training keeps of layers of its own among the ranks of a team.
     ///
     /// # Errors
     /// As [`AdamW::divide`].
     pub(crate) fn divide(&mut self, team: &Team) -> Result<(), TrainerError> {
         let of_head = self.head.hidden_size() + 1;
-        self.own.as_mut().map_or(Ok(()), |own| own.optimizer.divide(&own.model, of_head, team))
+        self.own.as_mut().map_or(Ok(()), |own| own.optimizer.divide(&mut own.model, of_head, team))
     }
 
-    /// The moments of layers of its own that this rank holds, where they are divided.
-    pub(crate) fn divided(&mut self) -> Option<&mut OwnedMoments> {
+    /// What this rank owns of layers of its own, where the ranks divide it.
+    pub(crate) fn divided(&mut self) -> Option<&mut Owned> {
         self.own.as_mut()?.optimizer.divided()
     }
 
-    /// Bytes of these moments.
-    pub(crate) fn moment_bytes(&self) -> u64 {
+    /// As [`AdamW::bytes`], of layers of its own.
+    pub(crate) fn bytes(&self) -> u64 {
         self.own.as_ref().map_or(0, |own| own.optimizer.bytes(&own.model))
     }
 
@@ -241,7 +242,7 @@ impl Critic {
         }
         let lr = self.config.optimizer.lr_at(step - 1);
         update.grad_norm = sum.update(team, model, optimizer, gradients, Some(&mut self.head), lr)?;
-        let norm = model.weights_norm()?;
+        let norm = optimizer.weights_norm(model, team)?;
         if !norm.is_finite() || norm > f64::from(LARGEST_WEIGHT) {
             return Err(TrainerError::Diverged { update: optimizer.steps(), step: None, norm });
         }
@@ -263,7 +264,8 @@ impl Critic {
     pub(crate) fn save(&self, dir: &Path) -> Result<(), TrainerError> {
         write_tensors(&dir.join(HEAD), &self.head.tensors()?)?;
         if let Some(OwnLayers { model, optimizer, .. }) = &self.own {
-            write_tensors(&dir.join(WEIGHTS), &model.trainable_tensors()?)?;
+            let tensors = optimizer.tensors(model)?.map_or_else(|| model.trainable_tensors(), Ok)?;
+            write_tensors(&dir.join(WEIGHTS), &tensors)?;
             write_tensors(&dir.join(MOMENTS), &optimizer.state(model)?)?;
         }
         Ok(())
@@ -274,6 +276,7 @@ impl Critic {
         self.head.load(&read_tensors(&dir.join(HEAD))?)?;
         if let Some(OwnLayers { model, optimizer, .. }) = &mut self.own {
             model.load_trainable(&read_tensors(&dir.join(WEIGHTS))?)?;
+            optimizer.take_weights(model)?;
             optimizer.restore(model, updates, &read_tensors(&dir.join(MOMENTS))?)?;
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! The settings of PPO's critic.
 
 use crate::error::TrainerError;
-use crate::optimizer::{OptimizerConfig, Schedule};
+use crate::optimizer_config::{OptimizerConfig, Schedule};
 use dapo_loss::{Gae, ValueLoss};
 use serde::{Deserialize, Serialize};
 

@@ -43,6 +43,8 @@ mod config;
 mod fingerprint;
 mod judge;
 mod optimizer;
+mod optimizer_config;
+mod owned;
 mod pack;
 mod reference;
 mod score;
@@ -56,7 +58,6 @@ mod critic_config;
 mod kept;
 mod metrics;
 mod overlap;
-mod owned;
 mod play;
 mod rescore;
 mod rollout;
@@ -67,6 +68,7 @@ mod update;
 
 // The loop and its checkpoints.
 mod checkpoint;
+mod dealt;
 pub mod durable;
 #[doc(hidden)]
 pub mod fuzzing;
@@ -86,7 +88,8 @@ pub use fingerprint::{fingerprint_of_data, fingerprint_of_weights};
 pub use manifest::{Digest, Manifest, Prefix, RunState, step_of_name};
 pub use metrics::{CriticMetrics, StepMetrics, StepTimings};
 pub use no_signal::{NoSignal, Outcomes};
-pub use optimizer::{AdamW, OptimizerConfig, Schedule};
+pub use optimizer::AdamW;
+pub use optimizer_config::{OptimizerConfig, Schedule};
 pub use pack::{PackedBatch, TokenTargets, TrainingGroup, TrainingSequence, pack};
 pub use record::{Fate, GroupRecord};
 pub use reference::ReferenceSync;

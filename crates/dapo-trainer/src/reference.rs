@@ -1,6 +1,8 @@
 //! The reference model of a KL term: what the policy was before training, or a copy that follows it.
 
 use crate::error::TrainerError;
+use crate::optimizer::AdamW;
+use crate::team::Team;
 use dapo_policy::{Decoder, Policy, PolicyError, TokenBatch, TokenLogprobs};
 use serde::{Deserialize, Serialize};
 
@@ -57,12 +59,22 @@ impl Reference {
         }
     }
 
-    /// Moves towards the policy where this is due after `steps` steps.
-    pub(crate) fn sync(&mut self, policy: &Decoder, sync: ReferenceSync, steps: u64) -> Result<(), TrainerError> {
+    /// Moves towards the policy where this is due after `steps` steps. Every rank calls it.
+    pub(crate) fn sync(
+        &mut self,
+        policy: &Decoder,
+        optimizer: &AdamW,
+        team: &Team,
+        sync: ReferenceSync,
+        steps: u64,
+    ) -> Result<(), TrainerError> {
         if let Self::Copy(copy) = self
             && sync.every.is_some_and(|every| steps.is_multiple_of(every))
         {
-            copy.mix_from(policy, sync.mixup)?;
+            match optimizer.gather_weights(policy, team)? {
+                Some(tensors) => copy.mix_from_tensors(&tensors, sync.mixup)?,
+                None => copy.mix_from(policy, sync.mixup)?,
+            }
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 
 use crate::activity::{Activity, Observer, RolloutProgress};
 use crate::advantages::filter_metric;
+use crate::dealt::make_together;
 use crate::error::TrainerError;
 use crate::judge::{Clock, Judge};
 use crate::kept::release_dropped;
@@ -12,13 +13,9 @@ use crate::rollout::{add_completions_by, roll_out_by, roll_out_more};
 use crate::sample::Group;
 use crate::trainer::Trainer;
 use dapo_data::Prompt;
-use dapo_dist::Dealing;
 use dapo_policy::GenerationProgress;
 use dapo_sampler::{Drawn, SamplerError, TakenBatch};
 use std::sync::Arc;
-
-/// Draws that are dealt to a rank at a time: each is a prompt with all of its completions.
-const PIECE: u64 = 1;
 
 impl Trainer {
     /// Rounds of rollouts until the sampler is satisfied.
@@ -73,11 +70,9 @@ impl Trainer {
         before: RolloutProgress,
         observer: &mut Observer<'_>,
     ) -> Result<Vec<Group>, TrainerError> {
-        let made = if self.team.is_alone() {
-            self.make(drawn, clock, before, observer)?
-        } else {
-            self.make_together(drawn, clock, before, observer)?
-        };
+        self.team.phase(self.steps() + 1, format_args!("round {}", before.round));
+        let drawn: Vec<(u64, &Prompt)> = drawn.iter().map(|(draw, i)| (*draw, &self.prompts[*i])).collect();
+        let made = make_together(&self.team, &drawn, self.rewards(), |own| self.make(own, clock, before, observer))?;
         // In the order in which one rank adds them: pass by pass over all groups.
         let passes = made.iter().map(|made| made.kl_sums.len()).max().unwrap_or_default();
         for pass in 0..passes {
@@ -88,44 +83,14 @@ impl Trainer {
         Ok(made.into_iter().map(|made| made.group).collect())
     }
 
-    /// Makes this rank's part of a round, and takes the others' parts.
-    fn make_together(
-        &self,
-        drawn: &[(u64, usize)],
-        clock: &Clock,
-        before: RolloutProgress,
-        observer: &mut Observer<'_>,
-    ) -> Result<Vec<Made>, TrainerError> {
-        let (world, dealing) = (&**self.team.world(), Dealing::new(PIECE)?);
-        self.team.phase(self.steps() + 1, format_args!("round {}", before.round));
-        let is_own = |(draw, _): &&(u64, usize)| dealing.maker(*draw, world.size()) == world.rank();
-        let own: Vec<(u64, usize)> = drawn.iter().filter(is_own).copied().collect();
-        let waits = self.rewards().episodes().is_some() || !self.rewards().waiting().is_empty();
-        let mut make = || if own.is_empty() { Ok(Vec::new()) } else { self.make(&own, clock, before, observer) };
-        let made = if waits { self.team.alive_during(make) } else { make() };
-        let sent = made.and_then(|made| {
-            made.into_iter()
-                .map(|made| Ok((made.group.draw, made.into_bytes()?)))
-                .collect::<Result<Vec<_>, TrainerError>>()
-        });
-        let sent = self.team.agree(sent)?;
-        let (Some((first, _)), Some((last, _))) = (drawn.first(), drawn.last()) else { return Ok(Vec::new()) };
-        let all = dealing.gather(world, *first..last + 1, &sent)?;
-        let read = |((draw, bytes), (_, prompt)): (&(u64, Vec<u8>), &(u64, usize))| {
-            Made::of_bytes(bytes, dealing.maker(*draw, world.size()), *draw, &self.prompts[*prompt])
-        };
-        all.iter().zip(drawn).map(read).collect()
-    }
-
     /// The groups of draws, with more completions where the per-prompt mode asks for them, and KL in the reward.
     fn make(
         &self,
-        drawn: &[(u64, usize)],
+        prompts: &[(u64, &Prompt)],
         clock: &Clock,
         before: RolloutProgress,
         observer: &mut Observer<'_>,
     ) -> Result<Vec<Made>, TrainerError> {
-        let prompts: Vec<(u64, &Prompt)> = drawn.iter().map(|(draw, i)| (*draw, &self.prompts[*i])).collect();
         let (policy, tokenizer, rewards) = (self.policy(), self.tokenizer(), self.rewards());
         let (config, generation) = (self.config(), &self.generation);
         let (size, sampler, filter) = (config.group_size, &config.sampler, config.overlong_filter);
@@ -137,10 +102,10 @@ impl Trainer {
         };
         // A metric with KL terms needs them between two calls of the policy, for all groups at once.
         if sampler.per_prompt.is_some() && config.kl_in_reward == 0.0 {
-            let groups = roll_out_more(policy, judge, &prompts, size, generation, &more, observer, &activity)?;
+            let groups = roll_out_more(policy, judge, prompts, size, generation, &more, observer, &activity)?;
             return Ok(groups.into_iter().map(|group| Made { group, kl_sums: Vec::new() }).collect());
         }
-        let mut groups = roll_out_by(policy, judge, &prompts, size, generation, observer, &activity)?;
+        let mut groups = roll_out_by(policy, judge, prompts, size, generation, observer, &activity)?;
         let mut kl_sums = vec![Vec::new(); groups.len()];
         loop {
             for (sums, sum) in kl_sums.iter_mut().zip(self.add_kl_terms(&mut groups)?) {

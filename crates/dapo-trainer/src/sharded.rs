@@ -93,7 +93,7 @@ impl ShardSum {
     /// has no gradient in any shard stays as it is.
     ///
     /// Where the optimizer's moments are divided, each rank updates the values that it owns, and takes the others' from the
-    /// ranks that own them.
+    /// ranks that own them: rounded ones, where the f32 values are divided, too.
     ///
     /// # Errors
     /// [`TrainerError::NotFinite`] when the norm is not finite; then nothing has changed. When the ranks lose each other, or
@@ -153,11 +153,13 @@ impl Vector {
         let own = self.blocks.owned(world.rank(), world.size());
         let norm = self.blocks.sum_of_squares(world, &self.values[own])?.sqrt();
         let step = optimizer.clipped_step(norm, lr)?;
-        let moments = optimizer.divided();
-        let updated = moments.map_or(Ok(()), |own| own.update(model, has_gradient, &mut self.values, &step));
+        let Some(owned) = optimizer.divided() else {
+            return Err(TrainerError::setting("moments", &"whole", "divided among ranks"));
+        };
+        let updated = owned.update(model, has_gradient, &mut self.values, &step);
         let written = team.agree(updated).and_then(|()| {
-            self.blocks.all_gather(world, &mut self.values)?;
-            team.agree(self.write_weights(model, has_gradient, head, &step))
+            owned.share(world, &mut self.values)?;
+            team.agree(self.write_weights(model, owned.has_weights(), has_gradient, head, &step))
         });
         optimizer.count(written.is_ok());
         written.map(|()| norm)
@@ -166,6 +168,7 @@ impl Vector {
     fn write_weights(
         &self,
         model: &mut Decoder,
+        are_rounded: bool,
         has_gradient: &[bool],
         head: Option<&mut ValueHead>,
         step: &AdamWStep,
@@ -173,8 +176,10 @@ impl Vector {
         let mut rest = self.values.as_slice();
         for (index, (length, has_gradient)) in self.lengths.iter().zip(has_gradient).enumerate() {
             let (values, after) = rest.split_at(*length);
-            if *has_gradient {
-                model.set_parameter(index, values)?;
+            match (has_gradient, are_rounded) {
+                (false, _) => {}
+                (true, false) => model.set_parameter(index, values)?,
+                (true, true) => model.set_parameter_rounded(index, values)?,
             }
             rest = after;
         }

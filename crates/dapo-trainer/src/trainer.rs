@@ -38,6 +38,8 @@ pub struct Trainer {
     pub(crate) reference: Option<Reference>,
     /// Fingerprint of the weights the run began with.
     pub(crate) base: String,
+    /// Fingerprint of the weights that it was made, or as one of several ranks restored, with.
+    pub(crate) taken_from: String,
     /// Whether the reference came from a checkpoint and may differ from what the run began with.
     pub(crate) has_moved_reference: bool,
     pub(crate) optimizer: AdamW,
@@ -108,8 +110,10 @@ impl Trainer {
         };
         let has_kl = config.loss.kl.coef != 0.0 || config.kl_in_reward != 0.0;
         let reference = has_kl.then(|| Reference::of(&policy, config.reference_sync)).transpose()?;
+        let base = fingerprint_of_weights(&policy)?;
         let mut trainer = Self {
-            base: fingerprint_of_weights(&policy)?,
+            taken_from: base.clone(),
+            base,
             has_moved_reference: false,
             reference,
             optimizer: AdamW::new(&policy, config.optimizer)?,
@@ -131,7 +135,7 @@ impl Trainer {
             is_torn: false,
             failed: Vec::new(),
         };
-        trainer.divide_moments()?;
+        trainer.divide()?;
         Ok(trainer)
     }
 
@@ -140,21 +144,23 @@ impl Trainer {
     /// with the others. By default the world is [`Solo`](dapo_dist::Solo).
     ///
     /// # Errors
-    /// [`TrainerError::Setting`] when [`TrainerConfig::shards`] is below the world's size.
+    /// [`TrainerError::Setting`] when [`TrainerConfig::shards`] is below the world's size, or the trainer is one of several
+    /// ranks already and has a part of what they divide.
     pub fn set_world(&mut self, world: Arc<dyn World>) -> Result<(), TrainerError> {
         self.team = Team::new(world, self.config.shards)?;
-        self.divide_moments()
+        self.divide()
     }
 
-    /// Gives this rank the moments that it owns.
-    fn divide_moments(&mut self) -> Result<(), TrainerError> {
+    /// Gives this rank what it owns: moments, and f32 values of weights in bf16.
+    fn divide(&mut self) -> Result<(), TrainerError> {
         let of_head = self.critic.as_mut().and_then(Critic::shared_head).map_or(0, |head| head.hidden_size() + 1);
-        self.optimizer.divide(&self.policy, of_head, &self.team)?;
+        self.optimizer.divide(&mut self.policy, of_head, &self.team)?;
         self.critic.as_mut().map_or(Ok(()), |critic| critic.divide(&self.team))
     }
 
-    /// Brings the optimizer's moments to one rank, which can [`save`](Self::save) until the next step. Every rank calls it,
-    /// as each holds the moments of the values that it owns. With one rank, one shard, or a GPU there is nothing to do.
+    /// Brings the optimizer's moments, and the f32 values of weights in bf16, to one rank, which can [`save`](Self::save) until
+    /// the next step. Every rank calls it, as each holds those that it owns. With one rank, one shard, or a GPU there is
+    /// nothing to do.
     ///
     /// # Errors
     /// [`TrainerError::Dist`].
@@ -166,9 +172,14 @@ impl Trainer {
         Ok(())
     }
 
-    /// Bytes of the optimizer's moments that this rank holds.
-    pub fn moment_bytes(&self) -> u64 {
-        self.optimizer.bytes(&self.policy) + self.critic.as_ref().map_or(0, Critic::moment_bytes)
+    /// Bytes of what this rank holds for the optimizer: moments, and with several shards the f32 values of weights in bf16.
+    pub fn optimizer_bytes(&self) -> u64 {
+        self.optimizer.bytes(&self.policy) + self.critic.as_ref().map_or(0, Critic::bytes)
+    }
+
+    /// Fingerprint of the weights that this trainer was made with, or as one of several ranks restored with.
+    pub fn fingerprint(&self) -> &str {
+        &self.taken_from
     }
 
     /// The ranks that train as one.
@@ -176,7 +187,8 @@ impl Trainer {
         self.team.world()
     }
 
-    /// The policy as it is now.
+    /// The policy as it is now. With several shards, one that trains in bf16 has the rounded weights alone: the ranks divide
+    /// the f32 values, which [`save`](Self::save) writes.
     pub fn policy(&self) -> &Decoder {
         &self.policy
     }
@@ -280,7 +292,8 @@ impl Trainer {
         let updated = Instant::now();
         let generated = metrics.num_tokens - self.num_tokens;
         if let Some(reference) = &mut self.reference {
-            let synced = reference.sync(&self.policy, self.config.reference_sync, metrics.step);
+            let (policy, optimizer, when) = (&self.policy, &self.optimizer, self.config.reference_sync);
+            let synced = reference.sync(policy, optimizer, &self.team, when, metrics.step);
             self.is_torn |= synced.is_err();
             synced?;
         }

@@ -155,7 +155,7 @@ fn update_once(
     }
     let (is_shared, lr) = (head.is_some(), config.optimizer.lr_at(step - 1));
     update.grad_norm = sum.update(team, policy, optimizer, gradients, head, lr)?;
-    let norm = policy.weights_norm()?;
+    let norm = optimizer.weights_norm(policy, team)?;
     if !norm.is_finite() || norm > f64::from(LARGEST_WEIGHT) {
         return Err(TrainerError::Diverged { update: optimizer.steps(), step: None, norm });
     }
@@ -323,8 +323,9 @@ fn accumulate_by(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::optimizer_config::OptimizerConfig;
     use dapo_dist::threads;
-    use dapo_policy::ModelConfig;
+    use dapo_policy::{ModelConfig, WeightFormat};
     use std::sync::Arc;
     use std::time::Duration;
 
@@ -341,6 +342,10 @@ mod tests {
         TrainingGroup { draw, prompt_ids: vec![3, 4], sequences, ..TrainingGroup::default() }
     }
 
+    fn small() -> ModelConfig {
+        ModelConfig { num_hidden_layers: 1, vocab_size: 20, ..ModelConfig::qwen3_0_6b() }
+    }
+
     /// A rank after an update.
     #[derive(Debug)]
     struct Rank {
@@ -354,29 +359,39 @@ mod tests {
     }
 
     fn one_step(team: &Team, groups: &[TrainingGroup]) -> Rank {
-        let small = ModelConfig { num_hidden_layers: 1, vocab_size: 20, ..ModelConfig::qwen3_0_6b() };
-        let mut policy = Decoder::random(small, 1).unwrap();
-        let config = TrainerConfig { shards: 4, ..TrainerConfig::default() };
+        let config = TrainerConfig { shards: team.shards().count(), ..TrainerConfig::default() };
+        step_of(team, groups, &config, WeightFormat::F32)
+    }
+
+    fn step_of(team: &Team, groups: &[TrainingGroup], config: &TrainerConfig, format: WeightFormat) -> Rank {
+        let mut policy = Decoder::random(small(), 1).unwrap();
+        policy.set_weight_format(format).unwrap();
         let mut optimizer = AdamW::new(&policy, config.optimizer).unwrap();
-        optimizer.divide(&policy, 0, team).unwrap();
+        optimizer.divide(&mut policy, 0, team).unwrap();
         let mut gradients = Gradients::new(policy.parameters().len());
         let (policy, gradients) = (&mut policy, &mut gradients);
         let learner = Learner { policy, optimizer: &mut optimizer, gradients, critic: None, team };
-        let updates = update(learner, groups, &config, 7, &mut |_| ());
+        let updates = update(learner, groups, config, 7, &mut |_| ());
         let norms = updates.map(|updates| updates.policy.iter().map(|update| update.grad_norm).collect());
-        let tensors = policy.trainable_tensors().unwrap();
+        let tensors = optimizer.gather_weights(policy, team).unwrap();
+        let tensors = tensors.unwrap_or_else(|| policy.trainable_tensors().unwrap());
         let values = tensors.values().flat_map(|tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap());
         let weights = values.map(f32::to_bits).collect();
         Rank { norms, updates: optimizer.steps(), bytes: optimizer.bytes(policy), weights }
     }
 
     fn on_ranks(size: usize, groups: &[TrainingGroup]) -> Vec<Rank> {
+        ranks(size, |team| one_step(team, groups))
+    }
+
+    fn ranks(size: usize, step: impl Fn(&Team) -> Rank + Sync) -> Vec<Rank> {
+        let step = &step;
         let worlds = threads::worlds(size, Duration::from_mins(1));
         std::thread::scope(|scope| {
             let ranks = worlds.into_iter().map(|world| {
                 scope.spawn(move || {
                     let team = Team::new(Arc::from(world), 4).unwrap();
-                    let outcome = one_step(&team, groups);
+                    let outcome = step(&team);
                     team.world().finish().unwrap();
                     outcome
                 })
@@ -418,6 +433,24 @@ mod tests {
                 assert!(rank.bytes.abs_diff(share) <= block && block < share / 4, "{} of {share}", rank.bytes);
                 assert!(rank.weights == alone.weights, "{size} ranks");
             }
+        }
+    }
+
+    /// A decoder that has its f32 values itself makes the same update of one group, without other shards and without clipping.
+    #[test]
+    fn divided_f32_values_take_the_step_that_a_decoder_takes_with_its_own() {
+        let optimizer = OptimizerConfig { lr: 1e-3, max_grad_norm: f64::INFINITY, ..OptimizerConfig::default() };
+        let config = |shards| TrainerConfig { optimizer, shards, ..TrainerConfig::default() };
+        let groups = [group(10, -1.0)];
+        let step = |team: &Team| step_of(team, &groups, &config(team.shards().count()), WeightFormat::Bf16);
+        let own = step(&Team::alone(1).unwrap());
+        let begin = Decoder::random(small(), 1).unwrap().trainable_tensors().unwrap();
+        let begin = begin.values().flat_map(|tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap());
+        let moved = begin.zip(&own.weights).filter(|(before, after)| before.to_bits() != **after).count();
+        assert!(moved > own.weights.len() / 2, "{moved}");
+        for rank in ranks(3, |team| step(team)) {
+            assert!(rank.weights == own.weights);
+            assert!(rank.bytes < 12 * own.weights.len() as u64 / 2);
         }
     }
 

@@ -34,6 +34,12 @@ fn full_weights_are_the_same_at_any_number_of_ranks() {
     same_at_any_size(&[]);
 }
 
+/// The f32 values are divided as the moments are, and so is the evaluation of an odd number of problems.
+#[test]
+fn weights_in_bf16_are_the_same_at_any_number_of_ranks() {
+    same_at_any_size(&["model.weights=bf16", "eval.every=2", "eval.limit=7", "eval.samples=2"]);
+}
+
 #[test]
 fn adapters_with_a_reference_are_the_same_at_any_number_of_ranks() {
     same_at_any_size(&["lora.rank=4", "loss.kl.coef=0.05"]);
@@ -60,7 +66,7 @@ fn a_run_continues_with_any_number_of_ranks() {
     let _one = alone();
     let dir = tempdir().unwrap();
     let (reference, out) = (dir.path().join("reference"), dir.path().join("chain"));
-    let settings = [&TINY[..], &["train.steps=14", "eval.every=7"]].concat();
+    let settings = [&TINY[..], &["train.steps=14", "eval.every=7", "model.weights=bf16"]].concat();
     let mut command = dapo();
     command.args(training(&settings, &reference));
     run(command).success();

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 #![cfg(target_os = "linux")]
 
+mod evaluations;
 mod faults;
 mod folders;
 mod full_disk;

@@ -56,6 +56,11 @@ impl Backend for Model {
         found.ok_or_else(|| unknown(parameter))?.set(values)
     }
 
+    fn write_rounded(&mut self, parameter: ParameterId, values: &[f32]) -> Result<(), PolicyError> {
+        let found = self.parameters_mut(parameter.set).into_iter().find(|p| p.index == parameter.index);
+        found.ok_or_else(|| unknown(parameter))?.set_rounded(values)
+    }
+
     fn score(&self, inputs: &Inputs, temperature: f32, adapters: Adapters) -> Result<TokenLogprobs, PolicyError> {
         threads::enter(|| Model::score(self, inputs, temperature, adapters))
     }

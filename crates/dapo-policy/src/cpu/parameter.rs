@@ -28,9 +28,10 @@ pub(super) struct Parameter {
 enum Form {
     /// In f32 as stored. A matrix's packed copy is made when the first matmul reads it.
     Full { values: Var, packed: OnceLock<PackedMatrix> },
-    /// A vector, and its values rounded to bf16 and widened.
-    RoundedVector { values: Var, rounded: Var },
-    /// A packed matrix: in f32, or in bf16 with the f32 values of which it is the rounded copy, where there are any.
+    /// A vector's values rounded to bf16 and widened, and the f32 values of which they are the rounded ones, where there are
+    /// any.
+    RoundedVector { values: Option<Var>, rounded: Var },
+    /// A packed matrix: in f32, or in bf16, with the f32 values likewise.
     Packed { values: Option<Var>, packed: PackedMatrix },
 }
 
@@ -51,11 +52,8 @@ impl Form {
             }
             (WeightFormat::Bf16, _) => {
                 let rounded = copy()?;
-                with_slice_mut(&rounded, |rounded| {
-                    bf16::round(rounded);
-                    Ok(())
-                })?;
-                Self::RoundedVector { values: copy()?, rounded }
+                round_into(&rounded, &values(&tensor)?)?;
+                Self::RoundedVector { values: Some(copy()?), rounded }
             }
         })
     }
@@ -123,7 +121,8 @@ impl Parameter {
     pub(super) fn read(&self) -> Result<Tensor, PolicyError> {
         match &self.form {
             Form::Full { values, .. }
-            | Form::RoundedVector { values, .. }
+            | Form::RoundedVector { values: Some(values), .. }
+            | Form::RoundedVector { values: None, rounded: values }
             | Form::Packed { values: Some(values), .. } => Ok(values.as_detached_tensor()),
             Form::Packed { values: None, packed } => {
                 let mut values = vec![0.0; self.shape.elem_count()];
@@ -141,25 +140,51 @@ impl Parameter {
         }
     }
 
-    /// Takes other values. Of a matrix in bf16 they are kept in f32 from now on: what follows others by small steps would not
-    /// move otherwise.
+    /// Takes other values. In bf16 they are kept in f32 from now on: what follows others by small steps would not move
+    /// otherwise.
     pub(super) fn set(&mut self, values: &[f32]) -> Result<(), PolicyError> {
-        if values.len() != self.shape.elem_count() {
-            return Err(PolicyError::Setting {
-                field: self.name.clone(),
-                found: format!("{} values", values.len()),
-                expected: format!("{} values", self.shape.elem_count()),
-            });
-        }
-        if let Form::Packed { values: own @ None, packed } = &mut self.form {
-            if packed.is_rounded() {
-                *own = Some(Var::from_slice(values, &self.shape, &Device::Cpu)?);
+        self.check_len(values)?;
+        let in_f32 = || Var::from_slice(values, &self.shape, &Device::Cpu);
+        match &mut self.form {
+            Form::Packed { values: None, packed } if !packed.is_rounded() => {
+                packed.repack_transposed(values);
+                return Ok(());
             }
-            packed.repack_transposed(values);
-            return Ok(());
+            Form::Packed { values: own @ None, .. } | Form::RoundedVector { values: own @ None, .. } => {
+                *own = Some(in_f32()?);
+            }
+            _ => {}
         }
         self.change(|own| {
             own.copy_from_slice(values);
+        })
+    }
+
+    /// Takes other values. In bf16 the rounded ones alone are kept from now on.
+    pub(super) fn set_rounded(&mut self, values: &[f32]) -> Result<(), PolicyError> {
+        self.check_len(values)?;
+        match &mut self.form {
+            Form::Packed { values: own, packed } => {
+                *own = None;
+                packed.repack_transposed(values);
+                Ok(())
+            }
+            Form::RoundedVector { values: own, rounded } => {
+                *own = None;
+                round_into(rounded, values)
+            }
+            Form::Full { .. } => self.set(values),
+        }
+    }
+
+    fn check_len(&self, values: &[f32]) -> Result<(), PolicyError> {
+        if values.len() == self.shape.elem_count() {
+            return Ok(());
+        }
+        Err(PolicyError::Setting {
+            field: self.name.clone(),
+            found: format!("{} values", values.len()),
+            expected: format!("{} values", self.shape.elem_count()),
         })
     }
 
@@ -171,21 +196,23 @@ impl Parameter {
         v: &mut [f32],
         step: &AdamWStep,
     ) -> Result<(), PolicyError> {
-        if let Form::Packed { values: None, packed } = &mut self.form {
-            adamw_packed(packed, gradient, m, v, step);
-            return Ok(());
+        match &mut self.form {
+            Form::Packed { values: None, packed } if !packed.is_rounded() => {
+                adamw_packed(packed, gradient, m, v, step);
+                Ok(())
+            }
+            _ => self.change(|values| adamw(values, gradient, m, v, step)),
         }
-        self.change(|values| adamw(values, gradient, m, v, step))
     }
 
     /// Lets `f` change the values, and what is made of them follows.
     fn change(&mut self, f: impl FnOnce(&mut [f32])) -> Result<(), PolicyError> {
         let own = match &self.form {
             Form::Full { values, .. }
-            | Form::RoundedVector { values, .. }
+            | Form::RoundedVector { values: Some(values), .. }
             | Form::Packed { values: Some(values), .. } => values.as_detached_tensor(),
-            Form::Packed { values: None, .. } => {
-                return Err(PolicyError::Internal(format!("{} is changed as if it were not packed", self.name)));
+            Form::RoundedVector { values: None, .. } | Form::Packed { values: None, .. } => {
+                return Err(PolicyError::Internal(format!("{} is changed without its f32 values", self.name)));
             }
         };
         with_slice_mut(&own, |own| {
@@ -200,11 +227,7 @@ impl Parameter {
                 }
             }
             Form::Packed { packed, .. } => packed.repack_transposed(&own),
-            Form::RoundedVector { rounded, .. } => with_slice_mut(rounded, |rounded| {
-                rounded.copy_from_slice(&own);
-                bf16::round(rounded);
-                Ok(())
-            })?,
+            Form::RoundedVector { rounded, .. } => round_into(rounded, &own)?,
         }
         Ok(())
     }
@@ -237,6 +260,15 @@ impl Parameter {
     pub(super) fn add(&self, gradients: &mut CpuGradients, f: impl FnOnce(&mut [f32])) -> Result<(), PolicyError> {
         gradients.add(self.index, &self.shape, f)
     }
+}
+
+/// Writes values, rounded to bf16, in place of a vector's.
+fn round_into(vector: &Var, values: &[f32]) -> Result<(), PolicyError> {
+    Ok(with_slice_mut(vector, |rounded| {
+        rounded.copy_from_slice(values);
+        bf16::round(rounded);
+        Ok(())
+    })?)
 }
 
 /// Takes tensors out of a map one by one, checked against the names and shapes that were announced.

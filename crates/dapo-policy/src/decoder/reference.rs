@@ -3,8 +3,11 @@
 use super::Decoder;
 use crate::backend::{Adapters, ModelSpec, ParameterId, ParameterSet, Trained};
 use crate::batch::{TokenBatch, TokenLogprobs};
+use crate::check::check_tensor;
 use crate::error::PolicyError;
+use candle_core::{Shape, Tensor};
 use dapo_kernels::values;
+use std::collections::BTreeMap;
 
 impl Decoder {
     /// Scores the targets of a batch as [`Policy::logprobs`](crate::Policy::logprobs) does, with the adapters switched
@@ -46,21 +49,37 @@ impl Decoder {
     /// When `mixup` is outside 0..=1, the models have other tensors, or this one has adapters, whose factors do not
     /// mix.
     pub fn mix_from(&mut self, policy: &Self, mixup: f64) -> Result<(), PolicyError> {
-        let bad = |field: &str, found: String, expected: &str| {
-            Err(PolicyError::Setting { field: field.into(), found, expected: expected.into() })
+        if self.own != policy.own {
+            let expected = "one with the tensors of the reference";
+            return Err(unfit("policy", "a model of another shape".into(), expected));
+        }
+        self.mix(mixup, |index| policy.merged(index))
+    }
+
+    /// [`mix_from`](Decoder::mix_from) the tensors of a policy, by name: of one whose f32 values are elsewhere.
+    ///
+    /// # Errors
+    /// As there, and when a tensor is missing or of another shape or type.
+    pub fn mix_from_tensors(&mut self, tensors: &BTreeMap<String, Tensor>, mixup: f64) -> Result<(), PolicyError> {
+        let find = |(name, shape): &(String, Shape)| {
+            check_tensor(name, shape.dims(), tensors.get(name))?;
+            Ok(tensors[name].clone())
         };
+        let theirs = self.own.iter().map(find).collect::<Result<Vec<_>, PolicyError>>()?;
+        self.mix(mixup, |index| Ok(theirs[index].clone()))
+    }
+
+    /// Mixes into each of the model's own tensors what `theirs` gives by its number.
+    fn mix(&mut self, mixup: f64, theirs: impl Fn(usize) -> Result<Tensor, PolicyError>) -> Result<(), PolicyError> {
         if !(0.0..=1.0).contains(&mixup) {
-            return bad("mixup", mixup.to_string(), "a number from 0 to 1");
+            return Err(unfit("mixup", mixup.to_string(), "a number from 0 to 1"));
         }
         if self.lora().is_some() {
-            return bad("reference", "a model with adapters".into(), "one without, such as a frozen copy");
-        }
-        if self.own != policy.own {
-            return bad("policy", "a model of another shape".into(), "one with the tensors of the reference");
+            return Err(unfit("reference", "a model with adapters".into(), "one without, such as a frozen copy"));
         }
         let (share, rest) = (mixup as f32, (1.0 - mixup) as f32);
         for index in 0..self.own.len() {
-            let (id, theirs) = (ParameterId { set: ParameterSet::Own, index }, policy.merged(index)?);
+            let (id, theirs) = (ParameterId { set: ParameterSet::Own, index }, theirs(index)?);
             if mixup == 1.0 {
                 self.backend.write(id, &values(&theirs)?)?;
                 continue;
@@ -73,4 +92,8 @@ impl Decoder {
         }
         Ok(())
     }
+}
+
+fn unfit(field: &str, found: String, expected: &str) -> PolicyError {
+    PolicyError::Setting { field: field.into(), found, expected: expected.into() }
 }

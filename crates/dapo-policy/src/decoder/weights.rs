@@ -1,7 +1,7 @@
 //! The decoder's weights as others see them: what is trained, and what a checkpoint holds.
 
 use super::Decoder;
-use crate::backend::{ParameterId, ParameterSet};
+use crate::backend::{ParameterId, ParameterSet, WeightFormat};
 use crate::check::check_tensor;
 use crate::error::PolicyError;
 use crate::lora::{merge, name_of_a};
@@ -107,6 +107,23 @@ impl Decoder {
     /// When no tensor has that place, a length differs, or the device fails.
     pub fn set_parameter(&mut self, index: usize, values: &[f32]) -> Result<(), PolicyError> {
         self.backend.write(self.trained(index)?, values)
+    }
+
+    /// The same of a decoder that need not keep the f32 values of what it [trains in bf16](Decoder::trains_in_bf16), as somebody
+    /// else has them: the rounded values alone are kept, until the tensor is given others. Reading the tensor gives these, and
+    /// [`adamw`](Decoder::adamw) fails.
+    ///
+    /// # Errors
+    /// As [`set_parameter`](Decoder::set_parameter).
+    pub fn set_parameter_rounded(&mut self, index: usize, values: &[f32]) -> Result<(), PolicyError> {
+        self.backend.write_rounded(self.trained(index)?, values)
+    }
+
+    /// Whether it computes with values rounded to bf16 of f32 values that are trained: on the CPU, with
+    /// [`WeightFormat::Bf16`](crate::WeightFormat::Bf16) and without adapters.
+    pub fn trains_in_bf16(&self) -> bool {
+        let is_half = self.spec.weights == WeightFormat::Bf16 && !self.is_on_device();
+        is_half && self.spec.trained.set() == Some(ParameterSet::Own)
     }
 
     /// Takes the values of [`trainable_tensors`](Decoder::trainable_tensors), bit for bit.

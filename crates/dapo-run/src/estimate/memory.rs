@@ -44,8 +44,9 @@ pub struct Memory {
     pub parts: Vec<Part>,
 }
 
-/// What ranks divide.
+/// Moments of AdamW, and f32 values of weights in bf16.
 const MOMENTS: [&str; 2] = ["optimiser's moments", "critic's moments"];
+const IN_F32: [&str; 2] = ["f32 of what is trained", "critic's f32 of what is trained"];
 
 /// Sums of gradients that one rank holds at a time: those of the tree over V shards, log2 V + 1, and the whole.
 fn sums_of_shards(shards: usize) -> u64 {
@@ -53,12 +54,12 @@ fn sums_of_shards(shards: usize) -> u64 {
 }
 
 impl Memory {
-    /// That of one of several ranks, of which each holds its share of the optimizer's moments: the most of any. On a GPU
-    /// each holds all of them.
+    /// That of one of several ranks, of which each holds its share of the optimizer's moments and of the f32 values of weights
+    /// in bf16: the most of any. On a GPU each holds all of them.
     #[must_use]
     pub fn of_rank(&self, ranks: usize) -> Self {
-        let share =
-            |part: &Part| if MOMENTS.contains(&part.name) { part.bytes.div_ceil(ranks as u64) } else { part.bytes };
+        let is_divided = |part: &Part| MOMENTS.iter().chain(&IN_F32).any(|name| *name == part.name);
+        let share = |part: &Part| if is_divided(part) { part.bytes.div_ceil(ranks as u64) } else { part.bytes };
         let parts = self.parts.iter();
         let parts = parts.map(|part| Part { bytes: if self.gpu { part.bytes } else { share(part) }, ..part.clone() });
         Self { gpu: self.gpu, parts: parts.collect() }
@@ -109,7 +110,7 @@ impl Memory {
         let of_reference = in_f32 + in_bf16 + f32_of(config.reference_sync.every.is_some());
         let critic = u64::from(config.has_own_critic());
         let of_adapters = 4 * (parameters.adapters + parameters.packed_adapters);
-        let of_critic = in_f32 + in_bf16 + f32_of(parameters.adapters == 0) + of_adapters;
+        let of_critic = in_f32 + in_bf16 + of_adapters;
         let (gradients, activations) =
             (4 * parameters.trained(), shape.activations_beside(config, work, from_rollouts) as u64);
         let head = shape.head(config, work) as u64;
@@ -119,12 +120,13 @@ impl Memory {
         let parts = [
             ("weights", in_f32, Phases::Always),
             ("weights in bf16", in_bf16, Phases::Always),
-            ("f32 of what is trained", f32_of(parameters.adapters == 0), Phases::Always),
+            (IN_F32[0], f32_of(parameters.adapters == 0), Phases::Always),
             ("adapters", 4 * parameters.adapters, Phases::Always),
             ("their packed copies", 4 * parameters.packed_adapters, Phases::Always),
             (MOMENTS[0], 8 * parameters.trained(), Phases::Always),
             ("reference model", if reference { of_reference } else { 0 }, Phases::Always),
             ("critic", critic * of_critic, Phases::Always),
+            (IN_F32[1], critic * f32_of(parameters.adapters == 0), Phases::Always),
             (MOMENTS[1], critic * 8 * parameters.trained(), Phases::Always),
             ("weights before rounding", if is_half { PROGRAM + 4 * parameters.model } else { 0 }, Phases::Loading),
             ("program and tokenizer", PROGRAM + shape.tokenizer() as u64, Phases::Always),
@@ -160,12 +162,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rank_has_its_share_of_the_moments() {
+    fn a_rank_has_its_share_of_moments_and_f32_values() {
         let part = |name, bytes| Part { name, bytes, phases: Phases::Always };
-        let parts = vec![part("weights", 100), part(MOMENTS[0], 201), part(MOMENTS[1], 40)];
-        let memory = Memory { gpu: false, parts };
+        let divided = [(MOMENTS[0], 201), (MOMENTS[1], 40), (IN_F32[0], 100), (IN_F32[1], 20)];
+        let divided = divided.map(|(name, bytes)| part(name, bytes));
+        let memory = Memory { gpu: false, parts: [&[part("weights", 100)], &divided[..]].concat() };
         let peaks = [1, 2, 4].map(|ranks| memory.of_rank(ranks).peak());
-        assert_eq!(peaks, [341, 100 + 101 + 20, 100 + 51 + 10]);
+        assert_eq!(peaks, [461, 100 + 101 + 20 + 50 + 10, 100 + 51 + 10 + 25 + 5]);
         let on_gpu = Memory { gpu: true, ..memory };
         assert_eq!(on_gpu.of_rank(4), on_gpu);
     }

@@ -4,10 +4,12 @@ use crate::episodes::{calculator, of_turns};
 use crate::{config, model, prompts, rewards};
 use dapo_dist::{World, threads};
 use dapo_loss::{Aggregation, Kl, LossConfig};
-use dapo_policy::{LoraConfig, LoraTarget};
+use dapo_policy::{LoraConfig, LoraTarget, WeightFormat};
 use dapo_reward::{Accuracy, RewardFault, RewardFn, RewardInput, RewardSum, RewardTerm, Score};
 use dapo_sampler::{GenBatch, PerPrompt, SamplerConfig};
-use dapo_trainer::{CriticConfig, CriticLayers, GroupRecord, OptimizerConfig, Trainer, TrainerConfig, TrainerError};
+use dapo_trainer::{
+    CriticConfig, CriticLayers, GroupRecord, OptimizerConfig, ReferenceSync, Trainer, TrainerConfig, TrainerError,
+};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -19,12 +21,17 @@ const SHARDS: usize = 4;
 #[derive(Clone)]
 struct Case {
     config: TrainerConfig,
+    weights: WeightFormat,
     lora: bool,
     rewards: fn() -> RewardSum,
 }
 
 fn case(config: TrainerConfig) -> Case {
-    Case { config: TrainerConfig { shards: SHARDS, ..config }, lora: false, rewards }
+    Case { config: TrainerConfig { shards: SHARDS, ..config }, weights: WeightFormat::F32, lora: false, rewards }
+}
+
+fn in_bf16(config: TrainerConfig) -> Case {
+    Case { weights: WeightFormat::Bf16, ..case(config) }
 }
 
 impl Case {
@@ -34,6 +41,7 @@ impl Case {
             let targets = vec![LoraTarget::Query, LoraTarget::Output, LoraTarget::Down];
             policy = policy.with_lora(&LoraConfig { rank: 4, alpha: 8.0, targets, rslora: false }, 3).unwrap();
         }
+        policy.set_weight_format(self.weights).unwrap();
         let prompts = prompts(&tokenizer);
         Trainer::new(policy, tokenizer, prompts, (self.rewards)(), self.config.clone()).unwrap()
     }
@@ -184,15 +192,62 @@ fn losses_that_look_at_all_micro_batches_come_out_the_same_at_any_number_of_rank
     }
 }
 
+fn with_critic(layers: CriticLayers) -> TrainerConfig {
+    let optimizer = OptimizerConfig { lr: 1e-3, warmup_steps: 0, ..OptimizerConfig::default() };
+    let critic = CriticConfig { layers, optimizer, ..CriticConfig::default() };
+    let sampler = SamplerConfig { enabled: false, ..of_eleven().sampler };
+    TrainerConfig { critic: Some(critic), kl_in_reward: 0.02, mini_batches: 2, sampler, ..of_eleven() }
+}
+
 #[test]
 fn critics_come_out_the_same_at_any_number_of_ranks() {
     for layers in [CriticLayers::Own, CriticLayers::Shared] {
-        let optimizer = OptimizerConfig { lr: 1e-3, warmup_steps: 0, ..OptimizerConfig::default() };
-        let critic = CriticConfig { layers, optimizer, ..CriticConfig::default() };
-        let sampler = SamplerConfig { enabled: false, ..of_eleven().sampler };
-        let config =
-            TrainerConfig { critic: Some(critic), kl_in_reward: 0.02, mini_batches: 2, sampler, ..of_eleven() };
-        assert_same_at_any_size(&format!("{layers:?}"), &case(config), 3);
+        assert_same_at_any_size(&format!("{layers:?}"), &case(with_critic(layers)), 3);
+    }
+}
+
+/// The f32 values of a file of weights.
+fn values(file: &[u8]) -> Vec<f32> {
+    let tensors = safetensors::SafeTensors::deserialize(file).unwrap();
+    let bytes = tensors.iter().flat_map(|(_, tensor)| tensor.data().as_chunks().0);
+    bytes.map(|bytes| f32::from_le_bytes(*bytes)).collect()
+}
+
+#[test]
+fn weights_in_bf16_come_out_the_same_at_any_number_of_ranks() {
+    let loss = LossConfig { kl: Kl { coef: 0.1, ..Kl::default() }, ..LossConfig::default() };
+    let reference_sync = ReferenceSync { every: Some(2), mixup: 0.5 };
+    let following = TrainerConfig { loss, reference_sync, ..of_eleven() };
+    for (name, config, files) in [
+        ("a reference that follows", following, &["model/model.safetensors", "reference.safetensors"][..]),
+        ("own", with_critic(CriticLayers::Own), &["model/model.safetensors", "critic.safetensors"]),
+        ("shared", with_critic(CriticLayers::Shared), &["model/model.safetensors"]),
+    ] {
+        let trace = assert_same_at_any_size(name, &in_bf16(config), 3);
+        for file in files {
+            // In f32: the lower halves are not 0.
+            let values = values(&trace.files[*file]);
+            let exact = values.iter().filter(|value| value.to_bits() & 0xffff != 0).count();
+            assert!(exact > values.len() / 2, "{name}: {exact} of {} in {file}", values.len());
+        }
+    }
+}
+
+#[test]
+fn a_rank_keeps_its_share_of_moments_and_of_f32_values() {
+    for (config, models) in [(of_eleven(), 1), (with_critic(CriticLayers::Own), 2)] {
+        for (case, bytes_a_value) in [(case(config.clone()), 8), (in_bf16(config), 12)] {
+            let alone = case.trainer();
+            let values = models * alone.policy().num_parameters() as u64;
+            let of_head = if models == 2 { alone.policy().config().hidden_size as u64 + 1 } else { 0 };
+            assert_eq!(alone.optimizer_bytes(), bytes_a_value * (values + of_head));
+            for size in [2, 4] {
+                let bytes = on_ranks(size, |world| on_world(&case, world).optimizer_bytes());
+                assert_eq!(bytes.iter().sum::<u64>(), alone.optimizer_bytes());
+                let most = bytes.into_iter().max().unwrap();
+                assert!(most <= alone.optimizer_bytes() * 3 / (2 * size as u64), "{most} at {size} ranks");
+            }
+        }
     }
 }
 
@@ -205,7 +260,15 @@ fn episodes_come_out_the_same_at_any_number_of_ranks() {
 
 #[test]
 fn a_run_continues_at_another_number_of_ranks() {
-    let case = case(of_eleven());
+    assert_continues(&case(of_eleven()));
+}
+
+#[test]
+fn weights_in_bf16_continue_at_another_number_of_ranks() {
+    assert_continues(&in_bf16(with_critic(CriticLayers::Own)));
+}
+
+fn assert_continues(case: &Case) {
     let whole = Trace::of(&mut case.trainer(), 6);
     let folder = tempfile::tempdir().unwrap();
     let mut metrics = Vec::new();
@@ -213,7 +276,7 @@ fn a_run_continues_at_another_number_of_ranks() {
         let (before, after) = (folder.path().join(part.to_string()), folder.path().join((part + 1).to_string()));
         let of_ranks = on_ranks(size, |world| {
             let rank = world.rank();
-            let mut trainer = on_world(&case, world);
+            let mut trainer = on_world(case, world);
             if part > 0 {
                 trainer.restore(&before).unwrap();
             }
@@ -233,10 +296,15 @@ fn a_run_continues_at_another_number_of_ranks() {
 }
 
 #[test]
-fn a_rank_saves_only_with_the_moments_of_all() {
-    // The values of this model are one block, which one rank owns.
+fn a_rank_saves_only_with_what_all_ranks_keep() {
+    for case in [case(of_eleven()), in_bf16(of_eleven())] {
+        saves_only_what_was_gathered(&case);
+    }
+}
+
+fn saves_only_what_was_gathered(case: &Case) {
     let errors = on_ranks(2, |world| {
-        let mut trainer = on_world(&case(of_eleven()), world);
+        let mut trainer = on_world(case, world);
         trainer.step().unwrap();
         let folder = tempfile::tempdir().unwrap();
         let early = trainer.save(&folder.path().join("early"), "tiny");
@@ -253,7 +321,16 @@ fn a_rank_saves_only_with_the_moments_of_all() {
     for [early, late] in &errors {
         assert_eq!(early, late);
     }
-    assert!(errors.iter().any(|[early, _]| early.as_deref() == Some(expected)), "{errors:?}");
+    assert!(errors.iter().all(|[early, _]| early.as_deref() == Some(expected)), "{errors:?}");
+}
+
+#[test]
+fn what_several_ranks_keep_is_not_divided_again() {
+    let errors = on_ranks(2, |world| {
+        let mut trainer = on_world(&in_bf16(of_eleven()), Arc::clone(&world));
+        trainer.set_world(world).unwrap_err().to_string()
+    });
+    assert!(errors.iter().all(|error| error.starts_with("moments is those of one of several ranks")), "{errors:?}");
 }
 
 #[test]
@@ -359,12 +436,14 @@ fn a_reward_that_fails_on_one_rank_fails_the_step_on_all_and_changes_nothing() {
 #[test]
 fn weights_that_diverge_are_an_error_of_all_ranks_alike() {
     let optimizer = OptimizerConfig { lr: 1e30, warmup_steps: 0, ..OptimizerConfig::default() };
-    let case = case(TrainerConfig { optimizer, mini_batches: 2, ..config() });
-    let alone = case.trainer().step().unwrap_err().to_string();
-    let outcomes = on_ranks(2, |world| {
-        let mut trainer = on_world(&case, world);
-        let error = trainer.step().unwrap_err();
-        (error.to_string(), trainer.is_whole())
-    });
-    assert_eq!(outcomes, [(alone.clone(), false), (alone, false)]);
+    let config = TrainerConfig { optimizer, mini_batches: 2, ..config() };
+    for case in [case(config.clone()), in_bf16(config)] {
+        let alone = case.trainer().step().unwrap_err().to_string();
+        let outcomes = on_ranks(2, |world| {
+            let mut trainer = on_world(&case, world);
+            let error = trainer.step().unwrap_err();
+            (error.to_string(), trainer.is_whole())
+        });
+        assert_eq!(outcomes, [(alone.clone(), false), (alone, false)]);
+    }
 }
