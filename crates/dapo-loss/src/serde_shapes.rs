@@ -58,7 +58,7 @@ pub(crate) struct PolicyLossTable {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(extend("x-of" = ["dapo", "ppo", "gspo", "cispo", "gmpo"])))]
     clip: Option<ClipTable>,
-    /// Dual clip c > 1: for A < 0 the loss is at most −c·A; unset by default.
+    /// Dual clip c: for A < 0 the loss is at most −c·A; unset by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(extend("x-of" = ["dapo", "ppo"])))]
     dual_clip: Option<f32>,

@@ -31,8 +31,9 @@ pub enum Purpose {
 #[serde(default, deny_unknown_fields)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SamplingConfig {
-    /// Sampling temperature, 0 or at least 1e-6: logits are divided by it, and log-probs are those at it; 0 takes the most
-    /// probable token.
+    /// Sampling temperature: logits are divided by it, and log-probs are those at it.
+    ///
+    /// 0 takes the most probable token; any other temperature is at least 1e-6.
     pub temperature: f32,
     /// Smallest set of tokens whose probability reaches this is kept; 1 keeps all.
     pub top_p: f32,

@@ -66,7 +66,7 @@ pub use inventory::{
     BestAccuracy, Difference, Leftover, LeftoverKind, RunStatus, RunSummary, clean, difference, find_runs,
     interrupted_starts, leftovers, model_card, summarize,
 };
-pub use keys::{Key, Kind, is_own_reward, key_table, keys, own_keys, schema, tables, zero};
+pub use keys::{Key, Kind, Variant, is_own_reward, key_table, keys, own_keys, own_kinds, schema, tables, zero};
 pub use layers::{Layer, Resolved, resolve, resolve_text, resolve_words};
 pub use lookup::describe_key;
 pub use machine::{Machine, fits};

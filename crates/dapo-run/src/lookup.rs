@@ -1,8 +1,9 @@
 //! What there is to say of one setting.
 
-use crate::keys::{Key, Kind, LAYOUT, OWN_LAYOUT, canonical, key_table_of, nearest_keys};
+use crate::keys::{Key, Kind, LAYOUT, OWN_LAYOUT, canonical, join, key_table_of, nearest_keys, split};
 use crate::layers::{Layer, resolve};
 use crate::run_error::RunError;
+use crate::settings::CODE;
 use std::fmt::Write;
 
 /// One setting for people: type, default, bounds, description and an example. Of a table, the list of its settings.
@@ -27,6 +28,9 @@ pub fn describe_key(name: &str) -> Result<String, Vec<String>> {
     }
     let Some(key) = LAYOUT.key(&path) else { return Err(nearest_keys(&path)) };
     let is_own = OWN_LAYOUT.keys.iter().any(|own| own.path == key.path);
+    // A table's name may say which kind it is.
+    let of_kind = Some(split(&path).0).filter(|table| *table == join("rewards", CODE)).and_then(|_| key.for_kind(CODE));
+    let key = of_kind.as_ref().unwrap_or(key);
     let mut text = format!("{path}\n");
     let mut row = |name: &str, value: &str| {
         // Writing to a string cannot fail.
@@ -36,7 +40,7 @@ pub fn describe_key(name: &str) -> Result<String, Vec<String>> {
         row("instead of", name);
     }
     row("type", &key.kind.to_string());
-    row("default", key.default.as_deref().unwrap_or("not set"));
+    row("default", &key.shown_default());
     if !is_own && let Some(bounds) = bounds(key) {
         row("bounds", &bounds);
     }
@@ -57,7 +61,7 @@ pub fn describe_key(name: &str) -> Result<String, Vec<String>> {
 fn probes(kind: &Kind) -> &'static [&'static str] {
     match kind {
         Kind::Integer | Kind::IntegerOr(_) => &["0", "1"],
-        Kind::Number => &["nan", "-1.0", "inf", "2.0"],
+        Kind::Number => &["0.0", "nan", "-1.0", "inf", "2.0"],
         _ => &[],
     }
 }
@@ -65,7 +69,8 @@ fn probes(kind: &Kind) -> &'static [&'static str] {
 /// What is allowed, in the words of the first check that fails.
 fn bounds(key: &Key) -> Option<String> {
     probes(&key.kind).iter().find_map(|value| match validated(key, value) {
-        Err(Some(expected)) => Some(expected),
+        // What another setting forbids is no bound.
+        Err(Some(expected)) if !expected.starts_with("unset ") => Some(expected),
         _ => None,
     })
 }

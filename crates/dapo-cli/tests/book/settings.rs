@@ -1,7 +1,7 @@
 //! Every setting: type, default, bounds, meaning.
 
 use crate::cell;
-use dapo_run::{describe_key, keys, own_keys, tables};
+use dapo_run::{Key, describe_key, keys, own_keys, own_kinds, tables};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
@@ -20,7 +20,7 @@ fn split(path: &str) -> (&str, &str) {
     path.rsplit_once('.').unwrap_or(("", path))
 }
 
-/// A default as code; long lists break at commas.
+/// A default as code.
 fn default(value: &str) -> String {
     match value {
         "not set" => "not set".to_owned(),
@@ -45,8 +45,52 @@ fn row(path: &str) -> String {
     if let Some(condition) = rows.get("only with") {
         let _ = write!(meaning, " Only with `{condition}`.");
     }
-    let kind = cell(rows["type"]);
-    format!("| <a id=\"{path}\"></a>`{}` | {kind} | {} | {meaning} |\n", split(path).1, cell(&default(rows["default"])))
+    line(path, split(path).1, rows["type"], rows["default"], &meaning)
+}
+
+fn line(id: &str, key: &str, kind: &str, value: &str, meaning: &str) -> String {
+    format!("| <a id=\"{id}\"></a>`{key}` | {} | {} | {meaning} |\n", cell(kind), cell(&default(value)))
+}
+
+const TABLE: &str = "| key | type | default | meaning |\n|---|---|---|---|\n";
+
+/// Rewards under names of the user's own: the keys that all have, then those of each kind with its own meanings.
+fn own_rewards() -> String {
+    let mut text = "\
+## rewards.NAME
+
+A reward of your own, under any name that is free. See [rewards](../docs/rewards.md). Every kind has these keys, except
+`kind`, which selects a rule:
+
+"
+    .to_owned();
+    let add = |text: &mut String, place: &str, keys: &mut dyn Iterator<Item = Key>| {
+        text.push_str(TABLE);
+        for key in keys {
+            let Key { path, kind, default, description, .. } = key;
+            let (name, value) = (split(&path).1, default.as_deref().unwrap_or("not set"));
+            text.push_str(&line(&format!("{place}.{name}"), name, &kind.to_string(), value, &cell(&description)));
+        }
+        text.push('\n');
+    };
+    let is_common = |key: &Key| key.is_of_all() || key.path == "rewards.NAME.kind";
+    add(&mut text, "rewards.NAME", &mut own_keys().iter().filter(|key| is_common(key)).cloned());
+    for (kind, about) in own_kinds() {
+        let (place, heading) = match kind {
+            "code" => ("rewards.code".to_owned(), "rewards.code".to_owned()),
+            "command" | "url" | "python" | "judge_url" => {
+                (format!("rewards.NAME.{kind}"), format!("rewards.NAME with {}", cell(kind)))
+            }
+            rule => (format!("rewards.NAME.{rule}"), format!("rewards.NAME with kind = \"{rule}\"")),
+        };
+        let _ = write!(text, "### {heading}\n\n{}\n\n", wrapped(&paragraph(&about)));
+        let keys = own_keys().iter().filter(|key| !is_common(key));
+        let mut keys: Vec<Key> = keys.filter_map(|key| key.for_kind(kind)).collect();
+        // What selects the kind comes first.
+        keys.sort_by_key(|key| split(&key.path).1 != kind);
+        add(&mut text, &place, &mut keys.into_iter());
+    }
+    text
 }
 
 pub(crate) fn page() -> String {
@@ -57,9 +101,9 @@ pub(crate) fn page() -> String {
         }
         let _ = write!(text, "## {heading}\n\n");
         if !about.is_empty() {
-            let _ = write!(text, "{}\n\n", wrapped(&cell(about)));
+            let _ = write!(text, "{}\n\n", wrapped(&paragraph(about)));
         }
-        text.push_str("| key | type | default | meaning |\n|---|---|---|---|\n");
+        text.push_str(TABLE);
         text.extend(keys.iter().map(|key| row(key)));
         text.push('\n');
     };
@@ -69,9 +113,13 @@ pub(crate) fn page() -> String {
     for (table, about) in tables() {
         add(table, about, &of(table));
     }
-    let own: Vec<&str> = own_keys().iter().map(|key| key.path.as_str()).collect();
-    add("rewards.NAME", "A reward of your own, under any name that is free. See [rewards](../docs/rewards.md).", &own);
+    text.push_str(&own_rewards());
     text.trim_end().to_owned() + "\n"
+}
+
+/// A text outside tables, where bars are plain.
+fn paragraph(text: &str) -> String {
+    cell(text).replace("\\|", "|")
 }
 
 /// A paragraph in lines of at most 120 characters.

@@ -26,7 +26,7 @@ pub struct JsonReward {
     /// Fields that must equal those of the gold answer: names, or JSON pointers such as `/items/0/name`. Empty: any JSON
     /// will do.
     pub fields: Vec<String>,
-    /// Reward of such a completion.
+    /// Reward of JSON that meets the schema and has the gold answer's `fields`.
     pub value: f64,
     /// Reward of any other completion.
     pub mismatch: f64,

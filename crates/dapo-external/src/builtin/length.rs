@@ -16,9 +16,9 @@ pub struct LengthReward {
     pub max: Option<usize>,
     /// What lengths are counted in: `characters` or `tokens`.
     pub unit: LengthUnit,
-    /// Reward within the limits.
+    /// Reward of a length within the limits.
     pub value: f64,
-    /// Reward beyond them.
+    /// Reward of any other completion.
     pub mismatch: f64,
 }
 

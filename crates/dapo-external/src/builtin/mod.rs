@@ -37,8 +37,10 @@ pub enum BuiltinConfig {
     Length(LengthReward),
 }
 
-/// `value` where the completion chooses the gold letter or label, else `mismatch`; see [`Grader::Choice`]. Abstains
-/// where the gold answer cannot be read.
+/// `value` where the completion chooses the gold letter or label, else `mismatch`. Abstains where the gold answer cannot
+/// be read.
+///
+/// See [`Grader::Choice`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

@@ -85,7 +85,7 @@ pub struct ContainsReward {
     pub need: Need,
     /// Capital and small letters are alike.
     pub ignore_case: bool,
-    /// Reward where they are found.
+    /// Reward of a completion that contains them.
     pub value: f64,
     /// Reward of any other completion.
     pub mismatch: f64,

@@ -22,7 +22,7 @@ pub struct JudgeReward {
     pub mode: JudgeMode,
     /// What the judge is asked, with placeholders such as `{prompt}` and `{completion}`; unset: a text for the mode.
     pub template: Option<String>,
-    /// System message before it; unset: none.
+    /// System message before what the judge is asked; unset: none.
     pub system: Option<String>,
     /// The worst rating, whose reward is 0.
     pub scale_min: f64,

@@ -29,7 +29,9 @@ use crate::reward::{RewardFault, RewardFn, Score};
 pub struct Repetition {
     /// Words in an n-gram.
     pub ngram_size: usize,
-    /// The penalty when every n-gram is the same; at most 0.
+    /// The penalty when every n-gram is the same.
+    ///
+    /// At most 0.
     pub max_penalty: f64,
 }
 

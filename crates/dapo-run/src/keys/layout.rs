@@ -4,7 +4,9 @@ use super::generated::{choices, description, generated, is, strings};
 use super::leaves::{Keys, leaves};
 use super::own::{OWN, schema};
 use super::path::{NAME, join, split};
+use super::variants::{self, Variant};
 use crate::settings::RunConfig;
+use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,10 +23,39 @@ pub struct Key {
     pub default: Option<String>,
     /// What it means.
     pub description: String,
+    /// Where kinds of tables differ in it, what it means for each; [`for_kind`](Self::for_kind) selects one.
+    pub variants: Vec<Variant>,
     /// Whether it may be unset.
     pub(crate) optional: bool,
     /// The names, of the table around it, that have it; empty: all.
     pub(crate) of: Vec<String>,
+}
+
+impl Key {
+    /// The setting as it is in a table of a kind; `None` where such a table does not have it.
+    #[must_use]
+    pub fn for_kind(&self, kind: &str) -> Option<Self> {
+        let is_of = |of: &[String]| of.iter().any(|of| of == kind);
+        if !self.of.is_empty() && !is_of(&self.of) {
+            return None;
+        }
+        let mut key = self.clone();
+        let variants = std::mem::take(&mut key.variants);
+        if let Some(variant) = variants.into_iter().find(|variant| is_of(&variant.of)) {
+            (key.default, key.description) = (variant.default, variant.description);
+        }
+        Some(key)
+    }
+
+    /// Whether tables of all kinds have it.
+    pub fn is_of_all(&self) -> bool {
+        self.of.is_empty()
+    }
+
+    /// The default for people: of each kind, where kinds differ.
+    pub(crate) fn shown_default(&self) -> String {
+        variants::shown_default(&self.variants, self.default.as_deref())
+    }
 }
 
 /// What values a setting takes.
@@ -159,11 +190,15 @@ impl Layout {
         let (tables, keys): (Vec<_>, Vec<_>) = fields.partition(|(_, schema)| schema.get("properties").is_some());
         for (name, schema) in keys {
             let Some(kind) = kind(schema) else { continue };
+            let variants: Vec<Variant> =
+                schema.get("x-variants").and_then(|all| Vec::deserialize(all).ok()).unwrap_or_default();
+            let default = || schema.get("default").filter(|value| !value.is_null()).map(ToString::to_string);
             self.keys.push(Key {
                 path: join(path, name),
                 kind,
-                default: schema.get("default").filter(|value| !value.is_null()).map(ToString::to_string),
+                default: if variants.is_empty() { default() } else { variants::default(&variants) },
                 description: description(schema),
+                variants,
                 optional: is(schema, "null"),
                 of: own(schema).unwrap_or_else(|| of.to_vec()),
             });

@@ -9,6 +9,7 @@ mod nearest;
 mod own;
 mod path;
 mod schema;
+mod variants;
 
 pub(crate) use inline::inline;
 pub use layout::{Key, Kind};
@@ -17,8 +18,10 @@ pub use moved::zero;
 pub(crate) use moved::{EITHER, IN_REWARD, canonical, in_place_of, moved};
 pub(crate) use nearest::{nearest_key, nearest_keys, nearest_of};
 pub(crate) use own::OWN;
+pub use own::own_kinds;
 pub(crate) use path::{NAME, join, split};
 pub use schema::schema;
+pub use variants::Variant;
 
 use std::fmt::Write;
 
@@ -69,8 +72,7 @@ fn table_of(shows: &dyn Fn(&str) -> bool) -> String {
             let _ = writeln!(text, "\n[{}]  {}{optional}", table.path, table.description);
         }
         for key in keys {
-            let default = key.default.as_deref().unwrap_or("not set");
-            let _ = writeln!(text, "  {} = {default}  ({})", split(&key.path).1, key.kind);
+            let _ = writeln!(text, "  {} = {}  ({})", split(&key.path).1, key.shown_default(), key.kind);
             let _ = writeln!(text, "      {}", key.description);
         }
     }

@@ -41,7 +41,7 @@ fn tidy(schema: &mut Value, path: &str) {
     let shorthand = schema["x-name"].as_str().map(|field| &schema["properties"][field]);
     words.extend(shorthand.and_then(|field| choices(field).or_else(|| choices(&field["items"]))).unwrap_or_default());
     let Some(fields) = schema.as_object_mut() else { return };
-    for word in ["default", "required", "x-name", "x-of"] {
+    for word in ["default", "required", "x-name", "x-of", "x-variants"] {
         fields.shift_remove(word);
     }
     if fields.contains_key("description") {

@@ -8,8 +8,9 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DistSection {
-    /// Seconds for which a rank may give no sign of life before the others end the job, from 1 to 1000000. It changes no
-    /// result.
+    /// Seconds for which a rank may give no sign of life before the others end the job. It changes no result.
+    ///
+    /// From 1 to 1000000.
     pub timeout_s: f64,
 }
 

@@ -71,8 +71,10 @@ pub struct TrainSection {
     pub min_mini_batch: Option<f64>,
     /// Tokens computed at a time; bounds memory, and changes results only by rounding.
     pub micro_batch_tokens: usize,
-    /// V, virtual shards of a mini-batch: a power of two, at least the number of processes that train as one. Results depend
-    /// on it by rounding, and not on the number of processes.
+    /// V, virtual shards of a mini-batch: at least as many as processes that train as one. Results depend on it by rounding,
+    /// and not on the number of processes.
+    ///
+    /// A power of two.
     pub shards: usize,
     /// What a backward pass keeps of each layer: `keep`, or `recompute` for long sequences.
     pub layer_memory: LayerMemory,
