@@ -1,10 +1,10 @@
 //! Arguments that subcommands share, and what they mean for the libraries.
 
+use crate::fields::FieldArgs;
 use crate::talk::Talk;
 use anyhow::{Context, Result, anyhow, ensure};
 use clap::builder::RangedU64ValueParser;
-use dapo_data::{Problem, Prompt, PromptStyle, encode_prompts};
-use dapo_data::{ReadOptions, read};
+use dapo_data::{Fields, Problem, Prompt, PromptStyle, ReadOptions, encode_prompts};
 use dapo_policy::{Decoder, GenerationConfig, Purpose, SamplingConfig, StopStrings, StopTokens, Tokenizer};
 use dapo_reward::{Accuracy, Grader, Profile, TextOptions, VerifyConfig};
 use dapo_run::{DeviceChoice, ModelSource, Placed, Trust, Unanswered, place};
@@ -170,9 +170,11 @@ pub(crate) fn max_tokens(asked: Option<usize>, policy: &Decoder) -> Result<usize
 #[derive(clap::Args)]
 pub(crate) struct ProblemArgs {
     /// Problems with answers, as JSON lines: question/answer, problem/answer, input/target, prompt with
-    /// reward_model.ground_truth, or prompt or messages with solution or label.
+    /// reward_model.ground_truth, or prompt or messages with solution or label; others with --field.
     #[arg(long, value_name = "FILE")]
     pub(crate) data: PathBuf,
+    #[command(flatten)]
+    fields: FieldArgs,
     /// System message before each question.
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
@@ -212,11 +214,18 @@ impl ProblemArgs {
         Accuracy { grader, ..Accuracy::default() }
     }
 
-    /// The problems of the file. Placeholders for a missing answer are left out, unless the grader takes words.
-    pub(crate) fn read(&self, grader: &Grader, needs_answer: bool, talk: Talk) -> Result<Vec<Problem>> {
+    /// The problems of the file, whose columns `settings` may name. Placeholders for a missing answer are left out, unless
+    /// the grader takes words.
+    pub(crate) fn read(
+        &self,
+        settings: Fields,
+        grader: &Grader,
+        needs_answer: bool,
+        talk: Talk,
+    ) -> Result<Vec<Problem>> {
         let has_words = matches!(grader, Grader::Text(_) | Grader::Choice);
         let options = ReadOptions { leave_out_placeholders: !has_words, needs_answer, ..ReadOptions::default() };
-        let reading = read(&self.data, &options)?;
+        let reading = self.fields.read(&self.data, settings, self.system.is_some(), &options, talk)?;
         if reading.left_out.total() > 0 {
             talk.note(format_args!("{}: left out {}", self.data.display(), reading.left_out));
         }

@@ -3,12 +3,13 @@
 mod log;
 
 use crate::args::{ModelArgs, ProblemArgs, SamplingArgs, SamplingDefaults, at_least, say_unanswered};
+use crate::fields::fields_of_run;
 use crate::talk::Talk;
 use crate::terminal::Stdout;
 use crate::train::locate;
 use anyhow::{Context, Result};
 use dapo_console::Meter;
-use dapo_data::Prompt;
+use dapo_data::{Fields, Prompt};
 use dapo_eval::{EvalReport, Evaluation, evaluate_from};
 use dapo_policy::{Decoder, FinishReason, GenerationConfig, Purpose};
 use dapo_reward::{AnswerRule, Grader, RewardInput, RewardSum};
@@ -87,7 +88,9 @@ const BLOCK: usize = 256;
 
 pub(crate) fn run(args: &Eval, talk: Talk) -> Result<()> {
     let (grader, mut rewards, judge, settings) = judging(args, talk)?;
-    let mut problems = args.problems.read(&grader, rewards.sum.needs_answer(), talk)?;
+    let fields = settings.as_ref().map(|settings| settings.data.fields.clone());
+    let named = fields.filter(|fields| *fields != Fields::default()).or_else(|| fields_of_run(&args.model.name));
+    let mut problems = args.problems.read(named.unwrap_or_default(), &grader, rewards.sum.needs_answer(), talk)?;
     problems.truncate(args.limit.unwrap_or(usize::MAX));
     let (policy, tokenizer) = args.model.load(talk)?;
     let generation =
@@ -96,7 +99,7 @@ pub(crate) fn run(args: &Eval, talk: Talk) -> Result<()> {
         args.problems.encode(&problems, (&policy, &tokenizer), generation.max_new_tokens, talk)?;
     if let Some(found) = settings.and_then(|settings| Unanswered::among(&prompts, &settings)) {
         let remedy =
-            "where they have one, its column must be named answer here; in training data.fields.answer names it";
+            "where they have one, --field answer=COLUMN names its column, as data.fields.answer does in settings";
         say_unanswered(&found, remedy, talk);
     }
     if prompts.iter().all(|prompt| prompt.answers().next().is_none()) {

@@ -14,6 +14,7 @@ mod downloads;
 mod eval;
 mod export;
 mod failed_step;
+mod fields;
 mod generate;
 mod hints;
 mod interrupt;

@@ -369,3 +369,64 @@ fn additions_but_one() -> tempfile::NamedTempFile {
     let text = fs::read_to_string(additions().path()).unwrap();
     file(&text.lines().skip(1).collect::<Vec<_>>().join("\n"))
 }
+
+#[test]
+fn columns_of_other_names_are_those_of_flags_or_of_the_run() {
+    let (data, folder) = (additions(), folder());
+    let text = fs::read_to_string(data.path()).unwrap();
+    let renamed = file(&text.replace("\"question\"", "\"q\"").replace("\"answer\"", "\"final\""));
+    let same = |mut report: Value| {
+        report["data"] = path(&data).into();
+        report
+    };
+    let few = ["--samples", "2", "--limit", "3"];
+    let expected = eval(path(&data), &few);
+    let named = ["--field", "prompt=q", "--field", "answer=final"];
+    assert_eq!(same(eval(path(&renamed), &[&few[..], &named].concat())), expected);
+    let args = ["eval", "--model", TINY_MODEL, "--data", path(&renamed), "--samples", "1"];
+    let said = ["no question and answer in the fields", "--field KEY=COLUMN names the columns"];
+    dapo(&args).failure(1, &said);
+    dapo(&[&args[..], &["--field", "question=q"]].concat()).failure(2, &["expected prompt, answer, system or choices"]);
+    let both = ["--field", "system=q", "--system", "Add."];
+    dapo(&[&args[..], &both].concat()).failure(1, &["--field system is set, expected unset beside --system"]);
+
+    // Settings whose rewards judge name them too, ...
+    let settings = folder.path().join("own.toml");
+    fs::write(&settings, "[data.fields]\nprompt = 'q'\nanswer = 'final'\n").unwrap();
+    let settings = settings.to_str().unwrap();
+    let by_settings = eval(path(&renamed), &[&few[..], &["--rewards", settings]].concat());
+    assert_eq!(by_settings["avg_at_k"], expected["avg_at_k"]);
+
+    // ... and the settings of the run that the model is from, for a checkpoint as for the run.
+    let out = folder.path().join("run");
+    let out = out.to_str().unwrap();
+    let train = format!("data.train={}", path(&renamed));
+    let small = ["sampler.train_batch=2", "rollout.group_size=2", "sampler.dynamic=false", "train.steps=1"];
+    let more = ["eval.every=none", "--out", out, "-q"];
+    dapo(&[&["train", "tiny", settings, &train][..], &small, &more].concat()).success();
+    let checkpoint = format!("{out}/checkpoints/step-1");
+    let of = |model: &str, data: &str| {
+        dapo(&[
+            "eval",
+            "--model",
+            model,
+            "--data",
+            data,
+            "--samples",
+            "2",
+            "--limit",
+            "3",
+            "--max-tokens",
+            "72",
+            "--json",
+        ])
+    };
+    let [by_run, by_checkpoint, known] =
+        [of(out, path(&renamed)), of(&checkpoint, path(&renamed)), of(out, path(&data))].map(Run::success);
+    let figures = |run: &Run| run.json_lines().pop().unwrap()["per_problem"].clone();
+    assert_eq!(figures(&by_run), figures(&by_checkpoint));
+    // A file without these columns is read by its known layout.
+    assert_eq!(figures(&by_run), figures(&known));
+    assert!(known.stderr.contains("data.fields of the settings do not apply"), "{}", known.stderr);
+    assert!(!by_run.stderr.contains("do not apply"), "{}", by_run.stderr);
+}
