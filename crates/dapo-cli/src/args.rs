@@ -158,6 +158,24 @@ pub(crate) fn warn_if_none(stop: &StopTokens, talk: Talk) {
     }
 }
 
+/// Says which characters of a prompt the model does not see, as its tokenizer has no token for them.
+pub(crate) fn warn_of_unknown(tokenizer: &Tokenizer, prompt: &str, talk: Talk) -> Result<()> {
+    const SHOWN: usize = 8;
+    let unknown = tokenizer.unknown_chars(prompt)?;
+    let shown: Vec<String> = unknown.iter().take(SHOWN).map(|c| format!("{:?}", c.to_string())).collect();
+    let more = match unknown.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    if !unknown.is_empty() {
+        talk.warning(format_args!(
+            "the model's tokenizer has no token for these characters of the prompt, so the model does not see them: {}{more}",
+            shown.join(", ")
+        ));
+    }
+    Ok(())
+}
+
 /// Tokens of a completion at most: as asked, else 256 or half the model's context.
 pub(crate) fn max_tokens(asked: Option<usize>, policy: &Decoder) -> Result<usize> {
     let context = policy.config().max_position_embeddings;

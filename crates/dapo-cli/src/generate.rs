@@ -1,6 +1,6 @@
 //! `dapo generate`: completions of one prompt.
 
-use crate::args::{ModelArgs, SamplingArgs, SamplingDefaults, at_least};
+use crate::args::{ModelArgs, SamplingArgs, SamplingDefaults, at_least, warn_of_unknown};
 use crate::chat::say_if_cut;
 use crate::interrupt::Interrupt;
 use crate::stream::stream;
@@ -48,6 +48,8 @@ pub(crate) fn run(args: &Generate, talk: Talk) -> Result<()> {
     let (policy, tokenizer) = args.model.load(talk)?;
     let generation =
         args.sampling.generation((&policy, &tokenizer), Purpose::Preview, SamplingDefaults::OfModel, talk)?;
+    let system = args.system.as_deref().unwrap_or_default();
+    warn_of_unknown(&tokenizer, &format!("{system}{question}"), talk)?;
     let problem = Problem::new("", vec![Message::user(question)], "");
     let style = PromptStyle { system: args.system.clone(), ..PromptStyle::default() };
     let (prompts, _) = encode_prompts(&[problem], &tokenizer, &style, usize::MAX)?;

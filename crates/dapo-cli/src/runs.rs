@@ -1,13 +1,12 @@
 //! `dapo runs`: lists runs, compares two, and deletes what they do not need.
 
+mod diff;
+
 use crate::talk::Talk;
 use crate::terminal::Stdout;
 use anyhow::{Result, bail};
-use dapo_run::{
-    BestAccuracy, Difference, Leftover, RunSummary, clean, difference, find_runs, interrupted_starts, leftovers,
-    summarize,
-};
-use std::collections::BTreeMap;
+use dapo_run::{BestAccuracy, Leftover, RunSummary, clean, find_runs, interrupted_starts, leftovers, summarize};
+use diff::Diff;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -49,20 +48,6 @@ enum Command {
     Clean(Clean),
 }
 
-/// Compare two runs: settings, the means of their last 10 steps, their last evaluations.
-#[derive(clap::Args)]
-struct Diff {
-    /// A run folder.
-    #[arg(value_name = "A")]
-    one: PathBuf,
-    /// Another run folder.
-    #[arg(value_name = "B")]
-    other: PathBuf,
-    /// Print one JSON object, with every figure.
-    #[arg(long)]
-    json: bool,
-}
-
 /// List files that runs do not need; with --yes, delete them.
 ///
 /// These are only files of the program itself: what ends in `.part`, left by interrupted starts, writes and deletions;
@@ -85,7 +70,7 @@ struct Clean {
 
 pub(crate) fn run(args: &Runs, talk: Talk) -> Result<()> {
     match &args.command {
-        Some(Command::Diff(args)) => diff(args),
+        Some(Command::Diff(args)) => args.run(),
         Some(Command::Clean(args)) => clean_up(args, talk),
         None => list(args, talk),
     }
@@ -193,81 +178,6 @@ fn age(time: u64) -> String {
     }
 }
 
-/// The steps' figures that people look at first.
-const SHOWN: [&str; 11] = [
-    "train/reward",
-    "train/accuracy",
-    "train/entropy",
-    "train/kl",
-    "train/clip_ratio/region_mean",
-    "train/grad_norm",
-    "train/lr",
-    "train/completions/mean_length",
-    "train/completions/clipped_ratio",
-    "train/sampling/stale_fraction",
-    "train/num_tokens",
-];
-
-fn diff(args: &Diff) -> Result<()> {
-    let difference = difference(&args.one, &args.other)?;
-    let mut stdout = Stdout::new();
-    if args.json {
-        writeln!(stdout, "{}", serde_json::to_string(&difference)?)?;
-        return Ok(());
-    }
-    let Difference { settings, steps, averaged, figures, evaluated, evaluations } = difference;
-    let names = [&args.one, &args.other].map(|run| run.display().to_string());
-    let unset = |value: Option<String>| value.unwrap_or_else(|| "unset".to_owned());
-    let number = |value: Option<f64>| value.map_or("-".to_owned(), figure);
-    let mut rows = vec![head("", &names), head("settings that differ", &["", ""])];
-    if settings.is_empty() {
-        rows.push(head("  none", &["", ""]));
-    }
-    rows.extend(settings.into_iter().map(|(key, values)| pair(&key, values.map(unset))));
-    rows.push(head(&format!("means of the last {} and {} steps", averaged[0], averaged[1]), &["", ""]));
-    rows.push(pair("steps", steps.map(|steps| steps.to_string())));
-    let shown = SHOWN.iter().filter_map(|name| Some((name, figures.get(*name)?)));
-    rows.extend(shown.map(|(name, values)| pair(name.trim_start_matches("train/"), values.map(number))));
-    if evaluated != [None, None] {
-        rows.push(head("last evaluations", &["", ""]));
-        rows.push(pair("after step", evaluated.map(|step| step.map_or("-".to_owned(), |step| step.to_string()))));
-        for name in evaluations.keys().filter(|name| !name.ends_with("/low") && !name.ends_with("/high")) {
-            rows.push(pair(name.trim_start_matches("eval/"), [0, 1].map(|run| estimate(&evaluations, name, run))));
-        }
-    }
-    write!(stdout, "{}", table(&rows))?;
-    Ok(())
-}
-
-fn head<T: AsRef<str>>(name: &str, values: &[T; 2]) -> [String; 3] {
-    [name.to_owned(), values[0].as_ref().to_owned(), values[1].as_ref().to_owned()]
-}
-
-fn pair(name: &str, values: [String; 2]) -> [String; 3] {
-    let [one, other] = values;
-    [format!("  {name}"), one, other]
-}
-
-/// A figure of one run with its interval, where it has one.
-fn estimate(evaluations: &BTreeMap<String, [Option<f64>; 2]>, name: &str, run: usize) -> String {
-    let value = |name: &str| evaluations.get(name).and_then(|values| values[run]);
-    match (value(name), value(&format!("{name}/low")), value(&format!("{name}/high"))) {
-        (Some(mean), Some(low), Some(high)) => format!("{} ({} to {})", figure(mean), figure(low), figure(high)),
-        (mean, ..) => mean.map_or("-".to_owned(), figure),
-    }
-}
-
-/// Four digits, and as many places as these take.
-fn figure(value: f64) -> String {
-    match value.abs() {
-        0.0 => "0".to_owned(),
-        size if size < 1e-3 => format!("{value:.3e}"),
-        size if size < 100.0 => format!("{value:.4}"),
-        size if size < 1e5 => format!("{value:.1}"),
-        _ => format!("{value:.0}"),
-    }
-}
-
 fn clean_up(args: &Clean, talk: Talk) -> Result<()> {
     let mut stdout = Stdout::new();
     let runs = args.places.runs()?;
@@ -319,11 +229,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_are_short() {
+    fn sizes_are_short() {
         let sizes = [0, 1023, 1024, 1536 << 10, 200 << 20, 3 << 40].map(bytes);
         assert_eq!(sizes, ["0 B", "1023 B", "1.0 KiB", "1.5 MiB", "200 MiB", "3.0 TiB"]);
-        let figures = [0.0, 1e-6, -0.25, 12.5, 1234.56, 3e7].map(figure);
-        assert_eq!(figures, ["0", "1.000e-6", "-0.2500", "12.5000", "1234.6", "30000000"]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `dapo show`: the completions of a run, readable.
 
 use crate::talk::Talk;
-use crate::terminal::Stdout;
+use crate::terminal::{Stdout, columns};
 use crate::wrap::{shorten, wrap};
 use anyhow::{Result, bail};
 use clap::builder::PossibleValuesParser;
@@ -9,7 +9,7 @@ use dapo_console::visible;
 use dapo_report::{Row, RunCompletions};
 use serde_json::Value;
 use std::fmt::Write as _;
-use std::io::{self, BufWriter, IsTerminal, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 use unicode_width::UnicodeWidthStr;
 
@@ -84,9 +84,6 @@ fn fates() -> PossibleValuesParser {
 /// Completions that are shown unless `--limit` says how many.
 const LIMIT: usize = 10;
 
-/// Columns of a terminal that does not say how many it has.
-const COLUMNS: usize = 80;
-
 pub(crate) fn run(args: &Show, talk: Talk) -> Result<()> {
     let completions = RunCompletions::open(&args.run)?;
     let shown = args.run.display();
@@ -119,13 +116,7 @@ pub(crate) fn run(args: &Show, talk: Talk) -> Result<()> {
         }
         return Ok(out.flush()?);
     }
-    let columns = terminal_size::terminal_size().map_or(COLUMNS, |(width, _)| usize::from(width.0));
-    let page = Page {
-        width: io::stdout().is_terminal().then_some(columns),
-        color: talk.colors_stdout(),
-        full: args.full,
-        tokens: args.tokens,
-    };
+    let page = Page { width: columns(), color: talk.colors_stdout(), full: args.full, tokens: args.tokens };
     // Texts are escaped in the page; the colours are its own.
     let mut out = BufWriter::new(io::stdout().lock());
     let count = match (matching == total, lines.len() == matching) {

@@ -8,6 +8,15 @@ use dapo_console::visible;
 use std::fmt::Display;
 use std::io::{self, IsTerminal, StdoutLock, Write};
 
+/// Columns of a terminal that does not say.
+const COLUMNS: usize = 80;
+
+/// Columns of the terminal that stdout is; `None` where it is none.
+pub(crate) fn columns() -> Option<usize> {
+    let columns = terminal_size::terminal_size().map_or(COLUMNS, |(width, _)| usize::from(width.0));
+    io::stdout().is_terminal().then_some(columns)
+}
+
 /// Writes to stderr, always with visible escapes. A closed stderr is no reason to fail.
 pub(crate) fn to_stderr(text: impl Display) {
     let _ = io::stderr().lock().write_all(visible(&text.to_string()).as_bytes());

@@ -9,7 +9,7 @@ use crate::folder::Folder;
 use crate::guard::guarded;
 use dapo_files::read_file;
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -151,6 +151,25 @@ impl Tokenizer {
     pub fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>, PolicyError> {
         let encoding = self.call(|inner| inner.encode_fast(text, add_special_tokens))?;
         Ok(encoding.get_ids().to_vec())
+    }
+
+    /// The characters of a text, each once, for which the tokenizer has neither a token nor bytes: it leaves them out, or
+    /// puts its unknown token in their place. White space and control characters are not among them.
+    ///
+    /// # Errors
+    /// When the tokenizer fails.
+    pub fn unknown_chars(&self, text: &str) -> Result<Vec<char>, PolicyError> {
+        // A cuneiform sign and a code point for private use: what becomes of them becomes of any unknown character.
+        const STRANGE: [char; 2] = ['\u{12031}', '\u{10fffd}'];
+        let ids = |c: char| self.encode(c.encode_utf8(&mut [0; 4]), false);
+        let unknown = [ids(STRANGE[0])?, ids(STRANGE[1])?];
+        let (mut seen, mut found) = (HashSet::from(STRANGE), Vec::new());
+        for c in text.chars().filter(|c| !c.is_whitespace() && !c.is_control()) {
+            if seen.insert(c) && unknown.contains(&ids(c)?) {
+                found.push(c);
+            }
+        }
+        Ok(found)
     }
 
     /// The text of token ids; ids that the tokenizer does not know are left out.

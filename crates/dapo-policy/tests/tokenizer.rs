@@ -364,3 +364,43 @@ What is 2+2?<|im_end|>
         [151_644, 872, 198, 16, 17, 18, 19, 151_667]
     );
 }
+
+/// A tokenizer of a vocabulary of single characters.
+fn of_characters(model: &Value, pre_tokenizer: &Value, decoder: &Value) -> Tokenizer {
+    let dir = tempfile::tempdir().unwrap();
+    let json = json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+        "pre_tokenizer": pre_tokenizer, "post_processor": null, "decoder": decoder, "model": model,
+    });
+    fs::write(dir.path().join("tokenizer.json"), json.to_string()).unwrap();
+    Tokenizer::from_folder(dir.path()).unwrap()
+}
+
+#[test]
+fn tells_which_characters_it_does_not_know() {
+    let unknown = |tokenizer: &Tokenizer, text: &str| tokenizer.unknown_chars(text).unwrap().iter().collect::<String>();
+    let vocabulary = json!({"<unk>": 0, "a": 1, "b": 2, "1": 3});
+    let bpe = |unk: Value| json!({"type": "BPE", "vocab": vocabulary, "merges": [], "unk_token": unk});
+    // Unknown characters have a token of their own, or none.
+    for unk in [json!("<unk>"), Value::Null] {
+        let tokenizer = of_characters(&bpe(unk), &Value::Null, &json!({"type": "Fuse"}));
+        assert_eq!(unknown(&tokenizer, "abca 1é\n2\u{7}c"), "cé2");
+        assert_eq!(unknown(&tokenizer, "ab1 \n"), "");
+    }
+    // Bytes make up every character.
+    let level = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
+    let bytes: serde_json::Map<String, Value> = (0u32..256)
+        .map(|byte| match byte {
+            0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff => byte,
+            // The other bytes follow one another from U+0100 on.
+            ..0x21 => 0x100 + byte,
+            0x7f..=0xa0 => 0x100 + byte - 0x7f + 0x21,
+            _ => 0x143,
+        })
+        .enumerate()
+        .map(|(id, c)| (char::from_u32(c).unwrap().to_string(), id.into()))
+        .collect();
+    let model = json!({"type": "BPE", "vocab": bytes, "merges": []});
+    let tokenizer = of_characters(&model, &level, &level);
+    assert_eq!(unknown(&tokenizer, "abc é 日本 🙂 \u{12031}"), "");
+}

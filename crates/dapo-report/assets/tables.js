@@ -28,7 +28,7 @@
         last(run, 'completions/mean_length'), evaluation ? interval(evaluation.avg_at_k) : '–',
         `${sum('shown')} of ${sum('total')}`];
     });
-    byId('runs').replaceChildren(table(head, rows, 'Runs'));
+    byId('runs').replaceChildren(table(head, rows, 'Runs', true));
     const left = runs.flatMap(run => run.blocks).reduce((sum, block) => sum + block.total - block.shown, 0);
     if (left) {
       byId('runs').append(element('p', { className: 'hint' },
@@ -42,18 +42,22 @@
   }
 
   function evaluations() {
-    const rows = [], seen = new Set();
+    const rows = [];
+    // Of one completion for each problem, pass@1 and maj@1 are avg@1.
+    const isApart = line => line.samples !== 1;
+    const several = runs.some(run => run.evaluations.some(isApart));
     for (const run of runs) {
       for (const line of run.evaluations) {
-        const pass = Array.isArray(line.pass_at) ? line.pass_at : [];
-        rows.push([swatch(run), line.step, line.problems, line.samples, interval(line.avg_at_k),
-          pass.map(at => `@${number(at.k)} ${interval(at)}`).join(', ') || '–', interval(line.maj_at_k), line.truncated,
-          line.mean_length].map(cell => typeof cell === 'object' && !(cell instanceof Node) ? number(cell) : cell));
+        const pass = Array.isArray(line.pass_at) && isApart(line) ? line.pass_at : [];
+        const apart = [pass.map(at => `@${number(at.k)} ${interval(at)}`).join(', ') || '–',
+          isApart(line) ? interval(line.maj_at_k) : '–'];
+        rows.push([swatch(run), line.step, line.problems, line.samples, interval(line.avg_at_k), ...(several ? apart : []),
+          line.truncated, line.mean_length].map(cell => typeof cell === 'object' && !(cell instanceof Node) ? number(cell) : cell));
       }
     }
-    const head = ['run', 'step', 'problems', 'samples', 'avg@k (95 %)', 'pass@k', 'maj@k', 'truncated', 'length'];
+    const head = ['run', 'step', 'problems', 'samples', 'avg@k (95 %)', ...(several ? ['pass@k', 'maj@k'] : []), 'truncated', 'length'];
     byId('evaluations').append(rows.length
-      ? table(head, rows, 'Evaluations') : element('p', { className: 'hint' }, 'No evaluation was made.'));
+      ? table(head, rows, 'Evaluations', true) : element('p', { className: 'hint' }, 'No evaluation was made.'));
   }
 
   function settings() {

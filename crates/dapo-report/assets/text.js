@@ -51,13 +51,15 @@ for (const group of groups) {
   group.name = names.length > 1 ? `${names[0]} and ${names.length - 1} more` : names[0];
 }
 
-function table(head, rows, caption) {
-  const cells = (row, tag) => row.map(cell => {
+// On narrow screens each row of a stacked table is a list of its cells, which have their heads beside them.
+function table(head, rows, caption, stacked) {
+  const cells = row => row.map((cell, place) => {
     const isNumber = typeof cell === 'number';
-    return element(tag, isNumber ? { className: 'number' } : {}, isNumber ? number(cell) : cell ?? '–');
+    const properties = { 'data-head': head[place], className: isNumber ? 'number' : '' };
+    return element('td', properties, isNumber ? number(cell) : cell ?? '–');
   });
   return element('div', { className: 'scroll', tabIndex: 0, role: 'region', 'aria-label': caption },
-    element('table', { className: 'data' },
+    element('table', { className: stacked ? 'data stacked' : 'data' },
       element('thead', null, element('tr', null, ...head.map(name => element('th', { scope: 'col' }, name)))),
-      element('tbody', null, ...rows.map(row => element('tr', null, ...cells(row, 'td'))))));
+      element('tbody', null, ...rows.map(row => element('tr', null, ...cells(row))))));
 }

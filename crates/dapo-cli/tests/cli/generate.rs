@@ -91,3 +91,17 @@ fn a_device_that_is_asked_for_is_used_or_refused() {
         assert!(generate("auto").success().stderr.contains("computing on cpu"));
     }
 }
+
+#[test]
+fn says_which_characters_of_the_prompt_the_model_does_not_see() {
+    let generate = |prompt: &str, more: &[&str]| {
+        dapo(&[&["generate", "--model", TINY_MODEL, prompt, "--max-tokens", "4"][..], more].concat()).success().stderr
+    };
+    let said = generate("What is 1+2=?", &[]);
+    let unknown = "the model does not see them";
+    assert_eq!(said.matches(unknown).count(), 1, "{said}");
+    assert!(said.contains(r#"does not see them: "W", "h", "a", "t", "i", "s""#), "{said}");
+    let said = generate("1+2=", &["--system", "abcdefghij"]);
+    assert!(said.contains(r#""g", "h" and 2 more"#), "{said}");
+    assert!(!generate("1+2=", &[]).contains(unknown));
+}
