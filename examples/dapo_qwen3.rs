@@ -36,7 +36,7 @@ const SETTINGS: [(&str, &str, &str); 16] = [
     ("eval", "eval.limit", "Held-out problems that are evaluated on, at most [default: 512]"),
     ("system", "data.system", "System message before each question"),
     ("suffix", "data.suffix", "Text added to each question"),
-    ("extract", "rewards.accuracy.grader.profile", "Where a completion's answer stands [default: auto]"),
+    ("extract", "rewards.accuracy.grader.profile", "Where a completion states its answer [default: auto]"),
     ("device", "model.device", "Where the model computes: cpu, or cuda or cuda:n with that feature [default: cpu]"),
 ];
 

@@ -199,7 +199,7 @@ pub(crate) struct ProblemArgs {
     /// Text added to each question.
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     suffix: String,
-    /// Where a completion's answer stands: auto, boxed, answer-line, hash, answer-tag, answer-is, last-math, choice,
+    /// Where a completion states its answer: auto, boxed, answer-line, hash, answer-tag, answer-is, last-math, choice,
     /// last-number or whole.
     #[arg(long, value_name = "PROFILE", default_value = "auto")]
     extract: Profile,

@@ -56,7 +56,7 @@ pub(crate) struct Eval {
     /// which the same command then continues.
     #[arg(long, value_name = "FILE")]
     completions: Option<PathBuf>,
-    /// Print one JSON object instead of a table, every problem by itself included.
+    /// Print one JSON object, with the figures of each problem, instead of a table.
     #[arg(long)]
     json: bool,
 }

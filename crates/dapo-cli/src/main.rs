@@ -48,8 +48,8 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0              Done; also a run that has nothing left to learn
   1              Failure
-  2              Usage error; an import that is written without something that its source asks for
-  75             A process of several was lost (mpirun); resume the run
+  2              Usage error; also an import that leaves out something that its source asks for
+  75             One of several processes was lost (mpirun); resume the run
   129, 130, 143  SIGHUP, SIGINT or SIGTERM ended a training; its finished steps are saved";
 
 /// DAPO for language models: train, evaluate, chat, verify.

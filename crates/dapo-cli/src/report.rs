@@ -31,7 +31,7 @@ pub(crate) struct Report {
     /// The page to write; an earlier report is replaced. By default report.html in the first run's folder.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Take in every completion; by default at most 64 a step and 50 MB.
+    /// Include every completion; by default at most 64 per step and 50 MB.
     #[arg(long)]
     all: bool,
     /// Serve the page on this machine alone, refreshed as the runs advance, until Ctrl-C; all completions are in it.

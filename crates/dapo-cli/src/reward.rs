@@ -13,7 +13,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::Instant;
 
-/// Try a reward.
+/// Try a reward on completions that exist.
 #[derive(clap::Args)]
 pub(crate) struct Reward {
     #[command(subcommand)]

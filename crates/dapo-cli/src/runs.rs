@@ -13,8 +13,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// List runs, compare two, or delete what they do not need.
 ///
-/// Without a subcommand: the runs at or below the folders, with state (running, finished, stopped, damaged), steps, best
-/// accuracy, size and age. A damaged run's files are named on stderr.
+/// Without a subcommand, list the runs in and below the folders, with state (running, finished, stopped, damaged), steps,
+/// best accuracy, size and age. Damaged files are named on stderr.
 #[derive(clap::Args)]
 #[command(
     args_conflicts_with_subcommands = true,
@@ -30,7 +30,7 @@ pub(crate) struct Runs {
     command: Option<Command>,
     #[command(flatten)]
     places: Places,
-    /// Print a JSON object a run.
+    /// Print one JSON object per run.
     #[arg(long)]
     json: bool,
 }
@@ -57,10 +57,10 @@ enum Command {
 struct Clean {
     #[command(flatten)]
     places: Places,
-    /// Delete it; without this, nothing is deleted.
+    /// Delete them; without this flag they are only listed.
     #[arg(long)]
     yes: bool,
-    /// Also all checkpoints but the last one and the best.
+    /// Include all checkpoints except the last and the best.
     #[arg(long)]
     checkpoints: bool,
     /// Print a JSON object for each file or folder.

@@ -36,10 +36,10 @@ pub(crate) struct Show {
     /// How many to show at most, 0 for all [default: 10; with --json all]
     #[arg(long, value_name = "K")]
     limit: Option<usize>,
-    /// Show long texts whole.
+    /// Show long texts in full.
     #[arg(long)]
     full: bool,
-    /// Show the tokens with their log-probs, of those completions that are logged with them (output.token_logprobs).
+    /// Show the tokens and log-probs of completions that are logged with them (output.token_logprobs).
     #[arg(long)]
     tokens: bool,
     /// Print the lines of the completions file, which are JSON objects.

@@ -14,7 +14,7 @@ pub(crate) struct TalkArgs {
     /// Print only warnings and errors.
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
-    /// Print details, too.
+    /// Also print details.
     #[arg(short, long, global = true)]
     verbose: bool,
     /// Format of messages on stderr: text, or json for one JSON object per line, each with `time` and `event`.

@@ -35,7 +35,7 @@ use std::time::Duration;
 /// one ends it at once.
 ///
 /// With the feature mpi, `mpirun -n W dapo train ...` trains with W processes and leaves the same folder; train.shards
-/// is a power of two of at least W. Exit code 75: a process is missing, and the run can be resumed.
+/// must be a power of two of at least W. Exit code 75: a process was lost, and the run can be resumed.
 #[derive(clap::Args)]
 #[command(
     override_usage = "\

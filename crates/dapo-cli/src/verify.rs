@@ -25,7 +25,7 @@ pub(crate) struct Verify {
     /// JSON lines; `-` is stdin.
     #[arg(default_value = "-")]
     file: PathBuf,
-    /// Where an answer stands in `pred`: auto, boxed, answer-line, hash, answer-tag, answer-is, last-math, choice,
+    /// Where `pred` states its answer: auto, boxed, answer-line, hash, answer-tag, answer-is, last-math, choice,
     /// last-number or whole. A line may have its own.
     #[arg(long, default_value = "auto")]
     profile: Profile,

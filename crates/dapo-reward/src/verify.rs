@@ -19,7 +19,7 @@ use crate::rule::Rule;
 #[serde(default, deny_unknown_fields)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct VerifyConfig {
-    /// Where a completion's answer stands.
+    /// Where a completion states its answer.
     pub profile: Profile,
     /// Significant digits to which a decimal prediction must agree with an exact gold answer.
     pub precision: u32,
