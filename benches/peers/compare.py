@@ -72,15 +72,38 @@ def cell(line, figure):
     return f"{text}, {line['peak_mib'] / 1024:.1f} GiB"
 
 
-def write(kind, description, rows):
-    """Puts rows into the table of this kind of CPU, in place of those of the same work, peer and weights."""
-    begin, end = f"<!-- peers, {kind}: begin -->\n", f"<!-- peers, {kind}: end -->"
+def markers(kind):
+    return f"<!-- peers, {kind}: begin -->\n", f"<!-- peers, {kind}: end -->"
+
+
+def parts_of(kind):
+    """The page before the table of this kind of CPU, the table, and the page after it."""
+    begin, end = markers(kind)
     with open(PAGE) as page:
         text = page.read()
     if begin not in text:
-        sys.exit(f"{PAGE}: no line {begin!r}")
+        sys.exit(f"{PAGE}: no line {begin.strip()!r}")
     before, rest = text.split(begin)
     table, after = rest.split(end)
+    return before, table, after
+
+
+def check(kind, description, parts):
+    """Ends the program where the table has rows of another CPU which would stay, or works that are unknown."""
+    lines = parts_of(kind)[1].splitlines()
+    found = next((line for line in lines if line.startswith("CPU: ")), None)
+    if parts and found not in (None, f"CPU: {description}."):
+        sys.exit(f"the table in {PAGE} is of another machine ({found}): run all works")
+    names = [work[0] for work in works("")]
+    unknown = [row for row in lines if row.startswith("| ") and row not in HEADER and row.split("|")[1].strip() not in names]
+    if unknown:
+        sys.exit(f"{PAGE}: unknown work in {unknown[0]!r}, expected one of {names}")
+
+
+def write(kind, description, rows):
+    """Puts rows into the table of this kind of CPU, in place of those of the same work, peer and weights."""
+    begin, end = markers(kind)
+    before, table, after = parts_of(kind)
     key = lambda row: tuple(row.split("|")[place].strip() for place in (1, 2, 4))
     known = {key(row): row for row in table.splitlines() if row.startswith("|") and row not in HEADER}
     known |= {key(row): row for row in rows}
@@ -97,6 +120,7 @@ def main():
     bench = executable()
     kind, description = cpu()
     print(f"{kind}: {description}", flush=True)
+    check(kind, description, parts)
     for work, figure, formats, commands, label in works(folder):
         if parts and not any(part in work for part in parts):
             continue

@@ -31,7 +31,8 @@ pub fn evaluate(
 }
 
 /// As [`evaluate`], of a trainer's present policy; `observer` is shown [`Activity::Evaluation`] and [`Activity::Scoring`].
-/// The ranks that train as one divide the problems: every rank calls it, and has the whole evaluation.
+/// The ranks that train as one divide the problems: every rank calls it, is shown how far its own part is, and has the
+/// whole evaluation.
 ///
 /// # Errors
 /// As there, on every rank; and when the ranks lose each other.
@@ -44,7 +45,8 @@ pub fn evaluate_together(
     observer: &mut Observer<'_>,
 ) -> Result<Evaluation, TrainerError> {
     let drawn: Vec<(u64, &Prompt)> = (0..).zip(prompts).collect();
-    let groups = trainer.roll_out(&drawn, samples, generation, rewards, observer, &progress_among(prompts.len()))?;
+    let to_activity = |own, progress| progress_among(own)(progress);
+    let groups = trainer.roll_out(&drawn, samples, generation, rewards, observer, to_activity)?;
     Ok(Evaluation { groups })
 }
 

@@ -91,7 +91,8 @@ pub(crate) trait Generator {
     /// turns. Those that have ended with these are reported here or by the next [`advance`](Generator::advance).
     fn append(&mut self, turns: &[(usize, Vec<u32>)], ended: &mut Vec<Ended>) -> Result<(), PolicyError>;
 
-    /// Tokens that [`advance`](Generator::advance) draws of a sequence at most.
+    /// Tokens that [`advance`](Generator::advance) is taken to draw of a sequence until it has ended and its tokens are
+    /// counted. Where guesses come true it draws more.
     fn tokens_an_advance(&self) -> usize {
         1
     }

@@ -42,7 +42,8 @@ pub struct GenerationConfig {
     /// passes that come before its weights change: these then need no forward pass. Gradients are the same to the bit.
     /// 0: none is kept. See [`Decoder::release_activations`](crate::Decoder::release_activations).
     pub keep_activations_bytes: usize,
-    /// Tokens that a decoder on the CPU guesses at most ahead of a sequence while few sequences are active: those that followed
+    /// Tokens that a decoder on the CPU guesses at most ahead of a sequence, up to three while one is active and up to one
+    /// while two are: those that followed
     /// the same tokens in the prompt, in the completion or in others of the prompt that have ended (prompt lookup). One forward
     /// computes them all, and those are kept that are drawn. Completions and log-probs are the same to the bit. 0: none are
     /// guessed.

@@ -14,8 +14,6 @@
 //! - *A cache in blocks*: room is counted in blocks already; what they are is the generator's own. To reserve what is
 //!   there rather than what may come, [`Generator::sequence_blocks`] would say what the next advance needs, and be
 //!   asked before each.
-//! - *Several drafted tokens verified in one step*: [`Generator::advance`] may draw any number of tokens; nobody here
-//!   counts them. The draft model is one more field of the generator.
 //! - *A look at every layer's activations*: each backend runs prompts and decoding through one function per layer;
 //!   `Backend::generate` would take the hook and hand it to the generator, which calls it behind each layer with the rows
 //!   and the places or requests that they belong to.
@@ -92,7 +90,8 @@ pub(crate) struct Scheduler<'r, 'g> {
     /// `None` where completions have one turn.
     pub(crate) turns: Option<Between<'g>>,
     advances: u64,
-    /// What has ended. Tokens include those of active sequences, as if each had drawn all that an advance may draw.
+    /// What has ended. Tokens include those of active sequences, as if each advance had drawn
+    /// [`tokens_an_advance`](Generator::tokens_an_advance) of each.
     done: GenerationProgress,
     /// Memory of a step.
     starts: Vec<Start<'r>>,

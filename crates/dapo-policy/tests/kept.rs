@@ -164,7 +164,7 @@ proptest! {
         let sampling = SamplingConfig { temperature, ..SamplingConfig::default() };
         let stop = StopTokens::new((0..shape.vocab as u32).step_by(10));
         let limits = TurnLimits { max_turn_tokens, max_context_tokens: 150 };
-                let plain = GenerationConfig {
+        let plain = GenerationConfig {
             max_new_tokens, sampling, turns: Some(limits), draft_tokens: 0, ..GenerationConfig::new(stop)
         };
         let of = |delay| Talk {

@@ -322,8 +322,12 @@ impl Run {
         let steps = self.trainer.steps();
         self.ranks.phase(&format!("{} {steps}", Stage::Evaluation));
         let report = self.report();
-        let report = self.ranks.agree(report)?;
-        self.externals.collect(&self.ranks)?;
+        let report = self.ranks.agree(report);
+        // Answers that were paid for are kept where the evaluation failed, too.
+        if !report.as_ref().is_err_and(RunError::is_of_ranks) {
+            self.externals.collect(&self.ranks)?;
+        }
+        let report = report?;
         let line = report.as_ref().map(|report| EvaluationLine { step: steps, report });
         let file = self.folder.path().join(RunFolder::EVALUATIONS);
         let unwritten = |error: serde_json::Error| RunError::io(&file)(error.into());

@@ -86,6 +86,7 @@ impl Run {
         if self.ranks.keeps() {
             work(self, &path)?;
         }
+        self.trainer.forget_moments();
         Ok(path)
     }
 

@@ -1,16 +1,16 @@
 //! Draws that are dealt to the ranks: each makes some of them, and all ranks have all of them.
 
-use crate::activity::Observer;
+use crate::activity::{Activity, Observer};
 use crate::error::TrainerError;
 use crate::judge::{Clock, Judge};
 use crate::parcel::Made;
-use crate::rollout::{ToActivity, roll_out_by};
+use crate::rollout::roll_out_by;
 use crate::sample::Group;
 use crate::team::Team;
 use crate::trainer::Trainer;
 use dapo_data::Prompt;
 use dapo_dist::Dealing;
-use dapo_policy::GenerationConfig;
+use dapo_policy::{GenerationConfig, GenerationProgress};
 use dapo_reward::RewardSum;
 
 /// Draws that are dealt to a rank at a time: each is a prompt with all of its completions.
@@ -52,7 +52,7 @@ impl Trainer {
     /// Completes every prompt `group_size` times with the present policy and judges the completions by `rewards`, outside
     /// training: [`roll_out_observed`](crate::roll_out_observed) in step 0. The draw indices follow each other. The ranks that
     /// train as one divide the prompts; every rank calls it and has all groups, those of one rank bit for bit. `observer` is
-    /// shown how far this rank is.
+    /// shown how far this rank is, as `to_activity` has it of the number of this rank's prompts.
     ///
     /// # Errors
     /// As there; [`TrainerError::Rank`] where it is another rank's, and [`TrainerError::Dist`].
@@ -63,11 +63,12 @@ impl Trainer {
         generation: &GenerationConfig,
         rewards: &RewardSum,
         observer: &mut Observer<'_>,
-        to_activity: &ToActivity<'_>,
+        to_activity: impl Fn(usize, GenerationProgress) -> Activity + Sync,
     ) -> Result<Vec<Group>, TrainerError> {
         let judge = Judge { tokenizer: self.tokenizer(), rewards, step: 0, clock: &Clock::default() };
         let made = make_together(&self.team, prompts, rewards, |own| {
-            let groups = roll_out_by(self.policy(), judge, own, group_size, generation, observer, to_activity)?;
+            let of_own = |progress| to_activity(own.len(), progress);
+            let groups = roll_out_by(self.policy(), judge, own, group_size, generation, observer, &of_own)?;
             Ok(groups.into_iter().map(|group| Made { group, kl_sums: Vec::new() }).collect())
         })?;
         Ok(made.into_iter().map(|made| made.group).collect())

@@ -52,7 +52,7 @@ impl AdamW {
     /// value head follow the parameters.
     ///
     /// # Errors
-    /// When they are divided among several ranks already, and are not all 0.
+    /// When they are divided among several ranks already and are not all 0, or f32 values are.
     pub(crate) fn divide(&mut self, policy: &mut Decoder, of_head: usize, team: &Team) -> Result<(), TrainerError> {
         if team.shards().count() == 1 || policy.is_on_device() {
             return Ok(());

@@ -172,6 +172,13 @@ impl Trainer {
         Ok(())
     }
 
+    /// Gives up what [`gather_moments`](Self::gather_moments) brought here. A step does so as well.
+    pub fn forget_moments(&mut self) {
+        for moments in self.optimizer.divided().into_iter().chain(self.critic.as_mut().and_then(Critic::divided)) {
+            moments.forget();
+        }
+    }
+
     /// Bytes of what this rank holds for the optimizer: moments, and with several shards the f32 values of weights in bf16.
     pub fn optimizer_bytes(&self) -> u64 {
         self.optimizer.bytes(&self.policy) + self.critic.as_ref().map_or(0, Critic::bytes)
@@ -198,7 +205,7 @@ impl Trainer {
         &self.tokenizer
     }
 
-    /// The tokens that end a completion.
+    /// The tokens that end a rollout's completion; none with [`ignore_eos`](TrainerConfig::ignore_eos).
     pub fn stop_tokens(&self) -> &StopTokens {
         &self.generation.stop
     }
@@ -278,9 +285,7 @@ impl Trainer {
     fn try_step(&mut self, observer: &mut Observer<'_>) -> Result<StepOutcome, TrainerError> {
         let started = Instant::now();
         self.gradients.release_large();
-        for moments in self.optimizer.divided().into_iter().chain(self.critic.as_mut().and_then(Critic::divided)) {
-            moments.forget();
-        }
+        self.forget_moments();
         let mut metrics = StepMetrics { step: self.step + 1, num_tokens: self.num_tokens, ..StepMetrics::default() };
         let clock = Clock::default();
         let mut taken = self.sample(&mut metrics, &clock, observer)?;

@@ -3,6 +3,7 @@
 use crate::args::{say_unanswered, say_where, warn_if_none};
 use crate::talk::Talk;
 use crate::terminal::excerpt;
+use dapo_policy::StopTokens;
 use dapo_run::{Folder, ProblemCounts, Run, RunConfig, Unanswered};
 use std::path::Path;
 
@@ -46,7 +47,7 @@ pub(super) fn announce(run: &Run, dir: &Path, talk: Talk) {
     if let Some(too_much) = run.too_much() {
         talk.warning(too_much);
     }
-    warn_if_none(run.trainer().stop_tokens(), talk);
+    warn_if_none(&StopTokens::of(policy.config(), run.trainer().tokenizer()), talk);
     say_where(run.device(), talk);
     let made = run.trainer().steps();
     if made > 0 {

@@ -87,7 +87,7 @@ pub(super) fn pack_tiles(
     pack_steps_of_tiles(a.data, a.step, &rows, steps, size, tiles);
 }
 
-/// A tile from rows that are `stride` apart; the rows that a lower tile lacks become zeros.
+/// A tile from rows that are `stride` apart. What the rows hold that a lower tile lacks does not matter.
 #[inline(always)]
 fn rows_of_tile<const ROWS: usize>(data: &[f32], stride: usize, rows: usize, steps: usize, tile: &mut [f32]) {
     const RUN: usize = 8;

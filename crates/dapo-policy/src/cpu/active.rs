@@ -28,7 +28,7 @@ pub(super) struct Active {
     /// What is kept of it for a backward pass.
     pub(super) kept: Option<KeptRows>,
     /// Guesses at its next tokens, where some are made.
-    draft: Option<Draft>,
+    pub(super) draft: Option<Draft>,
 }
 
 /// A sequence whose turn has ended, with its cache of each layer.
@@ -142,16 +142,13 @@ impl Active {
         Ok(finish.map_or(Drawn::Active, Drawn::Finished))
     }
 
-    /// The report of a sequence whose turn has ended, with what it has drawn in it. It leaves its text to the others.
-    pub(super) fn ended(&mut self, drawn: &Drawn, texts: &mut Texts) -> Option<Ended> {
+    /// The report of a sequence whose turn has ended, with what it has drawn in it.
+    pub(super) fn ended(&mut self, drawn: &Drawn) -> Option<Ended> {
         let length = self.token_ids.len();
         let ending = match drawn {
             Drawn::Active => return None,
             Drawn::NotFinite => Ending::NotFinite(self.drawn + length),
             Drawn::Finished(finish_reason) => {
-                if let Some(draft) = &mut self.draft {
-                    draft.leave(texts);
-                }
                 (self.before, self.drawn) = (self.before + length, self.drawn + length);
                 self.last = self.token_ids.last().copied().unwrap_or_default();
                 Ending::Finished(Completion {

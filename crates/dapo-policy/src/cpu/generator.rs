@@ -172,13 +172,13 @@ impl Generator for CpuGenerator<'_> {
             let key = self.config.stream(start.request, start.sample);
             let draws = Draws::new(&self.config.sampling, key, &start.request.prompt_ids);
             let draft = (self.config.draft_tokens > 0).then(|| {
-                self.texts.put_prompt(start.number, &start.request.prompt_ids, start.request.samples * (1 + capacity));
+                self.texts.put_prompt(start.number, &start.request.prompt_ids);
                 Draft::new(start.number, capacity)
             });
             let mut active = Active::new(start.place, prompt_len, self.config, draws).with_draft(draft);
             active.kept = self.keeper.as_ref().map(|_| KeptRows::of(start));
             let drawn = active.draw(&prompt.logits, self.config)?;
-            if let Some(end) = active.ended(&drawn, &mut self.texts) {
+            if let Some(end) = active.ended(&drawn) {
                 ended.push(end);
                 // One that may continue needs its cache.
                 if self.config.turns.is_none() {
@@ -241,9 +241,12 @@ impl Generator for CpuGenerator<'_> {
     fn release(&mut self, place: usize) {
         // A sequence that ended with its first token may never have come here.
         let ended = self.parked.remove(&place).or_else(|| self.take(place));
-        let kept = ended.and_then(|ended| ended.active.kept);
-        if let (Some(kept), Some(keeper)) = (kept, &self.keeper) {
+        let Some(Parked { active, .. }) = ended else { return };
+        if let (Some(kept), Some(keeper)) = (active.kept, &self.keeper) {
             keeper.put_completion(kept);
+        }
+        if let Some(draft) = active.draft {
+            self.texts.put_completion(draft);
         }
     }
 
@@ -324,7 +327,7 @@ impl CpuGenerator<'_> {
                     kept.take_back(unused);
                 }
             }
-            ended.extend(active.ended(&drawn, &mut self.texts));
+            ended.extend(active.ended(&drawn));
         }
         Ok(())
     }

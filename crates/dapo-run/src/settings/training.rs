@@ -29,8 +29,9 @@ pub struct RolloutSection {
     /// backward pass; 0: none. It changes no result. By default as much as the backward pass of a micro-batch keeps, at most
     /// 2048, and none where a quarter of the first update's completions of full length do not fit. Not used on a GPU.
     pub keep_activations_mib: Option<usize>,
-    /// Tokens that rollouts and evaluations on the CPU guess ahead of a completion while few are generated, from the prompt and
-    /// its completions, so that one forward may give several; 0: none. It changes no result. Not used on a GPU.
+    /// Tokens that rollouts and evaluations on the CPU guess ahead, from the prompt and its completions, so that one forward
+    /// may give several: up to three while one completion is active, and one while two are; 0: none. It changes no result.
+    /// Not used on a GPU.
     pub draft_tokens: usize,
 }
 
