@@ -2,7 +2,7 @@
 //!
 //! This crate gathers the workspace under one name; each part is a crate of its own, usable alone:
 //!
-//! | module | crate | what it knows |
+//! | module | crate | what it does |
 //! |---|---|---|
 //! | [`loss`] | `dapo-loss` | clip-higher, aggregation, KL, advantages; on slices and on tensors |
 //! | [`reward`] | `dapo-reward` | answers: finding, comparing, scoring them; length and format |

@@ -91,25 +91,25 @@ fn of_model(fields: &Map<String, Value>, is_on_cpu: bool, talk: Talk) -> Samplin
 /// How completions are sampled for people and for evaluation.
 #[derive(clap::Args)]
 pub(crate) struct SamplingArgs {
-    /// Maximum number of tokens per completion [default: 256, or half the model's context where that is less]
+    /// Maximum number of tokens per completion [default: 256, or half the model's context if that is less]
     #[arg(long, value_name = "TOKENS", value_parser = at_least(1))]
     max_tokens: Option<usize>,
-    /// Sampling temperature; 0 always takes the most probable token [default: 1.0 for eval, else the model's own or 0.7]
+    /// Sampling temperature; 0 always takes the most probable token [default: 1.0 in eval; otherwise the model's, or 0.7]
     #[arg(long, allow_negative_numbers = true, value_name = "T", value_parser = temperature)]
     temperature: Option<f32>,
     /// Sample from the smallest set of most probable tokens whose total probability reaches this; 1 keeps all [default: 0.7
-    /// for eval, else the model's own or 0.95]
+    /// in eval; otherwise the model's, or 0.95]
     #[arg(long, allow_negative_numbers = true, value_name = "P", value_parser = top_p)]
     top_p: Option<f32>,
-    /// Sample from the K most probable tokens; 0 keeps all [default: 0 for eval, else the model's own or 0]
+    /// Sample from the K most probable tokens; 0 keeps all [default: 0 in eval; otherwise the model's, or 0]
     #[arg(long, value_name = "K")]
     top_k: Option<usize>,
-    /// Keep tokens with at least this share of the most probable one's probability; 0 keeps all [default: 0 for eval, else the
-    /// model's own or 0]
+    /// Keep tokens with at least this share of the most probable one's probability; 0 keeps all [default: 0 in eval;
+    /// otherwise the model's, or 0]
     #[arg(long, allow_negative_numbers = true, value_name = "P", value_parser = min_p)]
     min_p: Option<f32>,
     /// Divide positive logits of tokens already in the prompt or completion by this, and multiply other logits of such
-    /// tokens by it; 1 changes none; CPU only [default: 1 for eval, else the model's own or 1]
+    /// tokens by it; 1 changes none; CPU only [default: 1 in eval; otherwise the model's, or 1]
     #[arg(long, allow_negative_numbers = true, value_name = "X", value_parser = repetition_penalty)]
     repetition_penalty: Option<f32>,
     /// End a completion with the token that completes this text; may be given several times.
@@ -187,8 +187,9 @@ pub(crate) fn max_tokens(asked: Option<usize>, policy: &Decoder) -> Result<usize
 /// Problems, how they are put to the model, and how its answers are judged.
 #[derive(clap::Args)]
 pub(crate) struct ProblemArgs {
-    /// Problems with answers, as JSON lines: question/answer, problem/answer, input/target, prompt with
-    /// reward_model.ground_truth, or prompt or messages with solution or label; others with --field.
+    /// Problems with answers: a .jsonl, .json or .csv file (with the feature parquet, also .parquet), or a folder of them.
+    /// Columns: question/answer, problem/answer, input/target, prompt with reward_model.ground_truth, or prompt or messages
+    /// with solution or label; name other columns with --field.
     #[arg(long, value_name = "FILE")]
     pub(crate) data: PathBuf,
     #[command(flatten)]
@@ -203,7 +204,7 @@ pub(crate) struct ProblemArgs {
     /// last-number or whole.
     #[arg(long, value_name = "PROFILE", default_value = "auto")]
     extract: Profile,
-    /// How answers are judged. `text` and `choice` find an announced answer by themselves; --extract is for `math`.
+    /// How answers are judged. --extract applies only to `math`; the other graders find the answer themselves.
     #[arg(long, value_name = "GRADER", default_value = "math")]
     grader: GraderName,
 }
@@ -287,10 +288,12 @@ pub(crate) fn say_unanswered(found: &Unanswered, remedy: &str, talk: Talk) {
 /// Which model, and where it computes.
 #[derive(clap::Args)]
 pub(crate) struct ModelArgs {
-    /// A Hugging Face folder, a GGUF file, a run folder or its checkpoint, or builtin:tiny.
+    /// A Hugging Face folder, an adapter folder (PEFT), a GGUF file, a run folder (its last checkpoint), a checkpoint, or
+    /// builtin:tiny; with the feature hub, also a hub id such as Qwen/Qwen3-0.6B.
     #[arg(long = "model", value_name = "PATH")]
     pub(crate) name: String,
-    /// Where the model computes: auto (the first GPU where this build and the model run on one), cpu, cuda or cuda:n.
+    /// Where the model computes: auto (the first GPU if this build and the model can use one, otherwise the CPU), cpu, cuda
+    /// or cuda:n.
     #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = device)]
     device: DeviceChoice,
     #[command(flatten)]

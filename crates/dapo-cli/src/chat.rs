@@ -14,12 +14,12 @@ use std::io::{self, IsTerminal, Write};
 
 /// Talk with a model.
 ///
-/// Each line on stdin is a message; the model's answers go to stdout, on a terminal as they are generated. `/help`
-/// lists the commands; Ctrl-C ends an answer. On a terminal lines are edited, and kept in
-/// `$XDG_STATE_HOME/dapo/chat-history` (by default `~/.local/state/dapo/chat-history`).
+/// Each line on stdin is a message; the model's completions go to stdout, on a terminal as they are generated. `/help`
+/// lists the commands; Ctrl-C ends a completion. On a terminal, lines can be edited, and are kept in
+/// `$XDG_STATE_HOME/dapo/chat-history` (by default `~/.local/state/dapo/chat-history`) unless --no-history is given.
 ///
-/// Sampling parameters come from the model's generation_config.json; where it sets none, temperature is 0.7 and top-p
-/// 0.95.
+/// Sampling parameters come from the flags, otherwise from the model's generation_config.json. If neither sets the
+/// temperature, it is 0.7; if neither sets top-p, it is 0.95.
 #[derive(clap::Args)]
 pub(crate) struct Chat {
     #[command(flatten)]
@@ -42,7 +42,7 @@ const HELP: &str = "\
 /exit         end (also /quit, Ctrl-D)
 /help         this list
 //...          a message that begins with /
-Ctrl-C ends an answer; what was said of it stays in the conversation.";
+Ctrl-C ends a completion; its text so far stays in the conversation.";
 
 /// What a line asks for.
 #[derive(Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use clap_complete::CompleteEnv;
 use clap_complete::env::Shells;
 use std::io::Write;
 
-/// Print a completion script for a shell: commands, flags, recipes, settings and their values.
+/// Print a shell script that completes commands, flags, recipes, settings and their values.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:

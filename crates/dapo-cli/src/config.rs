@@ -45,7 +45,8 @@ struct Check {
 struct Import {
     /// The file to read.
     file: PathBuf,
-    /// The trainer that the settings are for [default: detected from the file]
+    /// The trainer that the settings are for: verl, trl (or open-r1) or ms-swift (or swift) [default: detected from the
+    /// file]
     #[arg(long, value_name = "TRAINER")]
     from: Option<ConfigFormat>,
     /// Write the TOML to this file, which must be new.
@@ -55,7 +56,7 @@ struct Import {
 
 /// Describe settings: one, those of a table, or all.
 ///
-/// Of one setting: type, default, bounds, meaning and an example.
+/// For one setting, print its type, default, bounds, meaning and an example.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:

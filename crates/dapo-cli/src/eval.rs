@@ -28,12 +28,19 @@ use std::time::Instant;
 /// Evaluate a model on problems with answers.
 ///
 /// Samples K completions of every problem. Prints these figures, each with its 95 % confidence interval over problems:
-/// avg@K, the share of correct completions; pass@k for k = 1, 2, 4, … K, the probability that at least one of k
-/// completions is correct; maj@K, how often the most frequent answer is correct (1/2 and 0.5 are one answer; tied answers
-/// count in equal parts). Also printed: the share of truncated completions, and the mean length of all.
 ///
-/// With --rewards, the rewards of a run score the completions: the mean of the total and of every component is printed,
-/// with its interval. Measures of correctness are printed only if one of the rewards says which completions are correct.
+/// - avg@K: the share of correct completions
+///
+/// - pass@k for k = 1, 2, 4, … K: the probability that at least one of k completions is correct
+///
+/// - maj@K: how often the most frequent answer is correct (1/2 and 0.5 are one answer; tied answers share the score
+///   equally)
+///
+/// The share of truncated completions and the mean length of all completions are also printed.
+///
+/// With --rewards, the rewards of a run or TOML file score the completions: the mean of the total and of every component is
+/// printed, with its interval. Measures of correctness are printed only if one of the rewards says which completions are
+/// correct.
 #[derive(clap::Args)]
 pub(crate) struct Eval {
     #[command(flatten)]
@@ -43,7 +50,8 @@ pub(crate) struct Eval {
     /// Completions of each problem.
     #[arg(long, value_name = "K", default_value = "8", value_parser = at_least(1))]
     samples: usize,
-    /// Judge by the rewards of a run's folder or of a TOML file instead of by the answer alone. Replies are not cached.
+    /// Judge by the rewards of a run's folder or of a TOML file instead of by the answer alone. Replies of commands,
+    /// servers, judges and Python functions are not cached.
     #[arg(long, value_name = "RUN | FILE.toml", conflicts_with_all = ["extract", "grader"])]
     rewards: Option<PathBuf>,
     #[command(flatten)]

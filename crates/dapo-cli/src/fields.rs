@@ -9,8 +9,8 @@ use std::path::Path;
 /// Columns with names of the user's own.
 #[derive(clap::Args)]
 pub(crate) struct FieldArgs {
-    /// Name a column: prompt, answer, system or choices, and the column's name in the file; may be given several times
-    /// [default: data.fields of --rewards, or of the run that the model is from, where the file has these columns]
+    /// Column for a field of the problem (prompt, answer, system or choices), as in prompt=question; may be given several
+    /// times [default: data.fields of --rewards, or of the run that the model is from, if the file has these columns]
     #[arg(long = "field", value_name = "KEY=COLUMN", value_parser = field)]
     named: Vec<Named>,
 }

@@ -13,11 +13,11 @@ use std::io::{self, IsTerminal, Write};
 
 /// Print a model's completions of a prompt.
 ///
-/// The prompt is rendered with the model's chat template; a model without one gets it as it is. On a terminal a single
-/// completion is shown while it is generated.
+/// The prompt is rendered with the model's chat template; a model without a template gets the prompt unchanged. On a
+/// terminal a single completion is shown while it is generated.
 ///
-/// Sampling parameters come from the model's generation_config.json; where it sets none, temperature is 0.7 and top-p
-/// 0.95.
+/// Sampling parameters come from the flags, otherwise from the model's generation_config.json. If neither sets the
+/// temperature, it is 0.7; if neither sets top-p, it is 0.95.
 #[derive(clap::Args)]
 pub(crate) struct Generate {
     #[command(flatten)]

@@ -2,7 +2,7 @@
 //!
 //! Every subcommand is a file of its own that composes the library crates; nothing here computes. Results go to stdout,
 //! everything else to stderr. Exit codes: 0 for success, 1 for a failure, 2 for a usage error or an import that is not
-//! whole, and for a training that a signal ended 128 and its number.
+//! whole, and for a training run that a signal ended 128 and its number.
 
 mod args;
 mod candidates;
@@ -46,11 +46,12 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// The end of `dapo --help`, and a page of the book.
 const EXIT_CODES: &str = "\
 Exit codes:
-  0              Done; also a run that has nothing left to learn
+  0              Done; also if a run has nothing left to learn
   1              Failure
-  2              Usage error; also an import that leaves out something that its source asks for
+  2              Usage error; also if an import leaves out something that its source asks for
   75             One of several processes was lost (mpirun); resume the run
-  129, 130, 143  SIGHUP, SIGINT or SIGTERM ended a training; its finished steps are saved";
+  129, 130, 143  SIGHUP, SIGINT or SIGTERM ended a training run; its finished steps are saved, unless a second \
+                 signal ended it at once";
 
 /// DAPO for language models: train, evaluate, chat, verify.
 #[derive(Parser)]

@@ -15,8 +15,8 @@ use std::sync::atomic::AtomicBool;
 
 /// Write runs as one HTML page with curves, evaluations, settings and completions.
 ///
-/// The page needs no network. Several runs are laid over each other; those that differ by their seed alone become one
-/// line with a band.
+/// The page needs no network. The curves of several runs are overlaid; runs that differ only in their seed become one line
+/// with a band.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -34,7 +34,7 @@ pub(crate) struct Report {
     /// Include every completion; by default at most 64 per step and 50 MB.
     #[arg(long)]
     all: bool,
-    /// Serve the page on this machine alone, refreshed as the runs advance, until Ctrl-C; all completions are in it.
+    /// Serve the page, with all completions, to this machine only, and refresh it as the runs advance, until Ctrl-C.
     #[arg(long, conflicts_with_all = ["out", "all"])]
     watch: bool,
     /// The port of --watch; by default a free one.

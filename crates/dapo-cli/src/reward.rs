@@ -13,7 +13,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::Instant;
 
-/// Try a reward on completions that exist.
+/// Try a reward on existing completions.
 #[derive(clap::Args)]
 pub(crate) struct Reward {
     #[command(subcommand)]
@@ -25,12 +25,12 @@ enum Command {
     Test(Test),
 }
 
-/// Score the completions of a file by one reward of the settings.
+/// Score the completions in a file with one of the configured rewards.
 ///
-/// Each input line is a JSON object with `completion` and, where the reward needs them, `prompt` (a text or chat
-/// messages), `answer`, `num_tokens`, `truncated` and further columns. Each is answered, in order, by a line {line, value,
-/// correct, log}; a value of null abstains. Timing and failures go to stderr. The exit code is 0 where every line was
-/// scored or abstained.
+/// Each input line is a JSON object with `completion` and, if the reward needs them, `prompt` (a text or chat messages),
+/// `answer`, `num_tokens`, `truncated` and further columns. For each, in order, one line {line, value, correct} is
+/// printed, with `log` if the reward logs figures. A `value` of null means that the reward abstained. Timing and failures
+/// go to stderr. The exit code is 0 if every line was scored or the reward abstained.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Example:
@@ -38,7 +38,7 @@ Example:
 struct Test {
     /// JSON lines.
     file: PathBuf,
-    /// The reward's name: NAME of [rewards.NAME].
+    /// Name of the reward, as in [rewards.NAME].
     #[arg(long, value_name = "NAME")]
     reward: String,
     /// Recipes, TOML files and settings, as for `dapo train`.

@@ -37,7 +37,7 @@ pub(crate) struct Runs {
 
 #[derive(clap::Args)]
 struct Places {
-    /// Run folders, or folders of them [default: runs, or the working directory where there is no such folder]
+    /// Run folders, or folders of them [default: runs, or the working directory if there is no such folder]
     #[arg(value_name = "DIR")]
     dirs: Vec<PathBuf>,
 }
@@ -50,9 +50,10 @@ enum Command {
 
 /// List files that runs do not need; with --yes, delete them.
 ///
-/// These are only files of the program itself: what ends in `.part`, left by interrupted starts, writes and deletions;
-/// and the completions of steps that failed. With --checkpoints, they include all checkpoints except the last one and
-/// the best, by `output.keep_best` or by avg@k. Runs that are being trained, and damaged ones, are not touched.
+/// Only what dapo itself wrote is listed: files and folders whose names end in `.part`, left by interrupted starts, writes
+/// and deletions, and the completions of failed steps. With --checkpoints, all checkpoints are listed except the last and
+/// the best. The best is chosen by `output.keep_best`, or by avg@k if that is unset. Runs that are being trained, and
+/// damaged ones, are not touched.
 #[derive(clap::Args)]
 struct Clean {
     #[command(flatten)]

@@ -15,8 +15,8 @@ use unicode_width::UnicodeWidthStr;
 
 /// Show completions of a run, with what was extracted from them and how they were rewarded.
 ///
-/// Each has its prompt, the completion, the gold answer, what the verifier extracted and by which rule, its rewards, its
-/// advantage and the outcome of its group. A completion's number is that of its line in completions/step-N.jsonl.
+/// Each is shown with its prompt, gold answer, what the verifier extracted and by which rule, rewards, advantage and the
+/// outcome of its group. A completion's number is that of its line in completions/step-N.jsonl.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -56,7 +56,7 @@ struct Filters {
     /// Only correct completions.
     #[arg(long)]
     correct: bool,
-    /// Only completions that used up their tokens.
+    /// Only completions that reached the token limit.
     #[arg(long)]
     truncated: bool,
     /// Only completions of groups with this outcome.

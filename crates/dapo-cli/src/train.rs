@@ -25,22 +25,24 @@ use std::time::Duration;
 
 /// Train a model with DAPO.
 ///
-/// Settings come in layers, each of which overrides those before it: recipes by name (`dapo recipes` lists them), TOML
-/// files, and single settings as KEY=VALUE (`dapo config schema` lists the keys). KEY= without a value resets a setting
-/// to its default.
+/// Settings come in layers from left to right, each of which overrides those before it. A layer is a recipe's name
+/// (`dapo recipes` lists them), a TOML file or KEY=VALUE (`dapo config schema` lists the keys). KEY= without a value resets
+/// a setting to its default.
 ///
 /// The run folder gets the resolved settings, logs, completions and checkpoints; the path of the trained model is
-/// printed at the end. A run that was stopped continues with --resume exactly as if it had not been. The first SIGINT,
+/// printed at the end. A stopped run continues with --resume exactly as if it had not been stopped. The first SIGINT,
 /// SIGTERM or SIGHUP lets the current step finish, saves the run and ends it with exit code 130, 143 or 129; a second
 /// one ends it at once.
 ///
-/// With the feature mpi, `mpirun -n W dapo train ...` trains with W processes and leaves the same folder; train.shards
-/// must be a power of two of at least W. Exit code 75: a process was lost, and the run can be resumed.
+/// With the feature mpi, `mpirun -n W dapo train ...` trains with W processes and leaves the same files as one process
+/// with the same train.shards. That setting must be a power of two and at least W. Exit code 75: a process was lost, and
+/// the run can be resumed.
 #[derive(clap::Args)]
 #[command(
     override_usage = "\
 dapo train [OPTIONS] --out <DIR> [RECIPE | FILE.toml | KEY=VALUE]...
-       dapo train [OPTIONS] --resume <DIR> [KEY=VALUE]...",
+       dapo train [OPTIONS] --resume <DIR> [KEY=VALUE]...
+       dapo train [OPTIONS] --dry-run [RECIPE | FILE.toml | KEY=VALUE]...",
     after_help = "\
 Examples:
   dapo train tiny --out runs/tiny
@@ -50,7 +52,7 @@ Examples:
   dapo train dapo mine.toml --dry-run
   dapo train --resume runs/mine train.steps=200
 
-Rewards of your own, by a Python function, a command, a server or a rule: docs/rewards.md."
+Custom rewards (a Python function, a command, a server, a judge or a rule): docs/rewards.md."
 )]
 pub(crate) struct Train {
     /// Recipes, TOML files and settings; with --resume, settings alone.
@@ -76,7 +78,8 @@ pub(crate) struct Train {
     /// Show no sample completions.
     #[arg(long, conflicts_with = "samples_every")]
     no_samples: bool,
-    /// Where the model computes: auto, cpu, cuda or cuda:n; the same as model.device=DEVICE.
+    /// Where the model computes: auto (the first GPU if this build and the model can use one, otherwise the CPU), cpu, cuda
+    /// or cuda:n; the same as model.device=DEVICE [default: model.device of the other settings, or auto]
     #[arg(long, value_name = "DEVICE")]
     device: Option<String>,
 }

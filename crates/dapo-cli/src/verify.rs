@@ -16,9 +16,18 @@ use std::time::{Duration, Instant};
 /// Judge predicted answers against gold answers.
 ///
 /// Each input line is a JSON object with `gold` and `pred` (strings or numbers) and, optionally, `id`, `profile` and
-/// `precision`; other fields are ignored. For each, in order, a line {id, verdict, extracted, rule, micros} is printed:
-/// `verdict` is correct, incorrect, unparsable or out-of-fuel, `extracted` is the part of `pred` that was judged,
-/// `rule` is what decided, and `micros` is the time in microseconds; `id` is the line's number where the input has none.
+/// `precision`; other fields are ignored. For each, in order, one line is printed, a JSON object with these fields:
+///
+/// - `id`: the input's id, or the line's number if the input has none
+///
+/// - `verdict`: correct, incorrect, unparsable or out-of-fuel
+///
+/// - `extracted`: the part of `pred` that was judged
+///
+/// - `rule`: the rule that decided
+///
+/// - `micros`: the time in microseconds
+///
 /// A bad line is reported on stderr and skipped; the exit code is then 1.
 #[derive(clap::Args)]
 pub(crate) struct Verify {
@@ -26,10 +35,11 @@ pub(crate) struct Verify {
     #[arg(default_value = "-")]
     file: PathBuf,
     /// Where `pred` states its answer: auto, boxed, answer-line, hash, answer-tag, answer-is, last-math, choice,
-    /// last-number or whole. A line may have its own.
+    /// last-number or whole. An input line may set its own profile.
     #[arg(long, default_value = "auto")]
     profile: Profile,
-    /// Significant digits to which a decimal must agree with an exact gold answer, 1 to 200. A line may have its own.
+    /// Significant digits to which a decimal must agree with an exact gold answer, 1 to 200. An input line may set its own
+    /// precision.
     #[arg(long, value_name = "DIGITS", default_value = "6", value_parser = precision)]
     precision: u32,
     /// Add to each line the reason in words, the gold answer as it was read, and how and where the prediction was
