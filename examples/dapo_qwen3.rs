@@ -29,7 +29,7 @@ const SETTINGS: [(&str, &str, &str); 16] = [
     ("prompts", "sampler.train_batch", "Groups trained on in each step [default: 16]"),
     ("group", "rollout.group_size", "Completions of each prompt [default: 8]"),
     ("max-tokens", "rollout.max_new_tokens", "Tokens of a completion at most [default: 72; 256 with --model]"),
-    ("overlong-cache", "rewards.soft_overlong.cache_len", "Last tokens with a growing penalty [default: a ninth]"),
+    ("overlong-cache", "rewards.soft_overlong.cache_len", "Penalised tokens before the limit [default: a ninth]"),
     ("lr", "optimizer.lr", "Learning rate [default: 1e-4; 1e-6 with --model]"),
     ("temperature", "rollout.temperature", "Sampling temperature, in training and for pass@8 [default: 1]"),
     ("updates", "train.mini_batches", "Optimizer updates in each step [default: 2]"),
@@ -37,7 +37,7 @@ const SETTINGS: [(&str, &str, &str); 16] = [
     ("system", "data.system", "System message before each question"),
     ("suffix", "data.suffix", "Text added to each question"),
     ("extract", "rewards.accuracy.grader.profile", "Where a completion states its answer [default: auto]"),
-    ("device", "model.device", "Where the model computes: cpu, or cuda or cuda:n with that feature [default: cpu]"),
+    ("device", "model.device", "Where the model computes: cpu; with the feature cuda also cuda:n [default: cpu]"),
 ];
 
 fn main() -> ExitCode {

@@ -38,9 +38,9 @@ struct Check {
 /// Turn another trainer's DAPO settings into a TOML file.
 ///
 /// Reads verl's YAML, override lists and scripts, TRL's and open-r1's recipes, and ms-swift's argument lists. Prints
-/// the TOML, which `dapo config check` accepts; what could not be carried over is named on stderr, with the reason. If
-/// the source uses a feature that dapo does not have, such as another loss, the TOML is written without it and the exit
-/// code is 2.
+/// the TOML, which `dapo config check` accepts. Keys that could not be carried over are named on stderr, with the reason
+/// if training may differ without them; they do not change the exit code. If a key has a value that dapo does not offer,
+/// such as another loss, the TOML is written without it and the exit code is 2.
 #[derive(clap::Args)]
 struct Import {
     /// The file to read.

@@ -17,8 +17,9 @@ const PART: &str = ".dapo-export.part";
 
 /// Write a model as a Hugging Face folder, adapters merged.
 ///
-/// transformers, vLLM and llama.cpp's converter read the folder. Its model card, README.md, names the base model, the
-/// training data, the settings and the results of evaluations.
+/// transformers, vLLM and llama.cpp's converter read the folder. Its model card is README.md. For a run or a checkpoint,
+/// it names the base model, the training data, the settings that differ from the defaults, and the checkpoint's
+/// evaluation.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:

@@ -48,7 +48,7 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0              Done; also if a run has nothing left to learn
   1              Failure
-  2              Usage error; also if an import leaves out something that its source asks for
+  2              Usage error; also if an import finds a value that dapo does not offer
   75             One of several processes was lost (mpirun); resume the run
   129, 130, 143  SIGHUP, SIGINT or SIGTERM ended a training run; its finished steps are saved, unless a second \
                  signal ended it at once";

@@ -14,7 +14,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// List runs, compare two, or delete what they do not need.
 ///
 /// Without a subcommand, list the runs in and below the folders, with state (running, finished, stopped, damaged), steps,
-/// best accuracy, size and age. Damaged files are named on stderr.
+/// best accuracy, size and time since the last change. Damaged files are named on stderr.
 #[derive(clap::Args)]
 #[command(
     args_conflicts_with_subcommands = true,
@@ -52,8 +52,8 @@ enum Command {
 ///
 /// Only what dapo itself wrote is listed: files and folders whose names end in `.part`, left by interrupted starts, writes
 /// and deletions, and the completions of failed steps. With --checkpoints, all checkpoints are listed except the last and
-/// the best. The best is chosen by `output.keep_best`, or by avg@k if that is unset. Runs that are being trained, and
-/// damaged ones, are not touched.
+/// the best. The best is chosen by `output.keep_best`, or by avg@k if that is unset. A run is not touched if
+/// it is being trained, if its settings or logs are damaged, or, with --checkpoints, if its last checkpoint is damaged.
 #[derive(clap::Args)]
 struct Clean {
     #[command(flatten)]

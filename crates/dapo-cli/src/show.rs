@@ -39,7 +39,7 @@ pub(crate) struct Show {
     /// Show long texts in full.
     #[arg(long)]
     full: bool,
-    /// Show the tokens and log-probs of completions that are logged with them (output.token_logprobs).
+    /// Show only completions logged with their tokens and log-probs (output.token_logprobs), and print these.
     #[arg(long)]
     tokens: bool,
     /// Print the lines of the completions file, which are JSON objects.
