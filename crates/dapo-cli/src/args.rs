@@ -188,8 +188,9 @@ pub(crate) fn max_tokens(asked: Option<usize>, policy: &Decoder) -> Result<usize
 #[derive(clap::Args)]
 pub(crate) struct ProblemArgs {
     /// Problems with answers: a .jsonl, .json or .csv file (with the feature parquet, also .parquet), or a folder of them.
-    /// Columns: question/answer, problem/answer, input/target, prompt/reward_model.ground_truth, prompt/solution, prompt/label
-    /// or messages/solution; name other columns with --field.
+    /// Known columns include question/answer, problem/answer, problem/solution, prompt/answer, input/target,
+    /// prompt/reward_model.ground_truth, prompt/solution, prompt/label and messages/solution; name other columns with
+    /// --field.
     #[arg(long, value_name = "FILE")]
     pub(crate) data: PathBuf,
     #[command(flatten)]

@@ -18,8 +18,8 @@ use std::io::{self, IsTerminal, Write};
 /// lists the commands; Ctrl-C ends a completion. On a terminal, lines can be edited, and are kept in
 /// `$XDG_STATE_HOME/dapo/chat-history` (by default `~/.local/state/dapo/chat-history`) unless --no-history is given.
 ///
-/// Sampling parameters come from the flags, otherwise from the model's generation_config.json. If neither sets the
-/// temperature, it is 0.7; if neither sets top-p, it is 0.95.
+/// Sampling parameters come from the flags, otherwise from the model's generation_config.json, where `"do_sample": false`
+/// means temperature 0. If neither sets the temperature, it is 0.7; if neither sets top-p, it is 0.95.
 #[derive(clap::Args)]
 pub(crate) struct Chat {
     #[command(flatten)]

@@ -10,6 +10,7 @@ use std::io::Write;
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
+  mkdir -p ~/.local/share/bash-completion/completions ~/.zfunc ~/.config/fish/completions
   dapo completions bash > ~/.local/share/bash-completion/completions/dapo
   dapo completions zsh > ~/.zfunc/_dapo       # with fpath+=~/.zfunc before compinit in ~/.zshrc
   dapo completions fish > ~/.config/fish/completions/dapo.fish

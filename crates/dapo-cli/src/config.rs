@@ -39,8 +39,8 @@ struct Check {
 ///
 /// Reads verl's YAML, override lists and scripts, TRL's and open-r1's recipes, and ms-swift's argument lists. Prints
 /// the TOML, which `dapo config check` accepts. Keys that could not be carried over are named on stderr, with the reason
-/// if training may differ without them; they do not change the exit code. If a key has a value that dapo does not offer,
-/// such as another loss, the TOML is written without it and the exit code is 2.
+/// if training may differ without them. The exit code is then still 0, except for a key whose value dapo does not offer,
+/// such as another loss. The TOML is written without such a key, and the exit code is 2.
 #[derive(clap::Args)]
 struct Import {
     /// The file to read.

@@ -30,7 +30,8 @@ enum Command {
 /// Each input line is a JSON object with `completion` and, if the reward needs them, `prompt` (a text or chat messages),
 /// `answer`, `num_tokens`, `truncated` and further columns. For each, in order, one line {line, value, correct} is
 /// printed, with `log` if the reward logs figures. A `value` of null means that the reward abstained. Timing and failures
-/// go to stderr. The exit code is 0 if every line was scored or the reward abstained.
+/// go to stderr. The exit code is 0 if, for every line, the reward gave a value or abstained. With
+/// `on_error = "abstain"` a failure counts as an abstention.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Example:

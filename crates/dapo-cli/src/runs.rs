@@ -50,10 +50,11 @@ enum Command {
 
 /// List files that runs do not need; with --yes, delete them.
 ///
-/// Only what dapo itself wrote is listed: files and folders whose names end in `.part`, left by interrupted starts, writes
-/// and deletions, and the completions of failed steps. With --checkpoints, all checkpoints are listed except the last and
-/// the best. The best is chosen by `output.keep_best`, or by avg@k if that is unset. A run is not touched if
-/// it is being trained, if its settings or logs are damaged, or, with --checkpoints, if its last checkpoint is damaged.
+/// Only what dapo itself wrote is listed: the completions of failed steps, and files and folders whose names end in
+/// `.part`, which interrupted starts, writes and deletions leave. With --checkpoints, all checkpoints are listed except
+/// the last and the best. The best one has the highest value of `output.keep_best`, or of avg@k if that is unset. If no
+/// checkpoint was evaluated, only the last one stays. A run is not touched if it is being trained, if its settings or
+/// logs are damaged, or, with --checkpoints, if its last checkpoint is damaged.
 #[derive(clap::Args)]
 struct Clean {
     #[command(flatten)]

@@ -39,7 +39,8 @@ pub(crate) struct Show {
     /// Show long texts in full.
     #[arg(long)]
     full: bool,
-    /// Show only completions logged with their tokens and log-probs (output.token_logprobs), and print these.
+    /// Show only completions logged with their tokens and log-probs (output.token_logprobs), and print
+    /// each token with its log-prob.
     #[arg(long)]
     tokens: bool,
     /// Print the lines of the completions file, which are JSON objects.
