@@ -4,7 +4,7 @@
 //! Each work runs once before it is counted, so that buffers and tables are there.
 
 use anyhow::{Context, Result, ensure};
-use dapo::kernels::matmul::PackedMatrix;
+use dapo::kernels::matmul::{PackedMatrix, Products};
 use dapo::kernels::{linear, threads};
 use dapo::loss::{
     Advantages, Aggregation, Denominator, EmptySequences, LossBatch, LossConfig, LossPlan, TokenChunk, masked_lengths,
@@ -63,7 +63,7 @@ fn gemm() -> Result<()> {
     twice(|| {
         linear::forward(&x, &packed, None, &mut y);
         linear::backward_input_packed(&dy, &packed, &mut dx, false);
-        linear::backward_weight(&x, &dy, OUTPUTS, &mut dw, false);
+        linear::backward_weight(&x, &dy, OUTPUTS, &mut dw, false, Products::F32);
         Ok(())
     })
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use dapo::kernels::adamw::{AdamWStep, adamw, squared_norm};
 use dapo::kernels::attention::{self, AttentionGradients, Heads, KvCache, Saved, Segments};
 use dapo::kernels::logprobs::{Head, Scratch};
-use dapo::kernels::matmul::PackedMatrix;
+use dapo::kernels::matmul::{PackedMatrix, Products};
 use dapo::kernels::{RotaryTable, linear, rms_norm, rope, swiglu, threads};
 
 #[path = "support/copy.rs"]
@@ -88,7 +88,7 @@ fn linear_kernels(all: &mut Vec<Kernel>) {
     }));
     let (dy, x, mut dw) = (values(TOKENS * INNER), values(TOKENS * HIDDEN), vec![0.0; INNER * HIDDEN]);
     all.push(kernel("linear 2048 x 576 -> 1536, backward weight", flops, move || {
-        linear::backward_weight(&x, &dy, INNER, &mut dw, false);
+        linear::backward_weight(&x, &dy, INNER, &mut dw, false, Products::F32);
     }));
 }
 

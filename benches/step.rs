@@ -17,8 +17,8 @@ use dapo::kernels::matmul::PackedMatrix;
 use dapo::kernels::threads;
 use dapo::loss::{Advantages, Aggregation, Denominator, EmptySequences, LossBatch, LossConfig, LossPlan, TokenChunk};
 use dapo::policy::{
-    Decoder, GenerationConfig, Gradients, Message, Policy, Request, RowGradients, Rows, SamplingConfig, Segments,
-    StopTokens, TokenBatch, Tokenizer, WeightFormat,
+    Compute, Decoder, GenerationConfig, Gradients, Message, Policy, Request, RowGradients, Rows, SamplingConfig,
+    Segments, StopTokens, TokenBatch, Tokenizer, WeightFormat,
 };
 use dapo::reward::{RewardFault, RewardFn, RewardInput, RewardSum, Score};
 use dapo::sampler::{FilterMetric, SamplerConfig};
@@ -63,6 +63,9 @@ impl Model {
         let mut decoder = Decoder::new(config, decoder.tensors()?)?;
         if std::env::var("DAPO_WEIGHTS").is_ok_and(|format| format == "bf16") {
             decoder.set_weight_format(WeightFormat::Bf16)?;
+        }
+        if std::env::var("DAPO_COMPUTE").is_ok_and(|format| format == "bf16") {
+            decoder.set_compute(Compute::Bf16)?;
         }
         Ok((decoder, tokenizer))
     }

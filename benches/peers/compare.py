@@ -1,5 +1,5 @@
 """Runs every work of `cargo bench --bench step` here and in its peers, one after the other, and writes the table of this
-kind of CPU into docs/benchmarks.md.
+CPU into docs/benchmarks.md, below the others of its kind.
 
     python benches/peers/compare.py MODEL.gguf FOLDER [PART ...]    # FOLDER as `peers.py convert` made it
 
@@ -16,7 +16,13 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 TINY = os.path.join(ROOT, "testdata", "parity", "tiny-qwen3")
 PAGE = os.path.join(ROOT, "docs", "benchmarks.md")
-HEADER = ["| work | peer | peer's best, peak memory | weights | ours, peak memory | times faster |", "|---|---|---|---|---|---|"]
+PRODUCTS = "bf16, and products"
+FORMATS = {
+    "f32": {"DAPO_WEIGHTS": "f32", "DAPO_COMPUTE": "f32"},
+    "bf16": {"DAPO_WEIGHTS": "bf16", "DAPO_COMPUTE": "f32"},
+    PRODUCTS: {"DAPO_WEIGHTS": "bf16", "DAPO_COMPUTE": "bf16"},
+}
+HEADER = ["| work | peer | peer's best, peak memory | our format | ours, peak memory | times faster |", "|---|---|---|---|---|---|"]
 
 
 def lines(command, **environment):
@@ -35,29 +41,31 @@ def executable():
     return [path for path in found if path][-1]
 
 
-def works(folder):
-    """Work, its figure, our formats of weights, the peers' commands, and the label of each of their lines."""
+def works(folder, has_products=False):
+    """Work, its figure, our formats, the peers' commands, and the label of each of their lines."""
+    products = [PRODUCTS] if has_products else []
     llama = [["llama", os.path.join(folder, f"{kind}.gguf")] for kind in ("bf16", "f16")]
     return [
         ("smollm2 step 4x8x32", "s", ["f32"], [["step", folder, "32"]], "TRL, f32"),
         ("smollm2 step 4x8x64", "s", ["f32"], [["step", folder, "64"]], "TRL, f32"),
         ("tiny step 4x8x32", "s", ["f32"], [["step", TINY, "32", "tiny"]], "TRL, f32"),
-        ("smollm2 train 8x256", "tokens_per_second", ["f32"], [["train", folder]], "torch"),
-        ("smollm2 decode batch 32", "decode_tokens_per_second", ["f32", "bf16"], [["generate", folder], *llama],
-         "transformers, f32"),
-        ("smollm2 decode batch 1", "decode_tokens_per_second", ["f32", "bf16"], llama, ""),
+        ("smollm2 train 8x256", "tokens_per_second", ["f32", *products], [["train", folder]], "torch"),
+        ("smollm2 decode batch 32", "decode_tokens_per_second", ["f32", "bf16", *products],
+         [["generate", folder], *llama], "transformers, f32"),
+        ("smollm2 decode batch 1", "decode_tokens_per_second", ["f32", "bf16", *products], llama, ""),
         ("head 512 x 576 -> 49152", "s", ["f32"], [["head"]], "torch"),
     ]
 
 
 def cpu():
-    """The kind of CPU by its vector instructions, and its description."""
+    """The kind of CPU by its vector instructions, its description, and whether it multiplies in bf16."""
     with open("/proc/cpuinfo") as info:
         fields = dict(line.split(":", 1) for line in info.read().split("\n\n")[0].splitlines())
     fields = {key.strip(): value.strip() for key, value in fields.items()}
     flags = fields["flags"].split()
     kind = "AVX-512" if "avx512f" in flags else "AVX2" if "avx2" in flags else "neither AVX2 nor AVX-512"
-    return kind, f"{fields['model name']} (family {fields['cpu family']}, model {fields['model']}), {os.cpu_count()} cores"
+    description = f"{fields['model name']} (family {fields['cpu family']}, model {fields['model']}), {os.cpu_count()} cores"
+    return kind, description, "avx512_bf16" in flags
 
 
 def peer_name(command, line, label):
@@ -77,40 +85,47 @@ def markers(kind):
 
 
 def parts_of(kind):
-    """The page before the table of this kind of CPU, the table, and the page after it."""
+    """The page before the tables of this kind of CPU, the rows of each by the line of its CPU, and the page after them."""
     begin, end = markers(kind)
     with open(PAGE) as page:
         text = page.read()
     if begin not in text:
         sys.exit(f"{PAGE}: no line {begin.strip()!r}")
     before, rest = text.split(begin)
-    table, after = rest.split(end)
-    return before, table, after
+    block, after = rest.split(end)
+    tables = {}
+    for line in block.splitlines():
+        if line.startswith("CPU: "):
+            rows = tables[line] = []
+        elif line.startswith("|") and line not in HEADER:
+            rows.append(line)
+    return before, tables, after
 
 
-def check(kind, description, parts):
-    """Ends the program where the table has rows of another CPU which would stay, or works that are unknown."""
-    lines = parts_of(kind)[1].splitlines()
-    found = next((line for line in lines if line.startswith("CPU: ")), None)
-    if parts and found not in (None, f"CPU: {description}."):
-        sys.exit(f"the table in {PAGE} is of another machine ({found}): run all works")
+def work_of(row):
+    return row.split("|")[1].strip()
+
+
+def check(kind):
+    """Ends the program where a table has works that are unknown."""
     names = [work[0] for work in works("")]
-    unknown = [row for row in lines if row.startswith("| ") and row not in HEADER and row.split("|")[1].strip() not in names]
+    unknown = [row for rows in parts_of(kind)[1].values() for row in rows if work_of(row) not in names]
     if unknown:
         sys.exit(f"{PAGE}: unknown work in {unknown[0]!r}, expected one of {names}")
 
 
 def write(kind, description, rows):
-    """Puts rows into the table of this kind of CPU, in place of those of the same work, peer and weights."""
+    """Puts rows into the table of this CPU, in place of those of the same work, peer and format."""
     begin, end = markers(kind)
-    before, table, after = parts_of(kind)
+    before, tables, after = parts_of(kind)
     key = lambda row: tuple(row.split("|")[place].strip() for place in (1, 2, 4))
-    known = {key(row): row for row in table.splitlines() if row.startswith("|") and row not in HEADER}
-    known |= {key(row): row for row in rows}
+    line = f"CPU: {description}."
+    known = {key(row): row for row in tables.get(line, []) + rows}
     order = [work[0] for work in works("")]
-    table = sorted(known.values(), key=lambda row: order.index(key(row)[0]))
+    tables[line] = sorted(known.values(), key=lambda row: order.index(work_of(row)))
+    text = "\n".join("\n".join([line, "", *HEADER, *rows, ""]) for line, rows in tables.items())
     with open(PAGE, "w") as page:
-        page.write(before + begin + "\n".join([f"CPU: {description}.", "", *HEADER, *table]) + "\n" + end + after)
+        page.write(before + begin + text + end + after)
 
 
 def main():
@@ -118,15 +133,16 @@ def main():
         sys.exit(__doc__)
     gguf, folder, parts = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2]), sys.argv[3:]
     bench = executable()
-    kind, description = cpu()
+    kind, description, has_products = cpu()
     print(f"{kind}: {description}", flush=True)
-    check(kind, description, parts)
-    for work, figure, formats, commands, label in works(folder):
+    check(kind)
+    for work, figure, formats, commands, label in works(folder, has_products):
         if parts and not any(part in work for part in parts):
             continue
 
         def measure():
-            return [lines([bench, "--bench", work], DAPO_SMOLLM2_GGUF=gguf, DAPO_WEIGHTS=format)[-1] for format in formats]
+            command = [bench, "--bench", work]
+            return [lines(command, DAPO_SMOLLM2_GGUF=gguf, **FORMATS[format])[-1] for format in formats]
 
         # Ours before and after the peers, so that a machine that changes its pace is noticed; the better one counts.
         before = measure()

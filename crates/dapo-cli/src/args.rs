@@ -94,22 +94,25 @@ pub(crate) struct SamplingArgs {
     /// Maximum number of tokens per completion [default: 256, or half the model's context if that is less]
     #[arg(long, value_name = "TOKENS", value_parser = at_least(1))]
     max_tokens: Option<usize>,
-    /// Sampling temperature; 0 always takes the most probable token [default: 1.0 in eval; otherwise the model's, or 0.7]
+    /// Sampling temperature; 0 always takes the most probable token [default: 1.0 in eval; in generate and chat the value in
+    /// generation_config.json, or 0.7]
     #[arg(long, allow_negative_numbers = true, value_name = "T", value_parser = temperature)]
     temperature: Option<f32>,
     /// Sample from the smallest set of most probable tokens whose total probability reaches this; 1 keeps all [default: 0.7
-    /// in eval; otherwise the model's, or 0.95]
+    /// in eval; in generate and chat the value in generation_config.json, or 0.95]
     #[arg(long, allow_negative_numbers = true, value_name = "P", value_parser = top_p)]
     top_p: Option<f32>,
-    /// Sample from the K most probable tokens; 0 keeps all [default: 0 in eval; otherwise the model's, or 0]
+    /// Sample from the K most probable tokens; 0 keeps all [default: 0 in eval; in generate and chat the value in
+    /// generation_config.json, or 0]
     #[arg(long, value_name = "K")]
     top_k: Option<usize>,
     /// Keep tokens with at least this share of the most probable one's probability; 0 keeps all [default: 0 in eval;
-    /// otherwise the model's, or 0]
+    /// in generate and chat the value in generation_config.json, or 0]
     #[arg(long, allow_negative_numbers = true, value_name = "P", value_parser = min_p)]
     min_p: Option<f32>,
     /// Divide positive logits of tokens already in the prompt or completion by this, and multiply other logits of such
-    /// tokens by it; 1 changes none; CPU only [default: 1 in eval; otherwise the model's, or 1]
+    /// tokens by it; 1 changes none; CPU only [default: 1 in eval; in generate and chat the value in
+    /// generation_config.json, or 1]
     #[arg(long, allow_negative_numbers = true, value_name = "X", value_parser = repetition_penalty)]
     repetition_penalty: Option<f32>,
     /// End a completion with the token that completes this text; may be given several times.
@@ -214,7 +217,7 @@ pub(crate) struct ProblemArgs {
 enum GraderName {
     /// Mathematical equivalence.
     Math,
-    /// The same text, up to case, white space, punctuation and articles; JSON up to the order of keys.
+    /// The same text, ignoring case, white space, punctuation and articles; of JSON, ignoring the order of keys.
     Text,
     /// The same choice: a letter A to J, or a label.
     Choice,
@@ -293,8 +296,8 @@ pub(crate) struct ModelArgs {
     /// builtin:tiny; with the feature hub, also a hub id such as Qwen/Qwen3-0.6B.
     #[arg(long = "model", value_name = "PATH")]
     pub(crate) name: String,
-    /// Where the model computes: auto (the first GPU if this build and the model can use one, otherwise the CPU), cpu, cuda
-    /// or cuda:n.
+    /// Where the model computes: auto (the first GPU if this build supports GPUs and that one can run the model, otherwise
+    /// the CPU), cpu, cuda or cuda:n.
     #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = device)]
     device: DeviceChoice,
     #[command(flatten)]
@@ -304,7 +307,7 @@ pub(crate) struct ModelArgs {
 /// What is accepted without a hash.
 #[derive(clap::Args, Clone, Copy)]
 pub(crate) struct TrustArgs {
-    /// Accept a run's checkpoint that has no manifest; older versions wrote none.
+    /// Accept a run's checkpoint that has no manifest, without a check of its files.
     #[arg(long)]
     trust_unverified: bool,
 }

@@ -15,8 +15,9 @@ use std::io::{self, IsTerminal, Write};
 /// Talk with a model.
 ///
 /// Each line on stdin is a message; the model's completions go to stdout, on a terminal as they are generated. `/help`
-/// lists the commands; Ctrl-C ends a completion. On a terminal, lines can be edited, and are kept in
-/// `$XDG_STATE_HOME/dapo/chat-history` (by default `~/.local/state/dapo/chat-history`) unless --no-history is given.
+/// lists the commands. If stdin and stdout are terminals, Ctrl-C ends the completion, not the program. On a terminal,
+/// lines can be edited, and are kept in `$XDG_STATE_HOME/dapo/chat-history` (by default
+/// `~/.local/state/dapo/chat-history`) unless --no-history is given.
 ///
 /// Sampling parameters come from the flags, otherwise from the model's generation_config.json, where `"do_sample": false`
 /// means temperature 0. If neither sets the temperature, it is 0.7; if neither sets top-p, it is 0.95.

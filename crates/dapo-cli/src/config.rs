@@ -27,7 +27,7 @@ enum Command {
     Schema(Schema),
 }
 
-/// Check settings, and print them all with where each comes from.
+/// Check settings, and print each with its source.
 #[derive(clap::Args)]
 struct Check {
     /// Recipes, TOML files and settings, as for `dapo train`.
@@ -39,8 +39,8 @@ struct Check {
 ///
 /// Reads verl's YAML, override lists and scripts, TRL's and open-r1's recipes, and ms-swift's argument lists. Prints
 /// the TOML, which `dapo config check` accepts. Keys that could not be carried over are named on stderr, with the reason
-/// if training may differ without them. The exit code is then still 0, except for a key whose value dapo does not offer,
-/// such as another loss. The TOML is written without such a key, and the exit code is 2.
+/// if training may differ without them. The exit code is 0 even if keys are left out. It is 2 if dapo does not offer a
+/// key's value, such as a loss that it lacks; the TOML is then written without that key.
 #[derive(clap::Args)]
 struct Import {
     /// The file to read.
@@ -67,7 +67,7 @@ struct Schema {
     /// A setting or a table [default: all settings]
     #[arg(conflicts_with = "json", add = ArgValueCompleter::new(candidates::key))]
     key: Option<String>,
-    /// Print a JSON Schema of all settings, as editors read it, instead of a table.
+    /// Print a JSON Schema of all settings, for use in an editor, instead of a list.
     #[arg(long)]
     json: bool,
 }

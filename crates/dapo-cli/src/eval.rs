@@ -56,7 +56,7 @@ pub(crate) struct Eval {
     rewards: Option<PathBuf>,
     #[command(flatten)]
     sampling: SamplingArgs,
-    /// Use only the first N problems of the file.
+    /// Use only the first N problems of --data.
     #[arg(long, value_name = "N", value_parser = at_least(1))]
     limit: Option<usize>,
     /// Write every completion to this file, as JSON lines {id, sample, completion, tokens, finish_reason, gold, extracted,

@@ -47,8 +47,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const EXIT_CODES: &str = "\
 Exit codes:
   0              Done; also if a run has nothing left to learn
-  1              Failure, invalid settings included
-  2              Invalid flags or arguments; also if an import finds a value that dapo does not offer
+  1              Failure; also invalid settings
+  2              Invalid flags or arguments; also if an import finds a value that dapo does not offer, or if mpirun \
+                 started more processes than train.shards, or started them with different arguments
   75             One of several processes was lost (mpirun); resume the run
   129, 130, 143  SIGHUP, SIGINT or SIGTERM ended a training run; its finished steps are saved, unless a second \
                  signal ended it at once";

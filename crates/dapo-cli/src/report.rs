@@ -31,7 +31,7 @@ pub(crate) struct Report {
     /// The page to write; an earlier report is replaced. By default report.html in the first run's folder.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Include every completion; by default at most 64 per step and 50 MB.
+    /// Include every completion; by default at most 64 per step, and 50 MB in total.
     #[arg(long)]
     all: bool,
     /// Serve the page, with all completions, to this machine only, and refresh it as the runs advance, until Ctrl-C.

@@ -27,7 +27,7 @@ enum Command {
 
 /// Score the completions in a file with one of the configured rewards.
 ///
-/// Each input line is a JSON object with `completion` and, if the reward needs them, `prompt` (a text or chat messages),
+/// Each input line is a JSON object with `completion` and, if the reward needs them, `prompt` (a string or chat messages),
 /// `answer`, `num_tokens`, `truncated` and further columns. For each, in order, one line {line, value, correct} is
 /// printed, with `log` if the reward logs figures. A `value` of null means that the reward abstained. Timing and failures
 /// go to stderr. The exit code is 0 if, for every line, the reward gave a value or abstained. With

@@ -11,7 +11,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// List runs, compare two, or delete what they do not need.
+/// List runs, compare two runs, or delete files that runs do not need.
 ///
 /// Without a subcommand, list the runs in and below the folders, with state (running, finished, stopped, damaged), steps,
 /// best accuracy, size and time since the last change. Damaged files are named on stderr.
@@ -52,9 +52,9 @@ enum Command {
 ///
 /// Only what dapo itself wrote is listed: the completions of failed steps, and files and folders whose names end in
 /// `.part`, which interrupted starts, writes and deletions leave. With --checkpoints, all checkpoints are listed except
-/// the last and the best. The best one has the highest value of `output.keep_best`, or of avg@k if that is unset. If no
-/// checkpoint was evaluated, only the last one stays. A run is not touched if it is being trained, if its settings or
-/// logs are damaged, or, with --checkpoints, if its last checkpoint is damaged.
+/// the last and the best. The best one has the highest value of the metric that `output.keep_best` names, or of avg@k
+/// if that setting is unset. If no checkpoint was evaluated, only the last one stays. A run is not touched if it is
+/// being trained, if its settings or logs are damaged, or, with --checkpoints, if its last checkpoint is damaged.
 #[derive(clap::Args)]
 struct Clean {
     #[command(flatten)]

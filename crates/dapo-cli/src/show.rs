@@ -15,7 +15,7 @@ use unicode_width::UnicodeWidthStr;
 
 /// Show completions of a run, with what was extracted from them and how they were rewarded.
 ///
-/// Each is shown with its prompt, gold answer, what the verifier extracted and by which rule, rewards, advantage and the
+/// Each is shown with its prompt, gold answer, extracted answer, extraction rule, rewards and advantage, and with the
 /// outcome of its group. A completion's number is that of its line in completions/step-N.jsonl.
 #[derive(clap::Args)]
 #[command(after_help = "\

@@ -11,7 +11,7 @@ pub(crate) struct TalkArgs {
     /// When to use colours.
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
     color: ColorChoice,
-    /// Print only warnings and errors.
+    /// On stderr, print only warnings and errors.
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
     /// Also print details.

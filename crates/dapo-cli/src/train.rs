@@ -30,9 +30,9 @@ use std::time::Duration;
 /// a setting to its default.
 ///
 /// The run folder gets the resolved settings, logs, completions and checkpoints; the path of the trained model is
-/// printed at the end. A stopped run continues with --resume exactly as if it had not been stopped. The first SIGINT,
-/// SIGTERM or SIGHUP lets the current step finish, saves the run and ends it with exit code 130, 143 or 129; a second
-/// one ends it at once.
+/// printed at the end. With --resume, a stopped run continues. With the same settings and on the same type of CPU, it
+/// leaves the files of a run that was never stopped, apart from timings. The first SIGINT, SIGTERM or SIGHUP lets the
+/// current step finish, saves the run and ends it with exit code 130, 143 or 129; a second one ends it at once.
 ///
 /// With the feature mpi, `mpirun -n W dapo train ...` trains with W processes and leaves the same files as one process
 /// with the same train.shards. That setting must be a power of two and at least W. Exit code 75: a process was lost, and
@@ -78,8 +78,8 @@ pub(crate) struct Train {
     /// Show no sample completions.
     #[arg(long, conflicts_with = "samples_every")]
     no_samples: bool,
-    /// Where the model computes: auto (the first GPU if this build and the model can use one, otherwise the CPU), cpu, cuda
-    /// or cuda:n; the same as model.device=DEVICE [default: model.device of the other settings, or auto]
+    /// Where the model computes: auto (the first GPU if this build supports GPUs and that one can run the model, otherwise
+    /// the CPU), cpu, cuda or cuda:n; the same as model.device=DEVICE [default: model.device of the other settings, or auto]
     #[arg(long, value_name = "DEVICE")]
     device: Option<String>,
 }

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 ///
 /// - `id`: the input's id, or the line's number if the input has none
 ///
-/// - `verdict`: correct, incorrect, unparsable or out-of-fuel
+/// - `verdict`: correct, incorrect, unparsable, or out-of-fuel (to decide would take more work than is allowed)
 ///
 /// - `extracted`: the part of `pred` that was judged
 ///
@@ -38,7 +38,8 @@ pub(crate) struct Verify {
     /// last-number or whole. An input line may set its own profile.
     #[arg(long, default_value = "auto")]
     profile: Profile,
-    /// Significant digits to which a decimal must agree with an exact gold answer, 1 to 200. An input line may set its own
+    /// Significant digits, 1 to 200, to which a decimal prediction must agree with a gold answer such as 2/3 or \sqrt{2}.
+    /// An input line may set its own
     /// precision.
     #[arg(long, value_name = "DIGITS", default_value = "6", value_parser = precision)]
     precision: u32,

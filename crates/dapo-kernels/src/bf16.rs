@@ -33,6 +33,44 @@ pub(crate) fn high(word: u32) -> f32 {
     f32::from_bits(word & 0xffff_0000)
 }
 
+/// Whether this CPU multiplies numbers in bf16 (AVX512-BF16). [Products](crate::matmul::Products) in bf16 are slow
+/// without it, and those of subnormal numbers may differ.
+pub fn has_products() -> bool {
+    crate::matmul::has_pair_products()
+}
+
+#[inline(always)]
+fn pair_neighbours_body<const FMA: bool>(values: &[f32], words: &mut [f32]) {
+    let (pairs, rest) = values.as_chunks::<2>();
+    for (word, [low, high]) in words.iter_mut().zip(pairs) {
+        *word = f32::from_bits(pair(*low, *high));
+    }
+    if let [last] = rest {
+        words[pairs.len()] = f32::from_bits(pair(*last, 0.0));
+    }
+}
+
+dispatch! {
+    /// Two neighbours in a word, the last of an odd number with zero.
+    pub(crate) fn pair_neighbours(values: &[f32], words: &mut [f32]) = pair_neighbours_body;
+}
+
+#[inline(always)]
+fn pair_rows_body<const FMA: bool>(first: &[f32], second: &[f32], words: &mut [f32]) {
+    if second.is_empty() {
+        words.iter_mut().zip(first).for_each(|(word, low)| *word = f32::from_bits(pair(*low, 0.0)));
+        return;
+    }
+    for ((word, low), high) in words.iter_mut().zip(first).zip(second) {
+        *word = f32::from_bits(pair(*low, *high));
+    }
+}
+
+dispatch! {
+    /// Two values of the same place in a word; no second row stands for zeros.
+    pub(crate) fn pair_rows(first: &[f32], second: &[f32], words: &mut [f32]) = pair_rows_body;
+}
+
 #[inline(always)]
 fn round_body<const FMA: bool>(values: &mut [f32]) {
     for value in values {

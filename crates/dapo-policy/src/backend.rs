@@ -46,6 +46,26 @@ pub enum WeightFormat {
     Bf16,
 }
 
+/// In what format the CPU multiplies in the model's own linear layers and head, forward and backward.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum Compute {
+    /// f32.
+    #[default]
+    F32,
+    /// bf16: inputs and gradients are rounded to the nearest bf16 as the weights are, and products of pairs of numbers are
+    /// summed in f32. Needs [`WeightFormat::Bf16`] and a CPU with AVX512-BF16. Attention, norms and adapters are in f32.
+    Bf16,
+}
+
+impl Compute {
+    /// Whether this CPU can compute so.
+    pub fn is_supported(self) -> bool {
+        self == Self::F32 || dapo_kernels::bf16::has_products()
+    }
+}
+
 /// Which tensors are trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Trained {
@@ -102,6 +122,8 @@ pub(crate) struct ModelSpec {
     pub(crate) trained: Trained,
     /// Of the model's own tensors on the CPU.
     pub(crate) weights: WeightFormat,
+    /// Of products with them.
+    pub(crate) compute: Compute,
 }
 
 impl ModelSpec {
@@ -150,8 +172,8 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
     /// Puts adapters on the model, which alone are trained from now on. `factors` by name.
     fn adapt(&mut self, lora: &LoraConfig, factors: BTreeMap<String, Tensor>) -> Result<(), PolicyError>;
 
-    /// Computes with the model's own tensors in another format. A GPU computes in its own.
-    fn set_weight_format(&mut self, format: WeightFormat) -> Result<(), PolicyError>;
+    /// Computes with the model's own tensors in another format, and multiplies in another one. A GPU computes in its own.
+    fn set_formats(&mut self, weights: WeightFormat, compute: Compute) -> Result<(), PolicyError>;
 
     /// A model of the same configuration on the same device that trains nothing, with these weights of its own, by name.
     fn frozen(&self, tensors: BTreeMap<String, Tensor>) -> Result<Box<dyn Backend>, PolicyError>;

@@ -70,7 +70,7 @@ mod turns;
 mod value_head;
 
 pub use activations::activation_bytes;
-pub use backend::{LayerMemory, WeightFormat};
+pub use backend::{Compute, LayerMemory, WeightFormat};
 pub use batch::{Loss, TokenBatch, TokenLogprobs};
 pub use chat::{ChatOptions, Message};
 pub use check::LARGEST_WEIGHT;

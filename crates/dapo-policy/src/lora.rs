@@ -213,7 +213,7 @@ pub(crate) fn merge(weight: &Tensor, a: &Tensor, b: &Tensor, scale: f32) -> Resu
     let b: Vec<f32> = with_slice(b, |b| Ok(b.iter().map(|b| b * scale).collect()))?;
     with_slice(a, |a| {
         let (b, a) = (Lhs::rows(&b, rank), Rhs::Rows { data: a, stride: width });
-        matmul(out, width, rank, b, a, &mut merged, width, Mode { accumulate: true, serial: false });
+        matmul(out, width, rank, b, a, &mut merged, width, Mode { accumulate: true, ..Mode::default() });
         Ok(())
     })?;
     Ok(Tensor::from_vec(merged, (out, width), weight.device())?)

@@ -1,4 +1,5 @@
-//! A decoder with weights in bf16 has the bits of one in f32 whose weights were rounded before.
+//! A decoder with weights in bf16 has the bits of one in f32 whose weights were rounded before. With products in bf16 it
+//! has bits of its own, the same in rollout, score and training.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -6,8 +7,8 @@ mod common;
 use candle_core::{DType, Device, Tensor};
 use common::{Shape, adapted, batch, bits, decoder, numbers, plain};
 use dapo_policy::{
-    AdamWStep, Architecture, Completion, Decoder, GenerationConfig, Gradients, LayerMemory, LoraConfig, LoraTarget,
-    Moments, Policy, Request, Segments, StopTokens, TokenBatch, ValueHead, WeightFormat,
+    AdamWStep, Architecture, Completion, Compute, Decoder, GenerationConfig, Gradients, LayerMemory, LoraConfig,
+    LoraTarget, Moments, Policy, Request, Segments, StopTokens, TokenBatch, ValueHead, WeightFormat,
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -133,6 +134,57 @@ proptest! {
     }
 
     #[test]
+    fn products_in_bf16_are_the_same_in_rollout_score_and_training(
+        shape in shapes(),
+        with_adapters in any::<bool>(),
+        recompute in any::<bool>(),
+        lengths in prop::collection::vec(1..90usize, 1..5),
+        samples in 1..9usize,
+        max_new_tokens in 1..50usize,
+    ) {
+        let (mut own, reference) = pair(shape, with_adapters);
+        if !Compute::Bf16.is_supported() {
+            let error = own.set_compute(Compute::Bf16).unwrap_err().to_string();
+            prop_assert!(error.contains("AVX512-BF16"), "{}", error);
+            return Ok(());
+        }
+        own.set_compute(Compute::Bf16).unwrap();
+        own.set_layer_memory(if recompute { LayerMemory::Recompute } else { LayerMemory::Keep });
+        let requests = requests(shape, &lengths, samples);
+        let groups = rollout(&own, &requests, max_new_tokens);
+        let everything = batch(&requests, &groups, true);
+        let (seen, without) = gradients(&own, &everything);
+        let rolled_out = bits(groups.iter().flatten().flat_map(|c| c.logprobs.clone()));
+        prop_assert_eq!(&bits(own.logprobs(&everything, 1.0).unwrap().logprobs), &rolled_out, "rollout and score");
+        let scored = bits(own.logprobs(&everything, 0.9).unwrap().logprobs);
+        prop_assert_eq!(&seen, &scored, "score and training");
+
+        // A backward pass that starts from what generation kept.
+        let keeping = GenerationConfig {
+            max_new_tokens, seed: 3, keep_activations_bytes: usize::MAX, ..GenerationConfig::new(StopTokens::new([1]))
+        };
+        prop_assert_eq!(&own.generate(&requests, &keeping).unwrap(), &groups);
+        prop_assert!(gradient_bits(&own, &gradients(&own, &everything).1) == gradient_bits(&own, &without), "kept");
+
+        // A completion among others, and alone.
+        let first = batch(&requests[..1], &[groups[0][..1].to_vec()], true);
+        let alone = bits(own.logprobs(&first, 1.0).unwrap().logprobs);
+        prop_assert_eq!(&alone[..], &rolled_out[..alone.len()], "alone");
+
+        // Close to f32 products of the same weights, and not them: inputs are rounded to 8 bits.
+        let in_f32 = gradients(&reference, &everything).1;
+        let flat = |decoder: &Decoder, gradients: &Gradients| -> Vec<f64> {
+            let tensor = |i| decoder.gradient(gradients, i).unwrap().unwrap().flatten_all().unwrap();
+            let all = (0..decoder.parameters().len()).flat_map(|i| tensor(i).to_vec1::<f32>().unwrap());
+            all.map(f64::from).collect()
+        };
+        let (got, want) = (flat(&own, &without), flat(&reference, &in_f32));
+        let norm = |x: &mut dyn Iterator<Item = f64>| x.map(|x| x * x).sum::<f64>().sqrt();
+        let error = norm(&mut got.iter().zip(&want).map(|(a, b)| a - b)) / norm(&mut want.iter().copied());
+        prop_assert!(error > 0.0 && error < 0.05, "relative error of the gradient: {}", error);
+    }
+
+    #[test]
     fn updates_change_f32_values_which_are_rounded_again(shape in shapes(), length in 2..60usize) {
         let (mut own, reference) = pair(shape, false);
         // The f32 values as they were, changed by the same gradients.
@@ -192,6 +244,22 @@ fn a_critic_has_the_bits_of_rounded_weights() {
         (bits(values), gradient_bits(decoder, &gradients))
     };
     assert!(run(&own) == run(&reference));
+}
+
+#[test]
+fn products_in_bf16_need_weights_in_bf16() {
+    let mut policy = decoder(plain());
+    let error = policy.set_compute(Compute::Bf16).unwrap_err().to_string();
+    assert_eq!(error, "compute is bf16 with weights in f32, expected f32, or weights in bf16");
+    policy.set_weight_format(WeightFormat::Bf16).unwrap();
+    if Compute::Bf16.is_supported() {
+        policy.set_compute(Compute::Bf16).unwrap();
+        let error = policy.set_weight_format(WeightFormat::F32).unwrap_err().to_string();
+        assert!(error.contains("compute is bf16"), "{error}");
+        policy.set_compute(Compute::F32).unwrap();
+    }
+    policy.set_weight_format(WeightFormat::F32).unwrap();
+    assert!(tensor_bits(policy.tensors().unwrap()) == tensor_bits(decoder(plain()).tensors().unwrap()));
 }
 
 #[test]

@@ -21,7 +21,7 @@ use crate::rule::Rule;
 pub struct VerifyConfig {
     /// Where a completion states its answer.
     pub profile: Profile,
-    /// Significant digits to which a decimal prediction must agree with an exact gold answer.
+    /// Significant digits to which a decimal prediction must agree with a gold answer such as 2/3 or √2.
     pub precision: u32,
 }
 

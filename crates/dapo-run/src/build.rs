@@ -5,7 +5,7 @@ use crate::external::{ENV, Externals, Opening, open_env, open_own};
 use crate::placement::DeviceChoice;
 use crate::run_error::RunError;
 use crate::settings::{DistSection, Judging, RunConfig, Weighted};
-use dapo_policy::Device;
+use dapo_policy::{Compute, Device, WeightFormat};
 use dapo_reward::{
     Accuracy, CosineLength, OnAbstain, ProportionalOverlong, Repetition, RewardError, RewardFn, RewardSum, RewardTerm,
     SoftOverlong, TagCount,
@@ -84,6 +84,10 @@ impl RunConfig {
             check_metric(metric, self.eval.every)?;
         }
         self.model.device.parse::<DeviceChoice>()?;
+        if (self.model.weights, self.model.compute) == (WeightFormat::F32, Compute::Bf16) {
+            let expected = "\"f32\" with model.weights = \"f32\"; products in bf16 need weights in bf16";
+            return Err(RunError::setting("model.compute", "\"bf16\"", expected));
+        }
         self.eval.sampling().validate().map_err(at("eval"))?;
         if let Some(lora) = &self.lora {
             // Its fields have the section's name already.
@@ -136,6 +140,10 @@ impl RunConfig {
 
     /// Fails where a setting asks for what only a CPU does.
     pub(crate) fn check_on(&self, device: Device) -> Result<(), RunError> {
+        if device == Device::Cpu && !self.model.compute.is_supported() {
+            let expected = "\"f32\" on this CPU, which lacks AVX512-BF16";
+            return Err(RunError::setting("model.compute", "\"bf16\"", expected));
+        }
         let penalties = [
             ("rollout.repetition_penalty", self.rollout.sampling.repetition_penalty),
             ("eval.repetition_penalty", self.eval.repetition_penalty),

@@ -289,8 +289,9 @@ impl Run {
         };
         policy.set_layer_memory(config.train.layer_memory);
         let placed = place(&mut policy, config.model.device.parse()?)?;
-        policy.set_weight_format(config.model.weights)?;
         config.check_on(placed.device)?;
+        policy.set_weight_format(config.model.weights)?;
+        policy.set_compute(config.model.compute)?;
         let stop_strings = |stop: &[String], section: &str| {
             StopStrings::new(stop, &tokenizer).map_err(|error| of_setting(TrainerError::from(error).within(section)))
         };

@@ -5,6 +5,7 @@
 //! tiny model.
 #![allow(clippy::unwrap_used)]
 
+use dapo_policy::Compute;
 use dapo_reward::RewardInput;
 use dapo_run::{Layer, Run, RunFolder, resolve};
 use rayon::prelude::*;
@@ -17,6 +18,8 @@ use std::path::Path;
 enum Effect {
     /// Other completions from the first step on.
     Rollout,
+    /// Other weights on CPUs with AVX512-BF16; refused by others.
+    Products,
     /// Another number of prompts drawn.
     Draws,
     /// The first step generates the same completions, and chooses or rewards or trains them otherwise.
@@ -34,7 +37,7 @@ enum Effect {
     /// Nothing: the key bounds memory, or is for people.
     Nothing,
 }
-use Effect::{Account, Counts, Draws, Evaluation, Files, Nothing, Reward, Rollout, Update};
+use Effect::{Account, Counts, Draws, Evaluation, Files, Nothing, Products, Reward, Rollout, Update};
 
 /// `(key, settings under which it matters, one value, another value, effect)`.
 type Row = (&'static str, &'static [&'static str], &'static str, &'static str, Effect);
@@ -75,6 +78,7 @@ const ROWS: &[Row] = &[
     ("seed", &[], "0", "1", Rollout),
     ("algorithm", &[], "grpo", "rloo", Update),
     ("model.weights", &[], "f32", "bf16", Rollout),
+    ("model.compute", &["model.weights=bf16"], "f32", "bf16", Products),
     ("lora.rank", &[], "", "2", Update),
     ("lora.alpha", LORA, "32", "8", Update),
     ("lora.rslora", LORA, "false", "true", Update),
@@ -376,6 +380,13 @@ fn rewards(layers: &[Layer]) -> Vec<Option<f64>> {
     completions.map(judge).into_iter().chain(worded).chain(rounded).chain([unreadable]).collect()
 }
 
+/// Why a run does not start.
+fn refusal(layers: &[Layer]) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    let run = Run::create(&resolve(layers).unwrap(), &dir.path().join("run"));
+    run.err().map_or_else(|| "it starts".into(), |error| error.to_string())
+}
+
 /// Some problems, each of them twice.
 fn problems_twice() -> tempfile::NamedTempFile {
     let problem = |i: u64| {
@@ -395,7 +406,8 @@ fn every_key_has_the_effect_that_its_row_says() {
     let name = |layers: &[Layer]| -> Vec<String> { layers.iter().map(|layer| format!("{layer:?}")).collect() };
     for (key, context, one, other, effect) in ROWS {
         for value in [one, other] {
-            if *effect != Reward {
+            let is_refused = *effect == Products && value == other && !Compute::Bf16.is_supported();
+            if *effect != Reward && !is_refused {
                 let layers = settings(data.path(), context, key, value);
                 jobs.insert(name(&layers), layers);
             }
@@ -409,12 +421,15 @@ fn every_key_has_the_effect_that_its_row_says() {
         let holds = if *effect == Reward {
             let (a, b) = (rewards(&one), rewards(&other));
             a != b && a == rewards(&one)
+        } else if *effect == Products && !Compute::Bf16.is_supported() {
+            refusal(&other).contains("model.compute is \"bf16\", expected \"f32\" on this CPU")
         } else {
             let (a, b) = (&traces[&name(&one)], &traces[&name(&other)]);
             let same_start = a.first_completions == b.first_completions;
             let same_training = a.weights == b.weights && a.metrics == b.metrics;
             let same_evaluations = a.evaluations == b.evaluations;
             match effect {
+                Products => a.weights != b.weights,
                 Rollout => !same_start && a.weights != b.weights,
                 Draws => ["dynamic_sampling/rounds", "dynamic_sampling/generated"]
                     .iter()

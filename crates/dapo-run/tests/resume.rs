@@ -1,6 +1,7 @@
 //! A run that was stopped and resumed ends as one that was not, byte for byte.
 #![allow(clippy::unwrap_used)]
 
+use dapo_policy::Compute;
 use dapo_run::{Layer, Resolved, Resume, Run, RunFolder, Trust, resolve, settings_of};
 use std::collections::BTreeMap;
 use std::fs;
@@ -173,6 +174,20 @@ fn weights_in_bf16_resume_from_their_f32_values() {
 }
 
 #[test]
+fn products_in_bf16_resume_where_the_cpu_has_them() {
+    let bf16 = ["model.weights=bf16", "model.compute=bf16"];
+    if Compute::Bf16.is_supported() {
+        six_against_three_and_three(&[&bf16[..], &["eval.every=2"]].concat(), [2, 1, 2], |_| ());
+        six_against_three_and_three(&[&bf16[..], &["lora.rank=3", "kl.coef=0.1"]].concat(), [2, 2, 2], |_| ());
+        return;
+    }
+    // A new run and one that continues read their settings alike.
+    let folder = tempfile::tempdir().unwrap();
+    let error = Run::create(&settings(&bf16), &folder.path().join("run")).unwrap_err().to_string();
+    assert!(error.contains("model.compute is \"bf16\", expected \"f32\" on this CPU"), "{error}");
+}
+
+#[test]
 fn what_was_written_after_the_checkpoint_is_taken_back() {
     six_against_three_and_three(&["eval.every=2"], [2, 2, 2], |run| {
         // Two more steps, of which the second ended in the middle of a line and of a checkpoint.
@@ -219,6 +234,7 @@ fn what_a_run_cannot_change_is_refused_by_name() {
         ("seed=4", "seed is 4, expected 3"),
         ("lora.rank=3", "lora.rank is 3, expected 2"),
         ("model.weights=bf16", "model.weights is \"bf16\", expected \"f32\""),
+        ("model.compute=bf16", "model.compute is \"bf16\", expected \"f32\""),
         ("data.limit=7", "data.limit is 7, expected unset"),
         ("algorithm=ppo", "algorithm is \"ppo\", expected unset"),
         ("critic={}", "critic.layers is \"own\", expected unset"),

@@ -2,7 +2,7 @@
 
 use super::softmax::{scale, softmax};
 use super::{Heads, Segment, Segments};
-use crate::matmul::{Lhs, Mode, Rhs, matmul, pack_columns};
+use crate::matmul::{Lhs, Mode, Products, Rhs, matmul, pack_columns};
 use crate::simd::LANES;
 use crate::threads;
 use std::ops::Range;
@@ -11,8 +11,8 @@ use std::ops::Range;
 pub(super) const QUERIES: usize = 32;
 /// Rows of a tile; a row is a query of one head.
 const TILE: usize = 12;
-pub(super) const SERIAL: Mode = Mode { accumulate: false, serial: true };
-pub(super) const SERIAL_ADD: Mode = Mode { accumulate: true, serial: true };
+pub(super) const SERIAL: Mode = Mode { accumulate: false, serial: true, products: Products::F32 };
+pub(super) const SERIAL_ADD: Mode = Mode { accumulate: true, ..SERIAL };
 
 /// Rows of key-value heads, transposed: for every segment and head, panels of 32 tokens.
 #[derive(Default)]

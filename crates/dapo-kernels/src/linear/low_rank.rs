@@ -4,7 +4,7 @@
 //! output is formed. The backward takes one matmul over W (for x) instead of two; A and B of rank r cost 2·T·r·(in +
 //! out) flops forward, and 3·T·r·in + 2·T·r·out multiply-adds backward, where x·Aᵀ is computed again rather than kept.
 
-use crate::matmul::{Lhs, Mode, PackedMatrix, Rhs, matmul};
+use crate::matmul::{Lhs, Mode, PackedMatrix, Products, Rhs, matmul};
 
 /// The trained addition as slices.
 #[derive(Clone, Copy, Debug)]
@@ -53,7 +53,7 @@ impl LowRankFactors<'_> {
     /// When a slice has another length.
     pub fn add_forward(&self, x: &[f32], y: &mut [f32]) {
         let (out, rank) = (self.packed_b.n(), self.rank());
-        let mode = Mode { accumulate: true, serial: false };
+        let mode = Mode { accumulate: true, ..Mode::default() };
         let h = self.narrowed(x);
         matmul(h.len() / rank, out, rank, Lhs::rows(&h, rank), Rhs::Packed(self.packed_b), y, out, mode);
     }
@@ -71,7 +71,7 @@ impl LowRankFactors<'_> {
     /// # Panics
     /// When a slice has another length.
     pub fn backward_a(&self, x: &[f32], dy: &[f32], da: &mut [f32], accumulate: bool) {
-        super::backward_weight(x, &self.narrowed_gradient(dy), self.rank(), da, accumulate);
+        super::backward_weight(x, &self.narrowed_gradient(dy), self.rank(), da, accumulate, Products::F32);
     }
 
     /// dB (+)= dyᵀ·h with h = scale · x·Aᵀ.
@@ -79,6 +79,6 @@ impl LowRankFactors<'_> {
     /// # Panics
     /// When a slice has another length.
     pub fn backward_b(&self, x: &[f32], dy: &[f32], db: &mut [f32], accumulate: bool) {
-        super::backward_weight(&self.narrowed(x), dy, self.packed_b.n(), db, accumulate);
+        super::backward_weight(&self.narrowed(x), dy, self.packed_b.n(), db, accumulate, Products::F32);
     }
 }

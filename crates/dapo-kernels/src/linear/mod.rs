@@ -1,4 +1,5 @@
-//! Linear layers: y = x · Wᵀ + b over weights packed once per update, in f32 or bf16.
+//! Linear layers: y = x · Wᵀ + b over weights packed once per update, in f32 or bf16. The packed copy decides in what
+//! format it is multiplied.
 //!
 //! Forward 2·T·out·in flops over the packed copy; backward the same twice, for the gradient of x (over the packed copy,
 //! or W as it is stored) and of W. A weight that records no gradient (a frozen one) costs no backward matmul and no
@@ -8,7 +9,7 @@ mod low_rank;
 
 pub use low_rank::LowRankFactors;
 
-use crate::matmul::{Lhs, Mode, PackedMatrix, Rhs, matmul};
+use crate::matmul::{Lhs, Mode, PackedMatrix, Products, Rhs, matmul};
 
 /// y ← x · Wᵀ (+ bias).
 ///
@@ -23,7 +24,7 @@ pub fn forward(x: &[f32], packed: &PackedMatrix, bias: Option<&[f32]>, y: &mut [
     if let Some(bias) = bias {
         y.chunks_exact_mut(n).for_each(|y| y.copy_from_slice(bias));
     }
-    let mode = Mode { accumulate: bias.is_some(), serial: false };
+    let mode = Mode { accumulate: bias.is_some(), ..Mode::default() };
     matmul(m, n, k, Lhs::rows(x, k), Rhs::Packed(packed), y, n, mode);
 }
 
@@ -38,7 +39,8 @@ pub fn backward_input(dy: &[f32], weight: &[f32], out: usize, dx: &mut [f32], ac
     let k = weight.len() / out;
     let m = rows(dy, out, dx, k);
     let weight = Rhs::Rows { data: weight, stride: k };
-    matmul(m, k, out, Lhs::rows(dy, out), weight, dx, k, Mode { accumulate, serial: false });
+    let mode = Mode { accumulate, ..Mode::default() };
+    matmul(m, k, out, Lhs::rows(dy, out), weight, dx, k, mode);
 }
 
 /// [`backward_input`] over the packed copy of W, with the same bits for the same values; one in bf16 is widened.
@@ -51,21 +53,22 @@ pub fn backward_input(dy: &[f32], weight: &[f32], out: usize, dx: &mut [f32], ac
 pub fn backward_input_packed(dy: &[f32], packed: &PackedMatrix, dx: &mut [f32], accumulate: bool) {
     let (out, k) = (packed.n(), packed.k());
     let m = rows(dy, out, dx, k);
-    matmul(m, k, out, Lhs::rows(dy, out), Rhs::Transposed(packed), dx, k, Mode { accumulate, serial: false });
+    let mode = Mode { accumulate, ..Mode::default() };
+    matmul(m, k, out, Lhs::rows(dy, out), Rhs::Transposed(packed), dx, k, mode);
 }
 
-/// dW (+)= dyᵀ · x.
+/// dW (+)= dyᵀ · x, multiplied in the given format.
 ///
 /// # Shapes
 /// x `[T, in]`, dy `[T, out]`, dw `[out, in]`.
 ///
 /// # Panics
 /// When a slice has another length.
-pub fn backward_weight(x: &[f32], dy: &[f32], out: usize, dw: &mut [f32], accumulate: bool) {
+pub fn backward_weight(x: &[f32], dy: &[f32], out: usize, dw: &mut [f32], accumulate: bool, products: Products) {
     let k = dw.len() / out;
     let m = rows(dy, out, x, k);
     let x = Rhs::Rows { data: x, stride: k };
-    matmul(out, k, m, Lhs::transposed(dy, out), x, dw, k, Mode { accumulate, serial: false });
+    matmul(out, k, m, Lhs::transposed(dy, out), x, dw, k, Mode { accumulate, products, ..Mode::default() });
 }
 
 /// Adds the sum of the rows of dy, in order: the gradient of a bias.

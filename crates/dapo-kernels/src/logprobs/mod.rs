@@ -169,7 +169,8 @@ impl Head<'_> {
             let dh = &mut hidden_grad[start * width..][..n * width];
             matmul(n, width, vocab, Lhs::rows(logits, stride), weight, dh, width, Mode::default());
             if let Some((dw, accumulate)) = &mut weight_grad {
-                let mode = Mode { accumulate: *accumulate, serial: false };
+                let products = self.packed.products();
+                let mode = Mode { accumulate: *accumulate, products, ..Mode::default() };
                 let rhs = Rhs::Rows { data: hidden, stride: width };
                 matmul(vocab, width, n, Lhs::transposed(logits, stride), rhs, dw, width, mode);
                 *accumulate = true;

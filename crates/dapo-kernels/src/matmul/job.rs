@@ -2,7 +2,7 @@
 
 #![expect(unsafe_code, reason = "tiles write disjoint parts of the output through pointers")]
 
-use super::micro::{self, Tile, max_rows};
+use super::micro::{self, Kind, Tile, max_rows};
 use super::pack::{odd_lines, pack_rows, pack_tiles};
 use super::packed::Words;
 use super::{Lhs, Rhs, pack_columns, panel_width};
@@ -104,6 +104,8 @@ pub(super) struct Job<'a> {
     pub(super) c_row: usize,
     pub(super) accumulate: bool,
     pub(super) parallel: bool,
+    /// Whether the words of A and B are pairs in bf16, of which `k` counts the pairs.
+    pub(super) pairs: bool,
 }
 
 /// Where tiles of A are read, from the first step of a chunk of k on.
@@ -337,11 +339,16 @@ impl Job<'_> {
                 c_row: self.c_row,
                 accumulate,
             };
+            let kind = match right.data {
+                Words::Halves(_) => Kind::Halves,
+                Words::Full(_) if self.pairs => Kind::Pairs,
+                Words::Full(_) => Kind::Full,
+            };
             if columns == width {
                 // SAFETY: as above; a full panel has all its columns in C.
-                unsafe { micro::run(end - start, left.copied.is_some(), right.data.are_halves(), operands) };
+                unsafe { micro::run(end - start, left.copied.is_some(), kind, operands) };
             } else {
-                edge(end - start, columns, left.copied.is_some(), right.data.are_halves(), operands);
+                edge(end - start, columns, left.copied.is_some(), kind, operands);
             }
         }
     }
@@ -358,7 +365,7 @@ fn resized(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
 }
 
 /// A tile whose panel is cut by the edge of C: computed aside, then copied.
-fn edge(rows: usize, columns: usize, copied: bool, halves: bool, tile: Tile) {
+fn edge(rows: usize, columns: usize, copied: bool, kind: Kind, tile: Tile) {
     let mut aside = [0.0f32; 12 * LANES];
     if tile.accumulate {
         for row in 0..rows {
@@ -368,7 +375,7 @@ fn edge(rows: usize, columns: usize, copied: bool, halves: bool, tile: Tile) {
         }
     }
     // SAFETY: A and B are the caller's; the output is the local array.
-    unsafe { micro::run(rows, copied, halves, Tile { c: aside.as_mut_ptr(), c_row: LANES, ..tile }) };
+    unsafe { micro::run(rows, copied, kind, Tile { c: aside.as_mut_ptr(), c_row: LANES, ..tile }) };
     for row in 0..rows {
         // SAFETY: as above.
         let c = unsafe { std::slice::from_raw_parts_mut(tile.c.add(row * tile.c_row), columns) };

@@ -5,6 +5,8 @@
 
 use crate::bf16::{high, low};
 use crate::simd::{Isa, LANES, isa};
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::{_mm256_fmadd_ps, _mm512_fmadd_ps};
 
 /// Most rows of a tile, per instruction set.
 pub(super) fn max_rows() -> usize {
@@ -22,6 +24,28 @@ pub(crate) fn panel_width() -> usize {
 
 /// Columns of a panel where vectors are half as long.
 const NARROW: usize = LANES / 2;
+
+/// What the words of the operands hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// f32.
+    Full,
+    /// A in f32, B in bf16: a word has two columns of a step.
+    Halves,
+    /// A and B in bf16: a word has two neighbours in k of a row or column, and a step of the tile is two of k.
+    Pairs,
+}
+
+/// Whether this CPU multiplies pairs in bf16 in one instruction (AVX512-BF16). Without it they are multiplied one after
+/// the other.
+pub(crate) fn has_pair_products() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        isa() == Isa::Avx512 && is_x86_feature_detected!("avx512bf16")
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
 
 /// Operands of one tile. A is read at `a + row * a_row + k * a_k`, B at `b + k * b_k + column`, C at `c + row * c_row`.
 /// Of a B in bf16 a step is half as many words, each of two columns ([`Words`](super::packed::Words)).
@@ -45,43 +69,50 @@ pub(super) struct Tile {
 }
 
 /// Computes one tile of `rows <= max_rows()` rows. `copied` says that A and B are copies, steps of A being `max_rows()`
-/// and steps of B a panel's width apart and all else neighbours; `halves` that B is in bf16.
+/// and steps of B a panel's width apart and all else neighbours.
 ///
 /// # Safety
 /// Every address named by the tile for `rows` rows, `k` steps and a panel's columns must be valid, and C must not be
 /// shared.
-pub(super) unsafe fn run(rows: usize, copied: bool, halves: bool, tile: Tile) {
+pub(super) unsafe fn run(rows: usize, copied: bool, kind: Kind, tile: Tile) {
     macro_rules! height {
-        ($kernel:ident: $($rows:literal)* | $most:literal) => {
-            match (rows, copied, halves) {
-                $(($rows, false, false) => $kernel::<$rows, false, false>(tile),
-                ($rows, true, false) => $kernel::<$rows, true, false>(tile),
-                ($rows, false, true) => $kernel::<$rows, false, true>(tile),
-                ($rows, true, true) => $kernel::<$rows, true, true>(tile),)*
-                (_, false, false) => $kernel::<$most, false, false>(tile),
-                (_, true, false) => $kernel::<$most, true, false>(tile),
-                (_, false, true) => $kernel::<$most, false, true>(tile),
-                (_, true, true) => $kernel::<$most, true, true>(tile),
+        ($kernel:ident, $halves:literal: $($rows:literal)* | $most:literal) => {
+            match (rows, copied) {
+                $(($rows, false) => $kernel::<$rows, false, $halves>(tile),
+                ($rows, true) => $kernel::<$rows, true, $halves>(tile),)*
+                (_, false) => $kernel::<$most, false, $halves>(tile),
+                (_, true) => $kernel::<$most, true, $halves>(tile),
+            }
+        };
+    }
+    macro_rules! portable {
+        ($halves:literal) => {
+            match rows {
+                1 => portable::<1, $halves>(tile),
+                2 => portable::<2, $halves>(tile),
+                3 => portable::<3, $halves>(tile),
+                _ => portable::<4, $halves>(tile),
             }
         };
     }
     // SAFETY: the caller's promise, and `isa` has found the instruction set on this CPU.
     unsafe {
-        match isa() {
+        match (isa(), kind) {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => height!(avx512: 1 2 3 4 5 6 7 8 9 10 11 | 12),
+            (Isa::Avx512, Kind::Full) => height!(avx512, false: 1 2 3 4 5 6 7 8 9 10 11 | 12),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => height!(avx2: 1 2 3 4 5 | 6),
-            _ => match (rows, halves) {
-                (1, false) => portable::<1, false>(tile),
-                (2, false) => portable::<2, false>(tile),
-                (3, false) => portable::<3, false>(tile),
-                (_, false) => portable::<4, false>(tile),
-                (1, true) => portable::<1, true>(tile),
-                (2, true) => portable::<2, true>(tile),
-                (3, true) => portable::<3, true>(tile),
-                (_, true) => portable::<4, true>(tile),
-            },
+            (Isa::Avx512, Kind::Halves) => height!(avx512, true: 1 2 3 4 5 6 7 8 9 10 11 | 12),
+            #[cfg(target_arch = "x86_64")]
+            (Isa::Avx512, Kind::Pairs) if has_pair_products() => {
+                height!(avx512_pairs, false: 1 2 3 4 5 6 7 8 9 10 11 | 12);
+            }
+            #[cfg(target_arch = "x86_64")]
+            (Isa::Avx2, Kind::Full) => height!(avx2, false: 1 2 3 4 5 | 6),
+            #[cfg(target_arch = "x86_64")]
+            (Isa::Avx2, Kind::Halves) => height!(avx2, true: 1 2 3 4 5 | 6),
+            (_, Kind::Full) => portable!(false),
+            (_, Kind::Halves) => portable!(true),
+            (_, Kind::Pairs) => (0..rows).for_each(|row| pairs(tile, row)),
         }
     }
 }
@@ -92,7 +123,7 @@ macro_rules! kernel {
     ($name:ident, $features:literal, $lanes:literal, $most:literal, $zero:ident, $load:ident, $spread:ident, $fma:ident, $store:ident, $widen:ident) => {
         #[target_feature(enable = $features)]
         unsafe fn $name<const ROWS: usize, const COPIED: bool, const HALVES: bool>(t: Tile) {
-            use std::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_prefetch, $fma, $load, $spread, $store, $zero};
+            use std::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_prefetch, $load, $spread, $store, $zero};
             const TOGETHER: usize = 4;
             // Words of B in a step.
             let words = if HALVES { $lanes } else { 2 * $lanes };
@@ -177,6 +208,19 @@ kernel!(
 );
 #[cfg(target_arch = "x86_64")]
 kernel!(
+    avx512_pairs,
+    "avx512f,avx512bf16",
+    16,
+    12,
+    _mm512_setzero_ps,
+    _mm512_loadu_ps,
+    _mm512_set1_ps,
+    add_pairs,
+    _mm512_storeu_ps,
+    widen_long
+);
+#[cfg(target_arch = "x86_64")]
+kernel!(
     avx2,
     "avx2,fma",
     8,
@@ -221,6 +265,47 @@ unsafe fn widen_short(words: *const f32) -> (std::arch::x86_64::__m256, std::arc
     let words = unsafe { _mm256_loadu_si256(words.cast()) };
     let high = _mm256_and_si256(words, _mm256_set1_epi32(0xffff_0000u32.cast_signed()));
     (_mm256_castsi256_ps(_mm256_slli_epi32::<16>(words)), _mm256_castsi256_ps(high))
+}
+
+/// `sums` plus, of 16 columns, the products of two neighbours in k. The instruction adds the second product first; what
+/// is subnormal counts as zero.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn add_pairs(
+    a: std::arch::x86_64::__m512,
+    b: std::arch::x86_64::__m512,
+    sums: std::arch::x86_64::__m512,
+) -> std::arch::x86_64::__m512 {
+    use std::arch::x86_64::{__m512, __m512bh, _mm512_dpbf16_ps};
+    // SAFETY: vectors of the same size, of which every bit pattern is valid.
+    let pairs = |vector| unsafe { std::mem::transmute::<__m512, __m512bh>(vector) };
+    _mm512_dpbf16_ps(sums, pairs(a), pairs(b))
+}
+
+/// A row of a tile of pairs, as the instruction computes it but for subnormal numbers.
+///
+/// # Safety
+/// As of [`run`], for this row.
+unsafe fn pairs(t: Tile, row: usize) {
+    let mut sums = [0.0f32; LANES];
+    let sums = &mut sums[..panel_width()];
+    // SAFETY: `run`'s caller vouches for the addresses.
+    unsafe {
+        let c = std::slice::from_raw_parts_mut(t.c.add(row * t.c_row), sums.len());
+        if t.accumulate {
+            sums.copy_from_slice(c);
+        }
+        for k in 0..t.k {
+            let x = (*t.a.add(row * t.a_row + k * t.a_k)).to_bits();
+            let b = std::slice::from_raw_parts(t.b.add(k * t.b_k), sums.len());
+            for (sum, b) in sums.iter_mut().zip(b) {
+                *sum += high(x) * high(b.to_bits());
+                *sum += low(x) * low(b.to_bits());
+            }
+        }
+        c.copy_from_slice(sums);
+    }
 }
 
 unsafe fn portable<const ROWS: usize, const HALVES: bool>(t: Tile) {

@@ -11,6 +11,9 @@
 //! A packed right-hand side can be in bf16: the innermost loop widens it, exactly, so a matmul has the bits of one over the
 //! rounded values in f32.
 //!
+//! [`Products::Bf16`] rounds both operands to bf16 and adds the products of two neighbours in k per instruction. Sums are
+//! in f32 and their order is again fixed. For a product of two packed operands see [`PackedMatrix::pairs_from_transposed`].
+//!
 //! Cost: 2·m·n·k flops; [`PackedMatrix`] is read once per block of rows, at memory speed for one row.
 
 #![expect(unsafe_code, reason = "parts of an output belong to other threads")]
@@ -19,6 +22,7 @@ mod job;
 mod micro;
 mod pack;
 mod packed;
+mod pairs;
 #[cfg(test)]
 mod tests;
 mod transpose;
@@ -26,7 +30,7 @@ mod transpose;
 use crate::simd::{LANES, SharedMut};
 use crate::threads;
 use job::Job;
-pub(crate) use micro::panel_width;
+pub(crate) use micro::{has_pair_products, panel_width};
 pub use packed::PackedMatrix;
 pub(crate) use transpose::pack_columns;
 
@@ -81,6 +85,16 @@ pub enum Rhs<'a> {
     },
 }
 
+/// In what format the operands are multiplied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Products {
+    /// f32.
+    #[default]
+    F32,
+    /// Rounded to the nearest bf16; sums are in f32.
+    Bf16,
+}
+
 /// How the output is written, and on how many threads.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Mode {
@@ -88,6 +102,8 @@ pub struct Mode {
     pub accumulate: bool,
     /// Stay on the calling thread (it is one of many already).
     pub serial: bool,
+    /// For a right-hand side that is not packed; a packed one is multiplied as it [was packed](PackedMatrix::products).
+    pub products: Products,
 }
 
 /// C[m, n] (+)= A[m, k] · B[k, n]; row i of C starts at `c[i * c_row]`.
@@ -99,10 +115,18 @@ pub fn matmul(m: usize, n: usize, k: usize, a: Lhs<'_>, b: Rhs<'_>, c: &mut [f32
         return;
     }
     check(m, n, k, a, b, c.len(), c_row);
-    job(m, n, k, a, b, SharedMut::new(c), c_row, mode).run();
+    let c = SharedMut::new(c);
+    let products = match b {
+        Rhs::Packed(b) | Rhs::Transposed(b) => b.products(),
+        Rhs::Panels(_) | Rhs::Rows { .. } | Rhs::Columns { .. } => mode.products,
+    };
+    match products {
+        Products::F32 => job(m, n, k, a, b, c, c_row, mode).run(),
+        Products::Bf16 => pairs::run(m, n, k, a, b, c, c_row, mode),
+    }
 }
 
-/// [`matmul`] into memory that is not borrowed: parts of an output whose other parts belong to other threads.
+/// [`matmul`] in f32 into memory that is not borrowed: parts of an output whose other parts belong to other threads.
 ///
 /// # Safety
 /// Row i of C are the `n` elements from `c + i * c_row` on; they must be valid, and no other thread may touch them.
@@ -131,10 +155,10 @@ fn job<'a>(
     b: Rhs<'a>,
     c: SharedMut,
     c_row: usize,
-    Mode { accumulate, serial }: Mode,
+    Mode { accumulate, serial, products }: Mode,
 ) -> Job<'a> {
     let parallel = !serial && threads::count() > 1 && m * n * k >= PARALLEL_FROM;
-    Job { m, n, k, a, b, c, c_row, accumulate, parallel }
+    Job { m, n, k, a, b, c, c_row, accumulate, parallel, pairs: products == Products::Bf16 }
 }
 
 fn check(m: usize, n: usize, k: usize, a: Lhs<'_>, b: Rhs<'_>, c: usize, c_row: usize) {

@@ -1,8 +1,8 @@
 //! Right-hand sides that are used many times, stored as the innermost loop reads them.
 
 use super::transpose::transpose;
-use super::{pack_columns, panel_width};
-use crate::bf16::{high, low, pair};
+use super::{Products, pack_columns, panel_width};
+use crate::bf16::{high, low, pair, pair_neighbours};
 use crate::simd::{LANES, dispatch};
 use crate::threads;
 use std::cell::RefCell;
@@ -17,7 +17,8 @@ thread_local! {
 }
 
 /// The right-hand side B of a matmul, `[k, n]`, stored as panels of 32 or 16 columns, as suits the CPU: panel, then k,
-/// then column. Padded with zeros to whole runs of 32 columns. In f32, or in bf16 at half the size.
+/// then column. Padded with zeros to whole runs of 32 columns. In f32, or in bf16 at half the size: to be widened and
+/// multiplied in f32, or multiplied in bf16.
 #[derive(Clone, Debug)]
 pub struct PackedMatrix {
     k: usize,
@@ -30,6 +31,9 @@ enum Panels {
     Full(Vec<f32>),
     /// Two columns in a word, half a panel apart, so that a vector of words becomes two of neighbouring columns.
     Halves(Vec<u32>),
+    /// Two neighbours in k in a word, the first in its lower half; zero is the last of an odd number. The words are the bits
+    /// of these values, as they go the ways of f32 values.
+    Pairs(Vec<f32>),
 }
 
 /// Panels of either kind, in words of four bytes.
@@ -83,14 +87,33 @@ impl PackedMatrix {
         packed
     }
 
+    /// As [`rounded_from_transposed`](Self::rounded_from_transposed), to be multiplied in bf16: by left-hand sides that are
+    /// rounded as well.
+    pub fn pairs_from_transposed(weight: &[f32], n: usize, k: usize) -> Self {
+        let mut packed = Self { k, n, panels: Panels::Pairs(vec![0.0; n.div_ceil(LANES) * k.div_ceil(2) * LANES]) };
+        packed.repack_transposed(weight);
+        packed
+    }
+
     /// Packs again after `weight`, of the same shape, has changed; rounded, where the matrix is in bf16.
     ///
     /// # Panics
     /// When the weight is of another size.
     pub fn repack_transposed(&mut self, weight: &[f32]) {
-        let (n, k) = (self.n, self.k);
+        let (n, k, words) = (self.n, self.k, self.k.div_ceil(2));
         assert_eq!(weight.len(), n * k, "repack_transposed: weight of another size");
         match &mut self.panels {
+            Panels::Pairs(data) => threads::for_each_chunk([data], [words * LANES], |run, [data]| {
+                let weight = &weight[run * LANES * k..];
+                let columns = LANES.min(n - run * LANES);
+                let mut rows = ROWS.take();
+                rows.resize(columns * words, 0.0);
+                for (row, pairs) in weight.chunks_exact(k).zip(rows.chunks_exact_mut(words)) {
+                    pair_neighbours(row, pairs);
+                }
+                pack_columns(&rows, words, words, columns, data);
+                ROWS.set(rows);
+            }),
             Panels::Full(data) => threads::for_each_chunk([data], [k * LANES], |run, [data]| {
                 let columns = LANES.min(n - run * LANES);
                 pack_columns(&weight[run * LANES * k..], k, k, columns, data);
@@ -124,7 +147,12 @@ impl PackedMatrix {
 
     /// Whether it is in bf16.
     pub fn is_rounded(&self) -> bool {
-        self.words().are_halves()
+        !matches!(self.panels, Panels::Full(_))
+    }
+
+    /// In what format it is multiplied.
+    pub fn products(&self) -> Products {
+        if let Panels::Pairs(_) = self.panels { Products::Bf16 } else { Products::F32 }
     }
 
     /// Writes Bᵀ, `[n, k]` row by row, in f32: what was packed, rounded where the matrix is in bf16.
@@ -140,6 +168,23 @@ impl PackedMatrix {
     pub(crate) fn unpack_rows(&self, first: usize, rows: &mut [f32]) {
         let (k, width) = (self.k, panel_width());
         assert!(first.is_multiple_of(width) && first * k + rows.len() <= self.n * k, "unpack_rows: no such rows");
+        if let Panels::Pairs(data) = &self.panels {
+            let words = k.div_ceil(2);
+            threads::for_each_chunk([rows], [width * k], |panel, [rows]| {
+                let columns = rows.len() / k;
+                let mut pairs = ROWS.take();
+                pairs.resize(columns * words, 0.0);
+                let panel = &data[(first / width + panel) * words * width..][..words * width];
+                transpose(panel, width, columns, words, &mut pairs, words);
+                for (row, pairs) in rows.chunks_exact_mut(k).zip(pairs.chunks_exact(words)) {
+                    for (i, value) in row.iter_mut().enumerate() {
+                        *value = half_of(pairs[i / 2], i);
+                    }
+                }
+                ROWS.set(pairs);
+            });
+            return;
+        }
         threads::for_each_chunk([rows], [width * k], |panel, [rows]| {
             let columns = rows.len() / k;
             let mut steps = [0.0; STEPS * LANES];
@@ -203,13 +248,17 @@ impl PackedMatrix {
                     values.extend(steps.map(|step| high(step[column - half])));
                 }
             }
+            Panels::Pairs(data) => {
+                let words = &data[panel * self.k.div_ceil(2) * width..];
+                values.extend((0..self.k).map(|i| half_of(words[i / 2 * width + column], i)));
+            }
         }
     }
 
     /// All panels.
     pub(super) fn words(&self) -> Words<'_> {
         match &self.panels {
-            Panels::Full(data) => Words::Full(data),
+            Panels::Full(data) | Panels::Pairs(data) => Words::Full(data),
             Panels::Halves(data) => Words::Halves(data),
         }
     }
@@ -220,6 +269,7 @@ impl PackedMatrix {
         let at = panel * self.k + start;
         match &self.panels {
             Panels::Full(data) => &data[at * width..][..count * width],
+            Panels::Pairs(_) => unreachable!("pairs are taken apart by row"),
             Panels::Halves(data) => {
                 let aside = &mut aside[..count * width];
                 to_full(&data[at * width / 2..][..count * width / 2], width, aside);
@@ -229,7 +279,8 @@ impl PackedMatrix {
     }
 
     /// Fills panels of Bᵀ: its rows `k` (columns of B) as steps, of its columns `columns` (rows of B). A panel begins every
-    /// `panel_size` elements; the last is padded with zeros.
+    /// `panel_size` elements; the last is padded with zeros. Of a matrix in pairs `k` counts pairs of columns of B, which
+    /// become the new pairs.
     pub(super) fn transpose_panels(
         &self,
         k: &Range<usize>,
@@ -239,6 +290,9 @@ impl PackedMatrix {
     ) {
         let width = panel_width();
         let mut aside = [0.0; LANES * LANES];
+        if let Panels::Pairs(data) = &self.panels {
+            return self.transpose_pairs(data, k, columns, panel_size, panels);
+        }
         for source in k.start / width..k.end.div_ceil(width) {
             // Columns of B in this panel of its, and their place among the steps.
             let (start, end) = ((source * width).max(k.start), ((source + 1) * width).min(k.end));
@@ -253,6 +307,57 @@ impl PackedMatrix {
             }
         }
     }
+
+    /// The same of a matrix in pairs.
+    fn transpose_pairs(
+        &self,
+        data: &[f32],
+        k: &Range<usize>,
+        columns: Range<usize>,
+        panel_size: usize,
+        panels: &mut [f32],
+    ) {
+        let (width, half, words) = (panel_width(), panel_width() / 2, self.k.div_ceil(2));
+        let mut lines = [0.0; LANES * LANES / 2];
+        for source in k.start / half..k.end.div_ceil(half) {
+            // New pairs that come from this panel, and their place among the steps.
+            let (start, end) = ((source * half).max(k.start), ((source + 1) * half).min(k.end));
+            for (index, first) in columns.clone().step_by(width).enumerate() {
+                let count = width.min(columns.end - first);
+                let target = &mut panels[index * panel_size + (start - k.start) * width..][..(end - start) * width];
+                if count < width {
+                    target.fill(0.0);
+                }
+                // Panels begin at an even row of B. A step has two of them.
+                let steps = &data[(source * words + first / 2) * width..][..count.div_ceil(2) * width];
+                regroup(steps, width, &mut lines[..count.div_ceil(2) * width]);
+                transpose(&lines[start - source * half..], half, end - start, count, target, width);
+            }
+        }
+    }
+}
+
+/// The value at place `i` of a row in pairs, in the word that it is in.
+fn half_of(word: f32, i: usize) -> f32 {
+    if i.is_multiple_of(2) { low(word.to_bits()) } else { high(word.to_bits()) }
+}
+
+/// Of each step of a panel of pairs in k, `width` words, two lines of half as many, with pairs of columns: first that of
+/// the lower halves.
+#[inline(always)]
+fn regroup_body<const FMA: bool>(steps: &[f32], width: usize, lines: &mut [f32]) {
+    for (step, lines) in steps.chunks_exact(width).zip(lines.chunks_exact_mut(width)) {
+        let (lower, upper) = lines.split_at_mut(width / 2);
+        for (([a, b], lower), upper) in step.as_chunks::<2>().0.iter().zip(lower).zip(upper) {
+            let (a, b) = (a.to_bits(), b.to_bits());
+            *lower = f32::from_bits(b << 16 | a & 0xffff);
+            *upper = f32::from_bits(b & 0xffff_0000 | a >> 16);
+        }
+    }
+}
+
+dispatch! {
+    fn regroup(steps: &[f32], width: usize, lines: &mut [f32]) = regroup_body;
 }
 
 #[inline(always)]

@@ -82,7 +82,7 @@ fn a_matrix_in_bf16_gives_the_bits_of_its_rounded_values() {
         let transposed = PackedMatrix::rounded_from_transposed(&b, k, n);
         let product = |b: Rhs<'_>, accumulate| {
             let mut c = vec![0.25; m * n];
-            matmul(m, n, k, Lhs::rows(&a, k), b, &mut c, n, Mode { accumulate, serial: false });
+            matmul(m, n, k, Lhs::rows(&a, k), b, &mut c, n, Mode { accumulate, ..Mode::default() });
             c.into_iter().map(f32::to_bits).collect::<Vec<_>>()
         };
         for accumulate in [false, true] {
@@ -106,6 +106,65 @@ fn a_matrix_in_bf16_gives_the_bits_of_its_rounded_values() {
 }
 
 #[test]
+fn products_in_bf16_sum_up_rounded_values() {
+    let mode = Mode { products: Products::Bf16, ..Mode::default() };
+    let sizes = (1..=13).map(|m| (m, 70, 67)).chain([
+        (1, 1, 1),
+        (1, 32, 2),
+        (2, 33, 64),
+        (37, 49, 95),
+        (40, 96, 1100),
+        (60, 416, 24),
+        (450, 300, 5001),
+    ]);
+    for (m, n, k) in sizes {
+        let (a, bt) = (values(m * k, 9), values(n * k, 10));
+        let (mut rounded_a, mut rounded) = (a.clone(), bt.clone());
+        crate::bf16::round(&mut rounded_a);
+        crate::bf16::round(&mut rounded);
+        let (at, b) = (transpose(&a, m, k), transpose(&bt, n, k));
+        let packed = PackedMatrix::pairs_from_transposed(&bt, n, k);
+        let transposed = PackedMatrix::pairs_from_transposed(&b, k, n);
+        let product = |lhs, rhs, first| {
+            let mut c = vec![first; m * n];
+            matmul(m, n, k, lhs, rhs, &mut c, n, Mode { accumulate: first == 0.25, ..mode });
+            c
+        };
+        let got = product(Lhs::rows(&a, k), Rhs::Packed(&packed), f32::NAN);
+        let magnitudes = |x: &[f32]| x.iter().map(|x| x.abs()).collect::<Vec<_>>();
+        let bounds = exact(m, n, k, &magnitudes(&rounded_a), &magnitudes(&rounded));
+        for ((got, want), bound) in got.iter().zip(exact(m, n, k, &rounded_a, &rounded)).zip(bounds) {
+            // Products are exact in f32; each of k sums is rounded.
+            let bound = k as f64 * f64::from(f32::EPSILON) / 2.0 * bound;
+            assert!((f64::from(*got) - want).abs() <= bound, "{m}x{n}x{k}: {got} {want}");
+        }
+        let more = product(Lhs::rows(&a, k), Rhs::Packed(&packed), 0.25);
+        let others = [
+            (Lhs::rows(&a, k), Rhs::Transposed(&transposed)),
+            (Lhs::transposed(&at, m), Rhs::Packed(&packed)),
+            (Lhs::transposed(&at, m), Rhs::Transposed(&transposed)),
+            (Lhs::transposed(&at, m), Rhs::Rows { data: &b, stride: n }),
+            (Lhs::rows(&a, k), Rhs::Columns { data: &bt, stride: k }),
+        ];
+        for (lhs, rhs) in others {
+            assert!(product(lhs, rhs, f32::NAN) == got, "{m}x{n}x{k} {rhs:?}");
+            assert!(product(lhs, rhs, 0.25) == more, "{m}x{n}x{k} {rhs:?}, added");
+        }
+        // A row alone, on this thread alone.
+        for row in [0, m / 2, m - 1] {
+            let (mut alone, lhs) = (vec![f32::NAN; n], Lhs::rows(&a[row * k..], k));
+            matmul(1, n, k, lhs, Rhs::Packed(&packed), &mut alone, n, Mode { serial: true, ..Mode::default() });
+            assert_eq!(alone, got[row * n..][..n], "{m}x{n}x{k}, row {row}");
+        }
+        let mut unpacked = vec![f32::NAN; n * k];
+        packed.unpack_transposed(&mut unpacked);
+        let mut rows = Vec::new();
+        (0..n).for_each(|row| packed.append_row(row, &mut rows));
+        assert_eq!((&unpacked, &rows), (&rounded, &rounded));
+    }
+}
+
+#[test]
 fn a_row_has_the_same_bits_alone_and_among_others() {
     let (m, n, k) = (300, 200, 700);
     let (a, bt) = (values(m * k, 3), values(n * k, 4));
@@ -122,7 +181,7 @@ fn a_row_has_the_same_bits_alone_and_among_others() {
             Rhs::Packed(&packed),
             &mut one,
             n,
-            Mode { serial: true, accumulate: false },
+            Mode { serial: true, ..Mode::default() },
         );
         assert_eq!(one, all[i * n..(i + 1) * n]);
     }
@@ -147,7 +206,7 @@ fn accumulating_goes_on_with_the_sum() {
         n,
         Mode::default(),
     );
-    let rest = Mode { accumulate: true, serial: false };
+    let rest = Mode { accumulate: true, ..Mode::default() };
     matmul(
         m,
         n,

@@ -1,7 +1,7 @@
 //! Linear layers of tensors.
 
 use crate::linear;
-use crate::matmul::PackedMatrix;
+use crate::matmul::{PackedMatrix, Products};
 use crate::tensor::{check_last, slice, values};
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use std::sync::Arc;
@@ -73,7 +73,7 @@ fn backward(x: &Tensor, weight: &Tensor, grad: &Tensor) -> Result<(Option<Tensor
     };
     let (x_values, w_values) = (values(x)?, values(weight)?);
     let dx = filled(x, &|dx| linear::backward_input(&dy, &w_values, out, dx, false))?;
-    let dw = filled(weight, &|dw| linear::backward_weight(&x_values, &dy, out, dw, false))?;
+    let dw = filled(weight, &|dw| linear::backward_weight(&x_values, &dy, out, dw, false, Products::F32))?;
     Ok((dx, dw))
 }
 

@@ -4,7 +4,7 @@ use super::generator::CpuGenerator;
 use super::gradients::{CpuGradients, CpuMoments};
 use super::model::Model;
 use crate::backend::{
-    Adapters, Backend, Generation, LayerMemory, ModelSpec, Outputs, ParameterId, Trained, WeightFormat,
+    Adapters, Backend, Compute, Generation, LayerMemory, ModelSpec, Outputs, ParameterId, Trained, WeightFormat,
 };
 use crate::batch::{Inputs, TokenLogprobs};
 use crate::device::Device;
@@ -33,17 +33,17 @@ impl Backend for Model {
         self.put_on(lora, factors)?;
         self.spec.lora = Some(lora.clone());
         self.spec.trained = Trained::Adapters;
-        self.apply_weight_format()
+        self.apply_formats()
     }
 
-    fn set_weight_format(&mut self, format: WeightFormat) -> Result<(), PolicyError> {
-        self.spec.weights = format;
-        self.apply_weight_format()
+    fn set_formats(&mut self, weights: WeightFormat, compute: Compute) -> Result<(), PolicyError> {
+        (self.spec.weights, self.spec.compute) = (weights, compute);
+        self.apply_formats()
     }
 
     fn frozen(&self, tensors: BTreeMap<String, Tensor>) -> Result<Box<dyn Backend>, PolicyError> {
-        let (config, weights) = (self.spec.config.clone(), self.spec.weights);
-        Ok(Box::new(Self::new(ModelSpec { config, lora: None, trained: Trained::Nothing, weights }, tensors)?))
+        let spec = ModelSpec { lora: None, trained: Trained::Nothing, ..self.spec.clone() };
+        Ok(Box::new(Self::new(spec, tensors)?))
     }
 
     fn read(&self, parameter: ParameterId) -> Result<Tensor, PolicyError> {

@@ -2,10 +2,10 @@
 
 use super::kept::KeptStore;
 use super::layer::Layer;
-use super::parameter::{Parameter, Source};
+use super::parameter::{Format, Parameter, Source};
 use super::projection::Projection;
 use super::workspace::{Store, sized};
-use crate::backend::{ModelSpec, ParameterSet, WeightFormat};
+use crate::backend::{ModelSpec, ParameterSet};
 use crate::check::check_ids;
 use crate::error::PolicyError;
 use crate::lora::LoraConfig;
@@ -35,7 +35,7 @@ impl Model {
     pub(crate) fn new(spec: ModelSpec, tensors: BTreeMap<String, Tensor>) -> Result<Self, PolicyError> {
         let config = &spec.config;
         let trains_own = spec.trained.set() == Some(ParameterSet::Own);
-        let mut source = Source::new(config.parameter_shapes(), tensors, spec.weights, trains_own)?;
+        let mut source = Source::new(config.parameter_shapes(), tensors, Format::of(&spec), trains_own)?;
         let embeddings = "model.embed_tokens.weight";
         let embeddings =
             if config.tie_word_embeddings { source.take_packed(embeddings)? } else { source.take(embeddings)? };
@@ -54,8 +54,8 @@ impl Model {
 
     /// Computes with the model's own tensors in the format that the specification says, and gives up what is not needed of
     /// them. Adapters stay in f32.
-    pub(super) fn apply_weight_format(&mut self) -> Result<(), PolicyError> {
-        let (format, trains_own) = (self.spec.weights, self.trains_own());
+    pub(super) fn apply_formats(&mut self) -> Result<(), PolicyError> {
+        let (format, trains_own) = (Format::of(&self.spec), self.trains_own());
         for parameter in self.parameters_mut(ParameterSet::Own) {
             parameter.set_format(format)?;
             if !trains_own {
@@ -68,7 +68,7 @@ impl Model {
     /// Puts adapters on the projections.
     pub(super) fn put_on(&mut self, lora: &LoraConfig, factors: BTreeMap<String, Tensor>) -> Result<(), PolicyError> {
         self.kept.clear();
-        let mut source = Source::new(lora.parameter_shapes(&self.spec.config)?, factors, WeightFormat::F32, true)?;
+        let mut source = Source::new(lora.parameter_shapes(&self.spec.config)?, factors, Format::F32, true)?;
         self.layers.iter_mut().enumerate().try_for_each(|(i, layer)| layer.put_on(&mut source, lora, i))
     }
 

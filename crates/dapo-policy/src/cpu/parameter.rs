@@ -1,16 +1,38 @@
 //! Tensors of the model, as matmuls read them.
 
 use super::gradients::CpuGradients;
-use crate::backend::WeightFormat;
+use crate::backend::{Compute, ModelSpec, WeightFormat};
 use crate::check::check_tensor;
 use crate::error::PolicyError;
 use candle_core::{Device, Shape, Tensor, Var};
 use dapo_kernels::adamw::{AdamWStep, adamw, adamw_packed, squared_norm, squared_norm_packed};
-use dapo_kernels::matmul::PackedMatrix;
+use dapo_kernels::matmul::{PackedMatrix, Products};
 use dapo_kernels::{bf16, values, with_slice, with_slice_mut};
 use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::sync::OnceLock;
+
+/// How a tensor is stored, and a matrix is multiplied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    /// In f32.
+    F32,
+    /// In bf16, multiplied in f32.
+    Bf16,
+    /// In bf16, multiplied in bf16.
+    Bf16Products,
+}
+
+impl Format {
+    /// That of the model's own tensors.
+    pub(super) fn of(spec: &ModelSpec) -> Self {
+        match (spec.weights, spec.compute) {
+            (WeightFormat::F32, _) => Self::F32,
+            (WeightFormat::Bf16, Compute::F32) => Self::Bf16,
+            (WeightFormat::Bf16, Compute::Bf16) => Self::Bf16Products,
+        }
+    }
+}
 
 /// A tensor with its name, and its place among the tensors it is numbered with (the model's own, or the adapters).
 #[derive(Debug)]
@@ -37,20 +59,25 @@ enum Form {
 
 impl Form {
     /// A copy of a tensor's values.
-    fn new(tensor: &Tensor, format: WeightFormat, is_packed: bool) -> Result<Self, PolicyError> {
+    fn new(tensor: &Tensor, format: Format, is_packed: bool) -> Result<Self, PolicyError> {
         let tensor = tensor.detach().contiguous()?;
         let copy = || Ok::<_, PolicyError>(Var::from_tensor(&tensor)?);
         Ok(match (format, tensor.dims()) {
-            (WeightFormat::F32, &[n, k]) if is_packed => {
+            (Format::F32, &[n, k]) if is_packed => {
                 let packed = with_slice(&tensor, |w| Ok(PackedMatrix::from_transposed(w, n, k)))?;
                 Self::Packed { values: None, packed }
             }
-            (WeightFormat::F32, _) => Self::Full { values: copy()?, packed: OnceLock::new() },
-            (WeightFormat::Bf16, &[n, k]) => {
-                let packed = with_slice(&tensor, |w| Ok(PackedMatrix::rounded_from_transposed(w, n, k)))?;
+            (Format::F32, _) => Self::Full { values: copy()?, packed: OnceLock::new() },
+            (_, &[n, k]) => {
+                let packed = with_slice(&tensor, |w| {
+                    Ok(match format {
+                        Format::Bf16Products => PackedMatrix::pairs_from_transposed(w, n, k),
+                        _ => PackedMatrix::rounded_from_transposed(w, n, k),
+                    })
+                })?;
                 Self::Packed { values: Some(copy()?), packed }
             }
-            (WeightFormat::Bf16, _) => {
+            (_, _) => {
                 let rounded = copy()?;
                 round_into(&rounded, &values(&tensor)?)?;
                 Self::RoundedVector { values: Some(copy()?), rounded }
@@ -58,11 +85,16 @@ impl Form {
         })
     }
 
-    fn format(&self) -> WeightFormat {
+    /// Whether its values are as this format has them. Vectors are not multiplied.
+    fn is_in(&self, format: Format) -> bool {
         match self {
-            Self::Full { .. } => WeightFormat::F32,
-            Self::Packed { packed, .. } if !packed.is_rounded() => WeightFormat::F32,
-            Self::RoundedVector { .. } | Self::Packed { .. } => WeightFormat::Bf16,
+            Self::Full { .. } => format == Format::F32,
+            Self::RoundedVector { .. } => format != Format::F32,
+            Self::Packed { packed, .. } => match (packed.is_rounded(), packed.products()) {
+                (false, _) => format == Format::F32,
+                (true, Products::F32) => format == Format::Bf16,
+                (true, Products::Bf16) => format == Format::Bf16Products,
+            },
         }
     }
 }
@@ -233,8 +265,8 @@ impl Parameter {
     }
 
     /// Computes with the f32 values from now on, or with these rounded to bf16.
-    pub(super) fn set_format(&mut self, format: WeightFormat) -> Result<(), PolicyError> {
-        if self.form.format() != format {
+    pub(super) fn set_format(&mut self, format: Format) -> Result<(), PolicyError> {
+        if !self.form.is_in(format) {
             self.form = Form::new(&self.read()?, format, self.is_packed)?;
         }
         Ok(())
@@ -275,7 +307,7 @@ fn round_into(vector: &Var, values: &[f32]) -> Result<(), PolicyError> {
 pub(super) struct Source {
     names: Vec<String>,
     tensors: BTreeMap<String, Tensor>,
-    format: WeightFormat,
+    format: Format,
     is_trained: bool,
 }
 
@@ -284,7 +316,7 @@ impl Source {
     pub(super) fn new(
         shapes: Vec<(String, Vec<usize>)>,
         tensors: BTreeMap<String, Tensor>,
-        format: WeightFormat,
+        format: Format,
         is_trained: bool,
     ) -> Result<Self, PolicyError> {
         for (name, shape) in &shapes {

@@ -77,7 +77,8 @@ impl Projection {
         match (trained, &self.adapter) {
             (Trained::Base, _) => {
                 let (out, _) = self.shape;
-                self.weight.write(gradients, |dw, add| linear::backward_weight(x, dy, out, dw, add))?;
+                let products = self.weight.packed()?.products();
+                self.weight.write(gradients, |dw, add| linear::backward_weight(x, dy, out, dw, add, products))?;
                 match &self.bias {
                     Some(bias) => bias.add(gradients, |db| linear::backward_bias(dy, db)),
                     None => Ok(()),

@@ -6,7 +6,8 @@ use super::gradients::{CudaGradients, CudaMoments};
 use super::model::Model;
 use super::slabs::Place;
 use crate::backend::{
-    Adapters, Backend, Generation, LayerMemory, ModelSpec, Outputs, ParameterId, ParameterSet, Trained, WeightFormat,
+    Adapters, Backend, Compute, Generation, LayerMemory, ModelSpec, Outputs, ParameterId, ParameterSet, Trained,
+    WeightFormat,
 };
 use crate::batch::{Inputs, TokenLogprobs};
 use crate::check::check_tensor;
@@ -111,20 +112,21 @@ impl<T: Compute> Backend for CudaBackend<T> {
             tensors.insert(name, self.read(ParameterId { set: ParameterSet::Own, index })?);
         }
         let config = self.spec.config.clone();
-        let weights = self.spec.weights;
-        let spec = ModelSpec { config, lora: Some(lora.clone()), trained: Trained::Adapters, weights };
+        let ModelSpec { weights, compute, .. } = self.spec;
+        let spec = ModelSpec { config, lora: Some(lora.clone()), trained: Trained::Adapters, weights, compute };
         *self = Self::new(Arc::clone(&self.model.gpu), self.device, spec, tensors)?;
         Ok(())
     }
 
-    fn set_weight_format(&mut self, format: WeightFormat) -> Result<(), PolicyError> {
-        self.spec.weights = format;
+    fn set_formats(&mut self, weights: WeightFormat, compute: Compute) -> Result<(), PolicyError> {
+        (self.spec.weights, self.spec.compute) = (weights, compute);
         Ok(())
     }
 
     fn frozen(&self, tensors: BTreeMap<String, Tensor>) -> Result<Box<dyn Backend>, PolicyError> {
         let config = self.spec.config.clone();
-        let spec = ModelSpec { config, lora: None, trained: Trained::Nothing, weights: self.spec.weights };
+        let ModelSpec { weights, compute, .. } = self.spec;
+        let spec = ModelSpec { config, lora: None, trained: Trained::Nothing, weights, compute };
         Ok(Box::new(Self::new(Arc::clone(&self.model.gpu), self.device, spec, tensors)?))
     }
 

@@ -13,7 +13,7 @@ mod values;
 mod vars;
 mod weights;
 
-use crate::backend::{Adapters, Backend, LayerMemory, ModelSpec, ParameterSet, Trained, WeightFormat};
+use crate::backend::{Adapters, Backend, Compute, LayerMemory, ModelSpec, ParameterSet, Trained, WeightFormat};
 use crate::batch::{TokenBatch, TokenLogprobs};
 use crate::check::{check_ids, check_temperature, check_total};
 use crate::config::ModelConfig;
@@ -43,7 +43,8 @@ impl Decoder {
     /// When the configuration is invalid, or a tensor is missing, of another shape or not f32.
     pub fn new(config: ModelConfig, tensors: BTreeMap<String, Tensor>) -> Result<Self, PolicyError> {
         config.validate()?;
-        let spec = ModelSpec { config, lora: None, trained: Trained::Base, weights: WeightFormat::F32 };
+        let (weights, compute) = (WeightFormat::F32, Compute::F32);
+        let spec = ModelSpec { config, lora: None, trained: Trained::Base, weights, compute };
         let backend = Box::new(cpu::Model::new(spec.clone(), tensors)?);
         Self::on(spec, backend)
     }
@@ -71,7 +72,7 @@ impl Decoder {
     /// With weights in bf16 every result has the bits of a decoder in f32 whose weights were rounded before.
     ///
     /// # Errors
-    /// When a tensor cannot be read.
+    /// When a tensor cannot be read, or f32 is asked for while products are [in bf16](Decoder::set_compute).
     ///
     /// ```
     /// use dapo_policy::{Decoder, ModelConfig, WeightFormat};
@@ -81,8 +82,45 @@ impl Decoder {
     /// # Ok::<(), dapo_policy::PolicyError>(())
     /// ```
     pub fn set_weight_format(&mut self, format: WeightFormat) -> Result<(), PolicyError> {
-        self.backend.set_weight_format(format)?;
-        self.spec.weights = format;
+        self.set_formats(format, self.spec.compute)
+    }
+
+    /// Multiplies in another format on the CPU; on a GPU products are of numbers in bf16 in any case.
+    ///
+    /// With products in bf16, too, a log-prob of a rollout is that of its score bit for bit. Results differ from those of
+    /// f32 products as those of two machines with other numerics do.
+    ///
+    /// # Errors
+    /// When the CPU lacks AVX512-BF16, or the weights are not in bf16. Nothing has changed then.
+    ///
+    /// ```
+    /// use dapo_policy::{Compute, Decoder, ModelConfig, WeightFormat};
+    /// let config = ModelConfig { num_hidden_layers: 1, vocab_size: 100, ..ModelConfig::qwen3_0_6b() };
+    /// let mut policy = Decoder::random(config, 7)?;
+    /// policy.set_weight_format(WeightFormat::Bf16)?;
+    /// if Compute::Bf16.is_supported() {
+    ///     policy.set_compute(Compute::Bf16)?;
+    /// }
+    /// # Ok::<(), dapo_policy::PolicyError>(())
+    /// ```
+    pub fn set_compute(&mut self, compute: Compute) -> Result<(), PolicyError> {
+        self.set_formats(self.spec.weights, compute)
+    }
+
+    fn set_formats(&mut self, weights: WeightFormat, compute: Compute) -> Result<(), PolicyError> {
+        let in_bf16 = compute == Compute::Bf16;
+        let refused = |found: &str, expected: &str| {
+            let (field, found, expected) = ("compute".into(), found.into(), expected.into());
+            Err(PolicyError::Setting { field, found, expected })
+        };
+        if in_bf16 && weights == WeightFormat::F32 {
+            return refused("bf16 with weights in f32", "f32, or weights in bf16");
+        }
+        if !self.is_on_device() && !compute.is_supported() {
+            return refused("bf16 on a CPU without AVX512-BF16", "f32, or a CPU with AVX512-BF16");
+        }
+        self.backend.set_formats(weights, compute)?;
+        (self.spec.weights, self.spec.compute) = (weights, compute);
         Ok(())
     }
 

@@ -37,8 +37,7 @@ impl Decoder {
     /// # Errors
     /// When a tensor cannot be read.
     pub fn frozen_copy(&self) -> Result<Self, PolicyError> {
-        let (config, weights) = (self.config().clone(), self.spec.weights);
-        let spec = ModelSpec { config, lora: None, trained: Trained::Nothing, weights };
+        let spec = ModelSpec { lora: None, trained: Trained::Nothing, ..self.spec.clone() };
         Self::on(spec, self.backend.frozen(self.tensors()?)?)
     }
 

@@ -4,8 +4,7 @@
 use super::Work;
 use crate::settings::RunConfig;
 use dapo_kernels::logprobs::chunk_rows;
-use dapo_policy::LayerMemory;
-use dapo_policy::ModelConfig;
+use dapo_policy::{Compute, LayerMemory, ModelConfig};
 
 /// Prompt tokens that are computed at a time.
 const PREFILL_TOKENS: f64 = 4096.0;
@@ -122,10 +121,12 @@ impl Shape {
         4.0 * Self::micro_batch(config, work) * (values + self.scratch() + self.hidden + self.head_dim)
     }
 
-    /// Logits of a chunk of rows; hidden states of all rows before and after the norm, and their gradients.
+    /// Logits of a chunk of rows, and once more rounded for products in bf16; hidden states of all rows before and after
+    /// the norm, and their gradients.
     pub(super) fn head(&self, config: &RunConfig, work: &Work) -> f64 {
         let rows = Self::micro_batch(config, work);
-        4.0 * (rows.min(self.chunk_rows) * self.vocab + 4.0 * rows * self.hidden)
+        let rounded = if config.model.compute == Compute::Bf16 { 0.5 } else { 0.0 };
+        4.0 * (rows.min(self.chunk_rows) * self.vocab * (1.0 + rounded) + 4.0 * rows * self.hidden)
     }
 
     /// What a tokenizer of this vocabulary takes, about.

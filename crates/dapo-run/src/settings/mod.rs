@@ -23,7 +23,7 @@ pub use training::{EvalSection, OverlongSection, RolloutSection, TrainSection};
 
 use dapo_external::EnvConfig;
 use dapo_loss::{AdvantageNorm, LossConfig};
-use dapo_policy::{LoraConfig, WeightFormat};
+use dapo_policy::{Compute, LoraConfig, WeightFormat};
 use dapo_sampler::SamplerConfig;
 use dapo_trainer::{CriticConfig, OptimizerConfig, ReferenceSync};
 use schemars::JsonSchema;
@@ -93,11 +93,20 @@ pub struct ModelSection {
     /// Format of the model's weights in rollouts and training on a CPU: `f32`, or `bf16`, which halves their memory and
     /// memory traffic and keeps f32 master copies of the trained weights. A GPU always computes in bf16.
     pub weights: WeightFormat,
+    /// Format in which a CPU multiplies in linear layers: `f32`, or `bf16`, which also rounds what is multiplied with the
+    /// weights and sums in f32. Needs `model.weights = "bf16"` and a CPU with AVX512-BF16. A GPU always computes in bf16.
+    pub compute: Compute,
 }
 
 impl Default for ModelSection {
     fn default() -> Self {
-        Self { path: String::new(), revision: "main".into(), device: "auto".into(), weights: WeightFormat::F32 }
+        Self {
+            path: String::new(),
+            revision: "main".into(),
+            device: "auto".into(),
+            weights: WeightFormat::F32,
+            compute: Compute::F32,
+        }
     }
 }
 

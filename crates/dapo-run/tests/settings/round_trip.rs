@@ -7,7 +7,7 @@ use dapo_loss::{
     AdvantageScale, Aggregation, Baseline, EmptySequences, ImportanceLevel, KlEstimator, Outside, PolicyLoss, RejectBy,
     RolloutCorrection, StdEstimator,
 };
-use dapo_policy::{LayerMemory, LoraTarget, WeightFormat};
+use dapo_policy::{Compute, LayerMemory, LoraTarget, WeightFormat};
 use dapo_reward::{
     ExtractRule, FormatPattern, Grader, LengthUnit, OnAbstain, OverlongFilter, Profile, TextOptions, TurnTemplate,
     VerifyConfig,
@@ -243,6 +243,7 @@ fn choices() -> Vec<Choice> {
         plain("model.revision", text(), |c, v| c.model.revision = v),
         plain("model.device", text(), |c, v| c.model.device = v),
         one_of("model.weights", &[("f32", WeightFormat::F32), ("bf16", WeightFormat::Bf16)], |c, v| c.model.weights = v),
+        one_of("model.compute", &[("f32", Compute::F32), ("bf16", Compute::Bf16)], |c, v| c.model.compute = v),
         plain("lora.rank", count(), |c, v| c.lora.get_or_insert_default().rank = v),
         plain("lora.rslora", any::<bool>(), |c, v| c.lora.get_or_insert_default().rslora = v),
         plain("lora.alpha", number(), |c, v| c.lora.get_or_insert_default().alpha = v),
