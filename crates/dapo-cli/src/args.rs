@@ -217,9 +217,10 @@ pub(crate) struct ProblemArgs {
 enum GraderName {
     /// Mathematical equivalence.
     Math,
-    /// The same text, ignoring case, white space, punctuation and articles; of JSON, ignoring the order of keys.
+    /// The same text, ignoring case, the amount of white space, punctuation and articles; for JSON, ignoring the order of
+    /// keys.
     Text,
-    /// The same choice: a letter A to J, or a label.
+    /// The same choice: a letter from A to J, or a label.
     Choice,
     /// DAPO's published string rule, on the last `Answer:` line.
     Dapo,

@@ -14,7 +14,8 @@ use std::io::{self, IsTerminal, Write};
 /// Print a model's completions of a prompt.
 ///
 /// The prompt is rendered with the model's chat template. A model without a template gets the prompt as it is; with
-/// --system, its text and a line break come first. On a terminal a single completion is shown while it is generated.
+/// --system, the system message and a line break come before the prompt. On a terminal a single completion is shown
+/// while it is generated.
 ///
 /// Sampling parameters come from the flags, otherwise from the model's generation_config.json, where `"do_sample": false`
 /// means temperature 0. If neither sets the temperature, it is 0.7; if neither sets top-p, it is 0.95.

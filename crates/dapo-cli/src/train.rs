@@ -31,8 +31,9 @@ use std::time::Duration;
 ///
 /// The run folder gets the resolved settings, logs, completions and checkpoints; the path of the trained model is
 /// printed at the end. With --resume, a stopped run continues. With the same settings and on the same type of CPU, it
-/// leaves the files of a run that was never stopped, apart from timings. The first SIGINT, SIGTERM or SIGHUP lets the
-/// current step finish, saves the run and ends it with exit code 130, 143 or 129; a second one ends it at once.
+/// leaves the same files as a run that was never stopped, apart from timings, tracker files and `log-NAME.txt`. The first
+/// SIGINT, SIGTERM or SIGHUP lets the current step finish, saves the run and ends it with exit code 130, 143 or 129; a
+/// second one ends it at once.
 ///
 /// With the feature mpi, `mpirun -n W dapo train ...` trains with W processes and leaves the same files as one process
 /// with the same train.shards. That setting must be a power of two and at least W. Exit code 75: a process was lost, and

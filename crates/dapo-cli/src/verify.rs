@@ -39,12 +39,11 @@ pub(crate) struct Verify {
     #[arg(long, default_value = "auto")]
     profile: Profile,
     /// Significant digits, 1 to 200, to which a decimal prediction must agree with a gold answer such as 2/3 or \sqrt{2}.
-    /// An input line may set its own
-    /// precision.
+    /// An input line may set its own precision.
     #[arg(long, value_name = "DIGITS", default_value = "6", value_parser = precision)]
     precision: u32,
-    /// Add to each line the reason in words, the gold answer as it was read, and how and where the prediction was
-    /// found.
+    /// Add to each line the reason in words, the gold answer as it was read, and how and where the answer was found
+    /// in `pred`.
     #[arg(long)]
     explain: bool,
 }

@@ -1,6 +1,6 @@
 //! Weights in bf16: the upper half of an f32, so that widening is exact.
 
-use crate::simd::dispatch;
+use crate::simd::{dispatch, has_bf16_products};
 use rayon::prelude::*;
 
 /// Values of one task.
@@ -36,7 +36,7 @@ pub(crate) fn high(word: u32) -> f32 {
 /// Whether this CPU multiplies numbers in bf16 (AVX512-BF16). [Products](crate::matmul::Products) in bf16 are slow
 /// without it, and those of subnormal numbers may differ.
 pub fn has_products() -> bool {
-    crate::matmul::has_pair_products()
+    has_bf16_products()
 }
 
 #[inline(always)]

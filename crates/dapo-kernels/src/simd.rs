@@ -47,6 +47,17 @@ fn detect() -> Isa {
     Isa::Portable
 }
 
+/// Whether this CPU multiplies pairs in bf16 in one instruction (AVX512-BF16). Without it they are multiplied one after
+/// the other.
+pub(crate) fn has_bf16_products() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        isa() == Isa::Avx512 && is_x86_feature_detected!("avx512bf16")
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
 /// Whether the portable code uses fused multiply-add: where it is an instruction, not a library call.
 pub(crate) const PORTABLE_FMA: bool = cfg!(any(target_arch = "aarch64", target_feature = "fma"));
 

@@ -4,7 +4,7 @@
 #![expect(unsafe_code, reason = "vector intrinsics and strided pointers")]
 
 use crate::bf16::{high, low};
-use crate::simd::{Isa, LANES, isa};
+use crate::simd::{Isa, LANES, has_bf16_products, isa};
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::{_mm256_fmadd_ps, _mm512_fmadd_ps};
 
@@ -34,17 +34,6 @@ pub(super) enum Kind {
     Halves,
     /// A and B in bf16: a word has two neighbours in k of a row or column, and a step of the tile is two of k.
     Pairs,
-}
-
-/// Whether this CPU multiplies pairs in bf16 in one instruction (AVX512-BF16). Without it they are multiplied one after
-/// the other.
-pub(crate) fn has_pair_products() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    {
-        isa() == Isa::Avx512 && is_x86_feature_detected!("avx512bf16")
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    false
 }
 
 /// Operands of one tile. A is read at `a + row * a_row + k * a_k`, B at `b + k * b_k + column`, C at `c + row * c_row`.
@@ -103,7 +92,7 @@ pub(super) unsafe fn run(rows: usize, copied: bool, kind: Kind, tile: Tile) {
             #[cfg(target_arch = "x86_64")]
             (Isa::Avx512, Kind::Halves) => height!(avx512, true: 1 2 3 4 5 6 7 8 9 10 11 | 12),
             #[cfg(target_arch = "x86_64")]
-            (Isa::Avx512, Kind::Pairs) if has_pair_products() => {
+            (Isa::Avx512, Kind::Pairs) if has_bf16_products() => {
                 height!(avx512_pairs, false: 1 2 3 4 5 6 7 8 9 10 11 | 12);
             }
             #[cfg(target_arch = "x86_64")]

@@ -30,7 +30,7 @@ mod transpose;
 use crate::simd::{LANES, SharedMut};
 use crate::threads;
 use job::Job;
-pub(crate) use micro::{has_pair_products, panel_width};
+pub(crate) use micro::panel_width;
 pub use packed::PackedMatrix;
 pub(crate) use transpose::pack_columns;
 
