@@ -6,8 +6,7 @@ use super::gradients::{CudaGradients, CudaMoments};
 use super::model::Model;
 use super::slabs::Place;
 use crate::backend::{
-    Adapters, Backend, Compute, Generation, LayerMemory, ModelSpec, Outputs, ParameterId, ParameterSet, Trained,
-    WeightFormat,
+    Adapters, Backend, Generation, LayerMemory, ModelSpec, Outputs, ParameterId, ParameterSet, Trained, WeightFormat,
 };
 use crate::batch::{Inputs, TokenLogprobs};
 use crate::check::check_tensor;
@@ -118,7 +117,7 @@ impl<T: Compute> Backend for CudaBackend<T> {
         Ok(())
     }
 
-    fn set_formats(&mut self, weights: WeightFormat, compute: Compute) -> Result<(), PolicyError> {
+    fn set_formats(&mut self, weights: WeightFormat, compute: crate::backend::Compute) -> Result<(), PolicyError> {
         (self.spec.weights, self.spec.compute) = (weights, compute);
         Ok(())
     }
