@@ -22,7 +22,7 @@ pub(crate) fn run(args: &Doctor, talk: Talk) -> Result<()> {
     add("features", features());
     add("cpu", field("/proc/cpuinfo", "model name").unwrap_or_else(|| "unknown".into()));
     add("kernels", format!("{:?}", dapo_kernels::simd::isa()));
-    add("bf16 matmuls", if Compute::Bf16.is_supported() { "yes (AVX512-BF16)" } else { "no (AVX512-BF16)" }.into());
+    add("bf16 matmuls", if Compute::Bf16.is_supported() { "yes" } else { "no: the CPU lacks AVX512-BF16" }.into());
     let cores = std::thread::available_parallelism().map_or_else(|_| "unknown".into(), |n| n.to_string());
     add("cores", cores);
     add("threads", rayon::current_num_threads().to_string());

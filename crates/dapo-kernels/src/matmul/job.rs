@@ -359,7 +359,8 @@ fn part(whole: usize, parts: usize, index: usize) -> Range<usize> {
     whole * index / parts..whole * (index + 1) / parts
 }
 
-fn resized(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
+/// The first `len` elements of a buffer that never shrinks.
+pub(super) fn resized(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
     buffer.resize(buffer.len().max(len), 0.0);
     &mut buffer[..len]
 }

@@ -121,7 +121,7 @@ pub fn matmul(m: usize, n: usize, k: usize, a: Lhs<'_>, b: Rhs<'_>, c: &mut [f32
         Rhs::Panels(_) | Rhs::Rows { .. } | Rhs::Columns { .. } => mode.products,
     };
     match products {
-        Products::F32 => job(m, n, k, a, b, c, c_row, mode).run(),
+        Products::F32 => job(m, n, k, a, b, c, c_row, Mode { products, ..mode }).run(),
         Products::Bf16 => pairs::run(m, n, k, a, b, c, c_row, mode),
     }
 }

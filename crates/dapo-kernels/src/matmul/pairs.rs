@@ -1,5 +1,6 @@
 //! Matmuls of operands in bf16: two neighbours in k share a word, and words are laid out and read as f32 values are.
 
+use super::job::resized;
 use super::pack::odd_lines;
 use super::{Lhs, Mode, Products, Rhs, job};
 use crate::bf16::{pair_neighbours, pair_rows};
@@ -78,7 +79,7 @@ fn in_blocks(
     words: &mut Vec<f32>,
     f: impl Fn(usize, &mut [f32]) + Sync,
 ) {
-    words.resize(line * count, 0.0);
+    let words = resized(words, line * count);
     let fill = |block: usize, lines: &mut [f32]| {
         lines.chunks_exact_mut(line).enumerate().for_each(|(i, words)| f(block * together + i, words));
     };

@@ -156,6 +156,12 @@ fn products_in_bf16_sum_up_rounded_values() {
             matmul(1, n, k, lhs, Rhs::Packed(&packed), &mut alone, n, Mode { serial: true, ..Mode::default() });
             assert_eq!(alone, got[row * n..][..n], "{m}x{n}x{k}, row {row}");
         }
+        // A matrix in f32 stays so, whatever the mode says.
+        let full = PackedMatrix::from_transposed(&bt, n, k);
+        let (mut in_f32, mut asked) = (vec![f32::NAN; m * n], vec![f32::NAN; m * n]);
+        matmul(m, n, k, Lhs::rows(&a, k), Rhs::Packed(&full), &mut in_f32, n, Mode::default());
+        matmul(m, n, k, Lhs::rows(&a, k), Rhs::Packed(&full), &mut asked, n, mode);
+        assert_eq!(in_f32, asked, "{m}x{n}x{k}");
         let mut unpacked = vec![f32::NAN; n * k];
         packed.unpack_transposed(&mut unpacked);
         let mut rows = Vec::new();
