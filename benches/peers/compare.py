@@ -16,7 +16,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 TINY = os.path.join(ROOT, "testdata", "parity", "tiny-qwen3")
 PAGE = os.path.join(ROOT, "docs", "benchmarks.md")
-PRODUCTS = "bf16, and products"
+PRODUCTS = "bf16 weights and products"
 FORMATS = {
     "f32": {"DAPO_WEIGHTS": "f32", "DAPO_COMPUTE": "f32"},
     "bf16": {"DAPO_WEIGHTS": "bf16", "DAPO_COMPUTE": "f32"},

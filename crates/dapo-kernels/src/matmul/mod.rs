@@ -12,7 +12,7 @@
 //! rounded values in f32.
 //!
 //! [`Products::Bf16`] rounds both operands to bf16 and adds the products of two neighbours in k per instruction. Sums are
-//! in f32 and their order is again fixed. For a product of two packed operands see [`PackedMatrix::pairs_from_transposed`].
+//! in f32 and their order is again fixed. [`PackedMatrix::pairs_from_transposed`] packs a right-hand side for it.
 //!
 //! Cost: 2·m·n·k flops; [`PackedMatrix`] is read once per block of rows, at memory speed for one row.
 

@@ -31,8 +31,8 @@ enum Panels {
     Full(Vec<f32>),
     /// Two columns in a word, half a panel apart, so that a vector of words becomes two of neighbouring columns.
     Halves(Vec<u32>),
-    /// Two neighbours in k in a word, the first in its lower half; zero is the last of an odd number. The words are the bits
-    /// of these values, as they go the ways of f32 values.
+    /// Two neighbours in k in a word, the first in its lower half; the last of an odd number is paired with zero. A word is
+    /// held as the f32 of the same bits, because words are copied and laid out as f32 values are.
     Pairs(Vec<f32>),
 }
 

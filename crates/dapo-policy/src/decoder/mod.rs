@@ -87,8 +87,8 @@ impl Decoder {
 
     /// Multiplies in another format on the CPU; on a GPU products are of numbers in bf16 in any case.
     ///
-    /// With products in bf16, too, a log-prob of a rollout is that of its score bit for bit. Results differ from those of
-    /// f32 products as those of two machines with other numerics do.
+    /// With products in bf16, too, a log-prob of a rollout equals that of its score bit for bit. Results differ slightly
+    /// from those of f32 products.
     ///
     /// # Errors
     /// When the CPU lacks AVX512-BF16, or the weights are not in bf16. Nothing has changed then.
