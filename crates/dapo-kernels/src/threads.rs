@@ -6,15 +6,47 @@
 #![expect(unsafe_code, reason = "pieces of an array are handed out by number")]
 
 use rayon::prelude::*;
+use std::cell::Cell;
+
+thread_local! {
+    /// Whether this thread has an item of [`for_each_alone`].
+    static ALONE: Cell<bool> = const { Cell::new(false) };
+}
 
 /// Runs `f` on a thread of the pool, so that the operations it calls start at once.
 pub fn enter<T: Send>(f: impl FnOnce() -> T + Send) -> T {
     if rayon::current_thread_index().is_some() { f() } else { rayon::scope(|_| f()) }
 }
 
+/// Runs `f` on every item, each item on one thread. Of several items, the operations that `f` calls stay on the item's
+/// thread: threads then meet once, at the end, and not in every operation.
+pub fn for_each_alone<T: Send>(items: &mut [T], f: impl Fn(&mut T) + Sync) {
+    if let [item] = items {
+        return f(item);
+    }
+    items.par_iter_mut().with_max_len(1).for_each(|item| {
+        let _restored = Restored(ALONE.replace(true));
+        f(item);
+    });
+}
+
+/// What [`ALONE`] is again afterwards.
+struct Restored(bool);
+
+impl Drop for Restored {
+    fn drop(&mut self) {
+        ALONE.set(self.0);
+    }
+}
+
+/// What code that [`for_each_alone`] may run passes to rayon's `with_min_len`, so that it stays on its thread there.
+pub fn least_share() -> usize {
+    if ALONE.get() { usize::MAX } else { 1 }
+}
+
 /// Number of threads that an operation called here may use.
 pub(crate) fn count() -> usize {
-    rayon::current_num_threads()
+    if ALONE.get() { 1 } else { rayon::current_num_threads() }
 }
 
 /// Runs `f` for every index below `pieces`, on several threads, and returns when all are done.
@@ -70,6 +102,34 @@ mod tests {
             let expected: Vec<usize> = (0..pieces).map(|i| (0..i % 5).map(|j| j + i).sum()).collect();
             assert_eq!(counts, expected);
         }
+    }
+
+    #[test]
+    fn operations_of_several_items_stay_on_the_thread_of_each() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+        let threads = |items: &mut [Vec<Option<usize>>]| {
+            pool.install(|| {
+                for_each_alone(items, |seen| {
+                    let own = rayon::current_thread_index();
+                    let others: Vec<_> = (0..1000).into_par_iter().with_min_len(least_share()).map(|_| own).collect();
+                    seen.extend(others);
+                    for_each_chunk([seen], [1], |_, [seen]| seen[0] = rayon::current_thread_index());
+                    assert!((1..=3).contains(&count()));
+                    seen.push(Some(count()));
+                });
+                assert_eq!(count(), 3);
+            });
+        };
+        let mut several = vec![Vec::new(); 7];
+        threads(&mut several);
+        for seen in several {
+            assert_eq!(seen.len(), 1001);
+            assert!(seen[..1000].iter().all(|thread| *thread == seen[0]));
+            assert_eq!(seen[1000], Some(1));
+        }
+        let mut one = vec![Vec::new()];
+        threads(&mut one);
+        assert_eq!(one[0][1000], Some(3));
     }
 
     #[test]

@@ -97,6 +97,40 @@ proptest! {
         }
     }
 
+    // With several threads, so many sequences are divided among them.
+    #[test]
+    fn many_sequences_are_the_same_on_any_number_of_threads(
+        shape in shapes(),
+        lora in adapters(),
+        lengths in prop::collection::vec(1..50usize, 1..5),
+        samples in 5..20usize,
+        threads in 2..5usize,
+        max_new_tokens in 1..40usize,
+    ) {
+        let decoder = lora.map_or_else(|| decoder(shape), |lora| adapted(shape, &lora));
+        let prompt = |n: usize, i: usize| (0..n).map(|t| ((t * 31 + i * 17 + 3) % shape.vocab) as u32).collect();
+        let request = |(i, n): (usize, &usize)| {
+            Request { prompt_ids: prompt(*n, i), samples, first_sample: 0, draw: i as u64 }
+        };
+        let requests: Vec<Request> = lengths.iter().enumerate().map(request).collect();
+        let config = GenerationConfig { max_new_tokens, seed: 5, ..GenerationConfig::new(StopTokens::new([1, 2, 3])) };
+        let gradients = |groups: &[Vec<_>]| {
+            let mut gradients = Gradients::new(decoder.parameters().len());
+            let mut loss = |_: dapo_policy::Rows<'_>, into: dapo_policy::RowGradients<'_>| {
+                into.logprobs.fill(1.0);
+                Ok(())
+            };
+            decoder.logprobs_backward(&batch(&requests, groups, true), 1.0, &mut gradients, &mut loss).unwrap();
+            let flat = |i| decoder.gradient(&gradients, i).unwrap().unwrap().flatten_all().unwrap();
+            (0..decoder.parameters().len()).map(|i| bits(flat(i).to_vec1().unwrap())).collect::<Vec<_>>()
+        };
+        let groups = on_threads(1, || decoder.generate(&requests, &config)).unwrap();
+        let expected = gradients(&groups);
+        let keeping = GenerationConfig { keep_activations_bytes: usize::MAX, ..config };
+        prop_assert_eq!(&on_threads(threads, || decoder.generate(&requests, &keeping)).unwrap(), &groups);
+        prop_assert!(gradients(&groups) == expected, "from kept activations");
+    }
+
     #[test]
     fn a_shared_prompt_gives_the_gradients_of_separate_copies(
         shape in shapes(),

@@ -6,13 +6,14 @@ use super::draft::{Draft, Texts};
 use super::forward::Attend;
 use super::kept::{Keeper, KeptRows};
 use super::model::Model;
+use super::shard::{self, Shard};
 use crate::check::check_ids;
 use crate::error::PolicyError;
 use crate::generator::{Ended, Generator, PromptCache, Room, Start, not_active};
 use crate::request::{GenerationConfig, Request};
 use crate::sampling::Draws;
 use dapo_kernels::attention::{KvCache, Segments};
-use rayon::prelude::*;
+use dapo_kernels::threads;
 use std::collections::BTreeMap;
 
 /// Memory for keys and values where nothing else is said.
@@ -49,7 +50,10 @@ pub(super) struct CpuGenerator<'a> {
     texts: Texts,
     /// Sequences whose turn has ended, by place.
     parked: BTreeMap<usize, Parked>,
-    buffers: Buffers,
+    /// Of each active sequence the number of tokens that are computed next.
+    counts: Vec<usize>,
+    /// One for each part of a batch; there is always the first.
+    buffers: Vec<Buffers>,
 }
 
 fn blocks(tokens: usize) -> usize {
@@ -94,7 +98,8 @@ impl<'a> CpuGenerator<'a> {
             keeper: Keeper::new(&model.kept, if model.trained_len() > 0 { config.keep_activations_bytes } else { 0 }),
             texts: Texts::default(),
             parked: BTreeMap::new(),
-            buffers: Buffers::new(model, places),
+            counts: Vec::with_capacity(places),
+            buffers: vec![Buffers::new(model, places)],
         })
     }
 }
@@ -119,7 +124,7 @@ impl Generator for CpuGenerator<'_> {
     }
 
     fn prefill(&mut self, prompts: &[(usize, &Request)]) -> Result<(), PolicyError> {
-        let (model, buffers) = (self.model, &mut self.buffers);
+        let (model, buffers) = (self.model, &mut self.buffers[0]);
         let tokens: Vec<u32> = prompts.iter().flat_map(|(_, request)| &request.prompt_ids).copied().collect();
         let segments = Segments::new(prompts.iter().map(|(_, request)| (request.prompt_ids.len(), None)))?;
         buffers.table.set(&segments.positions());
@@ -194,20 +199,30 @@ impl Generator for CpuGenerator<'_> {
     }
 
     fn advance(&mut self, ended: &mut Vec<Ended>) -> Result<(), PolicyError> {
-        let (model, most, count) = (self.model, self.config.draft_tokens, self.active.len());
-        self.buffers.clear();
+        let (model, config, count) = (self.model, self.config, self.active.len());
+        self.counts.clear();
         for active in &mut self.active {
-            active.guess(&self.texts, count, most);
-            let before = self.buffers.tokens.len();
-            for (token, position) in active.next_tokens() {
-                self.buffers.tokens.push(token);
-                self.buffers.positions.push(position);
-            }
-            self.buffers.counts.push(self.buffers.tokens.len() - before);
+            active.guess(&self.texts, count, config.draft_tokens);
+            self.counts.push(active.next_tokens().count());
         }
-        self.buffers.layers(model, &mut self.active, &mut self.caches, 0, self.keeper.as_ref())?;
-        self.buffers.logits(model)?;
-        self.draw(0, ended)
+        self.make_room();
+        let (parts, keeper) = (shard::parts(model.size, count), self.keeper.as_ref());
+        if parts == 1 {
+            let buffers = &mut self.buffers[0];
+            buffers.advance(model, config, &mut self.active, from(&mut self.caches, 0), keeper)?;
+            return buffers.settle(&mut self.active, from(&mut self.caches, 0), ended);
+        }
+        while self.buffers.len() < parts {
+            self.buffers.push(Buffers::new(model, count));
+        }
+        let shards = Shard::divide(&mut self.active, from(&mut self.caches, 0), &mut self.buffers[..parts]);
+        let mut shards: Vec<_> = shards.into_iter().map(|shard| (shard, Ok(()))).collect();
+        threads::for_each_alone(&mut shards, |(shard, outcome)| *outcome = shard.advance(model, config, keeper));
+        for (shard, outcome) in shards {
+            outcome?;
+            shard.settle(ended)?;
+        }
+        Ok(())
     }
 
     fn park(&mut self, place: usize) -> Result<(), PolicyError> {
@@ -263,12 +278,22 @@ impl CpuGenerator<'_> {
         Some(Parked { active, caches: self.caches.iter_mut().map(|caches| caches.swap_remove(i)).collect() })
     }
 
+    /// Makes room for what is kept of the tokens that are computed next.
+    fn make_room(&mut self) {
+        if let Some(keeper) = &self.keeper {
+            let kept = self.active.iter_mut().map(|active| &mut active.kept);
+            keeper.make_room(kept, |number| self.counts[number]);
+        }
+    }
+
     /// Computes tokens on top of parked sequences in one batch, and draws the first tokens of their next turns.
     fn extend(&mut self, turns: &[(usize, Vec<u32>)], ended: &mut Vec<Ended>) -> Result<(), PolicyError> {
-        let (model, config, buffers) = (self.model, self.config, &mut self.buffers);
+        let (model, config, buffers) = (self.model, self.config, &mut self.buffers[0]);
         let first = self.active.len();
         let mut lasts = Vec::with_capacity(turns.len());
         buffers.clear();
+        self.counts.clear();
+        self.counts.resize(first, 0);
         for (place, tokens) in turns {
             check_ids("the answer to a turn", tokens, model.spec.config.vocab_size)?;
             let Some(Parked { mut active, caches }) = self.parked.remove(place) else {
@@ -280,55 +305,22 @@ impl CpuGenerator<'_> {
             buffers.tokens.push(active.last);
             buffers.tokens.extend_from_slice(tokens);
             buffers.counts.push(tokens.len() + 1);
+            self.counts.push(tokens.len() + 1);
             lasts.push(buffers.tokens.len() - 1);
             active.begin_turn(tokens, config);
             self.active.push(active);
             self.caches.iter_mut().zip(caches).for_each(|(caches, cache)| caches.push(cache));
         }
-        buffers.layers(model, &mut self.active, &mut self.caches, first, self.keeper.as_ref())?;
-        let width = model.spec.config.hidden_size;
-        for (row, last) in lasts.iter().enumerate() {
-            buffers.x.copy_within(last * width..(last + 1) * width, row * width);
-        }
-        buffers.x.truncate(lasts.len() * width);
-        buffers.logits(model)?;
-        // Of each sequence there is one row now.
-        buffers.counts.fill(1);
-        self.draw(first, ended)
+        self.make_room();
+        let (buffers, active) = (&mut self.buffers[0], &mut self.active[first..]);
+        buffers.layers(model, active, from(&mut self.caches, first), self.keeper.as_ref())?;
+        buffers.keep_rows(&lasts, model.spec.config.hidden_size);
+        buffers.draw(model, config, active)?;
+        buffers.settle(active, from(&mut self.caches, first), ended)
     }
+}
 
-    /// Draws tokens for the sequences from number `first` on, from their rows of the logits, and takes back the rows of guesses
-    /// that were not drawn.
-    fn draw(&mut self, first: usize, ended: &mut Vec<Ended>) -> Result<(), PolicyError> {
-        let (config, vocab, buffers) = (self.config, self.model.spec.config.vocab_size, &mut self.buffers);
-        let (logits, counts) = (&buffers.logits, &buffers.counts);
-        let stride = logits.len() / counts.iter().sum::<usize>();
-        buffers.starts.clear();
-        buffers.starts.extend(counts.iter().scan(0, |start, count| Some(std::mem::replace(start, *start + count))));
-        let of = |(active, (start, count)): (&mut Active, (&usize, &usize))| {
-            let rows = logits[start * stride..(start + count) * stride].chunks_exact(stride);
-            active.draw_rows(rows.map(|row| &row[..vocab]), config)
-        };
-        self.active[first..]
-            .par_iter_mut()
-            .zip(buffers.starts.par_iter().zip(counts))
-            .map(of)
-            .collect_into_vec(&mut buffers.drawn);
-        for (number, drawn) in buffers.drawn.drain(..).enumerate() {
-            let (drawn, used) = drawn?;
-            let active = &mut self.active[first + number];
-            let unused = buffers.counts[number] - used;
-            if unused > 0 {
-                for caches in &mut self.caches {
-                    let cache = &mut caches[first + number];
-                    cache.truncate(cache.len() - unused);
-                }
-                if let Some(kept) = &mut active.kept {
-                    kept.take_back(unused);
-                }
-            }
-            ended.extend(active.ended(&drawn));
-        }
-        Ok(())
-    }
+/// By layer, the caches of the sequences from number `first` on.
+fn from(caches: &mut [Vec<KvCache>], first: usize) -> impl Iterator<Item = &mut [KvCache]> {
+    caches.iter_mut().map(move |caches| &mut caches[first..])
 }

@@ -16,6 +16,7 @@ mod model;
 mod parameter;
 mod projection;
 mod score;
+mod shard;
 mod workspace;
 
 pub(crate) use model::Model;

@@ -28,6 +28,8 @@ pub(crate) struct Model {
     pub(super) store: Store,
     /// What generation keeps for backward passes.
     pub(super) kept: KeptStore,
+    /// How many values the model's own tensors have.
+    pub(super) size: usize,
 }
 
 impl Model {
@@ -45,7 +47,8 @@ impl Model {
         let head = if config.tie_word_embeddings { None } else { Some(source.take_packed("lm_head.weight")?) };
         let lora = spec.lora.clone();
         let kept = KeptStore::new(&spec.config);
-        let mut model = Self { spec, embeddings, layers, norm, head, store: Store::default(), kept };
+        let size = spec.config.parameter_shapes().iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
+        let mut model = Self { spec, embeddings, layers, norm, head, store: Store::default(), kept, size };
         if let Some(lora) = lora {
             model.put_on(&lora, source.rest())?;
         }

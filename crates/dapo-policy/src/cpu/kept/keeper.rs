@@ -5,6 +5,7 @@ use super::rows::KeptRows;
 use super::store::KeptStore;
 use crate::cpu::workspace::Saved;
 use crate::request::Request;
+use dapo_kernels::threads::least_share;
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -105,14 +106,17 @@ impl Keeping<'_> {
         if let Some(staged) = self.staged.get_mut(layer) {
             std::mem::swap(staged, saved);
         } else {
-            self.list.par_iter_mut().for_each(|(kept, rows)| kept.write(layout, layer, saved, rows.clone()));
+            self.list
+                .par_iter_mut()
+                .with_min_len(least_share())
+                .for_each(|(kept, rows)| kept.write(layout, layer, saved, rows.clone()));
         }
     }
 
     /// Takes the last layer's output.
     pub(in crate::cpu) fn complete(&mut self, x: &[f32], token_ids: &[u32]) {
         let Self { layout, list, staged } = self;
-        list.par_iter_mut().for_each(|(kept, rows)| {
+        list.par_iter_mut().with_min_len(least_share()).for_each(|(kept, rows)| {
             for (layer, saved) in staged.iter().enumerate() {
                 kept.write(layout, layer, saved, rows.clone());
             }
