@@ -14,7 +14,7 @@ const CACHED_WEIGHTS: usize = 1 << 20;
 /// Fewest sequences of a part: their rows fill about one tile of a matmul.
 const FEWEST: usize = 8;
 
-/// Into how many parts so many sequences are divided. Each part is computed by one thread alone, so every thread reads all
+/// Into how many parts the sequences are divided. Each part is computed by one thread alone, so every thread reads all
 /// weights, but threads meet once a token and not in every operation. For a small model this is faster.
 pub(super) fn parts(weights: usize, sequences: usize) -> usize {
     if weights > CACHED_WEIGHTS { 1 } else { (sequences / FEWEST).clamp(1, rayon::current_num_threads()) }
