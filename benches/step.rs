@@ -214,7 +214,6 @@ fn trainer(model: &Model, max_new_tokens: usize, keep_mib: Option<usize>) -> Res
             ..SamplerConfig::default()
         },
         optimizer: OptimizerConfig { lr: 1e-5, warmup_steps: 0, ..OptimizerConfig::default() },
-        micro_batch_tokens: 1280,
         keep_activations_bytes: keep_mib.map(|mib| mib << 20),
         ..TrainerConfig::default()
     };

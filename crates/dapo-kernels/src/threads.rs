@@ -1,21 +1,74 @@
 //! Rayon's threads, sharing the pieces of one operation.
 //!
-//! Each operation shares its work among the threads of the pool it is called in. Calling many operations from outside the
-//! pool hands each one over anew; [`enter`] does so once.
+//! Each operation shares its work among the threads of the pool it is called in. A pass of many operations runs in
+//! [`enter`], which hands it to the pool once and keeps the other threads from falling asleep between two operations.
 
 #![expect(unsafe_code, reason = "pieces of an array are handed out by number")]
 
 use rayon::prelude::*;
 use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::LocalKey;
+use std::time::{Duration, Instant};
 
 thread_local! {
     /// Whether this thread has an item of [`for_each_alone`].
     static ALONE: Cell<bool> = const { Cell::new(false) };
+    /// Whether this thread is in [`enter`].
+    static ENTERED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs `f` on a thread of the pool, so that the operations it calls start at once.
+/// Time without work after which a thread in a pass takes naps. Between two operations there is less. Waking a thread that
+/// fell asleep takes longer than a small operation.
+const AWAKE: Duration = Duration::from_millis(2);
+/// The first nap. Later ones are twice as long each, up to [`LONGEST_NAP`].
+const FIRST_NAP: Duration = Duration::from_micros(50);
+const LONGEST_NAP: Duration = Duration::from_millis(1);
+
+/// Runs `f`, a pass of many operations, on a thread of the pool. The pool's other threads look for work all the time until
+/// it is over, and take naps while nothing comes for long.
 pub fn enter<T: Send>(f: impl FnOnce() -> T + Send) -> T {
-    if rayon::current_thread_index().is_some() { f() } else { rayon::scope(|_| f()) }
+    if rayon::current_thread_index().is_none() {
+        return rayon::scope(|_| enter(f));
+    }
+    if ENTERED.get() || rayon::current_num_threads() == 1 {
+        return f();
+    }
+    let _restored = Restored::set(&ENTERED);
+    let pass = Pass(Arc::default());
+    let is_over = Arc::clone(&pass.0);
+    // Nobody waits for these to return: one may have begun another pass in the meantime.
+    rayon::spawn_broadcast(move |_| look_for_work(&is_over));
+    f()
+}
+
+/// Says that a pass is over when it is dropped.
+struct Pass(Arc<AtomicBool>);
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Works for the pool until the pass is over, in place of rayon's own loop, which soon falls asleep.
+fn look_for_work(is_over: &AtomicBool) {
+    // The thread that has the pass may come by here while it waits for a part of an operation.
+    if ENTERED.get() {
+        return;
+    }
+    let (mut worked, mut nap) = (Instant::now(), FIRST_NAP);
+    while !is_over.load(Ordering::Relaxed) {
+        if rayon::yield_now() == Some(rayon::Yield::Executed) {
+            (worked, nap) = (Instant::now(), FIRST_NAP);
+        } else if worked.elapsed() < AWAKE {
+            (0..20).for_each(|_| std::hint::spin_loop());
+        } else {
+            std::thread::sleep(nap);
+            nap = (2 * nap).min(LONGEST_NAP);
+        }
+    }
 }
 
 /// Runs `f` on every item, each item on one thread. Of several items, the operations that `f` calls stay on the item's
@@ -25,17 +78,23 @@ pub fn for_each_alone<T: Send>(items: &mut [T], f: impl Fn(&mut T) + Sync) {
         return f(item);
     }
     items.par_iter_mut().with_max_len(1).for_each(|item| {
-        let _restored = Restored(ALONE.replace(true));
+        let _restored = Restored::set(&ALONE);
         f(item);
     });
 }
 
-/// What [`ALONE`] is again afterwards.
-struct Restored(bool);
+/// Sets a flag of this thread; when this is dropped, the flag is again what it was.
+struct Restored(&'static LocalKey<Cell<bool>>, bool);
+
+impl Restored {
+    fn set(flag: &'static LocalKey<Cell<bool>>) -> Self {
+        Self(flag, flag.replace(true))
+    }
+}
 
 impl Drop for Restored {
     fn drop(&mut self) {
-        ALONE.set(self.0);
+        self.0.set(self.1);
     }
 }
 
@@ -94,7 +153,6 @@ unsafe impl<T: Send> Sync for Start<T> {}
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn every_piece_runs_once_also_when_nested() {
@@ -102,6 +160,42 @@ mod tests {
             let counts = map(pieces, |i| map(i % 5, |j| j + i).into_iter().sum::<usize>());
             let expected: Vec<usize> = (0..pieces).map(|i| (0..i % 5).map(|j| j + i).sum()).collect();
             assert_eq!(counts, expected);
+        }
+    }
+
+    #[test]
+    fn a_pass_ends_while_another_goes_on_and_leaves_no_thread_behind() {
+        let (left, exits) = std::sync::mpsc::channel();
+        let left = std::sync::Mutex::new(left);
+        let exit = move |_| left.lock().unwrap().send(()).unwrap();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).exit_handler(exit).build().unwrap();
+        let limit = Duration::from_mins(1);
+        let ((began, beginning), (over, end)) = (std::sync::mpsc::channel(), std::sync::mpsc::channel());
+        // The second pass begins on the thread that looks for work of the first, and ends after it.
+        std::thread::scope(|scope| {
+            let pool = &pool;
+            let first = scope.spawn(move || {
+                pool.install(move || {
+                    let sum = |_| map(100, |i| i).into_iter().sum::<usize>();
+                    enter(move || {
+                        rayon::spawn(move || {
+                            enter(move || {
+                                began.send(()).unwrap();
+                                end.recv_timeout(limit).unwrap();
+                            });
+                        });
+                        // Threads in naps as well.
+                        beginning.recv_timeout(limit).unwrap();
+                        enter(|| (0..3).map(sum).collect::<Vec<_>>())
+                    })
+                })
+            });
+            assert_eq!(first.join().unwrap(), [4950; 3]);
+            over.send(()).unwrap();
+        });
+        drop(pool);
+        for _ in 0..2 {
+            exits.recv_timeout(limit).unwrap();
         }
     }
 
