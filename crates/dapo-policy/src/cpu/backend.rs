@@ -154,11 +154,13 @@ impl Backend for Model {
 
     fn weights_norm(&self) -> Result<f64, PolicyError> {
         let Some(set) = self.spec.trained.set() else { return Ok(0.0) };
-        let mut sum = 0.0;
-        for parameter in self.parameters(set) {
-            sum += parameter.squared_norm()?;
-        }
-        Ok(sum.sqrt())
+        threads::enter(|| {
+            let mut sum = 0.0;
+            for parameter in self.parameters(set) {
+                sum += parameter.squared_norm()?;
+            }
+            Ok(sum.sqrt())
+        })
     }
 
     fn adamw(
@@ -170,20 +172,22 @@ impl Backend for Model {
         beside: f64,
     ) -> Result<f64, PolicyError> {
         let moments = &mut moments.memory_mut::<CpuMoments>()?.0;
-        let norm = (gradients.squared_norm()? + beside).sqrt();
-        let (Some(gradients), Some(set)) = (gradients.memory::<CpuGradients>()?, self.spec.trained.set()) else {
-            return Ok(norm);
-        };
-        if !norm.is_finite() {
-            return Ok(norm);
-        }
-        let step = AdamWStep { grad_scale: (max_norm / (norm + 1e-6)).min(1.0) as f32, ..*step };
-        for parameter in self.parameters_mut(set) {
-            let Some(gradient) = gradients.get(parameter.index) else { continue };
-            let (gradient, (m, v)) = (values(gradient)?, &mut moments[parameter.index]);
-            parameter.adamw(&gradient, m, v, &step)?;
-        }
-        Ok(norm)
+        threads::enter(|| {
+            let norm = (gradients.squared_norm()? + beside).sqrt();
+            let (Some(gradients), Some(set)) = (gradients.memory::<CpuGradients>()?, self.spec.trained.set()) else {
+                return Ok(norm);
+            };
+            if !norm.is_finite() {
+                return Ok(norm);
+            }
+            let step = AdamWStep { grad_scale: (max_norm / (norm + 1e-6)).min(1.0) as f32, ..*step };
+            for parameter in self.parameters_mut(set) {
+                let Some(gradient) = gradients.get(parameter.index) else { continue };
+                let (gradient, (m, v)) = (values(gradient)?, &mut moments[parameter.index]);
+                parameter.adamw(&gradient, m, v, &step)?;
+            }
+            Ok(norm)
+        })
     }
 }
 
