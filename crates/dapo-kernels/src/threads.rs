@@ -8,7 +8,7 @@
 use rayon::prelude::*;
 use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::LocalKey;
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,11 @@ thread_local! {
     static ENTERED: Cell<bool> = const { Cell::new(false) };
 }
 
+/// Passes that are under way in this process.
+static PASSES: AtomicUsize = AtomicUsize::new(0);
+
+/// Time in which the other threads have to join a pass that begins.
+const JOINING: Duration = Duration::from_millis(1);
 /// Time without work after which a thread in a pass takes naps. Between two operations there is less. Waking a thread that
 /// fell asleep takes longer than a small operation.
 const AWAKE: Duration = Duration::from_millis(2);
@@ -27,39 +32,75 @@ const FIRST_NAP: Duration = Duration::from_micros(50);
 const LONGEST_NAP: Duration = Duration::from_millis(1);
 
 /// Runs `f`, a pass of many operations, on a thread of the pool. The pool's other threads look for work all the time until
-/// it is over, and take naps while nothing comes for long.
+/// it is over, and take naps while nothing comes for long. Of passes at the same time, the first has them to itself.
 pub fn enter<T: Send>(f: impl FnOnce() -> T + Send) -> T {
     if rayon::current_thread_index().is_none() {
         return rayon::scope(|_| enter(f));
     }
-    if ENTERED.get() || rayon::current_num_threads() == 1 {
+    if ENTERED.get() {
         return f();
     }
     let _restored = Restored::set(&ENTERED);
-    let pass = Pass(Arc::default());
-    let is_over = Arc::clone(&pass.0);
-    // Nobody waits for these to return: one may have begun another pass in the meantime.
-    rayon::spawn_broadcast(move |_| look_for_work(&is_over));
+    let pass = Pass::begin();
+    let others = rayon::current_num_threads() - 1;
+    if others > 0 && pass.is_only {
+        let helpers = Arc::clone(&pass.helpers);
+        // Nobody waits for these to return: one may have begun another pass in the meantime.
+        rayon::spawn_broadcast(move |_| look_for_work(&helpers));
+        let begun = Instant::now();
+        while pass.helpers.joined.load(Ordering::Relaxed) < others && begun.elapsed() < JOINING {
+            std::hint::spin_loop();
+        }
+        pass.helpers.joined.fetch_or(Helpers::CLOSED, Ordering::Relaxed);
+    }
     f()
 }
 
-/// Says that a pass is over when it is dropped.
-struct Pass(Arc<AtomicBool>);
+/// A pass from its begin to the end of this.
+struct Pass {
+    is_only: bool,
+    helpers: Arc<Helpers>,
+}
+
+impl Pass {
+    fn begin() -> Self {
+        Self { is_only: PASSES.fetch_add(1, Ordering::Relaxed) == 0, helpers: Arc::default() }
+    }
+}
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.helpers.is_over.store(true, Ordering::Relaxed);
+        PASSES.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The threads that look for work of a pass.
+#[derive(Default)]
+struct Helpers {
+    /// Their number, and whether no more may join.
+    joined: AtomicUsize,
+    is_over: AtomicBool,
+}
+
+impl Helpers {
+    const CLOSED: usize = 1 << (usize::BITS - 1);
+
+    /// Takes part, unless the pass has begun its first operation. A thread that comes later may be waiting within a part of
+    /// that pass: rayon runs whatever there is in such a wait. It must go back to the part, or the pass would never be over.
+    fn join(&self) -> bool {
+        let one_more = |joined| (joined & Self::CLOSED == 0).then_some(joined + 1);
+        self.joined.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok()
     }
 }
 
 /// Works for the pool until the pass is over, in place of rayon's own loop, which soon falls asleep.
-fn look_for_work(is_over: &AtomicBool) {
-    // The thread that has the pass may come by here while it waits for a part of an operation.
-    if ENTERED.get() {
+fn look_for_work(helpers: &Helpers) {
+    if !helpers.join() {
         return;
     }
     let (mut worked, mut nap) = (Instant::now(), FIRST_NAP);
-    while !is_over.load(Ordering::Relaxed) {
+    while !helpers.is_over.load(Ordering::Relaxed) {
         if rayon::yield_now() == Some(rayon::Yield::Executed) {
             (worked, nap) = (Instant::now(), FIRST_NAP);
         } else if worked.elapsed() < AWAKE {
@@ -196,6 +237,31 @@ mod tests {
         drop(pool);
         for _ in 0..2 {
             exits.recv_timeout(limit).unwrap();
+        }
+    }
+
+    #[test]
+    fn passes_of_many_threads_share_a_pool_and_all_end() {
+        for threads in [2, 3] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let pool = Arc::new(pool);
+            let (done, all) = std::sync::mpsc::channel();
+            for _ in 0..4 {
+                let (pool, done) = (Arc::clone(&pool), done.clone());
+                std::thread::spawn(move || {
+                    let passes = 500;
+                    for pass in 0..passes {
+                        let sums = pool.install(|| {
+                            enter(|| (0..5).map(|n| map(64, |i| i + n).into_iter().sum()).collect::<Vec<usize>>())
+                        });
+                        assert_eq!(sums, [2016, 2080, 2144, 2208, 2272], "{pass}");
+                    }
+                    done.send(()).unwrap();
+                });
+            }
+            for _ in 0..4 {
+                all.recv_timeout(Duration::from_mins(1)).unwrap();
+            }
         }
     }
 
