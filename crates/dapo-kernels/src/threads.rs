@@ -22,7 +22,7 @@ thread_local! {
 /// Passes that are under way in this process.
 static PASSES: AtomicUsize = AtomicUsize::new(0);
 
-/// Time in which the other threads have to join a pass that begins.
+/// How long a pass that begins waits for the other threads to join.
 const JOINING: Duration = Duration::from_millis(1);
 /// Time without work after which a thread in a pass takes naps. Between two operations there is less. Waking a thread that
 /// fell asleep takes longer than a small operation.
@@ -30,9 +30,12 @@ const AWAKE: Duration = Duration::from_millis(2);
 /// The first nap. Later ones are twice as long each, up to [`LONGEST_NAP`].
 const FIRST_NAP: Duration = Duration::from_micros(50);
 const LONGEST_NAP: Duration = Duration::from_millis(1);
+/// Time without work after which a thread leaves a pass.
+const LEAVING: Duration = Duration::from_secs(1);
 
-/// Runs `f`, a pass of many operations, on a thread of the pool. The pool's other threads look for work all the time until
-/// it is over, and take naps while nothing comes for long. Of passes at the same time, the first has them to itself.
+/// Runs `f`, a pass of many operations, on a thread of the pool. The pool's other threads look for work until it is over,
+/// with naps while nothing comes; after a second without work they leave. Of several passes at a time, only the first has
+/// such helpers.
 pub fn enter<T: Send>(f: impl FnOnce() -> T + Send) -> T {
     if rayon::current_thread_index().is_none() {
         return rayon::scope(|_| enter(f));
@@ -56,7 +59,7 @@ pub fn enter<T: Send>(f: impl FnOnce() -> T + Send) -> T {
     f()
 }
 
-/// A pass from its begin to the end of this.
+/// A pass, which is over when this is dropped.
 struct Pass {
     is_only: bool,
     helpers: Arc<Helpers>,
@@ -86,15 +89,20 @@ struct Helpers {
 impl Helpers {
     const CLOSED: usize = 1 << (usize::BITS - 1);
 
-    /// Takes part, unless the pass has begun its first operation. A thread that comes later may be waiting within a part of
-    /// that pass: rayon runs whatever there is in such a wait. It must go back to the part, or the pass would never be over.
+    /// Takes part, unless the pass has begun its first operation or another pass has begun. In a wait within a part of an
+    /// operation, rayon runs whatever job there is, also this one. If the part belongs to this pass, looking for work until
+    /// the pass is over would never end; if it belongs to another pass, that pass would have to wait.
     fn join(&self) -> bool {
+        if PASSES.load(Ordering::Relaxed) > 1 {
+            return false;
+        }
         let one_more = |joined| (joined & Self::CLOSED == 0).then_some(joined + 1);
         self.joined.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok()
     }
 }
 
-/// Works for the pool until the pass is over, in place of rayon's own loop, which soon falls asleep.
+/// Works for the pool until the pass is over, in place of rayon's own loop, which soon falls asleep. A thread without work
+/// leaves at last: it may wait within an operation that belongs to no pass, and that this pass waits for.
 fn look_for_work(helpers: &Helpers) {
     if !helpers.join() {
         return;
@@ -105,6 +113,8 @@ fn look_for_work(helpers: &Helpers) {
             (worked, nap) = (Instant::now(), FIRST_NAP);
         } else if worked.elapsed() < AWAKE {
             (0..20).for_each(|_| std::hint::spin_loop());
+        } else if worked.elapsed() > LEAVING {
+            return;
         } else {
             std::thread::sleep(nap);
             nap = (2 * nap).min(LONGEST_NAP);
@@ -241,10 +251,45 @@ mod tests {
     }
 
     #[test]
+    fn a_pass_may_wait_for_an_operation_that_a_helper_has_begun() {
+        let pool = Arc::new(rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap());
+        let limit = Duration::from_mins(1);
+        let channel = std::sync::mpsc::channel::<()>;
+        let ((ready, begin), (started, start), (first, waiting)) = (channel(), channel(), channel());
+        let ((go, gone), (done, end)) = (channel(), channel());
+        let of_pass = Arc::clone(&pool);
+        let pass = std::thread::spawn(move || {
+            // On a thread of its own, since one that waits would take it up as well.
+            of_pass.install(move || {
+                ready.send(()).unwrap();
+                waiting.recv_timeout(limit).unwrap();
+                // By then the other one is in its wait.
+                std::thread::sleep(Duration::from_millis(10));
+                enter(move || {
+                    go.send(()).unwrap();
+                    end.recv_timeout(limit).unwrap();
+                });
+            });
+        });
+        begin.recv_timeout(limit).unwrap();
+        let part = move || {
+            started.send(()).unwrap();
+            gone.recv_timeout(limit).unwrap();
+        };
+        let rest = move || {
+            start.recv_timeout(limit).unwrap();
+            first.send(()).unwrap();
+        };
+        // One thread has the part; another one has done the rest and waits for it.
+        pool.install(|| rayon::join(rest, part));
+        done.send(()).unwrap();
+        pass.join().unwrap();
+    }
+
+    #[test]
     fn passes_of_many_threads_share_a_pool_and_all_end() {
         for threads in [2, 3] {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            let pool = Arc::new(pool);
+            let pool = Arc::new(rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap());
             let (done, all) = std::sync::mpsc::channel();
             for _ in 0..4 {
                 let (pool, done) = (Arc::clone(&pool), done.clone());
