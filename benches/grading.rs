@@ -7,6 +7,7 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
+use dapo::kernels::allocator::MiMalloc;
 use dapo_reward::{DapoRule, Gold, Profile, Verdict, VerifyConfig, dapo_grade, extract_answer, verify};
 
 #[path = "support/summary.rs"]
@@ -18,7 +19,7 @@ use summary::Summary;
 use time::best;
 
 #[global_allocator]
-static GLOBAL: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Gold answer, the same re-written, and a wrong one.
 const EXPRESSIONS: &[[&str; 3]] = &[

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use dapo::kernels::allocator::{MiMalloc, hold_freed_memory};
 use dapo::policy::{
     Decoder, GenerationConfig, Gradients, ModelConfig, Policy, Request, RowGradients, Rows, Segments, StopTokens,
     TokenBatch,
@@ -20,7 +21,7 @@ mod summary;
 use summary::Summary;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 const VOCAB: usize = 4096;
 
@@ -113,6 +114,7 @@ fn curve(
 }
 
 fn main() -> Result<()> {
+    hold_freed_memory();
     if !std::env::args().any(|argument| argument == "--bench") {
         train(&decoder(128)?, 1, 8, 2, 8)?;
         return roll_out(&decoder(128)?, 1, 8, 2, 8).map(drop);

@@ -4,6 +4,7 @@
 //! Each work runs once before it is counted, so that buffers and tables are there.
 
 use anyhow::{Context, Result, ensure};
+use dapo::kernels::allocator::MiMalloc;
 use dapo::kernels::matmul::{PackedMatrix, Products};
 use dapo::kernels::{linear, threads};
 use dapo::loss::{
@@ -12,7 +13,7 @@ use dapo::loss::{
 use dapo::policy::{Decoder, GenerationConfig, ModelConfig, Policy, Request, StopTokens};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Callgrind counts from the call of this function to its return.
 #[inline(never)]

@@ -8,6 +8,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use dapo::kernels::adamw::{AdamWStep, adamw, squared_norm};
+use dapo::kernels::allocator::MiMalloc;
 use dapo::kernels::attention::{self, AttentionGradients, Heads, KvCache, Saved, Segments};
 use dapo::kernels::logprobs::{Head, Scratch};
 use dapo::kernels::matmul::{PackedMatrix, Products};
@@ -25,7 +26,7 @@ use summary::Summary;
 use time::best;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 const HIDDEN: usize = 576;
 const INNER: usize = 1536;

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use dapo::data::{Problem, PromptStyle, encode_prompts};
+use dapo::kernels::allocator::{MiMalloc, hold_freed_memory};
 use dapo::kernels::logprobs::{Head, Scratch};
 use dapo::kernels::matmul::PackedMatrix;
 use dapo::kernels::threads;
@@ -30,7 +31,7 @@ mod summary;
 use summary::Summary;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/parity/tiny-qwen3");
 
@@ -398,6 +399,7 @@ fn works(bench: &mut Bench) -> Result<()> {
 }
 
 fn main() -> Result<()> {
+    hold_freed_memory();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let mut bench = Bench {
         measures: arguments.iter().any(|argument| argument == "--bench"),

@@ -11,6 +11,7 @@
 use anyhow::{Context, Result};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use dapo::eval::EvalReport;
+use dapo::kernels::allocator::{MiMalloc, hold_freed_memory};
 use dapo::policy::save_checkpoint;
 use dapo::run::{Run, resolve_words};
 use dapo::sampler::Account;
@@ -18,7 +19,7 @@ use dapo_console::{ColorChoice, Level, LogFormat, Monitor, Shape, Voice};
 use std::{path::PathBuf, process::ExitCode, time::Instant};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Flags, the settings of the run that they set, and what the settings mean.
 const SETTINGS: [(&str, &str, &str); 16] = [
@@ -41,6 +42,7 @@ const SETTINGS: [(&str, &str, &str); 16] = [
 ];
 
 fn main() -> ExitCode {
+    hold_freed_memory();
     let panics = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         dapo_console::restore();

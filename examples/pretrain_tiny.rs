@@ -9,6 +9,7 @@ use clap::Parser;
 use dapo::data::tasks::{AdditionChain, Split, Style, addition_chains, addition_problems};
 use dapo::data::{PromptStyle, encode_prompts};
 use dapo::eval::evaluate;
+use dapo::kernels::allocator::{MiMalloc, hold_freed_memory};
 use dapo::policy::{
     Architecture, Decoder, GenerationConfig, Gradients, ModelConfig, Policy, PolicyError, SamplingConfig, SourceFields,
     StopTokens, Tokenizer, save_checkpoint,
@@ -20,7 +21,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 #[derive(Parser)]
 struct Args {
@@ -151,6 +152,7 @@ fn supervised_step(policy: &mut Decoder, optimizer: &mut AdamW, groups: &[Traini
 }
 
 fn main() -> Result<()> {
+    hold_freed_memory();
     let args = Args::parse();
     let tokenizer = write_tokenizer(&args.out)?;
     let config = model_config();

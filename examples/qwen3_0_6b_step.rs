@@ -6,6 +6,7 @@
 use anyhow::{Context, Result};
 use clap::Parser;
 use dapo::data::{Problem, PromptStyle, encode_prompts};
+use dapo::kernels::allocator::{MiMalloc, hold_freed_memory};
 use dapo::policy::{Decoder, LayerMemory, Message, ModelConfig, Tokenizer};
 use dapo::reward::{RewardFault, RewardFn, RewardInput, RewardSum, Score, SoftOverlong};
 use dapo::sampler::{FilterMetric, GenBatch, SamplerConfig};
@@ -14,7 +15,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 #[derive(Parser)]
 struct Args {
@@ -57,6 +58,7 @@ fn memory(field: &str) -> Option<f64> {
 }
 
 fn main() -> Result<()> {
+    hold_freed_memory();
     let args = Args::parse();
     let tokenizer = Tokenizer::from_folder(&args.tokenizer).with_context(|| args.tokenizer.display().to_string())?;
     let mut policy = Decoder::random(ModelConfig::qwen3_0_6b(), 0)?;

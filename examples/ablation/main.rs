@@ -13,13 +13,14 @@ mod statistics;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
+use dapo::kernels::allocator::{MiMalloc, hold_freed_memory};
 use dapo::run::{Layer, Run, RunFolder, resolve, settings_of};
 use serde::Deserialize;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// A rung: its recipe, its label, and settings of its own.
 type Entry = (&'static str, &'static str, &'static [&'static str]);
@@ -140,6 +141,7 @@ struct Rung {
 }
 
 fn main() -> Result<()> {
+    hold_freed_memory();
     let args = Args::parse();
     ensure!(args.seeds >= 2, "--seeds is {}, expected at least 2: an interval needs two runs", args.seeds);
     let entries = args.ladder.rungs();

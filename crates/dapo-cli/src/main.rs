@@ -34,6 +34,7 @@ mod verify;
 mod wrap;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use dapo_kernels::allocator::{MiMalloc, hold_freed_memory};
 use job::Refused;
 use signals::Stopped;
 use std::io;
@@ -41,7 +42,7 @@ use std::process::ExitCode;
 use talk::{Talk, TalkArgs};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// The end of `dapo --help`, and a page of the book.
 const EXIT_CODES: &str = "\
@@ -85,6 +86,7 @@ enum Command {
 fn main() -> ExitCode {
     // The program is its own launcher of sandboxes.
     dapo_code::run_launcher_if_asked();
+    hold_freed_memory();
     completions::answer_if_asked(Cli::command);
     std::panic::set_hook(Box::new(report_panic));
     let command = Cli::command().color(talk::color_choice(std::env::args_os()));

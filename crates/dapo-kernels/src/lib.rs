@@ -27,6 +27,8 @@
 //! ```
 
 pub mod adamw;
+#[cfg(feature = "mimalloc")]
+pub mod allocator;
 pub mod attention;
 pub mod bf16;
 #[cfg(any(feature = "cuda", feature = "emulate"))]

@@ -12,8 +12,8 @@ pub(crate) trait GradientMemory: Any + fmt::Debug + Send + Sync {
     /// No gradients again, in the memory that is there.
     fn clear(&mut self);
 
-    /// No gradients again; large memory is given up.
-    fn release_large(&mut self);
+    /// No gradients again; on the CPU their memory is given up.
+    fn release(&mut self);
 
     /// One parameter's gradient; `None` before any was added, and where gradients are not on the host.
     fn get(&self, index: usize) -> Option<&Tensor>;
@@ -41,10 +41,10 @@ impl Gradients {
         }
     }
 
-    /// No gradients again; on the CPU, memory beyond [`KEPT_BYTES`](crate::KEPT_BYTES) is given up.
-    pub fn release_large(&mut self) {
+    /// No gradients again; on the CPU their memory is given up.
+    pub fn release(&mut self) {
         if let Some(memory) = &mut self.memory {
-            memory.release_large();
+            memory.release();
         }
     }
 

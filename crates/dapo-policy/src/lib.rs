@@ -79,7 +79,6 @@ pub use checkpoint::{
     read_weights, save_adapter, save_checkpoint, write_tensors, write_weights,
 };
 pub use config::{Architecture, ModelConfig, RopeScaling, SourceFields};
-pub use cpu::KEPT_BYTES;
 pub use dapo_kernels::adamw::AdamWStep;
 pub use dapo_kernels::attention::{Segment, Segments};
 pub use dapo_kernels::logprobs::{RowGradients, Rows};

@@ -11,7 +11,7 @@ use dapo_policy::{
 };
 use proptest::prelude::*;
 
-/// Tokens of a block.
+/// Most tokens of a block.
 const BLOCK: usize = 8;
 
 fn shapes() -> impl Strategy<Value = Shape> {

@@ -246,7 +246,7 @@ impl Critic {
         if !norm.is_finite() || norm > f64::from(LARGEST_WEIGHT) {
             return Err(TrainerError::Diverged { update: optimizer.steps(), step: None, norm });
         }
-        gradients.release_large();
+        gradients.release();
         Ok(Some(update))
     }
 

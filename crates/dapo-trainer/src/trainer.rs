@@ -284,7 +284,7 @@ impl Trainer {
 
     fn try_step(&mut self, observer: &mut Observer<'_>) -> Result<StepOutcome, TrainerError> {
         let started = Instant::now();
-        self.gradients.release_large();
+        self.gradients.release();
         self.forget_moments();
         let mut metrics = StepMetrics { step: self.step + 1, num_tokens: self.num_tokens, ..StepMetrics::default() };
         let clock = Clock::default();

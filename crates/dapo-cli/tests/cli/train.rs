@@ -467,7 +467,7 @@ fn the_estimate_of_the_tiny_run_is_not_below_its_peak() {
     let text = dapo(&[&settings[..], &["--dry-run"]].concat()).success().stdout;
     let line = text.lines().find_map(|line| line.strip_prefix("memory at most")).unwrap();
     let estimate: f64 = line.trim().split(' ').next().unwrap().parse().unwrap();
-    assert!(line.contains(" MiB, in rollouts"), "{line}");
+    assert!(line.contains(" MiB, in updates"), "{line}");
     for threads in ["1", "2"] {
         let out = folder.path().join(threads);
         let child = Command::new(env!("CARGO_BIN_EXE_dapo"))

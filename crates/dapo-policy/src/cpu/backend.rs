@@ -86,7 +86,7 @@ impl Backend for Model {
         config: &GenerationConfig,
         work: &mut Generation<'_>,
     ) -> Result<(), PolicyError> {
-        self.store.release_large();
+        self.store.release();
         let mut generator = CpuGenerator::new(self, requests, config)?;
         threads::enter(|| work(&mut generator))
     }

@@ -74,17 +74,19 @@ impl Model {
         &self,
         context: Context<'_>,
         segments: &Segments,
-        kept: Option<&Assembly<'_>>,
+        mut kept: Option<Assembly<'_>>,
         workspace: &mut Workspace,
         gradients: &mut CpuGradients,
     ) -> Result<(), PolicyError> {
         let Workspace { saved, assembled, scratch, inputs, x: d_x, .. } = workspace;
         // What the forward has computed: all of the batch, or what is not kept of it.
-        let computed = kept.map_or(segments, |kept| &kept.missing.segments);
-        let table = kept.map(|_| self.rotary_table(&computed.positions()));
+        let missing = kept.as_mut().map(|kept| std::mem::take(&mut kept.missing.segments));
+        let computed = missing.as_ref().unwrap_or(segments);
+        let table = missing.as_ref().map(|missing| self.rotary_table(&missing.positions()));
         let forward = Context { table: table.as_ref().unwrap_or(context.table), ..context };
         for index in (0..self.layers.len()).rev() {
-            let saved = if let Some(input) = inputs.get_mut(index) {
+            let is_first = self.trains_own() && !gradients.has_memory(self.layers[index].mlp_norm.index);
+            let of_layer = if let Some(input) = inputs.get_mut(index) {
                 let saved = &mut saved[0];
                 std::mem::swap(&mut saved.input, input);
                 self.layer_forward(index, forward, &mut Attend::Packed(computed), saved, scratch, None)?;
@@ -92,16 +94,20 @@ impl Model {
             } else {
                 saved.get_mut(index).filter(|_| computed.total() > 0)
             };
-            let saved = match (kept, saved) {
+            let of_layer = match (&mut kept, of_layer) {
                 (Some(kept), computed) => {
                     kept.layer(index, computed.as_deref(), assembled);
                     &mut *assembled
                 }
-                (None, Some(saved)) => saved,
+                (None, Some(of_layer)) => of_layer,
                 (None, None) => return Err(PolicyError::Internal(format!("nothing is saved of layer {index}"))),
             };
             let want_input = index > 0 || self.trains_own();
-            self.layer_backward(index, context.table, segments, saved, scratch, d_x, want_input, gradients)?;
+            self.layer_backward(index, context.table, segments, of_layer, scratch, d_x, want_input, gradients)?;
+            if is_first && inputs.is_empty() {
+                // Its memory serves for the gradients of the layers before it.
+                saved.get_mut(index).map(std::mem::take);
+            }
         }
         Ok(())
     }

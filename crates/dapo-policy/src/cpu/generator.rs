@@ -4,7 +4,7 @@ use super::active::{Active, Parked};
 use super::buffers::Buffers;
 use super::draft::{Draft, Texts};
 use super::forward::Attend;
-use super::kept::{Keeper, KeptRows};
+use super::kept::Keeper;
 use super::model::Model;
 use super::shard::{self, Shard};
 use crate::check::check_ids;
@@ -181,7 +181,7 @@ impl Generator for CpuGenerator<'_> {
                 Draft::new(start.number, capacity)
             });
             let mut active = Active::new(start.place, prompt_len, self.config, draws).with_draft(draft);
-            active.kept = self.keeper.as_ref().map(|_| KeptRows::of(start));
+            active.kept = self.keeper.as_ref().map(|keeper| keeper.completion(start));
             let drawn = active.draw(&prompt.logits, self.config)?;
             if let Some(end) = active.ended(&drawn) {
                 ended.push(end);

@@ -1,6 +1,5 @@
 //! Accumulated gradients, and AdamW's moments, on the host.
 
-use super::workspace::KEPT_BYTES;
 use crate::error::PolicyError;
 use crate::gradients::GradientMemory;
 use crate::moments::MomentMemory;
@@ -21,6 +20,11 @@ struct Slot {
 impl CpuGradients {
     pub(super) fn new(parameters: usize) -> Self {
         Self(vec![Slot::default(); parameters])
+    }
+
+    /// Whether there is memory for one parameter's gradient.
+    pub(super) fn has_memory(&self, index: usize) -> bool {
+        self.0[index].tensor.is_some()
     }
 
     /// Lets `f` write one parameter's gradient, which has this shape: adding to what is there if its second argument is true,
@@ -60,12 +64,8 @@ impl GradientMemory for CpuGradients {
         self.0.iter_mut().for_each(|slot| slot.written = false);
     }
 
-    fn release_large(&mut self) {
-        let elements: usize = self.0.iter().filter_map(|slot| slot.tensor.as_ref()).map(Tensor::elem_count).sum();
-        if 4 * elements > KEPT_BYTES {
-            self.0.fill(Slot::default());
-        }
-        self.clear();
+    fn release(&mut self) {
+        self.0.fill(Slot::default());
     }
 
     fn get(&self, index: usize) -> Option<&Tensor> {

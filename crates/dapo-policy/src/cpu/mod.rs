@@ -20,4 +20,3 @@ mod shard;
 mod workspace;
 
 pub(crate) use model::Model;
-pub use workspace::KEPT_BYTES;

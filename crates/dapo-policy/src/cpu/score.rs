@@ -28,9 +28,9 @@ impl Model {
             self.final_norm(&rows, &mut normed)
         };
         let kept = if adapters == Adapters::On { self.kept.assembly(inputs, Use::Look)? } else { None };
-        if let Some(kept) = kept {
+        if let Some(mut kept) = kept {
             let mut workspace = self.store.take();
-            self.forward_of_missing(&kept, None, &mut workspace)?;
+            self.forward_of_missing(&mut kept, None, &mut workspace)?;
             take(&workspace.x)?;
             self.store.put(workspace);
         } else {
@@ -42,7 +42,7 @@ impl Model {
     /// A forward of what is not kept of a batch, after which the workspace's `x` has the last layer's output of all of it.
     fn forward_of_missing(
         &self,
-        kept: &Assembly<'_>,
+        kept: &mut Assembly<'_>,
         memory: Option<LayerMemory>,
         workspace: &mut Workspace,
     ) -> Result<(), PolicyError> {
@@ -91,12 +91,10 @@ impl Model {
         let table = self.rotary_table(&segments.positions());
         let context = Context { table: &table, adapters: Adapters::On };
         let mut workspace = self.store.take();
-        let kept = self.kept.assembly(inputs, Use::Up)?;
-        if let Some(kept) = &kept {
+        let mut kept = self.kept.assembly(inputs, Use::Up)?;
+        if let Some(kept) = &mut kept {
             self.forward_of_missing(kept, Some(memory), &mut workspace)?;
         } else {
-            // The workspace takes what free blocks do.
-            self.kept.release_memory();
             self.embed(token_ids, &mut workspace.x)?;
             self.layers_forward(context, segments, &mut workspace, Some(memory), |_| ())?;
         }
@@ -131,7 +129,7 @@ impl Model {
         for (gradient, row) in rows.d_plain.chunks_exact(width).zip(predictors) {
             x[row * width..][..width].iter_mut().zip(gradient).for_each(|(sum, g)| *sum += g);
         }
-        self.layers_backward(context, segments, kept.as_ref(), &mut workspace, gradients)?;
+        self.layers_backward(context, segments, kept, &mut workspace, gradients)?;
         if self.trains_own() {
             // Each token's gradient goes to its row of the embeddings, in the order of the tokens.
             self.embeddings.add(gradients, |sum| {

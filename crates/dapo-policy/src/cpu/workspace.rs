@@ -3,10 +3,6 @@
 use dapo_kernels::logprobs;
 use std::sync::{Mutex, PoisonError};
 
-/// Memory of an update that is kept through the rollouts that follow, at most: asking for it anew takes a part of the
-/// time of a small model's step, and a vanishing part of a large one's.
-pub const KEPT_BYTES: usize = 1 << 30;
-
 /// What a layer's backward needs of its forward. T tokens.
 #[derive(Debug, Default)]
 pub(super) struct Saved {
@@ -83,18 +79,6 @@ pub(super) struct Workspace {
     pub(super) rows: Rows,
 }
 
-impl Workspace {
-    fn bytes(&self) -> usize {
-        let saved = self.saved.iter().chain([&self.assembled]).map(|s| {
-            let ends = [&s.input, &s.attended, &s.middle, &s.gate, &s.up, &s.values];
-            let heads = [&s.plain_queries, &s.plain_keys, &s.queries, &s.keys];
-            ends.iter().chain(&heads).map(|values| values.capacity()).sum::<usize>()
-        });
-        let inputs = self.inputs.iter().map(Vec::capacity);
-        4 * (saved.sum::<usize>() + inputs.sum::<usize>()) + self.head.bytes()
-    }
-}
-
 /// Rows that go to the head, `[N, H]` each.
 #[derive(Debug, Default)]
 pub(super) struct Rows {
@@ -113,12 +97,9 @@ impl Store {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Gives the workspace up if it is larger than `KEPT_BYTES`.
-    pub(super) fn release_large(&self) {
-        let workspace = self.take();
-        if workspace.bytes() <= KEPT_BYTES {
-            self.put(workspace);
-        }
+    /// Gives the workspace up.
+    pub(super) fn release(&self) {
+        self.take();
     }
 
     pub(super) fn put(&self, workspace: Workspace) {

@@ -86,7 +86,7 @@ impl GradientMemory for CudaGradients {
         self.written.fill(false);
     }
 
-    fn release_large(&mut self) {
+    fn release(&mut self) {
         self.clear();
     }
 

@@ -4,7 +4,7 @@ use super::{Shape, Work};
 use crate::settings::RunConfig;
 use dapo_policy::{LayerMemory, ModelConfig, activation_bytes};
 
-/// Tokens that room is made for at a time.
+/// Tokens that room is made for at a time, at most.
 const BLOCK_TOKENS: f64 = 8.0;
 
 /// What is kept.

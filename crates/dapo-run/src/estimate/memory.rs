@@ -2,14 +2,13 @@
 
 use super::{Kept, Parameters, Shape, Work};
 use crate::settings::RunConfig;
-use dapo_policy::{KEPT_BYTES, WeightFormat};
+use dapo_policy::WeightFormat;
 use serde::Serialize;
 
 /// The program itself with a small tokenizer.
-const PROGRAM: u64 = 128 << 20;
-/// Freed memory that the allocator holds for reuse, at most. It gives memory back after a second, so that a step of a
-/// larger model holds less than this in the end.
-const MOST_HELD: u64 = 128 << 20;
+const PROGRAM: u64 = 64 << 20;
+/// Freed memory that the allocator holds and that does not fit what is needed next, at most.
+const MOST_HELD: u64 = 256 << 20;
 
 /// When memory is in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -115,8 +114,7 @@ impl Memory {
             (4 * parameters.trained(), shape.activations_beside(config, work, from_rollouts) as u64);
         let head = shape.head(config, work) as u64;
         let (keys_and_values, prompts) = (shape.growing(config, work) as u64, shape.prefill(config, work) as u64);
-        // What is small enough stays through the rollouts.
-        let kept = |bytes: u64| if bytes <= KEPT_BYTES as u64 { bytes } else { 0 };
+        let held = keys_and_values.saturating_add(prompts).saturating_add(gradients).min(MOST_HELD);
         let parts = [
             ("weights", in_f32, Phases::Always),
             ("weights in bf16", in_bf16, Phases::Always),
@@ -133,19 +131,14 @@ impl Memory {
             ("problems", work.problem_bytes, Phases::Always),
             ("completions of a step", work.completion_bytes, Phases::Always),
             ("activations of rollouts", from_rollouts.bytes as u64, Phases::Always),
-            // An allocator has eight sizes up to twice a size: a block may be an eighth larger than was asked for.
-            ("gaps between them", from_rollouts.bytes as u64 / 8, Phases::Always),
-            // Batches shrink as completions end, and threads allocate in turn: what a rollout frees does not always fit what
-            // it needs next.
-            ("freed, held for reuse", keys_and_values.saturating_add(prompts).min(MOST_HELD), Phases::Always),
+            // Blocks nearly fill the sizes that an allocator has.
+            ("gaps between them", from_rollouts.bytes as u64 / 16, Phases::Always),
+            // Batches shrink as completions end, and gradients come and go: what is freed does not always fit what is needed
+            // next.
+            ("freed, held for reuse", held, Phases::Always),
             ("evaluated completions", work.evaluation_bytes, Phases::RollOut),
             ("keys and values", keys_and_values, Phases::RollOut),
             ("prompts and logits", prompts, Phases::RollOut),
-            (
-                "kept from updates",
-                (1 + critic) * kept(gradients) + kept(activations.saturating_add(head)),
-                Phases::RollOut,
-            ),
             ("gradients", gradients, Phases::Update),
             ("sums of shards", gradients.saturating_mul(sums_of_shards(config.train.shards)), Phases::Update),
             ("critic's gradients", critic * gradients, Phases::Update),

@@ -10,6 +10,9 @@ use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::Arc;
 
+/// Rows that a thread copies at a time.
+const TOGETHER: usize = 32;
+
 /// Where the rows of a batch's segments come from.
 #[derive(Debug)]
 pub(in crate::cpu) struct Assembly<'a> {
@@ -64,52 +67,62 @@ impl<'a> Assembly<'a> {
         Ok(Some(Self { layout, parts, missing: Missing { token_ids, segments: Segments::new(lengths)? } }))
     }
 
-    /// What a layer's backward needs of all rows, in place of what `whole` held. `computed` is of the missing rows.
-    pub(in crate::cpu) fn layer(&self, layer: usize, computed: Option<&Saved>, whole: &mut Saved) {
-        let mut copies = Vec::new();
-        let computed = computed.map(Saved::fields);
-        for (field, (whole, width)) in whole.fields_mut().into_iter().zip(self.layout.widths()).enumerate() {
-            let computed = computed.map_or(&[][..], |fields| fields[field]);
-            self.plan(self.layout.field(layer, field), width, computed, whole, &mut copies);
-        }
-        copy(copies);
+    /// What a layer's backward needs of all rows, in place of what `whole` held. `computed` is of the missing rows. What
+    /// only this batch has of the layer is given up.
+    pub(in crate::cpu) fn layer(&mut self, layer: usize, computed: Option<&Saved>, whole: &mut Saved) {
+        let computed = computed.map_or([&[][..]; 10], Saved::fields);
+        self.copy(layer, computed, whole.fields_mut(), self.layout.widths());
+        self.release(layer);
     }
 
-    /// The last layer's output of all rows, in place of what `whole` held. `computed` is of the missing rows.
-    pub(in crate::cpu) fn last(&self, computed: &[f32], whole: &mut Vec<f32>) {
-        let mut copies = Vec::new();
-        self.plan(self.layout.last(), self.layout.hidden(), computed, whole, &mut copies);
-        copy(copies);
+    /// The last layer's output of all rows, likewise.
+    pub(in crate::cpu) fn last(&mut self, computed: &[f32], whole: &mut Vec<f32>) {
+        let layer = self.layout.layers();
+        self.copy(layer, [computed], [whole], [self.layout.hidden()]);
+        self.release(layer);
     }
 
-    /// Lists the copies that make up one value of all rows.
-    fn plan<'b>(
-        &'b self,
-        place: Range<usize>,
-        width: usize,
-        computed: &'b [f32],
-        whole: &'b mut Vec<f32>,
-        copies: &mut Vec<(&'b mut [f32], &'b [f32])>,
-    ) {
-        let rows: usize = self.parts.iter().map(|(len, _)| len).sum();
-        let mut rest = sized(whole, rows * width);
-        if width == 0 {
-            return;
-        }
-        let mut add = |from: &'b [f32]| {
-            let (to, behind) = std::mem::take(&mut rest).split_at_mut(from.len());
-            copies.push((to, from));
-            rest = behind;
-        };
+    fn copy<const N: usize>(&self, layer: usize, computed: [&[f32]; N], whole: [&mut Vec<f32>; N], widths: [usize; N]) {
+        let total: usize = self.parts.iter().map(|(len, _)| len).sum();
+        let mut kinds = widths.iter();
+        let mut rest = whole.map(|whole| sized(whole, total * kinds.next().copied().unwrap_or_default()));
+        let mut pieces = Vec::new();
         for (len, source) in &self.parts {
-            match source {
-                Source::Kept(rows) => rows.runs(place.clone(), width, *len).for_each(&mut add),
-                Source::Computed(start) => add(&computed[start * width..][..len * width]),
+            for first in (0..*len).step_by(TOGETHER) {
+                let rows = first..(first + TOGETHER).min(*len);
+                let mut kinds = widths.iter();
+                let to = rest.each_mut().map(|rest| {
+                    let width = kinds.next().copied().unwrap_or_default();
+                    rest.split_off_mut(..rows.len() * width).unwrap_or_default()
+                });
+                pieces.push((source, rows, to));
+            }
+        }
+        pieces.into_par_iter().for_each(|(source, rows, mut to): (&Source, Range<usize>, _)| match source {
+            Source::Kept(kept) => kept.read(layer, rows, &mut to, widths),
+            Source::Computed(start) => {
+                for ((to, computed), width) in to.into_iter().zip(computed).zip(widths) {
+                    to.copy_from_slice(&computed[(start + rows.start) * width..][..rows.len() * width]);
+                }
+            }
+        });
+    }
+
+    fn release(&mut self, layer: usize) {
+        for (_, source) in &mut self.parts {
+            if let Source::Kept(kept) = source
+                && let Some(kept) = Arc::get_mut(kept)
+            {
+                kept.release(layer);
             }
         }
     }
-}
 
-fn copy(copies: Vec<(&mut [f32], &[f32])>) {
-    copies.into_par_iter().with_min_len(16).for_each(|(to, from)| to.copy_from_slice(from));
+    /// Segments whose rows of a layer were given up.
+    #[cfg(test)]
+    pub(super) fn without_memory(&self, layer: usize) -> usize {
+        let is_empty =
+            |source: &Source| matches!(source, Source::Kept(kept) if super::rows::tests::memory(kept, layer) == 0);
+        self.parts.iter().filter(|(_, source)| is_empty(source)).count()
+    }
 }

@@ -4,6 +4,7 @@ use super::layout::Layout;
 use super::rows::KeptRows;
 use super::store::KeptStore;
 use crate::cpu::workspace::Saved;
+use crate::generator::Start;
 use crate::request::Request;
 use dapo_kernels::threads::least_share;
 use rayon::prelude::*;
@@ -24,12 +25,8 @@ pub(in crate::cpu) struct Keeper<'a> {
 impl<'a> Keeper<'a> {
     /// `None` where the budget holds no block.
     pub(in crate::cpu) fn new(store: &'a KeptStore, bytes: usize) -> Option<Self> {
-        let limit = bytes / store.pool.block_bytes();
-        if limit == 0 {
-            return None;
-        }
-        store.pool.trim(limit);
-        Some(Self { store, limit })
+        let limit = bytes / store.layout.block_bytes();
+        (limit > 0).then_some(Self { store, limit })
     }
 
     /// Room for the rows of prompts that are not kept yet, as far as there is some.
@@ -38,10 +35,19 @@ impl<'a> Keeper<'a> {
             if self.store.has_prompt(&request.prompt_ids) {
                 return None;
             }
-            let mut rows = KeptRows::new(request.prompt_ids.as_slice().into(), (0, 0));
-            rows.reserve(request.prompt_ids.len(), &self.store.pool, self.limit).then_some(rows)
+            let mut rows = KeptRows::new(request.prompt_ids.as_slice().into(), (0, 0), &self.store.layout);
+            rows.reserve(request.prompt_ids.len(), &self.store.budget, self.limit).then_some(rows)
         };
-        prompts.iter().map(room).collect()
+        let mut kept: Vec<Option<KeptRows>> = prompts.iter().map(room).collect();
+        KeptRows::allocate(kept.iter_mut().flatten(), &self.store.layout);
+        kept
+    }
+
+    /// No rows yet of a completion that begins.
+    pub(in crate::cpu) fn completion(&self, start: &Start<'_>) -> KeptRows {
+        let request = start.request;
+        let id = (request.draw, request.first_sample + start.sample);
+        KeptRows::new(request.prompt_ids.as_slice().into(), id, &self.store.layout)
     }
 
     pub(in crate::cpu) fn put_prompts(&self, prompts: Vec<Option<KeptRows>>) {
@@ -66,12 +72,14 @@ impl<'a> Keeper<'a> {
         while first < sequences.len() {
             let (number, rows) = &mut sequences[first];
             let count = counts(*number);
-            if rows.as_mut().is_none_or(|rows| rows.reserve(count, &self.store.pool, self.limit)) {
+            if rows.as_mut().is_none_or(|rows| rows.reserve(count, &self.store.budget, self.limit)) {
                 first += 1;
             } else if let Some((_, last)) = sequences.pop() {
                 *last = None;
             }
         }
+        let kept = sequences.into_iter().filter_map(|(_, rows)| rows.as_mut());
+        KeptRows::allocate(kept, &self.store.layout);
     }
 
     /// Keeps rows of a batch of so many; of each sequence those rows. `staged` is memory for a small batch.

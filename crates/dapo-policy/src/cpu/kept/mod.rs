@@ -5,13 +5,14 @@
 //! given up whenever a weight changes. So nobody has to say what may be used: what is found holds, and what is not
 //! found is computed.
 //!
-//! Rows lie in blocks of a few tokens of one sequence. Within a block each value of each layer has its rows one after
-//! another, as a packed batch has them: putting a batch together copies runs of rows, a layer at a time.
+//! Rows lie in blocks of a few tokens of one sequence, and a block has memory of its own for each layer. A backward
+//! pass puts a batch together a layer at a time, from the last one to the first, and gives up the layer's blocks: their
+//! memory serves for the layer's gradients.
 
 mod assembly;
+mod budget;
 mod keeper;
 mod layout;
-mod pool;
 mod rows;
 mod store;
 

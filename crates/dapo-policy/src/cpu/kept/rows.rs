@@ -1,9 +1,8 @@
 //! Kept rows of one sequence.
 
-use super::layout::{BLOCK_TOKENS, Layout};
-use super::pool::{Block, Pool};
+use super::budget::{Budget, Place};
+use super::layout::Layout;
 use crate::cpu::workspace::Saved;
-use crate::generator::Start;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -16,65 +15,186 @@ pub(in crate::cpu) struct KeptRows {
     pub(super) id: (u64, usize),
     /// The tokens that rows are complete of.
     pub(super) token_ids: Vec<u32>,
+    block_tokens: usize,
     blocks: Vec<Block>,
+    /// Blocks that have memory.
+    allocated: usize,
+}
+
+/// Rows of a few tokens.
+#[derive(Debug)]
+struct Block {
+    /// By layer, one row after another. The last layer's output follows the layers.
+    layers: Vec<Vec<f32>>,
+    _place: Place,
 }
 
 impl KeptRows {
-    pub(super) fn new(prompt: Arc<[u32]>, id: (u64, usize)) -> Self {
-        Self { prompt, id, token_ids: Vec::new(), blocks: Vec::new() }
+    /// No rows yet.
+    pub(super) fn new(prompt: Arc<[u32]>, id: (u64, usize), layout: &Layout) -> Self {
+        let block_tokens = layout.block_tokens();
+        Self { prompt, id, token_ids: Vec::new(), block_tokens, blocks: Vec::new(), allocated: 0 }
     }
 
-    /// No rows yet of a completion that begins.
-    pub(in crate::cpu) fn of(start: &Start<'_>) -> Self {
-        let request = start.request;
-        Self::new(request.prompt_ids.as_slice().into(), (request.draw, request.first_sample + start.sample))
-    }
-
-    /// Makes room for `tokens` more tokens; says whether the pool has as much.
-    pub(super) fn reserve(&mut self, tokens: usize, pool: &Arc<Pool>, limit: usize) -> bool {
-        let needed = (self.token_ids.len() + tokens).div_ceil(BLOCK_TOKENS);
+    /// Takes places for `tokens` more tokens; says whether the budget has as many.
+    pub(super) fn reserve(&mut self, tokens: usize, budget: &Arc<Budget>, limit: usize) -> bool {
+        let needed = (self.token_ids.len() + tokens).div_ceil(self.block_tokens);
         while self.blocks.len() < needed {
-            let Some(block) = pool.take(limit) else { return false };
-            self.blocks.push(block);
+            let Some(place) = budget.take(limit) else { return false };
+            self.blocks.push(Block { layers: Vec::new(), _place: place });
         }
         true
     }
 
+    /// Allocates the blocks that have places of these sequences. A layer's memory is allocated together: it is freed together,
+    /// and then makes room for that layer's gradients.
+    pub(super) fn allocate<'a>(sequences: impl Iterator<Item = &'a mut Self>, layout: &Layout) {
+        let mut new: Vec<&mut Block> = Vec::new();
+        for rows in sequences.filter(|rows| rows.allocated < rows.blocks.len()) {
+            let allocated = std::mem::replace(&mut rows.allocated, rows.blocks.len());
+            new.extend(&mut rows.blocks[allocated..]);
+        }
+        for layer in 0..=layout.layers() {
+            for block in &mut new {
+                block.layers.push(Vec::with_capacity(layout.block_tokens() * layout.width(layer)));
+            }
+        }
+    }
+
     /// Takes a layer's values of the next tokens, which are those rows of a batch.
     pub(super) fn write(&mut self, layout: &Layout, layer: usize, saved: &Saved, rows: Range<usize>) {
-        for (field, (values, width)) in saved.fields().into_iter().zip(layout.widths()).enumerate() {
-            self.copy(layout.field(layer, field), width, values, rows.clone());
-        }
+        self.append(layer, rows, saved.fields(), layout.widths());
     }
 
     /// Takes the last layer's output of the next tokens, with which their rows are complete.
     pub(super) fn complete(&mut self, layout: &Layout, x: &[f32], token_ids: &[u32], rows: Range<usize>) {
-        self.copy(layout.last(), layout.hidden(), x, rows.clone());
+        self.append(layout.layers(), rows.clone(), [x], [layout.hidden()]);
         self.token_ids.extend_from_slice(&token_ids[rows]);
     }
 
     /// Takes back the rows of the last `tokens` tokens.
     pub(in crate::cpu) fn take_back(&mut self, tokens: usize) {
         self.token_ids.truncate(self.token_ids.len().saturating_sub(tokens));
-        self.blocks.truncate(self.token_ids.len().div_ceil(BLOCK_TOKENS));
+        self.blocks.truncate(self.token_ids.len().div_ceil(self.block_tokens));
+        self.allocated = self.allocated.min(self.blocks.len());
     }
 
-    fn copy(&mut self, place: Range<usize>, width: usize, values: &[f32], rows: Range<usize>) {
-        let (mut at, mut row) = (self.token_ids.len(), rows.start);
-        while row < rows.end {
-            let (block, within) = (at / BLOCK_TOKENS, at % BLOCK_TOKENS);
-            let count = (BLOCK_TOKENS - within).min(rows.end - row);
-            let to = &mut self.blocks[block].data[place.clone()][within * width..][..count * width];
-            to.copy_from_slice(&values[row * width..][..count * width]);
-            (at, row) = (at + count, row + count);
+    /// Writes rows of a batch, whose values of each kind have one width, behind the tokens that are complete.
+    fn append<const N: usize>(&mut self, layer: usize, rows: Range<usize>, values: [&[f32]; N], widths: [usize; N]) {
+        for (at, row) in (self.token_ids.len()..).zip(rows) {
+            let to = &mut self.blocks[at / self.block_tokens].layers[layer];
+            // Rows that were taken back are written again.
+            to.truncate(at % self.block_tokens * widths.iter().sum::<usize>());
+            for (values, width) in values.iter().zip(widths) {
+                to.extend_from_slice(&values[row * width..][..width]);
+            }
         }
     }
 
-    /// Runs of rows of one value, of the first `tokens` tokens.
-    pub(super) fn runs(&self, place: Range<usize>, width: usize, tokens: usize) -> impl Iterator<Item = &[f32]> {
-        self.blocks.iter().enumerate().map_while(move |(block, of)| {
-            let count = tokens.checked_sub(block * BLOCK_TOKENS).filter(|left| *left > 0)?.min(BLOCK_TOKENS);
-            Some(&of.data[place.clone()][..count * width])
-        })
+    /// Copies rows of a layer, each kind of values to its own place.
+    pub(super) fn read<const N: usize>(
+        &self,
+        layer: usize,
+        rows: Range<usize>,
+        to: &mut [&mut [f32]; N],
+        widths: [usize; N],
+    ) {
+        let width: usize = widths.iter().sum();
+        for (number, row) in rows.enumerate() {
+            let mut values =
+                &self.blocks[row / self.block_tokens].layers[layer][row % self.block_tokens * width..][..width];
+            for (to, width) in to.iter_mut().zip(widths) {
+                let (first, rest) = values.split_at(width);
+                to[number * width..][..width].copy_from_slice(first);
+                values = rest;
+            }
+        }
+    }
+
+    /// Gives a layer's memory up.
+    pub(super) fn release(&mut self, layer: usize) {
+        self.blocks.iter_mut().for_each(|block| block.layers[layer] = Vec::new());
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    const HIDDEN: usize = 4;
+
+    /// With blocks of 5 tokens.
+    pub(in super::super) fn layout() -> Layout {
+        let json = serde_json::json!({"architectures": ["Qwen3ForCausalLM"], "vocab_size": 11, "hidden_size": HIDDEN,
+            "intermediate_size": 6, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1,
+            "head_dim": 2});
+        Layout::of(&crate::ModelConfig::from_json(&json, "config.json".as_ref()).unwrap())
+    }
+
+    /// Values of a row, different in each kind, for its token.
+    fn values(layout: &Layout, layer: usize, tokens: &[u32]) -> Saved {
+        let mut saved = Saved::default();
+        for ((kind, values), width) in saved.fields_mut().into_iter().enumerate().zip(layout.widths()) {
+            let of = |(token, column): (u32, usize)| (1000 * token as usize + 100 * layer + 10 * kind + column) as f32;
+            values.extend(tokens.iter().flat_map(|token| (0..width).map(|column| (*token, column))).map(of));
+        }
+        saved
+    }
+
+    /// Keeps tokens as a forward pass would.
+    pub(in super::super) fn put(rows: &mut KeptRows, layout: &Layout, tokens: &[u32]) {
+        KeptRows::allocate([&mut *rows].into_iter(), layout);
+        for layer in 0..layout.layers() {
+            rows.write(layout, layer, &values(layout, layer, tokens), 0..tokens.len());
+        }
+        let last: Vec<f32> = tokens.iter().flat_map(|token| [*token as f32; HIDDEN]).collect();
+        rows.complete(layout, &last, tokens, 0..tokens.len());
+    }
+
+    /// Values that a layer's blocks have room for.
+    pub(in super::super) fn memory(rows: &KeptRows, layer: usize) -> usize {
+        rows.blocks.iter().map(|block| block.layers[layer].capacity()).sum()
+    }
+
+    fn read(rows: &KeptRows, layout: &Layout, layer: usize) -> Vec<Vec<f32>> {
+        let tokens = rows.token_ids.len();
+        let mut found = layout.widths().map(|width| vec![0.0; tokens * width]);
+        rows.read(layer, 0..tokens, &mut found.each_mut().map(|values| &mut values[..]), layout.widths());
+        found.into()
+    }
+
+    #[test]
+    fn rows_are_read_as_they_were_written_whatever_was_taken_back_between() {
+        let (layout, budget) = (layout(), Arc::default());
+        let mut rows = KeptRows::new([1, 2].into(), (0, 0), &layout);
+        for (tokens, taken_back) in
+            [(&[3, 4, 5, 6, 7, 8, 9][..], 0), (&[10, 11, 12], 2), (&[13], 1), (&[14, 15, 16], 0)]
+        {
+            assert!(rows.reserve(tokens.len(), &budget, 3));
+            put(&mut rows, &layout, tokens);
+            rows.take_back(taken_back);
+        }
+        let left = [3, 4, 5, 6, 7, 8, 9, 10, 14, 15, 16];
+        assert_eq!(rows.token_ids, left);
+        for layer in 0..layout.layers() {
+            assert_eq!(read(&rows, &layout, layer), values(&layout, layer, &left).fields().map(<[f32]>::to_vec));
+        }
+        let mut last = vec![0.0; left.len() * HIDDEN];
+        rows.read(layout.layers(), 0..left.len(), &mut [&mut last], [HIDDEN]);
+        assert!(last.chunks(HIDDEN).zip(left).all(|(row, token)| row == [token as f32; HIDDEN]));
+        // All three blocks are in use.
+        assert!(!rows.reserve(5, &budget, 3));
+    }
+
+    #[test]
+    fn a_layer_is_given_up_and_the_others_stay() {
+        let (layout, budget) = (layout(), Arc::default());
+        let mut rows = KeptRows::new([1].into(), (0, 0), &layout);
+        assert!(rows.reserve(9, &budget, 2));
+        let tokens: Vec<u32> = (1..10).collect();
+        put(&mut rows, &layout, &tokens);
+        rows.release(1);
+        assert_eq!([0, 1, 2].map(|layer| memory(&rows, layer)), [2 * 5 * layout.width(0), 0, 2 * 5 * HIDDEN]);
+        assert_eq!(read(&rows, &layout, 0), values(&layout, 0, &tokens).fields().map(<[f32]>::to_vec));
     }
 }

@@ -1,8 +1,8 @@
 //! Kept rows of sequences that have ended, found by their tokens.
 
 use super::assembly::Assembly;
+use super::budget::Budget;
 use super::layout::Layout;
-use super::pool::Pool;
 use super::rows::KeptRows;
 use crate::batch::Inputs;
 use crate::config::ModelConfig;
@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 #[derive(Debug)]
 pub(in crate::cpu) struct KeptStore {
     pub(super) layout: Layout,
-    pub(super) pool: Arc<Pool>,
+    pub(super) budget: Arc<Budget>,
     prompts: Mutex<BTreeMap<Arc<[u32]>, Prompt>>,
 }
 
@@ -29,25 +29,18 @@ struct Prompt {
 pub(in crate::cpu) enum Use {
     /// They stay.
     Look,
-    /// Those of completions are given up after the batch; a prompt's stay for its other completions.
+    /// Those of completions are given up with the batch; a prompt's stay for its other completions.
     Up,
 }
 
 impl KeptStore {
     pub(in crate::cpu) fn new(config: &ModelConfig) -> Self {
-        let layout = Layout::of(config);
-        let pool = Arc::new(Pool::new(layout.block_len()));
-        Self { layout, pool, prompts: Mutex::default() }
+        Self { layout: Layout::of(config), budget: Arc::default(), prompts: Mutex::default() }
     }
 
     /// Gives up everything: the weights change.
     pub(in crate::cpu) fn clear(&self) {
         self.prompts().clear();
-    }
-
-    /// Gives up memory that nothing is kept in.
-    pub(in crate::cpu) fn release_memory(&self) {
-        self.pool.trim(0);
     }
 
     /// Gives up completions that are not wanted, by draw and sample, and prompts without a completion.
@@ -110,5 +103,55 @@ impl KeptStore {
 
     fn prompts(&self) -> MutexGuard<'_, BTreeMap<Arc<[u32]>, Prompt>> {
         self.prompts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::rows::tests::{layout, memory, put};
+    use super::*;
+    use crate::cpu::workspace::Saved;
+    use dapo_kernels::attention::Segments;
+
+    /// A prompt of three tokens, with two completions of two.
+    fn store() -> KeptStore {
+        let store = KeptStore { layout: layout(), budget: Arc::default(), prompts: Mutex::default() };
+        let prompt: Arc<[u32]> = [1, 2, 3].into();
+        let kept = |tokens: &[u32], sample| {
+            let mut rows = KeptRows::new(Arc::clone(&prompt), (0, sample), &store.layout);
+            assert!(rows.reserve(tokens.len(), &store.budget, 3));
+            put(&mut rows, &store.layout, tokens);
+            rows
+        };
+        store.put_prompt(kept(&prompt, 0));
+        store.put_completion(kept(&[4, 5], 0));
+        store.put_completion(kept(&[6, 7], 1));
+        store
+    }
+
+    fn batch(completion: &[u32]) -> Inputs {
+        let segments = Segments::new([(3, None), (2, Some(0))]).unwrap();
+        let token_ids = [&[1, 2, 3], completion].concat();
+        Inputs { token_ids, segments, predictors: vec![3], targets: vec![completion[1]] }
+    }
+
+    #[test]
+    fn a_batch_gives_up_the_layers_that_it_has_for_itself() {
+        let store = store();
+        let prompt = || store.prompts().values().next().and_then(|prompt| prompt.rows.clone());
+        for (completion, usage, last) in
+            [(&[4, 5], Use::Look, false), (&[4, 5], Use::Up, false), (&[6, 7], Use::Up, true)]
+        {
+            let mut assembly = store.assembly(&batch(completion), usage).unwrap().unwrap();
+            assembly.layer(1, None, &mut Saved::default());
+            // The prompt stays for the other completion; after the last one nobody else has it.
+            assert_eq!(prompt().is_none(), last);
+            if let Some(prompt) = prompt() {
+                assert!(memory(&prompt, 1) > 0 && memory(&prompt, 0) > 0);
+            }
+            let given_up = if usage == Use::Look { 0 } else { 1 + usize::from(last) };
+            assert_eq!(assembly.without_memory(1), given_up);
+            assert_eq!(assembly.without_memory(0), 0);
+        }
     }
 }
