@@ -34,6 +34,9 @@ struct Args {
     /// Compute layers again in the backward pass.
     #[arg(long)]
     recompute: bool,
+    /// Memory in which rollouts keep activations, in MiB; chosen by itself if unset.
+    #[arg(long)]
+    keep_mib: Option<usize>,
 }
 
 /// A reward that differs between random texts: the share of ASCII letters.
@@ -80,6 +83,7 @@ fn main() -> Result<()> {
     let config = TrainerConfig {
         group_size: args.group,
         max_new_tokens: args.max_tokens,
+        keep_activations_bytes: args.keep_mib.map(|mib| mib << 20),
         sampler: SamplerConfig {
             train_batch: args.prompts,
             gen_batch: GenBatch::Fixed(args.prompts),
