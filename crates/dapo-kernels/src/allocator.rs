@@ -17,16 +17,17 @@
 pub use mimalloc::MiMalloc;
 
 use libmimalloc_sys::{mi_option_set_default, mi_option_t};
+use std::ffi::c_long;
 
 /// `mi_option_purge_delay`, in milliseconds; the bindings have no name for it.
 const PURGE_DELAY: mi_option_t = 15;
-const MINUTE: i64 = 60_000;
+const MINUTE: c_long = 60_000;
 
-/// Lets mimalloc hold memory that was freed for a minute, unless the environment's `MIMALLOC_PURGE_DELAY` says how long.
-/// To be called once, at the start of a program whose global allocator it is.
+/// Lets mimalloc hold freed memory for a minute, unless the environment variable `MIMALLOC_PURGE_DELAY` sets another time.
+/// Call it once, at the start of a program whose global allocator is mimalloc.
 pub fn hold_freed_memory() {
     // SAFETY: the option exists, and a number may be set at any time.
-    unsafe { mi_option_set_default(PURGE_DELAY, MINUTE as _) };
+    unsafe { mi_option_set_default(PURGE_DELAY, MINUTE) };
 }
 
 #[cfg(test)]
@@ -38,7 +39,7 @@ mod tests {
     fn freed_memory_is_held_for_a_minute() {
         // SAFETY: the option exists.
         let delay = || unsafe { mi_option_get(PURGE_DELAY) };
-        // What mimalloc says of the option tells that the number is the right one.
+        // mimalloc's own default shows that the number names the right option.
         assert_eq!(delay(), 1000);
         hold_freed_memory();
         assert_eq!(delay(), 60_000);

@@ -54,14 +54,6 @@ pub struct Scratch {
     dentropies: Vec<f32>,
 }
 
-impl Scratch {
-    /// How much it is.
-    pub fn bytes(&self) -> usize {
-        let all = [&self.logits, &self.logprobs, &self.entropies, &self.dlogprobs, &self.dentropies];
-        4 * all.iter().map(|values| values.capacity()).sum::<usize>()
-    }
-}
-
 /// The language-model head over given hidden states.
 #[derive(Clone, Copy, Debug)]
 pub struct Head<'a> {

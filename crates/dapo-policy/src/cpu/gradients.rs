@@ -79,3 +79,24 @@ impl GradientMemory for CpuGradients {
 pub(super) struct CpuMoments(pub(super) Vec<(Vec<f32>, Vec<f32>)>);
 
 impl MomentMemory for CpuMoments {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cleared_gradients_keep_their_memory_and_released_ones_do_not() {
+        let (mut gradients, shape) = (CpuGradients::new(2), Shape::from(3));
+        let add = |gradients: &mut CpuGradients| {
+            gradients.add(1, &shape, |sum| sum.iter_mut().for_each(|sum| *sum += 2.0)).unwrap();
+            gradients.get(1).unwrap().to_vec1::<f32>().unwrap()
+        };
+        assert_eq!((add(&mut gradients), add(&mut gradients)), (vec![2.0; 3], vec![4.0; 3]));
+        gradients.clear();
+        assert!(gradients.get(1).is_none() && gradients.has_memory(1) && !gradients.has_memory(0));
+        assert_eq!(add(&mut gradients), [2.0; 3]);
+        gradients.release();
+        assert!(gradients.get(1).is_none() && !gradients.has_memory(1));
+        assert_eq!(add(&mut gradients), [2.0; 3]);
+    }
+}

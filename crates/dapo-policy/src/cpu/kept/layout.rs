@@ -52,8 +52,8 @@ impl Layout {
     }
 }
 
-/// As many tokens as leave least of an allocator's block unused, for a layer of this width. Allocators have four sizes up
-/// to twice a size.
+/// The number of tokens whose rows of a layer best fill a size that allocators have, for a layer of this width. They have
+/// four sizes from a power of two to the next.
 fn block_tokens(width: usize) -> usize {
     let used = |tokens: &usize| {
         let bytes = (size_of::<f32>() * tokens * width).max(1);

@@ -46,8 +46,8 @@ impl KeptRows {
         true
     }
 
-    /// Allocates the blocks that have places of these sequences. A layer's memory is allocated together: it is freed together,
-    /// and then makes room for that layer's gradients.
+    /// Allocates the blocks of these sequences that have no memory yet, layer after layer. What lies together is then freed
+    /// together, and makes room for the layer's gradients.
     pub(super) fn allocate<'a>(sequences: impl Iterator<Item = &'a mut Self>, layout: &Layout) {
         let mut new: Vec<&mut Block> = Vec::new();
         for rows in sequences.filter(|rows| rows.allocated < rows.blocks.len()) {
