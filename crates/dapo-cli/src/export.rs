@@ -6,8 +6,9 @@ use crate::terminal::Stdout;
 use anyhow::{Context, Result, bail};
 use candle_core::{DType, Tensor};
 use dapo_console::Meter;
-use dapo_policy::{StopTokens, save_checkpoint};
+use dapo_policy::{PolicyError, StopTokens, save_checkpoint_with};
 use dapo_run::model_card;
+use std::cell::Cell;
 use std::fs;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -54,19 +55,17 @@ pub(crate) fn run(args: &Export, talk: Talk) -> Result<()> {
         WeightType::F16 => DType::F16,
     };
     let meter = Meter::start(talk.voice(), "export");
-    let tensors = policy.tensors()?;
-    let count = tensors.len();
-    // Writing them takes about as long as converting them.
-    let total = 2.0 * count as f64;
-    let convert = |(done, (name, tensor)): (usize, (String, Tensor))| {
-        meter.set(done as f64, total, &format!("converting tensor {} of {count}", done + 1));
-        Ok((name, tensor.to_dtype(dtype)?))
+    let count = policy.config().parameter_shapes().len();
+    let converted = Cell::new(0_usize);
+    let convert = |place| -> Result<Tensor, PolicyError> {
+        let number = converted.get() + 1;
+        converted.set(number);
+        meter.set(number as f64, count as f64, &format!("writing tensor {number} of {count}"));
+        Ok(policy.tensor(place)?.to_dtype(dtype)?)
     };
-    let tensors = tensors.into_iter().enumerate().map(convert).collect::<Result<_>>()?;
-    meter.set(count as f64, total, "writing the folder");
     warn_if_none(&StopTokens::of(policy.config(), &tokenizer), talk);
     write_whole(&args.out, |dir| {
-        save_checkpoint(dir, policy.config(), &tensors, &tokenizer)?;
+        save_checkpoint_with(dir, policy.config(), &tokenizer, dtype, convert)?;
         let card = dir.join("README.md");
         fs::write(&card, model_card(&args.model, &name(&args.out))).with_context(|| card.display().to_string())
     })?;

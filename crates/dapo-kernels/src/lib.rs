@@ -31,6 +31,7 @@ pub mod adamw;
 pub mod allocator;
 pub mod attention;
 pub mod bf16;
+pub mod buffer;
 #[cfg(any(feature = "cuda", feature = "emulate"))]
 pub mod cuda;
 pub mod linear;

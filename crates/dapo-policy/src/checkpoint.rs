@@ -3,8 +3,10 @@
 mod adapter;
 mod safetensors;
 
-pub use adapter::{adapter_base, adapter_tokenizer, load_adapter, save_adapter};
-pub use safetensors::{read_tensors, read_weights, write_tensors, write_weights};
+pub use adapter::{adapter_base, adapter_tokenizer, load_adapter, read_adapter, save_adapter};
+pub use safetensors::{
+    TensorFile, read_tensors, read_weights, write_tensors, write_tensors_with, write_weights, write_weights_with,
+};
 
 use crate::check::{Bound, check_memory};
 use crate::config::{ModelConfig, token_ids};
@@ -16,7 +18,7 @@ use crate::lora::{merge, name_of_a, name_of_b};
 use crate::stop::StopTokens;
 use crate::tokenizer::{Tokenizer, read_json_of, read_object_if_exists, write_json};
 use adapter::Adapter;
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Shape, Tensor};
 use safetensors::Weights;
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -188,10 +190,50 @@ pub fn save_checkpoint(
     }
     fs::create_dir_all(dir).map_err(PolicyError::io(dir))?;
     safetensors::write(&file, tensors, Bound::Weight)?;
+    save_config(dir, config, common_dtype(tensors.values().map(Tensor::dtype)), tokenizer)
+}
+
+/// As [`save_checkpoint`], of tensors of one type that are made one at a time, as memory need not hold them all twice.
+/// `tensor` is given the place of each in
+/// [`ModelConfig::parameter_shapes`], in the order of the file.
+///
+/// # Errors
+/// What `tensor` returns; else as [`save_checkpoint`].
+///
+/// ```no_run
+/// use dapo_policy::{Decoder, PolicyError, Tokenizer, load, save_checkpoint_with};
+/// # use candle_core::DType;
+/// let (decoder, tokenizer) = load("path/to/model".as_ref())?;
+/// save_checkpoint_with("copy".as_ref(), decoder.config(), &tokenizer, DType::F32, |place| decoder.tensor(place))?;
+/// # Ok::<(), PolicyError>(())
+/// ```
+pub fn save_checkpoint_with<E: From<PolicyError>>(
+    dir: &Path,
+    config: &ModelConfig,
+    tokenizer: &Tokenizer,
+    dtype: DType,
+    tensor: impl Fn(usize) -> Result<Tensor, E>,
+) -> Result<(), E> {
+    config.validate()?;
+    fs::create_dir_all(dir).map_err(PolicyError::io(dir))?;
+    let shapes = config.parameter_shapes().into_iter().map(|(name, shape)| (name, shape.into()));
+    let shapes: Vec<(String, Shape)> = shapes.collect();
+    let file = dir.join("model.safetensors");
+    safetensors::write_with(&file, &shapes, dtype, Bound::Weight, &tensor)?;
+    Ok(save_config(dir, config, common_dtype([dtype].into_iter()), tokenizer)?)
+}
+
+/// Writes the files beside the tensors.
+fn save_config(
+    dir: &Path,
+    config: &ModelConfig,
+    dtype: Option<&str>,
+    tokenizer: &Tokenizer,
+) -> Result<(), PolicyError> {
     let stop = StopTokens::of(config, tokenizer);
     let config = ModelConfig { eos_token_ids: stop.ids().to_vec(), ..config.clone() };
     let mut json = config.to_json();
-    if let Some(name) = common_dtype(tensors) {
+    if let Some(name) = dtype {
         json["dtype"] = name.into();
         json["torch_dtype"] = name.into();
     }
@@ -201,8 +243,7 @@ pub fn save_checkpoint(
 }
 
 /// torch's name of the type that all tensors share, if they do.
-fn common_dtype(tensors: &BTreeMap<String, Tensor>) -> Option<&'static str> {
-    let mut dtypes = tensors.values().map(Tensor::dtype);
+fn common_dtype(mut dtypes: impl Iterator<Item = DType>) -> Option<&'static str> {
     let first = dtypes.next().filter(|first| dtypes.all(|dtype| dtype == *first))?;
     match first {
         DType::F32 => Some("float32"),

@@ -75,8 +75,9 @@ pub use batch::{Loss, TokenBatch, TokenLogprobs};
 pub use chat::{ChatOptions, Message};
 pub use check::LARGEST_WEIGHT;
 pub use checkpoint::{
-    Checkpoint, adapter_base, adapter_tokenizer, load, load_adapter, load_checkpoint, load_in_memory, read_tensors,
-    read_weights, save_adapter, save_checkpoint, write_tensors, write_weights,
+    Checkpoint, TensorFile, adapter_base, adapter_tokenizer, load, load_adapter, load_checkpoint, load_in_memory,
+    read_adapter, read_tensors, read_weights, save_adapter, save_checkpoint, save_checkpoint_with, write_tensors,
+    write_tensors_with, write_weights, write_weights_with,
 };
 pub use config::{Architecture, ModelConfig, RopeScaling, SourceFields};
 pub use dapo_kernels::adamw::AdamWStep;

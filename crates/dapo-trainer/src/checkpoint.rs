@@ -22,9 +22,10 @@ use crate::manifest::{Manifest, RunState, check_name};
 use crate::reference::Reference;
 use crate::state::{FORMAT, REFERENCE, State, wrong};
 use crate::trainer::Trainer;
+use candle_core::{DType, Shape};
 use dapo_data::Prompt;
 use dapo_files::read_file;
-use dapo_policy::{Decoder, read_tensors, read_weights, save_adapter, save_checkpoint, write_tensors, write_weights};
+use dapo_policy::{Decoder, read_adapter, read_weights, save_adapter, save_checkpoint_with, write_weights_with};
 use serde::Deserialize;
 use std::collections::HashMap;
 use std::fs;
@@ -87,16 +88,18 @@ impl Trainer {
         if self.policy.lora().is_some() {
             save_adapter(&dir.join("adapter"), base_model, &self.policy)?;
         } else {
-            let tensors = self.optimizer.tensors(&self.policy)?.map_or_else(|| self.policy.tensors(), Ok)?;
-            save_checkpoint(&dir.join("model"), self.policy.config(), &tensors, self.tokenizer())?;
+            let tensor = |index| self.optimizer.parameter(&self.policy, index);
+            save_checkpoint_with(&dir.join("model"), self.policy.config(), self.tokenizer(), DType::F32, tensor)?;
         }
-        write_tensors(&dir.join("optimizer.safetensors"), &self.optimizer.state(&self.policy)?)?;
+        self.optimizer.save(&self.policy, &dir.join("optimizer.safetensors"))?;
         if let Some(critic) = &self.critic {
             critic.save(dir)?;
         }
         let reference = self.moved_reference();
         if let Some(reference) = reference {
-            write_weights(&dir.join(REFERENCE), &reference.tensors()?)?;
+            let shapes = reference.config().parameter_shapes().into_iter().map(|(name, shape)| (name, shape.into()));
+            let shapes: Vec<(String, Shape)> = shapes.collect();
+            write_weights_with(&dir.join(REFERENCE), &shapes, |place| reference.tensor(place))?;
         }
         let state = State {
             format: FORMAT,
@@ -163,21 +166,16 @@ impl Trainer {
         if self.has_moved_reference {
             self.reference = Some(Reference::Copy(Box::new(self.read_reference(&dir.join(REFERENCE))?)));
         }
-        let weights = if self.policy.lora().is_some() {
-            // PEFT's names are ours with a prefix.
-            let named = read_weights(&dir.join("adapter/adapter_model.safetensors"))?.into_iter();
-            let own = |name: String| name.strip_prefix("base_model.model.").map_or(name.clone(), str::to_owned);
-            named.map(|(name, tensor)| (own(name), tensor)).collect()
+        if self.policy.lora().is_some() {
+            read_adapter(&dir.join("adapter/adapter_model.safetensors"), &mut self.policy)?;
         } else {
-            read_weights(&dir.join("model/model.safetensors"))?
-        };
-        self.policy.load_trainable(&weights)?;
+            self.policy.read_trainable(&dir.join("model/model.safetensors"))?;
+        }
         if !self.team.is_alone() {
             self.taken_from = fingerprint_of_weights(&self.policy)?;
         }
         self.optimizer.take_weights(&mut self.policy)?;
-        let moments = read_tensors(&dir.join("optimizer.safetensors"))?;
-        self.optimizer.restore(&self.policy, state.updates, &moments)?;
+        self.optimizer.load(&self.policy, state.updates, &dir.join("optimizer.safetensors"))?;
         if let Some(critic) = &mut self.critic {
             critic.restore(dir, state.critic_updates)?;
         }

@@ -16,7 +16,7 @@ use dapo_loss::{
 };
 use dapo_policy::{
     CompletionTokens, Decoder, Gradients, LARGEST_WEIGHT, PolicyError, TokenGroup, ValueHead, ValueLossFn,
-    read_tensors, write_tensors,
+    read_tensors, write_tensors, write_weights_with,
 };
 use std::path::Path;
 
@@ -264,9 +264,10 @@ impl Critic {
     pub(crate) fn save(&self, dir: &Path) -> Result<(), TrainerError> {
         write_tensors(&dir.join(HEAD), &self.head.tensors()?)?;
         if let Some(OwnLayers { model, optimizer, .. }) = &self.own {
-            let tensors = optimizer.tensors(model)?.map_or_else(|| model.trainable_tensors(), Ok)?;
-            write_tensors(&dir.join(WEIGHTS), &tensors)?;
-            write_tensors(&dir.join(MOMENTS), &optimizer.state(model)?)?;
+            let shapes: Vec<_> =
+                model.parameters().into_iter().map(|(name, shape)| (name.to_owned(), shape.clone())).collect();
+            write_weights_with(&dir.join(WEIGHTS), &shapes, |index| optimizer.parameter(model, index))?;
+            optimizer.save(model, &dir.join(MOMENTS))?;
         }
         Ok(())
     }
@@ -275,9 +276,9 @@ impl Critic {
     pub(crate) fn restore(&mut self, dir: &Path, updates: u64) -> Result<(), TrainerError> {
         self.head.load(&read_tensors(&dir.join(HEAD))?)?;
         if let Some(OwnLayers { model, optimizer, .. }) = &mut self.own {
-            model.load_trainable(&read_tensors(&dir.join(WEIGHTS))?)?;
+            model.read_trainable(&dir.join(WEIGHTS))?;
             optimizer.take_weights(model)?;
-            optimizer.restore(model, updates, &read_tensors(&dir.join(MOMENTS))?)?;
+            optimizer.load(model, updates, &dir.join(MOMENTS))?;
         }
         Ok(())
     }

@@ -10,9 +10,12 @@ use dapo_policy::Decoder;
 /// When the device fails.
 pub fn fingerprint_of_weights(policy: &Decoder) -> Result<String, TrainerError> {
     let mut hash = Hash::default();
-    for (name, tensor) in policy.tensors()? {
-        hash.add(name.as_bytes());
-        dapo_kernels::with_slice(&tensor, |values| {
+    let shapes = policy.config().parameter_shapes();
+    let mut places: Vec<usize> = (0..shapes.len()).collect();
+    places.sort_unstable_by_key(|place| &shapes[*place].0);
+    for place in places {
+        hash.add(shapes[place].0.as_bytes());
+        dapo_kernels::with_slice(&policy.tensor(place)?, |values| {
             for value in values {
                 hash.word(u64::from(value.to_bits()));
             }

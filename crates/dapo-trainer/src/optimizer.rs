@@ -5,8 +5,10 @@ use crate::optimizer_config::OptimizerConfig;
 use crate::owned::{Kind, Owned};
 use crate::team::Team;
 use candle_core::{Device, Shape, Tensor};
-use dapo_policy::{AdamWStep, Decoder, Gradients, Moments, ValueHead};
+use dapo_kernels::values;
+use dapo_policy::{AdamWStep, Decoder, Gradients, Moments, TensorFile, ValueHead, write_tensors_with};
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// Where the moments are.
 #[derive(Debug)]
@@ -100,13 +102,14 @@ impl AdamW {
         }
     }
 
-    /// The f32 values of what is trained, by name, where the policy does not have them.
+    /// The f32 values of one of a policy's parameters, wherever they are.
     ///
     /// # Errors
-    /// When other ranks hold a part of them.
-    pub(crate) fn tensors(&self, policy: &Decoder) -> Result<Option<BTreeMap<String, Tensor>>, TrainerError> {
-        let tensors = |owned: &Owned| by_parameter(policy, |start, shape| owned.tensor(Kind::Weights, start, shape));
-        self.weights().map(tensors).transpose()
+    /// When other ranks hold a part of them, or the device fails.
+    pub(crate) fn parameter(&self, policy: &Decoder, index: usize) -> Result<Tensor, TrainerError> {
+        let Some(owned) = self.weights() else { return Ok(policy.parameter(index)?) };
+        let (start, shape) = place(policy, index);
+        owned.tensor(Kind::Weights, start, shape)
     }
 
     /// The same on every rank, each of which calls it.
@@ -133,29 +136,53 @@ impl AdamW {
         own.map_or_else(|| Ok(policy.weights_norm()?), Ok)
     }
 
-    /// The moments by parameter, `m.NAME` and `v.NAME`, for a checkpoint.
+    /// The moments by parameter, `m.NAME` and `v.NAME`.
     ///
     /// # Errors
     /// When a tensor cannot be made, or other ranks hold a part of them.
     pub fn state(&self, policy: &Decoder) -> Result<BTreeMap<String, Tensor>, TrainerError> {
-        let (mut state, mut start) = (BTreeMap::new(), 0);
-        for (index, (name, shape)) in policy.parameters().into_iter().enumerate() {
-            let [m, v] = match &self.moments {
-                Kept::Whole(moments) => {
-                    let (m, v) = moments.read(policy, index)?;
-                    [Tensor::from_vec(m, shape, &Device::Cpu)?, Tensor::from_vec(v, shape, &Device::Cpu)?]
-                }
-                Kept::Divided(owned) => {
-                    [owned.tensor(Kind::First, start, shape)?, owned.tensor(Kind::Second, start, shape)?]
-                }
-            };
-            start += shape.elem_count();
-            state.extend([(format!("m.{name}"), m), (format!("v.{name}"), v)]);
-        }
-        Ok(state)
+        let listed = listed(policy).into_iter().enumerate();
+        listed.map(|(place, (name, _))| Ok((name, self.moment(policy, place)?))).collect()
     }
 
-    /// Continues from a checkpoint's moments and number of updates.
+    /// One of what is [`listed`].
+    fn moment(&self, policy: &Decoder, number: usize) -> Result<Tensor, TrainerError> {
+        let (start, shape) = place(policy, number / 2);
+        let is_first = number.is_multiple_of(2);
+        match &self.moments {
+            Kept::Whole(moments) => {
+                let (m, v) = moments.read(policy, number / 2)?;
+                Ok(Tensor::from_vec(if is_first { m } else { v }, shape, &Device::Cpu)?)
+            }
+            Kept::Divided(owned) => owned.tensor(if is_first { Kind::First } else { Kind::Second }, start, shape),
+        }
+    }
+
+    /// Writes the moments to a safetensors file, one after another, as in [`state`](Self::state).
+    ///
+    /// # Errors
+    /// When other ranks hold a part of them, one is not finite, or the file cannot be written.
+    pub fn save(&self, policy: &Decoder, file: &Path) -> Result<(), TrainerError> {
+        write_tensors_with(file, &listed(policy), |number| self.moment(policy, number))
+    }
+
+    /// Continues from the moments of a file that [`save`](Self::save) wrote, and a number of updates.
+    ///
+    /// # Errors
+    /// Names the file and the moment: one that is missing, unexpected or has another shape, and nothing has changed then; or
+    /// one that is not finite, and those before it have changed then.
+    pub fn load(&mut self, policy: &Decoder, steps: u64, file: &Path) -> Result<(), TrainerError> {
+        let (mut file, listed) = (TensorFile::open(file)?, listed(policy));
+        file.expect(&listed)?;
+        let mut read = |(name, shape): &(String, Shape)| file.tensor(name, shape.dims());
+        for (index, pair) in listed.chunks_exact(2).enumerate() {
+            self.set_moments(policy, index, &read(&pair[0])?, &read(&pair[1])?)?;
+        }
+        self.step = steps;
+        Ok(())
+    }
+
+    /// Continues from moments and a number of updates.
     ///
     /// # Errors
     /// [`TrainerError::Setting`] when a moment is missing or has another size; nothing has changed then.
@@ -165,28 +192,31 @@ impl AdamW {
         steps: u64,
         state: &BTreeMap<String, Tensor>,
     ) -> Result<(), TrainerError> {
-        let read = |name: String, shape: &Shape| -> Result<Vec<f32>, TrainerError> {
-            let found = state.get(&name).map_or("missing".to_owned(), |t| format!("of shape {:?}", t.dims()));
-            match state.get(&name) {
-                Some(tensor) if tensor.shape() == shape => Ok(tensor.flatten_all()?.to_vec1()?),
-                _ => Err(TrainerError::setting(&name, &found, &format!("a tensor of shape {:?}", shape.dims()))),
+        let listed = listed(policy);
+        for (name, shape) in &listed {
+            let found = state.get(name).map(Tensor::shape);
+            if found != Some(shape) {
+                let found = found.map_or("missing".to_owned(), |shape| format!("of shape {:?}", shape.dims()));
+                return Err(TrainerError::setting(name, &found, &format!("a tensor of shape {:?}", shape.dims())));
             }
-        };
-        let parameters = policy.parameters();
-        let moments = parameters
-            .iter()
-            .map(|(name, shape)| Ok((read(format!("m.{name}"), shape)?, read(format!("v.{name}"), shape)?)));
-        let moments = moments.collect::<Result<Vec<_>, TrainerError>>()?;
-        let mut start = 0;
-        for (index, (m, v)) in moments.iter().enumerate() {
-            match &mut self.moments {
-                Kept::Whole(moments) => moments.write(policy, index, m, v)?,
-                Kept::Divided(owned) => owned.write(start, m, v),
-            }
-            start += m.len();
+        }
+        for (index, pair) in listed.chunks_exact(2).enumerate() {
+            self.set_moments(policy, index, &state[&pair[0].0], &state[&pair[1].0])?;
         }
         self.step = steps;
         Ok(())
+    }
+
+    fn set_moments(&mut self, policy: &Decoder, index: usize, m: &Tensor, v: &Tensor) -> Result<(), TrainerError> {
+        let (m, v) = (m.contiguous()?, v.contiguous()?);
+        let (m, v) = (values(&m)?, values(&v)?);
+        match &mut self.moments {
+            Kept::Whole(moments) => Ok(moments.write(policy, index, &m, &v)?),
+            Kept::Divided(owned) => {
+                owned.write(place(policy, index).0, &m, &v);
+                Ok(())
+            }
+        }
     }
 
     /// Clips the gradients by their global norm, updates the policy in place, and returns the norm before clipping.
@@ -257,6 +287,18 @@ impl AdamW {
         self.step += u64::from(is_made);
         self.is_torn |= !is_made;
     }
+}
+
+/// Names and shapes of the moments: of each parameter the first and then the second.
+fn listed(policy: &Decoder) -> Vec<(String, Shape)> {
+    let of = |(name, shape): (&str, &Shape)| ["m", "v"].map(|kind| (format!("{kind}.{name}"), shape.clone()));
+    policy.parameters().into_iter().flat_map(of).collect()
+}
+
+/// Where a parameter's values begin among those of all, and its shape.
+fn place(policy: &Decoder, index: usize) -> (usize, &Shape) {
+    let parameters = policy.parameters();
+    (parameters[..index].iter().map(|(_, shape)| shape.elem_count()).sum(), parameters[index].1)
 }
 
 /// What `of` gives for the values from some place on, in this shape, by the names of a decoder's parameters.

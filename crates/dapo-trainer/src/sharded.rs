@@ -218,6 +218,7 @@ struct Flat {
 
 impl Flat {
     fn read(&mut self, model: &Decoder, gradients: &Gradients, of_head: Vec<f32>) -> Result<(), TrainerError> {
+        self.values.reserve_exact(model.num_parameters() + of_head.len());
         for (index, (_, shape)) in model.parameters().into_iter().enumerate() {
             let gradient = model.gradient(gradients, index)?;
             self.has_gradient.push(gradient.is_some());

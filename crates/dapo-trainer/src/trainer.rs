@@ -284,7 +284,6 @@ impl Trainer {
 
     fn try_step(&mut self, observer: &mut Observer<'_>) -> Result<StepOutcome, TrainerError> {
         let started = Instant::now();
-        self.gradients.release();
         self.forget_moments();
         let mut metrics = StepMetrics { step: self.step + 1, num_tokens: self.num_tokens, ..StepMetrics::default() };
         let clock = Clock::default();
@@ -371,7 +370,10 @@ impl Trainer {
             critic: self.critic.as_mut(),
             team: &self.team,
         };
-        let updates = update(learner, &training, &self.config, metrics.step, observer)?;
+        let updates = update(learner, &training, &self.config, metrics.step, observer);
+        // Nothing needs them before the next update, and evaluations and rollouts need memory.
+        self.gradients.release();
+        let updates = updates?;
         metrics.critic = self
             .critic
             .as_ref()

@@ -5,9 +5,10 @@
 
 #![expect(unsafe_code, reason = "tasks write rows of their own")]
 
-use super::block::{Block, Panels, SERIAL_ADD, Tile, grow};
+use super::block::{Block, Panels, SERIAL_ADD, Tile};
 use super::softmax::{scale, softmax_backward};
 use super::{Heads, Segments};
+use crate::buffer::at_least;
 use crate::matmul::{Lhs, Rhs, matmul_at};
 use crate::simd::SharedMut;
 use crate::threads;
@@ -106,8 +107,8 @@ fn differentiate(
     let Scratch { queries, grads, p, ds, dq } = scratch;
     block.gather(saved.q, queries);
     block.gather(grad, grads);
-    grow(p, block.rows() * stride);
-    grow(ds, block.rows() * stride);
+    at_least(p, block.rows() * stride);
+    at_least(ds, block.rows() * stride);
     let columns = block.before() + block.end;
     for tile in block.tiles() {
         let rows = tile.rows.clone();
@@ -136,7 +137,7 @@ fn differentiate(
 
 fn query_gradient(block: &Block, tile: &Tile, ds: &[f32], k: &[f32], dq: &mut Vec<f32>, target: SharedMut) {
     let dim = block.heads.dim;
-    grow(dq, tile.rows.len() * dim);
+    at_least(dq, tile.rows.len() * dim);
     block.weighted_sum(tile, ds, k, dq);
     for (row, values) in tile.rows.clone().zip(dq.chunks_exact(dim)) {
         // SAFETY: this row of this head belongs to this block alone, and lies within the slice, whose size was checked.

@@ -2,6 +2,7 @@
 
 use super::softmax::{scale, softmax};
 use super::{Heads, Segment, Segments};
+use crate::buffer::at_least;
 use crate::matmul::{Lhs, Mode, Products, Rhs, matmul, pack_columns};
 use crate::simd::LANES;
 use crate::threads;
@@ -40,7 +41,7 @@ impl Panels {
             }
         }
         (self.heads, self.size) = (count, dim * LANES);
-        grow(data, places.len() * self.size);
+        at_least(data, places.len() * self.size);
         threads::for_each_chunk([&mut data[..places.len() * self.size]], [self.size], |index, [panel]| {
             let (segment, head, token) = places[index];
             let source = &rows[(segment.start + token) * count * dim + head * dim..];
@@ -52,13 +53,6 @@ impl Panels {
         let end = self.starts.get(segment + 1).copied().unwrap_or(self.places.len());
         let panels = (end - self.starts[segment]) / self.heads;
         &self.data[(self.starts[segment] + head * panels) * self.size..][..panels * self.size]
-    }
-}
-
-/// Makes a buffer long enough; what it holds does not matter.
-pub(super) fn grow(buffer: &mut Vec<f32>, len: usize) {
-    if buffer.len() < len {
-        buffer.resize(len, 0.0);
     }
 }
 

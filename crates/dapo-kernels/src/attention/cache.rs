@@ -1,8 +1,9 @@
 //! Attention of new tokens over cached keys and values: decoding.
 
 use super::Heads;
-use super::block::{SERIAL, SERIAL_ADD, grow};
+use super::block::{SERIAL, SERIAL_ADD};
 use super::softmax::{divide_in_place, scale, softmax};
+use crate::buffer::at_least;
 use crate::matmul::{Lhs, Rhs, matmul, panel_width};
 use crate::simd::LANES;
 use crate::threads;
@@ -159,7 +160,7 @@ impl KvCache {
     fn attend(&self, head: usize, len: usize, q: &[f32], out: &mut [f32], scores: &mut Vec<f32>) {
         let (dim, group) = (self.heads.dim, self.heads.per_key_value());
         let columns = len.next_multiple_of(LANES);
-        grow(scores, group * columns);
+        at_least(scores, group * columns);
         let blocks = || self.blocks.iter().enumerate().map(|(index, block)| (index * BLOCK, block));
         for (start, block) in blocks().take_while(|(start, _)| *start < len) {
             let keys = Rhs::Panels(&block.keys[block.keys.len() / self.heads.key_value * head..]);

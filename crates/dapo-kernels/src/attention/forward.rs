@@ -2,9 +2,10 @@
 
 #![expect(unsafe_code, reason = "tasks write rows of their own")]
 
-use super::block::{Block, Panels, grow};
+use super::block::{Block, Panels};
 use super::softmax::divide;
 use super::{Heads, Segments};
+use crate::buffer::at_least;
 use crate::simd::SharedMut;
 use crate::threads;
 use std::cell::RefCell;
@@ -52,8 +53,8 @@ fn block(block: &Block, q: &[f32], v: &[f32], keys: &Panels, scratch: &mut Scrat
     block.gather(q, &mut scratch.queries);
     for tile in block.tiles() {
         let rows = tile.rows.len();
-        grow(&mut scratch.scores, rows * block.stride());
-        grow(&mut scratch.out, rows * dim);
+        at_least(&mut scratch.scores, rows * block.stride());
+        at_least(&mut scratch.out, rows * dim);
         let mut sums = [0.0; 16];
         block.scores(&tile, &scratch.queries, keys, &mut scratch.scores);
         block.softmax(&tile, block.before() + tile.own, &mut scratch.scores, &mut sums);

@@ -8,6 +8,7 @@ mod cpu;
 
 pub use cpu::{RowStats, pick, row_stats, row_stats_by_block};
 
+use crate::buffer::sized;
 use crate::matmul::{Lhs, Mode, PackedMatrix, Rhs, matmul};
 use crate::threads;
 use candle_core::{Result, bail};
@@ -75,7 +76,7 @@ impl Head<'_> {
     pub fn logits(&self, hidden: &[f32], logits: &mut Vec<f32>) {
         let (vocab, width, stride) = (self.packed.n(), self.packed.k(), self.stride());
         let rows = hidden.len() / width;
-        logits.resize(rows * stride, 0.0);
+        let logits = sized(logits, rows * stride);
         let packed = Rhs::Packed(self.packed);
         matmul(rows, vocab, width, Lhs::rows(hidden, width), packed, logits, stride, Mode::default());
     }
@@ -143,7 +144,7 @@ impl Head<'_> {
     ) -> std::result::Result<(), E> {
         self.check(hidden, targets)?;
         let (vocab, width, stride) = (self.packed.n(), self.packed.k(), self.stride());
-        hidden_grad.resize(hidden.len(), 0.0);
+        sized(hidden_grad, hidden.len());
         let Scratch { logits, logprobs, entropies, dlogprobs, dentropies } = scratch;
         for (start, n) in chunks(targets.len(), vocab) {
             let (targets, hidden) = (&targets[start..][..n], &hidden[start * width..][..n * width]);

@@ -6,6 +6,7 @@ use super::micro::{self, Kind, Tile, max_rows};
 use super::pack::{odd_lines, pack_rows, pack_tiles};
 use super::packed::Words;
 use super::{Lhs, Rhs, pack_columns, panel_width};
+use crate::buffer::at_least;
 use crate::simd::{Isa, LANES, SharedMut, isa};
 use crate::threads;
 use std::cell::RefCell;
@@ -198,7 +199,7 @@ impl Job<'_> {
     fn copy_b<'a>(&self, k: &Range<usize>, panels: usize, buffer: &'a mut Vec<f32>) -> Right<'a> {
         let width = panel_width();
         let panel = if let Rhs::Columns { .. } = self.b { k.len() * width } else { odd_lines(k.len() * width) };
-        let copy = resized(buffer, panels * panel);
+        let copy = at_least(buffer, panels * panel);
         let group = if self.parallel { panels.div_ceil(TASKS * threads::count()).max(2) } else { panels };
         let pieces = panels.div_ceil(group);
         let target = SharedMut::new(copy);
@@ -237,7 +238,7 @@ impl Job<'_> {
 
     fn copy_a<'a>(&self, k: &Range<usize>, tiles: Range<usize>, buffer: &'a mut Vec<f32>) -> Left<'a> {
         let size = odd_lines(k.len() * max_rows());
-        let copy = resized(buffer, tiles.len() * size);
+        let copy = at_least(buffer, tiles.len() * size);
         let group = if self.parallel { tiles.len().div_ceil(TASKS * threads::count()).max(4) } else { tiles.len() };
         let target = SharedMut::new(copy);
         self.for_each(tiles.len().div_ceil(group), |piece| {
@@ -357,12 +358,6 @@ impl Job<'_> {
 /// Part `index` of `parts`, of `whole` divided about equally.
 fn part(whole: usize, parts: usize, index: usize) -> Range<usize> {
     whole * index / parts..whole * (index + 1) / parts
-}
-
-/// The first `len` elements of a buffer that never shrinks.
-pub(super) fn resized(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
-    buffer.resize(buffer.len().max(len), 0.0);
-    &mut buffer[..len]
 }
 
 /// A tile whose panel is cut by the edge of C: computed aside, then copied.

@@ -1,9 +1,9 @@
 //! Matmuls of operands in bf16: two neighbours in k share a word, and words are laid out and read as f32 values are.
 
-use super::job::resized;
 use super::pack::odd_lines;
 use super::{Lhs, Mode, Products, Rhs, job};
 use crate::bf16::{pair_neighbours, pair_rows};
+use crate::buffer::at_least;
 use crate::simd::SharedMut;
 use crate::threads;
 use std::cell::RefCell;
@@ -79,7 +79,7 @@ fn in_blocks(
     words: &mut Vec<f32>,
     f: impl Fn(usize, &mut [f32]) + Sync,
 ) {
-    let words = resized(words, line * count);
+    let words = at_least(words, line * count);
     let fill = |block: usize, lines: &mut [f32]| {
         lines.chunks_exact_mut(line).enumerate().for_each(|(i, words)| f(block * together + i, words));
     };

@@ -1,12 +1,12 @@
 //! Low-rank adapters on disk, in the layout of PEFT: `adapter_config.json` beside `adapter_model.safetensors`.
 
-use super::safetensors::{TensorFile, write_weights};
+use super::safetensors::{TensorFile, write_weights_with};
 use crate::config::ModelConfig;
 use crate::decoder::Decoder;
 use crate::error::PolicyError;
 use crate::lora::{LoraConfig, LoraTarget};
 use crate::tokenizer::{Tokenizer, read_json, write_json};
-use candle_core::Tensor;
+use candle_core::{Shape, Tensor};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -34,9 +34,23 @@ pub fn save_adapter(dir: &Path, base_model: &str, decoder: &Decoder) -> Result<(
         return Err(PolicyError::Setting { field: "decoder".into(), found, expected: "one with adapters".into() });
     };
     std::fs::create_dir_all(dir).map_err(PolicyError::io(dir))?;
-    let tensors = decoder.trainable_tensors()?.into_iter().map(|(name, tensor)| (format!("{PREFIX}{name}"), tensor));
-    write_weights(&dir.join(WEIGHTS), &tensors.collect())?;
+    write_weights_with(&dir.join(WEIGHTS), &stored_shapes(decoder), |index| decoder.parameter(index))?;
     write_json(&dir.join(CONFIG), &to_json(lora, base_model))
+}
+
+/// Gives a decoder's adapters the values of a file that [`save_adapter`] wrote, bit for bit, one after another.
+///
+/// # Errors
+/// Names the file and the tensor: what is missing, unexpected or of another shape, and nothing has changed then; or has a
+/// value that is no weight, and those before it have changed then.
+pub fn read_adapter(file: &Path, decoder: &mut Decoder) -> Result<(), PolicyError> {
+    let listed = stored_shapes(decoder);
+    decoder.read_listed(file, &listed)
+}
+
+/// Names of a decoder's adapters in a file, and their shapes.
+fn stored_shapes(decoder: &Decoder) -> Vec<(String, Shape)> {
+    decoder.parameters().into_iter().map(|(name, shape)| (format!("{PREFIX}{name}"), shape.clone())).collect()
 }
 
 /// Puts the adapters of a folder that PEFT or [`save_adapter`] wrote on a decoder, which should be the model they were
@@ -90,7 +104,7 @@ impl Adapter {
         let read = |(name, shape): (String, Vec<usize>)| {
             let whole = format!("{PREFIX}{name}");
             let stored = names.get(&name).and_then(|stored| stored.first()).unwrap_or(&whole);
-            Ok((name, weights.read(stored, &shape)?))
+            Ok((name, weights.weight(stored, &shape)?))
         };
         shapes.into_iter().map(read).collect()
     }

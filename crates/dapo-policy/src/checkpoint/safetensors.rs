@@ -4,9 +4,12 @@ use crate::check::{Bound, absurd, check_memory, check_values};
 use crate::error::PolicyError;
 use crate::folder::{Folder, Source, open};
 use crate::tokenizer::{aside, read_json_of, refuse_lfs_pointer};
-use candle_core::{DType, Device, Tensor};
-use safetensors::tensor::{Dtype, Metadata, TensorInfo};
+use candle_core::{DType, Device, Shape, Tensor};
+use safetensors::tensor::{self, Dtype, Metadata, TensorInfo};
+use std::borrow::Cow;
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -24,8 +27,8 @@ pub(super) struct Weights {
     places: BTreeMap<String, usize>,
 }
 
-/// One open file, its header checked against its length.
-pub(super) struct TensorFile {
+/// An open safetensors file, of which tensors are read one at a time. Its header fits its length.
+pub struct TensorFile {
     file: PathBuf,
     handle: Box<dyn Source>,
     /// Where the header ends and the tensors begin, in bytes.
@@ -112,12 +115,22 @@ impl Weights {
     pub(super) fn read(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, PolicyError> {
         let missing = || PolicyError::tensor(&self.dir, name, "missing", format!("of shape {shape:?}"));
         let shard = *self.places.get(name).ok_or_else(missing)?;
-        self.shards[shard].read(name, shape)
+        self.shards[shard].weight(name, shape)
+    }
+}
+
+impl fmt::Debug for TensorFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TensorFile").field("file", &self.file).field("metadata", &self.metadata).finish_non_exhaustive()
     }
 }
 
 impl TensorFile {
-    pub(super) fn open(file: &Path) -> Result<Self, PolicyError> {
+    /// Opens a file and reads its header.
+    ///
+    /// # Errors
+    /// Names the file: when it is not there, cut short or damaged.
+    pub fn open(file: &Path) -> Result<Self, PolicyError> {
         Self::of(file, open(file))
     }
 
@@ -149,8 +162,39 @@ impl TensorFile {
         self.metadata.offset_keys()
     }
 
-    /// A weight in f32, checked against the shape it should have.
-    pub(super) fn read(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, PolicyError> {
+    /// Checks that it has these tensors, of these shapes, and no others.
+    ///
+    /// # Errors
+    /// Names the file and the tensor that is missing, of another shape, or not listed.
+    pub fn expect(&self, listed: &[(String, Shape)]) -> Result<(), PolicyError> {
+        let wrong =
+            |name: &str, found: String, expected: String| Err(PolicyError::tensor(&self.file, name, found, expected));
+        for (name, shape) in listed {
+            let found = self.metadata.info(name).map(|info| &info.shape[..]);
+            if found != Some(shape.dims()) {
+                let found = found.map_or("missing".into(), |found| format!("of shape {found:?}"));
+                return wrong(name, found, format!("of shape {:?}", shape.dims()));
+            }
+        }
+        let known: BTreeSet<&str> = listed.iter().map(|(name, _)| name.as_str()).collect();
+        let other = self.names().into_iter().find(|name| !known.contains(name.as_str()));
+        other.map_or(Ok(()), |name| wrong(&name, "present".into(), "absent: the model has no such tensor".into()))
+    }
+
+    /// A tensor in f32 on the CPU (f16 and bf16 are widened).
+    ///
+    /// # Errors
+    /// Names the file and the tensor: when it is missing, of another shape or type, or has a value that is not finite.
+    pub fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, PolicyError> {
+        self.read_within(name, shape, Bound::Finite)
+    }
+
+    /// As [`tensor`](Self::tensor), of a weight: a value above [`LARGEST_WEIGHT`](crate::LARGEST_WEIGHT) in size is an
+    /// error, too.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn weight(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, PolicyError> {
         self.read_within(name, shape, Bound::Weight)
     }
 
@@ -246,6 +290,58 @@ pub fn write_weights(file: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<
     write_f32(file, tensors, Bound::Weight)
 }
 
+/// As [`write_tensors`], of f32 tensors that are made one at a time. `tensor` is given the place of each among the names
+/// and shapes, in the order of the file.
+///
+/// # Errors
+/// What `tensor` returns; else as [`write_tensors`]. A failure leaves no file.
+///
+/// ```
+/// use candle_core::{Device, Shape, Tensor};
+/// use dapo_policy::{PolicyError, TensorFile, write_tensors_with};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let file = dir.path().join("moments.safetensors");
+/// let shapes = [("m".to_owned(), Shape::from(2)), ("v".to_owned(), Shape::from(2))];
+/// let tensor = |place: usize| Ok::<_, PolicyError>(Tensor::new(&[place as f32, 0.5], &Device::Cpu)?);
+/// write_tensors_with(&file, &shapes, tensor)?;
+/// assert_eq!(TensorFile::open(&file)?.tensor("v", &[2])?.to_vec1::<f32>()?, [1.0, 0.5]);
+/// # Ok(())
+/// # }
+/// ```
+pub fn write_tensors_with<E: From<PolicyError>>(
+    file: &Path,
+    shapes: &[(String, Shape)],
+    tensor: impl Fn(usize) -> Result<Tensor, E>,
+) -> Result<(), E> {
+    write_with(file, shapes, DType::F32, Bound::Finite, &tensor)
+}
+
+/// As [`write_tensors_with`], for weights: a value above [`LARGEST_WEIGHT`](crate::LARGEST_WEIGHT) in size is an error,
+/// too.
+///
+/// # Errors
+/// As there.
+pub fn write_weights_with<E: From<PolicyError>>(
+    file: &Path,
+    shapes: &[(String, Shape)],
+    tensor: impl Fn(usize) -> Result<Tensor, E>,
+) -> Result<(), E> {
+    write_with(file, shapes, DType::F32, Bound::Weight, &tensor)
+}
+
+/// The same with tensors of any one type.
+pub(super) fn write_with<E: From<PolicyError>>(
+    file: &Path,
+    shapes: &[(String, Shape)],
+    dtype: DType,
+    bound: Bound,
+    tensor: &dyn Fn(usize) -> Result<Tensor, E>,
+) -> Result<(), E> {
+    let listed = shapes.iter().map(|(name, shape)| Listed { name, dtype, shape: shape.dims() });
+    write_listed(file, &listed.collect::<Vec<_>>(), bound, tensor)
+}
+
 fn write_f32(file: &Path, tensors: &BTreeMap<String, Tensor>, bound: Bound) -> Result<(), PolicyError> {
     if let Some((name, tensor)) = tensors.iter().find(|(_, tensor)| tensor.dtype() != DType::F32) {
         return Err(PolicyError::tensor(file, name, format!("of type {:?}", tensor.dtype()), "of type F32"));
@@ -253,24 +349,99 @@ fn write_f32(file: &Path, tensors: &BTreeMap<String, Tensor>, bound: Bound) -> R
     write(file, tensors, bound)
 }
 
+/// Writes tensors of any types.
+pub(super) fn write(file: &Path, tensors: &BTreeMap<String, Tensor>, bound: Bound) -> Result<(), PolicyError> {
+    let listed = tensors.iter().map(|(name, tensor)| Listed { name, dtype: tensor.dtype(), shape: tensor.dims() });
+    let tensors: Vec<&Tensor> = tensors.values().collect();
+    write_listed(file, &listed.collect::<Vec<_>>(), bound, &|place| Ok(tensors[place].clone()))
+}
+
+/// What a file's header says of a tensor.
+struct Listed<'a> {
+    name: &'a str,
+    dtype: DType,
+    shape: &'a [usize],
+}
+
+/// A tensor that is made when the library asks for its bytes.
+struct Made<'a, E> {
+    file: &'a Path,
+    place: usize,
+    listed: &'a Listed<'a>,
+    bound: Bound,
+    tensor: &'a dyn Fn(usize) -> Result<Tensor, E>,
+    /// The first error: the library has no place for one.
+    failed: &'a RefCell<Option<E>>,
+}
+
+impl<E: From<PolicyError>> Made<'_, E> {
+    fn bytes(&self) -> Result<Vec<u8>, E> {
+        let Self { file, place, bound, listed: &Listed { name, dtype, shape }, .. } = *self;
+        let tensor = (self.tensor)(place)?;
+        if (tensor.dtype(), tensor.dims()) != (dtype, shape) {
+            let found = format!("{:?} of shape {:?}", tensor.dtype(), tensor.dims());
+            return Err(PolicyError::tensor(file, name, found, format!("{dtype:?} of shape {shape:?}")).into());
+        }
+        check_values(file, name, &tensor, bound)?;
+        Ok(tensor::View::data(&tensor).into_owned())
+    }
+}
+
+impl<E: From<PolicyError>> tensor::View for Made<'_, E> {
+    fn dtype(&self) -> Dtype {
+        self.listed.dtype.into()
+    }
+
+    fn shape(&self) -> &[usize] {
+        self.listed.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        let mut failed = self.failed.borrow_mut();
+        if failed.is_none() {
+            match self.bytes() {
+                Ok(bytes) => return bytes.into(),
+                Err(error) => *failed = Some(error),
+            }
+        }
+        Cow::Borrowed(&[])
+    }
+
+    fn data_len(&self) -> usize {
+        self.listed.shape.iter().product::<usize>() * self.listed.dtype.size_in_bytes()
+    }
+}
+
 /// Writes a file of tensors aside, in an order that follows from their types and names, to the disk, and renames it. A
 /// failure, such as a full disk, leaves nothing.
-pub(super) fn write(file: &Path, tensors: &BTreeMap<String, Tensor>, bound: Bound) -> Result<(), PolicyError> {
-    tensors.iter().try_for_each(|(name, tensor)| check_values(file, name, tensor, bound))?;
-    let aside = aside(file);
+fn write_listed<E: From<PolicyError>>(
+    file: &Path,
+    listed: &[Listed<'_>],
+    bound: Bound,
+    tensor: &dyn Fn(usize) -> Result<Tensor, E>,
+) -> Result<(), E> {
+    let (aside, failed) = (aside(file), RefCell::new(None));
+    let made = |(place, listed)| Made { file, place, listed, bound, tensor, failed: &failed };
+    let written = write_to(&aside, file, listed.iter().enumerate().map(made));
+    let written = failed.take().map_or(written.map_err(E::from), Err);
     let written =
-        write_to(&aside, file, tensors).and_then(|()| std::fs::rename(&aside, file).map_err(PolicyError::io(file)));
+        written.and_then(|()| std::fs::rename(&aside, file).map_err(|error| PolicyError::io(file)(error).into()));
     if written.is_err() {
         let _ = std::fs::remove_file(&aside);
     }
     written
 }
 
-fn write_to(aside: &Path, file: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<(), PolicyError> {
+fn write_to<'a, E: From<PolicyError> + 'a>(
+    aside: &Path,
+    file: &Path,
+    tensors: impl Iterator<Item = Made<'a, E>>,
+) -> Result<(), PolicyError> {
     // The library makes files that only their owner may read; this one gets what any new file gets.
     let new = File::create(aside).and_then(|new| new.metadata()).map_err(PolicyError::io(aside))?;
     // More than one entry would be written in a random order.
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    let tensors = tensors.map(|made| (made.listed.name, made));
     safetensors::serialize_to_file(tensors, Some(metadata), aside).map_err(|error| match error {
         safetensors::SafeTensorError::IoError(source) => PolicyError::Io { file: aside.into(), source },
         other => PolicyError::file(file, format!("cannot write the tensors: {other}")),

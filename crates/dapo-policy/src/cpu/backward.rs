@@ -7,10 +7,11 @@ use super::gradients::CpuGradients;
 use super::kept::Assembly;
 use super::model::Model;
 use super::parameter::Parameter;
-use super::workspace::{Saved, Scratch, Workspace, sized};
+use super::workspace::{Saved, Scratch, Workspace};
 use crate::backend::Trained;
 use crate::error::PolicyError;
 use dapo_kernels::attention::{self, AttentionGradients, Segments};
+use dapo_kernels::buffer::sized;
 use dapo_kernels::rope::Normed;
 use dapo_kernels::{RotaryTable, rms_norm, rope, swiglu};
 

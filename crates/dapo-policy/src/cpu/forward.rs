@@ -4,10 +4,11 @@
 
 use super::model::Model;
 use super::parameter::Parameter;
-use super::workspace::{Saved, Scratch, Workspace, sized};
+use super::workspace::{Saved, Scratch, Workspace};
 use crate::backend::{Adapters, LayerMemory};
 use crate::error::PolicyError;
 use dapo_kernels::attention::{self, KvCache, Segments};
+use dapo_kernels::buffer::{emptied, sized};
 use dapo_kernels::{RotaryTable, rms_norm, rope, swiglu};
 
 /// How a layer's tokens see each other.
@@ -67,8 +68,7 @@ impl Model {
             }
         }
         layer.output.forward(attended, adapters, &mut scratch.projected)?;
-        saved.middle.clear();
-        saved.middle.extend_from_slice(&saved.input);
+        emptied(&mut saved.middle, saved.input.len()).extend_from_slice(&saved.input);
         rms_norm::add_forward(&mut saved.middle, &scratch.projected, &layer.mlp_norm.values()?, eps, normed);
         layer.gate.forward(normed, adapters, &mut saved.gate)?;
         layer.up.forward(normed, adapters, &mut saved.up)?;
@@ -76,7 +76,7 @@ impl Model {
         let activated = sized(&mut scratch.activated, saved.gate.len());
         swiglu::forward(&saved.gate, &saved.up, activated);
         layer.down.forward(activated, adapters, &mut scratch.projected)?;
-        output.clear();
+        let output = emptied(output, saved.middle.len());
         output.extend(saved.middle.iter().zip(&scratch.projected).map(|(x, y)| x + y));
         Ok(())
     }
@@ -141,8 +141,7 @@ fn rotate(
         rope::forward(x, None, table);
         return Ok(());
     };
-    plain.clear();
-    plain.extend_from_slice(x);
+    emptied(plain, x.len()).extend_from_slice(x);
     rope::forward(x, Some((&norm.values()?, eps)), table);
     Ok(())
 }

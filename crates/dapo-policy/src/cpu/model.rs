@@ -4,13 +4,14 @@ use super::kept::KeptStore;
 use super::layer::Layer;
 use super::parameter::{Format, Parameter, Source};
 use super::projection::Projection;
-use super::workspace::{Store, sized};
+use super::workspace::Store;
 use crate::backend::{ModelSpec, ParameterSet};
 use crate::check::check_ids;
 use crate::error::PolicyError;
 use crate::lora::LoraConfig;
 use candle_core::Tensor;
 use dapo_kernels::attention::Heads;
+use dapo_kernels::buffer::{emptied, sized};
 use dapo_kernels::logprobs::Head;
 use dapo_kernels::{RotaryTable, rms_norm};
 use std::collections::BTreeMap;
@@ -96,7 +97,7 @@ impl Model {
     /// Rows of the embedding matrix, `[T, H]`, in place of what `rows` held.
     pub(super) fn embed(&self, token_ids: &[u32], rows: &mut Vec<f32>) -> Result<(), PolicyError> {
         check_ids("token_ids", token_ids, self.spec.config.vocab_size)?;
-        rows.clear();
+        let rows = emptied(rows, token_ids.len() * self.spec.config.hidden_size);
         self.embeddings.append_rows(token_ids, rows)
     }
 

@@ -2,10 +2,10 @@
 
 use super::gradients::CpuGradients;
 use super::parameter::{Parameter, Source};
-use super::workspace::sized;
 use crate::backend::{Adapters, Trained};
 use crate::error::PolicyError;
 use crate::lora;
+use dapo_kernels::buffer::sized;
 use dapo_kernels::{LowRankFactors, linear};
 
 /// A linear layer: weight, optional bias, and the adapter where there is one.

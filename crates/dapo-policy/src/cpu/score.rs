@@ -10,10 +10,11 @@ use crate::batch::{Inputs, TokenLogprobs};
 use crate::error::PolicyError;
 use crate::value_head::ValueHead;
 use dapo_kernels::attention::Segments;
+use dapo_kernels::buffer::{emptied, sized};
 
 /// Rows of width H, copied one after another in place of what `copies` held.
 fn gather(x: &[f32], width: usize, rows: &[usize], copies: &mut Vec<f32>) {
-    copies.clear();
+    let copies = emptied(copies, rows.len() * width);
     for row in rows {
         copies.extend_from_slice(&x[row * width..][..width]);
     }
@@ -115,14 +116,12 @@ impl Model {
                 outcome
             })?;
         } else {
-            rows.d_normed.clear();
-            rows.d_normed.resize(rows.normed.len(), 0.0);
+            sized(&mut rows.d_normed, rows.normed.len()).fill(0.0);
         }
         if let Some(ValuePass { head, loss }) = outputs.values {
             head.backward(&rows.normed, &mut rows.d_normed, loss)?;
         }
-        rows.d_plain.clear();
-        rows.d_plain.resize(rows.plain.len(), 0.0);
+        sized(&mut rows.d_plain, rows.plain.len()).fill(0.0);
         self.final_norm_backward(&rows.plain, &rows.d_normed, &mut rows.d_plain, gradients)?;
         // From here on the last output makes room for its gradient; rows that predict several tokens add up.
         x.fill(0.0);

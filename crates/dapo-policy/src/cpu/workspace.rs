@@ -106,9 +106,3 @@ impl Store {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = workspace;
     }
 }
-
-/// A buffer of `len` elements; what they hold does not matter.
-pub(super) fn sized(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
-    buffer.resize(len, 0.0);
-    buffer
-}

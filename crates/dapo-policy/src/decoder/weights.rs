@@ -3,10 +3,13 @@
 use super::Decoder;
 use crate::backend::{ParameterId, ParameterSet, WeightFormat};
 use crate::check::check_tensor;
+use crate::checkpoint::TensorFile;
 use crate::error::PolicyError;
 use crate::lora::{merge, name_of_a};
 use candle_core::{Shape, Tensor};
+use dapo_kernels::with_slice;
 use std::collections::BTreeMap;
+use std::path::Path;
 
 impl Decoder {
     /// Name and shape of every trainable tensor, in a fixed order.
@@ -71,6 +74,19 @@ impl Decoder {
     pub fn tensors(&self) -> Result<BTreeMap<String, Tensor>, PolicyError> {
         let own = self.own.iter().enumerate();
         own.map(|(index, (name, _))| Ok((name.clone(), self.merged(index)?))).collect()
+    }
+
+    /// One of [`tensors`](Decoder::tensors), by its place in
+    /// [`ModelConfig::parameter_shapes`](crate::ModelConfig::parameter_shapes).
+    ///
+    /// # Errors
+    /// When no tensor has that place, or it cannot be read.
+    pub fn tensor(&self, place: usize) -> Result<Tensor, PolicyError> {
+        if place < self.own.len() {
+            return self.merged(place);
+        }
+        let expected = format!("below {}, the number of the model's tensors", self.own.len());
+        Err(PolicyError::Setting { field: "tensor".into(), found: place.to_string(), expected })
     }
 
     /// The trainable tensors by name: copies or, on the CPU of vectors and adapters, handles, which follow the next
@@ -143,6 +159,31 @@ impl Decoder {
         self.update(|_, name, values| {
             values.copy_from_slice(&tensors[name].flatten_all()?.to_vec1::<f32>()?);
             Ok(())
+        })
+    }
+
+    /// The same from a safetensors file, one tensor after another.
+    ///
+    /// # Errors
+    /// Names the file and the tensor: what is missing, unexpected or of another shape, and nothing has changed then; or has
+    /// a value that is no weight, and those before it have changed then.
+    pub fn read_trainable(&mut self, file: &Path) -> Result<(), PolicyError> {
+        let listed: Vec<_> =
+            self.parameters().into_iter().map(|(name, shape)| (name.to_owned(), shape.clone())).collect();
+        self.read_listed(file, &listed)
+    }
+
+    /// The same where a file has other names for the trainable tensors, which are listed in their order.
+    pub(crate) fn read_listed(&mut self, file: &Path, listed: &[(String, Shape)]) -> Result<(), PolicyError> {
+        let mut file = TensorFile::open(file)?;
+        file.expect(listed)?;
+        self.update(|index, _, values| {
+            let (name, shape) = &listed[index];
+            let read = file.weight(name, shape.dims())?;
+            Ok(with_slice(&read, |read| {
+                values.copy_from_slice(read);
+                Ok(())
+            })?)
         })
     }
 

@@ -30,7 +30,10 @@ fn middle() -> ModelConfig {
 }
 
 fn of(model: &ModelConfig, layers: &[&str], longest_prompt: usize) -> CostEstimate {
-    let data = DataSizes { longest_prompt: Some(longest_prompt), problems: None };
+    of_data(model, layers, DataSizes { longest_prompt: Some(longest_prompt), problems: None })
+}
+
+fn of_data(model: &ModelConfig, layers: &[&str], data: DataSizes) -> CostEstimate {
     estimate(&words(layers).unwrap().config, model, data)
 }
 
@@ -41,23 +44,26 @@ fn part(estimate: &CostEstimate, name: &str) -> u64 {
 const MIB: u64 = 1 << 20;
 
 #[test]
-fn estimates_are_near_measured_peaks() {
+fn estimates_are_not_below_measured_peaks_and_near_them() {
     let shape = ["sampler.train_batch=4", "sampler.gen_batch=4"];
     let middle_run = [&shape[..], &["rollout.max_new_tokens=256"]].concat();
     let recomputing = [&middle_run[..], &["train.layer_memory=recompute"]].concat();
     let keeping = |mib| [&middle_run[..], &["sampler.dynamic=false", mib]].concat();
     let none = "rollout.keep_activations_mib=0";
     // Peak resident memory of two steps whose completions all have full length.
-    for (name, model, layers, prompt, measured) in [
-        ("tiny", tiny(), vec!["tiny", "sampler.gen_batch=16", "eval.every=none", none], 20, 233),
-        ("8 layers of 512", middle(), [&middle_run[..], &[none]].concat(), 20, 1806),
-        ("8 layers of 512, recomputing", middle(), [&recomputing[..], &[none]].concat(), 20, 1183),
-        ("8 layers of 512, keeping a part", middle(), keeping("rollout.keep_activations_mib=800"), 20, 1981),
-        ("8 layers of 512, keeping all", middle(), keeping("rollout.keep_activations_mib=2048"), 20, 2841),
+    for (name, model, layers, measured) in [
+        ("tiny", tiny(), vec!["tiny", "sampler.gen_batch=16", "eval.every=none", none], 201),
+        ("8 layers of 512", middle(), [&middle_run[..], &[none]].concat(), 1531),
+        ("8 layers of 512, recomputing", middle(), [&recomputing[..], &[none]].concat(), 875),
+        ("8 layers of 512, keeping a part", middle(), keeping("rollout.keep_activations_mib=800"), 1725),
+        ("8 layers of 512, keeping all", middle(), keeping("rollout.keep_activations_mib=2048"), 2542),
     ] {
-        let estimated = of(&model, &layers, prompt).memory.peak() / MIB;
+        let addition = DataSizes { longest_prompt: Some(20), problems: Some(8192) };
+        let estimated = of_data(&model, &layers, addition).memory.peak() / MIB;
         let ratio = estimated as f64 / f64::from(measured);
-        assert!((0.8..1.25).contains(&ratio), "{name}: {estimated} MiB estimated, {measured} MiB measured");
+        // Where a part is kept, a batch of which nothing is may come first.
+        let most = if name.ends_with("a part") { 1.45 } else { 1.15 };
+        assert!((1.0..most).contains(&ratio), "{name}: {estimated} MiB estimated, {measured} MiB measured");
     }
 }
 

@@ -3,9 +3,10 @@
 use super::layout::Layout;
 use super::rows::KeptRows;
 use crate::batch::Inputs;
-use crate::cpu::workspace::{Saved, sized};
+use crate::cpu::workspace::Saved;
 use crate::error::PolicyError;
 use dapo_kernels::attention::Segments;
+use dapo_kernels::buffer::sized;
 use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::Arc;
