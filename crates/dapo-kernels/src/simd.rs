@@ -150,45 +150,134 @@ pub(crate) fn maximum(x: &[f32]) -> f32 {
 
 /// The largest lane.
 #[inline(always)]
-pub(crate) fn largest(mut lanes: [f32; LANES]) -> f32 {
-    let mut width = LANES / 2;
-    while width > 0 {
-        for i in 0..width {
-            lanes[i] = if lanes[i + width] > lanes[i] { lanes[i + width] } else { lanes[i] };
-        }
-        width /= 2;
-    }
-    lanes[0]
+pub(crate) fn largest(lanes: [f32; LANES]) -> f32 {
+    halve(lanes, Quad::larger)
 }
 
 /// Adds up the partial sums, pairwise.
 #[inline(always)]
-pub(crate) fn fold(mut lanes: [f32; LANES]) -> f32 {
-    let mut width = LANES / 2;
-    while width > 0 {
-        for i in 0..width {
-            lanes[i] += lanes[i + width];
-        }
-        width /= 2;
-    }
-    lanes[0]
+pub(crate) fn fold(lanes: [f32; LANES]) -> f32 {
+    halve(lanes, Quad::plus)
 }
 
-/// Σ f(x_i, y_i) in the lane order.
+/// Combines the upper half of the lanes with the lower one until one is left.
+#[inline(always)]
+fn halve(lanes: [f32; LANES], combine: impl Fn(Quad, Quad) -> Quad) -> f32 {
+    let at = |i: usize| Quad::new([lanes[4 * i], lanes[4 * i + 1], lanes[4 * i + 2], lanes[4 * i + 3]]);
+    let sixteen: [Quad; 4] = std::array::from_fn(|i| combine(at(i), at(i + 4)));
+    let eight: [Quad; 2] = std::array::from_fn(|i| combine(sixteen[i], sixteen[i + 2]));
+    let four = combine(eight[0], eight[1]);
+    let two = combine(four, four.upper());
+    combine(two, two.second()).first()
+}
+
+/// Four lanes. The compiler, left to itself, takes them out of their vectors one by one.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy)]
+struct Quad(std::arch::x86_64::__m128);
+
+#[cfg(target_arch = "x86_64")]
+impl Quad {
+    #[inline(always)]
+    fn new([a, b, c, d]: [f32; 4]) -> Self {
+        // SAFETY: SSE belongs to x86-64.
+        Self(unsafe { std::arch::x86_64::_mm_setr_ps(a, b, c, d) })
+    }
+
+    #[inline(always)]
+    fn plus(self, other: Self) -> Self {
+        // SAFETY: as above.
+        Self(unsafe { std::arch::x86_64::_mm_add_ps(self.0, other.0) })
+    }
+
+    /// Where neither is larger, `self`'s.
+    #[inline(always)]
+    fn larger(self, other: Self) -> Self {
+        // SAFETY: as above.
+        Self(unsafe { std::arch::x86_64::_mm_max_ps(other.0, self.0) })
+    }
+
+    #[inline(always)]
+    fn upper(self) -> Self {
+        // SAFETY: as above.
+        Self(unsafe { std::arch::x86_64::_mm_movehl_ps(self.0, self.0) })
+    }
+
+    #[inline(always)]
+    fn second(self) -> Self {
+        // SAFETY: as above.
+        Self(unsafe { std::arch::x86_64::_mm_shuffle_ps::<0b01_01_01_01>(self.0, self.0) })
+    }
+
+    #[inline(always)]
+    fn first(self) -> f32 {
+        // SAFETY: as above.
+        unsafe { std::arch::x86_64::_mm_cvtss_f32(self.0) }
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+#[derive(Clone, Copy)]
+struct Quad([f32; 4]);
+
+#[cfg(not(target_arch = "x86_64"))]
+impl Quad {
+    #[inline(always)]
+    fn new(lanes: [f32; 4]) -> Self {
+        Self(lanes)
+    }
+
+    #[inline(always)]
+    fn plus(self, other: Self) -> Self {
+        Self(std::array::from_fn(|l| self.0[l] + other.0[l]))
+    }
+
+    /// Where neither is larger, `self`'s.
+    #[inline(always)]
+    fn larger(self, other: Self) -> Self {
+        Self(std::array::from_fn(|l| if other.0[l] > self.0[l] { other.0[l] } else { self.0[l] }))
+    }
+
+    #[inline(always)]
+    fn upper(self) -> Self {
+        let [_, _, c, d] = self.0;
+        Self([c, d, c, d])
+    }
+
+    #[inline(always)]
+    fn second(self) -> Self {
+        Self([self.0[1]; 4])
+    }
+
+    #[inline(always)]
+    fn first(self) -> f32 {
+        self.0[0]
+    }
+}
+
+/// Σ x_i · y_i in the lane order.
 #[inline(always)]
 pub(crate) fn sum_of_products<const FMA: bool>(x: &[f32], y: &[f32]) -> f32 {
     let mut lanes = [0.0f32; LANES];
-    let (x_chunks, y_chunks) = (x.chunks_exact(LANES), y.chunks_exact(LANES));
-    let (x_rest, y_rest) = (x_chunks.remainder(), y_chunks.remainder());
-    for (a, b) in x_chunks.zip(y_chunks) {
-        for l in 0..LANES {
-            lanes[l] = mul_add::<FMA>(a[l], b[l], lanes[l]);
-        }
+    let ((x, x_rest), (y, y_rest)) = (x.as_chunks(), y.as_chunks());
+    for (x, y) in x.iter().zip(y) {
+        add_products::<FMA>(&mut lanes, x, y);
     }
-    for ((lane, a), b) in lanes.iter_mut().zip(x_rest).zip(y_rest) {
-        *lane = mul_add::<FMA>(*a, *b, *lane);
+    if !x_rest.is_empty() {
+        // Lanes without an element get a product of zeros.
+        let (mut x, mut y) = ([0.0; LANES], [0.0; LANES]);
+        x[..x_rest.len()].copy_from_slice(x_rest);
+        y[..y_rest.len()].copy_from_slice(y_rest);
+        add_products::<FMA>(&mut lanes, &x, &y);
     }
     fold(lanes)
+}
+
+#[inline(always)]
+fn add_products<const FMA: bool>(lanes: &mut [f32; LANES], x: &[f32; LANES], y: &[f32; LANES]) {
+    for l in 0..LANES {
+        lanes[l] = mul_add::<FMA>(x[l], y[l], lanes[l]);
+    }
 }
 
 /// A raw pointer that worker threads share; each writes its own part.
@@ -230,6 +319,25 @@ mod tests {
         assert!(worst < 2.0 * f64::from(f32::EPSILON), "relative error {worst:e}");
         assert_eq!(exp::<true>(0.0), 1.0);
         assert!(exp::<true>(f32::NEG_INFINITY) > 0.0);
+    }
+
+    #[test]
+    fn lanes_are_combined_by_halves() {
+        let mut state = 1u64;
+        let mut next = || {
+            state = state.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(1);
+            ((state >> 40) as f32 - 8_388_608.0) * 1e-3
+        };
+        for _ in 0..1000 {
+            let lanes: [f32; LANES] = std::array::from_fn(|_| next());
+            let (mut sums, mut maxima) = (lanes.to_vec(), lanes.to_vec());
+            while sums.len() > 1 {
+                let half = sums.len() / 2;
+                sums = (0..half).map(|l| sums[l] + sums[l + half]).collect();
+                maxima = (0..half).map(|l| maxima[l].max(maxima[l + half])).collect();
+            }
+            assert_eq!((fold(lanes).to_bits(), largest(lanes)), (sums[0].to_bits(), maxima[0]));
+        }
     }
 
     #[test]

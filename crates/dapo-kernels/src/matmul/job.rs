@@ -25,6 +25,8 @@ const TASKS: usize = 4;
 const CACHED: usize = 2 << 20;
 /// Panels from which on a copy of A is soon paid for.
 const MANY_PANELS: usize = 12;
+/// Distance between steps of k up to which both operands are read in place: copying them takes as long as the matmul.
+const NARROW: usize = 256;
 /// Distance between rows of A from which on they are copied for fewer panels: each is on a page of its own.
 const FAR: usize = 8192;
 
@@ -174,7 +176,10 @@ impl Job<'_> {
     fn copies_b(&self, tiles: usize) -> bool {
         match self.b {
             Rhs::Packed(_) | Rhs::Panels(_) => false,
-            Rhs::Rows { .. } => tiles > FEW || !self.n.is_multiple_of(panel_width()),
+            Rhs::Rows { stride, .. } => {
+                let is_narrow = self.a.row == 1 && self.a.step.max(stride) <= NARROW;
+                tiles > FEW && !is_narrow || !self.n.is_multiple_of(panel_width())
+            }
             Rhs::Columns { .. } | Rhs::Transposed(_) => true,
         }
     }
@@ -283,7 +288,7 @@ impl Job<'_> {
 
     fn blocks(&self, k: &Range<usize>, tiles: Range<usize>, panels: Range<usize>, left: Left<'_>, right: Right<'_>) {
         let copied = !matches!(self.b, Rhs::Packed(_) | Rhs::Panels(_));
-        let blocks = if tiles.len() <= FEW { 1 } else { k.len().div_ceil(k_block(k.len(), copied)) };
+        let blocks = if tiles.len() <= FEW && !copied { 1 } else { k.len().div_ceil(k_block(k.len(), copied)) };
         let row_blocks = (tiles.len() * max_rows()).div_ceil(ROW_BLOCK);
         for block in 0..blocks {
             let steps = part(k.len(), blocks, block);

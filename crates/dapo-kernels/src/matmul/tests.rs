@@ -30,7 +30,7 @@ fn transpose(x: &[f32], rows: usize, columns: usize) -> Vec<f32> {
 
 #[test]
 fn every_layout_gives_the_same_bits_and_the_right_product() {
-    // The last one is copied in several parts, of A's rows as of k.
+    // Of (160, 64, 1100) both operands may be read in place. The last one is copied in several parts, of A's rows as of k.
     for (m, n, k) in [
         (1, 1, 1),
         (1, 32, 7),
@@ -39,6 +39,7 @@ fn every_layout_gives_the_same_bits_and_the_right_product() {
         (40, 96, 1100),
         (200, 64, 33),
         (7, 500, 9),
+        (160, 64, 1100),
         (450, 300, 5000),
     ] {
         let (a, bt) = (values(m * k, 1), values(n * k, 2));
