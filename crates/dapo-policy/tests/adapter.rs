@@ -1,10 +1,10 @@
 //! Adapters on disk in PEFT's layout, and files of tensors.
 #![allow(clippy::unwrap_used)]
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device, Shape, Tensor};
 use dapo_policy::{
-    Decoder, LoraConfig, LoraTarget, Segments, load, load_adapter, load_checkpoint, read_tensors, save_adapter,
-    save_checkpoint, write_tensors,
+    Decoder, LoraConfig, LoraTarget, PolicyError, Segments, load, load_adapter, load_checkpoint, read_adapter,
+    read_tensors, save_adapter, save_checkpoint, write_tensors, write_tensors_with, write_weights_with,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -348,6 +348,76 @@ fn files_of_tensors_hold_every_bit_and_always_the_same_bytes() {
     assert_same(&read_tensors(&file).unwrap(), &tensors);
     write_tensors(&file, &BTreeMap::new()).unwrap();
     assert!(read_tensors(&file).unwrap().is_empty());
+}
+
+#[test]
+fn adapters_that_were_saved_are_read_into_a_decoder_that_has_others() {
+    let (dir, expected) = (saved(), trained().trainable_tensors().unwrap());
+    let mut decoder = trained();
+    decoder.update(|_, _, values| Ok(values.fill(0.25))).unwrap();
+    read_adapter(&dir.path().join(WEIGHTS), &mut decoder).unwrap();
+    assert_same(&decoder.trainable_tensors().unwrap(), &expected);
+}
+
+#[test]
+fn tensors_made_one_at_a_time_give_the_same_file_and_a_failure_leaves_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let (whole, single) = (dir.path().join("whole.safetensors"), dir.path().join("single.safetensors"));
+    let tensors: BTreeMap<String, Tensor> = trained().trainable_tensors().unwrap();
+    write_tensors(&whole, &tensors).unwrap();
+    // In another order: that of the file follows from the names.
+    let shapes: Vec<(String, Shape)> =
+        tensors.iter().rev().map(|(name, tensor)| (name.clone(), tensor.shape().clone())).collect();
+    write_tensors_with(&single, &shapes, |place| Ok::<_, PolicyError>(tensors[&shapes[place].0].clone())).unwrap();
+    assert_eq!(fs::read(&whole).unwrap(), fs::read(&single).unwrap());
+    fs::remove_file(&single).unwrap();
+    let second = |instead: &dyn Fn(&Tensor) -> Result<Tensor, PolicyError>| {
+        let tensor = |place: usize| match &tensors[&shapes[place].0] {
+            tensor if place == 1 => instead(tensor),
+            tensor => Ok(tensor.clone()),
+        };
+        let error = write_weights_with(&single, &shapes, tensor).unwrap_err().to_string();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "{error}");
+        error
+    };
+    let name = &shapes[1].0;
+    let own = PolicyError::Setting { field: "x".into(), found: "y".into(), expected: "z".into() };
+    let text = own.to_string();
+    let own = std::cell::RefCell::new(Some(own));
+    assert_eq!(second(&|_| Err(own.take().unwrap())), text);
+    let error = second(&|tensor| Ok(tensor.flatten_all()?));
+    assert!(error.contains(&format!("single.safetensors: tensor {name} is F32 of shape [")), "{error}");
+    let error = second(&|tensor| Ok((tensor * 1e30)?));
+    assert!(error.contains(&format!("single.safetensors: tensor {name} is ")), "{error}");
+}
+
+#[test]
+fn a_decoder_reads_its_weights_from_a_file_or_says_what_does_not_fit() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("model.safetensors");
+    let (mut decoder, expected) = (load(&base()).unwrap().0, trained().tensors().unwrap());
+    let begin = decoder.tensors().unwrap();
+    let mut read = |change: &dyn Fn(&mut BTreeMap<String, Tensor>)| {
+        let mut tensors = expected.clone();
+        change(&mut tensors);
+        write_tensors(&file, &tensors).unwrap();
+        let error = decoder.read_trainable(&file).err().map(|error| error.to_string());
+        (error.unwrap_or_default(), decoder.tensors().unwrap())
+    };
+    const NORM: &str = "model.norm.weight";
+    let faults: [(&dyn Fn(&mut BTreeMap<String, Tensor>), &str); 3] = [
+        (&|t| drop(t.remove(NORM)), "tensor model.norm.weight is missing, expected of shape ["),
+        (&|t| drop(t.insert(NORM.into(), t[NORM].unsqueeze(0).unwrap())), "tensor model.norm.weight is of shape [1, "),
+        (&|t| drop(t.insert("more".into(), t[NORM].clone())), "tensor more is present, expected absent"),
+    ];
+    for (fault, text) in faults {
+        let (error, after) = read(fault);
+        assert!(error.contains(&format!("model.safetensors: {text}")), "{error}");
+        assert_same(&after, &begin);
+    }
+    let (error, after) = read(&|_| ());
+    assert_eq!(error, "");
+    assert_same(&after, &expected);
 }
 
 #[test]
