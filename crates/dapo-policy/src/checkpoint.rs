@@ -193,9 +193,8 @@ pub fn save_checkpoint(
     save_config(dir, config, common_dtype(tensors.values().map(Tensor::dtype)), tokenizer)
 }
 
-/// As [`save_checkpoint`], of tensors of one type that are made one at a time, as memory need not hold them all twice.
-/// `tensor` is given the place of each in
-/// [`ModelConfig::parameter_shapes`], in the order of the file.
+/// As [`save_checkpoint`], of tensors of one type that are made one at a time, so that memory does not hold all of them
+/// beside the model. `tensor` is given the place of each in [`ModelConfig::parameter_shapes`], in the order of the file.
 ///
 /// # Errors
 /// What `tensor` returns; else as [`save_checkpoint`].

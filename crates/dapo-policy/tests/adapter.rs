@@ -14,6 +14,9 @@ use std::sync::Arc;
 
 const CONFIG: &str = "adapter_config.json";
 const WEIGHTS: &str = "adapter_model.safetensors";
+const NORM: &str = "model.norm.weight";
+
+type Change<'a> = &'a dyn Fn(&mut BTreeMap<String, Tensor>);
 
 fn base() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/tiny-qwen3")
@@ -354,7 +357,12 @@ fn files_of_tensors_hold_every_bit_and_always_the_same_bytes() {
 fn adapters_that_were_saved_are_read_into_a_decoder_that_has_others() {
     let (dir, expected) = (saved(), trained().trainable_tensors().unwrap());
     let mut decoder = trained();
-    decoder.update(|_, _, values| Ok(values.fill(0.25))).unwrap();
+    decoder
+        .update(|_, _, values| {
+            values.fill(0.25);
+            Ok(())
+        })
+        .unwrap();
     read_adapter(&dir.path().join(WEIGHTS), &mut decoder).unwrap();
     assert_same(&decoder.trainable_tensors().unwrap(), &expected);
 }
@@ -397,15 +405,14 @@ fn a_decoder_reads_its_weights_from_a_file_or_says_what_does_not_fit() {
     let file = dir.path().join("model.safetensors");
     let (mut decoder, expected) = (load(&base()).unwrap().0, trained().tensors().unwrap());
     let begin = decoder.tensors().unwrap();
-    let mut read = |change: &dyn Fn(&mut BTreeMap<String, Tensor>)| {
+    let mut read = |change: Change<'_>| {
         let mut tensors = expected.clone();
         change(&mut tensors);
         write_tensors(&file, &tensors).unwrap();
         let error = decoder.read_trainable(&file).err().map(|error| error.to_string());
         (error.unwrap_or_default(), decoder.tensors().unwrap())
     };
-    const NORM: &str = "model.norm.weight";
-    let faults: [(&dyn Fn(&mut BTreeMap<String, Tensor>), &str); 3] = [
+    let faults: [(Change<'_>, &str); 3] = [
         (&|t| drop(t.remove(NORM)), "tensor model.norm.weight is missing, expected of shape ["),
         (&|t| drop(t.insert(NORM.into(), t[NORM].unsqueeze(0).unwrap())), "tensor model.norm.weight is of shape [1, "),
         (&|t| drop(t.insert("more".into(), t[NORM].clone())), "tensor more is present, expected absent"),

@@ -4,7 +4,7 @@ use crate::error::TrainerError;
 use crate::optimizer_config::OptimizerConfig;
 use crate::owned::{Kind, Owned};
 use crate::team::Team;
-use candle_core::{Device, Shape, Tensor};
+use candle_core::{DType, Device, Shape, Tensor};
 use dapo_kernels::values;
 use dapo_policy::{AdamWStep, Decoder, Gradients, Moments, TensorFile, ValueHead, write_tensors_with};
 use std::collections::BTreeMap;
@@ -185,7 +185,7 @@ impl AdamW {
     /// Continues from moments and a number of updates.
     ///
     /// # Errors
-    /// [`TrainerError::Setting`] when a moment is missing or has another size; nothing has changed then.
+    /// [`TrainerError::Setting`] when a moment is missing, or has another shape or type; nothing has changed then.
     pub fn restore(
         &mut self,
         policy: &Decoder,
@@ -194,10 +194,11 @@ impl AdamW {
     ) -> Result<(), TrainerError> {
         let listed = listed(policy);
         for (name, shape) in &listed {
-            let found = state.get(name).map(Tensor::shape);
-            if found != Some(shape) {
-                let found = found.map_or("missing".to_owned(), |shape| format!("of shape {:?}", shape.dims()));
-                return Err(TrainerError::setting(name, &found, &format!("a tensor of shape {:?}", shape.dims())));
+            let found = state.get(name).map(|tensor| (tensor.shape(), tensor.dtype()));
+            if found != Some((shape, DType::F32)) {
+                let described = |(shape, dtype): (&Shape, DType)| format!("{dtype:?} of shape {:?}", shape.dims());
+                let found = found.map_or("missing".to_owned(), described);
+                return Err(TrainerError::setting(name, &found, &described((shape, DType::F32))));
             }
         }
         for (index, pair) in listed.chunks_exact(2).enumerate() {
@@ -312,4 +313,80 @@ fn by_parameter(
         start += shape.elem_count();
     }
     Ok(tensors)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dapo_policy::ModelConfig;
+
+    type State = BTreeMap<String, Tensor>;
+    type Fault<'a> = &'a dyn Fn(&mut State);
+
+    fn policy() -> Decoder {
+        let tiny = ModelConfig { hidden_size: 16, intermediate_size: 8, num_attention_heads: 2, ..small() };
+        Decoder::random(tiny, 1).unwrap()
+    }
+
+    fn small() -> ModelConfig {
+        let heads = ModelConfig { num_key_value_heads: 1, head_dim: 4, ..ModelConfig::qwen3_0_6b() };
+        ModelConfig { num_hidden_layers: 1, vocab_size: 20, ..heads }
+    }
+
+    fn optimizer(policy: &Decoder) -> AdamW {
+        AdamW::new(policy, OptimizerConfig::default()).unwrap()
+    }
+
+    /// Moments that tell the parameters apart.
+    fn numbered(policy: &Decoder) -> State {
+        let of = |(number, (name, shape)): (usize, (String, Shape))| {
+            (name, Tensor::full(number as f32 + 0.5, shape, &Device::Cpu).unwrap())
+        };
+        listed(policy).into_iter().enumerate().map(of).collect()
+    }
+
+    fn bits(state: &State) -> Vec<(&str, Vec<u32>)> {
+        let of = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        state.iter().map(|(name, tensor)| (name.as_str(), of(tensor).into_iter().map(f32::to_bits).collect())).collect()
+    }
+
+    #[test]
+    fn moments_that_were_saved_are_those_that_are_loaded() {
+        let (policy, dir) = (policy(), tempfile::tempdir().unwrap());
+        let file = dir.path().join("optimizer.safetensors");
+        let (mut first, mut second, state) = (optimizer(&policy), optimizer(&policy), numbered(&policy));
+        first.restore(&policy, 7, &state).unwrap();
+        assert_eq!(bits(&first.state(&policy).unwrap()), bits(&state));
+        first.save(&policy, &file).unwrap();
+        second.load(&policy, 7, &file).unwrap();
+        assert_eq!((second.steps(), bits(&second.state(&policy).unwrap())), (7, bits(&state)));
+    }
+
+    #[test]
+    fn moments_that_do_not_fit_change_nothing() {
+        const NAME: &str = "v.model.norm.weight";
+        let (policy, dir) = (policy(), tempfile::tempdir().unwrap());
+        let file = dir.path().join("optimizer.safetensors");
+        let mut optimizer = optimizer(&policy);
+        let begin = optimizer.state(&policy).unwrap();
+        let faults: [(Fault<'_>, &str); 3] = [
+            (&|state| drop(state.remove(NAME)), "missing"),
+            (&|state| drop(state.insert(NAME.into(), state[NAME].unsqueeze(0).unwrap())), "of shape [1, 16]"),
+            (&|state| drop(state.insert(NAME.into(), state[NAME].to_dtype(DType::F64).unwrap())), "F64 of shape [16]"),
+        ];
+        for (number, (fault, text)) in faults.into_iter().enumerate() {
+            let mut state = numbered(&policy);
+            fault(&mut state);
+            let error = optimizer.restore(&policy, 7, &state).unwrap_err().to_string();
+            assert!(error.contains(NAME) && error.contains(text), "{error}");
+            // A file of moments is always in f32.
+            if number < 2 {
+                dapo_policy::write_tensors(&file, &state).unwrap();
+                let error = optimizer.load(&policy, 7, &file).unwrap_err().to_string();
+                assert!(error.contains("optimizer.safetensors: ") && error.contains(NAME), "{error}");
+                assert!(error.contains(text), "{error}");
+            }
+            assert_eq!((optimizer.steps(), bits(&optimizer.state(&policy).unwrap())), (0, bits(&begin)));
+        }
+    }
 }
