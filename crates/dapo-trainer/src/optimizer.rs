@@ -145,7 +145,7 @@ impl AdamW {
         listed.map(|(place, (name, _))| Ok((name, self.moment(policy, place)?))).collect()
     }
 
-    /// One of what is [`listed`].
+    /// One of the moments, by its number in [`listed`].
     fn moment(&self, policy: &Decoder, number: usize) -> Result<Tensor, TrainerError> {
         let (start, shape) = place(policy, number / 2);
         let is_first = number.is_multiple_of(2);
@@ -169,8 +169,8 @@ impl AdamW {
     /// Continues from the moments of a file that [`save`](Self::save) wrote, and a number of updates.
     ///
     /// # Errors
-    /// Names the file and the moment: one that is missing, unexpected or has another shape, and nothing has changed then; or
-    /// one that is not finite, and those before it have changed then.
+    /// Names the file and the moment. If one is missing, unexpected or of another shape, nothing has changed. If one has a
+    /// value that is not finite, those before it have changed.
     pub fn load(&mut self, policy: &Decoder, steps: u64, file: &Path) -> Result<(), TrainerError> {
         let (mut file, listed) = (TensorFile::open(file)?, listed(policy));
         file.expect(&listed)?;

@@ -64,7 +64,10 @@ fn memory_holds_no_second_copy_of_weights_or_moments() {
     let checkpoint = dir.path().join("step-000001");
     let mut first = trainer();
     let weights = 4 * first.policy().num_parameters();
+    let before = IN_USE.load(Ordering::Relaxed);
     first.step().unwrap();
+    let left = IN_USE.load(Ordering::Relaxed).saturating_sub(before);
+    assert!(left < weights / 4, "the step leaves {left} bytes; gradients have {weights}");
     let saving = most(|| first.save(&checkpoint, "base").unwrap());
     let mut second = trainer();
     let restoring = most(|| second.restore(&checkpoint).unwrap());

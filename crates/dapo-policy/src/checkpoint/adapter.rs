@@ -41,8 +41,8 @@ pub fn save_adapter(dir: &Path, base_model: &str, decoder: &Decoder) -> Result<(
 /// Gives a decoder's adapters the values of a file that [`save_adapter`] wrote, bit for bit, one after another.
 ///
 /// # Errors
-/// Names the file and the tensor: what is missing, unexpected or of another shape, and nothing has changed then; or has a
-/// value that is no weight, and those before it have changed then.
+/// Names the file and the tensor. If one is missing, unexpected or of another shape, nothing has changed. If one has a
+/// value that is not finite or too large for a weight, those before it have changed.
 pub fn read_adapter(file: &Path, decoder: &mut Decoder) -> Result<(), PolicyError> {
     let listed = stored_shapes(decoder);
     decoder.read_listed(file, &listed)

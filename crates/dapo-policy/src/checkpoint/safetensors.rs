@@ -27,7 +27,7 @@ pub(super) struct Weights {
     places: BTreeMap<String, usize>,
 }
 
-/// An open safetensors file, of which tensors are read one at a time. Its header fits its length.
+/// An open safetensors file, whose tensors are read one at a time. Its header has been checked against its length.
 pub struct TensorFile {
     file: PathBuf,
     handle: Box<dyn Source>,
@@ -294,7 +294,7 @@ pub fn write_weights(file: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<
 /// and shapes, in the order of the file.
 ///
 /// # Errors
-/// What `tensor` returns; else as [`write_tensors`]. A failure leaves no file.
+/// What `tensor` returns; else as [`write_tensors`]. After a failure the file is as it was before.
 ///
 /// ```
 /// use candle_core::{Device, Shape, Tensor};

@@ -165,8 +165,8 @@ impl Decoder {
     /// The same from a safetensors file, one tensor after another.
     ///
     /// # Errors
-    /// Names the file and the tensor: what is missing, unexpected or of another shape, and nothing has changed then; or has
-    /// a value that is no weight, and those before it have changed then.
+    /// Names the file and the tensor. If one is missing, unexpected or of another shape, nothing has changed. If one has a
+    /// value that is not finite or too large for a weight, those before it have changed.
     pub fn read_trainable(&mut self, file: &Path) -> Result<(), PolicyError> {
         let listed: Vec<_> =
             self.parameters().into_iter().map(|(name, shape)| (name.to_owned(), shape.clone())).collect();
